@@ -1,0 +1,53 @@
+# Slotwire's commands. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install run test lint format soak bench lock generate clean
+
+help: ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## install what is missing into .venv
+
+$(STAMP): pyproject.toml requirements/dev.lock
+	@command -v $(PYTHON) >/dev/null || { echo "slotwire: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "slotwire: Python 3.11 or newer is needed, $$($(PYTHON) --version 2>&1) was found. Name a newer one: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "slotwire: this Python has no venv module. On Debian and Ubuntu: apt install python3-venv. Then run the command again." >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
+	@echo "installing the locked requirements into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock || { echo "slotwire: the requirements could not be installed: is the package index reachable? Set pip's index or proxy, then run the command again." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## everything on this machine: Postgres, Kafka, all processes, a simulated Calendly, a demo agent
+	@exec $(BIN)/slotwire local
+
+test: install ## the whole suite, on real Postgres and real Kafka
+	@$(BIN)/python -m pytest
+
+lint: install ## ruff, mypy, import contracts, SQL
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: install ## rewrite the sources in the one format
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+soak: install ## the long forms of the fault, property and load tests
+	@$(BIN)/python -m pytest -m soak tests
+
+bench: install ## durable acks and webhook-to-handler latency, beside a bare endpoint and the naive service
+	@$(BIN)/python -m tests.bench
+
+generate: install ## rewrite the generated references under docs/
+	@$(BIN)/python -m tests.generate
+
+lock: install ## resolve the requirements anew, as hashes without index addresses
+	@$(BIN)/uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.lock
+	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/runtime.lock
+
+clean: ## remove what was built and installed here; never data
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
