@@ -1,0 +1,91 @@
+"""Slotwire's exceptions, in one tree.
+
+    SlotwireError                       message + remedy; the command prints both and ends with 1
+    ├── ConfigurationError              a setting is missing, unknown or contradictory
+    ├── DatabaseUnavailable             Postgres cannot answer now        → 503, Calendly retries
+    ├── RowRefused                      Postgres refused the data         → bisect, then quarantine
+    ├── SchemaMismatch                  migrate first
+    ├── BrokerUnavailable               Kafka cannot answer now           → the relay backs off
+    │   └── TopicUnavailable            a topic is missing or forbidden   → the relay holds
+    ├── DeliveryRefused                 the sender did not prove itself   → 401, counted by reason
+    ├── CannotNormalize                 authentic, but not understood     → quarantine, 2xx
+    ├── CursorMismatch                  the relay's cursor is not in this log → it stops and says so
+    ├── SecretUnreadable                a sealed secret does not open with our keys
+    └── CalendlyError                   Calendly's API refused or failed
+
+Foreign exceptions are translated at one seam each: asyncpg's in `foundation/postgres.py`, aiokafka's in
+`foundation/kafka.py`, httpx's in `control/calendly_client/`.
+"""
+
+from __future__ import annotations
+
+from ingest.foundation.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    DatabaseUnavailable,
+    RowRefused,
+    SchemaMismatch,
+    SlotwireError,
+    TopicUnavailable,
+)
+
+__all__ = [
+    "BrokerUnavailable",
+    "CalendlyError",
+    "CannotNormalize",
+    "ConfigurationError",
+    "CursorMismatch",
+    "DatabaseUnavailable",
+    "DeliveryRefused",
+    "RowRefused",
+    "SchemaMismatch",
+    "SecretUnreadable",
+    "SlotwireError",
+    "TopicUnavailable",
+]
+
+
+class DeliveryRefused(SlotwireError):
+    """The sender did not prove to be Calendly. All reasons get the same answer.
+
+    Attributes:
+        reason: `unknown_hook`, `missing`, `malformed`, `mismatch` or `from_future`; also the metric's label.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"delivery refused: {reason}")
+        self.reason = reason
+
+
+class CannotNormalize(SlotwireError):
+    """An authentic delivery that this version does not understand. It is kept in quarantine.
+
+    Attributes:
+        reason: a short word; also the metric's label.
+        detail: where in the payload, without its values.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"delivery not understood: {reason}")
+        self.reason = reason
+        self.detail = detail
+
+
+class CursorMismatch(SlotwireError):
+    """The relay's cursor does not fit this log: Postgres or Kafka was restored or replaced."""
+
+
+class SecretUnreadable(SlotwireError):
+    """A sealed secret does not open: another key, another place, or changed bytes."""
+
+
+class CalendlyError(SlotwireError):
+    """Calendly's API refused a request or failed.
+
+    Attributes:
+        status: the HTTP status, or None when no answer came.
+    """
+
+    def __init__(self, message: str, *, status: int | None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status

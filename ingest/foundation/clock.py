@@ -1,0 +1,41 @@
+"""Time, as an argument: nothing else in Slotwire asks the machine what time it is.
+
+Wall-clock time enters SQL as a parameter, never as `now()`, so that a test or a simulated clock can drive
+it. Timeouts and leases use the monotonic clock of the event loop instead.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Something that tells the time."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the machine's time in UTC."""
+        return datetime.now(UTC)
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """Return the time it was last moved to."""
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        """Move the clock forward."""
+        self._now += by

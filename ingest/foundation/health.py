@@ -1,0 +1,81 @@
+"""The health port of every process: `/livez`, `/readyz`, `/metrics`.
+
+Liveness never asks Postgres or Kafka: restarting this process does not mend them. Readiness asks what the
+process itself declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import orjson
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from ingest.foundation.lifecycle import listen
+from ingest.foundation.settings import HealthSettings
+from ingest.foundation.telemetry import REGISTRY
+
+Check = Callable[[], Awaitable[str | None]]
+"""Returns None when all is well, else why not and what to do, in one line."""
+
+
+class Health:
+    """What this process says of itself.
+
+    Attributes:
+        draining: set when the process has begun to stop; it is not ready from then on.
+    """
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._checks: dict[str, Check] = {}
+
+    def add(self, name: str, check: Check) -> None:
+        """Make readiness depend on a check."""
+        self._checks[name] = check
+
+    async def problems(self) -> dict[str, str]:
+        """Run the checks; an empty answer means ready."""
+        if self.draining:
+            return {"process": "is stopping"}
+        found = {}
+        for name, check in self._checks.items():
+            problem = await check()
+            if problem is not None:
+                found[name] = problem
+        return found
+
+
+def build_app(health: Health) -> web.Application:
+    """Build the health port's application."""
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        problems = await health.problems()
+        return web.Response(
+            status=503 if problems else 200,
+            body=orjson.dumps({"ready": not problems, "problems": problems}) + b"\n",
+            content_type="application/json",
+        )
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
+
+
+@asynccontextmanager
+async def serving_health(health: Health, settings: HealthSettings) -> AsyncIterator[str]:
+    """Serve the health port while the block runs; yields its address.
+
+    Raises:
+        ConfigurationError: the port is in use.
+    """
+    async with listen(build_app(health), settings.host, settings.port, setting="SLOTWIRE_HEALTH__PORT") as url:
+        yield url

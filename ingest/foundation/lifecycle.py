@@ -1,0 +1,89 @@
+"""How a process starts, stops and fails: signals, listeners, tasks with names.
+
+A signal asks for a stop; what runs is finished or handed back, and interrupted work counts as not done,
+never as failed. A side task that dies ends the process: half a process is worse than none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from ingest.foundation.errors import ConfigurationError
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a process's main coroutine on uvloop until it returns.
+
+    Args:
+        main: gets an event that is set when SIGINT or SIGTERM asks for a stop.
+    """
+    import uvloop
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(body())
+
+
+async def until_stopped(stop: asyncio.Event, **work: Coroutine[Any, Any, None]) -> None:
+    """Run side tasks, by name, until a stop is asked for, then cancel them and wait for their end.
+
+    Raises:
+        BaseExceptionGroup: what a side task raised, as soon as it did.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(item, name=name) for name, item in work.items()]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event for at most so long; return whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+@asynccontextmanager
+async def listen(app: web.Application, host: str, port: int, *, setting: str) -> AsyncIterator[str]:
+    """Serve an application while the block runs; yields its address with the real port.
+
+    Raises:
+        ConfigurationError: the port is in use or may not be opened.
+    """
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise port_problem(error, host, port, setting) from error
+        yield f"http://{host if ':' not in host else f'[{host}]'}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def port_problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:
+    """Say in words why a port could not be opened."""
+    if error.errno == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"port {port} on {host} is in use", remedy=f"Stop what uses it, or set {setting} to another port."
+        )
+    return ConfigurationError(
+        f"port {port} on {host} cannot be opened: {error.strerror}", remedy=f"Set {setting} to another port."
+    )

@@ -1,0 +1,187 @@
+"""Postgres: connections with limits, named SQL from files, and the one seam for asyncpg's errors.
+
+Everything above this module sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data will
+never go in), never an exception of asyncpg's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+import asyncpg
+
+from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
+from ingest.foundation.settings import DatabaseSettings
+
+_DATA_ERRORS = frozenset({"22", "23", "54"})
+_NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
+_UNDEFINED = frozenset({"42P01", "42883", "42703", "3F000"})
+
+
+def read_queries(package: str, file: str) -> Mapping[str, str]:
+    """Read a file of named statements.
+
+    A statement starts with a line `-- name: some_name`, followed by a comment that says what it is for.
+
+    Args:
+        package: the importable folder, for example `ingest.sql`.
+        file: the file's name in it.
+
+    Returns:
+        The statements by name, without the name's line.
+    """
+    text = files(package).joinpath(file).read_text(encoding="utf-8")
+    parts = _NAME.split(text)
+    return MappingProxyType({name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)})
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what asyncpg and the network raise into our own errors.
+
+    Raises:
+        RowRefused: SQLSTATE class 22, 23 or 54.
+        SchemaMismatch: a table, column or function is not there.
+        DatabaseUnavailable: everything else: unreachable, frozen, demoted, out of space, timed out.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        state = error.sqlstate or "XX000"
+        if state[:2] in _DATA_ERRORS:
+            raise RowRefused("Postgres refused the data", sqlstate=state) from error
+        if state in _UNDEFINED:
+            raise SchemaMismatch(
+                "the database's schema is not this version's", remedy="Run `slotwire migrate`."
+            ) from error
+        if state == "42501":
+            raise ConfigurationError(
+                "the database role lacks a right it needs",
+                remedy="Make it a member of the runtime role, then run `slotwire migrate`.",
+            ) from error
+        raise DatabaseUnavailable(f"Postgres answered with SQLSTATE {state}", reason=state) from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable("Postgres did not answer in time", reason="timeout") from error
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
+
+
+def connection_options(settings: DatabaseSettings, *, application: str) -> dict[str, Any]:
+    """Return asyncpg's options for a connection that writes.
+
+    The timeouts hold on the server, so that a client that freezes cannot hold a lock for ever, and on the
+    client, so that a server that freezes cannot hold a request for ever.
+    """
+    statement = int(settings.statement_timeout_seconds * 1000)
+    return {
+        "timeout": settings.connect_timeout_seconds,
+        "command_timeout": settings.statement_timeout_seconds + 0.5,
+        "target_session_attrs": "read-write",
+        "server_settings": {
+            "application_name": f"slotwire-{application}",
+            "timezone": "UTC",
+            "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
+            "statement_timeout": str(statement),
+            "idle_in_transaction_session_timeout": str(statement),
+            "tcp_keepalives_idle": "5",
+            "tcp_keepalives_interval": "2",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "7000",
+        },
+    }
+
+
+def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> asyncpg.Pool[asyncpg.Record]:
+    """Make a pool that opens its connections when they are first needed.
+
+    Enter it with `async with`; entering asks nothing of the server, so that a process can start and answer
+    503 while Postgres is away.
+
+    Raises:
+        ConfigurationError: the address is missing or cannot be read.
+    """
+    if not dsn:
+        raise ConfigurationError(
+            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
+        )
+    try:
+        return asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=settings.pool_size,
+            max_inactive_connection_lifetime=0,
+            **connection_options(settings, application=application),
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            "SLOTWIRE_DATABASE_URL cannot be read",
+            remedy="The form is postgresql://user:password@host/database.",
+        ) from error
+
+
+async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Open one connection outside any pool.
+
+    Raises:
+        DatabaseUnavailable: Postgres is out of reach or read-only.
+        ConfigurationError: the address is missing or cannot be read.
+    """
+    if not dsn:
+        raise ConfigurationError(
+            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
+        )
+    try:
+        with translated():
+            return await asyncpg.connect(dsn, **connection_options(settings, application=application))
+    except ValueError as error:
+        raise ConfigurationError(
+            "SLOTWIRE_DATABASE_URL cannot be read",
+            remedy="The form is postgresql://user:password@host/database.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Durability:
+    """What a commit survives on this server.
+
+    Attributes:
+        fsync: whether the server flushes to disk at all.
+        synchronous_commit: the server's setting for our sessions.
+        standbys: `synchronous_standby_names`; empty when a commit waits for no other server.
+    """
+
+    fsync: bool
+    synchronous_commit: str
+    standbys: str
+
+    @property
+    def survives_crash(self) -> bool:
+        """Whether an acknowledged commit survives a crash of this server."""
+        return self.fsync and self.synchronous_commit in {"on", "remote_write", "remote_apply", "local"}
+
+    @property
+    def promise(self) -> str:
+        """The promise in words, for `doctor` and the log at start."""
+        if not self.survives_crash:
+            return "none: an acknowledged delivery can be lost when the server crashes"
+        if self.standbys and self.synchronous_commit in {"on", "remote_apply"}:
+            return "survives the loss of the primary: a standby confirms each commit"
+        return "survives a crash of the server; a failover to an asynchronous standby can lose the last commits"
+
+
+async def read_durability(connection: asyncpg.Connection[asyncpg.Record]) -> Durability:
+    """Ask the server what its commits survive."""
+    with translated():
+        row = await connection.fetchrow(
+            "SELECT current_setting('fsync') = 'on' AS fsync, current_setting('synchronous_commit') AS commit,"
+            " current_setting('synchronous_standby_names') AS standbys"
+        )
+    if row is None:  # pragma: no cover - a SELECT without FROM gives one row
+        raise AssertionError
+    return Durability(row["fsync"], row["commit"], row["standbys"])

@@ -1,0 +1,295 @@
+"""Settings: environment variables with the prefix `SLOTWIRE_`, nested by `__`, parsed once and passed on.
+
+A variable nobody knows is an error that names the nearest known one: a misspelt limit must not be silently
+the default. `docs/reference/settings.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ingest.foundation.errors import ConfigurationError
+
+PREFIX = "SLOTWIRE_"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _split(value: object) -> object:
+    """Turn `a, b` into `("a", "b")`; anything else is left for validation."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Group(BaseModel):
+    """A group of settings: frozen, and without room for unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class HttpSettings(Group):
+    """The public listener: Calendly's callbacks and nothing else."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+    port: int = Field(8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    max_body_bytes: int = Field(1_048_576, ge=1024)
+    """A longer body is refused with 413 before it is verified. The largest delivery seen is 3.9 kB."""
+    max_header_bytes: int = Field(16_384, ge=1024)
+    """A longer header field or request line is refused with 400 or 431."""
+    max_connections: int = Field(2_000, ge=1)
+    """Open connections; one more is closed at once."""
+    max_pending_deliveries: int = Field(5_000, ge=1)
+    """Deliveries that wait for their commit; one more is answered 503 with Retry-After."""
+    body_timeout_seconds: float = Field(10.0, gt=0)
+    """A body that has not arrived by then is answered 408."""
+    answer_deadline_seconds: float = Field(8.0, gt=0, lt=15)
+    """A commit that has not happened by then is answered 503. Calendly reads for 15 s."""
+    drain_seconds: float = Field(1.0, ge=0)
+    """How long a stopping process answers with `Connection: close` before it stops listening."""
+    reuse_port: bool = False
+    """Share the port between several `serve` processes of one machine (SO_REUSEPORT)."""
+    hook_keys: Secrets = ()
+    """Server keys for hook addresses, at least 32 bytes of base64url each; the first mints, all are accepted."""
+    trusted_proxies: Names = ()
+    """Networks whose `X-Forwarded-For` is believed, in CIDR form. Only logs use it."""
+
+
+class ListenSettings(Group):
+    """A listener for operators."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(0, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+
+class AdminSettings(ListenSettings):
+    """The management API."""
+
+    port: int = Field(8081, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+
+class HealthSettings(ListenSettings):
+    """Liveness, readiness and metrics of every process."""
+
+    port: int = Field(8082, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+
+class KafkaSettings(Group):
+    """The broker and the topics."""
+
+    bootstrap_servers: str = ""
+    """`host:port`, several separated by commas."""
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,100}$")
+    """Put before every topic's name."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to speak to the broker."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """Used with the SASL protocols."""
+    sasl_username: str | None = None
+    """Used with the SASL protocols."""
+    sasl_password: SecretStr | None = None
+    """Used with the SASL protocols."""
+    ssl_cafile: str | None = None
+    """The authority that signed the broker's certificate; the system's authorities when unset."""
+    ssl_certfile: str | None = None
+    """Our certificate, where the broker asks for one."""
+    ssl_keyfile: str | None = None
+    """The key of our certificate."""
+    partitions: int = Field(12, ge=1, le=10_000)
+    """Partitions of each keyed topic, fixed when the topic is made."""
+    replication_factor: int = Field(3, ge=1, le=10)
+    """Copies of each topic; the embedded broker has one."""
+    min_insync_replicas: int = Field(2, ge=1, le=10)
+    """Copies that must hold a record before it counts as published."""
+    retention_hours: int = Field(720, ge=1)
+    """How long topics keep records (720 h are 30 days). The cursor topic is compacted instead."""
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> KafkaSettings:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError("SASL needs SLOTWIRE_KAFKA__SASL_USERNAME and SLOTWIRE_KAFKA__SASL_PASSWORD")
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError("min_insync_replicas cannot be larger than replication_factor")
+        return self
+
+
+class DatabaseSettings(Group):
+    """Limits of every connection that writes; all of them below the answer's deadline."""
+
+    pool_size: int = Field(4, ge=1, le=100)
+    """Connections a process opens at the most."""
+    connect_timeout_seconds: float = Field(3.0, gt=0)
+    """How long opening a connection may take."""
+    statement_timeout_seconds: float = Field(5.0, gt=0)
+    """The server ends a statement that runs longer."""
+    lock_timeout_seconds: float = Field(3.0, gt=0)
+    """The server ends a statement that waits longer for a lock."""
+    durable: bool = True
+    """Refuse to acknowledge deliveries while the server runs with fsync or synchronous_commit off."""
+
+
+class MigrateSettings(Group):
+    """What only `slotwire migrate` uses."""
+
+    database_url: SecretStr | None = None
+    """The role that owns the schema; `SLOTWIRE_DATABASE_URL` when unset."""
+    runtime_role: str = Field("slotwire_runtime", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    """The group role that gets the rights the processes need; their login role must be a member."""
+    shards: int = Field(1, ge=1, le=64)
+    """Shards of the log, fixed when the log is made."""
+
+
+class RelaySettings(Group):
+    """From the log to Kafka."""
+
+    batch_events: int = Field(500, ge=1, le=10_000)
+    """Events one transaction carries at the most."""
+    poll_interval_seconds: float = Field(1.0, gt=0)
+    """How often the log is asked when no notification comes."""
+    transaction_timeout_seconds: float = Field(12.0, ge=1, le=60)
+    """The broker aborts a transaction that stays open longer."""
+    max_record_bytes: int = Field(900_000, ge=1_000)
+    """A larger record goes out without data, with a reference to it."""
+
+
+class VaultSettings(Group):
+    """Keys that seal signing keys and credentials in the database."""
+
+    keys: Secrets = ()
+    """`name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
+
+
+class CalendlySettings(Group):
+    """Where Calendly is."""
+
+    api_url: str = "https://api.calendly.com"
+    """Base address of the REST API."""
+    auth_url: str = "https://auth.calendly.com"
+    """Base address of the OAuth server."""
+
+
+class LogSettings(Group):
+    """What is written about the work."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important level that is written."""
+    format: Literal["json", "text"] = "json"
+    """`json`: one object a line; `text`: for a terminal."""
+
+
+class AgentsSettings(Group):
+    """The consumer runtime."""
+
+    group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """A stable name of this member (the pod's), so that a rolling restart moves no partitions."""
+    max_in_flight: int = Field(500, ge=1)
+    """Events a member works on or holds at the most."""
+    session_timeout_seconds: float = Field(20.0, ge=6, le=30)
+    """A member that is silent for longer loses its partitions."""
+    stop_grace_seconds: float = Field(10.0, ge=0)
+    """How long running handlers may take to finish when the process stops."""
+
+
+class LocalSettings(Group):
+    """What only the embedded stack uses."""
+
+    maven_repository: str | None = None
+    """A mirror for the broker's jars."""
+
+
+class Settings(BaseSettings):
+    """Everything a process is told from outside."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr = SecretStr("")
+    """`postgresql://user:password@host/database`; several hosts may be named for failover."""
+    public_url: str = ""
+    """The address Calendly reaches us at; https, except towards a loopback simulator. A path is honoured."""
+    http: HttpSettings = HttpSettings()
+    admin: AdminSettings = AdminSettings()
+    health: HealthSettings = HealthSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    migrate: MigrateSettings = MigrateSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    relay: RelaySettings = RelaySettings()
+    agents: AgentsSettings = AgentsSettings()
+    vault: VaultSettings = VaultSettings()
+    calendly: CalendlySettings = CalendlySettings()
+    log: LogSettings = LogSettings()
+    local: LocalSettings = LocalSettings()
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_safe(cls, value: str) -> str:
+        if not value:
+            return value
+        url = urlsplit(value)
+        if url.scheme == "http" and url.hostname in LOOPBACK:
+            return value.rstrip("/")
+        if url.scheme != "https" or not url.hostname or url.query or url.fragment:
+            raise ValueError("must be an https address without query, for example https://hooks.example.com")
+        return value.rstrip("/")
+
+
+def known_variables() -> frozenset[str]:
+    """Return the name of every environment variable the settings read."""
+    names: set[str] = set()
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Group):
+            names.update(f"{PREFIX}{name}__{inner}".upper() for inner in group.model_fields)
+        else:
+            names.add(f"{PREFIX}{name}".upper())
+    return frozenset(names)
+
+
+def load_settings() -> Settings:
+    """Parse the environment once.
+
+    Raises:
+        ConfigurationError: a variable is unknown or its value does not fit. Values are never shown.
+    """
+    known = known_variables()
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else "docs/reference/settings.md lists the known ones."
+            raise ConfigurationError(f"unknown setting {name}", remedy=f"{hint} Otherwise unset it.")
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'__'.join(str(part) for part in issue['loc'])}".upper() + f": {issue['msg']}"
+            for issue in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("; ".join(lines), remedy="Correct the named settings.") from None

@@ -1,0 +1,138 @@
+"""Logs and metrics, declared in one place.
+
+Log events have static names and their data in fields. Metrics are a list: nothing else in Slotwire makes
+one. Neither ever carries a secret, a hook, a capability URL or personal data.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest.foundation.settings import LogSettings
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+REGISTRY = CollectorRegistry()
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0)
+
+DELIVERIES = Counter(
+    "slotwire_deliveries",
+    "Deliveries answered, by outcome: stored, duplicate, quarantined, refused, unavailable, rejected.",
+    ["outcome", "reason"],
+    registry=REGISTRY,
+)
+DELIVERY_SECONDS = Histogram(
+    "slotwire_delivery_seconds",
+    "From the first byte of the body to the answer, in seconds.",
+    ["outcome"],
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+SIGNATURE_AGE_SECONDS = Histogram(
+    "slotwire_signature_age_seconds",
+    "How old an authentic signature was on arrival, in seconds.",
+    buckets=(1, 3, 10, 60, 180, 300, 900, 3600, 21600, 86400, 172800),
+    registry=REGISTRY,
+)
+BATCH_DELIVERIES = Histogram(
+    "slotwire_batch_deliveries",
+    "Deliveries committed together.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 200),
+    registry=REGISTRY,
+)
+COMMIT_SECONDS = Histogram(
+    "slotwire_commit_seconds",
+    "One group commit, its reading of state included, in seconds.",
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+PENDING_DELIVERIES = Gauge("slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=REGISTRY)
+RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
+RELAY_LAG_EVENTS = Gauge(
+    "slotwire_relay_lag_events", "Events in the log that are not published yet.", ["shard"], registry=REGISTRY
+)
+RELAY_LAG_SECONDS = Gauge(
+    "slotwire_relay_lag_seconds",
+    "Age of the oldest event that is not published yet.",
+    ["shard"],
+    registry=REGISTRY,
+)
+RELAY_PUBLISHED = Counter("slotwire_relay_published", "Events published.", ["topic"], registry=REGISTRY)
+RELAY_PARKED = Counter(
+    "slotwire_relay_parked",
+    "Events the broker refused, kept in Postgres. Any is an alarm.",
+    registry=REGISTRY,
+)
+RELAY_HOLDING = Gauge(
+    "slotwire_relay_holding",
+    "1 while the relay holds, by reason: topic, cursor, broker.",
+    ["reason"],
+    registry=REGISTRY,
+)
+RELAY_TRANSACTION_SECONDS = Histogram(
+    "slotwire_relay_transaction_seconds",
+    "One transaction at the broker.",
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+HANDLED = Counter(
+    "slotwire_handled",
+    "Events settled, by outcome: done, skipped, rejected, retried.",
+    ["agent", "type", "outcome"],
+    registry=REGISTRY,
+)
+HANDLER_SECONDS = Histogram(
+    "slotwire_handler_seconds",
+    "One run of a handler.",
+    ["agent", "type"],
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+CONSUMER_LAG_RECORDS = Gauge(
+    "slotwire_consumer_lag_records",
+    "Records up to the last stable offset that are not settled yet.",
+    ["agent", "topic", "partition"],
+    registry=REGISTRY,
+)
+CONSUMER_IN_FLIGHT = Gauge("slotwire_consumer_in_flight", "Records held or worked on.", ["agent"], registry=REGISTRY)
+DEAD_LETTERS = Counter("slotwire_dead_letters", "Records given up on.", ["agent", "topic"], registry=REGISTRY)
+CONSUMER_STUCK = Gauge("slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=REGISTRY)
+
+
+def configure_logging(settings: LogSettings, *, process: str) -> None:
+    """Set up structlog once, at the start of a process. Logs go to stderr."""
+    renderer: Any
+    factory: Any
+    if settings.format == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+        factory = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        factory = structlog.WriteLoggerFactory(file=sys.stderr)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+            if settings.format == "json"
+            else structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return a logger that names its stage."""
+    logger: FilteringBoundLogger = structlog.get_logger(stage=name)
+    return logger
