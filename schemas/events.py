@@ -1,0 +1,117 @@
+"""What we publish: one frozen class a type and version. Within a version fields are only added, optional.
+
+The data keeps every field of Calendly's payload in Calendly's words, and adds `booking`: our state after the
+join. `@agent.on(InviteeCanceled)` names these classes.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from .calendly import InviteePayload, Part, RoutingFormSubmissionPayload
+from .topics import INVITEE, ROUTING_FORM, Topic
+
+
+class BookingState(Part):
+    """A booking after the event was joined to what is known of it."""
+
+    state: Literal["active", "canceled"]
+    """Ours: never goes back from canceled."""
+    revision: int
+    """Grows with each change of the booking; gaps are normal."""
+    no_show: bool = False
+    """Whether a no-show mark is set now."""
+    chain_root: str
+    """The oldest invitee known of this line of reschedules."""
+
+
+class EventData(Part):
+    """The data of one event type."""
+
+    type: ClassVar[str]
+    """The CloudEvents type, major version last."""
+    calendly_event: ClassVar[str | None] = None
+    """The name Calendly sends; None for events that are ours."""
+    topic: ClassVar[Topic]
+
+
+class _InviteeEvent(InviteePayload, EventData):
+    topic: ClassVar[Topic] = INVITEE
+
+    booking: BookingState
+
+
+class InviteeCreated(_InviteeEvent):
+    """Somebody booked. The first event of every booking's story, inferred where it did not come first."""
+
+    type: ClassVar[str] = "com.calendly.invitee.created.v1"
+    calendly_event: ClassVar[str | None] = "invitee.created"
+
+
+class InviteeCanceled(_InviteeEvent):
+    """A booking was cancelled; with `rescheduled` true it moved to `new_invitee`."""
+
+    type: ClassVar[str] = "com.calendly.invitee.canceled.v1"
+    calendly_event: ClassVar[str | None] = "invitee.canceled"
+
+
+class InviteeNoShowCreated(_InviteeEvent):
+    """The invitee was marked as a no-show."""
+
+    type: ClassVar[str] = "com.calendly.invitee_no_show.created.v1"
+    calendly_event: ClassVar[str | None] = "invitee_no_show.created"
+
+
+class InviteeNoShowDeleted(_InviteeEvent):
+    """A no-show mark was cleared."""
+
+    type: ClassVar[str] = "com.calendly.invitee_no_show.deleted.v1"
+    calendly_event: ClassVar[str | None] = "invitee_no_show.deleted"
+
+    cleared_mark: str | None = None
+    """The mark that was cleared; null when we never heard of it."""
+    cleared_at: datetime
+    """When it was cleared, to the second."""
+
+
+class RoutingFormSubmissionCreated(RoutingFormSubmissionPayload, EventData):
+    """A routing form was submitted, booked or not."""
+
+    type: ClassVar[str] = "com.calendly.routing_form_submission.created.v1"
+    calendly_event: ClassVar[str | None] = "routing_form_submission.created"
+    topic: ClassVar[Topic] = ROUTING_FORM
+
+
+class InviteeRescheduled(EventData):
+    """A booking moved: both halves of a reschedule are known. Written once, by us."""
+
+    type: ClassVar[str] = "io.slotwire.invitee.rescheduled.v1"
+    topic: ClassVar[Topic] = INVITEE
+
+    uri: str
+    """The new invitee."""
+    old_invitee: str
+    """The invitee it was before; cancelled by this."""
+    scheduled_event: str | None = None
+    """The new scheduled event."""
+    old_scheduled_event: str | None = None
+    """The scheduled event it was before."""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    old_start_time: datetime | None = None
+    old_end_time: datetime | None = None
+    booking: BookingState
+    """The new invitee's booking."""
+
+
+EVENT_CLASSES: tuple[type[EventData], ...] = (
+    InviteeCreated,
+    InviteeCanceled,
+    InviteeNoShowCreated,
+    InviteeNoShowDeleted,
+    RoutingFormSubmissionCreated,
+    InviteeRescheduled,
+)
+BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
+"""Every published type with its class."""

@@ -1,0 +1,37 @@
+"""Which topics there are, what they carry and how they are keyed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of ours.
+
+    Attributes:
+        name: without the prefix of the settings.
+        key: what its records are keyed by, in words.
+        compacted: keeps the last record of each key instead of the last days.
+        single_partition: has one partition whatever the settings say.
+    """
+
+    name: str
+    key: str
+    compacted: bool = False
+    single_partition: bool = False
+
+
+INVITEE = Topic("calendly.invitee", "chain_key: a booking and its reschedules")
+ROUTING_FORM = Topic("calendly.routing-form", "the submission's URI")
+RELAY_CURSOR = Topic("slotwire.relay-cursor", "the shard", compacted=True, single_partition=True)
+
+EVENT_TOPICS = (INVITEE, ROUTING_FORM)
+"""Topics that carry events."""
+TOPICS = (*EVENT_TOPICS, RELAY_CURSOR)
+"""Every topic `slotwire migrate` makes."""
+
+
+def dead_letter_topic(topic: str, agent: str) -> str:
+    """Name the topic where an agent's dead letters of a topic go, prefix included if the topic has it."""
+    return f"{topic}.{agent}.dlq"
