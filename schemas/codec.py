@@ -97,7 +97,7 @@ def encode_data(data: EventData) -> bytes:
 
 
 def decode(
-    headers: Iterable[tuple[str, bytes]], value: bytes | None, *, elsewhere: bytes | None = None
+    headers: Iterable[tuple[str, bytes | None]], value: bytes | None, *, elsewhere: bytes | None = None
 ) -> Event[EventData]:
     """Read a record.
 

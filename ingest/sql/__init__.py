@@ -1,0 +1,1 @@
+"""SQL in files: migrations, and named statements by stage."""
