@@ -15,9 +15,7 @@ from uuid import uuid4
 import asyncpg
 
 from ingest.errors import ConfigurationError, SchemaMismatch
-from ingest.foundation.postgres import translated
-
-Connection = asyncpg.Connection[asyncpg.Record]
+from ingest.foundation.postgres import Connection, translated
 
 _LOCK = 1936487270
 _LEDGER = """

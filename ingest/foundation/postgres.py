@@ -12,12 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
 from ingest.foundation.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 _DATA_ERRORS = frozenset({"22", "23", "54"})
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
@@ -97,7 +103,7 @@ def connection_options(settings: DatabaseSettings, *, application: str) -> dict[
     }
 
 
-def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> asyncpg.Pool[asyncpg.Record]:
+def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> Pool:
     """Make a pool that opens its connections when they are first needed.
 
     Enter it with `async with`; entering asks nothing of the server, so that a process can start and answer
@@ -125,7 +131,7 @@ def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> as
         ) from error
 
 
-async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> Connection:
     """Open one connection outside any pool.
 
     Raises:
@@ -175,7 +181,7 @@ class Durability:
         return "survives a crash of the server; a failover to an asynchronous standby can lose the last commits"
 
 
-async def read_durability(connection: asyncpg.Connection[asyncpg.Record]) -> Durability:
+async def read_durability(connection: Connection) -> Durability:
     """Ask the server what its commits survive."""
     with translated():
         row = await connection.fetchrow(

@@ -159,6 +159,17 @@ class MigrateSettings(Group):
     """The group role that gets the rights the processes need; their login role must be a member."""
     shards: int = Field(1, ge=1, le=64)
     """Shards of the log, fixed when the log is made."""
+    lock_timeout_seconds: float = Field(1.0, gt=0)
+    """A migration that waits longer for a lock gives up, so that it never queues the traffic behind it."""
+    statement_timeout_seconds: float = Field(600.0, gt=0)
+    """A migration's statement that runs longer is ended."""
+
+    @property
+    def limits(self) -> DatabaseSettings:
+        """The limits of the connection that migrates."""
+        return DatabaseSettings(
+            lock_timeout_seconds=self.lock_timeout_seconds, statement_timeout_seconds=self.statement_timeout_seconds
+        )
 
 
 class RelaySettings(Group):

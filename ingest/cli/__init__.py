@@ -1,0 +1,124 @@
+"""The command `slotwire`: a table of commands, each in a module of its own that is imported when it is used.
+
+Other packages add commands through the entry point group `slotwire.commands`; their module is not imported
+for `--help` either: its help line is the first line of the module's docstring, read without running it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ingest.foundation.errors import SlotwireError
+
+_COMMANDS = (
+    "local",
+    "serve",
+    "relay",
+    "control",
+    "migrate",
+    "simulate",
+    "subscriptions",
+    "events",
+    "keys",
+    "doctor",
+)
+_MODULES = {name: f"ingest.cli.{name}" for name in _COMMANDS}
+
+
+def _modules() -> dict[str, str]:
+    """Map every command to the module that holds its `app`."""
+    contributed = importlib.metadata.entry_points(group="slotwire.commands")
+    return {**_MODULES, **{entry.name: entry.value.partition(":")[0] for entry in contributed}}
+
+
+def _first_line(module: str) -> str:
+    """Read a module's help line without importing it."""
+    parent, _, name = module.rpartition(".")
+    package = importlib.util.find_spec(parent)
+    if package is None or not package.submodule_search_locations:
+        return ""
+    source = Path(package.submodule_search_locations[0], f"{name}.py")
+    if not source.exists():
+        return ""
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+class _LazyGroup(TyperGroup):
+    """Lists every command and imports only the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_modules())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        module = _modules().get(cmd_name)
+        if module is None:
+            return None
+        if ctx.invoked_subcommand is None and not ctx.meta.get("slotwire.called"):
+            return _described(cmd_name, _first_line(module))
+        loaded = typer.main.get_command(importlib.import_module(module).app)
+        loaded.name = cmd_name
+        return loaded
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        ctx.meta["slotwire.called"] = True
+        return super().resolve_command(ctx, args)
+
+
+def _described(name: str, line: str) -> Any:
+    """Stand in for a command in the list of `--help`."""
+    from typer.core import TyperCommand
+
+    return TyperCommand(name, help=line, short_help=line)
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Calendly webhooks as a durable, ordered, typed event stream on Kafka.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Calendly webhooks as a durable, ordered, typed event stream on Kafka."""
+
+
+def main() -> None:
+    """Run the command line; an error a person can act on is two lines, not a stack trace."""
+    try:
+        app()
+    except SlotwireError as error:
+        raise SystemExit(_tell(error)) from None
+    except BaseExceptionGroup as group:
+        known = group.subgroup(SlotwireError)
+        if known is None:
+            raise
+        raise SystemExit(_tell(_first(known))) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+
+
+def _first(group: BaseExceptionGroup[SlotwireError]) -> SlotwireError:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, SlotwireError) else SlotwireError(str(found))
+
+
+def _tell(error: SlotwireError) -> int:
+    sys.stderr.write(f"slotwire: {error.message}\n")
+    if error.remedy:
+        sys.stderr.write(f"  {error.remedy}\n")
+    return 1

@@ -1,0 +1,60 @@
+"""Bring Postgres and Kafka to this version: schema, roles, topics."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if something is missing.")] = False,
+) -> None:
+    """Bring Postgres and Kafka to this version: schema, roles, topics.
+
+    Uses SLOTWIRE_MIGRATE__DATABASE_URL (the owner) where it is set, else SLOTWIRE_DATABASE_URL. Without
+    SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS only Postgres is migrated.
+    """
+    asyncio.run(_migrate(check=check))
+
+
+async def _migrate(*, check: bool) -> None:
+    from ingest import migrations
+    from ingest.errors import SchemaMismatch
+    from ingest.foundation.clock import SystemClock
+    from ingest.foundation.postgres import connect
+    from ingest.foundation.settings import load_settings
+    from ingest.topic_admin import ensure_topics
+
+    settings = load_settings()
+    owner = settings.migrate.database_url or settings.database_url
+    connection = await connect(owner.get_secret_value(), settings.migrate.limits, application="migrate")
+    try:
+        if check:
+            waiting = await migrations.pending(connection)
+            if waiting:
+                raise SchemaMismatch(
+                    f"{len(waiting)} migration(s) are missing: {', '.join(item.name for item in waiting)}",
+                    remedy="Run `slotwire migrate`.",
+                )
+            typer.echo("the schema is current")
+            return
+        applied = await migrations.migrate(
+            connection,
+            runtime_role=settings.migrate.runtime_role,
+            shards=settings.migrate.shards,
+            now=SystemClock().now(),
+        )
+    finally:
+        await connection.close()
+    for name in applied:
+        typer.echo(f"applied {name}")
+    typer.echo("the schema is current")
+    if settings.kafka.bootstrap_servers:
+        for line in await ensure_topics(settings.kafka):
+            typer.echo(line)
+        typer.echo("the topics are there")
