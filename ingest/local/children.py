@@ -1,0 +1,281 @@
+"""Child processes that do not outlive us: each in its own process group, with a log file, a recorded birth.
+
+Popen and polling instead of asyncio's subprocesses, on purpose: a handle then belongs to no event loop, and
+a stack that one test starts can be killed and restarted by another test on a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.errors import SlotwireError
+from ingest.local.folders import Account
+from ingest.local.state import write_private
+
+POLL_SECONDS = 0.01
+_LINUX: bool = sys.platform == "linux"
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h: the signal a process gets when the thread that made it ends."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A running (or ended) child process.
+
+    Attributes:
+        name: what people call it.
+        log: where its output goes.
+        log_start: size of the log when it was started; what comes after is of this run.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    log_start: int = 0
+    frozen: set[int] = field(default_factory=set)
+
+    @classmethod
+    def spawn(
+        cls,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        account: Account | None = None,
+        death_signal: signal.Signals = signal.SIGTERM,
+        pipe: bool = False,
+        nice: int = 0,
+    ) -> Child:
+        """Start a program in a process group of its own.
+
+        Must be called in a thread that lives as long as the child should: on Linux the kernel sends
+        `death_signal` when that thread ends.
+
+        Args:
+            name: for messages.
+            argv: the program and its arguments.
+            log: a file its output is appended to.
+            environment: its whole environment.
+            account: run as this account (only root can).
+            death_signal: what it gets when we die without stopping it.
+            pipe: give its standard output to `process.stdout` instead of the log.
+            nice: how much to lower its priority.
+
+        Raises:
+            SlotwireError: the program cannot be started.
+        """
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            start = os.fstat(descriptor).st_size
+            process = subprocess.Popen(  # noqa: S603 - our own argument lists, no shell
+                [os.fspath(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipe else descriptor,
+                stderr=descriptor,
+                cwd="/",
+                env=dict(environment),
+                process_group=0,
+                umask=0o077,
+                preexec_fn=_prepare(death_signal, nice),  # noqa: PLW1509 - prctl and nice only, both async-safe
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=[] if account else None,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SlotwireError(
+                f"{name} could not be started: {reason.lower()}",
+                remedy="Is the installation complete, and are new processes allowed here?",
+            ) from error
+        finally:
+            os.close(descriptor)
+        return cls(name, process, log, start)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also the id of its group."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to its process group, unless it has ended."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for its end for at most so long; return whether it ended."""
+        deadline = time.monotonic() + seconds
+        while self.running:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
+
+    async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
+        """Send one signal after the other, each with so many seconds to act; SIGKILL comes last."""
+        self.thaw()
+        for number, seconds in steps:
+            self.send(number)
+            if await self.wait(seconds):
+                return
+        await self.kill()
+
+    async def kill(self) -> None:
+        """`kill -9` its process group and all its descendants, and wait until they are gone."""
+        family = [(pid, start_time(pid)) for pid in descendants(self.pid)] if self.running else []
+        self.send(signal.SIGKILL)
+        for pid, _ in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.frozen.clear()
+        await self.wait(10)
+        for pid, born in family:
+            await _gone(pid, born, 10)
+
+    def freeze(self) -> None:
+        """SIGSTOP it and all its descendants: it keeps its connections and answers nothing."""
+        for pid in (self.pid, *descendants(self.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                self.frozen.add(pid)
+
+    def thaw(self) -> None:
+        """SIGCONT what `freeze` stopped."""
+        for pid in self.frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.frozen.clear()
+
+    def output(self, limit: int = 20_000) -> str:
+        """Return the end of what it wrote in this run."""
+        with self.log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(self.log_start, size - limit))
+            return file.read().decode("utf-8", "replace")
+
+
+def _prepare(death_signal: signal.Signals, nice: int) -> Callable[[], None] | None:
+    """Return what runs in the child before the program: on Linux, the wish to die with its parent."""
+    if not _LINUX:
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def between_fork_and_exec() -> None:
+        prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if nice:
+            os.nice(nice)
+        if os.getppid() != parent:
+            os._exit(1)  # the parent died before the wish was known
+
+    return between_fork_and_exec
+
+
+def start_time(pid: int) -> str:
+    """Return when a process was started, in a form that only serves comparison; empty when there is none."""
+    if _LINUX:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] == "Z" else fields[19]
+    found = subprocess.run(  # noqa: S603 - a fixed command
+        ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip()
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all children of a process, and theirs."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    found: list[int] = []
+    todo = [pid]
+    while todo:
+        mine = children.get(todo.pop(), [])
+        found += mine
+        todo += mine
+    return found
+
+
+def _parents() -> list[tuple[int, int]]:
+    """List (process id, parent's id) of every process."""
+    if _LINUX:
+        pairs = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError):
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    pairs.append((int(entry.name), int(fields[1])))
+        return pairs
+    listing = subprocess.run(["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
+    return [(int(line.split()[0]), int(line.split()[1])) for line in listing.stdout.splitlines()]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The children of a state folder, on disk, so that the next start can end those a `kill -9` left behind."""
+
+    path: Path
+
+    def record(self, child: Child) -> None:
+        """Note a child that was started."""
+        entries = self._read()
+        entries[child.name] = [child.pid, start_time(child.pid)]
+        write_private(self.path, json.dumps(entries))
+
+    async def end_strays(self) -> list[str]:
+        """End the children of an earlier run that are still there; return their names."""
+        ended = []
+        for name, (pid, born) in self._read().items():
+            if not born or start_time(int(pid)) != born:
+                continue
+            ended.append(name)
+            for number, seconds in ((signal.SIGCONT, 0.0), (signal.SIGINT, 3.0), (signal.SIGTERM, 2.0)):
+                _send(int(pid), number)
+                if await _gone(int(pid), str(born), seconds):
+                    break
+            else:
+                _send(int(pid), signal.SIGKILL)
+                await _gone(int(pid), str(born), 5.0)
+        self.path.unlink(missing_ok=True)
+        return ended
+
+    def _read(self) -> dict[str, list[int | str]]:
+        try:
+            found: dict[str, list[int | str]] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+async def _gone(pid: int, born: str, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while born and start_time(pid) == born:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True

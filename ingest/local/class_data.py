@@ -1,0 +1,67 @@
+"""A class data archive for the broker: parsed classes on disk, so that it starts in half the time.
+
+The wheel's runtime comes without even the default archive. The first start therefore notes which classes the
+broker loads, and a low-priority child then makes the archive beside the jars while the stack already works.
+An archive that is missing, broken or of another Java is ignored by the JVM: only time is lost.
+Measured on 2 cores: ready after 1.3 s with it, 2.2 s without; making it takes 6 s of one core.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.local.children import Child
+from ingest.local.java import Java
+
+
+@dataclass(slots=True)
+class ClassData:
+    """The archive for one class path on one Java.
+
+    Attributes:
+        folder: where it is kept.
+        java: the runtime it is made by and for.
+        class_path: the broker's.
+    """
+
+    folder: Path
+    java: Java
+    class_path: str
+    _maker: Child | None = None
+
+    @property
+    def archive(self) -> Path:
+        """The archive's file."""
+        return self.folder / f"classes-java-{self.java.version}.jsa"
+
+    def options(self, class_list: Path) -> tuple[str, ...]:
+        """Return JVM options that use the archive, or that note the loaded classes when there is none."""
+        if self.archive.exists():
+            return (f"-XX:SharedArchiveFile={self.archive}", "-Xlog:cds=off", "-Xlog:aot=off")
+        return (f"-XX:DumpLoadedClassList={class_list}", "-Xshare:off")
+
+    def improve(self, class_list: Path, log: Path) -> None:
+        """Start making the archive, unless it is there."""
+        if self.archive.exists() or not class_list.exists():
+            return
+        part = self.archive.with_name(f".{self.archive.name}.{os.getpid()}")
+        script = '"$0" -Xshare:dump -Xmx256m -XX:+UseSerialGC -XX:SharedClassListFile="$1" \
+-XX:SharedArchiveFile="$2" -cp "$3" && mv -f "$2" "$4"; rm -f "$2"'
+        self._maker = Child.spawn(
+            "the class data archive",
+            ["/bin/sh", "-c", script, self.java.program, class_list, part, self.class_path, self.archive],
+            log=log,
+            environment={"PATH": "/usr/bin:/bin"},
+            death_signal=signal.SIGKILL,
+            nice=19,
+        )
+
+    async def stop(self) -> None:
+        """Give up an archive that is still being made."""
+        if self._maker is not None:
+            await self._maker.kill()
+            self._maker = None
+            self.archive.with_name(f".{self.archive.name}.{os.getpid()}").unlink(missing_ok=True)

@@ -1,0 +1,86 @@
+"""Where the embedded stack keeps its state and what it downloaded, and who may pass through which folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.errors import SlotwireError
+
+UNPRIVILEGED_ACCOUNTS = ("postgres", "_postgres", "nobody")
+"""Accounts that may run Postgres when we are root, in order of preference: it refuses to run as uid 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A system account."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def default_state_dir() -> Path:
+    """Return where the stack keeps its data between runs: a system folder for root, else the XDG state folder."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/slotwire/local")
+    return _xdg("XDG_STATE_HOME", ".local/state") / "slotwire" / "local"
+
+
+def cache_dir() -> Path:
+    """Return where downloads are kept, outside of any checkout."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/slotwire")
+    return _xdg("XDG_CACHE_HOME", ".cache") / "slotwire"
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    """The base directory specification tells to ignore a value that is not absolute."""
+    value = os.environ.get(variable, "")
+    return Path(value) if value.startswith("/") else Path.home() / fallback
+
+
+def unprivileged_account() -> Account | None:
+    """Return the account that runs Postgres: None (ourselves) unless we are root.
+
+    Raises:
+        SlotwireError: we are root and none of the known accounts exists.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED_ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return Account(name, entry.pw_uid, entry.pw_gid)
+    raise SlotwireError(
+        f"PostgreSQL refuses to run as root, and none of these accounts exists: {', '.join(UNPRIVILEGED_ACCOUNTS)}",
+        remedy="Run the command as an ordinary user, or create one of these accounts.",
+    )
+
+
+def can_pass(folder: Path, account: Account) -> bool:
+    """Tell whether an account may enter a folder, from the permission bits of it and of all its parents."""
+    folder = folder.resolve()
+    return all(_grants(part, account, stat.S_IXOTH) for part in (folder, *folder.parents))
+
+
+def can_run(program: Path, account: Account) -> bool:
+    """Tell whether an account may read and execute a file."""
+    return can_pass(program.parent, account) and _grants(program, account, stat.S_IXOTH | stat.S_IROTH)
+
+
+def _grants(path: Path, account: Account, others: int) -> bool:
+    """Compare with the class of permission bits that applies: the owner's, the group's or the others'."""
+    found = path.stat()
+    wanted = others
+    if found.st_uid == account.uid:
+        wanted = others << 6
+    elif found.st_gid == account.gid:
+        wanted = others << 3
+    return found.st_mode & wanted == wanted

@@ -1,0 +1,262 @@
+"""A real Apache Kafka broker: one KRaft node, broker and controller in one Java process, supervised by us."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import signal
+import struct
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.errors import SlotwireError
+from ingest.local.children import Child, Ledger
+from ingest.local.class_data import ClassData
+from ingest.local.folders import cache_dir
+from ingest.local.jars import Report, fetch_jars, kafka_version
+from ingest.local.java import Java, find_java
+from ingest.local.state import StateFolder, no_space, require_port
+
+FORMAT_SECONDS = 60.0
+READY_SECONDS = 60.0
+STOP_STEPS = ((signal.SIGTERM, 3.0),)
+_JVM_OPTIONS = (
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",  # a short-lived broker: the fast compiler only
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    # log4j-core is not on the class path; slf4j-simple writes the few lines that matter to the log.
+    "-Dlog4j2.loggerContextFactory=org.apache.logging.log4j.simple.SimpleLoggerContextFactory",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "log.cleaner.dedupe.buffer.size": "16777216",  # the default is half of our heap
+}
+
+
+@dataclass(slots=True)
+class EmbeddedKafka:
+    """One broker with its data in a state folder.
+
+    Attributes:
+        state: the claimed folder.
+        mirror: a Maven repository to fetch the jars from in place of the default.
+        report: told about progress.
+        settings: broker settings on top of ours, for tests.
+    """
+
+    state: StateFolder
+    mirror: str | None = None
+    report: Report = print
+    settings: dict[str, str] = field(default_factory=dict)
+    _child: Child | None = None
+    _class_data: ClassData | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Its address, as clients want it."""
+        return f"127.0.0.1:{self.state.port('kafka')}"
+
+    @property
+    def child(self) -> Child:
+        """The running broker."""
+        if self._child is None:
+            raise SlotwireError("Kafka is not started")
+        return self._child
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker runs."""
+        return self._child is not None and self._child.running
+
+    async def start(self) -> None:
+        """Fetch the jars when they are missing, format the data folder, start the broker, wait until it answers.
+
+        Raises:
+            SlotwireError: no jars, no Java, data of another version, a port in use, a full disk, or it fails.
+        """
+        version = kafka_version()
+        home = self.state.path / "kafka"
+        _require_version(home, version, self.state.path)
+        java = find_java()
+        library = cache_dir() / f"kafka-{version}"
+        jars = await fetch_jars(library, mirror=self.mirror, report=self.report)
+        home.mkdir(mode=0o700, exist_ok=True)
+        scratch = home / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)  # native libraries that a killed broker unpacked
+        scratch.mkdir(mode=0o700)
+        require_port(self.state, "kafka", "Kafka")
+        require_port(self.state, "kafka-controller", "Kafka's controller")
+        self._write_settings(home)
+        if not (home / "VERSION").exists():
+            await self._format(java, jars, home, version)
+        self._class_data = ClassData(library, java, _class_path(jars))
+        self._child = self._spawn("Kafka", java, jars, home, ["kafka.Kafka", home / "server.properties"])
+        Ledger(self.state.path / "children.json").record(self._child)
+        await self._until_ready()
+        self._class_data.improve(home / "classes.txt", self.state.log_file("kafka-class-data"))
+
+    async def stop(self) -> None:
+        """Stop the broker cleanly, so that its next start recovers nothing."""
+        if self._class_data is not None:
+            await self._class_data.stop()
+        if self._child is not None:
+            await self._child.stop(*STOP_STEPS)
+
+    async def restart(self) -> None:
+        """Start the broker again after `kill` or `stop`, on the same port and data."""
+        await self.stop()
+        await self.start()
+
+    async def kill(self) -> None:
+        """`kill -9` the broker: a crash."""
+        await self.child.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP the broker."""
+        self.child.freeze()
+
+    def thaw(self) -> None:
+        """SIGCONT what `freeze` stopped."""
+        self.child.thaw()
+
+    def _write_settings(self, home: Path) -> None:
+        """Write server.properties anew at every start: the ports and this version's settings."""
+        controller = f"127.0.0.1:{self.state.port('kafka-controller')}"
+        settings = {
+            **_SETTINGS,
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "log.dirs": _escaped(home / "data"),
+            **self.settings,
+        }
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (home / "server.properties").write_text(text, "utf-8")
+
+    async def _format(self, java: Java, jars: Sequence[Path], home: Path, version: str) -> None:
+        """Make the data folder with the broker's own tool; what a broken attempt left is removed."""
+        shutil.rmtree(home / "data", ignore_errors=True)
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command: list[str | Path] = [
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster,
+            "-c",
+            home / "server.properties",
+        ]
+        child = self._spawn("Kafka's formatting", java, jars, home, command)
+        try:
+            ended = await child.wait(FORMAT_SECONDS)
+        finally:
+            await child.kill()
+        if not ended or child.process.returncode:
+            raise _failure("Kafka's data folder could not be made", child, self.state.path)
+        mark = home / "VERSION.part"
+        mark.write_text(version + "\n")
+        mark.rename(home / "VERSION")
+
+    def _spawn(self, name: str, java: Java, jars: Sequence[Path], home: Path, command: Sequence[str | Path]) -> Child:
+        class_data = self._class_data.options(home / "classes.txt") if self._class_data else ()
+        return Child.spawn(
+            name,
+            [
+                java.program, *_JVM_OPTIONS, *class_data, f"-Djava.io.tmpdir={home / 'tmp'}",
+                "-cp", _class_path(jars), *command,
+            ],
+            log=self.state.log_file("kafka"),
+            environment={"LANG": "C.UTF-8", "TZ": "UTC"},
+        )  # fmt: skip
+
+    async def _until_ready(self) -> None:
+        """Wait until the broker answers a request: a listening socket alone says nothing."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not await answers(self.state.port("kafka")):
+            if not self.child.running:
+                raise _failure("Kafka ended while it started", self.child, self.state.path)
+            if time.monotonic() > deadline:
+                raise _failure("Kafka does not get ready", self.child, self.state.path)
+            await asyncio.sleep(0.02)
+
+
+async def answers(port: int, seconds: float = 2.0) -> bool:
+    """Tell whether a broker on a loopback port answers ApiVersions (Kafka protocol, API key 18, version 0)."""
+    client = b"slotwire"
+    request = struct.pack(f">hhih{len(client)}s", 18, 0, 1, len(client), client)
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(struct.pack(">i", len(request)) + request)
+                length, correlation, error = struct.unpack(">iih", await reader.readexactly(10))
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, EOFError):
+        return False
+    return bool(length > 6 and correlation == 1 and error == 0)
+
+
+def _class_path(jars: Sequence[Path]) -> str:
+    return os.pathsep.join(os.fspath(jar) for jar in jars)
+
+
+def _escaped(path: Path) -> str:
+    """Escape a path for a Java properties file; `log.dirs` cannot hold a comma at all."""
+    if "," in os.fspath(path):
+        raise SlotwireError(
+            f"Kafka cannot keep data in {path}: the name has a comma", remedy="Name another folder with --state-dir."
+        )
+    return os.fspath(path).replace("\\", "\\\\")
+
+
+def _require_version(home: Path, version: str, state: Path) -> None:
+    """Refuse data of another minor version: the metadata format moves with it, and only upwards."""
+    mark = home / "VERSION"
+    if not mark.exists():
+        return
+    found = mark.read_text().strip()
+    if found.split(".")[:2] != version.split(".")[:2]:
+        raise SlotwireError(
+            f"the data in {home} was written by Kafka {found}; this version runs Kafka {version}",
+            remedy=f"Delete the local data with `slotwire local --wipe --state-dir {state}` and start anew,\n"
+            "or keep it and name another folder with --state-dir.",
+        )
+
+
+def _failure(message: str, child: Child, folder: Path) -> SlotwireError:
+    """Turn what the broker wrote before it failed into a message with a way out."""
+    output = child.output()
+    if any(sign in output for sign in ("No space left", "File too large", "quota exceeded")):
+        return no_space(folder)
+    lines = [line for line in output.splitlines() if "Exception" in line or "ERROR" in line]
+    reason = f": {lines[0].strip()}" if lines else ""
+    return SlotwireError(f"{message}{reason}", remedy=f"Its log has the details: {child.log}")

@@ -1,0 +1,239 @@
+"""The state folder of one embedded stack: its lock, ports, secrets, and the list of running children.
+
+The folder is ours alone: mode 0700, or 0711 for root, because the account that runs Postgres must pass
+through it. Files are 0600.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.errors import SlotwireError
+from ingest.local.folders import Account, can_pass
+
+MARK = "slotwire-state"
+"""The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""
+LAYOUT = "1"
+MIN_FREE_BYTES = 150_000_000
+"""A new Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
+PORT_RANGE = range(20_000, 32_000)
+"""Below the range from which systems take the ports of outgoing connections, so that a port stays free."""
+_OWN = ("postgres", "kafka", "logs", "postgres-binaries", "ports.json", "secrets.json", "children.json", "lock")
+_ELSEWHERE = Path("/var/lib/slotwire")
+
+
+@dataclass(slots=True)
+class StateFolder:
+    """A claimed state folder. Only `claim` makes one, so holding it means holding its lock.
+
+    Attributes:
+        path: the folder, absolute.
+    """
+
+    path: Path
+    _ports: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def claim(cls, path: Path) -> Iterator[StateFolder]:
+        """Make or open the folder and hold its lock while the block runs.
+
+        Raises:
+            SlotwireError: it belongs to another program, is in use, cannot be written or the disk is full.
+        """
+        path = path.absolute()
+        _make(path)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(lock, path)
+            _check_space(path)
+            yield cls(path, _read(path / "ports.json"))
+        finally:
+            os.close(lock)
+
+    def port(self, name: str, preferred: int = 0) -> int:
+        """Return the port kept under a name; the first time the preferred one if it is free, else a free one."""
+        if name not in self._ports:
+            taken = set(self._ports.values())
+            port = preferred if preferred and preferred not in taken and port_is_free(preferred) else 0
+            while not port:
+                candidate = secrets.choice(PORT_RANGE)
+                port = candidate if candidate not in taken and port_is_free(candidate) else 0
+            self._ports[name] = port
+            _write(self.path / "ports.json", self._ports)
+        return self._ports[name]
+
+    def secret(self, name: str, made: str = "") -> str:
+        """Return the secret kept under a name, making it (or taking `made`) the first time."""
+        kept = _read_texts(self.path / "secrets.json")
+        if name not in kept:
+            kept[name] = made or secrets.token_urlsafe(32)
+            _write(self.path / "secrets.json", kept)
+        return kept[name]
+
+    def has_secret(self, name: str) -> bool:
+        """Tell whether a secret is kept under this name."""
+        return name in _read_texts(self.path / "secrets.json")
+
+    def log_file(self, name: str) -> Path:
+        """Return where a child writes, with the previous run's log moved aside when it has grown large."""
+        folder = self.path / "logs"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        log = folder / f"{name}.log"
+        if log.exists() and log.stat().st_size > 10_000_000:
+            log.replace(folder / f"{name}.log.1")
+        return log
+
+    def postgres_home(self, account: Account | None) -> Path:
+        """Return the folder for Postgres's files: here, or, where its account cannot pass, a system folder."""
+        if account is None or can_pass(self.path, account):
+            return self.path / "postgres"
+        return _home_elsewhere(self.path)
+
+
+def wipe(path: Path) -> list[Path]:
+    """Delete what a stack keeps in a folder, and nothing else in it.
+
+    Returns:
+        what was deleted.
+
+    Raises:
+        SlotwireError: the folder is not a state folder, or in use.
+    """
+    path = path.absolute()
+    if not path.exists():
+        return []
+    if not (path / MARK).exists():
+        raise SlotwireError(
+            f"{path} is not a state folder of slotwire: nothing was deleted",
+            remedy="Check the folder named with --state-dir.",
+        )
+    with StateFolder.claim(path):
+        doomed = [path / name for name in _OWN] + [_home_elsewhere(path)]
+        deleted = [item for item in doomed if item.exists()]
+        for item in deleted:
+            if item.is_dir():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+        (path / MARK).unlink()
+    if not any(path.iterdir()):
+        path.rmdir()
+    return deleted
+
+
+def port_is_free(port: int) -> bool:
+    """Tell whether a server could listen on a loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def require_port(state: StateFolder, name: str, title: str) -> int:
+    """Return the port kept under a name.
+
+    Raises:
+        SlotwireError: another program listens on it.
+    """
+    port = state.port(name)
+    if not port_is_free(port):
+        raise SlotwireError(
+            f"port {port}, which {state.path} keeps for {title}, is in use by another program",
+            remedy=f"Stop that program, or delete {state.path / 'ports.json'}: new ports are picked then.",
+        )
+    return port
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        if not (path / MARK).exists():
+            if any(entry.name != "lock" for entry in path.iterdir()):
+                raise SlotwireError(
+                    f"{path} is not empty and not a state folder of slotwire",
+                    remedy="Name an empty or a new folder with --state-dir.",
+                )
+            if os.geteuid() == 0:
+                path.chmod(0o711)
+            write_private(path / MARK, f"{LAYOUT}\n")
+    except OSError as error:
+        raise SlotwireError(
+            f"the state folder {path} cannot be used: {(error.strerror or 'unknown error').lower()}",
+            remedy="Free some disk space or name another folder with --state-dir.",
+        ) from error
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        raise SlotwireError(
+            f"the state folder {path} is in use by the process {holder or '(unknown)'}",
+            remedy="Stop that process, or name another folder with --state-dir (or --ephemeral).",
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _check_space(path: Path) -> None:
+    free = shutil.disk_usage(path).free
+    if free < MIN_FREE_BYTES:
+        raise no_space(path)
+
+
+def no_space(path: Path) -> SlotwireError:
+    """Return the error of a full disk."""
+    return SlotwireError(
+        f"there is too little disk space left for {path} (at least {MIN_FREE_BYTES // 1_000_000} MB are needed)",
+        remedy="Free some space (or raise the quota or file size limit), or name another folder with --state-dir.",
+    )
+
+
+def _home_elsewhere(path: Path) -> Path:
+    return _ELSEWHERE / f"postgres-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+
+def _read(path: Path) -> dict[str, int]:
+    return {name: int(value) for name, value in _read_texts(path).items()}
+
+
+def _read_texts(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise SlotwireError(
+            f"{path} is damaged", remedy="Wipe this stack's state with `slotwire local --wipe`, or restore the file."
+        ) from error
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _write(path: Path, content: dict[str, int] | dict[str, str]) -> None:
+    write_private(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by us alone, so that a crash leaves the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
