@@ -7,6 +7,7 @@
     ├── SchemaMismatch                  migrate first
     ├── BrokerUnavailable               Kafka cannot answer now           → the relay backs off
     │   └── TopicUnavailable            a topic is missing or forbidden   → the relay holds
+    ├── RecordRefused                   Kafka refused the data            → bisect, then park
     ├── DeliveryRefused                 the sender did not prove itself   → 401, counted by reason
     ├── CannotNormalize                 authentic, but not understood     → quarantine, 2xx
     ├── CursorMismatch                  the relay's cursor is not in this log → it stops and says so
@@ -23,6 +24,7 @@ from ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseUnavailable,
+    RecordRefused,
     RowRefused,
     SchemaMismatch,
     SlotwireError,
@@ -37,6 +39,7 @@ __all__ = [
     "CursorMismatch",
     "DatabaseUnavailable",
     "DeliveryRefused",
+    "RecordRefused",
     "RowRefused",
     "SchemaMismatch",
     "SecretUnreadable",

@@ -53,7 +53,15 @@ class SchemaMismatch(SlotwireError):
 
 
 class BrokerUnavailable(SlotwireError):
-    """Kafka is out of reach or answers with an error: try again later."""
+    """Kafka is out of reach or answers with an error: try again later.
+
+    Attributes:
+        reason: a short word that is also the metric's label.
+    """
+
+    def __init__(self, message: str, *, reason: str = "unavailable", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
 
 
 class TopicUnavailable(BrokerUnavailable):
@@ -64,5 +72,17 @@ class TopicUnavailable(BrokerUnavailable):
     """
 
     def __init__(self, message: str, *, topics: tuple[str, ...], remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
+        super().__init__(message, reason="topic", remedy=remedy)
         self.topics = topics
+
+
+class RecordRefused(SlotwireError):
+    """Kafka refused the data of a record, too large for example: trying again cannot help.
+
+    Attributes:
+        reason: a short word that is also the metric's label.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

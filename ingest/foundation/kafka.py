@@ -1,0 +1,263 @@
+"""Kafka: how to reach it, what a topic's full name is, which topics are there, and the one seam for errors.
+
+Everything above this module sees `BrokerUnavailable` (try again later), `TopicUnavailable` (hold) or
+`RecordRefused` (this record will never go in), never an exception of aiokafka's.
+
+aiokafka asks for metadata in a way that makes a broker with `auto.create.topics.enable` create the topic, with
+that broker's default partitions. So a topic is looked up with `require_topics` before a producer or consumer
+is told its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiokafka import AIOKafkaProducer, errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.metadata import MetadataRequest
+
+from ingest.foundation.errors import BrokerUnavailable, ConfigurationError, RecordRefused, TopicUnavailable
+from ingest.foundation.settings import KafkaSettings
+from schemas.topics import Topic
+
+REQUEST_TIMEOUT_SECONDS = 10.0
+"""How long one question to the broker may take, connecting included; aiokafka's own limit is 40 s."""
+DISCARD_TIMEOUT_SECONDS = 2.0
+"""How long a producer that is given up may take to let go."""
+MIGRATE = "Run `slotwire migrate`, or ask whoever administers the broker; work flows on by itself then."
+
+_REFUSALS = (
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.CorruptRecordException,
+    errors.InvalidTimestampError,
+    errors.UnsupportedForMessageFormatError,
+    errors.PolicyViolationError,
+    # Codes above 79 are not in aiokafka's table and come as this one, INVALID_RECORD (87) among them.
+    errors.UnknownError,
+)
+_TOPIC_ERRORS = (errors.UnknownTopicOrPartitionError, errors.TopicAuthorizationFailedError, errors.InvalidTopicError)
+_STATES: dict[int, Literal["missing", "forbidden"]] = {3: "missing", 17: "missing", 29: "forbidden"}
+_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class TopicDescription:
+    """What the broker says of a topic.
+
+    Attributes:
+        name: the full name.
+        state: `ready`; `missing`; `forbidden`: this client may not see it; `unready`: it has no leader now.
+        partitions: how many, 0 unless it is there.
+        replicas: copies of its least copied partition, 0 unless it is there.
+    """
+
+    name: str
+    state: Literal["ready", "missing", "forbidden", "unready"]
+    partitions: int = 0
+    replicas: int = 0
+
+
+def full_name(settings: KafkaSettings, topic: Topic | str) -> str:
+    """Return a topic's name with the prefix of the settings."""
+    return settings.topic_prefix + (topic if isinstance(topic, str) else topic.name)
+
+
+def connection_options(settings: KafkaSettings, *, client: str) -> dict[str, Any]:
+    """Return the options with which aiokafka's producers, consumers and clients reach the broker.
+
+    Args:
+        settings: where it is and how it wants to be spoken to.
+        client: the process's name, for the broker's logs and quotas.
+
+    Raises:
+        ConfigurationError: no broker is named, or a certificate or key cannot be read.
+    """
+    if not settings.bootstrap_servers:
+        raise ConfigurationError(
+            "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set",
+            remedy="Set it to host:port, several separated by commas. `slotwire local` brings a broker of its own.",
+        )
+    options: dict[str, Any] = {
+        "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
+        "client_id": f"slotwire-{client}",
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL") and settings.sasl_password is not None:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"the certificates for Kafka cannot be read: {error.strerror or 'not PEM'}",
+            remedy="Check SLOTWIRE_KAFKA__SSL_CAFILE, SLOTWIRE_KAFKA__SSL_CERTFILE and SLOTWIRE_KAFKA__SSL_KEYFILE.",
+        ) from error
+    return context
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what aiokafka and the network raise into our own errors.
+
+    Raises:
+        TopicUnavailable: a topic is missing or forbidden.
+        RecordRefused: the broker, or the client before it, refuses the data of a record.
+        BrokerUnavailable: everything else: unreachable, too slow, fenced, lost membership, not authorized.
+    """
+    try:
+        yield
+    except _TOPIC_ERRORS as error:
+        raise TopicUnavailable("a topic is missing or forbidden", topics=(), remedy=MIGRATE) from error
+    except _REFUSALS as error:
+        raise RecordRefused("Kafka refused a record", reason=_reason(error)) from error
+    except errors.AuthenticationFailedError as error:
+        raise BrokerUnavailable(
+            "Kafka refuses our credentials",
+            reason="authentication",
+            remedy="Check SLOTWIRE_KAFKA__SASL_USERNAME, SLOTWIRE_KAFKA__SASL_PASSWORD and the mechanism.",
+        ) from error
+    except (errors.KafkaError, errors.IllegalOperation, errors.ConsumerStoppedError) as error:
+        raise BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error)) from error
+    except AssertionError as error:
+        # A fenced producer's commit fails as an assertion of aiokafka's; ours are not its business.
+        if not _raised_by_aiokafka(error):
+            raise
+        raise BrokerUnavailable("Kafka's client is in no state to go on", reason="client_state") from error
+    except TimeoutError as error:
+        raise BrokerUnavailable("Kafka did not answer in time", reason="timeout") from error
+    except OSError as error:
+        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable") from error
+
+
+def _reason(error: Exception) -> str:
+    """Make a metric's label of an error's class: `RequestTimedOutError` becomes `request_timed_out`."""
+    name = type(error).__name__.removesuffix("Error").removesuffix("Exception")
+    return _CAPITALS.sub("_", name).lower()
+
+
+def _raised_by_aiokafka(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("aiokafka.")
+
+
+@asynccontextmanager
+async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterator[AIOKafkaClient]:
+    """Open a bare client, for questions, while the block runs.
+
+    Raises:
+        ConfigurationError: see `connection_options`.
+        BrokerUnavailable: no broker answers within `REQUEST_TIMEOUT_SECONDS`.
+    """
+    bare = AIOKafkaClient(
+        request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000), **connection_options(settings, client=client)
+    )
+    try:
+        with translated():
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                await bare.bootstrap()
+        yield bare
+    finally:
+        await bare.close()
+
+
+async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[TopicDescription, ...]:
+    """Ask the broker what it knows of some topics, creating none.
+
+    Args:
+        client: an open client: `opened_client`'s, or a producer's `.client`.
+        names: full names.
+
+    Returns:
+        One description for each name, in the order given.
+
+    Raises:
+        BrokerUnavailable: it does not answer within `REQUEST_TIMEOUT_SECONDS`.
+    """
+    wanted = tuple(names)
+    with translated():
+        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+            request = MetadataRequest(list(wanted), allow_auto_topic_creation=False)
+            answer = await client.send(client.get_random_node(), request)
+    found = {topic[1]: _describe(topic[1], topic[0], topic[-1]) for topic in answer.topics}
+    return tuple(found.get(name, TopicDescription(name, "missing")) for name in wanted)
+
+
+def _describe(name: str, code: int, partitions: list[tuple[Any, ...]]) -> TopicDescription:
+    if code in _STATES:
+        return TopicDescription(name, _STATES[code])
+    led = code == 0 and all(partition[2] >= 0 for partition in partitions)
+    replicas = min((len(partition[3]) for partition in partitions), default=0)
+    return TopicDescription(name, "ready" if led else "unready", len(partitions), replicas)
+
+
+async def require_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[TopicDescription, ...]:
+    """Check that topics are there and may be used.
+
+    Returns:
+        Their descriptions, in the order given.
+
+    Raises:
+        TopicUnavailable: some are missing, forbidden or without a leader; it names them all.
+        BrokerUnavailable: it does not answer.
+    """
+    found = await describe_topics(client, names)
+    problems = [topic for topic in found if topic.state != "ready"]
+    if problems:
+        raise topics_unavailable(problems)
+    return found
+
+
+def topics_unavailable(problems: Iterable[TopicDescription]) -> TopicUnavailable:
+    """Say which topics cannot be used and why."""
+    words = {"missing": "missing", "forbidden": "forbidden to this client", "unready": "without a leader"}
+    listed = tuple(problems)
+    return TopicUnavailable(
+        "; ".join(f"topic {topic.name} is {words.get(topic.state, topic.state)}" for topic in listed),
+        topics=tuple(topic.name for topic in listed),
+        remedy=MIGRATE,
+    )
+
+
+async def discard(producer: AIOKafkaProducer) -> None:
+    """Let go of a producer without sending what it still holds, whatever state it is in.
+
+    aiokafka's own `stop()` waits for what is buffered, and with idempotence that never expires: after a
+    broker's loss it would wait for ever. What is buffered here is sent again, by another producer, from the
+    cursor.
+    """
+    gone = errors.ProducerClosed()
+    sender, buffered = producer._sender, producer._message_accumulator  # noqa: SLF001 - no public way, see above
+    task = sender.sender_task
+    if task is not None:
+        task.cancel()
+    buffered.fail_all(gone)
+    with suppress(TimeoutError, OSError, errors.KafkaError):
+        async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
+            await producer.client.close()  # ends the requests that the cancelled task still waits for
+    if task is not None:
+        await asyncio.wait({task}, timeout=DISCARD_TIMEOUT_SECONDS)
+    with suppress(TimeoutError, Exception):  # whatever it says, it is being thrown away
+        async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
+            await producer.stop()
+    manager = producer._txn_manager  # noqa: SLF001 - its future would warn that nobody asked for its exception
+    waiter = manager.wait_for_transaction_end() if manager is not None else None
+    if waiter is not None and waiter.done() and not waiter.cancelled():
+        waiter.exception()
