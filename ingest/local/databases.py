@@ -1,0 +1,72 @@
+"""A fresh, migrated database for each test, copied from a template that is migrated once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingest.local.postgres import OWNER, RUNTIME, RUNTIME_GROUP, SUPERUSER, EmbeddedPostgres
+
+if TYPE_CHECKING:
+    import asyncpg
+
+TEMPLATE = "slotwire_template"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database on the embedded server.
+
+    Attributes:
+        name: its name.
+        owner_url: its address for the role that owns it (migrations, fixtures).
+        runtime_url: its address for the role of the running processes.
+    """
+
+    name: str
+    owner_url: str
+    runtime_url: str
+
+
+async def migrate_template(server: EmbeddedPostgres) -> None:
+    """Make the template and bring it to this version's schema."""
+    from ingest import migrations
+    from ingest.foundation.clock import SystemClock
+    from ingest.foundation.postgres import connect
+    from ingest.foundation.settings import DatabaseSettings
+
+    async with _superuser(server) as connection:
+        await connection.execute(f"CREATE DATABASE {TEMPLATE} OWNER {OWNER}")
+    owner = await connect(server.url(OWNER, TEMPLATE), DatabaseSettings(), application="template")
+    try:
+        await migrations.migrate(owner, runtime_role=RUNTIME_GROUP, shards=1, now=SystemClock().now())
+    finally:
+        await owner.close()
+
+
+async def create_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> Database:
+    """Copy the template to a database with a name of its own."""
+    name = f"slotwire_{secrets.token_hex(6)}"
+    async with _superuser(server) as connection:
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
+    return Database(name, server.url(OWNER, name), server.url(RUNTIME, name))
+
+
+async def drop_database(server: EmbeddedPostgres, database: Database) -> None:
+    """Drop a database, ending whatever is still connected to it."""
+    async with _superuser(server) as connection:
+        await connection.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def _superuser(server: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    import asyncpg
+
+    connection = await asyncpg.connect(server.url(SUPERUSER, "postgres"), timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
