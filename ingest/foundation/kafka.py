@@ -11,6 +11,7 @@ is told its name.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -31,6 +32,11 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 DISCARD_TIMEOUT_SECONDS = 2.0
 """How long a producer that is given up may take to let go."""
 MIGRATE = "Run `slotwire migrate`, or ask whoever administers the broker; work flows on by itself then."
+_REACH = "Is a broker up at SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS, and do SLOTWIRE_KAFKA__SECURITY_PROTOCOL and TLS fit it?"
+
+# aiokafka logs what our errors say already, and below `info` it logs keys and values of records.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+logging.getLogger("aiokafka").propagate = False
 
 _REFUSALS = (
     errors.MessageSizeTooLargeError,
@@ -132,6 +138,8 @@ def translated() -> Iterator[None]:
             reason="authentication",
             remedy="Check SLOTWIRE_KAFKA__SASL_USERNAME, SLOTWIRE_KAFKA__SASL_PASSWORD and the mechanism.",
         ) from error
+    except errors.KafkaConnectionError as error:
+        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH) from error
     except (errors.KafkaError, errors.IllegalOperation, errors.ConsumerStoppedError) as error:
         raise BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error)) from error
     except AssertionError as error:
@@ -140,9 +148,9 @@ def translated() -> Iterator[None]:
             raise
         raise BrokerUnavailable("Kafka's client is in no state to go on", reason="client_state") from error
     except TimeoutError as error:
-        raise BrokerUnavailable("Kafka did not answer in time", reason="timeout") from error
+        raise BrokerUnavailable("Kafka did not answer in time", reason="timeout", remedy=_REACH) from error
     except OSError as error:
-        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable") from error
+        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH) from error
 
 
 def _reason(error: Exception) -> str:
