@@ -1,0 +1,164 @@
+"""The simulator as a whole: state file, world, sender and HTTP server on 127.0.0.1.
+
+async with simulator(Options(port=0, state_file=path, seed="7")) as running:
+    running.url, running.engine
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+
+from ingest.errors import SlotwireError
+from ingest.simulator.bookings import Bookings
+from ingest.simulator.clock import DrivenClock
+from ingest.simulator.control import Control
+from ingest.simulator.database import Database
+from ingest.simulator.engine import Engine
+from ingest.simulator.gate import DEFAULT_RATE_LIMIT, Gate, json_answer
+from ingest.simulator.jobs import Jobs
+from ingest.simulator.ledger import Ledger
+from ingest.simulator.model import uri
+from ingest.simulator.problems import Refused, not_found
+from ingest.simulator.rest_people import PeopleCalls
+from ingest.simulator.rest_scheduling import SchedulingCalls
+from ingest.simulator.rest_subscriptions import SubscriptionCalls
+from ingest.simulator.sender import Policy, Sender
+from ingest.simulator.world import World, found
+
+HOST = "127.0.0.1"
+MAX_REQUEST_BYTES = 4 * 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to start. Port 0 takes a free one; without a state file nothing survives."""
+
+    port: int = 0
+    state_file: Path | None = None
+    seed: str = "slotwire"
+    organizations: int = 1
+    rate_limit: int = DEFAULT_RATE_LIMIT
+    policy: Policy = field(default_factory=Policy)
+    clock: DrivenClock | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A running simulator; `sending` ends only when the context does, or when the sender broke."""
+
+    url: str
+    engine: Engine
+    gate: Gate
+    sending: asyncio.Task[None]
+
+    @property
+    def world(self) -> World:
+        """What the seed founded."""
+        return self.engine.world
+
+    @property
+    def owner_token(self) -> str:
+        """The first organization's owner's token: it may do everything."""
+        return self.world.tokens[0].value
+
+    @property
+    def organization(self) -> str:
+        """The first organization's URI."""
+        return uri("organizations", next(iter(self.world.organizations)))
+
+
+@contextlib.asynccontextmanager
+async def simulator(options: Options) -> AsyncIterator[Simulator]:
+    """Run a simulator for the time of the context.
+
+    Raises:
+        SlotwireError: the state file is in use or was made with another seed; the port is taken.
+    """
+    database = Database(options.state_file)
+    try:
+        engine, gate = _build(database, options)
+        listener = _listener(options.port)
+        jobs = Jobs(engine)
+        runner = web.AppRunner(application(engine, gate, jobs), access_log=None)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        sending = asyncio.create_task(engine.sender.run(), name="simulator-sender")
+        try:
+            yield Simulator(f"http://{HOST}:{listener.getsockname()[1]}", engine, gate, sending)
+        finally:
+            await runner.cleanup()
+            await jobs.stop_all()
+            sending.cancel()
+            await asyncio.wait([sending])
+    finally:
+        database.close()
+
+
+def application(engine: Engine, gate: Gate, jobs: Jobs) -> web.Application:
+    """Return the web application: Calendly's paths and `/simulator/`."""
+    app = web.Application(middlewares=[_errors], client_max_size=MAX_REQUEST_BYTES)
+    for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
+        app.add_routes(calls.routes(gate))
+    app.add_routes(Control(engine, gate).routes())
+    app.add_routes(jobs.routes())
+    return app
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as refusal:
+        return json_answer(refusal.body, refusal.status)
+    except web.HTTPNotFound:
+        return json_answer(not_found().body, 404)
+    except web.HTTPException as error:
+        return json_answer({"title": error.reason, "message": error.reason}, error.status)
+
+
+def _build(database: Database, options: Options) -> tuple[Engine, Gate]:
+    _check_seed(database, options)
+    try:
+        world = found(options.seed, options.organizations)
+    except ValueError as error:
+        raise SlotwireError(str(error), remedy="Choose another number of organizations.") from None
+    clock = options.clock or DrivenClock()
+    clock.advance(timedelta(seconds=float(database.meta("clock_offset_seconds") or 0)))
+    bookings, ledger = Bookings(database), Ledger(database)
+    sender = Sender(options.seed, clock, database, ledger, options.policy)
+    engine = Engine(options.seed, world, clock, database, bookings, ledger, sender)
+    return engine, Gate(world, clock, bookings.tokens(), options.rate_limit)
+
+
+def _check_seed(database: Database, options: Options) -> None:
+    mine = orjson.dumps([options.seed, options.organizations]).decode()
+    known = database.meta("world")
+    if known not in {None, mine}:
+        seed, organizations = orjson.loads(known or "")
+        raise SlotwireError(
+            f"the simulator's state file was made with --seed {seed} --organizations {organizations}",
+            remedy="Start with the same values, or name another file with --state-file.",
+        )
+    database.set_meta("world", mine)
+    database.commit()
+
+
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port), backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise SlotwireError(
+            f"the simulator cannot listen on {HOST}:{port}: {error}",
+            remedy="Choose another --port, or 0 for a free one.",
+        ) from error

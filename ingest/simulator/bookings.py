@@ -1,0 +1,191 @@
+"""Scheduled events, invitees, no-shows, routing form submissions and tokens in the state file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pydantic import TypeAdapter
+
+from ingest.simulator.clock import stamp
+from ingest.simulator.database import Database
+from ingest.simulator.model import Invitee, ScheduledEvent, Submission, Token
+
+EVENT = TypeAdapter(ScheduledEvent)
+INVITEE = TypeAdapter(Invitee)
+SUBMISSION = TypeAdapter(Submission)
+TOKEN = TypeAdapter(Token)
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """What `GET /scheduled_events` can ask for; `hosts` None means everybody."""
+
+    organization: str
+    hosts: tuple[str, ...] | None = None
+    email: str | None = None
+    status: str | None = None
+    min_start: datetime | None = None
+    max_start: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page begins: behind (or, going back, before) the row with this sort key and id."""
+
+    key: str | int
+    ident: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a page is sorted and bounded; `backward` reads the page that ends before `place`."""
+
+    count: int
+    descending: bool = False
+    place: Place | None = None
+    backward: bool = False
+
+
+class Bookings:
+    """Reads and writes of everything people book."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def next_number(self, kind: str) -> int:
+        """Return 1, 2, 3 … for each kind, never the same twice, also after a restart."""
+        number = int(self._database.meta(f"number:{kind}") or 0) + 1
+        self._database.set_meta(f"number:{kind}", str(number))
+        return number
+
+    def put_event(self, event: ScheduledEvent) -> None:
+        """Write a scheduled event."""
+        self._database.write(
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)",
+            (event.id, event.organization, event.host, stamp(event.start), event.status, EVENT.dump_json(event)),
+        )
+
+    def event(self, ident: str) -> ScheduledEvent | None:
+        """Return a scheduled event."""
+        found = self._database.row("SELECT doc FROM events WHERE id = ?", (ident,))
+        return EVENT.validate_json(found[0]) if found else None
+
+    def events(self, wanted: EventFilter, order: Order) -> list[ScheduledEvent]:
+        """Return a page of scheduled events by start time, in the order of the page."""
+        where = ["organization = ?"]
+        values: list[object] = [wanted.organization]
+        if wanted.hosts is not None:
+            where.append(f"host IN ({', '.join('?' * len(wanted.hosts))})")
+            values += wanted.hosts
+        for condition, value in (
+            ("status = ?", wanted.status),
+            ("start >= ?", wanted.min_start and stamp(wanted.min_start)),
+            ("start <= ?", wanted.max_start and stamp(wanted.max_start)),
+            ("id IN (SELECT event FROM invitees WHERE email = ?)", wanted.email),
+        ):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        return [EVENT.validate_json(doc) for doc in self._page("events", "start", where, values, order)]
+
+    def put_invitee(self, invitee: Invitee) -> None:
+        """Write an invitee; the first write gives it its place in the order of creation."""
+        mark = invitee.no_show.id if invitee.no_show else None
+        self._database.write(
+            "INSERT INTO invitees (id, event, email, status, no_show, doc) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET status = excluded.status, no_show = excluded.no_show, doc = excluded.doc",
+            (invitee.id, invitee.event, invitee.email, invitee.status, mark, INVITEE.dump_json(invitee)),
+        )
+
+    def invitee(self, ident: str) -> Invitee | None:
+        """Return an invitee by its id."""
+        found = self._database.row("SELECT doc FROM invitees WHERE id = ?", (ident,))
+        return INVITEE.validate_json(found[0]) if found else None
+
+    def invitee_of_mark(self, no_show: str) -> Invitee | None:
+        """Return the invitee that carries a no-show mark."""
+        found = self._database.row("SELECT doc FROM invitees WHERE no_show = ?", (no_show,))
+        return INVITEE.validate_json(found[0]) if found else None
+
+    def invitees_of(self, event: str, status: str | None = None) -> list[Invitee]:
+        """Return all invitees of a scheduled event in the order they were made."""
+        rows = self._database.rows(
+            "SELECT doc FROM invitees WHERE event = ? AND status = coalesce(?, status) ORDER BY number", (event, status)
+        )
+        return [INVITEE.validate_json(doc) for (doc,) in rows]
+
+    def invitees(self, event: str, status: str | None, email: str | None, order: Order) -> list[Invitee]:
+        """Return a page of a scheduled event's invitees by creation."""
+        where = ["event = ?"]
+        values: list[object] = [event]
+        for condition, value in (("status = ?", status), ("email = ?", email)):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        return [INVITEE.validate_json(doc) for doc in self._page("invitees", "number", where, values, order)]
+
+    def number_of(self, invitee: str) -> int:
+        """Return an invitee's place in the order of creation: its sort key."""
+        found = self._database.row("SELECT number FROM invitees WHERE id = ?", (invitee,))
+        return int(found[0]) if found else 0
+
+    def counts(self, event: str) -> tuple[int, int]:
+        """Return how many invitees a scheduled event has, and how many of them are active."""
+        found = self._database.row(
+            "SELECT count(*), coalesce(sum(status = 'active'), 0) FROM invitees WHERE event = ?", (event,)
+        )
+        return (int(found[0]), int(found[1])) if found else (0, 0)
+
+    def latest_active(self, organization: str) -> Invitee | None:
+        """Return the youngest invitee of an organization that is still active."""
+        found = self._database.row(
+            "SELECT i.doc FROM invitees i JOIN events e ON e.id = i.event"
+            " WHERE i.status = 'active' AND e.organization = ? ORDER BY i.number DESC LIMIT 1",
+            (organization,),
+        )
+        return INVITEE.validate_json(found[0]) if found else None
+
+    def put_submission(self, value: Submission) -> None:
+        """Write a routing form submission."""
+        self._database.write(
+            "INSERT INTO submissions (id, form, doc) VALUES (?, ?, ?)",
+            (value.id, value.form, SUBMISSION.dump_json(value)),
+        )
+
+    def submission(self, ident: str) -> Submission | None:
+        """Return a routing form submission."""
+        found = self._database.row("SELECT doc FROM submissions WHERE id = ?", (ident,))
+        return SUBMISSION.validate_json(found[0]) if found else None
+
+    def submissions(self, form: str) -> list[Submission]:
+        """Return a form's submissions in the order they were made."""
+        rows = self._database.rows("SELECT doc FROM submissions WHERE form = ? ORDER BY number", (form,))
+        return [SUBMISSION.validate_json(doc) for (doc,) in rows]
+
+    def put_token(self, token: Token) -> None:
+        """Write a token that was issued or changed after the world was founded."""
+        self._database.write("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (token.value, TOKEN.dump_json(token)))
+
+    def tokens(self) -> list[Token]:
+        """Return the tokens that were issued or changed after the world was founded."""
+        return [TOKEN.validate_json(doc) for (doc,) in self._database.rows("SELECT doc FROM tokens")]
+
+    def _page(self, table: str, key: str, where: list[str], values: list[object], order: Order) -> list[bytes]:
+        # Keyset paging: a row that comes or goes on an earlier page moves nothing on this one.
+        falling = order.descending != order.backward
+        sign, direction = ("<", "DESC") if falling else (">", "ASC")
+        if order.place:
+            where = [*where, f"({key}, id) {sign} (?, ?)"]
+            values = [*values, order.place.key, order.place.ident]
+        rows = self._database.rows(
+            f"SELECT doc FROM {table} WHERE {' AND '.join(where)} ORDER BY {key} {direction}, id {direction} LIMIT ?",
+            (*values, order.count),
+        )
+        docs = [doc for (doc,) in rows]
+        return docs[::-1] if order.backward else docs
+
+
+def with_mark_cleared(invitee: Invitee) -> Invitee:
+    """Return the invitee without its no-show mark; `updated_at` stays (facts: invitee payload)."""
+    return replace(invitee, no_show=None)

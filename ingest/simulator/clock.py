@@ -1,0 +1,53 @@
+"""The simulator's clock: real time plus an offset that can be driven forward.
+
+Whoever waits for a time registers an `asyncio.Event`; moving the clock sets it, so that a day of retries can
+pass in a moment and nothing sleeps through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+MAX_ADVANCE = timedelta(days=3660)
+
+
+class DrivenClock:
+    """Real time plus `offset`. Satisfies `ingest.foundation.clock.Clock`."""
+
+    def __init__(self, offset: timedelta = timedelta(), real: Callable[[], float] = time.time) -> None:
+        self._offset = offset
+        self._real = real
+        self._waiters: list[asyncio.Event] = []
+
+    @property
+    def offset(self) -> timedelta:
+        """How far the clock is ahead of real time."""
+        return self._offset
+
+    def now(self) -> datetime:
+        """Return the simulated time in UTC, with microseconds."""
+        return datetime.fromtimestamp(self._real(), UTC) + self._offset
+
+    def advance(self, by: timedelta) -> None:
+        """Move forward and wake whoever waits.
+
+        Raises:
+            ValueError: backward, or more than ten years at once.
+        """
+        if not timedelta() <= by <= MAX_ADVANCE:
+            raise ValueError(f"the clock moves forward by 0 to {int(MAX_ADVANCE.total_seconds())} seconds")
+        self._offset += by
+        for event in self._waiters:
+            event.set()
+
+    def wakes(self, event: asyncio.Event) -> None:
+        """Set `event` whenever the clock is moved."""
+        self._waiters.append(event)
+
+
+def stamp(moment: datetime) -> str:
+    """Return a time as Calendly writes it: UTC, microseconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,387 @@
+"""The simulator's own address space, `/simulator/…`: what makes things happen and shows what came of it.
+
+Nothing here is Calendly's. No token is asked for; the server listens on loopback only.
+
+    GET  /simulator/world                        organizations, users, tokens, event types, forms, groups
+    GET  /simulator/clock · POST {advance_seconds}
+    GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
+                                   delay_seconds, retries_keep_signature, rate_limit}; what is left out stays
+    POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
+    POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
+    POST /simulator/reschedule {invitee, start, order, delay_seconds}
+    POST /simulator/no-show {invitee} · /simulator/clear-no-show {invitee, absent}
+    POST /simulator/routing-form {organization, invitee}
+    POST /simulator/send {subscription | url, body | body_base64, signing, signing_key, age_seconds, headers}
+    POST /simulator/tokens {user, scopes} · /simulator/tokens/state {token, state}
+    GET  /simulator/deliveries?state&event&resource&subscription&after&count[&bodies=true] · /{message}
+    GET  /simulator/ledger                       counts
+    GET  /simulator/idle?timeout_seconds         waits until nothing is due or in flight
+    POST /simulator/load · /simulator/story · GET, DELETE /simulator/jobs/{id} (`jobs.py`)
+
+`invitee` is an id or a URI; left out, it is the youngest active one. Every action takes `wait_seconds`: how
+long to wait for the first attempt of its deliveries before answering with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from ingest.simulator import requests
+from ingest.simulator.clock import stamp
+from ingest.simulator.draws import Draws
+from ingest.simulator.engine import Engine, Happening
+from ingest.simulator.gate import Gate, json_answer
+from ingest.simulator.ledger import MessageFilter
+from ingest.simulator.model import Attempt, Faults, Json, Message, Token, uri
+from ingest.simulator.problems import Refused, not_found
+from ingest.simulator.signature import signature
+from ingest.simulator.transport import NotLoopback, Transport, headers
+from ingest.simulator.world import personal_access_token
+
+R = TypeVar("R", bound=BaseModel)
+MAX_LISTING = 1_000
+MAX_WAIT_SECONDS = 600.0
+
+
+async def read(request: web.Request, shape: type[R]) -> R:
+    """Return a control request's body, checked.
+
+    Raises:
+        Refused: 400 with what is wrong, field by field.
+    """
+    raw = await request.read()
+    try:
+        return shape.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        issues = error.errors(include_url=False, include_input=False, include_context=False)
+        said = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in issues)
+        raise Refused(400, "Invalid Argument", said) from None
+
+
+class Control:
+    """Handlers of the actions, the clock, the faults and the listings."""
+
+    def __init__(self, engine: Engine, gate: Gate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        posts: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {
+            "clock": self.advance,
+            "faults": self.set_faults,
+            "book": self.book,
+            "cancel": self.cancel,
+            "cancel-event": self.cancel_event,
+            "reschedule": self.reschedule,
+            "no-show": self.no_show,
+            "clear-no-show": self.clear_no_show,
+            "routing-form": self.routing_form,
+            "send": self.send,
+            "tokens": self.issue_token,
+            "tokens/state": self.set_token_state,
+        }
+        gets: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {
+            "world": self.world,
+            "clock": self.clock,
+            "faults": self.faults,
+            "deliveries": self.deliveries,
+            "deliveries/{message}": self.delivery,
+            "ledger": self.ledger,
+            "idle": self.idle,
+        }
+        return [
+            *(web.post(f"/simulator/{name}", handler) for name, handler in posts.items()),
+            *(web.get(f"/simulator/{name}", handler) for name, handler in gets.items()),
+        ]
+
+    async def world(self, _: web.Request) -> web.Response:
+        """Return who is there, with their tokens: these open nothing but this simulator."""
+        world = self._engine.world
+        tokens: dict[str, list[Token]] = {}
+        for token in self._gate.tokens():
+            tokens.setdefault(token.user, []).append(token)
+        found = [
+            {
+                "uri": uri("organizations", organization.id),
+                "name": organization.name,
+                "users": [
+                    {
+                        "uri": uri("users", user.id),
+                        "name": user.name,
+                        "role": user.role,
+                        "tokens": [
+                            {"token": each.value, "scopes": each.scopes, "state": each.state}
+                            for each in tokens.get(user.id, ())
+                        ],
+                    }
+                    for user in world.members(organization.id)
+                ],
+                "event_types": [
+                    {
+                        "uri": uri("event_types", each.id),
+                        "name": each.name,
+                        "limit": each.limit,
+                        "owner": uri("users", each.owner),
+                    }
+                    for each in world.offers(organization.id)
+                ],
+                "routing_forms": [
+                    uri("routing_forms", each.id)
+                    for each in world.routing_forms.values()
+                    if each.organization == organization.id
+                ],
+                "groups": [
+                    uri("groups", each.id) for each in world.groups.values() if each.organization == organization.id
+                ],
+            }
+            for organization in world.organizations.values()
+        ]
+        return json_answer({"seed": self._engine.seed, "organizations": found})
+
+    async def clock(self, _: web.Request) -> web.Response:
+        """Return the simulated time and how far ahead of real time it is."""
+        clock = self._engine.clock
+        return json_answer({"now": stamp(clock.now()), "offset_seconds": clock.offset.total_seconds()})
+
+    async def advance(self, request: web.Request) -> web.Response:
+        """Move the clock forward; retries that became due go out."""
+        wanted = await read(request, requests.Advance)
+        self._engine.advance(timedelta(seconds=wanted.advance_seconds))
+        return await self.clock(request)
+
+    async def faults(self, _: web.Request) -> web.Response:
+        """Return the faults in force."""
+        found = dataclasses.asdict(self._engine.sender.faults)
+        return json_answer({**found, "rate_limit": self._gate.rate_limit})
+
+    async def set_faults(self, request: web.Request) -> web.Response:
+        """Change faults; what the body leaves out stays."""
+        wanted = (await read(request, requests.FaultChange)).model_dump(exclude_none=True)
+        self._gate.rate_limit = wanted.pop("rate_limit", self._gate.rate_limit)
+        self._engine.set_faults(Faults(**{**dataclasses.asdict(self._engine.sender.faults), **wanted}))
+        return await self.faults(request)
+
+    async def book(self, request: web.Request) -> web.Response:
+        """Book; with `places` above 1 a group event with so many invitees."""
+        wanted = await read(request, requests.Book)
+        wish = wanted.wish()
+        if wanted.places > 1 and not (wish.event_type or wish.event):
+            tenant = self._engine.organization(wish.organization)
+            group = next(each for each in self._engine.world.offers(tenant) if each.limit > 1)
+            wish = dataclasses.replace(wish, event_type=group.id)
+        happened = [self._engine.book(wish)]
+        event = happened[0].event
+        if event and wanted.places > 1:
+            join = dataclasses.replace(wish, event=event.id)
+            happened += [self._engine.book(join) for _ in range(wanted.places - 1)]
+        return await self._answer(happened, wanted.wait_seconds)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel one invitee."""
+        wanted = await read(request, requests.Cancel)
+        happened = self._engine.cancel(self._invitee(wanted.invitee), wanted.by, wanted.reason)
+        return await self._answer([happened], wanted.wait_seconds)
+
+    async def cancel_event(self, request: web.Request) -> web.Response:
+        """Cancel a scheduled event with all its invitees."""
+        wanted = await read(request, requests.CancelEvent)
+        event = self._engine.bookings.event(wanted.event)
+        if event is None:
+            raise not_found()
+        name = self._engine.world.users[event.host].name
+        return await self._answer([self._engine.cancel_event(event.id, name, wanted.reason)], wanted.wait_seconds)
+
+    async def reschedule(self, request: web.Request) -> web.Response:
+        """Move a booking."""
+        wanted = await read(request, requests.Reschedule)
+        delay = timedelta(seconds=wanted.delay_seconds)
+        happened = self._engine.reschedule(self._invitee(wanted.invitee), wanted.start, wanted.order, delay)
+        return await self._answer([happened], wanted.wait_seconds)
+
+    async def no_show(self, request: web.Request) -> web.Response:
+        """Mark an invitee."""
+        wanted = await read(request, requests.OfInvitee)
+        return await self._answer([self._engine.mark_no_show(self._invitee(wanted.invitee))], wanted.wait_seconds)
+
+    async def clear_no_show(self, request: web.Request) -> web.Response:
+        """Take a mark back."""
+        wanted = await read(request, requests.ClearNoShow)
+        happened = self._engine.clear_no_show(self._invitee(wanted.invitee), absent=wanted.absent)
+        return await self._answer([happened], wanted.wait_seconds)
+
+    async def routing_form(self, request: web.Request) -> web.Response:
+        """Send in a routing form."""
+        wanted = await read(request, requests.RoutingForm)
+        return await self._answer([self._engine.submit_form(wanted.organization, wanted.invitee)], wanted.wait_seconds)
+
+    async def send(self, request: web.Request) -> web.Response:
+        """Send any bytes once: outside the ledger, without retry, without effect on a subscription's state."""
+        wanted = await read(request, requests.Send)
+        url, key = wanted.url, wanted.signing_key
+        if wanted.subscription:
+            found = self._engine.ledger.subscription(wanted.subscription)
+            if found is None:
+                raise not_found()
+            url, key = url or found.url, key or found.signing_key
+        if not url:
+            raise Refused(400, "Invalid Argument", "name a subscription or a url")
+        body = base64.b64decode(wanted.body_base64) if wanted.body_base64 else wanted.body.encode()
+        now = self._engine.clock.now()
+        head = headers(
+            Draws(self._engine.seed, "send", stamp(now)), self._signed(wanted, key, body, int(now.timestamp()))
+        )
+        head.update({name.lower(): value for name, value in wanted.headers.items()})
+        transport = Transport(1)
+        try:
+            answer = await transport.post(url, body, head)
+        except NotLoopback as error:
+            raise Refused(400, "Invalid Argument", f"{error.message}: {error.remedy}") from None
+        finally:
+            await transport.close()
+        return json_answer({"status": answer.status, "error": answer.error, "seconds": round(answer.seconds, 4)})
+
+    async def issue_token(self, request: web.Request) -> web.Response:
+        """Issue another token, for example one with few scopes."""
+        wanted = await read(request, requests.IssueToken)
+        if wanted.user not in self._engine.world.users:
+            raise not_found()
+        number = self._engine.bookings.next_number("token")
+        scopes = tuple(wanted.scopes)
+        value = personal_access_token(self._engine.seed, wanted.user, scopes, number)
+        return self._put_token(Token(value, wanted.user, scopes))
+
+    async def set_token_state(self, request: web.Request) -> web.Response:
+        """Revoke a token, let it expire, or make it valid again."""
+        wanted = await read(request, requests.TokenState)
+        for token in self._gate.tokens():
+            if token.value == wanted.token:
+                return self._put_token(dataclasses.replace(token, state=wanted.state))
+        raise not_found()
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        """List messages with their attempts; `next_cursor` is the next call's `after`."""
+        query = request.query
+        count, after = query.get("count", "100"), query.get("after", "0").removeprefix("m")
+        if not count.isdecimal() or not 1 <= int(count) <= MAX_LISTING or not after.isdecimal():
+            raise Refused(400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a message id")
+        wanted = MessageFilter(*(query.get(name) for name in ("state", "event", "resource", "subscription")))
+        found = self._engine.ledger.listing(wanted, int(after), int(count))
+        bodies = query.get("bodies") == "true"
+        return json_answer(
+            {
+                "items": [_shown(message, attempts, bodies=bodies) for message, attempts in found],
+                "next_cursor": found[-1][0].id if len(found) == int(count) else None,
+            }
+        )
+
+    async def delivery(self, request: web.Request) -> web.Response:
+        """Return one message with its body."""
+        ident = request.match_info["message"]
+        message = self._engine.ledger.message(ident) if ident[:1] == "m" and ident[1:].isdecimal() else None
+        if message is None:
+            raise not_found()
+        return json_answer(_shown(message, self._engine.ledger.attempts(message.id), bodies=True))
+
+    async def ledger(self, _: web.Request) -> web.Response:
+        """Return counts."""
+        return json_answer({**self._engine.ledger.summary(), "in_flight": self._engine.sender.in_flight})
+
+    async def idle(self, request: web.Request) -> web.Response:
+        """Wait until nothing is due or in flight; 409 when the time is up."""
+        try:
+            limit = min(float(request.query.get("timeout_seconds", "30")), MAX_WAIT_SECONDS)
+        except ValueError:
+            raise Refused(400, "Invalid Argument", "timeout_seconds must be a number") from None
+        try:
+            async with asyncio.timeout(limit):
+                await self._engine.sender.idle()
+        except TimeoutError:
+            raise Refused(409, "Conflict", f"still sending after {limit:g} s") from None
+        return await self.ledger(request)
+
+    def _invitee(self, wanted: str | None) -> str:
+        if wanted:
+            return wanted
+        tenant = self._engine.organization(None)
+        found = self._engine.bookings.latest_active(tenant)
+        if found is None:
+            raise Refused(404, "Resource Not Found", "nobody is booked: book first, or name an invitee")
+        return found.id
+
+    def _signed(self, wanted: requests.Send, key: str | None, body: bytes, now: int) -> str | None:
+        if wanted.signing == "none":
+            return None
+        if key is None:
+            raise Refused(400, "Invalid Argument", "there is no signing_key: name one, or use signing none")
+        return signature(key if wanted.signing == "right" else f"{key} but wrong", body, now - wanted.age_seconds)
+
+    def _put_token(self, token: Token) -> web.Response:
+        self._gate.put(token)
+        self._engine.bookings.put_token(token)
+        self._engine.commit()
+        return json_answer(
+            {"token": token.value, "user": uri("users", token.user), "scopes": token.scopes, "state": token.state}
+        )
+
+    async def _answer(self, happened: list[Happening], wait_seconds: float) -> web.Response:
+        messages = [message for each in happened for message in each.messages]
+        if wait_seconds:
+            await self._tried([message.id for message in messages], wait_seconds)
+        last = happened[-1]
+        body: Json = {
+            "invitees": [invitee.uri for each in happened for invitee in each.invitees],
+            "event": last.event.uri if last.event else None,
+            "no_show": last.no_show.uri if last.no_show else None,
+            "submission": last.submission.uri if last.submission else None,
+            "deliveries": [],
+        }
+        ledger = self._engine.ledger
+        body["deliveries"] = [
+            _shown(ledger.message(message.id) or message, ledger.attempts(message.id), bodies=False)
+            for message in messages
+        ]
+        return json_answer(body, 201)
+
+    async def _tried(self, idents: list[str], wait_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while any(self._engine.sender.untried(ident) for ident in idents):
+                    await self._engine.sender.progressed()
+        except TimeoutError:
+            return
+
+
+def _shown(message: Message, attempts: list[Attempt], *, bodies: bool) -> Json:
+    found: Json = {
+        "id": message.id,
+        "subscription": message.subscription,
+        "event": message.event,
+        "resource": message.resource,
+        "state": message.state,
+        "created_at": stamp(message.created_at),
+        "next_attempt_at": stamp(message.due_at) if message.state == "pending" else None,
+        "duplicate_of": message.duplicate_of,
+        "attempts": [
+            {
+                "number": each.number,
+                "at": stamp(each.at),
+                "seconds": round(each.seconds, 4),
+                "status": each.status,
+                "error": each.error,
+                "fault": each.fault,
+            }
+            for each in attempts
+        ],
+    }
+    if bodies:
+        found["body"] = message.body.decode()
+    return found

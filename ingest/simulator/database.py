@@ -1,0 +1,124 @@
+"""The simulator's state: one SQLite file that survives `kill -9`.
+
+Writes gather in one open transaction; `commit()` ends it. Who answers a request commits first; the outcome of
+an attempt may wait `LAZY_COMMIT_SECONDS`, since losing it only repeats a delivery, which Calendly does too.
+`synchronous=OFF` is right here: the file must survive the process, not the machine.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingest.errors import SlotwireError
+
+FORMAT = "1"
+LAZY_COMMIT_SECONDS = 0.05
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (value TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS subscriptions (id TEXT PRIMARY KEY, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    id TEXT PRIMARY KEY, organization TEXT NOT NULL, host TEXT NOT NULL, start TEXT NOT NULL,
+    status TEXT NOT NULL, doc BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS events_by_start ON events (organization, start, id);
+CREATE TABLE IF NOT EXISTS invitees (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, event TEXT NOT NULL, email TEXT NOT NULL,
+    status TEXT NOT NULL, no_show TEXT, doc BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS invitees_by_event ON invitees (event);
+CREATE INDEX IF NOT EXISTS invitees_by_email ON invitees (email);
+CREATE UNIQUE INDEX IF NOT EXISTS invitees_by_no_show ON invitees (no_show) WHERE no_show IS NOT NULL;
+CREATE TABLE IF NOT EXISTS submissions (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, form TEXT NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS messages (
+    number INTEGER PRIMARY KEY, subscription TEXT NOT NULL, event TEXT NOT NULL, resource TEXT NOT NULL,
+    body BLOB NOT NULL, created_at TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL, first_attempt_at TEXT, signed_at INTEGER, after INTEGER, duplicate_of INTEGER);
+CREATE INDEX IF NOT EXISTS messages_pending ON messages (number) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS messages_by_resource ON messages (resource);
+CREATE TABLE IF NOT EXISTS attempts (
+    message INTEGER NOT NULL, number INTEGER NOT NULL, at TEXT NOT NULL, seconds REAL NOT NULL,
+    status INTEGER, error TEXT, fault TEXT, PRIMARY KEY (message, number)) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """An open state file, or a state in memory when there is no path."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the file, make it if it is not there, and take it for this process alone.
+
+        Raises:
+            SlotwireError: another simulator has it, or it is not a state file of this version.
+        """
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=0.2)
+            for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = OFF"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.executescript(SCHEMA)
+        except sqlite3.OperationalError as error:
+            locked = "locked" in str(error)
+            raise SlotwireError(
+                f"the simulator's state file {path} " + ("is in use" if locked else f"cannot be opened: {error}"),
+                remedy="Stop the other simulator." if locked else "Name a file in a folder you may write to.",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise SlotwireError(
+                f"{path} is not a simulator's state file", remedy="Name another file with --state-file."
+            ) from error
+        self._check_format()
+
+    def _check_format(self) -> None:
+        found = self.meta("format")
+        if found not in {None, FORMAT}:
+            self._connection.close()
+            raise SlotwireError(
+                f"{self._path} was written by another version of the simulator (format {found}, not {FORMAT})",
+                remedy="Delete it to start over, or name another file with --state-file.",
+            )
+        self.set_meta("format", FORMAT)
+        self.commit()
+
+    def write(self, sql: str, values: Sequence[object] = ()) -> int:
+        """Run a writing statement inside the open transaction; begin one if there is none.
+
+        Returns:
+            the row id of the last insertion.
+        """
+        if not self._connection.in_transaction:
+            self._connection.execute("BEGIN")
+        return self._connection.execute(sql, values).lastrowid or 0
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
+        """Run a reading statement; it sees what was written but not committed."""
+        return self._connection.execute(sql, values)
+
+    def row(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a reading statement, or None."""
+        found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+        return found
+
+    def meta(self, key: str) -> str | None:
+        """Return a single remembered value."""
+        found = self.row("SELECT value FROM meta WHERE key = ?", (key,))
+        return None if found is None else str(found[0])
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember a single value."""
+        self.write(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    def commit(self) -> None:
+        """End the open transaction, if there is one."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Commit and close."""
+        self.commit()
+        self._connection.close()

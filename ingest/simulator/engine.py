@@ -1,0 +1,384 @@
+"""What can happen at the simulated Calendly, and the deliveries that follow from it.
+
+Each operation changes the state, writes one message a matching subscription, commits, and hands the messages
+to the sender. The caller gets a `Happening` that names them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from pydantic import TypeAdapter
+
+from ingest.simulator import payloads
+from ingest.simulator.bookings import Bookings, with_mark_cleared
+from ingest.simulator.clock import DrivenClock
+from ingest.simulator.database import Database
+from ingest.simulator.draws import Draws
+from ingest.simulator.ledger import Ledger
+from ingest.simulator.model import (
+    Canceler,
+    Cancellation,
+    EventType,
+    Faults,
+    Invitee,
+    Json,
+    Message,
+    NoShow,
+    ScheduledEvent,
+    Submission,
+    uri,
+)
+from ingest.simulator.outbox import Chain, Outbox
+from ingest.simulator.people import CAMPAIGNS, REASONS, TIMEZONES, address, answers, full_name, phone
+from ingest.simulator.problems import Refused, forbidden, not_found
+from ingest.simulator.sender import Sender
+from ingest.simulator.world import World
+
+HalfOrder: TypeAlias = Literal["canceled-first", "created-first", "random", "together"]
+FAULTS = TypeAdapter(Faults)
+EVENT_LEAD = timedelta(microseconds=29_474)
+MAX_AHEAD_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a booking should look like; whatever is None is drawn.
+
+    `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
+    `name: null`, seen in 2020.
+    """
+
+    organization: str | None = None
+    event_type: str | None = None
+    event: str | None = None
+    email: str | None = None
+    name: str | None = None
+    name_null: bool = False
+    start: datetime | None = None
+    timezone: str | None = None
+    location: str | None = None
+    tracking: tuple[tuple[str, str], ...] = ()
+    routing_form_submission: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What an operation did: the resources it touched and the messages it owes."""
+
+    invitees: tuple[Invitee, ...] = ()
+    event: ScheduledEvent | None = None
+    submission: Submission | None = None
+    no_show: NoShow | None = None
+    messages: tuple[Message, ...] = ()
+
+
+class Engine:
+    """The simulated Calendly's behaviour, apart from HTTP."""
+
+    def __init__(
+        self,
+        seed: str,
+        world: World,
+        clock: DrivenClock,
+        database: Database,
+        bookings: Bookings,
+        ledger: Ledger,
+        sender: Sender,
+    ) -> None:
+        self.seed = seed
+        self.world = world
+        self.clock = clock
+        self.bookings = bookings
+        self.ledger = ledger
+        self.sender = sender
+        self._database = database
+        known = database.meta("faults")
+        if known:
+            sender.faults = FAULTS.validate_json(known)
+        self._outbox = Outbox(seed, world, clock, bookings, ledger, sender)
+
+    def book(self, wish: Wish, chain: Chain | None = None, draws: Draws | None = None) -> Happening:
+        """Book a meeting, or a place in a group event.
+
+        Raises:
+            Refused: an unknown organization, event type or event; an event that is full or canceled.
+        """
+        number = self.bookings.next_number("invitee")
+        draws = draws or Draws(self.seed, "invitee", number)
+        now = self.clock.now()
+        event = self._event_for(wish, draws, now)
+        invitee = self._invitee_for(wish, event, number, draws, now)
+        self.bookings.put_event(event)
+        self.bookings.put_invitee(invitee)
+        return self._close(
+            Happening((invitee,), event, messages=self._outbox.tell("invitee.created", invitee, event, chain))
+        )
+
+    def cancel(
+        self, invitee: str, by: Canceler = "invitee", reason: str | None = "", chain: Chain | None = None
+    ) -> Happening:
+        """Cancel one invitee; a group event with others in it goes on.
+
+        Raises:
+            Refused: unknown, or already canceled.
+        """
+        found = self._active(invitee)
+        event = self._event(found.event)
+        now = self.clock.now()
+        name = self.world.users[event.host].name if by == "host" else found.name or "Invitee"
+        ended, event = self._end(found, event, Cancellation(name, by, now, reason), now)
+        return self._close(
+            Happening((ended,), event, messages=self._outbox.tell("invitee.canceled", ended, event, chain))
+        )
+
+    def cancel_event(self, ident: str, canceled_by: str, reason: str | None) -> Happening:
+        """Cancel a scheduled event as a host does: every active invitee hears of it.
+
+        Raises:
+            Refused: unknown, in the past or already canceled.
+        """
+        event = self._event(ident)
+        now = self.clock.now()
+        if event.status == "canceled":
+            raise forbidden("Event is already canceled")
+        if event.end <= now:
+            raise forbidden("Event in the past")
+        cancellation = Cancellation(canceled_by, "host", now, reason)
+        event = replace(event, status="canceled", cancellation=cancellation, updated_at=now)
+        self.bookings.put_event(event)
+        ended = []
+        for invitee in self.bookings.invitees_of(ident, "active"):
+            ended.append(replace(invitee, status="canceled", cancellation=cancellation, updated_at=now))
+            self.bookings.put_invitee(ended[-1])
+        messages = [each for invitee in ended for each in self._outbox.tell("invitee.canceled", invitee, event, None)]
+        return self._close(Happening(tuple(ended), event, messages=tuple(messages)))
+
+    def reschedule(
+        self,
+        invitee: str,
+        start: datetime | None = None,
+        order: HalfOrder = "random",
+        delay: timedelta = timedelta(),
+        chain: Chain | None = None,
+    ) -> Happening:
+        """Move a booking: the old invitee is canceled, a new one made, and both halves are told in `order`.
+
+        `delay` holds the second half back by that much of the simulator's clock; `together` sends both at once.
+
+        Raises:
+            Refused: unknown, or already canceled.
+        """
+        old = self._active(invitee)
+        event = self._event(old.event)
+        number = self.bookings.next_number("invitee")
+        draws = Draws(self.seed, "invitee", number)
+        now = self.clock.now()
+        moved = self._new_event(self.world.event_types[event.event_type], start, None, draws, now)
+        new = replace(
+            old,
+            id=draws.uuid(),
+            event=moved.id,
+            old_invitee=old.uri,
+            new_invitee=None,
+            no_show=None,
+            created_at=now,
+            updated_at=now,
+        )
+        cancellation = Cancellation(old.name or "Invitee", "invitee", now, draws.pick(REASONS))
+        ended, event = self._end(replace(old, rescheduled=True, new_invitee=new.uri), event, cancellation, now)
+        self.bookings.put_event(moved)
+        self.bookings.put_invitee(new)
+        halves = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
+        if order == "created-first" or (order == "random" and draws.chance(0.5)):
+            halves.reverse()
+        link = chain or (None if order == "together" else Chain())
+        first = self._outbox.tell(*halves[0], link)
+        return self._close(
+            Happening((ended, new), moved, messages=(*first, *self._outbox.tell(*halves[1], link, delay)))
+        )
+
+    def mark_no_show(self, invitee: str, chain: Chain | None = None) -> Happening:
+        """Mark that an invitee did not come.
+
+        Raises:
+            Refused: unknown, or already marked.
+        """
+        found = self.bookings.invitee(invitee)
+        if found is None:
+            raise not_found()
+        if found.no_show:
+            raise Refused(409, "Already Exists", "Invitee is already marked as no show")
+        number = self.bookings.next_number("no_show")
+        mark = NoShow(Draws(self.seed, "no_show", number).uuid(), self.clock.now())
+        marked = replace(found, no_show=mark)
+        self.bookings.put_invitee(marked)
+        event = self._event(found.event)
+        messages = self._outbox.tell("invitee_no_show.created", marked, event, chain)
+        return self._close(Happening((marked,), event, no_show=mark, messages=messages))
+
+    def clear_no_show(self, invitee: str, chain: Chain | None = None, *, absent: bool | None = None) -> Happening:
+        """Take a mark back. The delivery has `no_show` null or, if `absent`, not at all; drawn when None.
+
+        Raises:
+            Refused: unknown, or not marked.
+        """
+        found = self.bookings.invitee(invitee)
+        if found is None or found.no_show is None:
+            raise not_found()
+        omit = Draws(self.seed, "clear", found.no_show.id).chance(0.5) if absent is None else absent
+        cleared = with_mark_cleared(found)
+        self.bookings.put_invitee(cleared)
+        event = self._event(found.event)
+        messages = self._outbox.tell("invitee_no_show.deleted", cleared, event, chain, omit_no_show=omit)
+        return self._close(Happening((cleared,), event, no_show=found.no_show, messages=messages))
+
+    def submit_form(
+        self, organization: str | None = None, invitee: str | None = None, chain: Chain | None = None
+    ) -> Happening:
+        """Send in a routing form; with an invitee it led to that booking.
+
+        Raises:
+            Refused: an unknown organization or invitee.
+        """
+        tenant = self.organization(organization)
+        led_to = self.bookings.invitee(invitee) if invitee else None
+        if invitee and not led_to:
+            raise not_found()
+        number = self.bookings.next_number("submission")
+        draws = Draws(self.seed, "submission", number)
+        form = next(each for each in self.world.routing_forms.values() if each.organization == tenant)
+        offer = draws.pick(self.world.offers(tenant))
+        given, family = full_name(draws)
+        told = (
+            (draws.uuid(), "Your name", f"{given} {family}"),
+            (draws.uuid(), "How many are you?", draws.pick(("1-10", "11-50", None))),
+        )
+        results: tuple[Json, ...] = (
+            {"type": "event_type", "value": uri("event_types", offer.id)},
+            {"type": "external_url", "value": "https://www.example.com/contact"},
+            {"type": "custom_message", "value": {"headline": "Thank you", "body": "We will write to you."}},
+        )
+        result = results[0] if led_to else draws.pick(results)
+        value = Submission(
+            draws.uuid(), tenant, form.id, told, result, led_to.uri if led_to else None, self.clock.now()
+        )
+        self.bookings.put_submission(value)
+        payload = payloads.encode(payloads.submission(value))
+        messages = self._outbox.write("routing_form_submission.created", value.uri, payload, tenant, chain)
+        return self._close(Happening(submission=value, messages=messages))
+
+    def organization(self, wanted: str | None) -> str:
+        """Return the id of the wanted organization, or of the first.
+
+        Raises:
+            Refused: unknown.
+        """
+        ident = wanted.rsplit("/", 1)[-1] if wanted else next(iter(self.world.organizations))
+        if ident not in self.world.organizations:
+            raise not_found()
+        return ident
+
+    def advance(self, by: timedelta) -> None:
+        """Move the clock and remember its offset."""
+        self.clock.advance(by)
+        self._database.set_meta("clock_offset_seconds", repr(self.clock.offset.total_seconds()))
+        self._database.commit()
+
+    def set_faults(self, faults: Faults) -> None:
+        """Play these faults from now on, also after a restart."""
+        self.sender.faults = faults
+        self._database.set_meta("faults", FAULTS.dump_json(faults).decode())
+        self._database.commit()
+
+    def commit(self) -> None:
+        """Make the state durable before somebody is told about it."""
+        self._database.commit()
+
+    def _close(self, happening: Happening) -> Happening:
+        self._database.commit()
+        self.sender.submit(happening.messages)
+        return happening
+
+    def _event(self, ident: str) -> ScheduledEvent:
+        event = self.bookings.event(ident)
+        if event is None:
+            raise not_found()
+        return event
+
+    def _active(self, ident: str) -> Invitee:
+        invitee = self.bookings.invitee(ident)
+        if invitee is None:
+            raise not_found()
+        if invitee.status != "active":
+            raise forbidden("Event is already canceled")
+        return invitee
+
+    def _event_for(self, wish: Wish, draws: Draws, now: datetime) -> ScheduledEvent:
+        if wish.event:
+            event = self._event(wish.event)
+            if event.status != "active" or self.bookings.counts(event.id)[1] >= event.limit:
+                raise forbidden("The event is full or canceled")
+            return event
+        tenant = self.organization(wish.organization)
+        if wish.event_type:
+            offer = self.world.event_types.get(wish.event_type)
+            if offer is None or offer.organization != tenant:
+                raise not_found()
+        else:
+            offer = draws.pick([each for each in self.world.offers(tenant) if each.limit == 1])
+        return self._new_event(offer, wish.start, wish.location, draws, now)
+
+    def _new_event(
+        self, offer: EventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
+    ) -> ScheduledEvent:
+        ident = draws.uuid()
+        if start is None:
+            ahead = timedelta(days=1 + draws.below(MAX_AHEAD_DAYS), hours=draws.below(8), minutes=15 * draws.below(4))
+            start = now.replace(hour=9, minute=0, second=0, microsecond=0) + ahead
+        return ScheduledEvent(
+            id=ident,
+            organization=offer.organization,
+            host=offer.owner,
+            event_type=offer.id,
+            name=offer.name,
+            start=start,
+            end=start + timedelta(minutes=offer.minutes),
+            location=payloads.location(location or offer.location, ident, draws, phone(draws)),
+            limit=offer.limit,
+            created_at=now - EVENT_LEAD,
+            updated_at=now,
+        )
+
+    def _invitee_for(self, wish: Wish, event: ScheduledEvent, number: int, draws: Draws, now: datetime) -> Invitee:
+        given, family = full_name(draws)
+        split = wish.name is None and draws.chance(0.4)
+        name = wish.name or f"{given} {family}"
+        return Invitee(
+            id=draws.legacy_id() if draws.chance(0.2) else draws.uuid(),
+            event=event.id,
+            email=wish.email or address(name, number),
+            name=None if wish.name_null else name,
+            first_name=given if split else None,
+            last_name=family if split else None,
+            timezone=wish.timezone or draws.pick(TIMEZONES),
+            created_at=now,
+            updated_at=now,
+            answers=answers(draws),
+            tracking=wish.tracking or ((("utm_campaign", draws.pick(CAMPAIGNS)),) if draws.chance(0.3) else ()),
+            text_reminder_number=phone(draws) if draws.chance(0.2) else None,
+            routing_form_submission=wish.routing_form_submission,
+        )
+
+    def _end(
+        self, invitee: Invitee, event: ScheduledEvent, why: Cancellation, now: datetime
+    ) -> tuple[Invitee, ScheduledEvent]:
+        ended = replace(invitee, status="canceled", cancellation=why, updated_at=now)
+        self.bookings.put_invitee(ended)
+        # A group event goes on when one of its invitees leaves, even the last one (facts: scheduled_event).
+        if event.limit == 1:
+            event = replace(event, status="canceled", cancellation=why, updated_at=now)
+            self.bookings.put_event(event)
+        return ended, event

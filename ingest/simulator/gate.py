@@ -1,0 +1,145 @@
+"""What every REST call passes: bearer token, rate limit, scope; and the shape of every error."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import orjson
+from aiohttp import web
+
+from ingest.simulator.clock import DrivenClock
+from ingest.simulator.model import Json, Token, User
+from ingest.simulator.problems import Refused, lacks_scope, unauthenticated
+from ingest.simulator.world import World
+
+WINDOW = timedelta(seconds=60)
+DEFAULT_RATE_LIMIT = 500
+FULL_ACCESS = "default"
+WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and what their token may do."""
+
+    user: User
+    scopes: tuple[str, ...]
+
+    def may(self, scope: str) -> bool:
+        """Tell whether the token has a scope; `:write` implies `:read` (facts: credentials)."""
+        family = scope.partition(":")[0]
+        return FULL_ACCESS in self.scopes or scope in self.scopes or f"{family}:write" in self.scopes
+
+    @property
+    def administers(self) -> bool:
+        """True for owners and admins, who alone see the whole organization."""
+        return self.user.role in {"owner", "admin"}
+
+
+Guarded: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.Response]]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    begun: datetime
+    used: int
+
+
+class Gate:
+    """Knows the tokens and counts each user's requests by the simulator's clock."""
+
+    def __init__(
+        self, world: World, clock: DrivenClock, changed: list[Token], rate_limit: int = DEFAULT_RATE_LIMIT
+    ) -> None:
+        self.rate_limit = rate_limit
+        self._world = world
+        self._clock = clock
+        self._tokens = {token.value: token for token in (*world.tokens, *changed)}
+        self._windows: dict[str, _Window] = {}
+
+    def tokens(self) -> tuple[Token, ...]:
+        """Return every token."""
+        return tuple(self._tokens.values())
+
+    def put(self, token: Token) -> None:
+        """Add a token, or change its state."""
+        self._tokens[token.value] = token
+
+    def guard(self, scope: str, handler: Guarded) -> Handler:
+        """Return a handler that answers only callers whose token reaches, within their rate limit."""
+
+        async def guarded(request: web.Request) -> web.Response:
+            window = _Window(self._clock.now(), 0)
+            try:
+                caller = self._caller(request)
+                window = self._count(caller)
+                self._check(caller, window, scope)
+                answer = await handler(request, caller)
+            except Refused as refusal:
+                answer = json_answer(refusal.body, refusal.status)
+            answer.headers.update(self._headers(window))
+            return answer
+
+        return guarded
+
+    def _caller(self, request: web.Request) -> Caller:
+        kind, _, value = request.headers.get("Authorization", "").partition(" ")
+        token = self._tokens.get(value.strip()) if kind.lower() == "bearer" else None
+        if token is None:
+            raise unauthenticated("is invalid")
+        if token.state != "valid":
+            raise unauthenticated(WHY_NOT[token.state])
+        return Caller(self._world.users[token.user], token.scopes)
+
+    def _check(self, caller: Caller, window: _Window, scope: str) -> None:
+        if window.used > self.rate_limit:
+            raise Refused(429, "Too Many Requests", "You have exceeded your rate limit.")
+        if not caller.may(scope):
+            raise lacks_scope(scope)
+
+    def _count(self, caller: Caller) -> _Window:
+        now = self._clock.now()
+        window = self._windows.get(caller.user.id)
+        if window is None or now >= window.begun + WINDOW:
+            window = _Window(now, 0)
+        window = replace(window, used=window.used + 1)
+        self._windows[caller.user.id] = window
+        return window
+
+    def _headers(self, window: _Window) -> dict[str, str]:
+        left = max(self.rate_limit - window.used, 0)
+        reset = window.begun + WINDOW - self._clock.now()
+        return {
+            "X-RateLimit-Limit": str(self.rate_limit),
+            "X-RateLimit-Remaining": str(left),
+            "X-RateLimit-Reset": str(max(round(reset.total_seconds()), 0)),
+        }
+
+
+def json_answer(body: Json, status: int = 200) -> web.Response:
+    """Return a JSON answer."""
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+
+def resource(body: Json, status: int = 200) -> web.Response:
+    """Return a single resource as Calendly wraps it."""
+    return json_answer({"resource": body}, status)
+
+
+async def body_of(request: web.Request) -> Json:
+    """Return a request's JSON object.
+
+    Raises:
+        Refused: 400, the body is no JSON object.
+    """
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "Invalid Argument", "The request body must be a JSON object.", details=[])
+    return body

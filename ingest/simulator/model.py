@@ -1,0 +1,281 @@
+"""What the simulator knows: organizations and their people, bookings, subscriptions and messages. All frozen.
+
+Ids are the last segments of Calendly's URIs; `uri()` puts them together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+API = "https://api.calendly.com"
+
+Json: TypeAlias = dict[str, object]
+Role: TypeAlias = Literal["owner", "admin", "user"]
+Status: TypeAlias = Literal["active", "canceled"]
+Canceler: TypeAlias = Literal["host", "invitee"]
+Scope: TypeAlias = Literal["organization", "user", "group"]
+MessageState: TypeAlias = Literal["pending", "acknowledged", "abandoned", "dropped"]
+
+
+def uri(kind: str, ident: str) -> str:
+    """Return the URI of a top-level resource, for example `uri("users", "ABC")`."""
+    return f"{API}/{kind}/{ident}"
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """A tenant of Calendly."""
+
+    id: str
+    name: str
+    slug: str
+    plan: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A member of one organization."""
+
+    id: str
+    organization: str
+    membership: str
+    name: str
+    slug: str
+    email: str
+    role: Role
+    timezone: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """What can be booked; `limit` above 1 makes it a group event."""
+
+    id: str
+    organization: str
+    owner: str
+    name: str
+    slug: str
+    minutes: int
+    location: str
+    limit: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingForm:
+    """A form that leads to an event type."""
+
+    id: str
+    organization: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some users of an organization."""
+
+    id: str
+    organization: str
+    name: str
+    members: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token; `scopes` as in the facts, or `default` for everything."""
+
+    value: str
+    user: str
+    scopes: tuple[str, ...]
+    state: Literal["valid", "revoked", "expired"] = "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """Who canceled, and why; the reason may be empty."""
+
+    canceled_by: str
+    canceler_type: Canceler
+    created_at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledEvent:
+    """A booked meeting."""
+
+    id: str
+    organization: str
+    host: str
+    event_type: str
+    name: str | None
+    start: datetime
+    end: datetime
+    location: Json | None
+    limit: int
+    created_at: datetime
+    updated_at: datetime
+    status: Status = "active"
+    cancellation: Cancellation | None = None
+    guests: tuple[str, ...] = ()
+
+    @property
+    def uri(self) -> str:
+        """The event's URI."""
+        return uri("scheduled_events", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NoShow:
+    """A mark that an invitee did not come."""
+
+    id: str
+    created_at: datetime
+
+    @property
+    def uri(self) -> str:
+        """The mark's URI."""
+        return uri("invitee_no_shows", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One question of the booking form and its answer."""
+
+    question: str
+    answer: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Invitee:
+    """A person's place in a scheduled event."""
+
+    id: str
+    event: str
+    email: str
+    name: str | None
+    timezone: str | None
+    created_at: datetime
+    updated_at: datetime
+    first_name: str | None = None
+    last_name: str | None = None
+    status: Status = "active"
+    answers: tuple[Answer, ...] = ()
+    tracking: tuple[tuple[str, str], ...] = ()
+    text_reminder_number: str | None = None
+    rescheduled: bool = False
+    old_invitee: str | None = None
+    new_invitee: str | None = None
+    routing_form_submission: str | None = None
+    payment: Json | None = None
+    no_show: NoShow | None = None
+    scheduling_method: str | None = None
+    scheduled_by: str | None = None
+    cancellation: Cancellation | None = None
+
+    @property
+    def uri(self) -> str:
+        """The invitee's URI, the identity of the booking."""
+        return f"{API}/scheduled_events/{self.event}/invitees/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A routing form that was sent in; `invitee` when it led to a booking."""
+
+    id: str
+    organization: str
+    form: str
+    answers: tuple[tuple[str, str, str | None], ...]
+    result: Json | None
+    invitee: str | None
+    created_at: datetime
+
+    @property
+    def uri(self) -> str:
+        """The submission's URI."""
+        return uri("routing_form_submissions", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A webhook subscription.
+
+    `retry_started_at` is what REST shows: null, or when retrying last began. `failing_since` is the first
+    failure after which nothing was delivered; 24 h of it disable the subscription.
+    """
+
+    id: str
+    url: str
+    organization: str
+    scope: Scope
+    user: str | None
+    group: str | None
+    events: tuple[str, ...]
+    creator: str
+    signing_key: str | None = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    state: Literal["active", "disabled"] = "active"
+    retry_started_at: datetime | None = None
+    failing_since: datetime | None = None
+
+    @property
+    def uri(self) -> str:
+        """The subscription's URI."""
+        return uri("webhook_subscriptions", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One body for one subscription, until it is acknowledged or given up.
+
+    `after` names a message whose first attempt must be over before this one's; `signed_at` is the `t` of the
+    first attempt (unix seconds).
+    """
+
+    id: str
+    subscription: str
+    event: str
+    resource: str
+    body: bytes = field(repr=False)
+    created_at: datetime
+    due_at: datetime
+    state: MessageState = "pending"
+    attempts: int = 0
+    first_attempt_at: datetime | None = None
+    signed_at: int | None = None
+    after: str | None = None
+    duplicate_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One POST: the status when there was an answer, else what went wrong, and the fault that was played."""
+
+    message: str
+    number: int
+    at: datetime
+    seconds: float
+    status: int | None
+    error: str | None
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong on purpose; rates from 0 to 1, each decided by seed, message and attempt."""
+
+    duplicate_rate: float = 0.0
+    drop_rate: float = 0.0
+    lost_answer_rate: float = 0.0
+    wrong_signature_rate: float = 0.0
+    delay_seconds: float = 0.0
+    retries_keep_signature: bool = False

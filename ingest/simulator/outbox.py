@@ -1,0 +1,112 @@
+"""From an event to the messages that tell it: one a matching subscription, with the faults that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from ingest.simulator import payloads
+from ingest.simulator.bookings import Bookings
+from ingest.simulator.clock import DrivenClock
+from ingest.simulator.draws import Draws
+from ingest.simulator.ledger import Ledger
+from ingest.simulator.model import Invitee, Message, ScheduledEvent, Subscription
+from ingest.simulator.sender import Sender
+from ingest.simulator.world import World
+
+AT_ONCE = timedelta()
+
+
+@dataclass(slots=True)
+class Chain:
+    """Keeps deliveries in order: each waits until the one before it, at the same subscription, was tried once."""
+
+    last: dict[str, str] = field(default_factory=dict)
+
+
+class Outbox:
+    """Writes messages; the caller commits and hands them to the sender."""
+
+    def __init__(
+        self, seed: str, world: World, clock: DrivenClock, bookings: Bookings, ledger: Ledger, sender: Sender
+    ) -> None:
+        self._seed = seed
+        self._world = world
+        self._clock = clock
+        self._bookings = bookings
+        self._ledger = ledger
+        self._sender = sender
+
+    def tell(
+        self,
+        name: str,
+        invitee: Invitee,
+        event: ScheduledEvent,
+        chain: Chain | None,
+        delay: timedelta = AT_ONCE,
+        *,
+        omit_no_show: bool = False,
+    ) -> tuple[Message, ...]:
+        """Write an invitee event to every subscription it matches, the host's own and their groups' included."""
+        total, active = self._bookings.counts(event.id)
+        whole = payloads.scheduled_event(event, self._world.users[event.host], total, active)
+        payload = payloads.invitee_payload(invitee, whole, omit_no_show=omit_no_show)
+        return self.write(name, invitee.uri, payload, event.organization, chain, delay, host=event.host)
+
+    def write(
+        self,
+        name: str,
+        resource: str,
+        payload: bytes,
+        organization: str,
+        chain: Chain | None,
+        delay: timedelta = AT_ONCE,
+        *,
+        host: str | None = None,
+    ) -> tuple[Message, ...]:
+        """Write an encoded payload to every subscription it matches. Without a host only to organization scope."""
+        now = self._clock.now()
+        written: list[Message] = []
+        for receiver in self._receivers(name, organization, host):
+            message = Message(
+                id=self._ledger.next_message_id(),
+                subscription=receiver.id,
+                event=name,
+                resource=resource,
+                body=payloads.envelope(name, payload, receiver.creator, now),
+                created_at=now,
+                due_at=now + delay,
+                after=chain.last.get(receiver.id) if chain else None,
+            )
+            written += self._with_faults(message, chain)
+        return tuple(written)
+
+    def _with_faults(self, message: Message, chain: Chain | None) -> Iterable[Message]:
+        faults = self._sender.faults
+        draws = Draws(self._seed, "message", message.id)
+        late = timedelta(seconds=draws.fraction() * faults.delay_seconds)
+        dropped = draws.chance(faults.drop_rate)
+        message = replace(message, due_at=message.due_at + late, state="dropped" if dropped else "pending")
+        self._ledger.put_message(message)
+        yield message
+        if dropped:
+            return
+        if chain:
+            chain.last[message.subscription] = message.id
+        if draws.chance(faults.duplicate_rate):
+            copy = replace(message, id=self._ledger.next_message_id(), after=message.id, duplicate_of=message.id)
+            self._ledger.put_message(copy)
+            yield copy
+
+    def _receivers(self, event: str, organization: str, host: str | None) -> Iterable[Subscription]:
+        for each in self._ledger.subscriptions():
+            if each.state != "active" or each.organization != organization or event not in each.events:
+                continue
+            group = self._world.groups.get(each.group or "")
+            if (
+                each.scope == "organization"
+                or (each.scope == "user" and each.user == host)
+                or (each.scope == "group" and group is not None and host in group.members)
+            ):
+                yield each

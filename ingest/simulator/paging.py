@@ -1,0 +1,147 @@
+"""Pages and query parameters as Calendly's list calls have them (facts: REST, pagination).
+
+`next_page` and `previous_page` lead back to the simulator's own address, so that they can be followed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+import orjson
+from aiohttp import web
+
+from ingest.simulator.bookings import Order, Place
+from ingest.simulator.gate import json_answer
+from ingest.simulator.model import API, Json
+from ingest.simulator.problems import invalid
+
+T = TypeVar("T")
+DEFAULT_COUNT = 20
+MAX_COUNT = 100
+
+
+def ident_of(request: web.Request, parameter: str, kind: str) -> str | None:
+    """Return the id in a query parameter that holds a full URI, or None when it is not given.
+
+    Raises:
+        Refused: 400, it is not the URI of such a resource.
+    """
+    value = request.query.get(parameter)
+    return None if value is None else ident_in(value, parameter, kind)
+
+
+def ident_in(value: object, parameter: str, kind: str) -> str:
+    """Return the id in a full URI of a kind of resource.
+
+    Raises:
+        Refused: 400, it is not the URI of such a resource.
+    """
+    head = f"{API}/{kind}/"
+    if not isinstance(value, str) or not value.startswith(head) or "/" in value[len(head) :] or value == head:
+        raise invalid((parameter, f"must be a URI like {head}{{uuid}}"))
+    return value[len(head) :]
+
+
+def moment_of(request: web.Request, parameter: str) -> datetime | None:
+    """Return a time in a query parameter.
+
+    Raises:
+        Refused: 400, it is no ISO 8601 time with an offset.
+    """
+    value = request.query.get(parameter)
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise invalid((parameter, "must be a time like 2026-01-02T03:04:05.000000Z"))
+    return found
+
+
+def choice_of(request: web.Request, parameter: str, choices: Sequence[str]) -> str | None:
+    """Return a query parameter that may only have certain values.
+
+    Raises:
+        Refused: 400, it has another.
+    """
+    value = request.query.get(parameter)
+    if value is not None and value not in choices:
+        raise invalid((parameter, f"must be one of: {', '.join(choices)}"))
+    return value
+
+
+def order_of(request: web.Request, sort: str) -> Order:
+    """Return the page a request asks for; `sort` is the one field it may sort by.
+
+    Raises:
+        Refused: 400, for a count that is not from 1 to 100, an unknown sort or a page token that is not ours.
+    """
+    count = request.query.get("count", str(DEFAULT_COUNT))
+    if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
+        raise invalid(("count", f"must be between 1 and {MAX_COUNT}"))
+    falling = choice_of(request, "sort", (f"{sort}:asc", f"{sort}:desc")) == f"{sort}:desc"
+    order = Order(int(count), falling)
+    token = request.query.get("page_token")
+    if token is None:
+        return order
+    try:
+        back, key, ident = orjson.loads(base64.urlsafe_b64decode(token))
+    except (binascii.Error, orjson.JSONDecodeError, ValueError, TypeError):
+        raise invalid(("page_token", "is invalid")) from None
+    return replace(order, place=Place(key, ident), backward=bool(back))
+
+
+def page(
+    request: web.Request,
+    order: Order,
+    fetch: Callable[[Order], list[T]],
+    place: Callable[[T], Place],
+    show: Callable[[T], Json],
+) -> web.Response:
+    """Return a page of what `fetch` finds, with the links to its neighbours."""
+    rows = fetch(replace(order, count=order.count + 1))
+    more = len(rows) > order.count
+    rows = rows[-order.count :] if order.backward else rows[: order.count]
+    has_next = order.backward or more
+    has_previous = more if order.backward else order.place is not None
+    next_token = _token(False, place(rows[-1])) if rows and has_next else None
+    previous_token = _token(True, place(rows[0])) if rows and has_previous else None
+    pagination: Json = {
+        "count": len(rows),
+        "next_page": _link(request, next_token),
+        "previous_page": _link(request, previous_token),
+        "next_page_token": next_token,
+        "previous_page_token": previous_token,
+    }
+    return json_answer({"collection": [show(row) for row in rows], "pagination": pagination})
+
+
+def page_of_list(
+    request: web.Request, rows: Sequence[T], show: Callable[[T], Json], sort: str = "created_at"
+) -> web.Response:
+    """Return a page of a short list that is sorted already; its places are positions in it."""
+    order = order_of(request, sort)
+    ranked = list(enumerate(rows if not order.descending else list(reversed(rows)), start=1))
+
+    def fetch(wanted: Order) -> list[tuple[int, T]]:
+        at = int(wanted.place.key) if wanted.place else 0
+        if wanted.backward:
+            return [each for each in ranked if each[0] < at][-wanted.count :]
+        return [each for each in ranked if each[0] > at][: wanted.count]
+
+    return page(request, order, fetch, lambda each: Place(each[0], ""), lambda each: show(each[1]))
+
+
+def _token(back: bool, place: Place) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([back, place.key, place.ident])).decode()
+
+
+def _link(request: web.Request, token: str | None) -> str | None:
+    return str(request.url.update_query(page_token=token)) if token else None

@@ -1,0 +1,77 @@
+"""Invented people, places and words. Nobody here exists; every address ends in example.com."""
+
+from __future__ import annotations
+
+from ingest.simulator.draws import Draws
+from ingest.simulator.model import Answer
+
+GIVEN = (
+    "Robin",
+    "Zoë",
+    "Sam",
+    "Noor",
+    "Kim",
+    "Alex",
+    "Jules",
+    "Mika",
+    "Sascha",
+    "Toni",
+    "René",
+    "Charlie",
+    "Yuki",
+    "Luca",
+    "Ariel",
+    "Sól",
+)
+FAMILY = ("Sample", "Example", "Placeholder", "Specimen", "Testcase", "Mockup", "Prototype", "Draft")
+TIMEZONES = (
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Chicago",
+    "Europe/London",
+    "Asia/Calcutta",
+    "Australia/Sydney",
+    "America/Sao_Paulo",
+    "Asia/Tokyo",
+)
+REASONS = (
+    "",
+    "",
+    "Conflict with another meeting",
+    "I am ill today",
+    "No longer needed, thank you",
+    "Travelling; sorry!",
+)
+GOALS = (
+    "See the product",
+    "Talk about prices",
+    "Onboarding\nTraining",
+    "An integration / API question",
+    'A "quick" chat',
+)
+CAMPAIGNS = ("autumn-webinar", "newsletter-47", "partner/page")
+
+
+def full_name(draws: Draws) -> tuple[str, str]:
+    """Return a given and a family name."""
+    return draws.pick(GIVEN), draws.pick(FAMILY)
+
+
+def address(name: str, number: int) -> str:
+    """Return a mail address at example.com for a name; the number keeps it apart from its namesakes."""
+    local = "".join(letter if letter.isascii() and letter.isalpha() else "." for letter in name.lower())
+    return f"{local}.{number}@example.com"
+
+
+def phone(draws: Draws) -> str:
+    """Return a number from the range reserved for fiction in North America (555-0100 to 555-0199)."""
+    return f"+1 202-555-01{draws.below(100):02d}"
+
+
+def answers(draws: Draws) -> tuple[Answer, ...]:
+    """Return answers to a booking form; positions may start at 0 or 1 and have gaps (facts: invitee payload)."""
+    first = draws.below(2)
+    found = [Answer("What would you like to talk about?", draws.pick(GOALS), first)]
+    if draws.chance(0.5):
+        found.append(Answer("Company", f"{draws.pick(FAMILY)} & Daughters", first + 2))
+    return tuple(found)

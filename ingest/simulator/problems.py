@@ -1,0 +1,46 @@
+"""Calendly's error answers (facts: subscriptions API, REST errors)."""
+
+from __future__ import annotations
+
+from ingest.simulator.model import Json
+
+
+class Refused(Exception):
+    """A request Calendly would refuse.
+
+    Attributes:
+        status: the HTTP status.
+        body: `{title, message, details?, required_scopes?}`.
+    """
+
+    def __init__(self, status: int, title: str, message: str, **more: object) -> None:
+        super().__init__(f"{status} {title}: {message}")
+        self.status = status
+        self.body: Json = {"title": title, "message": message, **more}
+
+
+def invalid(*details: tuple[str, str]) -> Refused:
+    """Return a 400 that names parameters and what is wrong with each."""
+    found = [{"parameter": parameter, "message": message} for parameter, message in details]
+    return Refused(400, "Invalid Argument", "The supplied parameters are invalid.", details=found)
+
+
+def unauthenticated(why: str) -> Refused:
+    """Return a 401; `why` is `is invalid`, `expired` or `was revoked`."""
+    return Refused(401, "Unauthenticated", f"The access token {why}")
+
+
+def forbidden(message: str = "You do not have permission to access this resource.") -> Refused:
+    """Return a 403."""
+    return Refused(403, "Permission Denied", message)
+
+
+def lacks_scope(*scopes: str) -> Refused:
+    """Return the 403 of a token whose scopes do not reach. Its title is not settled: detect `required_scopes`."""
+    message = "This operation requires the scopes listed in the 'required_scopes' array."
+    return Refused(403, "Insufficient scope", message, required_scopes=list(scopes))
+
+
+def not_found() -> Refused:
+    """Return a 404."""
+    return Refused(404, "Resource Not Found", "The server could not find the requested resource.")

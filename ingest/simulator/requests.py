@@ -1,0 +1,193 @@
+"""Shapes of the control requests (`control.py`): checked at the edge, unknown fields refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from ingest.simulator.clock import MAX_ADVANCE
+from ingest.simulator.engine import HalfOrder, Wish
+from ingest.simulator.model import Canceler
+from ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
+
+MAX_PLACES = 10
+MAX_WAIT = 600.0
+
+# An id, or a URI whose last segment it is.
+Ident = Annotated[str, AfterValidator(lambda value: value.rstrip("/").rsplit("/", 1)[-1])]
+Rate = Annotated[float, Field(ge=0, le=1)]
+
+
+class Request(BaseModel):
+    """A control request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Action(Request):
+    """An action that causes deliveries; it may wait for their first attempt."""
+
+    wait_seconds: float = Field(0.0, ge=0, le=MAX_WAIT)
+
+
+class Advance(Request):
+    """How far to move the clock."""
+
+    advance_seconds: float = Field(ge=0, le=MAX_ADVANCE.total_seconds())
+
+
+class FaultChange(Request):
+    """Faults to change; None leaves one as it is."""
+
+    duplicate_rate: Rate | None = None
+    drop_rate: Rate | None = None
+    lost_answer_rate: Rate | None = None
+    wrong_signature_rate: Rate | None = None
+    delay_seconds: float | None = Field(None, ge=0, le=86_400)
+    retries_keep_signature: bool | None = None
+    rate_limit: int | None = Field(None, ge=0)
+
+
+class Book(Action):
+    """A booking; what is left out is drawn from the seed."""
+
+    organization: Ident | None = None
+    event_type: Ident | None = None
+    event: Ident | None = None
+    email: str | None = None
+    name: str | None = None
+    name_null: bool = False
+    start: AwareDatetime | None = None
+    timezone: str | None = None
+    location: str | None = None
+    tracking: dict[str, str] = {}
+    places: int = Field(1, ge=1, le=MAX_PLACES)
+
+    def wish(self) -> Wish:
+        """Return it in the engine's words."""
+        start: datetime | None = self.start
+        return Wish(
+            organization=self.organization,
+            event_type=self.event_type,
+            event=self.event,
+            email=self.email,
+            name=self.name,
+            name_null=self.name_null,
+            start=start,
+            timezone=self.timezone,
+            location=self.location,
+            tracking=tuple(self.tracking.items()),
+        )
+
+
+class OfInvitee(Action):
+    """Something about an invitee; the youngest active one when left out."""
+
+    invitee: Ident | None = None
+
+
+class Cancel(OfInvitee):
+    """A cancellation of one invitee."""
+
+    by: Canceler = "invitee"
+    reason: str | None = ""
+
+
+class CancelEvent(Action):
+    """A cancellation of a whole scheduled event."""
+
+    event: Ident
+    reason: str | None = ""
+
+
+class Reschedule(OfInvitee):
+    """A move to another time; `delay_seconds` holds back the second half."""
+
+    start: AwareDatetime | None = None
+    order: HalfOrder = "random"
+    delay_seconds: float = Field(0.0, ge=0, le=86_400)
+
+
+class ClearNoShow(OfInvitee):
+    """A mark taken back; `absent` leaves `no_show` out of the payload instead of sending null."""
+
+    absent: bool | None = None
+
+
+class RoutingForm(Action):
+    """A routing form that is sent in."""
+
+    organization: Ident | None = None
+    invitee: Ident | None = None
+
+
+class Send(Request):
+    """Any bytes to a subscription's address, or to any loopback address."""
+
+    subscription: Ident | None = None
+    url: str | None = None
+    body: str = ""
+    body_base64: str | None = None
+    signing: Literal["right", "wrong", "none"] = "right"
+    signing_key: str | None = None
+    age_seconds: int = 0
+    headers: dict[str, str] = {}
+
+
+class IssueToken(Request):
+    """A further token of a user."""
+
+    user: Ident
+    scopes: list[str] = ["default"]
+
+
+class TokenState(Request):
+    """A token's new state."""
+
+    token: str
+    state: Literal["valid", "revoked", "expired"]
+
+
+class LoadRequest(Request):
+    """A load; `wait` false answers at once with the job."""
+
+    count: int = Field(ge=1, le=MAX_LOAD)
+    seed: str = "load"
+    rate: float | None = Field(None, gt=0)
+    concurrency: int | None = Field(None, ge=1)
+    order: HalfOrder = "random"
+    ordered: bool = True
+    organization: Ident | None = None
+    mix: dict[Plot, int] | None = None
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400)
+    wait: bool = True
+
+    def plan(self) -> LoadPlan:
+        """Return it in the scenario's words.
+
+        Raises:
+            ValueError: the mix has no positive weight.
+        """
+        return LoadPlan(
+            count=self.count,
+            seed=self.seed,
+            rate=self.rate,
+            concurrency=self.concurrency,
+            order=self.order,
+            ordered=self.ordered,
+            organization=self.organization,
+            mix=PLOTS if self.mix is None else tuple(self.mix.items()),
+            timeout_seconds=self.timeout_seconds,
+        )
+
+
+class StoryRequest(Request):
+    """A gentle demonstration; without a count it does not end."""
+
+    count: int | None = Field(None, ge=1)
+    interval_seconds: float = Field(2.0, ge=0, le=3600)
+    seed: str = "story"
+    organization: Ident | None = None
+    wait: bool = False

@@ -1,0 +1,135 @@
+"""`/users`, `/organizations`, `/organization_memberships`, `/event_types`, `/routing_forms`, `/groups`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ingest.simulator import payloads
+from ingest.simulator.engine import Engine
+from ingest.simulator.gate import Caller, Gate, resource
+from ingest.simulator.model import EventType, Json
+from ingest.simulator.paging import choice_of, ident_of, page_of_list
+from ingest.simulator.problems import forbidden, invalid, not_found
+
+
+class PeopleCalls:
+    """Reads of what the seed founded."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._world = engine.world
+
+    def routes(self, gate: Gate) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/users/{uuid}", gate.guard("users:read", self.user)),
+            web.get("/organizations/{uuid}", gate.guard("organizations:read", self.organization)),
+            web.get("/organization_memberships", gate.guard("organizations:read", self.memberships)),
+            web.get("/organization_memberships/{uuid}", gate.guard("organizations:read", self.membership)),
+            web.get("/event_types", gate.guard("event_types:read", self.event_types)),
+            web.get("/event_types/{uuid}", gate.guard("event_types:read", self.event_type)),
+            web.get("/routing_forms", gate.guard("routing_forms:read", self.routing_forms)),
+            web.get("/routing_forms/{uuid}", gate.guard("routing_forms:read", self.routing_form)),
+            web.get("/groups", gate.guard("groups:read", self.groups)),
+            web.get("/groups/{uuid}", gate.guard("groups:read", self.group)),
+        ]
+
+    async def user(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return a user of the caller's organization, or with `me` the caller."""
+        ident = request.match_info["uuid"]
+        found = caller.user if ident == "me" else self._world.users.get(ident)
+        if found is None:
+            raise not_found()
+        if found.organization != caller.user.organization:
+            raise forbidden()
+        return resource(payloads.user(found))
+
+    async def organization(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return the caller's organization."""
+        found = self._world.organizations.get(request.match_info["uuid"])
+        if found is None:
+            raise not_found()
+        if found.id != caller.user.organization:
+            raise forbidden()
+        return resource(payloads.organization(found))
+
+    async def memberships(self, request: web.Request, caller: Caller) -> web.Response:
+        """List members; plain members see only themselves."""
+        organization = ident_of(request, "organization", "organizations")
+        user, email = ident_of(request, "user", "users"), request.query.get("email")
+        role = choice_of(request, "role", ("owner", "admin", "user"))
+        if organization is None and user is None:
+            raise invalid(("organization", "is missing"))
+        if organization not in {None, caller.user.organization}:
+            raise forbidden()
+        if not caller.administers and user != caller.user.id:
+            raise forbidden()
+        rows = [
+            each
+            for each in self._world.members(caller.user.organization)
+            if (user is None or each.id == user)
+            and (email is None or each.email == email)
+            and (role is None or each.role == role)
+        ]
+        return page_of_list(request, rows, payloads.membership)
+
+    async def membership(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one membership."""
+        ident = request.match_info["uuid"]
+        for each in self._world.members(caller.user.organization):
+            if each.membership == ident:
+                return resource(payloads.membership(each))
+        raise not_found()
+
+    async def event_types(self, request: web.Request, caller: Caller) -> web.Response:
+        """List event types of an organization or of one of its users."""
+        organization = ident_of(request, "organization", "organizations")
+        user = ident_of(request, "user", "users")
+        if organization is None and user is None:
+            raise invalid(("organization", "is missing"))
+        if organization not in {None, caller.user.organization}:
+            raise forbidden()
+        rows = [each for each in self._world.offers(caller.user.organization) if user is None or each.owner == user]
+        return page_of_list(request, rows, self._event_type, sort="name")
+
+    async def event_type(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one event type."""
+        found = self._world.event_types.get(request.match_info["uuid"])
+        if found is None or found.organization != caller.user.organization:
+            raise not_found()
+        return resource(self._event_type(found))
+
+    async def routing_forms(self, request: web.Request, caller: Caller) -> web.Response:
+        """List an organization's routing forms."""
+        self._require_organization(request, caller)
+        rows = [each for each in self._world.routing_forms.values() if each.organization == caller.user.organization]
+        return page_of_list(request, rows, payloads.routing_form)
+
+    async def routing_form(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one routing form."""
+        found = self._world.routing_forms.get(request.match_info["uuid"])
+        if found is None or found.organization != caller.user.organization:
+            raise not_found()
+        return resource(payloads.routing_form(found))
+
+    async def groups(self, request: web.Request, caller: Caller) -> web.Response:
+        """List an organization's groups."""
+        self._require_organization(request, caller)
+        rows = [each for each in self._world.groups.values() if each.organization == caller.user.organization]
+        return page_of_list(request, rows, payloads.group)
+
+    async def group(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one group."""
+        found = self._world.groups.get(request.match_info["uuid"])
+        if found is None or found.organization != caller.user.organization:
+            raise not_found()
+        return resource(payloads.group(found))
+
+    def _event_type(self, value: EventType) -> Json:
+        return payloads.event_type(value, self._world.users[value.owner])
+
+    def _require_organization(self, request: web.Request, caller: Caller) -> None:
+        organization = ident_of(request, "organization", "organizations")
+        if organization is None:
+            raise invalid(("organization", "is missing"))
+        if organization != caller.user.organization or not caller.administers:
+            raise forbidden()

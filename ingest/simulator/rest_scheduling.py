@@ -1,0 +1,187 @@
+"""`/scheduled_events` with invitees and cancellation, `/invitee_no_shows`, `/routing_form_submissions`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from ingest.simulator import payloads
+from ingest.simulator.bookings import EventFilter, Place
+from ingest.simulator.clock import stamp
+from ingest.simulator.engine import Engine
+from ingest.simulator.gate import Caller, Gate, body_of, resource
+from ingest.simulator.model import Invitee, Json, NoShow, ScheduledEvent
+from ingest.simulator.paging import choice_of, ident_of, moment_of, order_of, page, page_of_list
+from ingest.simulator.problems import Refused, forbidden, invalid, not_found
+
+MAX_REASON = 10_000
+STATUSES = ("active", "canceled")
+ELSEWHERE = "Please also specify organization when requesting events for a user within your organization."
+
+
+class SchedulingCalls:
+    """Reads and writes of bookings as a Calendly user makes them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._bookings = engine.bookings
+
+    def routes(self, gate: Gate) -> list[web.RouteDef]:
+        """Return the routes."""
+        read, write = "scheduled_events:read", "scheduled_events:write"
+        event, no_show = "/scheduled_events/{uuid}", "/invitee_no_shows/{uuid}"
+        return [
+            web.get("/scheduled_events", gate.guard(read, self.events)),
+            web.get(event, gate.guard(read, self.event)),
+            web.get(f"{event}/invitees", gate.guard(read, self.invitees)),
+            web.get(f"{event}/invitees/{{invitee}}", gate.guard(read, self.invitee)),
+            web.post(f"{event}/cancellation", gate.guard(write, self.cancel)),
+            web.post("/invitee_no_shows", gate.guard(write, self.mark)),
+            web.get(no_show, gate.guard(read, self.no_show)),
+            web.delete(no_show, gate.guard(write, self.clear)),
+            web.get("/routing_form_submissions", gate.guard("routing_forms:read", self.submissions)),
+            web.get("/routing_form_submissions/{uuid}", gate.guard("routing_forms:read", self.submission)),
+        ]
+
+    async def events(self, request: web.Request, caller: Caller) -> web.Response:
+        """List scheduled events; the only times it filters by are start times."""
+        wanted = self._filter(request, caller)
+        return page(
+            request,
+            order_of(request, "start_time"),
+            lambda order: self._bookings.events(wanted, order),
+            lambda event: Place(stamp(event.start), event.id),
+            self._event,
+        )
+
+    async def event(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one scheduled event."""
+        return resource(self._event(self._find(request, caller)))
+
+    async def invitees(self, request: web.Request, caller: Caller) -> web.Response:
+        """List a scheduled event's invitees, canceled ones too."""
+        event = self._find(request, caller)
+        status, email = choice_of(request, "status", STATUSES), request.query.get("email")
+        return page(
+            request,
+            order_of(request, "created_at"),
+            lambda order: self._bookings.invitees(event.id, status, email, order),
+            lambda invitee: Place(self._bookings.number_of(invitee.id), invitee.id),
+            payloads.invitee,
+        )
+
+    async def invitee(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one invitee."""
+        event = self._find(request, caller)
+        found = self._bookings.invitee(request.match_info["invitee"])
+        if found is None or found.event != event.id:
+            raise not_found()
+        return resource(payloads.invitee(found))
+
+    async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
+        """Cancel a scheduled event as its host, or as an owner or admin."""
+        event = self._find(request, caller)
+        body = await body_of(request) if request.can_read_body else {}
+        reason = body.get("reason")
+        if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
+            raise invalid(("reason", f"must be a string of at most {MAX_REASON} characters"))
+        if event.host != caller.user.id and not caller.administers:
+            raise forbidden("You are not allowed to cancel this event")
+        happened = self._engine.cancel_event(event.id, caller.user.name, reason)
+        ended = happened.event.cancellation if happened.event else None
+        return resource(payloads.cancellation(ended) if ended else {}, 201)
+
+    async def mark(self, request: web.Request, caller: Caller) -> web.Response:
+        """Mark an invitee as not having come."""
+        body = await body_of(request)
+        parts = str(body.get("invitee", "")).rsplit("/", 4)
+        if len(parts) != 5 or parts[1] != "scheduled_events" or parts[3] != "invitees":
+            raise invalid(("invitee", "must be the URI of an invitee"))
+        found = self._bookings.invitee(parts[4])
+        if found is None or self._visible(found.event, caller) is None:
+            raise not_found()
+        happened = self._engine.mark_no_show(found.id)
+        return resource(_no_show(found, happened.no_show), 201)
+
+    async def no_show(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return a mark."""
+        found = self._marked(request, caller)
+        return resource(_no_show(found, found.no_show))
+
+    async def clear(self, request: web.Request, caller: Caller) -> web.Response:
+        """Take a mark back."""
+        self._engine.clear_no_show(self._marked(request, caller).id)
+        return web.Response(status=204)
+
+    async def submissions(self, request: web.Request, caller: Caller) -> web.Response:
+        """List a form's submissions."""
+        ident = ident_of(request, "form", "routing_forms")
+        if ident is None:
+            raise invalid(("form", "is missing"))
+        form = self._engine.world.routing_forms.get(ident)
+        if form is None:
+            raise not_found()
+        if form.organization != caller.user.organization or not caller.administers:
+            raise forbidden()
+        return page_of_list(request, self._bookings.submissions(ident), payloads.submission)
+
+    async def submission(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one submission."""
+        found = self._bookings.submission(request.match_info["uuid"])
+        if found is None or found.organization != caller.user.organization:
+            raise not_found()
+        return resource(payloads.submission(found))
+
+    def _filter(self, request: web.Request, caller: Caller) -> EventFilter:
+        user, group = ident_of(request, "user", "users"), ident_of(request, "group", "groups")
+        organization = ident_of(request, "organization", "organizations")
+        if user is None and group is None and organization is None:
+            raise invalid(("user", "is missing"), ("organization", "is missing"))
+        if organization not in {None, caller.user.organization}:
+            raise forbidden()
+        if user != caller.user.id:
+            if user is not None and organization is None:
+                raise Refused(403, "Permission Denied", ELSEWHERE)
+            if not caller.administers:
+                raise forbidden()
+        hosts: tuple[str, ...] | None = (user,) if user else None
+        if group is not None:
+            found = self._engine.world.groups.get(group)
+            if found is None or found.organization != caller.user.organization:
+                raise not_found()
+            hosts = tuple(each for each in found.members if hosts is None or each in hosts)
+        return EventFilter(
+            organization=caller.user.organization,
+            hosts=hosts,
+            email=request.query.get("invitee_email"),
+            status=choice_of(request, "status", STATUSES),
+            min_start=moment_of(request, "min_start_time"),
+            max_start=moment_of(request, "max_start_time"),
+        )
+
+    def _visible(self, ident: str, caller: Caller) -> ScheduledEvent | None:
+        found = self._bookings.event(ident)
+        return found if found and found.organization == caller.user.organization else None
+
+    def _find(self, request: web.Request, caller: Caller) -> ScheduledEvent:
+        found = self._visible(request.match_info["uuid"], caller)
+        if found is None:
+            raise not_found()
+        if found.host != caller.user.id and not caller.administers:
+            raise forbidden()
+        return found
+
+    def _marked(self, request: web.Request, caller: Caller) -> Invitee:
+        found = self._bookings.invitee_of_mark(request.match_info["uuid"])
+        if found is None or self._visible(found.event, caller) is None:
+            raise not_found()
+        return found
+
+    def _event(self, event: ScheduledEvent) -> Json:
+        host = self._engine.world.users[event.host]
+        return payloads.scheduled_event(event, host, *self._bookings.counts(event.id), rest=True)
+
+
+def _no_show(invitee: Invitee, mark: NoShow | None) -> Json:
+    if mark is None:
+        raise not_found()
+    return {"uri": mark.uri, "invitee": invitee.uri, "created_at": stamp(mark.created_at)}

@@ -1,0 +1,185 @@
+"""`/webhook_subscriptions` (facts: webhook subscriptions API)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ingest.simulator import payloads
+from ingest.simulator.draws import Draws
+from ingest.simulator.engine import Engine
+from ingest.simulator.gate import Caller, Gate, body_of, resource
+from ingest.simulator.model import Json, Scope, Subscription
+from ingest.simulator.paging import choice_of, ident_in, ident_of, page_of_list
+from ingest.simulator.problems import Refused, forbidden, invalid, not_found
+from ingest.simulator.transport import NotLoopback, require_loopback
+
+SCOPES: tuple[Scope, ...] = ("organization", "user", "group")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Where an event may be subscribed, and the scope a token needs for it (facts: events)."""
+
+    scopes: tuple[Scope, ...]
+    needs: str
+
+
+EVENTS = {
+    **dict.fromkeys(
+        ("invitee.created", "invitee.canceled", "invitee_no_show.created", "invitee_no_show.deleted"),
+        Kind(SCOPES, "scheduled_events:read"),
+    ),
+    "routing_form_submission.created": Kind(("organization",), "routing_forms:read"),
+    **dict.fromkeys(
+        (f"event_type.{verb}" for verb in ("created", "updated", "deleted")), Kind(SCOPES, "event_types:read")
+    ),
+    **dict.fromkeys(
+        (f"meeting_recap.{verb}" for verb in ("created", "updated", "deleted")), Kind(("user",), "meeting_recaps:read")
+    ),
+    **dict.fromkeys((f"contact.{verb}" for verb in ("created", "updated", "deleted")), Kind(SCOPES, "contacts:read")),
+}
+
+
+class SubscriptionCalls:
+    """POST, GET, GET one and DELETE."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def routes(self, gate: Gate) -> list[web.RouteDef]:
+        """Return the routes."""
+        one = "/webhook_subscriptions/{uuid}"
+        return [
+            web.post("/webhook_subscriptions", gate.guard("webhooks:write", self.create)),
+            web.get("/webhook_subscriptions", gate.guard("webhooks:read", self.list)),
+            web.get(one, gate.guard("webhooks:read", self.get)),
+            web.delete(one, gate.guard("webhooks:write", self.delete)),
+        ]
+
+    async def create(self, request: web.Request, caller: Caller) -> web.Response:
+        """Subscribe. The URL must be unique in the whole of Calendly; the answer never holds the key."""
+        body = await body_of(request)
+        url, events, scope, signing_key = self._checked(body, caller)
+        organization = ident_in(body.get("organization"), "organization", "organizations")
+        user, group = self._target(body, scope)
+        self._allow(caller, organization, scope, user)
+        if any(each.url == url for each in self._engine.ledger.subscriptions()):
+            raise Refused(409, "Already Exists", "Hook with this url already exists")
+        now = self._engine.clock.now()
+        number = self._engine.bookings.next_number("subscription")
+        made = Subscription(
+            id=Draws(self._engine.seed, "subscription", number).uuid(),
+            url=url,
+            organization=organization,
+            scope=scope,
+            user=user,
+            group=group,
+            events=events,
+            creator=caller.user.id,
+            signing_key=signing_key,
+            created_at=now,
+            updated_at=now,
+        )
+        self._engine.ledger.put_subscription(made)
+        self._engine.commit()
+        return resource(payloads.subscription(made), 201)
+
+    async def list(self, request: web.Request, caller: Caller) -> web.Response:
+        """List one scope of one organization."""
+        missing = [(name, "is missing") for name in ("organization", "scope") if name not in request.query]
+        if missing:
+            raise invalid(*missing)
+        organization = ident_of(request, "organization", "organizations")
+        scope = choice_of(request, "scope", SCOPES)
+        user, group = ident_of(request, "user", "users"), ident_of(request, "group", "groups")
+        if scope == "user" and user is None:
+            raise invalid(("user", "is missing"))
+        if scope == "group" and group is None:
+            raise invalid(("group", "is missing"))
+        self._allow(caller, organization or "", scope or "", user)
+        rows = [
+            each
+            for each in self._engine.ledger.subscriptions()
+            if each.organization == organization
+            and each.scope == scope
+            and (scope != "user" or each.user == user)
+            and (scope != "group" or each.group == group)
+        ]
+        return page_of_list(request, rows, payloads.subscription)
+
+    async def get(self, request: web.Request, caller: Caller) -> web.Response:
+        """Return one subscription."""
+        return resource(payloads.subscription(self._own(request, caller)))
+
+    async def delete(self, request: web.Request, caller: Caller) -> web.Response:
+        """Unsubscribe; what is still owed is not sent any more."""
+        found = self._own(request, caller)
+        self._engine.sender.forget(found.id)
+        self._engine.ledger.delete_subscription(found.id)
+        self._engine.commit()
+        return web.Response(status=204)
+
+    def _own(self, request: web.Request, caller: Caller) -> Subscription:
+        found = self._engine.ledger.subscription(request.match_info["uuid"])
+        if found is None or found.organization != caller.user.organization:
+            raise not_found()
+        self._allow(caller, found.organization, found.scope, found.user)
+        return found
+
+    def _allow(self, caller: Caller, organization: str, scope: str, user: str | None) -> None:
+        if organization != caller.user.organization:
+            raise forbidden()
+        if not caller.administers and (scope != "user" or user != caller.user.id):
+            raise forbidden("You do not have permission")
+
+    def _checked(self, body: Json, caller: Caller) -> tuple[str, tuple[str, ...], Scope, str | None]:
+        wrong = [(name, "is missing") for name in ("url", "events", "organization", "scope") if not body.get(name)]
+        if wrong:
+            raise invalid(*wrong)
+        url, events, key = body["url"], body["events"], body.get("signing_key")
+        scope = next((each for each in SCOPES if each == body["scope"]), None)
+        if scope is None:
+            raise invalid(("scope", f"must be one of: {', '.join(SCOPES)}"))
+        if key is not None and not isinstance(key, str):
+            raise invalid(("signing_key", "must be a string"))
+        if not isinstance(events, list) or not isinstance(url, str):
+            raise invalid(("events", "must be an array"), ("url", "must be a string"))
+        wrong = [*_wrong_events(events, scope, caller), *_wrong_url(url)]
+        if wrong:
+            raise invalid(*wrong)
+        return url, tuple(dict.fromkeys(map(str, events))), scope, key
+
+    def _target(self, body: Json, scope: Scope) -> tuple[str | None, str | None]:
+        if scope == "organization":
+            return None, None
+        kind, known = ("users", self._engine.world.users) if scope == "user" else ("groups", self._engine.world.groups)
+        if body.get(scope) is None:
+            raise invalid((scope, "is missing"))
+        ident = ident_in(body[scope], scope, kind)
+        if ident not in known:
+            raise invalid((scope, "does not exist"))
+        return (ident, None) if scope == "user" else (None, ident)
+
+
+def _wrong_events(events: Iterable[object], scope: Scope, caller: Caller) -> Iterator[tuple[str, str]]:
+    for name in events:
+        kind = EVENTS.get(name) if isinstance(name, str) else None
+        if kind is None or scope not in kind.scopes:
+            yield "events", f"{name} cannot be subscribed with scope {scope}"
+        elif not caller.may(kind.needs):
+            # A missing read scope is a 400 here, not a 403 (n8n PR 33286).
+            yield "events", f"{name} requires the scope {kind.needs}"
+
+
+def _wrong_url(url: str) -> Iterator[tuple[str, str]]:
+    if urlsplit(url).scheme not in {"http", "https"}:
+        yield "url", "must be an HTTPS address"
+        return
+    try:
+        require_loopback(url)
+    except NotLoopback as error:
+        yield "url", f"{error.message}: {error.remedy}"

@@ -1,0 +1,278 @@
+"""Stories of bookings, gently one after another (`Tale`) or as many as asked for (`Load`).
+
+A story is a row of steps about one booking. In a load its deliveries are chained, so that they arrive in
+order unless the receiver or a fault says otherwise; `ordered=False` lets them race. The choices follow from
+the seed alone; pace and latency are real time, not the simulator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from ingest.simulator.draws import Draws
+from ingest.simulator.engine import Engine, HalfOrder, Happening, Wish
+from ingest.simulator.model import Json, Message
+from ingest.simulator.outbox import Chain
+from ingest.simulator.sender import UNSENT
+from ingest.simulator.transport import Answer
+
+Plot: TypeAlias = Literal[
+    "kept", "canceled", "rescheduled", "rescheduled-canceled", "no-show", "no-show-cleared", "group", "routed"
+]
+PLOTS: tuple[tuple[Plot, int], ...] = (
+    ("kept", 45),
+    ("canceled", 15),
+    ("rescheduled", 15),
+    ("rescheduled-canceled", 5),
+    ("no-show", 8),
+    ("no-show-cleared", 4),
+    ("group", 4),
+    ("routed", 4),
+)
+MAX_LOAD = 1_000_000
+GROUP_SIZE = 3
+TICK_SECONDS = 0.005
+BACKLOG_PER_SLOT = 4
+TALE_LINES = 200
+TALES_AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What a load sends: `count` deliveries, at `rate` a second or as fast as `concurrency` in flight allows."""
+
+    count: int
+    seed: str = "load"
+    rate: float | None = None
+    concurrency: int | None = None
+    order: HalfOrder = "random"
+    ordered: bool = True
+    organization: str | None = None
+    mix: tuple[tuple[Plot, int], ...] = PLOTS
+    timeout_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_LOAD:
+            raise ValueError(f"count must be from 1 to {MAX_LOAD}")
+        if self.rate is not None and self.rate <= 0:
+            raise ValueError("rate must be above 0 deliveries a second")
+        if not sum(weight for _, weight in self.mix) or any(weight < 0 for _, weight in self.mix):
+            raise ValueError("mix needs a positive weight")
+
+
+@dataclass(slots=True)
+class Story:
+    """One booking's steps; each call of `next` takes one and says in words what happened."""
+
+    engine: Engine
+    draws: Draws
+    plot: Plot
+    order: HalfOrder
+    organization: str | None
+    chain: Chain | None
+
+    def steps(self) -> Iterator[tuple[str, Happening]]:
+        """Take the steps one by one."""
+        engine, chain = self.engine, self.chain
+        if self.plot == "routed":
+            yield "sends in a routing form", engine.submit_form(self.organization, chain=chain)
+        if self.plot == "group":
+            yield from self._group()
+            return
+        booked = engine.book(Wish(organization=self.organization), chain)
+        ident = booked.invitees[0].id
+        yield "books", booked
+        if self.plot in {"rescheduled", "rescheduled-canceled"}:
+            moved = engine.reschedule(ident, order=self.order, chain=chain)
+            ident = moved.invitees[1].id
+            yield "moves", moved
+        if self.plot in {"canceled", "rescheduled-canceled"}:
+            reason = self.draws.pick(("", "Conflict", "No longer needed"))
+            by: Literal["host", "invitee"] = "host" if self.draws.chance(0.3) else "invitee"
+            yield f"is canceled by the {by}", engine.cancel(ident, by, reason, chain)
+        if self.plot in {"no-show", "no-show-cleared"}:
+            yield "did not come", engine.mark_no_show(ident, chain)
+        if self.plot == "no-show-cleared":
+            yield "came after all", engine.clear_no_show(ident, chain)
+
+    def _group(self) -> Iterator[tuple[str, Happening]]:
+        world, engine = self.engine.world, self.engine
+        tenant = engine.organization(self.organization)
+        offer = self.draws.pick([each for each in world.offers(tenant) if each.limit > 1])
+        first = engine.book(Wish(organization=tenant, event_type=offer.id), self.chain)
+        yield "opens a group", first
+        event = first.event.id if first.event else None
+        for _ in range(GROUP_SIZE - 1):
+            yield "joins the group", engine.book(Wish(event=event), self.chain)
+        yield "leaves the group", engine.cancel(first.invitees[0].id, "invitee", "", self.chain)
+
+
+@dataclass(slots=True)
+class Load:
+    """Sends a planned number of deliveries and reports what came of them."""
+
+    engine: Engine
+    plan: LoadPlan
+    messages: dict[str, float] = field(default_factory=dict)
+    owed: set[str] = field(default_factory=set)
+    answers: list[float] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+    failures: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
+    begun: float = 0.0
+    ended: float | None = None
+
+    async def run(self) -> Json:
+        """Send everything, wait until it is settled or the time is up, and report."""
+        sender = self.engine.sender
+        stop = sender.listen(self._heard)
+        before = sender.limit
+        if self.plan.concurrency:
+            sender.limit = self.plan.concurrency
+        self.begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.plan.timeout_seconds):
+                await self._produce()
+                while self.owed:
+                    await sender.progressed()
+        except TimeoutError:
+            pass  # the report says what is still pending
+        finally:
+            stop()
+            sender.limit = before
+            self.ended = time.perf_counter()
+        return self.report()
+
+    def report(self) -> Json:
+        """Return counts and latencies so far; milliseconds. `total_ms` runs from the booking to the acknowledgement."""
+        seconds = (self.ended or time.perf_counter()) - self.begun
+        acknowledged = len(self.totals)
+        return {
+            "seed": self.plan.seed,
+            "messages": len(self.messages) + self.dropped,
+            "acknowledged": acknowledged,
+            "dropped": self.dropped,
+            "pending": len(self.owed),
+            "abandoned": len(self.messages) - acknowledged - len(self.owed),
+            "attempts": len(self.answers),
+            "failures": dict(sorted(self.failures.items())),
+            "seconds": round(seconds, 3),
+            "per_second": round(acknowledged / seconds, 1) if seconds else 0.0,
+            "answer_ms": _spread(self.answers),
+            "total_ms": _spread(self.totals),
+            "finished": self.ended is not None,
+        }
+
+    async def _produce(self) -> None:
+        made = 0
+        for happening in self._happenings():
+            for message in happening.messages:
+                made += 1
+                self._owe(message)
+            if made >= self.plan.count:
+                return
+            await self._pace(made)
+
+    def _happenings(self) -> Iterator[Happening]:
+        number = 0
+        while True:
+            number += 1
+            draws = Draws(self.plan.seed, "story", number)
+            plot = draws.weighted(self.plan.mix)
+            chain = Chain() if self.plan.ordered else None
+            story = Story(self.engine, draws, plot, self.plan.order, self.plan.organization, chain)
+            for _, happening in story.steps():
+                if not happening.messages and number == 1:
+                    raise ValueError("nobody is subscribed: create a webhook subscription first")
+                yield happening
+
+    async def _pace(self, made: int) -> None:
+        if self.plan.rate:
+            ahead = made / self.plan.rate - (time.perf_counter() - self.begun)
+            if ahead > 0:
+                await asyncio.sleep(max(ahead, TICK_SECONDS))
+            return
+        backlog = self.engine.sender.limit * BACKLOG_PER_SLOT
+        while len(self.owed) >= backlog:
+            await self.engine.sender.progressed()
+
+    def _owe(self, message: Message) -> None:
+        if message.state == "dropped":
+            self.dropped += 1
+            return
+        self.messages[message.id] = time.perf_counter()
+        self.owed.add(message.id)
+
+    def _heard(self, message: Message, answer: Answer) -> None:
+        if message.id not in self.messages:
+            return
+        if message.state != "pending":
+            self.owed.discard(message.id)
+        if answer is UNSENT:
+            return
+        self.answers.append(answer.seconds)
+        if message.state == "acknowledged":
+            self.totals.append(time.perf_counter() - self.messages[message.id])
+        else:
+            self.failures[str(answer.status or answer.error)] += 1
+
+
+@dataclass(slots=True)
+class Tale:
+    """A gentle demonstration: one step of one of a few stories each `interval_seconds`; endless if `count` is None."""
+
+    engine: Engine
+    count: int | None = None
+    interval_seconds: float = 2.0
+    seed: str = "story"
+    organization: str | None = None
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=TALE_LINES))
+    told: int = 0
+    finished: bool = False
+
+    async def run(self) -> Json:
+        """Tell until `count` bookings are told, or for ever."""
+        running: list[Iterator[tuple[str, Happening]]] = []
+        begun = 0
+        turn = 0
+        while running or self.count is None or begun < self.count:
+            turn += 1
+            draws = Draws(self.seed, "turn", turn)
+            more = self.count is None or begun < self.count
+            if more and (not running or (len(running) < TALES_AT_ONCE and draws.chance(0.5))):
+                begun += 1
+                story = Draws(self.seed, "tale", begun)
+                running.append(
+                    Story(self.engine, story, story.weighted(PLOTS), "random", self.organization, Chain()).steps()
+                )
+            chosen = draws.pick(running)
+            step = next(chosen, None)
+            if step is None:
+                running.remove(chosen)
+                self.told += 1
+                continue
+            self.lines.append(_line(*step))
+            await asyncio.sleep(self.interval_seconds)
+        self.finished = True
+        return self.report()
+
+    def report(self) -> Json:
+        """Return what was told so far and the last lines."""
+        return {"bookings": self.told, "lines": list(self.lines), "finished": self.finished}
+
+
+def _line(words: str, happening: Happening) -> str:
+    name = happening.invitees[-1].name if happening.invitees else "Somebody"
+    meeting = f" · {happening.event.name}" if happening.event else ""
+    return f"{name} {words}{meeting}"
+
+
+def _spread(values: list[float]) -> Json:
+    ranked = sorted(values)
+    at: Callable[[float], float] = lambda share: round(ranked[min(int(len(ranked) * share), len(ranked) - 1)] * 1000, 2)  # noqa: E731
+    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)} if ranked else {}

@@ -1,0 +1,305 @@
+"""Sends what is owed, with Calendly's rules (facts: delivery).
+
+    pending ──2xx──▶ acknowledged
+       │ ▲  └─24 h after its first attempt, or the subscription is disabled or deleted─▶ abandoned
+       └─┘ anything else: again after the back-off, each message on its own
+
+A subscription that failed for 24 h with nothing delivered meanwhile is disabled. Its `retry_started_at` is the
+time of the failure since which something has been waiting to be retried, null when nothing is. The back-off's
+steps are not published: `Policy` holds them. The rule that retrying may also end 24 h after the booked event
+is not played; it is stated too vaguely to be copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ingest.simulator.clock import DrivenClock
+from ingest.simulator.database import LAZY_COMMIT_SECONDS, Database
+from ingest.simulator.draws import Draws
+from ingest.simulator.ledger import Ledger
+from ingest.simulator.model import Attempt, Faults, Message, Subscription
+from ingest.simulator.signature import signature
+from ingest.simulator.transport import Answer, Transport, headers
+
+GIVE_UP_AFTER = timedelta(hours=24)
+DISABLE_AFTER = timedelta(hours=24)
+MAX_CONCURRENCY = 1_000
+LOST = Answer(None, "answer lost", 0.0)
+UNSENT = Answer(None, "not sent", 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How many deliveries are in flight at once, and the steps of the back-off in seconds."""
+
+    concurrency: int = 64
+    first_retry_seconds: float = 1.0
+    factor: float = 2.0
+    max_retry_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= MAX_CONCURRENCY:
+            raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+        if self.first_retry_seconds <= 0 or self.factor < 1 or self.max_retry_seconds < self.first_retry_seconds:
+            raise ValueError("the back-off must start above 0 s and never shrink")
+
+    def pause(self, attempts: int) -> timedelta:
+        """Return how long to wait after so many attempts."""
+        # The exponent is bounded so that a long row of failures cannot overflow a float.
+        step = self.first_retry_seconds * self.factor ** min(attempts - 1, 64)
+        return timedelta(seconds=min(step, self.max_retry_seconds))
+
+
+class Sender:
+    """Owns every pending message from its submission until it is settled."""
+
+    def __init__(self, seed: str, clock: DrivenClock, database: Database, ledger: Ledger, policy: Policy) -> None:
+        self.faults = Faults()
+        self.policy = policy
+        self._limit = policy.concurrency
+        self._seed = seed
+        self._clock = clock
+        self._database = database
+        self._ledger = ledger
+        self._pending: dict[str, Message] = {}
+        self._due: list[tuple[datetime, int, str]] = []
+        self._held: dict[str, list[Message]] = {}
+        self._retrying: defaultdict[str, set[str]] = defaultdict(set)
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._in_flight = 0
+        self._commit_handle: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._listeners: list[Callable[[Message, Answer], None]] = []
+        clock.wakes(self._wake)
+
+    async def run(self) -> None:
+        """Send until cancelled. What was owed when the last process ended is sent first."""
+        transport = Transport(self.policy.concurrency)
+        self.submit(self._ledger.pending())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._release(), name="sender-timer")
+                for number in range(self.policy.concurrency):
+                    group.create_task(self._work(transport), name=f"sender-{number}")
+        finally:
+            await transport.close()
+            if self._commit_handle:
+                self._commit_handle.cancel()
+            self._commit()
+
+    def submit(self, messages: Iterable[Message]) -> None:
+        """Take over messages that are in the ledger; those that are not pending are ignored."""
+        for message in messages:
+            if message.state != "pending":
+                continue
+            self._pending[message.id] = message
+            if message.attempts:
+                self._retrying[message.subscription].add(message.id)
+            before = self._pending.get(message.after or "")
+            if before and not before.attempts and not message.attempts:
+                self._held.setdefault(before.id, []).append(message)
+            else:
+                self._plan(message)
+
+    def forget(self, subscription: str) -> None:
+        """Drop what a deleted or disabled subscription was owed."""
+        for message in [each for each in self._pending.values() if each.subscription == subscription]:
+            self._tell(self._settle(replace(message, state="abandoned")), UNSENT)
+            self._held.pop(message.id, None)
+        self._retrying.pop(subscription, None)
+        self._tell_progress()
+
+    def listen(self, listener: Callable[[Message, Answer], None]) -> Callable[[], None]:
+        """Call `listener` after every attempt, and with `UNSENT` for a message given up with its subscription.
+
+        Returns:
+            a function that ends it.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    @property
+    def in_flight(self) -> int:
+        """Deliveries on the wire now."""
+        return self._in_flight
+
+    @property
+    def limit(self) -> int:
+        """How many deliveries may be in flight now: the policy's concurrency, or less while a load wants less."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: int) -> None:
+        self._limit = max(1, min(value, self.policy.concurrency))
+        self._wake.set()
+
+    @property
+    def owed(self) -> int:
+        """Messages that are not settled yet, those that wait for a retry included."""
+        return len(self._pending)
+
+    def untried(self, ident: str) -> bool:
+        """Tell whether a message still waits for the end of its first attempt."""
+        message = self._pending.get(ident)
+        return message is not None and not message.attempts
+
+    async def progressed(self) -> None:
+        """Wait until something happened: an attempt ended or a message was given up."""
+        await self._progress.wait()
+
+    async def idle(self) -> None:
+        """Wait until nothing is in flight and nothing is due now."""
+        while self._in_flight or not self._ready.empty() or (self._due and self._due[0][0] <= self._clock.now()):
+            await self._progress.wait()
+
+    def _plan(self, message: Message) -> None:
+        heapq.heappush(self._due, (message.due_at, int(message.id[1:]), message.id))
+        self._wake.set()
+
+    async def _release(self) -> None:
+        while True:
+            self._wake.clear()
+            now = self._clock.now()
+            self._pump(now)
+            self._tell_progress()
+            # With no slot free, the next delivery that ends pumps again.
+            pause = max((self._due[0][0] - now).total_seconds(), 0.0) if self._due and self._free() else None
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _free(self) -> bool:
+        return self._in_flight + self._ready.qsize() < self._limit
+
+    def _pump(self, now: datetime) -> None:
+        while self._due and self._due[0][0] <= now and self._free():
+            _, _, ident = heapq.heappop(self._due)
+            if ident in self._pending:
+                self._ready.put_nowait(ident)
+
+    async def _work(self, transport: Transport) -> None:
+        while True:
+            ident = await self._ready.get()
+            message = self._pending.get(ident)
+            subscription = self._ledger.subscription(message.subscription) if message else None
+            if message and subscription and subscription.state == "active":
+                self._in_flight += 1
+                try:
+                    await self._attempt(transport, message, subscription)
+                finally:
+                    self._in_flight -= 1
+            self._pump(self._clock.now())
+            self._tell_progress()
+
+    async def _attempt(self, transport: Transport, message: Message, subscription: Subscription) -> None:
+        now = self._clock.now()
+        number = message.attempts + 1
+        draws = Draws(self._seed, "attempt", message.id, number)
+        fault = self._fault(draws)
+        signed_at = (
+            message.signed_at if message.signed_at and self.faults.retries_keep_signature else int(now.timestamp())
+        )
+        message = replace(
+            message,
+            attempts=number,
+            first_attempt_at=message.first_attempt_at or now,
+            signed_at=message.signed_at or signed_at,
+        )
+        key = subscription.signing_key
+        if key is not None and fault == "wrong signature":
+            key += " but wrong"
+        signed = None if key is None else signature(key, message.body, signed_at)
+        answer = await transport.post(subscription.url, message.body, headers(draws, signed))
+        self._ledger.put_attempt(Attempt(message.id, number, now, answer.seconds, answer.status, answer.error, fault))
+        if message.id in self._pending:
+            message = self._conclude(message, LOST if fault == "answer lost" else answer)
+        self._tell(message, answer)
+        self._commit_soon()
+
+    def _fault(self, draws: Draws) -> str | None:
+        wrong, lost = draws.chance(self.faults.wrong_signature_rate), draws.chance(self.faults.lost_answer_rate)
+        return "wrong signature" if wrong else "answer lost" if lost else None
+
+    def _conclude(self, message: Message, answer: Answer) -> Message:
+        # Read again: while the request was out, another message may have changed the subscription.
+        subscription = self._ledger.subscription(message.subscription)
+        if subscription is None:
+            return message
+        if answer.delivered:
+            message = self._settle(replace(message, state="acknowledged"))
+            self._delivered(subscription)
+        else:
+            message = self._failed(message, subscription, self._clock.now())
+        self._let_go(message.id)
+        return message
+
+    def _delivered(self, subscription: Subscription) -> None:
+        waits = bool(self._retrying[subscription.id])
+        calm = replace(
+            subscription, failing_since=None, retry_started_at=subscription.retry_started_at if waits else None
+        )
+        if calm != subscription:
+            self._ledger.put_subscription(calm)
+
+    def _failed(self, message: Message, subscription: Subscription, now: datetime) -> Message:
+        give_up_at = (message.first_attempt_at or now) + GIVE_UP_AFTER
+        failing_since = subscription.failing_since or now
+        if now >= failing_since + DISABLE_AFTER:
+            self._ledger.put_subscription(replace(subscription, state="disabled", updated_at=now))
+            message = self._settle(replace(message, state="abandoned"))
+            self.forget(subscription.id)
+            return message
+        if now >= give_up_at:
+            message = self._settle(replace(message, state="abandoned"))
+        else:
+            message = replace(message, due_at=min(now + self.policy.pause(message.attempts), give_up_at))
+            self._pending[message.id] = message
+            self._retrying[subscription.id].add(message.id)
+            self._ledger.update_message(message)
+            self._plan(message)
+        waits = bool(self._retrying[subscription.id])
+        marked = replace(
+            subscription,
+            failing_since=failing_since,
+            retry_started_at=(subscription.retry_started_at or now) if waits else None,
+        )
+        if marked != subscription:
+            self._ledger.put_subscription(marked)
+        return message
+
+    def _settle(self, message: Message) -> Message:
+        self._pending.pop(message.id, None)
+        self._retrying[message.subscription].discard(message.id)
+        self._ledger.update_message(message)
+        return message
+
+    def _let_go(self, ident: str) -> None:
+        for follower in self._held.pop(ident, ()):
+            if follower.id in self._pending:
+                self._plan(follower)
+
+    def _tell(self, message: Message, answer: Answer) -> None:
+        for listener in self._listeners:
+            listener(message, answer)
+
+    def _tell_progress(self) -> None:
+        # Everybody who waits now is woken once; whoever comes later waits for the next event.
+        self._progress.set()
+        self._progress = asyncio.Event()
+
+    def _commit_soon(self) -> None:
+        if self._commit_handle is None:
+            self._commit_handle = asyncio.get_running_loop().call_later(LAZY_COMMIT_SECONDS, self._commit)
+
+    def _commit(self) -> None:
+        self._commit_handle = None
+        self._database.commit()

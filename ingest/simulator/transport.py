@@ -1,0 +1,134 @@
+"""One signed POST, with the headers and timeouts of Calendly, to loopback addresses only."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ingest.errors import SlotwireError
+from ingest.simulator.draws import Draws
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 15.0
+MAX_ANSWER_BYTES = 65_536
+KEEP_ALIVE_SECONDS = 30.0
+
+
+class NotLoopback(SlotwireError):
+    """The simulator was asked to send to an address that is not this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the simulator sends to loopback addresses only",
+            remedy="Use http://127.0.0.1:PORT/…, http://[::1]:PORT/… or http://localhost:PORT/….",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status, or the short name of what went wrong; seconds are real ones."""
+
+    status: int | None
+    error: str | None
+    seconds: float
+
+    @property
+    def delivered(self) -> bool:
+        """True for 2xx; a redirect is a failure like any other (facts: delivery)."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+def require_loopback(url: str) -> None:
+    """Check a callback address without resolving any name.
+
+    Raises:
+        NotLoopback: the host is neither `localhost` nor a loopback address.
+    """
+    try:
+        host = urlsplit(url).hostname or ""
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise NotLoopback
+    except ValueError:
+        raise NotLoopback from None
+
+
+def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # type: ignore[name-defined]
+    # The last line of defence, below every name and resolver: no socket is made for another machine.
+    family, kind, protocol, _, where = address
+    if not ipaddress.ip_address(where[0]).is_loopback:
+        raise OSError("not a loopback address")
+    return socket.socket(family, kind, protocol)
+
+
+def headers(draws: Draws, signed: str | None) -> dict[str, str]:
+    """Return a delivery's headers as captured; without a signing key there is no signature (facts: delivery)."""
+    found = {
+        "accept": "*/*",
+        "accept-encoding": "gzip",
+        "content-type": "application/json",
+        "user-agent": "Calendly",
+        "x-datadog-parent-id": str(int.from_bytes(draws.octets(8))),
+        "x-datadog-sampling-priority": "0",
+        "x-datadog-tags": f"_dd.p.tid={draws.octets(4).hex()}00000000,_dd.p.dm=-1",
+        "x-datadog-trace-id": str(int.from_bytes(draws.octets(8))),
+    }
+    if signed is not None:
+        found["calendly-webhook-signature"] = signed
+    return found
+
+
+class Transport:
+    """A pool of keep-alive connections, `concurrency` at the most."""
+
+    def __init__(self, concurrency: int) -> None:
+        connector = aiohttp.TCPConnector(
+            limit=concurrency, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_loopback_socket
+        )
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    async def post(self, url: str, body: bytes, head: Mapping[str, str]) -> Answer:
+        """POST once, follow no redirect, read the answer to its end (64 KiB at the most).
+
+        Raises:
+            NotLoopback: the address is not this machine.
+        """
+        require_loopback(url)
+        begun = time.perf_counter()
+        try:
+            async with self._session.post(url, data=body, headers=head, allow_redirects=False) as answer:
+                left = MAX_ANSWER_BYTES
+                async for chunk in answer.content.iter_any():
+                    left -= len(chunk)
+                    if left < 0:
+                        answer.close()
+                        break
+                return Answer(answer.status, None, time.perf_counter() - begun)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return Answer(None, _name(error), time.perf_counter() - begun)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+
+def _name(error: BaseException) -> str:
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "connect timeout"
+        case TimeoutError():
+            return "read timeout"
+        case aiohttp.ClientConnectorError():
+            return "connection refused"
+        case _:
+            return "connection lost"

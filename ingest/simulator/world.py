@@ -1,0 +1,129 @@
+"""The fixed part of the simulated Calendly: everything here follows from the seed, so a restart finds it again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ingest.simulator.draws import Draws
+from ingest.simulator.model import EventType, Group, Organization, Role, RoutingForm, Token, User
+from ingest.simulator.people import TIMEZONES, full_name
+
+FOUNDED = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
+MAX_ORGANIZATIONS = 200
+
+ROLES: tuple[Role, ...] = ("owner", "admin", "user", "user")
+ORGANIZATIONS = ("Acme Sample", "Example Rockets", "Placeholder Dental", "Specimen Law", "Mockup Studio")
+# name, minutes, location, limit: each host offers the first three, the owner all of them.
+OFFERS = (
+    ("30 Minute Meeting", 30, "zoom", 1),
+    ("15 Minute Call", 15, "google_conference", 1),
+    ("Office Visit", 60, "physical", 1),
+    ("Team Sync", 45, "microsoft_teams_conference", 1),
+    ("Call Me Back", 20, "outbound_call", 1),
+    ("Product Webinar", 60, "zoom", 10),
+)
+EVERYONE_OFFERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Organizations, users, what they offer, and their tokens, each by its id."""
+
+    organizations: dict[str, Organization]
+    users: dict[str, User]
+    event_types: dict[str, EventType]
+    routing_forms: dict[str, RoutingForm]
+    groups: dict[str, Group]
+    tokens: tuple[Token, ...]
+
+    def members(self, organization: str) -> tuple[User, ...]:
+        """Return an organization's users, its owner first."""
+        return tuple(user for user in self.users.values() if user.organization == organization)
+
+    def offers(self, organization: str) -> tuple[EventType, ...]:
+        """Return what can be booked at an organization."""
+        return tuple(offer for offer in self.event_types.values() if offer.organization == organization)
+
+
+def personal_access_token(seed: str, user: str, scopes: tuple[str, ...], number: int = 0) -> str:
+    """Return a bearer token that looks like Calendly's: a JWT that names its user and scopes.
+
+    It is signed with the seed, so it is worth nothing anywhere else and the same after a restart.
+    """
+    draws = Draws(seed, "token", user, *scopes, number)
+    claims = {
+        "iss": "https://auth.calendly.com",
+        "iat": int(FOUNDED.timestamp()),
+        "jti": draws.uuid(),
+        "user_uuid": user,
+        "scope": " ".join(scopes),
+    }
+    parts = [_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
+    signed = ".".join(parts)
+    mark = hmac.new(f"simulated {seed}".encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{_base64url(mark)}"
+
+
+def found(seed: str, organizations: int = 1) -> World:
+    """Return the world of a seed.
+
+    Raises:
+        ValueError: fewer than 1 or more than 200 organizations.
+    """
+    if not 1 <= organizations <= MAX_ORGANIZATIONS:
+        raise ValueError(f"a world has 1 to {MAX_ORGANIZATIONS} organizations")
+    world = World({}, {}, {}, {}, {}, ())
+    tokens: list[Token] = []
+    for number in range(organizations):
+        tokens += _found_organization(world, seed, number)
+    return World(world.organizations, world.users, world.event_types, world.routing_forms, world.groups, tuple(tokens))
+
+
+def _found_organization(world: World, seed: str, number: int) -> list[Token]:
+    draws = Draws(seed, "organization", number)
+    # The first has a legacy id and legacy user ids, the second a UUID, and so on: both must work.
+    ident = draws.legacy_id() if number % 2 == 0 else draws.uuid()
+    name = ORGANIZATIONS[number % len(ORGANIZATIONS)] + ("" if number < len(ORGANIZATIONS) else f" {number}")
+    created = FOUNDED + timedelta(hours=number)
+    world.organizations[ident] = Organization(ident, name, name.lower().replace(" ", "-"), "professional", created)
+    users = [_found_user(world, seed, ident, number, place) for place in range(len(ROLES))]
+    for place, user in enumerate(users):
+        offers = OFFERS if place == 0 else OFFERS[:EVERYONE_OFFERS]
+        for title, minutes, location, limit in offers:
+            offer = Draws(seed, "event_type", user.id, title).uuid()
+            slug = title.lower().replace(" ", "-")
+            world.event_types[offer] = EventType(offer, ident, user.id, title, slug, minutes, location, limit, created)
+    form = Draws(seed, "routing_form", ident).uuid()
+    world.routing_forms[form] = RoutingForm(form, ident, "How can we help?", created)
+    group = Draws(seed, "group", ident).uuid()
+    world.groups[group] = Group(group, ident, "Sales", tuple(user.id for user in users[:2]), created)
+    return [Token(personal_access_token(seed, user.id, ("default",)), user.id, ("default",)) for user in users]
+
+
+def _found_user(world: World, seed: str, organization: str, number: int, place: int) -> User:
+    draws = Draws(seed, "user", organization, place)
+    given, family = full_name(draws)
+    slug = f"{given.lower()}-{family.lower()}-{number}{place}".encode("ascii", "ignore").decode()
+    ident = draws.legacy_id() if place % 2 == 0 else draws.uuid()
+    user = User(
+        ident,
+        organization,
+        draws.uuid(),
+        f"{given} {family}",
+        slug,
+        f"{slug.replace('-', '.')}@example.com",
+        ROLES[place],
+        draws.pick(TIMEZONES),
+        FOUNDED + timedelta(hours=number, minutes=place),
+    )
+    world.users[ident] = user
+    return user
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
