@@ -24,23 +24,24 @@ class Account:
 
 
 def default_state_dir() -> Path:
-    """Return where the stack keeps its data between runs: a system folder for root, else the XDG state folder."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/slotwire/local")
-    return _xdg("XDG_STATE_HOME", ".local/state") / "slotwire" / "local"
+    """Return where the stack keeps its data between runs: the XDG state folder, for root a system folder."""
+    return _base("XDG_STATE_HOME", ".local/state", "/var/lib") / "slotwire" / "local"
 
 
 def cache_dir() -> Path:
-    """Return where downloads are kept, outside of any checkout."""
-    if os.geteuid() == 0:
-        return Path("/var/cache/slotwire")
-    return _xdg("XDG_CACHE_HOME", ".cache") / "slotwire"
+    """Return where downloads are kept, outside of any checkout: the XDG cache, for root a system folder."""
+    return _base("XDG_CACHE_HOME", ".cache", "/var/cache") / "slotwire"
 
 
-def _xdg(variable: str, fallback: str) -> Path:
-    """The base directory specification tells to ignore a value that is not absolute."""
+def _base(variable: str, in_home: str, of_system: str) -> Path:
+    """The base directory specification tells to ignore a value that is not absolute.
+
+    Root's home is closed to the account that runs Postgres, so root gets a system folder.
+    """
     value = os.environ.get(variable, "")
-    return Path(value) if value.startswith("/") else Path.home() / fallback
+    if value.startswith("/"):
+        return Path(value)
+    return Path(of_system) if os.geteuid() == 0 else Path.home() / in_home
 
 
 def unprivileged_account() -> Account | None:

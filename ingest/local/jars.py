@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,6 +27,8 @@ ATTEMPTS = 2
 """How often one jar is asked for before its failure counts."""
 TIMEOUT_SECONDS = 30
 """How long the repository may be silent."""
+GIVE_UP_SECONDS = 1.0
+"""How long a stop waits for downloads under way; what a silent server holds up then ends with the process."""
 
 Report = Callable[[str], None]
 """Takes one line about what is going on."""
@@ -115,46 +117,84 @@ def _missing(wanted: Sequence[Jar], folder: Path, report: Report) -> list[Jar]:
     return missing
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetchers:
+    """Daemon threads that fetch: a stop never waits for a silent server.
+
+    Attributes:
+        folder: where jars are put in place.
+        part: where they are written first.
+        mirror: see `fetch_jars`.
+        todo: what is left to fetch.
+        results: a jar and what went wrong with it; None when a thread ended.
+        loop: the loop of `results`.
+        stop: set to call the rest off.
+    """
+
+    folder: Path
+    part: Path
+    mirror: str | None
+    todo: queue.SimpleQueue[Jar]
+    results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None]
+    loop: asyncio.AbstractEventLoop
+    stop: threading.Event
+
+    def work(self) -> None:
+        """Fetch one jar after the other until none is left."""
+        with suppress(queue.Empty, _Stopped):
+            while not self.stop.is_set():
+                self._fetch_next(self.todo.get_nowait())
+        self._post(None)
+
+    def _fetch_next(self, jar: Jar) -> None:
+        try:
+            _fetch(jar, self.part, self.folder, self.mirror, self.stop)
+        except SlotwireError as error:
+            self._post((jar, error))
+        else:
+            self._post((jar, None))
+
+    def _post(self, result: tuple[Jar, SlotwireError | None] | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self.results.put_nowait, result)
+
+
 async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, report: Report) -> None:
-    """Fetch in daemon threads: a stop never waits for a silent server."""
-    loop = asyncio.get_running_loop()
-    results: asyncio.Queue[tuple[Jar, SlotwireError | None]] = asyncio.Queue()
+    part = _scratch(folder)
     todo: queue.SimpleQueue[Jar] = queue.SimpleQueue()
     for jar in missing:
         todo.put(jar)
-    stop = threading.Event()
-    part = _scratch(folder)
-
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                jar = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                _fetch(jar, part, folder, mirror, stop)
-                result = None
-            except SlotwireError as error:
-                result = error
-            except _Stopped:
-                return
-            loop.call_soon_threadsafe(results.put_nowait, (jar, result))
-
+    results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None] = asyncio.Queue()
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    fetchers = _Fetchers(folder, part, mirror, todo, results, loop, stop)
+    running = min(FETCHERS, len(missing))
     total = sum(jar.size for jar in missing) / 1e6
-    done = 0.0
+    count, done = 0, 0.0
     try:
         report(f"fetching Kafka: {len(missing)} files, {total:.0f} MB, kept in {folder}")
-        for _ in range(min(FETCHERS, len(missing))):
-            threading.Thread(target=work, daemon=True, name="fetch-jars").start()
-        for count in range(1, len(missing) + 1):
-            jar, problem = await results.get()
-            if problem is not None:
-                raise problem
-            done += jar.size / 1e6
-            report(f"fetching Kafka: {count} of {len(missing)} files, {done:.0f} of {total:.0f} MB")
+        for _ in range(running):
+            threading.Thread(target=fetchers.work, daemon=True).start()
+        while running:
+            match await results.get():
+                case None:
+                    running -= 1
+                case (jar, None):
+                    count, done = count + 1, done + jar.size / 1e6
+                    report(f"fetching Kafka: {count} of {len(missing)} files, {done:.0f} of {total:.0f} MB")
+                case (_, SlotwireError() as problem):
+                    raise problem
     finally:
         stop.set()
+        await _ended(results, running)
         shutil.rmtree(part, ignore_errors=True)
+
+
+async def _ended(results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None], running: int) -> None:
+    """Wait for downloads under way to give up; one that hangs on a silent server ends with the process."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            while running:
+                running -= await results.get() is None
 
 
 def _scratch(folder: Path) -> Path:
@@ -177,23 +217,22 @@ def _fetch(jar: Jar, part: Path, folder: Path, mirror: str | None, stop: threadi
     for attempt in range(ATTEMPTS):
         try:
             fetched = _resolve(jar, part / str(attempt), mirror, stop)
+            if _digest(fetched) == jar.sha256:
+                fetched.chmod(0o644)
+                fetched.replace(folder / jar.name)
+                return
         except requests.RequestException as error:
             problem = f"{jar.name} could not be fetched: {_reason(error)}"
-            continue
         except RuntimeError:
             problem = f"{jar.name} is not served by the repository (or access to it is refused)"
             break
         except OSError as error:
-            if stop.is_set():
-                raise _Stopped from error
             problem = f"{jar.name} could not be written: {(error.strerror or 'unknown error').lower()}"
             break
-        if _digest(fetched) == jar.sha256:
-            fetched.chmod(0o644)
-            fetched.replace(folder / jar.name)
-            return
-        fetched.unlink()
-        problem = f"{jar.name} arrived with other bytes than the pinned ones"
+        else:
+            problem = f"{jar.name} arrived with other bytes than the pinned ones"
+    if stop.is_set():
+        raise _Stopped
     raise SlotwireError(
         f"Kafka cannot be had: {problem}",
         remedy=(

@@ -7,7 +7,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ def ephemeral_folder() -> Iterator[Path]:
     try:
         yield folder / "state"
     finally:
-        wipe(folder / "state")
+        with suppress(SlotwireError):  # it was never made, or is no state folder any more
+            wipe(folder / "state")
         shutil.rmtree(folder, ignore_errors=True)
 
 

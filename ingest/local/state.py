@@ -15,7 +15,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import SlotwireError
@@ -41,7 +41,6 @@ class StateFolder:
     """
 
     path: Path
-    _ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
@@ -52,30 +51,27 @@ class StateFolder:
             SlotwireError: it belongs to another program, is in use, cannot be written or the disk is full.
         """
         path = path.absolute()
-        _make(path)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _lock(lock, path)
+        with _held(path):
             _check_space(path)
-            yield cls(path, _read(path / "ports.json"))
-        finally:
-            os.close(lock)
+            yield cls(path)
 
     def port(self, name: str, preferred: int = 0) -> int:
         """Return the port kept under a name; the first time the preferred one if it is free, else a free one."""
-        if name not in self._ports:
-            taken = set(self._ports.values())
-            port = preferred if preferred and preferred not in taken and port_is_free(preferred) else 0
-            while not port:
+        ports = _read(self.path / "ports.json")
+        if name not in ports:
+            taken = set(ports.values())
+            if preferred and str(preferred) not in taken and port_is_free(preferred):
+                ports[name] = str(preferred)
+            while name not in ports:
                 candidate = secrets.choice(PORT_RANGE)
-                port = candidate if candidate not in taken and port_is_free(candidate) else 0
-            self._ports[name] = port
-            _write(self.path / "ports.json", self._ports)
-        return self._ports[name]
+                if str(candidate) not in taken and port_is_free(candidate):
+                    ports[name] = str(candidate)
+            _write(self.path / "ports.json", ports)
+        return int(ports[name])
 
     def secret(self, name: str, made: str = "") -> str:
         """Return the secret kept under a name, making it (or taking `made`) the first time."""
-        kept = _read_texts(self.path / "secrets.json")
+        kept = _read(self.path / "secrets.json")
         if name not in kept:
             kept[name] = made or secrets.token_urlsafe(32)
             _write(self.path / "secrets.json", kept)
@@ -83,7 +79,7 @@ class StateFolder:
 
     def has_secret(self, name: str) -> bool:
         """Tell whether a secret is kept under this name."""
-        return name in _read_texts(self.path / "secrets.json")
+        return name in _read(self.path / "secrets.json")
 
     def log_file(self, name: str) -> Path:
         """Return where a child writes, with the previous run's log moved aside when it has grown large."""
@@ -118,7 +114,7 @@ def wipe(path: Path) -> list[Path]:
             f"{path} is not a state folder of slotwire: nothing was deleted",
             remedy="Check the folder named with --state-dir.",
         )
-    with StateFolder.claim(path):
+    with _held(path):
         doomed = [path / name for name in _OWN] + [_home_elsewhere(path)]
         deleted = [item for item in doomed if item.exists()]
         for item in deleted:
@@ -156,6 +152,18 @@ def require_port(state: StateFolder, name: str, title: str) -> int:
             remedy=f"Stop that program, or delete {state.path / 'ports.json'}: new ports are picked then.",
         )
     return port
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Make the folder when it is missing and hold its lock."""
+    _make(path)
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        _lock(lock, path)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _make(path: Path) -> None:
@@ -208,23 +216,22 @@ def _home_elsewhere(path: Path) -> Path:
     return _ELSEWHERE / f"postgres-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
 
 
-def _read(path: Path) -> dict[str, int]:
-    return {name: int(value) for name, value in _read_texts(path).items()}
-
-
-def _read_texts(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
         raise SlotwireError(
-            f"{path} is damaged", remedy="Wipe this stack's state with `slotwire local --wipe`, or restore the file."
-        ) from error
+            f"{path} is damaged",
+            remedy=f"Restore the file, or delete this stack: slotwire local --wipe --state-dir {path.parent}",
+        )
     return {str(name): str(value) for name, value in found.items()}
 
 
-def _write(path: Path, content: dict[str, int] | dict[str, str]) -> None:
+def _write(path: Path, content: dict[str, str]) -> None:
     write_private(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -1,0 +1,117 @@
+"""Child processes: started apart, stopped for sure, and gone when we are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import SlotwireError
+from ingest.local.children import Child, Ledger, descendants, start_time
+
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+def _spawn(tmp_path: Path, *argv: str) -> Child:
+    return Child.spawn("the test's child", argv, log=tmp_path / "child.log", environment=ENVIRONMENT)
+
+
+def _wait_until_gone(pid: int, born: str) -> None:
+    deadline = time.monotonic() + 10
+    while start_time(pid) == born:
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+
+
+async def test_a_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+    """Stopping escalates to SIGKILL, and reaches the whole process group."""
+    child = _spawn(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo up; sleep 600 & wait; sleep 600")
+    while "up" not in child.output():
+        assert child.running
+    await child.stop((signal.SIGTERM, 0.2))
+    assert child.process.returncode == -signal.SIGKILL
+
+
+async def test_a_child_gets_only_the_environment_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of ours leaks: a variable of the test is not seen by the child."""
+    monkeypatch.setenv("SLOTWIRE_SECRET_OF_OURS", "x")
+    child = _spawn(tmp_path, "/usr/bin/env")
+    assert await child.wait(10)
+    assert "SLOTWIRE_SECRET_OF_OURS" not in child.output()
+    assert f"PATH={ENVIRONMENT['PATH']}" in child.output()
+
+
+async def test_output_is_that_of_this_run(tmp_path: Path) -> None:
+    """The log keeps earlier runs; messages quote the present one only."""
+    for word in ("first", "second"):
+        child = _spawn(tmp_path, "/bin/echo", word)
+        assert await child.wait(10)
+        assert child.output() == f"{word}\n"
+    assert (tmp_path / "child.log").stat().st_mode & 0o077 == 0
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A missing program is a clear message."""
+    with pytest.raises(SlotwireError, match=r"the test's child could not be started: no such file"):
+        _spawn(tmp_path, str(tmp_path / "missing"))
+
+
+def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    """After `kill -9` of the parent nothing of the stack remains."""
+    program = textwrap.dedent(
+        """
+        import pathlib, sys, time
+        from ingest.local.children import Child
+        log = pathlib.Path(sys.argv[1])
+        child = Child.spawn("child", ["/bin/sleep", "600"], log=log, environment={})
+        print(child.pid, flush=True)
+        time.sleep(600)
+        """
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    born = start_time(pid)
+    assert born
+    parent.kill()
+    parent.communicate()
+    _wait_until_gone(pid, born)
+
+
+async def test_strays_of_an_earlier_run_are_ended(tmp_path: Path) -> None:
+    """Where the system has no death signal, the next start ends what the list names, frozen ones too."""
+    ledger = Ledger(tmp_path / "children.json")
+    stray = _spawn(tmp_path, "/bin/sleep", "600")
+    ledger.record(stray)
+    stray.freeze()
+    assert await ledger.end_strays() == ["the test's child"]
+    assert await stray.wait(10)
+    assert not ledger.path.exists()
+
+
+async def test_a_stranger_with_the_number_of_a_stray_is_left_alone(tmp_path: Path) -> None:
+    """A process id that was given to another program since is not ours: the time of birth tells."""
+    ledger = Ledger(tmp_path / "children.json")
+    stranger = _spawn(tmp_path, "/bin/sleep", "600")
+    ledger.path.write_text(f'{{"Postgres": [{stranger.pid}, "12345"]}}')
+    assert await ledger.end_strays() == []
+    assert stranger.running
+    await stranger.kill()
+
+
+async def test_killing_reaches_descendants_with_sessions_of_their_own(tmp_path: Path) -> None:
+    """Postgres's backends leave the process group; `kill` finds them by parentage."""
+    script = "import os, time; os.fork() or os.setsid(); print('up', flush=True); time.sleep(600)"
+    child = _spawn(tmp_path, sys.executable, "-c", script)
+    while child.output().count("up") < 2:
+        assert child.running
+    family = descendants(child.pid)
+    assert len(family) == 1
+    born = start_time(family[0])
+    await child.kill()
+    assert start_time(family[0]) != born

@@ -1,0 +1,169 @@
+"""The broker's jars: fetched once, only the pinned bytes, and a clear word when they cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from ingest.errors import SlotwireError
+from ingest.local.jars import Jar, fetch_jars, kafka_version, pinned_jars
+
+CONTENT = {f"part-{number}": os.urandom(1_000 + number) for number in range(12)}
+JARS = tuple(
+    Jar("org.example", name, "1.0", hashlib.sha256(content).hexdigest(), len(content))
+    for name, content in CONTENT.items()
+)
+
+
+class Repository:
+    """A small Maven repository on loopback.
+
+    Attributes:
+        url: its address.
+        served: the names of the jars that were asked for.
+        broken: names that are answered with other bytes.
+        missing: names that are answered 404.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.served: list[str] = []
+        self.broken: set[str] = set()
+        self.missing: set[str] = set()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Serve one file."""
+        name = request.match_info["name"]
+        if not request.path.endswith(".jar") or name in self.missing:
+            return web.Response(status=404)
+        self.served.append(name)
+        return web.Response(body=b"not the pinned bytes" if name in self.broken else CONTENT[name])
+
+
+@asynccontextmanager
+async def _repository() -> AsyncIterator[Repository]:
+    repository = Repository()
+    app = web.Application()
+    app.router.add_get("/maven/org/example/{name}/1.0/{file}", repository.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    repository.url = f"http://127.0.0.1:{runner.addresses[0][1]}/maven/"
+    try:
+        yield repository
+    finally:
+        await runner.cleanup()
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+async def test_jars_are_fetched_once_and_then_need_no_network(tmp_path: Path) -> None:
+    """The first call fetches and tells about it; the second one asks nobody and says nothing."""
+    lines: list[str] = []
+    async with _repository() as repository:
+        paths = await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
+        assert sorted(repository.served) == sorted(CONTENT)
+    assert [path.read_bytes() for path in paths] == list(CONTENT.values())
+    assert lines[-1].startswith("fetching Kafka: 12 of 12 files")
+    lines.clear()
+    assert await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS) == paths
+    assert lines == []
+    assert _names(tmp_path) == {jar.name for jar in JARS}
+
+
+async def test_a_damaged_jar_is_fetched_again(tmp_path: Path) -> None:
+    """A cached file with other bytes is never used: it is replaced, and nothing else is fetched."""
+    lines: list[str] = []
+    async with _repository() as repository:
+        await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
+        (tmp_path / JARS[3].name).write_bytes(b"damaged")
+        repository.served.clear()
+        await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
+        assert repository.served == ["part-3"]
+    assert (tmp_path / JARS[3].name).read_bytes() == CONTENT["part-3"]
+    assert any("is damaged and is fetched again" in line for line in lines)
+
+
+async def test_other_bytes_than_the_pinned_ones_are_refused(tmp_path: Path) -> None:
+    """Whoever serves the jars, a file with a wrong SHA-256 is asked for twice, then refused, and not kept."""
+    async with _repository() as repository:
+        repository.broken.add("part-5")
+        with pytest.raises(SlotwireError, match=r"part-5-1.0.jar arrived with other bytes") as caught:
+            await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
+        assert repository.served.count("part-5") == 2
+        assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in caught.value.remedy
+        assert not (tmp_path / "part-5-1.0.jar").exists()
+
+
+async def test_what_arrived_before_a_failure_is_kept(tmp_path: Path) -> None:
+    """A failed first start is continued by the next one, not begun again."""
+    async with _repository() as repository:
+        repository.missing.add("part-11")
+        with pytest.raises(SlotwireError, match=r"part-11-1.0.jar is not served by the repository"):
+            await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
+        kept = _names(tmp_path)
+        repository.missing.clear()
+        repository.served.clear()
+        await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
+        assert sorted(f"{name}-1.0.jar" for name in repository.served) == sorted({jar.name for jar in JARS} - kept)
+
+
+async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Where downloads cannot be kept, the message names the folder."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SlotwireError, match="downloads cannot be kept in"):
+        await fetch_jars(tmp_path / "file" / "jars", mirror=None, report=lambda _: None, jars=JARS)
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "SLOTWIRE_LOCAL__MAVEN_REPOSITORY"])
+def test_no_network_at_the_first_start_says_what_to_do(tmp_path: Path, variable: str) -> None:
+    """With a closed proxy or mirror, fetching fails at once with a way out and without a stack trace."""
+    program = textwrap.dedent(
+        """
+        import asyncio, pathlib, sys
+        from ingest.errors import SlotwireError
+        from ingest.foundation.settings import load_settings
+        from ingest.local.jars import fetch_jars
+        mirror = load_settings().local.maven_repository
+        try:
+            asyncio.run(fetch_jars(pathlib.Path(sys.argv[1]), mirror=mirror, report=lambda _: None))
+        except SlotwireError as error:
+            print(error.message)
+            print(error.remedy)
+        """
+    )
+    environment = {"PATH": os.environ["PATH"], variable: "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "jars")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert done.stdout.startswith("Kafka cannot be had: ")
+    assert ("the proxy does not answer" if variable == "HTTPS_PROXY" else "out of reach") in done.stdout
+    assert "HTTPS_PROXY" in done.stdout
+    assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_pinned_list_is_one_broker() -> None:
+    """Every Kafka part has the same version, and every line pins a whole SHA-256."""
+    jars = pinned_jars()
+    assert {jar.version for jar in jars if jar.group == "org.apache.kafka"} == {kafka_version()}
+    assert kafka_version().startswith("4.")
+    assert all(len(jar.sha256) == 64 and jar.size > 0 for jar in jars)
+    assert len({jar.name for jar in jars}) == len(jars)

@@ -1,0 +1,189 @@
+"""State folders: one stack each, only what is ours is touched, and old or foreign data is named, not damaged."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.errors import SlotwireError
+from ingest.local.folders import Account, cache_dir, can_pass, default_state_dir
+from ingest.local.kafka import EmbeddedKafka
+from ingest.local.postgres import EmbeddedPostgres
+from ingest.local.stack import ephemeral_folder
+from ingest.local.state import StateFolder, require_port, wipe
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the account of Postgres can reach, too; pytest's own is closed to others."""
+    with ephemeral_folder() as made:
+        yield made
+
+
+def test_a_second_stack_on_one_folder_is_refused_by_name(folder: Path) -> None:
+    """The message names the process that holds the folder; after its end the folder is free."""
+    with StateFolder.claim(folder):
+        with pytest.raises(SlotwireError, match=rf"in use by the process {os.getpid()}$"), StateFolder.claim(folder):
+            pass
+        with pytest.raises(SlotwireError, match="in use by the process"):
+            wipe(folder)
+    with StateFolder.claim(folder) as again:
+        assert again.path == folder
+
+
+def test_ports_and_secrets_are_kept_and_private(folder: Path) -> None:
+    """A port or secret is made once; the files are readable by us alone."""
+    with StateFolder.claim(folder) as state:
+        port, secret = state.port("a"), state.secret("key")
+        assert state.port("b") != port
+    with StateFolder.claim(folder) as state:
+        assert (state.port("a"), state.secret("key")) == (port, secret)
+    for entry in folder.iterdir():
+        assert entry.stat().st_mode & 0o077 == 0, entry.name
+
+
+def test_a_preferred_port_is_taken_only_when_it_is_free(folder: Path) -> None:
+    """A well-known port is used when nobody has it, and replaced by a free one when somebody has."""
+    with socket.socket() as taken, StateFolder.claim(folder) as state:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert state.port("web", preferred=number) not in {0, number}
+        taken.close()
+        assert state.port("other", preferred=number) == number
+
+
+def test_a_kept_port_in_use_is_named(folder: Path) -> None:
+    """When another program took the port since, the message names the port, the server and the way out."""
+    with socket.socket() as taken, StateFolder.claim(folder) as state:
+        taken.bind(("127.0.0.1", state.port("postgres")))
+        taken.listen()
+        with pytest.raises(SlotwireError, match=f"port {state.port('postgres')}.*Postgres, is in use") as caught:
+            require_port(state, "postgres", "Postgres")
+        assert "ports.json" in caught.value.remedy
+
+
+def test_a_folder_with_other_things_is_not_filled(tmp_path: Path) -> None:
+    """A mistyped --state-dir does not mix our files into somebody's folder."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(SlotwireError, match="not empty and not a state folder"), StateFolder.claim(tmp_path):
+        pass
+    with pytest.raises(SlotwireError, match="nothing was deleted"):
+        wipe(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name != "lock"] == ["thesis.txt"]
+
+
+def test_wiping_deletes_ours_and_nothing_else(folder: Path) -> None:
+    """What a person put into the folder later survives; what we made is told and gone."""
+    with StateFolder.claim(folder) as state:
+        state.port("a")
+        (folder / "kafka").mkdir()
+        (folder / "kafka" / "log").write_text("x")
+    (folder / "notes.txt").write_text("mine")
+    assert {path.name for path in wipe(folder)} == {"kafka", "ports.json", "lock"}
+    assert [entry.name for entry in folder.iterdir()] == ["notes.txt"]
+    assert wipe(folder / "never-made") == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A path below a file is a clear message, not a stack trace."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(SlotwireError, match="cannot be used: not a directory"),
+        StateFolder.claim(tmp_path / "file" / "x"),
+    ):
+        pass
+
+
+def test_a_damaged_state_file_is_named(folder: Path) -> None:
+    """A broken ports.json says which file it is and how to start anew."""
+    with StateFolder.claim(folder):
+        pass
+    (folder / "ports.json").write_text("{")
+    with pytest.raises(SlotwireError, match=r"ports.json is damaged") as caught, StateFolder.claim(folder) as state:
+        state.port("postgres")
+    assert "--wipe" in caught.value.remedy
+    assert folder / "ports.json" in wipe(folder)
+
+
+async def test_data_of_another_postgres_is_refused_untouched(folder: Path) -> None:
+    """Data of PostgreSQL 16 is named with both versions and the way out, and stays as it is."""
+    with StateFolder.claim(folder) as state:
+        data = folder / "postgres" / "data"
+        data.mkdir(parents=True)
+        (data / "PG_VERSION").write_text("16\n")
+        with pytest.raises(SlotwireError, match=r"written by PostgreSQL 16; this version runs PostgreSQL 18") as caught:
+            await EmbeddedPostgres(state).start()
+    assert f"slotwire local --wipe --state-dir {folder}" in caught.value.remedy
+    assert (data / "PG_VERSION").read_text() == "16\n"
+
+
+@pytest.mark.parametrize("found", ["3.9.1", "4.0.0", "5.0.0"])
+async def test_data_of_another_kafka_is_refused_untouched(folder: Path, found: str) -> None:
+    """Data of an older or newer Kafka is named with both versions and the way out, and stays as it is."""
+    with StateFolder.claim(folder) as state:
+        (folder / "kafka").mkdir()
+        (folder / "kafka" / "VERSION").write_text(f"{found}\n")
+        with pytest.raises(SlotwireError, match=f"written by Kafka {found}; this version runs Kafka 4") as caught:
+            await EmbeddedKafka(state).start()
+    assert "slotwire local --wipe" in caught.value.remedy
+    assert [entry.name for entry in (folder / "kafka").iterdir()] == ["VERSION"]
+
+
+@pytest.mark.parametrize("server", ["EmbeddedPostgres", "EmbeddedKafka"])
+def test_no_disk_is_a_clear_message(folder: Path, server: str) -> None:
+    """With files limited to 1 MB neither server can be made; the message says that space is missing."""
+    program = textwrap.dedent(
+        f"""
+        import asyncio, pathlib, resource, sys
+        from ingest.errors import SlotwireError
+        from ingest.local.kafka import EmbeddedKafka
+        from ingest.local.postgres import EmbeddedPostgres
+        from ingest.local.state import StateFolder
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        with StateFolder.claim(pathlib.Path(sys.argv[1])) as state:
+            server = {server}(state)
+            try:
+                asyncio.run(server.start())
+            except SlotwireError as error:
+                print(error.message)
+                print(error.remedy)
+            asyncio.run(server.stop())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.startswith("there is too little disk space left for"), done.stdout + done.stderr
+    assert "Free some space" in done.stdout
+    assert done.stderr == ""
+
+
+def test_folders_follow_the_base_directory_specification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """State and downloads go where the user's variables say; a relative value is ignored."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert default_state_dir() == tmp_path / "state" / "slotwire" / "local"
+    assert cache_dir().is_absolute()
+    assert "relative" not in cache_dir().parts
+
+
+def test_an_account_passes_only_where_every_parent_lets_it(tmp_path: Path) -> None:
+    """One closed parent is enough to keep the account of Postgres out, whatever lies below is open."""
+    closed = tmp_path / "closed"
+    (closed / "open").mkdir(parents=True)
+    closed.chmod(0o700)
+    (closed / "open").chmod(0o755)
+    stranger = Account("stranger", 54_321, 54_321)
+    assert not can_pass(closed / "open", stranger)
+    assert can_pass(Path("/tmp"), stranger)  # noqa: S108 - the one folder that is open everywhere
+    assert can_pass(closed, Account("owner", os.geteuid(), os.getegid())) == can_pass(
+        tmp_path, Account("owner", os.geteuid(), os.getegid())
+    )
