@@ -12,6 +12,7 @@
     ├── CannotNormalize                 authentic, but not understood     → quarantine, 2xx
     ├── CursorMismatch                  the relay's cursor is not in this log → it stops and says so
     ├── SecretUnreadable                a sealed secret does not open with our keys
+    ├── RequestRefused                  what an operator asked for cannot be done → 4xx with its code
     └── CalendlyError                   Calendly's API refused or failed
 
 Foreign exceptions are translated at one seam each: asyncpg's in `foundation/postgres.py`, aiokafka's in
@@ -19,6 +20,8 @@ Foreign exceptions are translated at one seam each: asyncpg's in `foundation/pos
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from ingest.foundation.errors import (
     BrokerUnavailable,
@@ -34,12 +37,14 @@ from ingest.foundation.errors import (
 __all__ = [
     "BrokerUnavailable",
     "CalendlyError",
+    "CalendlyProblem",
     "CannotNormalize",
     "ConfigurationError",
     "CursorMismatch",
     "DatabaseUnavailable",
     "DeliveryRefused",
     "RecordRefused",
+    "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
     "SecretUnreadable",
@@ -82,13 +87,62 @@ class SecretUnreadable(SlotwireError):
     """A sealed secret does not open: another key, another place, or changed bytes."""
 
 
+class RequestRefused(SlotwireError):
+    """What an operator asked for cannot be done, by command or by HTTP.
+
+    Attributes:
+        code: a short word that programs act on; the HTTP status follows from it.
+    """
+
+    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
+
+
+class CalendlyProblem(StrEnum):
+    """What kind of no Calendly's answer is; the caller acts on this, never on Calendly's words."""
+
+    INVALID = "invalid"
+    """The request's values do not fit (400). Also the answer when the token lacks an event's read scope."""
+    CREDENTIAL = "credential"
+    """The token is invalid, expired or revoked (401)."""
+    SCOPE = "scope"
+    """The token lacks scopes (403 that names them)."""
+    PLAN = "plan"
+    """The account's plan does not include this (403)."""
+    PERMISSION = "permission"
+    """The token's user may not do this (403)."""
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    LIMITED = "limited"
+    """Too many requests (429); `wait` says how long to stay away."""
+    UPSTREAM = "upstream"
+    """Calendly failed, or what stands before it answered in its place."""
+    UNREACHABLE = "unreachable"
+    """No answer came; whether the request was carried out is not known."""
+    UNEXPECTED = "unexpected"
+    """An answer that is not in Calendly's documents."""
+
+
 class CalendlyError(SlotwireError):
     """Calendly's API refused a request or failed.
 
     Attributes:
+        problem: what kind of no it is.
         status: the HTTP status, or None when no answer came.
+        wait: how long to stay away, in seconds, where Calendly said so.
     """
 
-    def __init__(self, message: str, *, status: int | None, remedy: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        problem: CalendlyProblem,
+        status: int | None = None,
+        wait: float | None = None,
+        remedy: str = "",
+    ) -> None:
         super().__init__(message, remedy=remedy)
+        self.problem = problem
         self.status = status
+        self.wait = wait

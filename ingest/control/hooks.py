@@ -81,6 +81,14 @@ class HookAddresses:
             genuine |= hmac.compare_digest(_mac(key, identifier), mac)
         return HookId(encode_base64url(identifier)) if genuine else None
 
+    def read_url(self, url: str) -> HookId | None:
+        """Return the id of the hook that an address ends in, wherever the address leads."""
+        return self.read(url.rpartition("/")[2])
+
+    def is_here(self, url: str) -> bool:
+        """Tell whether an address leads to the public address of the settings."""
+        return bool(self._public_url) and url.rpartition("/")[0] == f"{self._public_url}{PATH}".rstrip("/")
+
     def url(self, hook_id: HookId) -> str:
         """Return the whole address that Calendly is given: a secret.
 

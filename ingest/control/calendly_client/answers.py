@@ -1,0 +1,158 @@
+"""What an error answer of Calendly's means. Pure: status, headers and body go in, our error comes out.
+
+The status decides; Calendly's words only tell the two kinds of 403 apart, because pages and clients disagree
+about titles. Source: docs/reference/calendly.md, "Subscriptions API" (status table) and "REST", errors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ingest.errors import CalendlyError, CalendlyProblem
+
+DEFAULT_WAIT_SECONDS = 60.0
+"""How long to stay away when a 429 does not say: Calendly counts by the minute."""
+MAX_WAIT_SECONDS = 3_600.0
+"""A longer wait is taken for a mistake and cut to this."""
+MAX_TEXT = 300
+"""Characters of Calendly's own words that go into a message."""
+
+_CHECK_ADDRESS = "Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address."
+_ADDRESS = re.compile(r"\w+://\S+")
+_MAIL = re.compile(r"\S+@\S+")
+
+
+class _Detail(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    parameter: str | None = None
+    message: str = ""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    title: str = ""
+    message: str = ""
+    details: list[_Detail] | None = None
+    required_scopes: list[str] | None = None
+
+
+class _Kind(NamedTuple):
+    problem: CalendlyProblem
+    means: str
+    remedy: str
+
+
+_KINDS = {
+    400: _Kind(
+        CalendlyProblem.INVALID,
+        "Calendly refused the values",
+        "Calendly answers the same when the token lacks an event's read scope: check the token's scopes too.",
+    ),
+    401: _Kind(
+        CalendlyProblem.CREDENTIAL,
+        "Calendly did not accept the token",
+        "Make a new token in Calendly (Integrations, API and webhooks) and give that one.",
+    ),
+    403: _Kind(
+        CalendlyProblem.PERMISSION,
+        "the token's user may not do this",
+        "A subscription for a whole organization needs a token of its owner or an admin.",
+    ),
+    404: _Kind(CalendlyProblem.NOT_FOUND, "Calendly does not know it", "Check the identifier; it may be deleted."),
+    409: _Kind(CalendlyProblem.CONFLICT, "it is there already", "List what there is, and use or delete that."),
+}
+_PLAN = _Kind(
+    CalendlyProblem.PLAN,
+    "the account's plan does not include this",
+    "Upgrade the Calendly account, or leave out the events its plan does not have.",
+)
+_UNDOCUMENTED = _Kind(CalendlyProblem.UNEXPECTED, "Calendly gave an answer that it does not document", _CHECK_ADDRESS)
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: str) -> CalendlyError:
+    """Turn an answer that is not 2xx into an error that says what to do.
+
+    Args:
+        status: the HTTP status.
+        headers: its headers, looked up by lower-case name.
+        body: its body, perhaps HTML from what stands before Calendly.
+        doing: what was tried, as `reading the token's user`; the message starts from it.
+    """
+    try:
+        told = _Body.model_validate_json(body)
+    except ValidationError:
+        told = None
+    if status == 429:
+        return _limited(headers, doing)
+    if status >= 500 or status == 424:
+        return _error(CalendlyProblem.UPSTREAM, status, f"{doing}: Calendly failed with {status}", "Try again later.")
+    if told is None:
+        # Not even a 404 is believed without Calendly's body: a wrong address must not look like a deletion.
+        return _not_json(status, doing)
+    if told.required_scopes is not None:
+        scopes = ", ".join(plain(scope) for scope in told.required_scopes) or "not named"
+        return _error(
+            CalendlyProblem.SCOPE,
+            status,
+            f"{doing}: the token lacks scopes; needed: {scopes}",
+            "Make a new token with these scopes: new tokens have none until they are chosen.",
+        )
+    return _by_status(status, told, doing)
+
+
+def _by_status(status: int, told: _Body, doing: str) -> CalendlyError:
+    kind = _KINDS.get(status, _UNDOCUMENTED)
+    if status == 403 and "upgrade" in told.message.lower():
+        kind = _PLAN
+    details = "; ".join(f"{plain(item.parameter or 'request')}: {plain(item.message)}" for item in told.details or ())
+    words = plain(told.message or told.title)
+    message = f"{doing}: {kind.means} ({status})"
+    message += f": {words}" if words else ""
+    message += f" ({details[:MAX_TEXT]})" if details else ""
+    return _error(kind.problem, status, message, kind.remedy)
+
+
+def _limited(headers: Mapping[str, str], doing: str) -> CalendlyError:
+    wait = DEFAULT_WAIT_SECONDS
+    for name in ("retry-after", "x-ratelimit-reset"):
+        try:
+            told = float(headers.get(name, ""))
+        except ValueError:
+            continue
+        if 0 <= told < float("inf"):
+            wait = min(told, MAX_WAIT_SECONDS)
+            break
+    return CalendlyError(
+        f"{doing}: too many requests at Calendly",
+        problem=CalendlyProblem.LIMITED,
+        status=429,
+        wait=wait,
+        remedy=f"Wait {wait:.0f} s, then try again.",
+    )
+
+
+def _not_json(status: int, doing: str) -> CalendlyError:
+    if 300 <= status < 400:
+        return _error(CalendlyProblem.UNEXPECTED, status, f"{doing}: redirected ({status})", _CHECK_ADDRESS)
+    return _error(
+        CalendlyProblem.UPSTREAM,
+        status,
+        f"{doing}: refused with {status} by something that is not Calendly's API, perhaps a proxy",
+        f"Try again later. {_CHECK_ADDRESS}",
+    )
+
+
+def _error(problem: CalendlyProblem, status: int | None, message: str, remedy: str) -> CalendlyError:
+    return CalendlyError(message, problem=problem, status=status, remedy=remedy)
+
+
+def plain(text: str) -> str:
+    """Make foreign words fit for a message: one line, bounded, without addresses of any kind."""
+    bare = _MAIL.sub("…", _ADDRESS.sub("…", text))
+    return " ".join("".join(c if c.isprintable() else " " for c in bare).split())[:MAX_TEXT]
