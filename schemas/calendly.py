@@ -8,10 +8,9 @@ only what gives an event its identity is required here. Source: docs/reference/c
 from __future__ import annotations
 
 import operator
-from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
@@ -72,14 +71,14 @@ class Cancellation(Part):
     canceled_by: str | None = None
     reason: str | None = None
     canceler_type: str | None = None
-    created_at: datetime | None = None
+    created_at: AwareDatetime | None = None
 
 
 class NoShow(Part):
     """A mark that the invitee did not come."""
 
     uri: Uri
-    created_at: datetime | None = None
+    created_at: AwareDatetime | None = None
 
 
 class Payment(Part):
@@ -96,8 +95,8 @@ class Payment(Part):
 class Reconfirmation(Part):
     """A request to confirm again."""
 
-    created_at: datetime | None = None
-    confirmed_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    confirmed_at: AwareDatetime | None = None
 
 
 class EventMembership(Part):
@@ -112,8 +111,8 @@ class EventGuest(Part):
     """A guest the invitee added."""
 
     email: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
 
 
 class InviteesCounter(Part):
@@ -147,13 +146,13 @@ class ScheduledEvent(Part):
     meeting_notes_plain: str | None = None
     meeting_notes_html: str | None = None
     status: str | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
     event_type: str | None = None
     location: Location | None = None
     invitees_counter: InviteesCounter | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
     event_memberships: Annotated[list[EventMembership], BeforeValidator(_null_to_empty)] = []
     event_guests: Annotated[list[EventGuest], BeforeValidator(_null_to_empty)] = []
     cancellation: Cancellation | None = None
@@ -175,8 +174,8 @@ class InviteePayload(Part):
     """IANA name, legacy ones included."""
     event: str | None = None
     """The scheduled event's URI."""
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
     """Does not move when a no-show is marked or cleared."""
     tracking: Tracking | None = None
     text_reminder_number: str | None = None
@@ -223,15 +222,15 @@ class RoutingFormSubmissionPayload(Part):
     result: RoutingResult | None = None
     submitter: str | None = None
     submitter_type: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
 
 
 class Envelope(Part):
     """What every delivery is wrapped in."""
 
     event: str
-    created_at: datetime | None = None
+    created_at: AwareDatetime | None = None
     """Whole seconds only; cannot order events within one."""
     created_by: str | None = None
     """The user who made the subscription, not the host."""

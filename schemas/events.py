@@ -6,8 +6,9 @@ join. `@agent.on(InviteeCanceled)` names these classes.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import ClassVar, Literal
+
+from pydantic import AwareDatetime
 
 from .calendly import InviteePayload, Part, RoutingFormSubmissionPayload
 from .topics import INVITEE, ROUTING_FORM, Topic
@@ -71,7 +72,7 @@ class InviteeNoShowDeleted(_InviteeEvent):
 
     cleared_mark: str | None = None
     """The mark that was cleared; null when we never heard of it."""
-    cleared_at: datetime
+    cleared_at: AwareDatetime
     """When it was cleared, to the second."""
 
 
@@ -97,10 +98,10 @@ class InviteeRescheduled(EventData):
     """The new scheduled event."""
     old_scheduled_event: str | None = None
     """The scheduled event it was before."""
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    old_start_time: datetime | None = None
-    old_end_time: datetime | None = None
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    old_start_time: AwareDatetime | None = None
+    old_end_time: AwareDatetime | None = None
     booking: BookingState
     """The new invitee's booking."""
 

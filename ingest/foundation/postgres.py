@@ -20,7 +20,9 @@ from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, Ro
 from ingest.foundation.settings import DatabaseSettings
 
 if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
 else:
     Connection, Pool = asyncpg.Connection, asyncpg.Pool

@@ -53,6 +53,9 @@ COMMIT_SECONDS = Histogram(
     registry=REGISTRY,
 )
 PENDING_DELIVERIES = Gauge("slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=REGISTRY)
+CONNECTIONS_REFUSED = Counter(
+    "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=REGISTRY
+)
 RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
 RELAY_LAG_EVENTS = Gauge(
     "slotwire_relay_lag_events", "Events in the log that are not published yet.", ["shard"], registry=REGISTRY

@@ -103,6 +103,7 @@ CREATE TABLE slotwire.bookings (
     marks jsonb NOT NULL,
     clears timestamptz[] NOT NULL,
     told_at timestamptz,
+    booked_at timestamptz,
     scheduled_event text,
     start_time timestamptz,
     end_time timestamptz,
@@ -210,7 +211,7 @@ BEGIN
         INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, event_id,
                                          event_name, traceparent, body)
         SELECT d.id, d.org, d.subscription, d.received_at, d.signed_at,
-               CASE WHEN d.outcome = 'stored' AND d.event <> ALL (v_new) THEN 'duplicate' ELSE d.outcome END,
+               CASE WHEN d.outcome = 'stored' AND d.event IS NOT NULL AND d.event <> ALL (v_new) THEN 'duplicate' ELSE d.outcome END,
                d.event, d.name, d.traceparent, d.body
         FROM unnest(d_grp, d_id, d_org, d_subscription, d_received_at, d_signed_at, d_outcome, d_event, d_name,
                     d_traceparent, d_body)
@@ -226,21 +227,22 @@ BEGIN
     WHERE q.reason IS NOT NULL AND q.grp <> ALL (conflicts);
 
     INSERT INTO slotwire.bookings AS b (invitee, org, revision, state, provider_status, chain_key, chain_root,
-        old_invitee, new_invitee, marks, clears, told_at, scheduled_event, start_time, end_time, hosts,
+        old_invitee, new_invitee, marks, clears, told_at, booked_at, scheduled_event, start_time, end_time, hosts,
         location_type, changed_at)
     SELECT r.invitee, r.org, r.revision, r.state, r.provider_status, r.chain_key, r.chain_root, r.old_invitee,
-           r.new_invitee, r.marks, r.clears, r.told_at, r.scheduled_event, r.start_time, r.end_time, r.hosts,
+           r.new_invitee, r.marks, r.clears, r.told_at, r.booked_at, r.scheduled_event, r.start_time, r.end_time, r.hosts,
            r.location_type, p_recorded_at
     FROM jsonb_to_recordset(p_bookings) AS r (
         grp integer, invitee text, org text, revision integer, state text, provider_status text, chain_key text,
         chain_root text, old_invitee text, new_invitee text, marks jsonb, clears timestamptz[],
-        told_at timestamptz, scheduled_event text, start_time timestamptz, end_time timestamptz, hosts text[],
+        told_at timestamptz, booked_at timestamptz, scheduled_event text, start_time timestamptz, end_time timestamptz, hosts text[],
         location_type text)
     WHERE r.grp <> ALL (conflicts)
     ON CONFLICT (invitee) DO UPDATE SET
         revision = excluded.revision, state = excluded.state, provider_status = excluded.provider_status,
         chain_root = excluded.chain_root, old_invitee = excluded.old_invitee, new_invitee = excluded.new_invitee,
         marks = excluded.marks, clears = excluded.clears, told_at = excluded.told_at,
+        booked_at = excluded.booked_at,
         scheduled_event = excluded.scheduled_event, start_time = excluded.start_time, end_time = excluded.end_time,
         hosts = excluded.hosts, location_type = excluded.location_type, changed_at = excluded.changed_at;
 

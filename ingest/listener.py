@@ -1,0 +1,157 @@
+"""The public listener: a cap on connections, a limit on headers in size and time, and a drain.
+
+aiohttp bounds neither how many connections are open nor how long the first header may take, and its plain
+shutdown resets clients that keep their connection alive. So the connection's protocol is ours by one class,
+and a stop goes in steps: not ready → answer with `Connection: close` → stop listening → let what runs finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from ingest.foundation.lifecycle import port_problem
+from ingest.foundation.settings import HttpSettings
+from ingest.foundation.telemetry import CONNECTIONS_REFUSED, get_logger
+
+HEADER_SECONDS = 10.0
+"""A connection that has not sent a whole request header by then is closed."""
+MAX_HEADERS = 64
+"""Header fields of one request; Calendly sends about ten."""
+IN_FLIGHT_SECONDS = 10.0
+"""How long a stopping process waits for running requests: longer than any answer may take."""
+
+_log = get_logger("listener")
+
+
+class Gate:
+    """Knows which requests run and whether the process is draining."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def passing(self, request: web.Request) -> Iterator[None]:
+        """Count a request while it runs; its header has arrived in time."""
+        protocol = request.protocol
+        if isinstance(protocol, _Connection):
+            protocol.header_arrived()
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Wait until no request runs."""
+        await self._idle.wait()
+
+
+class _Connection(web.RequestHandler):
+    """One connection, refused when too many are open, closed when its header does not come."""
+
+    __slots__ = ("_header_timer", "_settings")
+
+    def __init__(self, server: web.Server, settings: HttpSettings) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # documented as the way to have none
+            auto_decompress=False,  # the signature covers the bytes as sent
+            max_line_size=settings.max_header_bytes,
+            max_field_size=settings.max_header_bytes,
+            max_headers=MAX_HEADERS,
+        )
+        self._settings = settings
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        manager = self._manager
+        if manager is not None and len(manager.connections) > self._settings.max_connections:
+            CONNECTIONS_REFUSED.inc()
+            self.force_close()
+            return
+        self._header_timer = asyncio.get_running_loop().call_later(HEADER_SECONDS, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.header_arrived()
+        super().connection_lost(exc)
+
+    def header_arrived(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002  # the signature is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # aiohttp's words can hold the sender's header
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not read, and log where we failed, never what was sent."""
+        self.header_arrived()
+        if isinstance(exc, LineTooLong):
+            status = 431
+        if status >= 500 and exc is not None:  # the class of status that is our fault
+            frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(exc.__traceback__)[-3:]]
+            _log.error("request_failed", error=type(exc).__name__, where=frames)
+        response = web.Response(status=status, text="try again later\n" if status >= 500 else "bad request\n")
+        response.force_close()
+        return response
+
+
+@asynccontextmanager
+async def listening(app: web.Application, settings: HttpSettings, gate: Gate) -> AsyncIterator[str]:
+    """Serve the public application while the block runs, then drain; yields its address.
+
+    Raises:
+        ConfigurationError: the port is in use or may not be opened.
+    """
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=IN_FLIGHT_SECONDS)
+    await runner.setup()
+    server = runner.server
+    if server is None:  # pragma: no cover - setup makes it
+        raise AssertionError
+    try:
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                lambda: _Connection(server, settings),
+                settings.host,
+                settings.port,
+                reuse_port=settings.reuse_port or None,
+                backlog=1024,
+            )
+        except OSError as error:
+            raise port_problem(error, settings.host, settings.port, "SLOTWIRE_HTTP__PORT") from error
+        try:
+            host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
+            yield f"http://{host}:{listener.sockets[0].getsockname()[1]}"
+        finally:
+            await _drain(listener, gate, settings.drain_seconds)
+    finally:
+        await runner.cleanup()
+
+
+async def _drain(listener: asyncio.Server, gate: Gate, seconds: float) -> None:
+    gate.draining = True
+    _log.info("draining", seconds=seconds)
+    await asyncio.sleep(seconds)  # clients that keep connections alive are told to close them meanwhile
+    listener.close()
+    try:
+        async with asyncio.timeout(IN_FLIGHT_SECONDS):
+            await gate.until_idle()
+    except TimeoutError:
+        _log.warning("requests_cut_off")

@@ -1,0 +1,171 @@
+"""Normalize: from verified bytes to a typed fact in Calendly's words. Pure.
+
+What cannot be read here raises `CannotNormalize`; the delivery is then kept raw in quarantine and answered
+2xx, because a 4xx for one new shape would make Calendly disable the hook for all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from ingest.errors import CannotNormalize
+from ingest.verify import VerifiedDelivery
+from schemas.calendly import InviteePayload, RoutingFormSubmissionPayload
+
+MAX_DEPTH = 64
+"""Levels of nesting in a body; the deepest documented payload has seven."""
+MAX_DETAIL = 300
+"""Characters of a quarantine's detail. It names places in the payload, never values."""
+
+M = TypeVar("M", bound=BaseModel)
+_UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
+
+
+class InviteeEvent(Enum):
+    """What Calendly can tell about an invitee."""
+
+    CREATED = "invitee.created"
+    CANCELED = "invitee.canceled"
+    NO_SHOW_CREATED = "invitee_no_show.created"
+    NO_SHOW_DELETED = "invitee_no_show.deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class InviteeFact:
+    """Something happened to an invitee.
+
+    Attributes:
+        told_at: the envelope's time: whole seconds, and all a cleared no-show has.
+    """
+
+    delivery: VerifiedDelivery
+    event: InviteeEvent
+    payload: InviteePayload
+    told_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingFact:
+    """A routing form was submitted."""
+
+    delivery: VerifiedDelivery
+    payload: RoutingFormSubmissionPayload
+    told_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An authentic delivery that is kept raw.
+
+    Attributes:
+        reason: a short word, also the metric's label.
+        detail: where, without values.
+    """
+
+    delivery: VerifiedDelivery
+    reason: str
+    detail: str = ""
+
+
+Fact = InviteeFact | RoutingFact | Quarantined
+
+_INVITEE_EVENTS = {event.value: event for event in InviteeEvent}
+_ROUTING_EVENT = "routing_form_submission.created"
+KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, _ROUTING_EVENT})
+"""The names of Calendly's events that become events of ours."""
+
+
+def normalize(delivery: VerifiedDelivery) -> Fact:
+    """Read a verified delivery; never fails: what it cannot read is `Quarantined`."""
+    try:
+        return _read(delivery)
+    except CannotNormalize as problem:
+        return Quarantined(delivery, problem.reason, problem.detail[:MAX_DETAIL])
+
+
+def _read(delivery: VerifiedDelivery) -> Fact:
+    limit = delivery.tenant.max_age
+    if limit is not None and delivery.received_at - delivery.signed_at > limit:
+        raise CannotNormalize("stale")
+    if delivery.content_encoding not in {"", "identity"}:
+        raise CannotNormalize("compressed")
+    name, told_at, payload = _open(_parse(delivery.body))
+    if told_at is None:
+        told_at = delivery.signed_at
+    event = _INVITEE_EVENTS.get(name)
+    if event is not None:
+        if "uri" not in payload and isinstance(payload.get("invitee"), dict):
+            raise CannotNormalize("v1_shape")
+        invitee = _validated(InviteePayload, payload)
+        if event is InviteeEvent.NO_SHOW_CREATED and invitee.no_show is None:
+            raise CannotNormalize("invalid_payload", "no_show")
+        return InviteeFact(delivery, event, invitee, told_at)
+    if name == _ROUTING_EVENT:
+        return RoutingFact(delivery, _validated(RoutingFormSubmissionPayload, payload), told_at)
+    raise CannotNormalize("unknown_event", _UNSAFE.sub("?", name[:100]))
+
+
+def _parse(body: bytes) -> object:
+    try:
+        parsed: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise CannotNormalize("invalid_utf8") from None
+        raise CannotNormalize("not_json") from None
+    # Fewer brackets than the limit cannot nest deeper than it: real payloads are never walked.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(parsed, MAX_DEPTH):
+        raise CannotNormalize("too_deep")
+    return parsed
+
+
+def _depth_exceeds(value: object, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        deeper: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper.extend(item.values())
+            elif isinstance(item, list):
+                deeper.extend(item)
+        if not deeper:
+            return False
+        level = deeper
+    return any(isinstance(item, dict | list) for item in level)
+
+
+def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
+    """Take the envelope apart by hand: three fields are not worth a model on the hot path."""
+    if not isinstance(parsed, dict):
+        raise CannotNormalize("not_an_envelope", "body")
+    name, payload = parsed.get("event"), parsed.get("payload")
+    if not isinstance(name, str):
+        raise CannotNormalize("not_an_envelope", "event")
+    if not isinstance(payload, dict):
+        raise CannotNormalize("not_an_envelope", "payload")
+    told_at = parsed.get("created_at")
+    if told_at is None:
+        return name, None, payload
+    try:
+        time = datetime.fromisoformat(told_at)
+    except (TypeError, ValueError):
+        raise CannotNormalize("not_an_envelope", "created_at") from None
+    if time.tzinfo is None:
+        raise CannotNormalize("not_an_envelope", "created_at")
+    return name, time, payload
+
+
+def _validated(model: type[M], payload: dict[str, Any]) -> M:
+    try:
+        return model.model_validate(payload)
+    except ValidationError as problem:
+        places = sorted({".".join(str(part) for part in issue["loc"]) for issue in problem.errors()})
+        raise CannotNormalize("invalid_payload", _UNSAFE.sub("?", ", ".join(places))) from None

@@ -1,0 +1,30 @@
+"""The sentence: find the tenant, verify, normalize, store. What follows the commit is the relay's."""
+
+from __future__ import annotations
+
+from ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS
+from ingest.normalize import normalize
+from ingest.store import Outcome, Store
+from ingest.tenants import Tenants
+from ingest.verify import ReceivedDelivery, verify
+
+
+class Pipeline:
+    """The way of one delivery, from its bytes to its commit."""
+
+    def __init__(self, tenants: Tenants, store: Store) -> None:
+        self._tenants = tenants
+        self._store = store
+
+    async def accept(self, hook: str, delivery: ReceivedDelivery) -> Outcome:
+        """Take a delivery; returns once it is committed.
+
+        Raises:
+            DeliveryRefused: the sender did not prove to be Calendly.
+            DatabaseUnavailable: it could not be committed now.
+        """
+        knocked = await self._tenants.find(hook)
+        tenant, keys = (knocked.tenant, knocked.keys) if knocked else (None, ())
+        verified = verify(delivery, tenant, keys, now=delivery.received_at)
+        SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
+        return await self._store.put(normalize(verified))

@@ -1,0 +1,80 @@
+"""The one composition root: every process of `ingest` is put together here, and nowhere else opens a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ingest.control.hooks import HookAddresses
+from ingest.control.vault import Vault
+from ingest.errors import DatabaseUnavailable, SlotwireError
+from ingest.foundation.clock import Clock, SystemClock
+from ingest.foundation.health import Health, serving_health
+from ingest.foundation.postgres import Pool, create_pool, translated
+from ingest.foundation.settings import Settings
+from ingest.foundation.telemetry import get_logger
+from ingest.listener import Gate, listening
+from ingest.migrations import require_current
+from ingest.pipeline import Pipeline
+from ingest.receive import Receiver, build_app
+from ingest.store import Store
+from ingest.tenants import Tenants
+
+READY_SECONDS = 2.0
+"""How long readiness waits for Postgres."""
+
+
+async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
+    """Run `slotwire serve` until it is asked to stop.
+
+    Postgres may be away at the start: deliveries are then answered 503 and the process is not ready.
+
+    Raises:
+        ConfigurationError: a key or address is missing, or a port is in use.
+    """
+    health = Health()
+    async with (
+        serving_health(health, settings.health) as health_url,
+        serving_hooks(settings, health, clock or SystemClock()) as url,
+    ):
+        get_logger("serve").info("listening", url=url, health_url=health_url)
+        await stop.wait()
+        health.draining = True
+
+
+@asynccontextmanager
+async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> AsyncIterator[str]:
+    """Serve the public listener while the block runs; yields its address. Ends with a drain."""
+    vault = Vault.from_settings(settings.vault)
+    addresses = HookAddresses.from_settings(settings)
+    dsn = settings.database_url.get_secret_value()
+    gate = Gate()
+    async with create_pool(dsn, settings.database, application="serve") as pool:
+        health.add("postgres", lambda: postgres_problem(pool))
+        async with asyncio.TaskGroup() as side:
+            store = Store(dsn, settings.database, clock, side, max_pending=settings.http.max_pending_deliveries)
+            pipeline = Pipeline(Tenants(pool, addresses, vault, clock), store)
+            receiver = Receiver(pipeline, settings.http, clock, gate)
+            async with listening(build_app(receiver), settings.http, gate) as url:
+                yield url
+            store.close()
+
+
+async def postgres_problem(pool: Pool) -> str | None:
+    """Say why Postgres cannot be worked with, or None when it can."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            with translated():
+                connection = await pool.acquire(timeout=READY_SECONDS)
+            try:
+                await require_current(connection)
+            finally:
+                await pool.release(connection, timeout=READY_SECONDS)
+    except TimeoutError:
+        return "Postgres does not answer"
+    except DatabaseUnavailable as problem:
+        return problem.message
+    except SlotwireError as problem:
+        return f"{problem.message} {problem.remedy}".strip()
+    return None

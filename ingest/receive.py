@@ -1,0 +1,136 @@
+"""Receive: HTTP in, one answer out. Limits come before verification; nothing else is decided here.
+
+2xx  committed (also what could not be read: it is in quarantine)
+401  unknown hook or bad signature: one and the same answer
+408  the body did not arrive in time          413  the body is larger than the limit
+431  the header is larger than the limit
+503  Postgres cannot commit now; Calendly tries again for 24 h
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import datetime
+from time import perf_counter
+from uuid import UUID
+
+from aiohttp import web
+
+from ingest.control.hooks import masked
+from ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
+from ingest.foundation.clock import Clock
+from ingest.foundation.settings import HttpSettings
+from ingest.foundation.telemetry import DELIVERIES, DELIVERY_SECONDS, get_logger
+from ingest.listener import Gate
+from ingest.pipeline import Pipeline
+from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery
+
+HOOKS = "/hooks/calendly/{hook}"
+RETRY_AFTER_SECONDS = 5
+"""What a 503 asks for; Calendly follows its own back-off."""
+
+_log = get_logger("receive")
+
+
+def new_delivery_id(now: datetime) -> UUID:
+    """Make an id that sorts by time of arrival (UUID version 7): its index grows at one end."""
+    milliseconds = int(now.timestamp() * 1000)
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
+
+
+class Receiver:
+    """Answers `POST /hooks/calendly/{hook}`."""
+
+    def __init__(self, pipeline: Pipeline, settings: HttpSettings, clock: Clock, gate: Gate) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._clock = clock
+        self._gate = gate
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        """Take one delivery and answer it."""
+        started = perf_counter()
+        with self._gate.passing(request):
+            outcome, reason, response = await self._answer(request)
+        DELIVERIES.labels(outcome, reason).inc()
+        DELIVERY_SECONDS.labels(outcome).observe(perf_counter() - started)
+        if self._gate.draining:
+            response.force_close()
+        return response
+
+    async def _answer(self, request: web.Request) -> tuple[str, str, web.Response]:
+        body = await self._body(request)
+        if isinstance(body, web.Response):
+            return "rejected", str(body.status), body
+        hook = request.match_info["hook"]
+        now = self._clock.now()
+        identity = new_delivery_id(now)
+        delivery = ReceivedDelivery(
+            id=identity,
+            body=body,
+            signatures=tuple(request.headers.getall(SIGNATURE_HEADER, ())),
+            content_encoding=request.headers.get("Content-Encoding", "").strip().lower(),
+            received_at=now,
+            traceparent=f"00-{identity.hex}-{identity.hex[16:]}-00",
+        )
+        try:
+            async with asyncio.timeout(self._settings.answer_deadline_seconds):
+                done = await self._pipeline.accept(hook, delivery)
+        except DeliveryRefused as refused:
+            _log.info("delivery_refused", reason=refused.reason, hook=masked(hook))
+            return "refused", refused.reason, web.Response(status=401, text="unauthorized\n")
+        except (TimeoutError, SlotwireError) as problem:
+            return _unavailable(problem)
+        if done.outcome == "quarantined":
+            _log.warning("delivery_quarantined", reason=done.reason, delivery=str(identity))
+        return done.outcome, done.reason, web.Response()
+
+    async def _body(self, request: web.Request) -> bytes | web.Response:
+        """Read the body as sent: bounded in size and time, never decompressed."""
+        header_bytes = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
+        if header_bytes > self._settings.max_header_bytes:
+            return _closing(431, "the header is too large")
+        limit = self._settings.max_body_bytes
+        if (request.content_length or 0) > limit:
+            return _closing(413, "the body is too large")
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_seconds):
+                async for chunk in request.content.iter_any():
+                    size += len(chunk)
+                    if size > limit:
+                        return _closing(413, "the body is too large")
+                    chunks.append(chunk)
+        except TimeoutError:
+            return _closing(408, "the body did not arrive in time")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _closing(status: int, text: str) -> web.Response:
+    response = web.Response(status=status, text=f"{text}\n")
+    response.force_close()
+    return response
+
+
+def _unavailable(problem: TimeoutError | SlotwireError) -> tuple[str, str, web.Response]:
+    """Ask for another try; what only a person can mend is logged with its remedy."""
+    if isinstance(problem, DatabaseUnavailable):
+        reason = problem.reason
+    elif isinstance(problem, SlotwireError):
+        reason = type(problem).__name__
+        _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
+    else:
+        reason = "deadline"
+    response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return "unavailable", reason, response
+
+
+def build_app(receiver: Receiver) -> web.Application:
+    """Build the public application: hooks, and nothing that redirects."""
+    app = web.Application()
+    app.router.add_post(HOOKS, receiver)
+    return app
