@@ -35,6 +35,7 @@ from ingest.simulator.sender import Policy, Sender
 from ingest.simulator.world import World, found
 
 HOST = "127.0.0.1"
+STOP_SECONDS = 1.0
 MAX_REQUEST_BYTES = 4 * 1_048_576
 
 
@@ -88,15 +89,17 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
         engine, gate = _build(database, options)
         listener = _listener(options.port)
         jobs = Jobs(engine)
-        runner = web.AppRunner(application(engine, gate, jobs), access_log=None)
+        runner = web.AppRunner(
+            application(engine, gate, jobs), access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
+        )
         await runner.setup()
         await web.SockSite(runner, listener).start()
         sending = asyncio.create_task(engine.sender.run(), name="simulator-sender")
         try:
             yield Simulator(f"http://{HOST}:{listener.getsockname()[1]}", engine, gate, sending)
         finally:
-            await runner.cleanup()
             await jobs.stop_all()
+            await runner.cleanup()
             sending.cancel()
             await asyncio.wait([sending])
     finally:

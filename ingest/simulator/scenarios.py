@@ -232,6 +232,7 @@ class Tale:
     seed: str = "story"
     organization: str | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=TALE_LINES))
+    steps: int = 0
     told: int = 0
     finished: bool = False
 
@@ -256,14 +257,20 @@ class Tale:
                 running.remove(chosen)
                 self.told += 1
                 continue
+            self.steps += 1
             self.lines.append(_line(*step))
             await asyncio.sleep(self.interval_seconds)
         self.finished = True
         return self.report()
 
     def report(self) -> Json:
-        """Return what was told so far and the last lines."""
-        return {"bookings": self.told, "lines": list(self.lines), "finished": self.finished}
+        """Return what was told so far and the last lines; `first_line` is the number of the first of them."""
+        return {
+            "bookings": self.told,
+            "first_line": self.steps - len(self.lines) + 1,
+            "lines": list(self.lines),
+            "finished": self.finished,
+        }
 
 
 def _line(words: str, happening: Happening) -> str:

@@ -1,0 +1,392 @@
+"""Run and drive a small Calendly on this machine.
+
+`serve` runs it; the other commands talk to one that runs. They never talk to the real Calendly.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ingest.simulator.client import SimulatorClient
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and drive a small Calendly on this machine.")
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--simulator-url", help="Where it listens; SLOTWIRE_CALENDLY__API_URL when left out.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Invitee = Annotated[
+    str | None, typer.Argument(help="Id or URI; the youngest active one when left out.", show_default=False)
+]
+Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for the first attempt of each delivery.")]
+DEFAULT_WAIT = 5.0
+
+
+@app.command()
+def serve(  # noqa: PLR0913 -- the options of a server
+    *,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8090,
+    state_file: Annotated[Path | None, typer.Option(help="What survives a restart; without it nothing does.")] = None,
+    seed: Annotated[str, typer.Option(help="People, ids, tokens and every choice follow from it.")] = "slotwire",
+    organizations: Annotated[int, typer.Option(help="How many organizations there are.")] = 1,
+    concurrency: Annotated[int, typer.Option(help="Deliveries in flight at the most.")] = 64,
+    first_retry: Annotated[float, typer.Option(help="Seconds to the first retry; each later one waits longer.")] = 1.0,
+    retry_factor: Annotated[float, typer.Option(help="How much longer each retry waits than the one before.")] = 2.0,
+    max_retry: Annotated[float, typer.Option(help="The longest wait between retries, in seconds.")] = 3600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the simulator until interrupted."""
+    import asyncio
+
+    from ingest.errors import SlotwireError
+    from ingest.foundation.lifecycle import run
+    from ingest.simulator.app import Options, simulator
+    from ingest.simulator.sender import Policy
+
+    try:
+        policy = Policy(concurrency, first_retry, retry_factor, max_retry)
+    except ValueError as error:
+        raise SlotwireError(str(error), remedy="See `slotwire simulate serve --help`.") from None
+    options = Options(port=port, state_file=state_file, seed=seed, organizations=organizations, policy=policy)
+
+    async def main(stop: asyncio.Event) -> None:
+        async with simulator(options) as running:
+            _announce(running.url, running.organization, running.owner_token, as_json=as_json)
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait([stopped, running.sending], return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if running.sending.done():
+                running.sending.result()
+
+    run(main)
+
+
+@app.command()
+def book(  # noqa: PLR0913 -- the parts of a booking
+    *,
+    name: Annotated[str | None, typer.Option(help="The invitee; invented when left out.")] = None,
+    email: Annotated[str | None, typer.Option(help="Their address.")] = None,
+    start: Annotated[str | None, typer.Option(help="For example 2026-12-24T15:00:00Z.")] = None,
+    location: Annotated[
+        str | None, typer.Option(help="zoom, google_conference, physical, outbound_call, none …")
+    ] = None,
+    event_type: Annotated[str | None, typer.Option(help="Id or URI.")] = None,
+    event: Annotated[str | None, typer.Option(help="A group event to join: id or URI.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
+    places: Annotated[int, typer.Option(help="Above 1: a group event with so many invitees.")] = 1,
+    wait: Wait = DEFAULT_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Book a meeting, or places in a group event."""
+    wish = {"name": name, "email": email, "start": start, "location": location, "event_type": event_type}
+    _act(url, "book", as_json, **wish, event=event, organization=organization, places=places, wait_seconds=wait)
+
+
+@app.command()
+def cancel(
+    invitee: Invitee = None,
+    by: Annotated[str, typer.Option(help="invitee or host.")] = "invitee",
+    reason: Annotated[str, typer.Option(help="May be empty.")] = "",
+    wait: Wait = DEFAULT_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel a booking."""
+    _act(url, "cancel", as_json, invitee=invitee, by=by, reason=reason, wait_seconds=wait)
+
+
+@app.command()
+def reschedule(
+    invitee: Invitee = None,
+    start: Annotated[str | None, typer.Option(help="The new start; invented when left out.")] = None,
+    order: Annotated[str, typer.Option(help="canceled-first, created-first, random or together.")] = "random",
+    delay: Annotated[float, typer.Option(help="Seconds of the simulator's clock between the two halves.")] = 0.0,
+    wait: Wait = DEFAULT_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move a booking: two deliveries, in the order you name."""
+    _act(url, "reschedule", as_json, invitee=invitee, start=start, order=order, delay_seconds=delay, wait_seconds=wait)
+
+
+@app.command("no-show")
+def no_show(invitee: Invitee = None, wait: Wait = DEFAULT_WAIT, url: Url = None, as_json: AsJson = False) -> None:
+    """Mark that an invitee did not come."""
+    _act(url, "no-show", as_json, invitee=invitee, wait_seconds=wait)
+
+
+@app.command("clear-no-show")
+def clear_no_show(
+    invitee: Invitee = None,
+    absent: Annotated[bool | None, typer.Option("--absent/--null", help="How the payload says it; drawn.")] = None,
+    wait: Wait = DEFAULT_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a no-show mark back."""
+    _act(url, "clear-no-show", as_json, invitee=invitee, absent=absent, wait_seconds=wait)
+
+
+@app.command("routing-form")
+def routing_form(
+    invitee: Annotated[str | None, typer.Option(help="The booking it led to, if it led to one.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
+    wait: Wait = DEFAULT_WAIT,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send in a routing form."""
+    _act(url, "routing-form", as_json, invitee=invitee, organization=organization, wait_seconds=wait)
+
+
+@app.command()
+def story(
+    count: Annotated[int | None, typer.Option(help="How many bookings to tell of; endless when left out.")] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between two steps.")] = 2.0,
+    seed: Annotated[str, typer.Option(help="Which stories.")] = "story",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let bookings happen, one step after another, until interrupted."""
+    with _client(url) as client:
+        job = client.post("story", count=count, interval_seconds=interval, seed=seed)
+        told = 0
+        with suppress(KeyboardInterrupt):
+            while True:
+                for number, line in enumerate(job["lines"], start=job["first_line"]):
+                    if number > told:
+                        _print({"step": number, "line": line} if as_json else line)
+                        told = number
+                if job["finished"]:
+                    return
+                job = client.get(f"jobs/{job['id']}", wait_seconds=1)
+        client.delete(f"jobs/{job['id']}")
+
+
+@app.command()
+def load(  # noqa: PLR0913 -- the parts of a load
+    count: Annotated[int, typer.Argument(help="Deliveries to send.")],
+    *,
+    rate: Annotated[float | None, typer.Option(help="Deliveries a second; as fast as it goes when left out.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="In flight at the most; the server's when left out.")] = None,
+    seed: Annotated[str, typer.Option(help="Which stories.")] = "load",
+    mix: Annotated[list[str] | None, typer.Option(help="Weights, for example --mix kept=3 --mix canceled=1.")] = None,
+    order: Annotated[str, typer.Option(help="Halves of a reschedule, as in `reschedule`.")] = "random",
+    race: Annotated[
+        bool, typer.Option("--race", help="Let the deliveries of one booking overtake each other.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds until it reports what is still pending.")] = 600.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send many deliveries and report; ends with 1 when some were not acknowledged."""
+    with _client(url) as client:
+        report = client.post(
+            "load",
+            count=count,
+            rate=rate,
+            concurrency=concurrency,
+            seed=seed,
+            mix=_weights(mix),
+            order=order,
+            ordered=not race,
+            timeout_seconds=timeout,
+        )
+    _print(report if as_json else _load_in_words(report))
+    if report["pending"] or report["abandoned"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def send(
+    body: Annotated[typer.FileText, typer.Argument(help="A file with the body, or - for the standard input.")],
+    subscription: Annotated[str | None, typer.Option(help="Send to this subscription, signed with its key.")] = None,
+    to: Annotated[str | None, typer.Option(help="Send to this loopback address instead.")] = None,
+    signing: Annotated[str, typer.Option(help="right, wrong or none.")] = "right",
+    signing_key: Annotated[str | None, typer.Option(help="Sign with this key.", show_default=False)] = None,
+    age: Annotated[int, typer.Option(help="How old the signature says it is, in seconds; may be negative.")] = 0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send any body once, outside every rule."""
+    with _client(url) as client:
+        answer = client.post(
+            "send",
+            subscription=subscription,
+            url=to,
+            body=body.read(),
+            signing=signing,
+            signing_key=signing_key,
+            age_seconds=age,
+        )
+    _print(answer if as_json else f"{answer['status'] or answer['error']} in {answer['seconds'] * 1000:.1f} ms")
+
+
+@app.command()
+def clock(
+    advance: Annotated[str | None, typer.Option(help="For example 90, 90s, 15m, 24h or 2d.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the simulator's clock, or move it forward; retries that became due go out."""
+    with _client(url) as client:
+        now = client.post("clock", advance_seconds=_seconds(advance)) if advance else client.get("clock")
+    _print(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
+
+
+@app.command()
+def faults(  # noqa: PLR0913 -- one option a fault
+    *,
+    duplicate_rate: Annotated[float | None, typer.Option(help="Share of deliveries sent twice.")] = None,
+    drop_rate: Annotated[float | None, typer.Option(help="Share never sent.")] = None,
+    lost_answer_rate: Annotated[float | None, typer.Option(help="Share whose answer is lost: sent again.")] = None,
+    wrong_signature_rate: Annotated[float | None, typer.Option(help="Share of attempts signed wrongly.")] = None,
+    delay_seconds: Annotated[float | None, typer.Option(help="Hold each back by up to so long.")] = None,
+    keep_signature: Annotated[
+        bool | None, typer.Option("--keep-signature/--sign-again", help="What retries do.")
+    ] = None,
+    rate_limit: Annotated[int | None, typer.Option(help="REST requests a user may make a minute.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what goes wrong on purpose, or change it; rates are from 0 to 1."""
+    with _client(url) as client:
+        found = client.post(
+            "faults",
+            duplicate_rate=duplicate_rate,
+            drop_rate=drop_rate,
+            lost_answer_rate=lost_answer_rate,
+            wrong_signature_rate=wrong_signature_rate,
+            delay_seconds=delay_seconds,
+            retries_keep_signature=keep_signature,
+            rate_limit=rate_limit,
+        )
+    _print(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
+
+
+@app.command()
+def deliveries(
+    state: Annotated[str | None, typer.Option(help="pending, acknowledged, abandoned or dropped.")] = None,
+    event: Annotated[str | None, typer.Option(help="For example invitee.created.")] = None,
+    bodies: Annotated[bool, typer.Option("--bodies", help="Show the bodies too.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was sent or is owed, with every attempt."""
+    with _client(url) as client:
+        wanted = {name: value for name, value in (("state", state), ("event", event)) if value}
+        after: str | None = "m0"
+        while after:
+            page = client.get("deliveries", **wanted, after=after, count=1000, bodies=str(bodies).lower())
+            for item in page["items"]:
+                _print(item if as_json else _delivery_in_words(item))
+            after = page["next_cursor"]
+        if not as_json:
+            counts = client.get("ledger")
+            _print(" · ".join(f"{count} {state}" for state, count in counts["states"].items()))
+
+
+@app.command()
+def world(url: Url = None, as_json: AsJson = False) -> None:
+    """Show organizations, users and tokens. The tokens open nothing but this simulator."""
+    with _client(url) as client:
+        found = client.get("world")
+    for organization in found["organizations"]:
+        if as_json:
+            _print(organization)
+            continue
+        _print(f"{organization['name']}  {organization['uri']}")
+        for user in organization["users"]:
+            _print(f"  {user['role']:6} {user['name']:22} {user['uri']}\n         {user['tokens'][0]['token']}")
+
+
+def _client(url: str | None) -> SimulatorClient:
+    from ingest.simulator.client import SimulatorClient
+
+    if url is None:
+        from ingest.foundation.settings import load_settings
+
+        url = load_settings().calendly.api_url
+    return SimulatorClient(url)
+
+
+def _act(url: str | None, path: str, as_json: bool, **body: object) -> None:
+    with _client(url) as client:
+        done = client.post(path, **body)
+    if as_json:
+        _print(done)
+        return
+    for name in ("event", "no_show", "submission"):
+        if done[name]:
+            _print(f"{name.replace('_', '-'):12} {done[name]}")
+    for invitee in done["invitees"]:
+        _print(f"invitee      {invitee}")
+    for item in done["deliveries"]:
+        _print(_delivery_in_words(item))
+    if not done["deliveries"]:
+        _print("nobody is subscribed to this: nothing was sent")
+
+
+def _delivery_in_words(item: dict[str, Any]) -> str:
+    tried = ", ".join(
+        f"{each['status'] or each['error']} in {each['seconds'] * 1000:.0f} ms" for each in item["attempts"]
+    )
+    head = f"{item['id']:>7}  {item['event']:34} {item['state']:13} {tried or 'not tried yet'}"
+    return f"{head}\n{item['body']}" if "body" in item else head
+
+
+def _load_in_words(report: dict[str, Any]) -> str:
+    sent = f"{report['acknowledged']} of {report['messages']} acknowledged in {report['seconds']:g} s"
+    lines = [
+        f"{sent}, {report['per_second']:g} a second, {report['attempts']} attempts (seed {report['seed']})",
+        f"answer ms: {_spread(report['answer_ms'])}",
+        f"to acknowledgement ms: {_spread(report['total_ms'])}",
+    ]
+    lines += [f"{name}: {report[name]}" for name in ("pending", "abandoned", "dropped") if report[name]]
+    if report["failures"]:
+        lines.append(f"failed attempts: {report['failures']}")
+    return "\n".join(lines)
+
+
+def _spread(found: dict[str, float]) -> str:
+    return ", ".join(f"{at} {milliseconds:g}" for at, milliseconds in found.items())
+
+
+def _weights(mix: list[str] | None) -> dict[str, int] | None:
+    if not mix:
+        return None
+    try:
+        return {name: int(weight) for name, _, weight in (each.partition("=") for each in mix)}
+    except ValueError:
+        raise typer.BadParameter("write --mix NAME=WEIGHT with a whole number") from None
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise typer.BadParameter("write a number of seconds, or 90s, 15m, 24h, 2d") from None
+
+
+def _announce(url: str, organization: str, token: str, *, as_json: bool) -> None:
+    if as_json:
+        _print({"ready": True, "simulator_url": url, "organization": organization, "simulator_token": token})
+        return
+    _print(f"a small Calendly listens on {url}\norganization {organization}\ntoken        {token}\nCtrl-C stops it")
+
+
+def _print(what: object) -> None:
+    import orjson
+
+    typer.echo(what if isinstance(what, str) else orjson.dumps(what).decode())
