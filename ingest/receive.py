@@ -50,7 +50,7 @@ class Receiver:
         self._clock = clock
         self._gate = gate
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         """Take one delivery and answer it."""
         started = perf_counter()
         with self._gate.passing(request):
@@ -132,5 +132,5 @@ def _unavailable(problem: TimeoutError | SlotwireError) -> tuple[str, str, web.R
 def build_app(receiver: Receiver) -> web.Application:
     """Build the public application: hooks, and nothing that redirects."""
     app = web.Application()
-    app.router.add_post(HOOKS, receiver)
+    app.router.add_post(HOOKS, receiver.receive)
     return app

@@ -1,0 +1,106 @@
+"""The public endpoint on a real Postgres: what is answered, and what is then in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import orjson
+
+from ingest.local.databases import Database
+from tests.serving import invitee_body, make_hook, new_invitee, running, settings_for
+
+
+async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
+    """Ask the database as its owner."""
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        return list(await connection.fetch(query, *arguments))
+    finally:
+        await connection.close()
+
+
+async def test_a_signed_delivery_is_in_the_log_before_it_is_answered(database: Database) -> None:
+    """A 200 means that body, event and booking are committed."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    invitee = new_invitee()
+    body = invitee_body(invitee=invitee, a_field_of_tomorrow={"kept": True})
+    async with running(settings) as endpoint:
+        response = await endpoint.deliver(hook, body)
+    assert response.status_code == 200
+    [event] = await rows(database, "SELECT * FROM slotwire.events")
+    assert (event["type"], event["subject"]) == ("com.calendly.invitee.created.v1", invitee)
+    data = orjson.loads(event["data"])
+    assert data["booking"] == {"state": "active", "revision": 1, "no_show": False, "chain_root": invitee}
+    assert data["extra"] == {"a_field_of_tomorrow": {"kept": True}}
+    [delivery] = await rows(database, "SELECT * FROM slotwire.deliveries")
+    assert (delivery["body"], delivery["outcome"], delivery["event_id"]) == (body, "stored", event["event_id"])
+    [booking] = await rows(database, "SELECT * FROM slotwire.bookings")
+    assert (booking["state"], booking["revision"], booking["chain_key"]) == ("active", 1, event["key"])
+
+
+async def test_a_thousand_copies_make_one_event(database: Database) -> None:
+    """The same delivery a thousand times over 32 connections is answered 200 each time and written once."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    body = invitee_body()
+    async with running(settings) as endpoint:
+        gate = asyncio.Semaphore(32)
+
+        async def send() -> int:
+            async with gate:
+                return (await endpoint.deliver(hook, body)).status_code
+
+        answers = await asyncio.gather(*(send() for _ in range(1000)))
+    assert set(answers) == {200}
+    [count] = await rows(database, "SELECT count(*) AS events FROM slotwire.events")
+    assert count["events"] == 1
+    outcomes = await rows(database, "SELECT outcome, count(*) AS n FROM slotwire.deliveries GROUP BY 1")
+    assert {row["outcome"]: row["n"] for row in outcomes} == {"stored": 1, "duplicate": 999}
+
+
+async def test_a_cancel_that_comes_first_writes_created_before_it(database: Database) -> None:
+    """A story starts with created: inferred from the cancel, and the late original is a duplicate."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    invitee = new_invitee()
+    async with running(settings) as endpoint:
+        for event in ("invitee.canceled", "invitee.created"):
+            assert (await endpoint.deliver(hook, invitee_body(event, invitee=invitee))).status_code == 200
+    events = await rows(database, "SELECT type, inferred FROM slotwire.events ORDER BY position")
+    assert [(row["type"], row["inferred"]) for row in events] == [
+        ("com.calendly.invitee.created.v1", True),
+        ("com.calendly.invitee.canceled.v1", False),
+    ]
+    [booking] = await rows(database, "SELECT state FROM slotwire.bookings")
+    assert booking["state"] == "canceled"
+
+
+async def test_two_halves_of_a_reschedule_make_one_event_on_one_key(database: Database) -> None:
+    """In either order of arrival one `rescheduled` is written, and the chain keeps its key."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    for turned in (False, True):
+        old, new = new_invitee(), new_invitee()
+        halves = [
+            invitee_body("invitee.canceled", invitee=old, rescheduled=True, new_invitee=new),
+            invitee_body("invitee.created", invitee=new, old_invitee=old),
+        ]
+        async with running(settings) as endpoint:
+            assert (await endpoint.deliver(hook, invitee_body(invitee=old))).status_code == 200
+            for body in reversed(halves) if turned else halves:
+                assert (await endpoint.deliver(hook, body)).status_code == 200
+        events = await rows(
+            database, "SELECT type, key FROM slotwire.events WHERE subject = ANY($1) ORDER BY position", [old, new]
+        )
+        assert len({row["key"] for row in events}) == 1
+        assert sorted(row["type"] for row in events) == [
+            "com.calendly.invitee.canceled.v1",
+            "com.calendly.invitee.created.v1",
+            "com.calendly.invitee.created.v1",
+            "io.slotwire.invitee.rescheduled.v1",
+        ]
+        roots = await rows(database, "SELECT chain_root FROM slotwire.bookings WHERE invitee = ANY($1)", [old, new])
+        assert {row["chain_root"] for row in roots} == {old}
