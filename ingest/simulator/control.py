@@ -9,6 +9,7 @@ Nothing here is Calendly's. No token is asked for; the server listens on loopbac
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}
+    POST /simulator/move-event {event, start, order, delay_seconds}
     POST /simulator/no-show {invitee} · /simulator/clear-no-show {invitee, absent}
     POST /simulator/routing-form {organization, invitee}
     POST /simulator/send {subscription | url, body | body_base64, signing, signing_key, age_seconds, headers}
@@ -82,6 +83,7 @@ class Control:
             "cancel": self.cancel,
             "cancel-event": self.cancel_event,
             "reschedule": self.reschedule,
+            "move-event": self.move_event,
             "no-show": self.no_show,
             "clear-no-show": self.clear_no_show,
             "routing-form": self.routing_form,
@@ -205,6 +207,13 @@ class Control:
         wanted = await read(request, requests.Reschedule)
         delay = timedelta(seconds=wanted.delay_seconds)
         happened = self._engine.reschedule(self._invitee(wanted.invitee), wanted.start, wanted.order, delay)
+        return await self._answer([happened], wanted.wait_seconds)
+
+    async def move_event(self, request: web.Request) -> web.Response:
+        """Move a scheduled event with all its invitees."""
+        wanted = await read(request, requests.MoveEvent)
+        delay = timedelta(seconds=wanted.delay_seconds)
+        happened = self._engine.move_event(wanted.event, wanted.start, wanted.order, delay)
         return await self._answer([happened], wanted.wait_seconds)
 
     async def no_show(self, request: web.Request) -> web.Response:

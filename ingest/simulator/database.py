@@ -16,6 +16,7 @@ from ingest.errors import SlotwireError
 
 FORMAT = "1"
 LAZY_COMMIT_SECONDS = 0.05
+LOCK_SECONDS = 0.2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -56,19 +57,25 @@ class Database:
         """
         self._path = path
         try:
-            self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=0.2)
+            self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=LOCK_SECONDS)
+        except sqlite3.OperationalError as error:
+            raise SlotwireError(
+                f"the simulator's state file {path} cannot be opened: {error}",
+                remedy="Name a file in a folder you may write to.",
+            ) from error
+        try:
             for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = OFF"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(SCHEMA)
-        except sqlite3.OperationalError as error:
-            locked = "locked" in str(error)
-            raise SlotwireError(
-                f"the simulator's state file {path} " + ("is in use" if locked else f"cannot be opened: {error}"),
-                remedy="Stop the other simulator." if locked else "Name a file in a folder you may write to.",
-            ) from error
         except sqlite3.DatabaseError as error:
+            self._connection.close()
+            if "locked" in str(error):
+                raise SlotwireError(
+                    f"the simulator's state file {path} is in use", remedy="Stop the other simulator."
+                ) from error
             raise SlotwireError(
-                f"{path} is not a simulator's state file", remedy="Name another file with --state-file."
+                f"{path} cannot be used as the simulator's state file: {error}",
+                remedy="Name another file with --state-file, in a folder you may write to.",
             ) from error
         self._check_format()
 

@@ -75,6 +75,13 @@ class Happening:
     messages: tuple[Message, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Halves:
+    order: HalfOrder
+    delay: timedelta
+    chain: Chain | None
+
+
 class Engine:
     """The simulated Calendly's behaviour, apart from HTTP."""
 
@@ -173,31 +180,37 @@ class Engine:
         """
         old = self._active(invitee)
         event = self._event(old.event)
-        number = self.bookings.next_number("invitee")
-        draws = Draws(self.seed, "invitee", number)
         now = self.clock.now()
+        draws = Draws(self.seed, "move", self.bookings.next_number("move"))
         moved = self._new_event(self.world.event_types[event.event_type], start, None, draws, now)
-        new = replace(
-            old,
-            id=draws.uuid(),
-            event=moved.id,
-            old_invitee=old.uri,
-            new_invitee=None,
-            no_show=None,
-            created_at=now,
-            updated_at=now,
-        )
-        cancellation = Cancellation(old.name or "Invitee", "invitee", now, draws.pick(REASONS))
-        ended, event = self._end(replace(old, rescheduled=True, new_invitee=new.uri), event, cancellation, now)
         self.bookings.put_event(moved)
-        self.bookings.put_invitee(new)
-        halves = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
-        if order == "created-first" or (order == "random" and draws.chance(0.5)):
-            halves.reverse()
-        link = chain or (None if order == "together" else Chain())
-        first = self._outbox.tell(*halves[0], link)
+        return self._close(self._move(old, moved, "invitee", _Halves(order, delay, chain), now))
+
+    def move_event(
+        self, ident: str, start: datetime | None = None, order: HalfOrder = "random", delay: timedelta = timedelta()
+    ) -> Happening:
+        """Move a scheduled event as its host does: each active invitee makes a pair of halves of their own.
+
+        Raises:
+            Refused: unknown, or already canceled.
+        """
+        event = self._event(ident)
+        if event.status == "canceled":
+            raise forbidden("Event is already canceled")
+        now = self.clock.now()
+        draws = Draws(self.seed, "move", self.bookings.next_number("move"))
+        moved = self._new_event(self.world.event_types[event.event_type], start, None, draws, now)
+        self.bookings.put_event(moved)
+        cancellation = Cancellation(self.world.users[event.host].name, "host", now, "")
+        self.bookings.put_event(replace(event, status="canceled", cancellation=cancellation, updated_at=now))
+        halves = _Halves(order, delay, None)
+        pairs = [self._move(each, moved, "host", halves, now) for each in self.bookings.invitees_of(event.id, "active")]
         return self._close(
-            Happening((ended, new), moved, messages=(*first, *self._outbox.tell(*halves[1], link, delay)))
+            Happening(
+                tuple(invitee for pair in pairs for invitee in pair.invitees),
+                moved,
+                messages=tuple(message for pair in pairs for message in pair.messages),
+            )
         )
 
     def mark_no_show(self, invitee: str, chain: Chain | None = None) -> Happening:
@@ -371,6 +384,31 @@ class Engine:
             text_reminder_number=phone(draws) if draws.chance(0.2) else None,
             routing_form_submission=wish.routing_form_submission,
         )
+
+    def _move(self, old: Invitee, moved: ScheduledEvent, by: Canceler, halves: _Halves, now: datetime) -> Happening:
+        event = self._event(old.event)
+        draws = Draws(self.seed, "invitee", self.bookings.next_number("invitee"))
+        new = replace(
+            old,
+            id=draws.uuid(),
+            event=moved.id,
+            old_invitee=old.uri,
+            new_invitee=None,
+            no_show=None,
+            created_at=now,
+            updated_at=now,
+        )
+        name = self.world.users[event.host].name if by == "host" else old.name or "Invitee"
+        cancellation = Cancellation(name, by, now, draws.pick(REASONS))
+        ended, event = self._end(replace(old, rescheduled=True, new_invitee=new.uri), event, cancellation, now)
+        self.bookings.put_invitee(new)
+        told = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
+        if halves.order == "created-first" or (halves.order == "random" and draws.chance(0.5)):
+            told.reverse()
+        link = halves.chain or (None if halves.order == "together" else Chain())
+        first = self._outbox.tell(*told[0], link)
+        second = self._outbox.tell(*told[1], link, halves.delay)
+        return Happening((ended, new), moved, messages=(*first, *second))
 
     def _end(
         self, invitee: Invitee, event: ScheduledEvent, why: Cancellation, now: datetime

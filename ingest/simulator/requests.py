@@ -110,6 +110,15 @@ class Reschedule(OfInvitee):
     delay_seconds: float = Field(0.0, ge=0, le=86_400)
 
 
+class MoveEvent(Action):
+    """A move of a whole scheduled event; each invitee makes a pair of halves."""
+
+    event: Ident
+    start: AwareDatetime | None = None
+    order: HalfOrder = "random"
+    delay_seconds: float = Field(0.0, ge=0, le=86_400)
+
+
 class ClearNoShow(OfInvitee):
     """A mark taken back; `absent` leaves `no_show` out of the payload instead of sending null."""
 

@@ -25,23 +25,30 @@ from ingest.simulator.draws import Draws
 from ingest.simulator.ledger import Ledger
 from ingest.simulator.model import Attempt, Faults, Message, Subscription
 from ingest.simulator.signature import signature
-from ingest.simulator.transport import Answer, Transport, headers
+from ingest.simulator.transport import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    Answer,
+    Transport,
+    headers,
+)
 
 GIVE_UP_AFTER = timedelta(hours=24)
 DISABLE_AFTER = timedelta(hours=24)
 MAX_CONCURRENCY = 1_000
-LOST = Answer(None, "answer lost", 0.0)
 UNSENT = Answer(None, "not sent", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How many deliveries are in flight at once, and the steps of the back-off in seconds."""
+    """How many deliveries are in flight at once, the steps of the back-off, and Calendly's timeouts; seconds."""
 
     concurrency: int = 64
     first_retry_seconds: float = 1.0
     factor: float = 2.0
     max_retry_seconds: float = 3600.0
+    connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS
+    read_timeout_seconds: float = READ_TIMEOUT_SECONDS
 
     def __post_init__(self) -> None:
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
@@ -73,6 +80,7 @@ class Sender:
         self._retrying: defaultdict[str, set[str]] = defaultdict(set)
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         self._in_flight = 0
+        self._full = False
         self._commit_handle: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
@@ -81,7 +89,8 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled. What was owed when the last process ended is sent first."""
-        transport = Transport(self.policy.concurrency)
+        policy = self.policy
+        transport = Transport(policy.concurrency, policy.connect_timeout_seconds, policy.read_timeout_seconds)
         self.submit(self._ledger.pending())
         try:
             async with asyncio.TaskGroup() as group:
@@ -97,7 +106,7 @@ class Sender:
     def submit(self, messages: Iterable[Message]) -> None:
         """Take over messages that are in the ledger; those that are not pending are ignored."""
         for message in messages:
-            if message.state != "pending":
+            if message.state != "pending" or message.id in self._pending:
                 continue
             self._pending[message.id] = message
             if message.attempts:
@@ -169,8 +178,9 @@ class Sender:
             now = self._clock.now()
             self._pump(now)
             self._tell_progress()
-            # With no slot free, the next delivery that ends pumps again.
-            pause = max((self._due[0][0] - now).total_seconds(), 0.0) if self._due and self._free() else None
+            # With no slot free the next delivery that ends wakes this; else whatever is due next does.
+            self._full = not self._free()
+            pause = max((self._due[0][0] - now).total_seconds(), 0.0) if self._due and not self._full else None
             try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
@@ -198,6 +208,8 @@ class Sender:
                 finally:
                     self._in_flight -= 1
             self._pump(self._clock.now())
+            if self._full:
+                self._wake.set()
             self._tell_progress()
 
     async def _attempt(self, transport: Transport, message: Message, subscription: Subscription) -> None:
@@ -220,8 +232,13 @@ class Sender:
         signed = None if key is None else signature(key, message.body, signed_at)
         answer = await transport.post(subscription.url, message.body, headers(draws, signed))
         self._ledger.put_attempt(Attempt(message.id, number, now, answer.seconds, answer.status, answer.error, fault))
+        if fault == "answer lost":
+            answer = Answer(None, fault, answer.seconds)
         if message.id in self._pending:
-            message = self._conclude(message, LOST if fault == "answer lost" else answer)
+            message = self._conclude(message, answer)
+        elif answer.delivered:
+            # Given up while it was on the wire, yet it arrived: the ledger says so.
+            message = self._settle(replace(message, state="acknowledged"))
         self._tell(message, answer)
         self._commit_soon()
 

@@ -86,13 +86,16 @@ def headers(draws: Draws, signed: str | None) -> dict[str, str]:
 class Transport:
     """A pool of keep-alive connections, `concurrency` at the most."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        read_seconds: float = READ_TIMEOUT_SECONDS,
+    ) -> None:
         connector = aiohttp.TCPConnector(
             limit=concurrency, keepalive_timeout=KEEP_ALIVE_SECONDS, socket_factory=_loopback_socket
         )
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_SECONDS, sock_read=READ_TIMEOUT_SECONDS
-        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=read_seconds)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
