@@ -74,7 +74,7 @@ RELAY_PARKED = Counter(
 )
 RELAY_HOLDING = Gauge(
     "slotwire_relay_holding",
-    "1 while the relay holds, by reason: topic, cursor, broker.",
+    "1 while the relay holds, by reason: topic, cursor, broker, refused, database.",
     ["reason"],
     registry=REGISTRY,
 )

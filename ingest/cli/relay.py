@@ -1,0 +1,53 @@
+"""Publish the log to Kafka, in order and exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+def _place(value: str | None) -> str | None:
+    if value is None or value in {"mirror", "beginning"} or (value.isascii() and value.isdigit() and len(value) <= 18):
+        return value
+    raise typer.BadParameter("it must be mirror, beginning or a position of the log, for example 4711")
+
+
+@app.command()
+def relay(
+    cursor_from: Annotated[
+        str | None,
+        typer.Option(
+            "--cursor-from",
+            metavar="mirror|POSITION|beginning",
+            callback=_place,
+            help="Where to go on when the cursor does not fit the log. Used once; unused when the cursor fits.",
+        ),
+    ] = None,
+) -> None:
+    """Publish the log to Kafka, in order and exactly once for readers of committed records.
+
+    Several may run: each shard of the log has one leader, the others stand by. While something it needs is
+    missing it holds, is not ready, says what to do, and flows on by itself.
+    """
+    from ingest.foundation.lifecycle import run
+
+    run(lambda stop: _relay(stop, cursor_from))
+
+
+async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
+    from ingest.foundation.clock import SystemClock
+    from ingest.foundation.health import Health, serving_health
+    from ingest.foundation.settings import load_settings
+    from ingest.foundation.telemetry import configure_logging
+    from ingest.relay import run_relay
+
+    settings = load_settings()
+    configure_logging(settings.log, process="relay")
+    health = Health()
+    async with serving_health(health, settings.health):
+        await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=cursor_from)
+        health.draining = True
