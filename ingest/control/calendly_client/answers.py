@@ -1,7 +1,7 @@
 """What an error answer of Calendly's means. Pure: status, headers and body go in, our error comes out.
 
 The status decides; Calendly's words only tell the two kinds of 403 apart, because pages and clients disagree
-about titles. Source: docs/reference/calendly.md, "Subscriptions API" (status table) and "REST", errors.
+about titles. Source: docs/reference/calendly.md, "Webhook subscriptions" (status table) and "REST", errors.
 """
 
 from __future__ import annotations

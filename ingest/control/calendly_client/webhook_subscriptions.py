@@ -1,6 +1,6 @@
 """Webhook subscriptions at Calendly: create, list, read, delete; there is no update.
 
-Source: docs/reference/calendly.md, "Subscriptions API".
+Source: docs/reference/calendly.md, "Webhook subscriptions".
 """
 
 from __future__ import annotations
