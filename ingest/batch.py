@@ -7,6 +7,7 @@ changed meanwhile holds back nobody else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import orjson
@@ -48,6 +49,21 @@ class Batch:
                     self._add(position, join_routing(fact))
                 case InviteeFact():
                     self._add_invitee(position, fact)
+
+    @property
+    def events(self) -> list[NewEvent]:
+        """The events to append, in their order."""
+        return [event for _, event in self._events]
+
+    def merged(self) -> dict[str, Booking]:
+        """Return the rows as they are once the batch is appended, those that only follow a root included."""
+        stale = {old: self._root(to) for old, (_, to) in self._roots.items()}
+        return {
+            uri: replace(row, chain_root=stale[row.chain_root], revision=row.revision + 1)
+            if row.chain_root in stale
+            else row
+            for uri, row in self._state.items()
+        }
 
     def group(self, position: int) -> int:
         """Return the group of the fact at a position."""

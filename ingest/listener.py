@@ -21,6 +21,8 @@ from ingest.foundation.telemetry import CONNECTIONS_REFUSED, get_logger
 
 HEADER_SECONDS = 10.0
 """A connection that has not sent a whole request header by then is closed."""
+LINGER_SECONDS = 1.0
+"""How long a refused body is still read, so that its sender sees the answer instead of a reset."""
 MAX_HEADERS = 64
 """Header fields of one request; Calendly sends about ten."""
 IN_FLIGHT_SECONDS = 10.0
@@ -72,6 +74,7 @@ class _Connection(web.RequestHandler):
             max_line_size=settings.max_header_bytes,
             max_field_size=settings.max_header_bytes,
             max_headers=MAX_HEADERS,
+            lingering_time=LINGER_SECONDS,
         )
         self._settings = settings
         self._header_timer: asyncio.TimerHandle | None = None

@@ -23,7 +23,7 @@ MAX_SIGNATURES = 8
 MAX_HEADER_LENGTH = 1_024
 """Characters of the header; the real one has 81."""
 
-_TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
+_TIMESTAMP = re.compile(r"[0-9]{1,11}", re.ASCII)
 _V1 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known one costs"
 

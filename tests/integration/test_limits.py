@@ -1,0 +1,249 @@
+"""Each limit of the public endpoint, at it and past it, on raw sockets where a client library would interfere."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ingest.listener import MAX_HEADERS
+from ingest.local.databases import Database
+from ingest.normalize import MAX_DEPTH
+from tests.serving import SIGNATURE, Endpoint, Hook, invitee_body, make_hook, running, settings_for, sign
+
+READ_SECONDS = 15
+
+
+async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
+    """Send bytes on a fresh connection, keep it open, and return all that comes until the server closes it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(READ_SECONDS):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+def post(hook: Hook, body: bytes, *lines: str, length: int | None = None) -> bytes:
+    """Write a signed POST by hand; the connection is to be closed after it."""
+    head = [
+        f"POST {hook.path} HTTP/1.1",
+        "Host: hooks.example.com",
+        "Connection: close",
+        f"{SIGNATURE}: {sign(body, hook.key)}",
+        *lines,
+    ]
+    if length is None or length >= 0:
+        head.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def status(answer: bytes) -> int:
+    """Return the status of a raw answer."""
+    return int(answer.split(b" ", 2)[1])
+
+
+async def quarantined(database: Database) -> list[Any]:
+    """Return reason and body of everything in quarantine."""
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        return [
+            (row["reason"], row["body"])
+            for row in await connection.fetch(
+                "SELECT q.reason, d.body FROM slotwire.quarantine q JOIN slotwire.deliveries d ON d.id = q.delivery_id"
+                " ORDER BY d.received_at"
+            )
+        ]
+    finally:
+        await connection.close()
+
+
+def padded(size: int) -> bytes:
+    """Make an authentic body of exactly so many bytes."""
+    body = invitee_body(padding="")
+    return invitee_body(padding="x" * (size - len(body)))
+
+
+async def test_a_body_at_the_limit_is_stored_and_one_byte_more_is_413(database: Database) -> None:
+    """With a length declared or chunked, the limit is the same, and the connection is closed past it."""
+    settings = settings_for(database, max_body_bytes=4096)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        assert (await endpoint.deliver(hook, padded(4096))).status_code == 200
+        assert (await endpoint.deliver(hook, padded(4097))).status_code == 413
+        for size, expected in ((4096, 200), (4097, 413)):
+            body = padded(size)
+            chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+            head = post(hook, body, "Transfer-Encoding: chunked", length=-1)[: -len(body)]
+            assert status(await exchange(endpoint, head + chunked)) == expected
+
+
+async def test_a_body_that_never_comes_is_408(database: Database) -> None:
+    """A sender that stops in the middle is told so after the body's time, and the connection is closed."""
+    settings = settings_for(database, body_timeout_seconds=0.2)
+    hook = await make_hook(settings, database)
+    body = invitee_body()
+    async with running(settings) as endpoint:
+        answer = await exchange(endpoint, post(hook, body[:100], length=len(body)))
+    assert status(answer) == 408
+    assert b"connection: close" in answer.lower()
+
+
+async def test_a_header_that_never_ends_is_closed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that does not finish its first header is closed without an answer."""
+    monkeypatch.setattr("ingest.listener.HEADER_SECONDS", 0.2)
+    settings = settings_for(database)
+    async with running(settings) as endpoint:
+        assert await exchange(endpoint, b"POST /hooks/calendly/x HTTP/1.1\r\nHost: a\r\nX-Slow: ") == b""
+
+
+async def test_headers_past_the_limit_are_431(database: Database) -> None:
+    """16 KiB of header pass; one field, or all of them together, past it are 431; so are too many fields."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    body = invitee_body()
+    async with running(settings) as endpoint:
+        base = len(post(hook, body)) - len(body)
+        room = settings.http.max_header_bytes - base
+        assert status(await exchange(endpoint, post(hook, body, f"X: {'y' * (room // 2)}"))) == 200
+        assert status(await exchange(endpoint, post(hook, body, f"X: {'y' * 16_400}"))) == 431
+        two = (f"X: {'y' * 9_000}", f"Y: {'y' * 9_000}")
+        assert status(await exchange(endpoint, post(hook, body, *two))) == 431
+        many = [f"X-{number}: y" for number in range(MAX_HEADERS + 1)]
+        assert status(await exchange(endpoint, post(hook, body, *many))) in {400, 431}
+
+
+async def test_one_connection_past_the_cap_is_closed(database: Database) -> None:
+    """While the cap's worth of connections is open, one more is closed at once and the others go on."""
+    settings = settings_for(database, max_connections=2)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        port = int(endpoint.url.rpartition(":")[2])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        assert await exchange(endpoint, b"") == b""
+        body = invitee_body()
+        held[0][1].write(post(hook, body))
+        assert status(await held[0][0].read()) == 200
+        for _, writer in held:
+            writer.close()
+
+
+async def test_deliveries_past_the_pending_limit_are_503(database: Database) -> None:
+    """When as many deliveries wait as may, one more is asked to come again instead of growing the queue."""
+    settings = settings_for(database, max_pending_deliveries=1)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
+        answers = await asyncio.gather(*(endpoint.deliver(hook, invitee_body()) for _ in range(40)))
+    codes = {answer.status_code for answer in answers}
+    assert codes == {200, 503}
+    assert all(answer.headers["Retry-After"] == "5" for answer in answers if answer.status_code == 503)
+
+
+async def test_what_is_authentic_but_unreadable_is_kept_and_answered_200(database: Database) -> None:
+    """Not JSON, not UTF-8, too deep, compressed, unknown or old in shape: raw in quarantine, never a 4xx."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    envelope = b'{"event":"invitee.created","created_at":"2026-11-23T09:00:00Z","payload":%s}'
+    cases: list[tuple[str, bytes, dict[str, str]]] = [
+        ("not_json", b"{", {}),
+        ("not_json", b"", {}),
+        ("invalid_utf8", b'{"event":"\xff"}', {}),
+        ("too_deep", envelope % (b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"), {}),
+        ("not_json", b"[" * 5000 + b"]" * 5000, {}),
+        ("compressed", gzip.compress(b"\0" * 1_000_000), {"Content-Encoding": "gzip"}),
+        ("not_an_envelope", b"[]", {}),
+        ("not_an_envelope", b'{"event":1,"payload":{}}', {}),
+        ("unknown_event", b'{"event":"invitee.teleported","payload":{}}', {}),
+        ("v1_shape", envelope % b'{"event_type":{},"event":{},"invitee":{}}', {}),
+        ("invalid_payload", envelope % b'{"uri":7}', {}),
+        ("refused_by_database", invitee_body(email="a\0b@example.com", invitee="https://x/\0/invitees/1"), {}),
+    ]
+    async with running(settings) as endpoint:
+        for reason, body, headers in cases:
+            response = await endpoint.deliver(hook, body, headers=headers)
+            assert (reason, response.status_code) == (reason, 200)
+    assert await quarantined(database) == [(reason, body) for reason, body, _ in cases]
+
+
+async def test_a_poison_row_does_not_fail_its_neighbours(database: Database) -> None:
+    """What Postgres refuses is quarantined alone; the good deliveries of its batch are stored."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    bodies = [invitee_body(invitee=f"https://x/\0/invitees/{n}") if n == 7 else invitee_body() for n in range(20)]
+    async with running(settings) as endpoint:
+        answers = await asyncio.gather(*(endpoint.deliver(hook, body) for body in bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    assert await quarantined(database) == [("refused_by_database", bodies[7])]
+    connection = await asyncpg.connect(database.owner_url)
+    assert await connection.fetchval("SELECT count(*) FROM slotwire.events") == 19
+    await connection.close()
+
+
+async def test_json_at_the_depth_limit_is_read(database: Database) -> None:
+    """Nesting of exactly the limit becomes an event; one level more is quarantined."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    deepest = MAX_DEPTH - 2  # the body and the payload are two levels
+    nested: Any = 1
+    for _ in range(deepest):
+        nested = [nested]
+    async with running(settings) as endpoint:
+        await endpoint.deliver(hook, invitee_body(nested=nested))
+        assert await quarantined(database) == []
+        body = invitee_body(nested=[nested])
+        await endpoint.deliver(hook, body)
+    assert await quarantined(database) == [("too_deep", body)]
+
+
+async def test_refusals_say_nothing_about_hooks(database: Database) -> None:
+    """Unknown hook, forged hook, wrong, missing, doubled and future signature: one status, one body."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    other = await make_hook(settings_for(database), database)  # minted under another server key
+    body = invitee_body()
+    future = sign(body, hook.key, at=4_000_000_000)
+    async with running(settings) as endpoint:
+        post_to = endpoint.client.post
+        answers = [
+            await post_to(f"{endpoint.url}/hooks/calendly/nobody", content=body),
+            await post_to(endpoint.url + other.path, content=body, headers={SIGNATURE: sign(body, other.key)}),
+            await post_to(endpoint.url + hook.path, content=body),
+            await post_to(endpoint.url + hook.path, content=body, headers={SIGNATURE: sign(body, "wrong")}),
+            await post_to(endpoint.url + hook.path, content=body, headers={SIGNATURE: future}),
+            await post_to(
+                endpoint.url + hook.path, content=body, headers=[(SIGNATURE, sign(body, hook.key)), (SIGNATURE, "t=1")]
+            ),
+        ]
+        got = await endpoint.client.get(endpoint.url + hook.path)
+        slashed = await endpoint.client.post(f"{endpoint.url}{hook.path}/", content=body)
+    assert {(answer.status_code, answer.content) for answer in answers} == {(401, b"unauthorized\n")}
+    assert got.status_code == 405
+    assert slashed.status_code == 404
+    assert await quarantined(database) == []
+
+
+async def test_a_subscription_s_max_age_quarantines_what_is_older(database: Database) -> None:
+    """A stale authentic delivery is kept and answered 2xx, never refused."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database, max_age_seconds=300)
+    body = invitee_body()
+    async with running(settings) as endpoint:
+        response = await endpoint.deliver(hook, body, headers={SIGNATURE: sign(body, hook.key, at=1_700_000_000)})
+    assert response.status_code == 200
+    assert await quarantined(database) == [("stale", body)]
+
+
+async def test_a_booking_of_another_organization_is_quarantined(database: Database) -> None:
+    """The signature does not cover the address: a known invitee under another tenant's hook is not believed."""
+    settings = settings_for(database)
+    ours, theirs = await make_hook(settings, database), await make_hook(settings, database)
+    body = invitee_body()
+    async with running(settings) as endpoint:
+        assert (await endpoint.deliver(ours, body)).status_code == 200
+        assert (await endpoint.deliver(theirs, body)).status_code == 200
+    assert await quarantined(database) == [("cross_tenant", body)]

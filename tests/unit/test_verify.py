@@ -1,0 +1,139 @@
+"""The signature check: what passes, what does not, and that nothing else can mint a verified delivery."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.errors import DeliveryRefused
+from ingest.verify import MAX_AHEAD, MAX_HEADER_LENGTH, MAX_SIGNATURES, ReceivedDelivery, Tenant, verify
+from tests.serving import sign
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+TENANT = Tenant("https://api.calendly.com/organizations/A", "A", 0, None, uuid4())
+KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
+BODY = b'{"event":"invitee.created"}'
+
+
+def received(body: bytes, *signatures: str) -> ReceivedDelivery:
+    """Make a delivery as the listener hands it over."""
+    return ReceivedDelivery(uuid4(), body, signatures, "", NOW, None)
+
+
+def passes(header: str) -> bool:
+    """Verify the body under a header, and return whether it is the body that was verified."""
+    return verify(received(BODY, header), TENANT, (KEY.encode(),), now=NOW).body == BODY
+
+
+def reason(body: bytes, *signatures: str, keys: tuple[bytes, ...] = (KEY.encode(),)) -> str:
+    """Return why a delivery is refused."""
+    with pytest.raises(DeliveryRefused) as refused:
+        verify(received(body, *signatures), TENANT, keys, now=NOW)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "digest"),
+    [
+        ("test-secret-key-12345", BODY, "b857828bb2046b2f2178b51dd17701e773e9ca9319b361ceed3cfb7e90748c15"),
+        (KEY, BODY, "93729f19118c118dd3e4c50475a64689b39b25bd43630067401342b83f789987"),
+        (
+            KEY,
+            '{"event":"invitee.created","payload":{"name":"Zoë"}}'.encode(),
+            "38747c937eb1a19d4c5f4fe6b6d6c19be24c95979518195f9e9801a407131d68",
+        ),
+        (KEY, b"", "4396bbc80a10174b47d95df40d76949f57e47bcb4154d9950367afcd1c0fc32e"),
+    ],
+)
+def test_computed_vectors_verify(key: str, body: bytes, digest: str) -> None:
+    """The vectors computed from the documented rule pass, three years later too: age refuses nothing."""
+    verified = verify(received(body, f"t=1700000000,v1={digest}"), TENANT, (key.encode(),), now=NOW)
+    assert verified.signed_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_any_signature_under_any_key_is_enough() -> None:
+    """While a key is rotated, several `v1` and several keys are tried."""
+    good = sign(BODY, KEY, at=NOW.timestamp())
+    other = sign(BODY, "other", at=NOW.timestamp()).partition(",")[2]
+    verified = verify(received(BODY, f" {good} ,{other}, v0=x"), TENANT, (b"new", KEY.encode()), now=NOW)
+    assert verified.body is not None
+    assert verified.tenant is TENANT
+
+
+def test_each_malformed_header_is_refused() -> None:
+    """Missing, doubled, cut, oversized and foreign headers are malformed, never an error."""
+    good = sign(BODY, KEY, at=NOW.timestamp())
+    assert reason(BODY) == "missing"
+    bad = ["", "x", "t=1", "v1=" + "0" * 64, f"t=1,{good}", "t=-1,v1=" + "0" * 64, "t=\u0661,v1=" + "0" * 64]
+    bad += ["t=1,v1=" + "0" * 63, "t=1,v1=" + "g" * 64, "t=9999999999999,v1=" + "0" * 64]
+    assert {reason(BODY, header) for header in bad} == {"malformed"}
+    assert reason(BODY, good, good) == "malformed"
+
+
+def test_the_header_s_limits_hold_at_and_past_them() -> None:
+    """Eight signatures and 1,024 characters pass; one more does not."""
+    good = sign(BODY, KEY, at=NOW.timestamp())
+    filler = ",v1=" + "0" * 64
+    assert passes(good + filler * (MAX_SIGNATURES - 1))
+    assert reason(BODY, good + filler * MAX_SIGNATURES) == "malformed"
+    padded = good + ",x=" + "y" * (MAX_HEADER_LENGTH - len(good) - 3)
+    assert passes(padded)
+    assert reason(BODY, padded + "y") == "malformed"
+
+
+def test_the_future_is_refused_past_the_limit_only() -> None:
+    """A signature 300 s ahead passes, one second more is refused under its own reason."""
+    ahead = (NOW + MAX_AHEAD).timestamp()
+    assert passes(sign(BODY, KEY, at=ahead))
+    assert reason(BODY, sign(BODY, KEY, at=ahead + 1)) == "from_future"
+    very_old = verify(received(BODY, sign(BODY, KEY, at=0)), TENANT, (KEY.encode(),), now=NOW)
+    assert NOW - very_old.signed_at > timedelta(days=20_000)
+
+
+def test_an_unknown_hook_is_refused_whatever_is_signed() -> None:
+    """Nobody's hook takes nobody's signature, not even one made with a key we know."""
+    with pytest.raises(DeliveryRefused) as refused:
+        verify(received(BODY, sign(BODY, KEY, at=NOW.timestamp())), None, (KEY.encode(),), now=NOW)
+    assert refused.value.reason == "unknown_hook"
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_no_mutation_passes(data: st.DataObject) -> None:
+    """A changed byte of body or signature, or another time, never verifies."""
+    body = data.draw(st.binary(max_size=200))
+    header = sign(body, KEY, at=NOW.timestamp())
+    where = data.draw(st.sampled_from(["body", "digest", "time", "key"]))
+    key = KEY.encode()
+    if where == "body":
+        at = data.draw(st.integers(0, len(body)))
+        body = body[:at] + data.draw(st.binary(min_size=1, max_size=3)) + body[at:]
+    elif where == "digest":
+        at = data.draw(st.integers(header.index("v1=") + 3, len(header) - 1))
+        header = header[:at] + ("0" if header[at] != "0" else "1") + header[at + 1 :]
+    elif where == "time":
+        header = re.sub(r"t=\d+", f"t={data.draw(st.integers(0, 10**10))}", header)
+        if header == sign(body, KEY, at=NOW.timestamp()):
+            return
+    else:
+        key = data.draw(st.binary(min_size=1, max_size=64).filter(lambda other: other != KEY.encode()))
+    with pytest.raises(DeliveryRefused):
+        verify(received(body, header), TENANT, (key,), now=NOW)
+
+
+def test_only_verify_mints_a_verified_delivery() -> None:
+    """No other module of the product makes a `VerifiedDelivery`."""
+    root = Path(__file__).parents[2]
+    makers = [
+        path.relative_to(root).as_posix()
+        for folder in ("ingest", "handlers", "schemas")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"(?<!class )\bVerifiedDelivery\(", path.read_text(encoding="utf-8"))
+    ]
+    assert makers == ["ingest/verify.py"]
