@@ -55,9 +55,7 @@ class Bookings:
 
     def next_number(self, kind: str) -> int:
         """Return 1, 2, 3 … for each kind, never the same twice, also after a restart."""
-        number = int(self._database.meta(f"number:{kind}") or 0) + 1
-        self._database.set_meta(f"number:{kind}", str(number))
-        return number
+        return self._database.next_number(kind)
 
     def put_event(self, event: ScheduledEvent) -> None:
         """Write a scheduled event."""

@@ -17,6 +17,7 @@ from ingest.errors import SlotwireError
 FORMAT = "1"
 LAZY_COMMIT_SECONDS = 0.05
 LOCK_SECONDS = 0.2
+NUMBER_BLOCK = 1_000
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -56,6 +57,7 @@ class Database:
             SlotwireError: another simulator has it, or it is not a state file of this version.
         """
         self._path = path
+        self._numbers: dict[str, tuple[int, int]] = {}
         try:
             self._connection = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=LOCK_SECONDS)
         except sqlite3.OperationalError as error:
@@ -120,12 +122,26 @@ class Database:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
 
+    def next_number(self, name: str) -> int:
+        """Return 1, 2, 3 … for each name, never one twice; a killed simulator leaves a gap.
+
+        Numbers are taken from the file in blocks, because one more statement a number is what a load feels.
+        """
+        last, limit = self._numbers.get(name) or (int(self.meta(f"number:{name}") or 0),) * 2
+        if last == limit:
+            limit = last + NUMBER_BLOCK
+            self.set_meta(f"number:{name}", str(limit))
+        self._numbers[name] = (last + 1, limit)
+        return last + 1
+
     def commit(self) -> None:
         """End the open transaction, if there is one."""
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Commit and close."""
+        """Give back the numbers that were not used, commit and close."""
+        for name, (last, _) in self._numbers.items():
+            self.set_meta(f"number:{name}", str(last))
         self.commit()
         self._connection.close()

@@ -16,12 +16,12 @@ from ingest.simulator import payloads
 from ingest.simulator.bookings import Bookings, with_mark_cleared
 from ingest.simulator.clock import DrivenClock
 from ingest.simulator.database import Database
+from ingest.simulator.drafts import Wish, new_event, new_invitee
 from ingest.simulator.draws import Draws
 from ingest.simulator.ledger import Ledger
 from ingest.simulator.model import (
     Canceler,
     Cancellation,
-    EventType,
     Faults,
     Invitee,
     Json,
@@ -32,36 +32,13 @@ from ingest.simulator.model import (
     uri,
 )
 from ingest.simulator.outbox import Chain, Outbox
-from ingest.simulator.people import CAMPAIGNS, REASONS, TIMEZONES, address, answers, full_name, phone
+from ingest.simulator.people import REASONS, full_name
 from ingest.simulator.problems import Refused, forbidden, not_found
 from ingest.simulator.sender import Sender
 from ingest.simulator.world import World
 
 HalfOrder: TypeAlias = Literal["canceled-first", "created-first", "random", "together"]
 FAULTS = TypeAdapter(Faults)
-EVENT_LEAD = timedelta(microseconds=29_474)
-MAX_AHEAD_DAYS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a booking should look like; whatever is None is drawn.
-
-    `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
-    `name: null`, seen in 2020.
-    """
-
-    organization: str | None = None
-    event_type: str | None = None
-    event: str | None = None
-    email: str | None = None
-    name: str | None = None
-    name_null: bool = False
-    start: datetime | None = None
-    timezone: str | None = None
-    location: str | None = None
-    tracking: tuple[tuple[str, str], ...] = ()
-    routing_form_submission: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +94,7 @@ class Engine:
         draws = draws or Draws(self.seed, "invitee", number)
         now = self.clock.now()
         event = self._event_for(wish, draws, now)
-        invitee = self._invitee_for(wish, event, number, draws, now)
+        invitee = new_invitee(wish, event, number, draws, now)
         self.bookings.put_event(event)
         self.bookings.put_invitee(invitee)
         return self._close(
@@ -182,7 +159,7 @@ class Engine:
         event = self._event(old.event)
         now = self.clock.now()
         draws = Draws(self.seed, "move", self.bookings.next_number("move"))
-        moved = self._new_event(self.world.event_types[event.event_type], start, None, draws, now)
+        moved = new_event(self.world.event_types[event.event_type], start, None, draws, now)
         self.bookings.put_event(moved)
         return self._close(self._move(old, moved, "invitee", _Halves(order, delay, chain), now))
 
@@ -199,7 +176,7 @@ class Engine:
             raise forbidden("Event is already canceled")
         now = self.clock.now()
         draws = Draws(self.seed, "move", self.bookings.next_number("move"))
-        moved = self._new_event(self.world.event_types[event.event_type], start, None, draws, now)
+        moved = new_event(self.world.event_types[event.event_type], start, None, draws, now)
         self.bookings.put_event(moved)
         cancellation = Cancellation(self.world.users[event.host].name, "host", now, "")
         self.bookings.put_event(replace(event, status="canceled", cancellation=cancellation, updated_at=now))
@@ -342,48 +319,7 @@ class Engine:
                 raise not_found()
         else:
             offer = draws.pick([each for each in self.world.offers(tenant) if each.limit == 1])
-        return self._new_event(offer, wish.start, wish.location, draws, now)
-
-    def _new_event(
-        self, offer: EventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
-    ) -> ScheduledEvent:
-        ident = draws.uuid()
-        if start is None:
-            ahead = timedelta(days=1 + draws.below(MAX_AHEAD_DAYS), hours=draws.below(8), minutes=15 * draws.below(4))
-            start = now.replace(hour=9, minute=0, second=0, microsecond=0) + ahead
-        return ScheduledEvent(
-            id=ident,
-            organization=offer.organization,
-            host=offer.owner,
-            event_type=offer.id,
-            name=offer.name,
-            start=start,
-            end=start + timedelta(minutes=offer.minutes),
-            location=payloads.location(location or offer.location, ident, draws, phone(draws)),
-            limit=offer.limit,
-            created_at=now - EVENT_LEAD,
-            updated_at=now,
-        )
-
-    def _invitee_for(self, wish: Wish, event: ScheduledEvent, number: int, draws: Draws, now: datetime) -> Invitee:
-        given, family = full_name(draws)
-        split = wish.name is None and draws.chance(0.4)
-        name = wish.name or f"{given} {family}"
-        return Invitee(
-            id=draws.legacy_id() if draws.chance(0.2) else draws.uuid(),
-            event=event.id,
-            email=wish.email or address(name, number),
-            name=None if wish.name_null else name,
-            first_name=given if split else None,
-            last_name=family if split else None,
-            timezone=wish.timezone or draws.pick(TIMEZONES),
-            created_at=now,
-            updated_at=now,
-            answers=answers(draws),
-            tracking=wish.tracking or ((("utm_campaign", draws.pick(CAMPAIGNS)),) if draws.chance(0.3) else ()),
-            text_reminder_number=phone(draws) if draws.chance(0.2) else None,
-            routing_form_submission=wish.routing_form_submission,
-        )
+        return new_event(offer, wish.start, wish.location, draws, now)
 
     def _move(self, old: Invitee, moved: ScheduledEvent, by: Canceler, halves: _Halves, now: datetime) -> Happening:
         event = self._event(old.event)

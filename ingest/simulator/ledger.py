@@ -63,8 +63,7 @@ class Ledger:
 
     def next_message_id(self) -> str:
         """Return the id of the next message: `m1`, `m2` …."""
-        found = self._database.row("SELECT coalesce(max(number), 0) + 1 FROM messages")
-        return f"m{found[0] if found else 1}"
+        return f"m{self._database.next_number('message')}"
 
     def put_message(self, message: Message) -> None:
         """Write a new message."""

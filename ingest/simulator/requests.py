@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from ingest.simulator.clock import MAX_ADVANCE
-from ingest.simulator.engine import HalfOrder, Wish
+from ingest.simulator.drafts import Wish
+from ingest.simulator.engine import HalfOrder
 from ingest.simulator.model import Canceler
 from ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from ingest.simulator.drafts import Wish
 from ingest.simulator.draws import Draws
-from ingest.simulator.engine import Engine, HalfOrder, Happening, Wish
+from ingest.simulator.engine import Engine, HalfOrder, Happening
 from ingest.simulator.model import Json, Message
 from ingest.simulator.outbox import Chain
 from ingest.simulator.sender import UNSENT
