@@ -1,0 +1,81 @@
+"""New scheduled events and invitees: what is wished, and drawn where nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ingest.simulator import payloads
+from ingest.simulator.draws import Draws
+from ingest.simulator.model import EventType, Invitee, ScheduledEvent
+from ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
+
+# A captured event was made 29 ms before its invitee (facts: delivery).
+EVENT_LEAD = timedelta(microseconds=29_474)
+MAX_AHEAD_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a booking should look like; whatever is None is drawn.
+
+    `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
+    `name: null`, seen in 2020.
+    """
+
+    organization: str | None = None
+    event_type: str | None = None
+    event: str | None = None
+    email: str | None = None
+    name: str | None = None
+    name_null: bool = False
+    start: datetime | None = None
+    timezone: str | None = None
+    location: str | None = None
+    tracking: tuple[tuple[str, str], ...] = ()
+    routing_form_submission: str | None = None
+
+
+def new_event(
+    offer: EventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
+) -> ScheduledEvent:
+    """Return a scheduled event of an event type; without a start some day of the next month."""
+    ident = draws.uuid()
+    if start is None:
+        ahead = timedelta(days=1 + draws.below(MAX_AHEAD_DAYS), hours=draws.below(8), minutes=15 * draws.below(4))
+        start = now.replace(hour=9, minute=0, second=0, microsecond=0) + ahead
+    return ScheduledEvent(
+        id=ident,
+        organization=offer.organization,
+        host=offer.owner,
+        event_type=offer.id,
+        name=offer.name,
+        start=start,
+        end=start + timedelta(minutes=offer.minutes),
+        location=payloads.location(location or offer.location, ident, draws, phone(draws)),
+        limit=offer.limit,
+        created_at=now - EVENT_LEAD,
+        updated_at=now,
+    )
+
+
+def new_invitee(wish: Wish, event: ScheduledEvent, number: int, draws: Draws, now: datetime) -> Invitee:
+    """Return the invitee of a wish, the `number`th of this Calendly."""
+    given, family = full_name(draws)
+    split = wish.name is None and draws.chance(0.4)
+    name = wish.name or f"{given} {family}"
+    return Invitee(
+        id=draws.legacy_id() if draws.chance(0.2) else draws.uuid(),
+        event=event.id,
+        email=wish.email or address(name, number),
+        name=None if wish.name_null else name,
+        first_name=given if split else None,
+        last_name=family if split else None,
+        timezone=wish.timezone or draws.pick(TIMEZONES),
+        created_at=now,
+        updated_at=now,
+        answers=answers(draws),
+        tracking=wish.tracking or ((("utm_campaign", draws.pick(CAMPAIGNS)),) if draws.chance(0.3) else ()),
+        text_reminder_number=phone(draws) if draws.chance(0.2) else None,
+        routing_form_submission=wish.routing_form_submission,
+    )
