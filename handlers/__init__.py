@@ -1,1 +1,44 @@
-"""x"""
+"""The runtime for agents: named groups of handlers, each with a consumer group of its own.
+
+outcome       what a handler answers: Done, Retry, Reject
+registry      Agent: which handler takes which event
+context       what a handler gets beside the event
+policy        how often and how long to try again; when to stop giving events up
+lanes         pure: order per key, keys side by side
+settle        pure: what may be committed, in the order delivered
+handle        one record, from its bytes to its outcome
+dispatch      runs lanes, bounded
+inbox         Postgres: an effect happens once
+dead_letters  Kafka: what was given up on
+consume       the member of the consumer group
+processes     the composition root; nothing else opens a pool
+testing       the same dispatch in memory, for an agent's own tests
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from handlers.context import Context
+    from handlers.outcome import Done, Reject, Retry
+    from handlers.registry import Agent
+
+__all__ = ["Agent", "Context", "Done", "Reject", "Retry"]
+
+_HOMES = {
+    "Agent": "handlers.registry",
+    "Context": "handlers.context",
+    "Done": "handlers.outcome",
+    "Reject": "handlers.outcome",
+    "Retry": "handlers.outcome",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: `slotwire --help` passes here and needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'handlers' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

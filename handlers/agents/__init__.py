@@ -1,0 +1,1 @@
+"""Agents that come with Slotwire, one file each, each with an `agent`."""

@@ -1,0 +1,141 @@
+"""Prints each booking's story as it happens, one line an event.
+
+    slotwire agents run handlers.agents.demo:agent
+    slotwire agents run handlers.agents.demo:json_agent     (one JSON object a line)
+
+A symbol and a colour stand for a booking and its reschedules, so that a story can be followed by eye. The last
+column is the time from the record in Kafka to this handler. It names nobody: an invitee is the first characters
+of its identifier.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from handlers import Agent, Context
+from schemas.envelope import Event
+from schemas.events import (
+    InviteeCanceled,
+    InviteeCreated,
+    InviteeNoShowCreated,
+    InviteeNoShowDeleted,
+    InviteeRescheduled,
+    RoutingFormSubmissionCreated,
+)
+from schemas.ids import last_segment
+
+agent = Agent("demo")
+json_agent = Agent("demo")
+
+_SYMBOLS = "●◆■▲★✚◉◈▼✦"
+_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
+_MEETING_WIDTH = 26
+_WORDS = {
+    InviteeCreated.type: "booked",
+    InviteeCanceled.type: "cancelled",
+    InviteeRescheduled.type: "moved",
+    InviteeNoShowCreated.type: "no-show",
+    InviteeNoShowDeleted.type: "no-show undone",
+    RoutingFormSubmissionCreated.type: "form submitted",
+}
+_EVERYTHING = (
+    InviteeCreated,
+    InviteeCanceled,
+    InviteeRescheduled,
+    InviteeNoShowCreated,
+    InviteeNoShowDeleted,
+    RoutingFormSubmissionCreated,
+)
+
+
+@agent.on(*_EVERYTHING)
+async def tell(event: Event[Any], ctx: Context) -> None:
+    """Print a line a person can read."""
+    _print(line_of(event, latency_ms=_latency_ms(ctx), colour=sys.stdout.isatty()))
+
+
+@json_agent.on(*_EVERYTHING)
+async def report(event: Event[Any], ctx: Context) -> None:
+    """Print a line a program can read."""
+    _print(json.dumps(facts_of(event, latency_ms=_latency_ms(ctx))))
+
+
+def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
+    """Write an event as a line: symbol, invitee, what happened, which meeting, when, the state now, latency."""
+    data = event.data
+    number = hashlib.sha256(event.key.encode()).digest()[0] % len(_SYMBOLS)
+    symbol = f"\x1b[{_COLOURS[number]}m{_SYMBOLS[number]}\x1b[0m" if colour else _SYMBOLS[number]
+    word = _WORDS.get(event.type, event.type)
+    if isinstance(data, InviteeCanceled) and data.rescheduled:
+        word = "moved away"
+    when = _when(_start_of(data))
+    if isinstance(data, InviteeRescheduled):
+        when = f"{_when(data.old_start_time)} → {_when(data.start_time)}"
+    meeting = _shortened(_meeting_of(data))
+    state = _state_of(data)
+    mark = " (inferred)" if event.inferred else ""
+    invitee = last_segment(event.subject)[:8]
+    what = f"{invitee:<8}  {word:<14}  {meeting:<{_MEETING_WIDTH}}  {when:<16}  {state:<8}"
+    return f"{symbol} {what} {latency_ms:6.1f} ms{mark}"
+
+
+def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
+    """Give the same facts by name; times are RFC 3339 in UTC."""
+    start = _start_of(event.data)
+    booking = getattr(event.data, "booking", None)
+    return {
+        "id": str(event.id),
+        "type": event.type,
+        "organization": event.organization,
+        "chain": event.key,
+        "subject": event.subject,
+        "what": _WORDS.get(event.type, event.type),
+        "meeting": _meeting_of(event.data),
+        "start_time": start.astimezone(UTC).isoformat() if start else None,
+        "state": _state_of(event.data) or None,
+        "revision": booking.revision if booking else None,
+        "inferred": event.inferred,
+        "latency_ms": round(latency_ms, 1),
+    }
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _latency_ms(ctx: Context) -> float:
+    return max(0.0, (ctx.started_at - ctx.published_at).total_seconds() * 1000)
+
+
+def _meeting_of(data: Any) -> str:
+    scheduled = getattr(data, "scheduled_event", None)
+    return str(getattr(scheduled, "name", None) or "")
+
+
+def _start_of(data: Any) -> datetime | None:
+    if isinstance(data, InviteeRescheduled):
+        return data.start_time
+    start: datetime | None = getattr(getattr(data, "scheduled_event", None), "start_time", None)
+    return start
+
+
+def _state_of(data: Any) -> str:
+    booking = getattr(data, "booking", None)
+    if booking is None:
+        return ""
+    return "no-show" if booking.no_show else str(booking.state)
+
+
+def _when(time: datetime | None) -> str:
+    return f"{time.astimezone(UTC):%a %d %b %H:%M}" if time else "no time"
+
+
+def _shortened(text: str) -> str:
+    """Fit a name into its column; control characters of strangers do not reach the terminal."""
+    clean = "".join(character if character.isprintable() else " " for character in text)
+    return clean if len(clean) <= _MEETING_WIDTH else f"{clean[: _MEETING_WIDTH - 1]}…"

@@ -1,0 +1,80 @@
+"""Run and list agents: the handlers that react to events."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+_EXAMPLE = "handlers.agents.demo:agent"
+
+
+@app.callback()
+def agents() -> None:
+    """Run and list agents: the handlers that react to events."""
+
+
+@app.command()
+def run(
+    references: Annotated[
+        list[str], typer.Argument(metavar="PACKAGE.MODULE:AGENT...", help=f"For example {_EXAMPLE}.")
+    ],
+) -> None:
+    """Run agents until SIGINT or SIGTERM; what runs then is finished or handed back.
+
+    Several agents in one process share its database connections; each has a consumer group of its own.
+    Modules are also looked for in the working directory.
+    """
+    import asyncio
+
+    from handlers.processes import run_agents
+    from handlers.registry import load_agents
+    from ingest.foundation import lifecycle
+    from ingest.foundation.settings import load_settings
+    from ingest.foundation.telemetry import configure_logging
+
+    settings = load_settings()
+    configure_logging(settings.log, process="agents")
+    loaded = load_agents(references)
+
+    async def main(stop: asyncio.Event) -> None:
+        await run_agents(loaded, settings, stop)
+
+    lifecycle.run(main)
+
+
+@app.command(name="list")
+def list_agents(
+    references: Annotated[
+        list[str] | None, typer.Argument(metavar="[PACKAGE.MODULE:AGENT...]", help="The shipped ones if omitted.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List agents: what they handle, and which consumer group they are."""
+    from handlers.processes import group_name
+    from handlers.registry import load_agent, shipped_agents
+    from ingest.foundation.kafka import full_name
+    from ingest.foundation.settings import load_settings
+    from schemas.topics import dead_letter_topic
+
+    settings = load_settings()
+    for reference in references or shipped_agents():
+        agent = load_agent(reference)
+        topics = [full_name(settings.kafka, topic) for topic in agent.topics]
+        found = {
+            "agent": agent.name,
+            "reference": reference,
+            "group": group_name(settings, agent),
+            "events": [cls.type for cls in agent.events],
+            "topics": topics,
+            "dead_letters": [dead_letter_topic(topic, agent.name) for topic in topics],
+            "attempts": agent.retry.attempts,
+        }
+        if as_json:
+            typer.echo(json.dumps(found))
+        else:
+            typer.echo(f"{agent.name}  ({reference}, group {found['group']})")
+            for cls in agent.events:
+                typer.echo(f"  {cls.type:<48} from {full_name(settings.kafka, cls.topic)}")

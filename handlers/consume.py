@@ -1,0 +1,287 @@
+"""The member of the consumer group: reads, hands to the dispatcher, commits what is settled, watches itself.
+
+Guards against what aiokafka is known for are where it is used: docs/explanation/consumers.md names them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+
+from handlers.dispatch import Dispatcher, Handle
+from handlers.problems import Problems
+from handlers.records import Partition, Record
+from handlers.watch import Watch
+from ingest.foundation.errors import BrokerUnavailable
+from ingest.foundation.kafka import connection_options, translated
+from ingest.foundation.lifecycle import wait_for
+from ingest.foundation.settings import AgentsSettings, KafkaSettings
+from ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
+
+POLL_SECONDS = 0.2
+"""How long one poll waits for records; the next follows at once, with the partitions that are ours by then."""
+FULL_POLL_SECONDS = 0.02
+"""How long a poll without result waits for room while a partition is full."""
+FETCH_WAIT_MS = 100
+"""How long the broker holds an empty fetch. It answers at once when a record comes, so this is no latency; it
+bounds how long a partition that was full waits to be asked for again."""
+COMMIT_INTERVAL_SECONDS = 0.5
+COMMIT_TIMEOUT_SECONDS = 5.0
+START_TIMEOUT_SECONDS = 60.0
+"""Joining waits for the other members to give back, and for those that died to be missed."""
+CLOSE_TIMEOUT_SECONDS = 5.0
+REVOKE_GRACE_SECONDS = 4.0
+"""How long running handlers may take to finish when partitions move; the group waits for us meanwhile."""
+NEVER_MS = 86_400_000
+"""aiokafka's limit between two polls: ours never pause, whatever handlers do, and `Watch` judges progress."""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Who joins which group for what.
+
+    Attributes:
+        agent: the agent's name.
+        group: the consumer group's full name.
+        topics: full names.
+        interval: seconds between two looks at progress.
+        stuck_after: seconds of lag without progress after which the consumer is made anew.
+    """
+
+    agent: str
+    group: str
+    topics: tuple[str, ...]
+    interval: float = 5.0
+    stuck_after: float = 30.0
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """One membership, from joining to leaving. Make a new one after it ended."""
+
+    def __init__(
+        self, membership: Membership, kafka: KafkaSettings, agents: AgentsSettings, handle: Handle, problems: Problems
+    ) -> None:
+        self._membership = membership
+        self._kafka = kafka
+        self._agents = agents
+        self._handle = handle
+        self._problems = problems
+        self._log = get_logger("consume").bind(agent=membership.agent)
+        self._committed: dict[Partition, int] = {}
+        self._assigned = False
+        self._dispatcher: Dispatcher
+        self._consumer: Any
+
+    async def run(self, *ends: asyncio.Event) -> None:
+        """Work until one of the events is set, then finish or hand back what runs, commit, and leave.
+
+        Raises:
+            BrokerUnavailable: the membership failed; what was not committed will be delivered again.
+        """
+        failure: BrokerUnavailable | None = None
+        async with asyncio.TaskGroup() as lanes:
+            self._dispatcher = Dispatcher(
+                self._handle,
+                agent=self._membership.agent,
+                max_in_flight=self._agents.max_in_flight,
+                spawn=lanes.create_task,
+            )
+            self._consumer = AIOKafkaConsumer(**self._options())
+            try:
+                await _first_of(self._work(), *(_is_set(event) for event in ends))
+            except BrokerUnavailable as error:
+                failure = error
+            finally:
+                await self._leave()
+        if failure is not None:
+            raise failure
+
+    def _options(self) -> dict[str, Any]:
+        session_ms = int(self._agents.session_timeout_seconds * 1000)
+        return {
+            **connection_options(self._kafka, client=f"agent-{self._membership.agent}"),
+            "group_id": self._membership.group,
+            "group_instance_id": self._agents.group_instance_id,
+            "session_timeout_ms": session_ms,
+            "heartbeat_interval_ms": session_ms // 10,
+            "rebalance_timeout_ms": session_ms,
+            "max_poll_interval_ms": NEVER_MS,
+            "isolation_level": "read_committed",
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
+        }
+
+    async def _work(self) -> None:
+        """Join, then read, commit and watch, until one of them fails."""
+        self._consumer.subscribe(self._membership.topics, listener=self)
+        with translated():
+            async with asyncio.timeout(START_TIMEOUT_SECONDS):
+                await self._consumer.start()
+        CONSUMER_STUCK.labels(self._membership.agent).set(0)
+        self._problems.end("kafka")
+        self._problems.end("joining")
+        await _first_of(self._read(), self._commit_settled(), self._watch())
+
+    async def _read(self) -> None:
+        """Hand over what the broker gives, for the partitions that have room.
+
+        A partition without room is not asked for, which leaves what was fetched of it in the client's buffer;
+        pausing it would throw that away. Between aiokafka's moving of the position and our note of it there is
+        no await, so that a commit never sees the one without the other.
+        """
+        dispatcher = self._dispatcher
+        while True:
+            dispatcher.changed.clear()
+            rooms = dispatcher.rooms()
+            if dispatcher.partitions and not rooms:
+                await dispatcher.changed.wait()
+                continue
+            full = len(rooms) < len(dispatcher.partitions)
+            with translated():
+                batches = await self._consumer.getmany(
+                    *(TopicPartition(*partition) for partition in rooms),
+                    timeout_ms=0 if full else int(POLL_SECONDS * 1000),
+                    max_records=min(rooms.values(), default=1),
+                )
+                for place, records in batches.items():
+                    position = await self._consumer.position(place)  # known, so this does not wait
+                    dispatcher.deliver(Partition(*place), map(_record, records), position=position)
+            if full and not batches:
+                await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
+            else:
+                # A poll that finds records never waits; lanes need their turn, too.
+                await asyncio.sleep(0)
+
+    async def _commit_settled(self) -> None:
+        """Commit, again and again.
+
+        Raises:
+            BrokerUnavailable: no commit has passed for so long that the membership must be lost.
+        """
+        loop = asyncio.get_running_loop()
+        passed = loop.time()
+        while True:
+            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
+            if await self._commit():
+                passed = loop.time()
+            elif loop.time() - passed >= self._membership.stuck_after:
+                raise BrokerUnavailable("no commit has passed for too long", reason="stuck")
+
+    async def _commit(self) -> bool:
+        """Commit what changed; returns whether the broker has it all now."""
+        offsets = {
+            partition: offset
+            for partition, offset in self._dispatcher.committable().items()
+            if self._committed.get(partition) != offset
+        }
+        if not offsets:
+            return True
+        try:
+            with translated():
+                async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                    await self._consumer.commit({TopicPartition(*key): value for key, value in offsets.items()})
+        except BrokerUnavailable as error:
+            # Expected while partitions move: the records come again, here or elsewhere, and the inbox knows them.
+            self._log.info("commit_failed", reason=error.reason)
+            return False
+        self._committed.update(offsets)
+        return True
+
+    async def _watch(self) -> None:
+        """Look at progress, again and again; a consumer that fell silent is given up.
+
+        Raises:
+            BrokerUnavailable: the watch says that it is stuck, or the broker does not answer it for as long.
+        """
+        membership, loop = self._membership, asyncio.get_running_loop()
+        watch = Watch(membership.stuck_after, now=loop.time())
+        while True:
+            await asyncio.sleep(membership.interval)
+            ends, positions = await self._look()
+            rooms = self._dispatcher.rooms().keys()
+            stuck = watch.look(loop.time(), ends=ends, positions=positions, rooms=rooms, assigned=self._assigned)
+            if stuck is not None:
+                raise BrokerUnavailable(f"the consumer is stuck: {stuck}", reason="stuck")
+
+    async def _look(self) -> tuple[dict[Partition, int] | None, dict[Partition, int]]:
+        """Ask for the last stable offsets, and where we are; the first is None when the broker does not say."""
+        dispatcher, ends, positions = self._dispatcher, {}, {}
+        places = [TopicPartition(*partition) for partition in dispatcher.partitions]
+        try:
+            with translated():
+                async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                    if places:
+                        # With read_committed this asks for the last stable offset.
+                        ends = await self._consumer.end_offsets(places)
+                    for place in places:
+                        positions[Partition(*place)] = await self._consumer.position(place)
+                        dispatcher.advance(Partition(*place), positions[Partition(*place)])
+        except BrokerUnavailable as error:
+            self._log.info("looking_failed", reason=error.reason)
+            return None, positions
+        for place, end in ends.items():
+            settled = dispatcher.committable().get(Partition(*place), end)
+            lag = CONSUMER_LAG_RECORDS.labels(self._membership.agent, place.topic, str(place.partition))
+            lag.set(max(0, end - settled))
+        return {Partition(*place): end for place, end in ends.items()}, positions
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Finish what runs, commit, and let go: aiokafka's members give back all partitions in a rebalance."""
+        del revoked
+        self._assigned = False
+        await self._dispatcher.stop(REVOKE_GRACE_SECONDS)
+        await self._commit()
+        self._dispatcher.close()
+        self._committed.clear()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Begin with the partitions the group gave us."""
+        self._assigned = True
+        self._dispatcher.open(Partition(*place) for place in assigned)
+        self._log.info("partitions_assigned", count=len(self._dispatcher.partitions))
+
+    async def _leave(self) -> None:
+        await self._dispatcher.stop(self._agents.stop_grace_seconds)
+        await self._commit()
+        self._dispatcher.close()
+        try:
+            with translated():
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                    await self._consumer.stop()
+        except BrokerUnavailable as error:
+            self._log.info("leaving_failed", reason=error.reason)
+
+
+def _record(record: ConsumerRecord) -> Record:
+    return Record(
+        Partition(record.topic, record.partition),
+        record.offset,
+        record.key,
+        record.value,
+        record.headers,
+        datetime.fromtimestamp(record.timestamp / 1000, UTC),
+    )
+
+
+async def _is_set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
+    """Run side by side until one ends or fails, then end the others; what failed is raised as it is."""
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in done:
+        task.result()

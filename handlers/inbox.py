@@ -1,0 +1,106 @@
+"""The inbox: which events an agent has settled, in Postgres, so that an effect happens once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+from uuid import UUID
+
+import asyncpg
+
+from ingest.foundation.clock import Clock
+from ingest.foundation.errors import DatabaseUnavailable
+from ingest.foundation.postgres import read_queries, translated
+
+_QUERIES = read_queries("handlers", "inbox.sql")
+_READ_ONLY = "25006"
+
+
+class AlreadyDone(Exception):
+    """Another run of this agent has committed the event's effect; this one must not."""
+
+
+class Inbox(Protocol):
+    """What an agent has settled. In Postgres, or in memory for an agent's own tests."""
+
+    async def seen(self, event_id: UUID) -> bool:
+        """Say whether the event was settled."""
+        ...
+
+    async def mark(self, event_id: UUID) -> None:
+        """Note the event as settled; noting it twice is no error."""
+        ...
+
+    def transaction(self, event_id: UUID) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction that begins with the event's mark; raises `AlreadyDone` if it is there."""
+        ...
+
+    async def data_of(self, event_id: UUID) -> bytes | None:
+        """Fetch the data of an event that travelled without it."""
+        ...
+
+
+class PostgresInbox:
+    """The inbox of one agent.
+
+    Raises, from every method: DatabaseUnavailable, SchemaMismatch or ConfigurationError, all of which mean
+    that the event is not to blame.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, clock: Clock) -> None:
+        self._pool = pool
+        self._agent = agent
+        self._clock = clock
+
+    async def seen(self, event_id: UUID) -> bool:
+        """Say whether the event was settled."""
+        with translated():
+            return bool(await self._pool.fetchval(_QUERIES["seen"], self._agent, event_id))
+
+    async def mark(self, event_id: UUID) -> None:
+        """Note the event as settled; noting it twice is no error."""
+        with translated():
+            await self._pool.execute(_QUERIES["claim"], self._agent, event_id, self._clock.now())
+
+    async def data_of(self, event_id: UUID) -> bytes | None:
+        """Fetch the data of an event that travelled without it; None when the log no longer has it."""
+        with translated():
+            data: bytes | None = await self._pool.fetchval(_QUERIES["data_of_event"], event_id)
+        return data
+
+    @asynccontextmanager
+    async def transaction(self, event_id: UUID) -> AsyncIterator[Any]:
+        """Open a transaction that begins with the event's mark, and commit both together.
+
+        What the block raises rolls everything back and passes on as it is, unless the connection was lost
+        under it: that is `DatabaseUnavailable`.
+        """
+        with translated():
+            connection = await self._pool.acquire()
+        try:
+            transaction = connection.transaction()
+            with translated():
+                await transaction.start()
+            try:
+                await self._claim(connection, event_id)
+                yield connection
+            except BaseException as error:
+                if connection.is_closed() or getattr(error, "sqlstate", None) == _READ_ONLY:
+                    if isinstance(error, Exception):
+                        raise DatabaseUnavailable("Postgres was lost in a transaction", reason="lost") from error
+                    raise  # an interruption stays one
+                with translated():
+                    await transaction.rollback()
+                raise
+            with translated():
+                await transaction.commit()
+        finally:
+            with translated():
+                await self._pool.release(connection)
+
+    async def _claim(self, connection: Any, event_id: UUID) -> None:
+        with translated():
+            mine = await connection.fetchval(_QUERIES["claim"], self._agent, event_id, self._clock.now())
+        if not mine:
+            raise AlreadyDone

@@ -1,0 +1,188 @@
+"""Agents: named groups of handlers."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from handlers.outcome import Outcome
+from handlers.policy import GiveUpLimit, RetryPolicy
+from ingest.foundation.errors import ConfigurationError
+from schemas.envelope import Event
+from schemas.events import EventData
+from schemas.topics import Topic
+
+if TYPE_CHECKING:
+    from handlers.context import Context
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
+"""The form of an agent's name: it becomes part of topics' names and of the consumer group's."""
+DEFAULT_TIMEOUT_SECONDS = 300.0
+_EXAMPLE = "@agent.on(InviteeCanceled) above `async def f(event, ctx)`"
+
+Handler = Callable[[Event[Any], "Context"], Awaitable[Outcome | None]]
+H = TypeVar("H", bound=Handler)
+
+
+class Agent:
+    """A named group of handlers with a consumer group of its own.
+
+        agent = Agent("crm")
+
+        @agent.on(InviteeCanceled)
+        async def free_the_slot(event: Event[InviteeCanceled], ctx: Context) -> Done | Retry | None:
+            ...
+
+    Attributes:
+        name: lower-case letters, digits and dashes; changing it starts a new agent from the beginning.
+        retry: when a handler that failed is tried again.
+        limit: how many events may be given up before the agent stops.
+        timeout_seconds: a handler that runs longer is interrupted, and that run has failed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        retry: RetryPolicy | None = None,
+        limit: GiveUpLimit | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        if not NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} cannot be an agent's name",
+                remedy="Use up to 63 lower-case letters, digits and dashes, a letter first.",
+            )
+        self.name = name
+        self.retry = retry or RetryPolicy()
+        self.limit = limit or GiveUpLimit()
+        self.timeout_seconds = timeout_seconds
+        self._handlers: dict[str, Handler] = {}
+        self._classes: list[type[EventData]] = []
+
+    def on(self, *classes: type[EventData]) -> Callable[[H], H]:
+        """Name the events a handler takes: classes of `schemas.events`.
+
+        Raises:
+            ConfigurationError: no class is named, one is no event or has a handler already, or what is
+                decorated is not an `async def` with two parameters.
+        """
+        if not classes:
+            raise ConfigurationError(f"agent {self.name}: @agent.on() names no event", remedy=f"Write {_EXAMPLE}.")
+        for cls in classes:
+            self._check_class(cls)
+
+        def register(handler: H) -> H:
+            _check_handler(self.name, handler)
+            for cls in classes:
+                self._handlers[cls.type] = handler
+                self._classes.append(cls)
+            return handler
+
+        return register
+
+    def _check_class(self, cls: object) -> None:
+        if not (isinstance(cls, type) and issubclass(cls, EventData) and hasattr(cls, "type")):
+            raise ConfigurationError(
+                f"agent {self.name}: @agent.on() takes event classes, not {cls!r}",
+                remedy="Import one from schemas.events, for example InviteeCanceled.",
+            )
+        if cls.type in self._handlers:
+            raise ConfigurationError(
+                f"agent {self.name} has two handlers for {cls.__name__}",
+                remedy="One agent handles an event once: call both from one handler, or make a second agent.",
+            )
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers by the events' types."""
+        return MappingProxyType(self._handlers)
+
+    @property
+    def events(self) -> tuple[type[EventData], ...]:
+        """The classes it handles, in the order they were registered."""
+        return tuple(self._classes)
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """The topics it reads, without the prefix of the settings."""
+        return tuple(dict.fromkeys(cls.topic for cls in self._classes))
+
+
+def _check_handler(agent: str, handler: object) -> None:
+    name = getattr(handler, "__name__", repr(handler))
+    if not inspect.iscoroutinefunction(handler):
+        raise ConfigurationError(f"agent {agent}: {name} is no `async def`", remedy=f"Write {_EXAMPLE}.")
+    try:
+        inspect.signature(handler).bind(None, None)
+    except TypeError:
+        raise ConfigurationError(
+            f"agent {agent}: {name} does not take (event, ctx)", remedy=f"Write {_EXAMPLE}."
+        ) from None
+
+
+def load_agent(reference: str) -> Agent:
+    """Import an agent by `package.module:name`; the working directory counts as a place for modules.
+
+    Raises:
+        ConfigurationError: there is no such module or name, it is no agent, or it handles nothing.
+    """
+    module_name, colon, name = reference.partition(":")
+    if not (colon and module_name and name):
+        raise ConfigurationError(
+            f"{reference} does not name an agent", remedy="The form is package.module:agent, as in my_agents.crm:agent."
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise ConfigurationError(
+                f"{module_name} needs the module {error.name}, which is not installed",
+                remedy="Install it into this environment.",
+            ) from error
+        raise ConfigurationError(
+            f"there is no module {module_name}",
+            remedy=f"Run the command where it can be imported; looked in {here} and the installed packages.",
+        ) from error
+    agent = getattr(module, name, None)
+    if not isinstance(agent, Agent):
+        found = [key for key, value in vars(module).items() if isinstance(value, Agent)]
+        hint = f"It has: {', '.join(found)}." if found else 'Make one there: agent = Agent("name").'
+        raise ConfigurationError(f"{module_name} has no agent called {name}", remedy=hint)
+    if not agent.handlers:
+        raise ConfigurationError(f"agent {agent.name} handles nothing", remedy=f"Write {_EXAMPLE}.")
+    return agent
+
+
+def load_agents(references: Sequence[str]) -> tuple[Agent, ...]:
+    """Import several agents.
+
+    Raises:
+        ConfigurationError: see `load_agent`; or two have one name, and so one consumer group.
+    """
+    agents = tuple(load_agent(reference) for reference in references)
+    names = [agent.name for agent in agents]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ConfigurationError(
+            f"two of the agents are called {double}", remedy="Names are consumer groups: give each its own."
+        )
+    return agents
+
+
+def shipped_agents() -> tuple[str, ...]:
+    """Return the references of the agents that come with Slotwire: one `agent` in each module of `handlers.agents`."""
+    from handlers import agents
+
+    names = sorted(module.name for module in pkgutil.iter_modules(agents.__path__))
+    return tuple(f"{agents.__name__}.{name}:agent" for name in names)

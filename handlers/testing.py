@@ -1,0 +1,205 @@
+"""Try an agent without Kafka: the same dispatch, with everything around it in memory.
+
+    async def test_a_cancellation_frees_the_slot() -> None:
+        trial = Trial(agent)
+        await trial.deliver(event_of(InviteeCanceled(uri=..., booking=...)))
+        assert trial.ends[-1].how is Settled.DONE
+
+Pauses between attempts pass at once. A handler that opens `ctx.transaction()` needs `connection=`: a connection
+of asyncpg's to a database of the test's, or a stand-in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from handlers.dead_letters import GivenUp
+from handlers.dispatch import Dispatcher
+from handlers.handle import Ended, Handling, Settled
+from handlers.inbox import AlreadyDone
+from handlers.problems import Problems
+from handlers.records import Partition, Record
+from handlers.registry import Agent
+from ingest.foundation.clock import Clock, SystemClock
+from ingest.foundation.telemetry import get_logger
+from schemas.codec import Attributes, encode_data, encode_headers
+from schemas.envelope import Event
+from schemas.events import EventData
+
+__all__ = ["DeadLetter", "Ended", "Settled", "Trial", "event_of", "record_of"]
+
+MAX_PAUSES = 1_000
+"""A trial whose agent pauses more often is ended: it waits for something that never comes."""
+_PLACE = Partition("trial", 0)
+
+D = TypeVar("D", bound=EventData)
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record an agent gave up on, and why."""
+
+    record: Record
+    why: GivenUp
+
+
+def event_of(
+    data: D, *, key: str = "", event_id: UUID | None = None, time: datetime | None = None, sequence: int = 1
+) -> Event[D]:
+    """Wrap data as the event that would carry it.
+
+    Args:
+        data: an instance of a class of `schemas.events`.
+        key: events of one key come in order; the data's own `uri` unless set.
+        event_id: derived from type, `uri` and sequence unless set: the same arguments give the same event.
+        time: when it happened; the start of 2026 unless set.
+        sequence: its position in the log.
+    """
+    subject = str(getattr(data, "uri", ""))
+    return Event(
+        id=event_id or uuid5(NAMESPACE_URL, f"{data.type}\n{subject}\n{sequence}"),
+        type=data.type,
+        source="/organizations/TRIAL",
+        subject=subject,
+        time=time or datetime(2026, 1, 1, tzinfo=UTC),
+        key=key or subject,
+        sequence=sequence,
+        data=data,
+    )
+
+
+def record_of(event: Event[Any], *, offset: int = 0, partition: Partition = _PLACE) -> Record:
+    """Write an event as the record it would travel in."""
+    context = Attributes(
+        id=event.id,
+        type=event.type,
+        organization=event.organization,
+        subject=event.subject,
+        time=event.time,
+        key=event.key,
+        sequence=event.sequence,
+        traceparent=event.traceparent,
+        inferred=event.inferred,
+        replay=event.replay,
+        tenant=event.tenant,
+        dataref=event.dataref,
+    )
+    value = None if event.dataref else encode_data(event.data)
+    headers = tuple(encode_headers(context))
+    return Record(partition, offset, event.key.encode(), value, headers, event.time)
+
+
+class Trial:
+    """An agent with an inbox, dead letters and a partition in memory.
+
+    Attributes:
+        ends: how each record ended, in the order they did.
+        dead_letters: what was given up on.
+        pauses: the pauses that would have been made, in seconds.
+        halted: whether the limit of dead letters stopped the agent.
+    """
+
+    def __init__(self, agent: Agent, *, connection: Any = None, clock: Clock | None = None) -> None:
+        self.ends: list[Ended] = []
+        self.dead_letters: list[DeadLetter] = []
+        self.pauses: list[float] = []
+        self._inbox = MemoryInbox(connection)
+        self._agent = agent
+        self._offset = 0
+        self._handling = Handling(
+            agent,
+            inbox=self._inbox,
+            dead_letters=self,
+            problems=Problems(agent.name, get_logger("trial")),
+            clock=clock or SystemClock(),
+            pause=self._pause,
+        )
+
+    @property
+    def halted(self) -> bool:
+        """Whether the limit of dead letters stopped the agent."""
+        return self._handling.halted.is_set()
+
+    @property
+    def done(self) -> frozenset[UUID]:
+        """The events the inbox holds as done."""
+        return frozenset(self._inbox.settled)
+
+    async def deliver(self, *events: Event[Any]) -> tuple[Ended, ...]:
+        """Deliver events in this order and wait until all have ended; returns their ends in the order of ending."""
+        records = []
+        for event in events:
+            records.append(record_of(event, offset=self._offset))
+            self._offset += 1
+        return await self.deliver_records(*records)
+
+    async def deliver_records(self, *records: Record) -> tuple[Ended, ...]:
+        """Deliver records as they are, well-formed or not."""
+        before = len(self.ends)
+        async with asyncio.TaskGroup() as lanes:
+            dispatcher = Dispatcher(
+                self._handle, agent=self._agent.name, max_in_flight=len(records) or 1, spawn=lanes.create_task
+            )
+            dispatcher.open([_PLACE])
+            dispatcher.deliver(_PLACE, records, position=len(records))
+        return tuple(self.ends[before:])
+
+    async def put(self, record: Record, why: GivenUp) -> None:
+        """Keep a dead letter; the runtime calls it."""
+        self.dead_letters.append(DeadLetter(record, why))
+
+    async def _handle(self, record: Record, stopping: asyncio.Event) -> Ended:
+        ended = await self._handling.handle(record, stopping)
+        self.ends.append(ended)
+        return ended
+
+    async def _pause(self, stopping: asyncio.Event, seconds: float) -> bool:
+        if len(self.pauses) >= MAX_PAUSES:
+            raise RuntimeError(f"the agent paused {MAX_PAUSES} times: does it wait for a database that is away?")
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        return stopping.is_set()
+
+
+class MemoryInbox:
+    """What an agent has settled, in memory.
+
+    Attributes:
+        settled: the events' identifiers.
+        data: data of events that travelled without it, by identifier.
+    """
+
+    def __init__(self, connection: Any = None) -> None:
+        self.settled: set[UUID] = set()
+        self.data: dict[UUID, bytes] = {}
+        self._connection = connection
+        self._locks: dict[UUID, asyncio.Lock] = {}
+
+    async def seen(self, event_id: UUID) -> bool:
+        """Say whether the event was settled."""
+        return event_id in self.settled
+
+    async def mark(self, event_id: UUID) -> None:
+        """Note the event as settled; noting it twice is no error."""
+        self.settled.add(event_id)
+
+    async def data_of(self, event_id: UUID) -> bytes | None:
+        """Return the data of an event that travelled without it."""
+        return self.data.get(event_id)
+
+    @asynccontextmanager
+    async def transaction(self, event_id: UUID) -> AsyncIterator[Any]:
+        """Stand in for a transaction: a second owner waits, then skips; an exception undoes the mark."""
+        if self._connection is None:
+            raise RuntimeError("this handler opens a transaction: give Trial a connection=")
+        async with self._locks.setdefault(event_id, asyncio.Lock()):
+            if event_id in self.settled:
+                raise AlreadyDone
+            yield self._connection
+            self.settled.add(event_id)
