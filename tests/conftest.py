@@ -13,7 +13,9 @@ from ingest.local.databases import Database, create_database, drop_database, mig
 from ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
 
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
-_TUNING = StackOptions(postgres={"max_connections": "300", "checkpoint_timeout": "30min", "max_wal_size": "4GB"})
+_TUNING = StackOptions(
+    ephemeral=True, postgres={"max_connections": "300", "checkpoint_timeout": "30min", "max_wal_size": "4GB"}
+)
 
 
 @pytest.fixture(scope="session")

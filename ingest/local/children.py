@@ -18,12 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ingest.errors import SlotwireError
 from ingest.local.folders import Account
 from ingest.local.state import write_private
 
 POLL_SECONDS = 0.01
+Stdout = Literal["log", "pipe", "nowhere"]
 _LINUX: bool = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal a process gets when the thread that made it ends."""
@@ -55,7 +57,7 @@ class Child:
         environment: Mapping[str, str],
         account: Account | None = None,
         death_signal: signal.Signals = signal.SIGTERM,
-        pipe: bool = False,
+        stdout: Stdout = "log",
         nice: int = 0,
     ) -> Child:
         """Start a program in a process group of its own.
@@ -70,7 +72,7 @@ class Child:
             environment: its whole environment.
             account: run as this account (only root can).
             death_signal: what it gets when we die without stopping it.
-            pipe: give its standard output to `process.stdout` instead of the log.
+            stdout: where its standard output goes: to the log, to `process.stdout`, or nowhere.
             nice: how much to lower its priority.
 
         Raises:
@@ -82,7 +84,7 @@ class Child:
             process = subprocess.Popen(  # noqa: S603 - our own argument lists, no shell
                 [os.fspath(part) for part in argv],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if pipe else descriptor,
+                stdout={"log": descriptor, "pipe": subprocess.PIPE, "nowhere": subprocess.DEVNULL}[stdout],
                 stderr=descriptor,
                 cwd="/",
                 env=dict(environment),
@@ -112,6 +114,14 @@ class Child:
     def running(self) -> bool:
         """Whether it has not ended yet."""
         return self.process.poll() is None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as the end of a sentence."""
+        code = self.process.poll()
+        if code is None:
+            return "runs"
+        return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to its process group, unless it has ended."""

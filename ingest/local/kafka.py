@@ -25,7 +25,7 @@ from ingest.local.state import StateFolder, no_space, require_port
 
 FORMAT_SECONDS = 60.0
 READY_SECONDS = 60.0
-STOP_STEPS = ((signal.SIGTERM, 3.0),)
+STOP_STEPS = ((signal.SIGTERM, 2.0),)
 _JVM_OPTIONS = (
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -92,6 +92,16 @@ class EmbeddedKafka:
         if self._child is None:
             raise SlotwireError("Kafka is not started")
         return self._child
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return "Kafka"
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as the end of a sentence."""
+        return self.child.ending
 
     @property
     def running(self) -> bool:

@@ -35,7 +35,7 @@ RUNTIME_GROUP = "slotwire_runtime"
 INITDB_SECONDS = 120.0
 READY_SECONDS = 60.0
 """A server that recovers from a crash answers late."""
-STOP_STEPS = ((signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5))
 """Fast shutdown with a checkpoint, then an immediate one that recovers at the next start."""
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 _SETTINGS = {
@@ -61,10 +61,12 @@ class EmbeddedPostgres:
     Attributes:
         state: the claimed folder.
         settings: server settings on top of ours, for tests.
+        sync_new: whether a new cluster is flushed to the disk; needless where it lives as long as we do.
     """
 
     state: StateFolder
     settings: dict[str, str] = field(default_factory=dict)
+    sync_new: bool = True
     _child: Child | None = None
     _account: Account | None = None
 
@@ -83,6 +85,16 @@ class EmbeddedPostgres:
         if self._child is None:
             raise SlotwireError("Postgres is not started")
         return self._child
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return "Postgres"
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as the end of a sentence."""
+        return self.child.ending
 
     @property
     def running(self) -> bool:
@@ -180,6 +192,7 @@ class EmbeddedPostgres:
                 programs / "initdb", "--pgdata", part, "--username", SUPERUSER, "--pwfile", password,
                 "--auth", "scram-sha-256", "--data-checksums", "--encoding", "UTF8",
                 "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C",
+                *(() if self.sync_new else ("--no-sync",)),
             ],
             log=self.state.log_file("postgres"),
             environment=_ENVIRONMENT,

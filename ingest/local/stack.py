@@ -29,9 +29,11 @@ class StackOptions:
         mirror: a Maven repository to fetch Kafka from in place of the default.
         postgres: server settings on top of ours.
         kafka: broker settings on top of ours.
+        ephemeral: the state folder goes at the end; what is committed is flushed all the same.
     """
 
     mirror: str | None = None
+    ephemeral: bool = False
     postgres: dict[str, str] = field(default_factory=dict)
     kafka: dict[str, str] = field(default_factory=dict)
 
@@ -70,23 +72,35 @@ class Stack:
         """The broker's address, `host:port`."""
         return self.kafka.bootstrap_servers
 
+    @classmethod
+    def of(cls, state: StateFolder, *, report: Report, options: StackOptions | None = None) -> Stack:
+        """Put the servers of a claimed folder together; nothing is started."""
+        options = options or StackOptions()
+        return cls(
+            state,
+            EmbeddedPostgres(state, options.postgres, sync_new=not options.ephemeral),
+            EmbeddedKafka(state, options.mirror, report, options.kafka),
+        )
+
     async def start(self) -> None:
         """Start both at once.
 
         Raises:
             SlotwireError: one of them cannot start; the other one is stopped.
         """
-        strays = await Ledger(self.state.path / "children.json").end_strays()
-        if strays:
-            self.kafka.report(f"ended what an earlier run left behind: {', '.join(strays)}")
         try:
-            await together(self.postgres.start(), self.kafka.start())
-        except OSError as error:
-            await self.stop()
-            raise _disk_problem(error, self.state.path) from error
+            with disk_problems(self.state.path):
+                await self.end_strays()
+                await together(self.postgres.start(), self.kafka.start())
         except BaseException:
             await self.stop()
             raise
+
+    async def end_strays(self) -> None:
+        """End what an earlier run left behind when it was killed."""
+        strays = await Ledger(self.state.path / "children.json").end_strays()
+        if strays:
+            self.kafka.report(f"ended what an earlier run left behind: {', '.join(strays)}")
 
     async def stop(self) -> None:
         """Stop both at once; what does not listen is killed."""
@@ -111,13 +125,8 @@ async def embedded_stack(
     Raises:
         SlotwireError: the folder is in use, or one of the servers cannot start.
     """
-    options = options or StackOptions()
     with StateFolder.claim(state_dir) as state:
-        stack = Stack(
-            state,
-            EmbeddedPostgres(state, options.postgres),
-            EmbeddedKafka(state, options.mirror, report, options.kafka),
-        )
+        stack = Stack.of(state, report=report, options=options)
         await stack.start()
         try:
             yield stack
@@ -155,10 +164,15 @@ def _first(problems: BaseExceptionGroup[Any]) -> BaseException:
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
 
 
-def _disk_problem(error: OSError, folder: Path) -> SlotwireError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return no_space(folder)
-    return SlotwireError(
-        f"the state folder {folder} cannot be used: {(error.strerror or 'unknown error').lower()}",
-        remedy="Are its files owned by you? Name another folder with --state-dir, or wipe it with --wipe.",
-    )
+@contextmanager
+def disk_problems(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a message with a way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise no_space(folder) from error
+        raise SlotwireError(
+            f"the state folder {folder} cannot be used: {(error.strerror or 'unknown error').lower()}",
+            remedy="Are its files owned by you? Name another folder with --state-dir, or wipe it with --wipe.",
+        ) from error

@@ -28,7 +28,21 @@ MIN_FREE_BYTES = 150_000_000
 """A new Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
 PORT_RANGE = range(20_000, 32_000)
 """Below the range from which systems take the ports of outgoing connections, so that a port stays free."""
-_OWN = ("postgres", "kafka", "logs", "postgres-binaries", "ports.json", "secrets.json", "children.json", "lock")
+_OWN = (
+    "postgres",
+    "kafka",
+    "logs",
+    "ports.json",
+    "secrets.json",
+    "children.json",
+    "ready.json",
+    "slotwire.env",
+    "simulator.db",
+    "simulator.db-shm",
+    "simulator.db-wal",
+    "lock",
+)
+"""What `wipe` may delete."""
 _ELSEWHERE = Path("/var/lib/slotwire")
 
 

@@ -1,0 +1,114 @@
+"""What `slotwire local` tells: progress and events on stderr, the ready line or the demo on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+
+QUIET_SECONDS = 2.0
+"""Where lines cannot be rewritten, progress is told this often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The ready line: every address and key of a local installation. Its fields are fixed names."""
+
+    hook_url: str = field(repr=False)
+    signing_key: str = field(repr=False)
+    organization: str
+    public_url: str
+    admin_url: str
+    admin_key: str = field(repr=False)
+    health_url: str
+    database_url: str = field(repr=False)
+    kafka_bootstrap_servers: str
+    simulator_url: str
+    simulator_token: str = field(repr=False)
+    state_dir: str
+
+    def line(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps({"ready": True, **asdict(self)})
+
+
+@dataclass(slots=True)
+class Console:
+    """Writes for people, or, with `as_json`, one line for a program.
+
+    Attributes:
+        as_json: standard output gets the ready line and nothing else.
+        begun: when the command began, by the monotonic clock.
+    """
+
+    as_json: bool
+    begun: float = field(default_factory=time.monotonic)
+    _rewritten: bool = False
+    _told: float = 0.0
+
+    def progress(self, line: str) -> None:
+        """Tell how far something is; on a terminal the line replaces the one before."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{line[:110]}")
+            self._rewritten = True
+        elif time.monotonic() - self._told > QUIET_SECONDS:
+            sys.stderr.write(f"{line}\n")
+            self._told = time.monotonic()
+        sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Tell something that happened."""
+        self._clear()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def show(self, line: str) -> None:
+        """Show a line of the demo agent."""
+        stream = sys.stderr if self.as_json else sys.stdout
+        stream.write(f"{_dim('demo-agent │', colour=stream.isatty())} {line}\n")
+        stream.flush()
+
+    def ready(self, found: Ready, *, demo: bool) -> None:
+        """Tell that everything runs: for a program all of it, for a person no secret."""
+        self._clear()
+        text = found.line() if self.as_json else self._for_people(found, demo=demo)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    def _for_people(self, found: Ready, *, demo: bool) -> str:
+        rows = {
+            "public": f"{found.public_url}/hooks/calendly/…   takes the deliveries",
+            "admin": f"{found.admin_url}/v1/events   management API, with a key",
+            "health": f"{found.health_url}/readyz",
+            "simulator": f"{found.simulator_url}   a small Calendly",
+            "PostgreSQL": found.database_url.rpartition("@")[2],
+            "Kafka": found.kafka_bootstrap_servers,
+            "state, logs": found.state_dir,
+        }
+        now = (
+            "The simulator books, moves and cancels meetings; the demo agent prints what reaches it:"
+            if demo
+            else f"Make something happen: slotwire simulate book --simulator-url {found.simulator_url}"
+        )
+        return "\n".join(
+            [
+                f"Slotwire is ready after {time.monotonic() - self.begun:.1f} s. Ctrl-C stops it.",
+                "",
+                *(f"  {name:12} {value}" for name, value in rows.items()),
+                "",
+                f"Hook address, signing key, admin key: {found.state_dir}/ready.json (for your eyes only)",
+                f"Other commands, in another shell:     set -a; . {found.state_dir}/slotwire.env; set +a",
+                "",
+                now,
+            ]
+        )
+
+    def _clear(self) -> None:
+        if self._rewritten:
+            sys.stderr.write("\r\033[K")
+            self._rewritten = False
+
+
+def _dim(text: str, *, colour: bool) -> str:
+    return f"\033[2m{text}\033[0m" if colour else text

@@ -1,0 +1,190 @@
+"""`slotwire local`: servers, migrations, processes, demo; each thing as soon as what it needs is there.
+
+Postgres ── schema ──┬── serve, control ── demo organization subscribed ──┐
+Kafka ──── topics ───┴── relay, demo agent ───────────────────────────────┼── ready
+simulator ────────────────────────────────────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingest.errors import SlotwireError
+from ingest.local.console import Console, Ready
+from ingest.local.demo import Subscribed, subscribe, tell_story
+from ingest.local.stack import Stack, StackOptions, disk_problems, together
+from ingest.local.state import StateFolder, write_private
+from ingest.local.supervisor import AfterStart, Process, Service, Supervisor
+from ingest.local.wiring import Wiring
+
+READY_FILE = "ready.json"
+ENVIRONMENT_FILE = "slotwire.env"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """What `slotwire local` is told.
+
+    Attributes:
+        state_dir: where everything is kept.
+        demo: let meetings happen.
+        mirror: a Maven repository to fetch Kafka from in place of the default.
+        log_level: what the processes log.
+        ephemeral: the state folder goes at the end.
+    """
+
+    state_dir: Path
+    demo: bool = True
+    mirror: str | None = None
+    log_level: str = "info"
+    ephemeral: bool = False
+
+
+async def run_local(options: LocalOptions, console: Console) -> None:
+    """Run everything until SIGINT, SIGTERM or SIGHUP; leaves no process.
+
+    Raises:
+        SlotwireError: something cannot start; what had started is stopped.
+    """
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.create_task(_claim_and_run(options, console), name="local")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not work.done():
+        console.say("stopping")
+        work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+    console.say("stopped")
+
+
+async def _claim_and_run(options: LocalOptions, console: Console) -> None:
+    with StateFolder.claim(options.state_dir) as state, disk_problems(state.path):
+        stack = Stack.of(
+            state, report=console.progress, options=StackOptions(mirror=options.mirror, ephemeral=options.ephemeral)
+        )
+        installation = Installation(Wiring(stack, options.log_level), console, demo=options.demo)
+        try:
+            await installation.start()
+            await installation.keep()
+        finally:
+            await installation.stop()
+
+
+@dataclass(slots=True)
+class Installation:
+    """Everything that `slotwire local` runs.
+
+    Attributes:
+        wiring: addresses, keys, the table of processes.
+        console: told about everything.
+        demo: let meetings happen.
+    """
+
+    wiring: Wiring
+    console: Console
+    demo: bool
+    processes: list[Process] = field(default_factory=list)
+    _schema: asyncio.Event = field(default_factory=asyncio.Event)
+    _simulator: asyncio.Event = field(default_factory=asyncio.Event)
+    _subscribed: Subscribed | None = None
+
+    async def start(self) -> None:
+        """Start everything, as much at once as what needs what allows, and tell when all is ready.
+
+        Raises:
+            SlotwireError: something cannot start.
+        """
+        write_private(self.wiring.stack.state.path / ENVIRONMENT_FILE, self.wiring.environment_file())
+        await self.wiring.stack.end_strays()
+        await together(self._database_side(), self._broker_side(), self._calendly_side())
+        ready = await self._ready_line()
+        write_private(self.wiring.stack.state.path / READY_FILE, ready.line() + "\n")
+        self.console.ready(ready, demo=self.demo)
+        if self.demo:
+            await tell_story(self.wiring.simulator_url)
+
+    async def keep(self) -> None:
+        """Watch over everything until cancelled."""
+        supervisor = Supervisor(self.console.say)
+        async with supervisor.watching([self.wiring.stack.postgres, self.wiring.stack.kafka, *self.processes]):
+            await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Stop our processes, then the servers they stand on."""
+        (self.wiring.stack.state.path / READY_FILE).unlink(missing_ok=True)
+        await together(*(process.stop() for process in self.processes))
+        await self.wiring.stack.stop()
+
+    async def _database_side(self) -> None:
+        await self.wiring.stack.postgres.start()
+        await self._migrate()
+        self._schema.set()
+        await together(self._run(self.wiring.serve()), self._run(self.wiring.control()), self._subscribe())
+
+    async def _broker_side(self) -> None:
+        from ingest.topic_admin import ensure_topics
+
+        await self.wiring.stack.kafka.start()
+        await ensure_topics(self.wiring.settings().kafka)
+        await self._schema.wait()
+        await together(self._run(self.wiring.relay()), self._run(self.wiring.demo_agent()))
+
+    async def _calendly_side(self) -> None:
+        await self._run(self.wiring.simulator(), after=self._go_on_with_story)
+        self._simulator.set()
+
+    async def _run(self, service: Service, after: AfterStart | None = None) -> None:
+        process = Process(service, self.wiring.stack.state, self.console.show, after)
+        self.processes.append(process)
+        await process.start()
+
+    async def _go_on_with_story(self) -> None:
+        """A simulator that died forgot that it was telling one."""
+        if self.demo and self._simulator.is_set():
+            await tell_story(self.wiring.simulator_url)
+
+    async def _migrate(self) -> None:
+        """Do what `slotwire migrate` does with the schema, in this process: a second start has nothing to do."""
+        from ingest import migrations
+        from ingest.foundation.clock import SystemClock
+        from ingest.foundation.postgres import connect
+
+        migrate = self.wiring.settings().migrate
+        connection = await connect(self.wiring.stack.owner_url, migrate.limits, application="migrate")
+        try:
+            await migrations.migrate(
+                connection, runtime_role=migrate.runtime_role, shards=migrate.shards, now=SystemClock().now()
+            )
+        finally:
+            await connection.close()
+
+    async def _subscribe(self) -> None:
+        await self._simulator.wait()
+        self._subscribed = await subscribe(self.wiring.settings())
+
+    async def _ready_line(self) -> Ready:
+        wiring, subscribed = self.wiring, self._subscribed
+        if subscribed is None:
+            raise SlotwireError("the demo organization is not subscribed")
+        return Ready(
+            hook_url=subscribed.hook_url,
+            signing_key=subscribed.signing_key,
+            organization=subscribed.organization,
+            public_url=wiring.public_url,
+            admin_url=wiring.admin_url,
+            admin_key="",
+            health_url=wiring.health_url,
+            database_url=wiring.stack.runtime_url,
+            kafka_bootstrap_servers=wiring.stack.kafka_bootstrap_servers,
+            simulator_url=wiring.simulator_url,
+            simulator_token=subscribed.token,
+            state_dir=str(wiring.stack.state.path),
+        )

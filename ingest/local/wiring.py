@@ -1,0 +1,155 @@
+"""Which processes `slotwire local` runs, and with which settings: the one place where they are wired."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ingest.foundation.settings import PREFIX, Settings
+from ingest.local.children import Stdout
+from ingest.local.stack import Stack
+from ingest.local.supervisor import Service
+
+DEMO_AGENT = "handlers.agents.demo:agent"
+"""The shipped agent that prints each booking's story as it happens."""
+PARTITIONS = 4
+"""Of each keyed topic: enough to see several at work, few enough to start fast."""
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+"""What our processes get of the caller's environment. No proxy: they talk to this machine only."""
+_OURS = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
+"""The caller's settings that `slotwire local` heeds; it sets all others itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Addresses and keys of one local installation; made once, kept in the state folder.
+
+    Attributes:
+        stack: its servers.
+        log_level: what its processes log.
+    """
+
+    stack: Stack
+    log_level: str = "info"
+
+    @property
+    def public_url(self) -> str:
+        """Where Calendly's deliveries are taken."""
+        return self._url("serve", 8080)
+
+    @property
+    def admin_url(self) -> str:
+        """The management API."""
+        return self._url("admin", 8081)
+
+    @property
+    def health_url(self) -> str:
+        """Liveness, readiness and metrics of `serve`."""
+        return self._url("serve-health", 8082)
+
+    @property
+    def simulator_url(self) -> str:
+        """The small Calendly."""
+        return self._url("simulator", 8090)
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings that all processes share; with them any `slotwire` command works on this stack."""
+        state = self.stack.state
+        return {
+            "SLOTWIRE_DATABASE_URL": self.stack.runtime_url,
+            "SLOTWIRE_MIGRATE__DATABASE_URL": self.stack.owner_url,
+            "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap_servers,
+            "SLOTWIRE_KAFKA__PARTITIONS": str(PARTITIONS),
+            "SLOTWIRE_KAFKA__REPLICATION_FACTOR": "1",
+            "SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS": "1",
+            "SLOTWIRE_PUBLIC_URL": self.public_url,
+            "SLOTWIRE_CALENDLY__API_URL": self.simulator_url,
+            "SLOTWIRE_CALENDLY__AUTH_URL": self.simulator_url,
+            "SLOTWIRE_HTTP__HOOK_KEYS": state.secret("hook-key"),
+            "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
+            "SLOTWIRE_LOG__LEVEL": self.log_level,
+        }
+
+    def environment_file(self) -> str:
+        """Return the shared settings in the form a shell reads."""
+        head = "# Settings of this local stack, for other commands:  set -a; . THIS_FILE; set +a\n"
+        return head + "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items())
+
+    def settings(self) -> Settings:
+        """Return the shared settings parsed, whatever the caller's environment holds."""
+        top: dict[str, object] = {}
+        groups: dict[str, dict[str, str]] = {}
+        for name, value in self.environment().items():
+            group, _, field = name.removeprefix(PREFIX).lower().partition("__")
+            if field:
+                groups.setdefault(group, {})[field] = value
+            else:
+                top[group] = value
+        return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]
+
+    # The table. What each process needs before it can start is in `run`.
+
+    def simulator(self) -> Service:
+        """The small Calendly that signs and sends; its greeting shows a token, so it goes nowhere."""
+        port, state_file = self._port("simulator", 8090), self.stack.state.path / "simulator.db"
+        arguments = ("simulate", "serve", "--port", str(port), "--state-file", str(state_file))
+        return self._service("simulator", *arguments, ready=self.simulator_url + CLOCK, stdout="nowhere")
+
+    def serve(self) -> Service:
+        """The public endpoint."""
+        http = {"SLOTWIRE_HTTP__HOST": "127.0.0.1", "SLOTWIRE_HTTP__PORT": str(self._port("serve", 8080))}
+        return self._service("serve", "serve", health=("serve-health", 8082), settings=http)
+
+    def control(self) -> Service:
+        """The management API and what watches over Calendly."""
+        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin", 8081))}
+        return self._service("control", "control", health=("control-health", 0), settings=admin)
+
+    def relay(self) -> Service:
+        """From the log to Kafka."""
+        return self._service("relay", "relay", health=("relay-health", 0))
+
+    def demo_agent(self) -> Service:
+        """The agent that prints what it reacts to."""
+        member = {"SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "local-demo"}
+        return self._service(
+            "demo-agent", "agents", "run", DEMO_AGENT, health=("demo-agent-health", 0), settings=member, stdout="pipe"
+        )
+
+    def _service(
+        self,
+        name: str,
+        *arguments: str,
+        ready: str = "",
+        health: tuple[str, int] | None = None,
+        settings: Mapping[str, str] | None = None,
+        stdout: Stdout = "log",
+    ) -> Service:
+        environment = passed_on(os.environ) | self.environment() | dict(settings or {})
+        if health is not None:
+            environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(*health))
+            ready = self._url(*health) + "/readyz"
+        argv = (sys.executable, "-m", "ingest.cli", *arguments)
+        return Service(name, argv, environment, ready_url=ready, stdout=stdout)
+
+    def _port(self, name: str, preferred: int) -> int:
+        return self.stack.state.port(name, preferred)
+
+    def _url(self, name: str, preferred: int) -> str:
+        return f"http://127.0.0.1:{self._port(name, preferred)}"
+
+
+CLOCK = "/simulator/clock"
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what our processes get of the caller's environment; none of its settings."""
+    return {name: environment[name] for name in _PASSED_ON if name in environment}
+
+
+def unheeded(environment: Mapping[str, str]) -> list[str]:
+    """Return the caller's settings that `slotwire local` sets itself."""
+    return sorted(name for name in environment if name.startswith(PREFIX) and not name.startswith(_OURS))
