@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -282,5 +282,8 @@ def _line(words: str, happening: Happening) -> str:
 
 def _spread(values: list[float]) -> Json:
     ranked = sorted(values)
-    at: Callable[[float], float] = lambda share: round(ranked[min(int(len(ranked) * share), len(ranked) - 1)] * 1000, 2)  # noqa: E731
+
+    def at(share: float) -> float:
+        return round(ranked[min(int(len(ranked) * share), len(ranked) - 1)] * 1000, 2)
+
     return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)} if ranked else {}

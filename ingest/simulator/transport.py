@@ -58,7 +58,7 @@ def require_loopback(url: str) -> None:
         raise NotLoopback from None
 
 
-def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # type: ignore[name-defined]
+def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # type: ignore[name-defined]  # a module of aiohttp without stubs of its own
     # The last line of defence, below every name and resolver: no socket is made for another machine.
     family, kind, protocol, _, where = address
     if not ipaddress.ip_address(where[0]).is_loopback:

@@ -170,7 +170,7 @@ def test_back_off_doubles_up_to_its_limit() -> None:
 def test_a_policy_that_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
     """Concurrency outside its limits and a shrinking back-off are errors at construction."""
     with pytest.raises(ValueError, match=message):
-        Policy(**options)  # type: ignore[arg-type]
+        Policy(**options)  # type: ignore[arg-type]  # one field at a time, by name
 
 
 def test_the_clock_only_moves_forward() -> None:
