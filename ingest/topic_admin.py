@@ -198,8 +198,7 @@ def _judge(settings: KafkaSettings, *, name: str, code: int, said: str | None) -
 async def _until_led(client: AIOKafkaClient, names: Sequence[str]) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
-            # noqa below: the broker has no event to wait for
-            while any(topic.state != "ready" for topic in await describe_topics(client, names)):  # noqa: ASYNC110
+            while any(topic.state != "ready" for topic in await describe_topics(client, names)):  # noqa: ASYNC110 - the broker sends no signal
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise BrokerUnavailable(

@@ -88,7 +88,7 @@ class Wiring:
                 groups.setdefault(group, {})[field] = value
             else:
                 top[group] = value
-        return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]
+        return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]  # pydantic reads the groups from dictionaries
 
     # The table. What each process needs before it can start is in `run`.
 
