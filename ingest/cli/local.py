@@ -66,9 +66,11 @@ def _run(folder: Path, *, as_json: bool, demo: bool, ephemeral: bool) -> None:
 
 
 def _wipe(folder: Path) -> None:
+    import asyncio
+
     from ingest.local.state import wipe
 
-    deleted = wipe(folder)
+    deleted = asyncio.run(wipe(folder))
     if not deleted:
         typer.echo(f"nothing to delete: {folder} holds no state")
     for path in deleted:

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from ingest.errors import SlotwireError
-from ingest.local.folders import Account
-from ingest.local.state import write_private
+from ingest.local.folders import Account, write_private
 
 POLL_SECONDS = 0.01
 Stdout = Literal["log", "pipe", "nowhere"]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from ingest.errors import SlotwireError
 from ingest.foundation.settings import Settings
+
+if TYPE_CHECKING:
+    from ingest.operate.actions import Actions
+    from ingest.operate.roles import Principal
 
 STORY_SECONDS = 3.0
 """Between two steps of the story."""
@@ -23,42 +28,59 @@ class Subscribed:
         hook_url: the address Calendly sends to.
         signing_key: what it signs with.
         token: the simulator's token of the organization's owner.
+        admin_key: opens the management API.
     """
 
     organization: str
     hook_url: str = field(repr=False)
     signing_key: str = field(repr=False)
     token: str = field(repr=False)
+    admin_key: str = field(repr=False)
 
 
-async def subscribe(settings: Settings) -> Subscribed:
-    """Subscribe the simulator's first organization by the manager's own action, or find that it is.
+async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
+    """Subscribe the simulator's first organization by the operator's own action, or find that it is.
+
+    Args:
+        settings: the shared settings of the installation.
+        kept_key: the management API's key of an earlier run; empty if there was none.
 
     Raises:
         SlotwireError: the simulator or Postgres refused.
     """
-    from ingest.control.calendly_client import transport
     from ingest.control.hooks import HookAddresses
     from ingest.control.signing_keys import load_keys
-    from ingest.control.subscriptions import Subscriptions, Wanted
+    from ingest.control.subscriptions import read_one
     from ingest.control.vault import Vault
     from ingest.foundation.clock import SystemClock
-    from ingest.foundation.postgres import create_pool
+    from ingest.operate.actions import operating
+    from ingest.operate.models import SubscriptionRequest
+    from ingest.operate.roles import Principal, Role
 
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)
-    dsn = settings.database_url.get_secret_value()
-    async with (
-        create_pool(dsn, settings.database, application="local") as pool,
-        transport.connect(settings.calendly, SecretStr(token)) as calendly,
-    ):
-        manager = Subscriptions.from_settings(settings, pool, SystemClock())
-        hook_id = (await manager.create(calendly, Wanted())).subscription.hook_id
-        async with pool.acquire() as connection:
+    async with operating(settings, SystemClock(), application="local") as actions:
+        owner = Principal(Role.ADMIN)
+        item, _ = await actions.create_subscription(owner, None, SubscriptionRequest(token=SecretStr(token)))
+        hook_id = (await read_one(actions.pool, item.id, item.organization)).hook_id
+        async with actions.pool.acquire() as connection:
             record = await load_keys(connection, Vault.from_settings(settings.vault), hook_id)
         if record is None or not record.keys:
             raise SlotwireError("the demo organization's subscription has no signing key")
         url = HookAddresses.from_settings(settings).url(hook_id)
-        return Subscribed(record.organization, url, record.keys[0].decode(), token)
+        admin_key = await _admin_key(actions, owner, kept_key)
+        return Subscribed(record.organization, url, record.keys[0].decode(), token, admin_key)
+
+
+async def _admin_key(actions: Actions, owner: Principal, kept: str) -> str:
+    """Return the kept key while it is good; the database has only its hash, so a revoked one is replaced."""
+    from ingest.operate.api_keys import recognize
+    from ingest.operate.models import KeyRequest
+    from ingest.operate.roles import Role
+
+    known = await recognize(actions.pool, kept, actions.clock.now()) if kept else None
+    if known is not None and known.role is Role.ADMIN:
+        return kept
+    return (await actions.create_key(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
 
 
 async def tell_story(simulator_url: str) -> None:

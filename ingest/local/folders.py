@@ -85,3 +85,14 @@ def _grants(path: Path, account: Account, others: int) -> bool:
     elif found.st_gid == account.gid:
         wanted = others << 3
     return found.st_mode & wanted == wanted
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step, readable by us alone, so that a crash leaves the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -16,8 +16,9 @@ from pathlib import Path
 from ingest.errors import SlotwireError
 from ingest.local.console import Console, Ready
 from ingest.local.demo import Subscribed, subscribe, tell_story
+from ingest.local.folders import write_private
 from ingest.local.stack import Stack, StackOptions, disk_problems, together
-from ingest.local.state import StateFolder, write_private
+from ingest.local.state import StateFolder
 from ingest.local.supervisor import AfterStart, Process, Service, Supervisor
 from ingest.local.wiring import Wiring
 
@@ -168,7 +169,9 @@ class Installation:
 
     async def _subscribe(self) -> None:
         await self._simulator.wait()
-        self._subscribed = await subscribe(self.wiring.settings())
+        state = self.wiring.stack.state
+        self._subscribed = await subscribe(self.wiring.settings(), state.kept_secret("admin-key"))
+        state.keep_secret("admin-key", self._subscribed.admin_key)
 
     async def _ready_line(self) -> Ready:
         wiring, subscribed = self.wiring, self._subscribed
@@ -180,7 +183,7 @@ class Installation:
             organization=subscribed.organization,
             public_url=wiring.public_url,
             admin_url=wiring.admin_url,
-            admin_key="",
+            admin_key=subscribed.admin_key,
             health_url=wiring.health_url,
             database_url=wiring.stack.runtime_url,
             kafka_bootstrap_servers=wiring.stack.kafka_bootstrap_servers,

@@ -143,7 +143,7 @@ def ephemeral_folder() -> Iterator[Path]:
         yield folder / "state"
     finally:
         with suppress(SlotwireError):  # it was never made, or is no state folder any more
-            wipe(folder / "state")
+            asyncio.run(wipe(folder / "state"))
         shutil.rmtree(folder, ignore_errors=True)
 
 

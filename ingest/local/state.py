@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.errors import SlotwireError
-from ingest.local.folders import Account, can_pass
+from ingest.local.children import Ledger
+from ingest.local.folders import Account, can_pass, write_private
 
 MARK = "slotwire-state"
 """The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""
@@ -83,17 +84,23 @@ class StateFolder:
             _write(self.path / "ports.json", ports)
         return int(ports[name])
 
-    def secret(self, name: str, made: str = "") -> str:
-        """Return the secret kept under a name, making it (or taking `made`) the first time."""
-        kept = _read(self.path / "secrets.json")
-        if name not in kept:
-            kept[name] = made or secrets.token_urlsafe(32)
-            _write(self.path / "secrets.json", kept)
-        return kept[name]
+    def secret(self, name: str) -> str:
+        """Return the secret kept under a name: 32 random bytes as base64url, made the first time."""
+        kept = self.kept_secret(name)
+        if not kept:
+            kept = secrets.token_urlsafe(32)
+            self.keep_secret(name, kept)
+        return kept
 
-    def has_secret(self, name: str) -> bool:
-        """Tell whether a secret is kept under this name."""
-        return name in _read(self.path / "secrets.json")
+    def kept_secret(self, name: str) -> str:
+        """Return the secret kept under a name, empty when there is none."""
+        return _read(self.path / "secrets.json").get(name, "")
+
+    def keep_secret(self, name: str, secret: str) -> None:
+        """Keep a secret that was made elsewhere."""
+        kept = _read(self.path / "secrets.json")
+        if kept.get(name) != secret:
+            _write(self.path / "secrets.json", {**kept, name: secret})
 
     def log_file(self, name: str) -> Path:
         """Return where a child writes, with the previous run's log moved aside when it has grown large."""
@@ -111,7 +118,7 @@ class StateFolder:
         return _home_elsewhere(self.path)
 
 
-def wipe(path: Path) -> list[Path]:
+async def wipe(path: Path) -> list[Path]:
     """Delete what a stack keeps in a folder, and nothing else in it.
 
     Returns:
@@ -120,23 +127,35 @@ def wipe(path: Path) -> list[Path]:
     Raises:
         SlotwireError: the folder is not a state folder, or in use.
     """
-    path = path.absolute()
-    if not path.exists():
+    if not _is_ours(path):
         return []
+    with _held(path):
+        await Ledger(path / "children.json").end_strays()
+        return _delete(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a state folder is there at all."""
+    if not path.exists():
+        return False
     if not (path / MARK).exists():
         raise SlotwireError(
             f"{path} is not a state folder of slotwire: nothing was deleted",
             remedy="Check the folder named with --state-dir.",
         )
-    with _held(path):
-        doomed = [path / name for name in _OWN] + [_home_elsewhere(path)]
-        deleted = [item for item in doomed if item.exists()]
-        for item in deleted:
-            if item.is_dir():
-                shutil.rmtree(item)
-            else:
-                item.unlink()
-        (path / MARK).unlink()
+    return True
+
+
+def _delete(path: Path) -> list[Path]:
+    path = path.absolute()
+    doomed = [path / name for name in _OWN] + [_home_elsewhere(path)]
+    deleted = [item for item in doomed if item.exists()]
+    for item in deleted:
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+    (path / MARK).unlink()
     if not any(path.iterdir()):
         path.rmdir()
     return deleted
@@ -171,6 +190,7 @@ def require_port(state: StateFolder, name: str, title: str) -> int:
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """Make the folder when it is missing and hold its lock."""
+    path = path.absolute()
     _make(path)
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -247,14 +267,3 @@ def _read(path: Path) -> dict[str, str]:
 
 def _write(path: Path, content: dict[str, str]) -> None:
     write_private(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by us alone, so that a crash leaves the old one or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

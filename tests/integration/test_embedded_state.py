@@ -27,13 +27,17 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-def test_a_second_stack_on_one_folder_is_refused_by_name(folder: Path) -> None:
+def _names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.name != "lock"]
+
+
+async def test_a_second_stack_on_one_folder_is_refused_by_name(folder: Path) -> None:
     """The message names the process that holds the folder; after its end the folder is free."""
     with StateFolder.claim(folder):
         with pytest.raises(SlotwireError, match=rf"in use by the process {os.getpid()}$"), StateFolder.claim(folder):
             pass
         with pytest.raises(SlotwireError, match="in use by the process"):
-            wipe(folder)
+            await wipe(folder)
     with StateFolder.claim(folder) as again:
         assert again.path == folder
 
@@ -70,26 +74,26 @@ def test_a_kept_port_in_use_is_named(folder: Path) -> None:
         assert "ports.json" in caught.value.remedy
 
 
-def test_a_folder_with_other_things_is_not_filled(tmp_path: Path) -> None:
+async def test_a_folder_with_other_things_is_not_filled(tmp_path: Path) -> None:
     """A mistyped --state-dir does not mix our files into somebody's folder."""
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(SlotwireError, match="not empty and not a state folder"), StateFolder.claim(tmp_path):
         pass
     with pytest.raises(SlotwireError, match="nothing was deleted"):
-        wipe(tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir() if entry.name != "lock"] == ["thesis.txt"]
+        await wipe(tmp_path)
+    assert _names(tmp_path) == ["thesis.txt"]
 
 
-def test_wiping_deletes_ours_and_nothing_else(folder: Path) -> None:
+async def test_wiping_deletes_ours_and_nothing_else(folder: Path) -> None:
     """What a person put into the folder later survives; what we made is told and gone."""
     with StateFolder.claim(folder) as state:
         state.port("a")
         (folder / "kafka").mkdir()
         (folder / "kafka" / "log").write_text("x")
     (folder / "notes.txt").write_text("mine")
-    assert {path.name for path in wipe(folder)} == {"kafka", "ports.json", "lock"}
-    assert [entry.name for entry in folder.iterdir()] == ["notes.txt"]
-    assert wipe(folder / "never-made") == []
+    assert {path.name for path in await wipe(folder)} == {"kafka", "ports.json", "lock"}
+    assert _names(folder) == ["notes.txt"]
+    assert await wipe(folder / "never-made") == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_damaged_state_file_is_named(folder: Path) -> None:
+async def test_a_damaged_state_file_is_named(folder: Path) -> None:
     """A broken ports.json says which file it is and how to start anew."""
     with StateFolder.claim(folder):
         pass
@@ -110,7 +114,7 @@ def test_a_damaged_state_file_is_named(folder: Path) -> None:
     with pytest.raises(SlotwireError, match=r"ports.json is damaged") as caught, StateFolder.claim(folder) as state:
         state.port("postgres")
     assert "--wipe" in caught.value.remedy
-    assert folder / "ports.json" in wipe(folder)
+    assert folder / "ports.json" in await wipe(folder)
 
 
 async def test_data_of_another_postgres_is_refused_untouched(folder: Path) -> None:
@@ -134,7 +138,7 @@ async def test_data_of_another_kafka_is_refused_untouched(folder: Path, found: s
         with pytest.raises(SlotwireError, match=f"written by Kafka {found}; this version runs Kafka 4") as caught:
             await EmbeddedKafka(state).start()
     assert "slotwire local --wipe" in caught.value.remedy
-    assert [entry.name for entry in (folder / "kafka").iterdir()] == ["VERSION"]
+    assert _names(folder / "kafka") == ["VERSION"]
 
 
 @pytest.mark.parametrize("server", ["EmbeddedPostgres", "EmbeddedKafka"])
