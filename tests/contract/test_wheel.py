@@ -1,0 +1,81 @@
+"""What the wheel owns: three packages with generic names, so it is an application and is never uploaded."""
+
+from __future__ import annotations
+
+import configparser
+import email.parser
+import email.policy
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.sources import PACKAGES, ROOT, repository_files
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+    """The wheel, built without network and without an environment of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    return zipfile.Path(path)
+
+
+def names_in(wheel: zipfile.Path) -> set[str]:
+    """List the files of a wheel."""
+    return {name for name in wheel.root.namelist() if not name.endswith("/")}
+
+
+def dist_info(wheel: zipfile.Path, name: str) -> str:
+    """Read a file of the wheel's metadata."""
+    (folder,) = {entry.partition("/")[0] for entry in names_in(wheel) if ".dist-info/" in entry}
+    return (wheel / folder / name).read_text(encoding="utf-8")
+
+
+def test_the_wheel_holds_our_three_packages_and_nothing_else(wheel: zipfile.Path) -> None:
+    """Every file of ingest, handlers and schemas is in the wheel, SQL and the list of jars too, and no other."""
+    ours = {path.as_posix() for path in repository_files() if path.parts[0] in PACKAGES}
+    packed = {name for name in names_in(wheel) if ".dist-info/" not in name}
+    assert packed == ours
+    assert {"ingest/local/kafka-jars.txt", "ingest/sql/store.sql", "handlers/inbox.sql"} <= packed
+    assert any(name.startswith("ingest/sql/migrations/") and name.endswith(".sql") for name in packed)
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    """No folder of ours is a namespace package: another distribution could add files to one."""
+    folders = {path.parent for path in repository_files() if path.parts[0] in PACKAGES and path.suffix == ".py"}
+    bare = [folder.as_posix() for folder in sorted(folders) if not (ROOT / folder / "__init__.py").is_file()]
+    assert not bare, "add an __init__.py with a docstring"
+
+
+def test_the_wheel_gives_one_command_and_the_agents_to_it(wheel: zipfile.Path) -> None:
+    """The command `slotwire` is there, and handlers contributes its own through an entry point."""
+    entry_points = configparser.ConfigParser()
+    entry_points.read_string(dist_info(wheel, "entry_points.txt"))
+    assert dict(entry_points["console_scripts"]) == {"slotwire": "ingest.cli:main"}
+    assert dict(entry_points["slotwire.commands"])["agents"] == "handlers.cli:app"
+
+
+def test_the_wheel_cannot_be_uploaded(wheel: zipfile.Path) -> None:
+    """The classifier that every index refuses is there, with the licence and its text."""
+    metadata = email.parser.Parser(policy=email.policy.default).parsestr(dist_info(wheel, "METADATA"))
+    assert "Private :: Do Not Upload" in metadata.get_all("Classifier", [])
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert dist_info(wheel, "licenses/LICENSE") == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_the_licence_is_the_whole_of_apache_2() -> None:
+    """The text runs from its title to its last line, and names no person."""
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    for part in (
+        "Version 2.0, January 2004",
+        "9. Accepting Warranty",
+        "END OF TERMS AND CONDITIONS",
+        "limitations under",
+    ):
+        assert part in text
+    assert "Copyright 2026 the Slotwire authors" in text
