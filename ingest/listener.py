@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from ingest.foundation.lifecycle import port_problem
+from ingest.foundation.lifecycle import port_problem, wait_for
 from ingest.foundation.settings import HttpSettings
 from ingest.foundation.telemetry import CONNECTIONS_REFUSED, get_logger
 
@@ -37,8 +37,16 @@ class Gate:
     def __init__(self) -> None:
         self.draining = False
         self._running = 0
+        self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._gone = asyncio.Event()
+        self._gone.set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self._open
 
     @contextmanager
     def passing(self, request: web.Request) -> Iterator[None]:
@@ -55,6 +63,21 @@ class Gate:
             if self._running == 0:
                 self._idle.set()
 
+    def opened(self) -> None:
+        """Count a connection."""
+        self._open += 1
+        self._gone.clear()
+
+    def closed(self) -> None:
+        """Count a connection's end."""
+        self._open -= 1
+        if self._open == 0:
+            self._gone.set()
+
+    async def until_gone(self, seconds: float) -> None:
+        """Wait until no connection is open, for at most so long."""
+        await wait_for(self._gone, seconds)
+
     async def until_idle(self) -> None:
         """Wait until no request runs."""
         await self._idle.wait()
@@ -63,9 +86,9 @@ class Gate:
 class _Connection(web.RequestHandler):
     """One connection, refused when too many are open, closed when its header does not come."""
 
-    __slots__ = ("_header_timer", "_settings")
+    __slots__ = ("_gate", "_header_timer", "_settings")
 
-    def __init__(self, server: web.Server, settings: HttpSettings) -> None:
+    def __init__(self, server: web.Server, settings: HttpSettings, gate: Gate) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -77,12 +100,13 @@ class _Connection(web.RequestHandler):
             lingering_time=LINGER_SECONDS,
         )
         self._settings = settings
+        self._gate = gate
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        manager = self._manager
-        if manager is not None and len(manager.connections) > self._settings.max_connections:
+        self._gate.opened()
+        if self._gate.connections > self._settings.max_connections:
             CONNECTIONS_REFUSED.inc()
             self.force_close()
             return
@@ -90,6 +114,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.header_arrived()
+        self._gate.closed()
         super().connection_lost(exc)
 
     def header_arrived(self) -> None:
@@ -131,7 +156,7 @@ async def listening(app: web.Application, settings: HttpSettings, gate: Gate) ->
     try:
         try:
             listener = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(server, settings),
+                lambda: _Connection(server, settings, gate),
                 settings.host,
                 settings.port,
                 reuse_port=settings.reuse_port or None,
@@ -149,10 +174,15 @@ async def listening(app: web.Application, settings: HttpSettings, gate: Gate) ->
 
 
 async def _drain(listener: asyncio.Server, gate: Gate, seconds: float) -> None:
+    """Let clients go before the sockets do: whoever sends a request meanwhile is answered and told to close.
+
+    What connected last is given as long again to send its request after the listening has ended.
+    """
     gate.draining = True
     _log.info("draining", seconds=seconds)
-    await asyncio.sleep(seconds)  # clients that keep connections alive are told to close them meanwhile
+    await asyncio.sleep(seconds)
     listener.close()
+    await gate.until_gone(seconds)
     try:
         async with asyncio.timeout(IN_FLIGHT_SECONDS):
             await gate.until_idle()

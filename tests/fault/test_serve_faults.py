@@ -1,0 +1,172 @@
+"""The public endpoint when it, its Postgres or its client dies: nothing acknowledged is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import httpx
+import pytest
+
+from ingest.foundation.settings import Settings
+from ingest.local.databases import Database
+from ingest.local.stack import Stack
+from tests.children import Process, environment, free_port, process
+from tests.load import Tally, keep_sending, request
+from tests.serving import Hook, invitee_body, make_hook, new_invitee, running, settings_for
+
+CONNECTIONS = 64
+
+
+async def stored(database: Database) -> list[str]:
+    """Return the invitees in the log, in its order."""
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        rows = await connection.fetch("SELECT subject FROM slotwire.events ORDER BY position")
+    finally:
+        await connection.close()
+    return [row["subject"] for row in rows]
+
+
+@asynccontextmanager
+async def under_load(
+    port: int, hook: Hook, connections: int = CONNECTIONS, *, leaves_when_told: bool = False
+) -> AsyncIterator[Tally]:
+    """Keep so many connections sending while the block runs."""
+    tally, stop = Tally(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(keep_sending(port, hook, tally, stop, leaves_when_told=leaves_when_told))
+        yield tally
+        stop.set()
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[Process, int]]:
+    """Run `slotwire serve` as a child; yields it and its public port."""
+    port = free_port()
+    async with process("serve", env=environment(settings, SLOTWIRE_HTTP__PORT=str(port))) as serve:
+        await serve.until_ready()
+        yield serve, port
+
+
+async def kill_again_and_again(database: Database, kills: int) -> Tally:
+    """Kill the service under load, so many times; return what the load saw."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    async with serving(settings) as (serve, port), under_load(port, hook) as tally:
+        for _ in range(kills):
+            await tally.until_more(100)
+            await serve.kill()
+            await serve.restart()
+        await tally.until_more(100)
+    return tally
+
+
+async def test_killing_the_service_loses_nothing_acknowledged(database: Database) -> None:
+    """After kill -9 again and again under 64 connections, every acknowledged delivery is in the log, once."""
+    tally = await kill_again_and_again(database, kills=3)
+    log = await stored(database)
+    assert tally.acknowledged <= set(log)
+    assert len(log) == len(set(log))
+    assert tally.cut > 0
+
+
+@pytest.mark.soak
+async def test_killing_the_service_thirty_times(database: Database) -> None:
+    """The long form: thirty kills."""
+    tally = await kill_again_and_again(database, kills=30)
+    log = await stored(database)
+    assert tally.acknowledged <= set(log)
+    assert len(log) == len(set(log))
+
+
+async def test_killing_postgres_loses_nothing_acknowledged(breakable_stack: Stack, database: Database) -> None:
+    """Requests in flight get 503, never 200; after recovery every acknowledged one is there; no restart of ours."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    async with serving(settings) as (serve, port), under_load(port, hook, 16) as tally:
+        for _ in range(2):
+            await tally.until_more(100)
+            await breakable_stack.postgres.kill()
+            await breakable_stack.postgres.restart()
+            await tally.until_more(100)
+        assert serve.child.returncode is None
+    log = await stored(database)
+    assert tally.acknowledged <= set(log)
+    assert len(log) == len(set(log))
+    assert set(tally.answered) <= {200, 503}
+    assert tally.cut == 0
+
+
+async def test_a_frozen_postgres_is_503_within_the_deadline(breakable_stack: Stack, database: Database) -> None:
+    """While Postgres is stopped each delivery is answered 503 with Retry-After in time, and later by itself 200."""
+    settings = settings_for(database, answer_deadline_seconds=1.0)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
+        breakable_stack.postgres.freeze()
+        try:
+            async with asyncio.timeout(5):
+                answers = await asyncio.gather(*(endpoint.deliver(hook, invitee_body()) for _ in range(8)))
+        finally:
+            breakable_stack.postgres.thaw()
+        assert {answer.status_code for answer in answers} == {503}
+        assert all("Retry-After" in answer.headers for answer in answers)
+        async with asyncio.timeout(20):
+            while (await endpoint.deliver(hook, invitee_body())).status_code != 200:
+                pass
+        assert await endpoint.health.problems() == {}
+
+
+async def test_postgres_away_at_the_start_is_503_not_401(breakable_stack: Stack, database: Database) -> None:
+    """A hook that cannot be looked up is not a hook nobody has; the process starts, and is not ready."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    await breakable_stack.postgres.kill()
+    async with running(settings) as endpoint:
+        assert (await endpoint.deliver(hook, invitee_body())).status_code == 503
+        assert "postgres" in await endpoint.health.problems()
+        await breakable_stack.postgres.restart()
+        assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
+
+
+async def test_a_client_gone_in_the_middle_makes_no_second_event(database: Database) -> None:
+    """A sender that hangs up before its answer and tries again is answered 2xx; there is one event."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    invitee = new_invitee()
+    body = invitee_body(invitee=invitee)
+    async with running(settings) as endpoint:
+        for _ in range(20):
+            _, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+            writer.write(request(hook, body))
+            await writer.drain()
+            writer.transport.abort()
+        assert (await endpoint.deliver(hook, body)).status_code == 200
+    assert await stored(database) == [invitee]
+
+
+async def test_a_stop_resets_no_client_that_keeps_its_connection(database: Database) -> None:
+    """On SIGTERM 64 busy keep-alive clients are told to close, and none is cut off; readiness goes first."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    async with (
+        serving(settings) as (serve, port),
+        httpx.AsyncClient() as client,
+        under_load(port, hook, leaves_when_told=True) as tally,
+    ):
+        await tally.until_more(200)
+        serve.child.send_signal(signal.SIGTERM)
+        await tally.until(lambda each: each.told_to_close >= CONNECTIONS)
+        async with asyncio.timeout(10):
+            draining = await client.get(f"http://127.0.0.1:{serve.health_port}/readyz")
+            await serve.child.wait()
+    assert draining.status_code == 503
+    assert serve.child.returncode == 0
+    assert tally.cut == 0
+    assert set(tally.answered) == {200}
+    assert tally.acknowledged <= set(await stored(database))
