@@ -8,21 +8,17 @@ from contextlib import asynccontextmanager
 
 from ingest.control.hooks import HookAddresses
 from ingest.control.vault import Vault
-from ingest.errors import DatabaseUnavailable, SlotwireError
 from ingest.foundation.clock import Clock, SystemClock
 from ingest.foundation.health import Health, serving_health
-from ingest.foundation.postgres import Pool, create_pool, translated
+from ingest.foundation.postgres import create_pool
 from ingest.foundation.settings import Settings
 from ingest.foundation.telemetry import get_logger
 from ingest.listener import Gate, listening
-from ingest.migrations import require_current
 from ingest.pipeline import Pipeline
+from ingest.readiness import postgres_problem
 from ingest.receive import Receiver, build_app
 from ingest.store import Store
 from ingest.tenants import Tenants
-
-READY_SECONDS = 2.0
-"""How long readiness waits for Postgres."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
@@ -59,22 +55,3 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
             async with listening(build_app(receiver), settings.http, gate) as url:
                 yield url
             store.close()
-
-
-async def postgres_problem(pool: Pool) -> str | None:
-    """Say why Postgres cannot be worked with, or None when it can."""
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            with translated():
-                connection = await pool.acquire(timeout=READY_SECONDS)
-            try:
-                await require_current(connection)
-            finally:
-                await pool.release(connection, timeout=READY_SECONDS)
-    except TimeoutError:
-        return "Postgres does not answer"
-    except DatabaseUnavailable as problem:
-        return problem.message
-    except SlotwireError as problem:
-        return f"{problem.message} {problem.remedy}".strip()
-    return None
