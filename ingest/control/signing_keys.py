@@ -9,20 +9,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 from ingest.control.hooks import HookId
 from ingest.control.server_keys import encode_base64url
 from ingest.control.vault import Vault
-from ingest.foundation.postgres import read_queries, translated
+from ingest.foundation.postgres import Connection, read_queries, translated
 from schemas.ids import OrganizationUri
-
-if TYPE_CHECKING:
-    import asyncpg
-    from asyncpg.pool import PoolConnectionProxy
-
-    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
 
 SIGNING_KEY_BYTES = 32
 """Random octets of a key. Calendly takes any string and signs with its characters, not with what they encode."""

@@ -35,14 +35,12 @@ from ingest.errors import (
     SchemaMismatch,
 )
 from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import read_queries, translated
+from ingest.foundation.postgres import Pool, read_queries, translated
 from ingest.foundation.settings import LOOPBACK, Settings
 from schemas.ids import OrganizationUri, last_segment, shard_of
 
 if TYPE_CHECKING:
     import asyncpg
-
-    Pool = asyncpg.Pool[asyncpg.Record]
 
 PLANS = 3
 """How often a creation looks again when another one changed what it had seen."""
@@ -163,15 +161,6 @@ class Subscriptions:
             remedy="Try again in a minute.",
         )
 
-    async def page(
-        self, org: str | None, *, after: tuple[datetime, UUID] | None, limit: int
-    ) -> tuple[Subscription, ...]:
-        """List subscriptions as we know them, oldest first, ended ones too."""
-        time, last = after or (None, None)
-        with translated():
-            rows = await self.pool.fetch(_SQL["subscriptions_page"], org, time, last, limit)
-        return tuple(map(_read, rows))
-
     async def beside_calendly(self, calendly: Transport, ours: Sequence[Subscription]) -> tuple[Listed, ...]:
         """Put what Calendly says beside subscriptions of the token's organization; others are left unasked.
 
@@ -183,19 +172,19 @@ class Subscriptions:
         asked = last_segment(uri)
         return tuple(Listed(item, item.org == asked, match(item, theirs)) for item in ours)
 
-    async def delete(self, calendly: Transport, subscription_id: UUID, org: str) -> Subscription:
+    async def delete(self, calendly: Transport, subscription_id: UUID, org: str | None) -> Subscription:
         """End a subscription, at Calendly first. Ending twice is ending once.
 
         Raises:
-            RequestRefused: the organization has no such subscription, or the token is another organization's.
+            RequestRefused: there is no such subscription within reach, or the token is another organization's.
             CalendlyError: Calendly refused or failed; the subscription is as it was.
         """
-        subscription = await self.get(subscription_id, org)
+        subscription = await read_one(self.pool, subscription_id, org)
         if subscription.state == "ended":
             return subscription
         uri = (await users.me(calendly)).current_organization
         # A token of another organization would get a 404, and that would look like a deletion.
-        if last_segment(uri) != org:
+        if last_segment(uri) != subscription.org:
             raise _other_organization()
         provider_uri = subscription.provider_uri
         if provider_uri is None:
@@ -203,23 +192,7 @@ class Subscriptions:
             provider_uri = None if found is None else found.uri
         if provider_uri is not None:
             await webhook_subscriptions.delete(calendly, provider_uri)
-        return await self._end(subscription) or await self.get(subscription_id, org)
-
-    async def get(self, subscription_id: UUID, org: str) -> Subscription:
-        """Read one subscription of an organization.
-
-        Raises:
-            RequestRefused: it has no such subscription.
-        """
-        with translated():
-            row = await self.pool.fetchrow(_SQL["subscription"], subscription_id, org)
-        if row is None:
-            raise RequestRefused(
-                "this organization has no such subscription",
-                code="not_found",
-                remedy="`slotwire subscriptions list` shows what there is.",
-            )
-        return _read(row)
+        return await self._end(subscription) or await read_one(self.pool, subscription_id, org)
 
     async def _keep_organization(self, org: str, uri: OrganizationUri, external_id: str | None) -> None:
         with translated():
@@ -321,6 +294,33 @@ class Subscriptions:
         with translated():
             row = await self.pool.fetchrow(_SQL["end_subscription"], seen.id, seen.state, self.clock.now())
         return None if row is None else _read(row)
+
+
+async def read_page(
+    pool: Pool, org: str | None, *, after: tuple[datetime, UUID] | None, limit: int
+) -> tuple[Subscription, ...]:
+    """List subscriptions as we know them, oldest first, ended ones too; of one organization, or all."""
+    time, last = after or (None, None)
+    with translated():
+        rows = await pool.fetch(_SQL["subscriptions_page"], org, time, last, limit)
+    return tuple(map(_read, rows))
+
+
+async def read_one(pool: Pool, subscription_id: UUID, org: str | None) -> Subscription:
+    """Read one subscription of an organization, or of any.
+
+    Raises:
+        RequestRefused: there is no such subscription within reach.
+    """
+    with translated():
+        row = await pool.fetchrow(_SQL["subscription"], subscription_id, org)
+    if row is None:
+        raise RequestRefused(
+            "there is no such subscription within reach",
+            code="not_found",
+            remedy="`slotwire subscriptions list` shows what there is.",
+        )
+    return _read(row)
 
 
 def check_callback(url: str, api_url: str) -> None:

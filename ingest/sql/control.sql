@@ -44,9 +44,9 @@ WHERE ($1::text IS NULL OR org = $1)
 ORDER BY created_at, id LIMIT $4
 
 -- name: subscription
--- One subscription of an organization.
+-- One subscription of an organization, or of any.
 SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
-FROM slotwire.subscriptions WHERE id = $1 AND org = $2
+FROM slotwire.subscriptions WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: insert_subscription
 -- A subscription that is about to be made, with its sealed signing key: both, before Calendly is asked.

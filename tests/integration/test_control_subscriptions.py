@@ -20,7 +20,7 @@ from ingest.control.hooks import HookAddresses
 from ingest.control.server_keys import encode_base64url
 from ingest.control.signing_keys import load_keys
 from ingest.control.subscription_plan import UNFINISHED_AFTER
-from ingest.control.subscriptions import Subscriptions, Wanted
+from ingest.control.subscriptions import Subscriptions, Wanted, read_one, read_page
 from ingest.control.vault import Vault
 from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
 from ingest.foundation.clock import ManualClock
@@ -173,11 +173,11 @@ async def test_a_creation_that_never_arrived_is_ended(ground: Ground) -> None:
     ground.clock.advance(UNFINISHED_AFTER)
     second = await ground.manager.create(ground.calendly, Wanted())
     assert second.new
-    assert (await ground.manager.get(made.subscription.id, ground.org)).state == "creating"
+    assert (await read_one(ground.manager.pool, made.subscription.id, ground.org)).state == "creating"
 
     ground.clock.advance(timedelta(microseconds=1))
     await ground.manager.create(ground.calendly, Wanted())
-    ended = await ground.manager.get(made.subscription.id, ground.org)
+    ended = await read_one(ground.manager.pool, made.subscription.id, ground.org)
     assert (ended.state, ended.ended_at) == ("ended", ground.clock.now())
 
 
@@ -188,7 +188,7 @@ async def test_what_calendly_lost_is_made_anew(ground: Ground) -> None:
     await webhook_subscriptions.delete(ground.calendly, made.subscription.provider_uri)
     second = await ground.manager.create(ground.calendly, Wanted())
     assert second.new
-    assert (await ground.manager.get(made.subscription.id, ground.org)).state == "ended"
+    assert (await read_one(ground.manager.pool, made.subscription.id, ground.org)).state == "ended"
 
 
 async def test_another_public_address_is_another_subscription(ground: Ground) -> None:
@@ -233,7 +233,7 @@ async def test_a_token_of_another_organization_ends_nothing(ground: Ground) -> N
         assert caught.value.code == "token_of_another_organization"
         with pytest.raises(RequestRefused):
             await ground.manager.create(calendly, Wanted(org=ground.org))
-    assert (await ground.manager.get(made.subscription.id, ground.org)).state == "active"
+    assert (await read_one(ground.manager.pool, made.subscription.id, ground.org)).state == "active"
     assert len(await ground.at_calendly()) == 1
 
 
@@ -245,7 +245,7 @@ async def test_a_refused_creation_leaves_no_open_row(ground: Ground) -> None:
     with pytest.raises(CalendlyError) as caught:
         await manager.create(ground.calendly, Wanted())
     assert caught.value.problem is CalendlyProblem.INVALID
-    assert [item.state for item in await ground.manager.page(ground.org, after=None, limit=10)] == ["ended"]
+    assert [item.state for item in await read_page(ground.manager.pool, ground.org, after=None, limit=10)] == ["ended"]
 
 
 async def test_calendly_is_not_asked_for_what_cannot_be(ground: Ground) -> None:
@@ -255,7 +255,7 @@ async def test_calendly_is_not_asked_for_what_cannot_be(ground: Ground) -> None:
         await real.create(ground.calendly, Wanted())
     with pytest.raises(RequestRefused, match="no event"):
         await ground.manager.create(ground.calendly, Wanted(events=("invitee.rescheduled",)))
-    assert await ground.manager.page(None, after=None, limit=10) == ()
+    assert await read_page(ground.manager.pool, None, after=None, limit=10) == ()
 
 
 async def test_an_external_id_belongs_to_one_organization(ground: Ground) -> None:
@@ -277,7 +277,7 @@ async def test_the_list_tells_what_calendly_says(ground: Ground) -> None:
     gone = await ground.manager.create(ground.calendly, Wanted(another=True))
     assert gone.subscription.provider_uri is not None
     await webhook_subscriptions.delete(ground.calendly, gone.subscription.provider_uri)
-    ours = await ground.manager.page(ground.org, after=None, limit=10)
+    ours = await read_page(ground.manager.pool, ground.org, after=None, limit=10)
     listed = await ground.manager.beside_calendly(ground.calendly, ours)
     said = {item.subscription.id: item.found.state if item.found else None for item in listed}
     assert said == {kept.subscription.id: "active", gone.subscription.id: None}
@@ -290,7 +290,7 @@ async def test_a_page_goes_on_where_the_last_one_ended(ground: Ground) -> None:
         made.append((await ground.manager.create(ground.calendly, Wanted(another=True))).subscription.id)
         ground.clock.advance(timedelta(seconds=1))
     seen, after = [], None
-    while page := await ground.manager.page(ground.org, after=after, limit=1):
+    while page := await read_page(ground.manager.pool, ground.org, after=after, limit=1):
         seen.append(page[0].id)
         after = (page[0].created_at, page[0].id)
     assert seen == made

@@ -1,0 +1,52 @@
+"""How commands print what they list: aligned columns for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import typer
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], object]]
+
+
+def show(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str) -> None:
+    """Print items.
+
+    Args:
+        items: pydantic models where `as_json` is used.
+        columns: a heading and what stands under it.
+        as_json: one JSON object a line instead.
+        nothing: what to say, on stderr, when there is none.
+    """
+    if as_json:
+        for item in items:
+            typer.echo(json_line(item))
+        return
+    if not items:
+        typer.echo(nothing, err=True)
+        return
+    rows = [list(columns), *([cell(read(item)) for read in columns.values()] for item in items)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(columns))]
+    for row in rows:
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def json_line(item: object) -> str:
+    """Write one model as one line of JSON."""
+    import orjson
+    from pydantic import BaseModel
+
+    content = item.model_dump() if isinstance(item, BaseModel) else item
+    return orjson.dumps(content, option=orjson.OPT_UTC_Z).decode()
+
+
+def cell(value: object) -> str:
+    """Write one value for a person."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%SZ")
+    return str(value)

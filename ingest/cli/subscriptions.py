@@ -1,0 +1,189 @@
+"""Create, list and delete webhook subscriptions at Calendly."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from ingest.operate.actions import Actions
+    from ingest.operate.models import SubscriptionItem
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Create, list and delete webhook subscriptions at Calendly."
+)
+
+MAX_TOKEN_FILE_BYTES = 16_384
+"""A longer file holds no token."""
+
+TokenFile = Annotated[
+    str,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Holds a Calendly token of an owner or admin; - reads it from standard input.",
+    ),
+]
+OptionalTokenFile = Annotated[
+    str | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Holds a Calendly token, to ask Calendly too; - reads it from standard input.",
+        show_default=False,
+    ),
+]
+Organization = Annotated[
+    str | None,
+    typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+@app.command()
+def create(
+    *,
+    token_file: TokenFile,
+    organization: Organization = None,
+    event: Annotated[
+        list[str] | None, typer.Option(help="An event as Calendly names it; may be repeated. All when left out.")
+    ] = None,
+    external_id: Annotated[
+        str | None, typer.Option(help="Your own name for the organization.", show_default=False)
+    ] = None,
+    max_age: Annotated[
+        int | None, typer.Option(min=1, help="Quarantine deliveries signed longer ago, in seconds.", show_default=False)
+    ] = None,
+    another: Annotated[bool, typer.Option("--another", help="Make one even where one does this already.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Subscribe the token's organization; doing it twice makes one.
+
+    The token is used for this and kept nowhere.
+    """
+    from pydantic import ValidationError
+
+    from ingest.errors import RequestRefused
+    from ingest.operate.models import SubscriptionRequest
+    from ingest.operate.problems import invalid
+    from ingest.operate.roles import COMMAND_LINE
+
+    try:
+        request = SubscriptionRequest(
+            token=_read_token(token_file),
+            events=tuple(event or ()),
+            external_id=external_id,
+            max_age_seconds=max_age,
+            another=another,
+        )
+    except ValidationError as error:
+        raise RequestRefused("; ".join(invalid("option_invalid", error).errors), code="option_invalid") from None
+    made, new = _run(lambda actions: actions.create_subscription(COMMAND_LINE, organization, request))
+    if not as_json:
+        typer.echo("subscribed" if new else "subscribed already; nothing was changed", err=True)
+    _show([made], as_json=as_json)
+
+
+@app.command("list")
+def list_(*, organization: Organization = None, token_file: OptionalTokenFile = None, as_json: AsJson = False) -> None:
+    """List subscriptions; with a token, beside what Calendly says of them."""
+    from ingest.operate.cursors import MAX_PAGE
+    from ingest.operate.models import PageQuery
+    from ingest.operate.roles import COMMAND_LINE
+
+    token = None if token_file is None else _read_token(token_file)
+
+    async def all_pages(actions: Actions) -> list[SubscriptionItem]:
+        found: list[SubscriptionItem] = []
+        cursor = None
+        while True:
+            query = PageQuery(limit=MAX_PAGE, cursor=cursor)
+            page = await actions.list_subscriptions(COMMAND_LINE, organization, query, token)
+            found += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    _show(_run(all_pages), as_json=as_json)
+
+
+@app.command()
+def delete(
+    *, subscription: Annotated[UUID, typer.Argument(help="Its id.")], token_file: TokenFile, as_json: AsJson = False
+) -> None:
+    """End a subscription, at Calendly first. Its address stays valid for 48 h, for what is still on its way."""
+    from ingest.operate.roles import COMMAND_LINE
+
+    token = _read_token(token_file)
+    _show([_run(lambda actions: actions.delete_subscription(COMMAND_LINE, None, subscription, token))], as_json=as_json)
+
+
+def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
+    from ingest.cli.listing import show
+
+    show(
+        items,
+        {
+            "ID": lambda item: item.id,
+            "ORGANIZATION": lambda item: item.organization,
+            "STATE": lambda item: item.state,
+            "AT CALENDLY": lambda item: item.at_calendly and item.at_calendly.state,
+            "RETRYING SINCE": lambda item: item.at_calendly and item.at_calendly.retry_started_at,
+            "CREATED": lambda item: item.created_at,
+            "EVENTS": lambda item: ",".join(item.events),
+        },
+        as_json=as_json,
+        nothing="no subscriptions yet: slotwire subscriptions create --token-file FILE",
+    )
+
+
+def _run(work: Callable[[Actions], Awaitable[T]]) -> T:
+    import asyncio
+
+    from ingest.foundation.clock import SystemClock
+    from ingest.foundation.settings import load_settings
+    from ingest.foundation.telemetry import configure_logging
+    from ingest.operate.actions import operating
+
+    settings = load_settings()
+    configure_logging(settings.log, process="subscriptions")
+
+    async def main() -> T:
+        async with operating(settings, SystemClock(), application="subscriptions") as actions:
+            return await work(actions)
+
+    return asyncio.run(main())
+
+
+def _read_token(source: str) -> SecretStr:
+    """Read a token from a file or from standard input; never from the command line, which others can see."""
+    import sys
+
+    from pydantic import SecretStr
+
+    from ingest.errors import RequestRefused
+
+    remedy = "Write the token alone into a file that only you can read, or pipe it in: --token-file -"
+    try:
+        if source == "-":
+            octets = sys.stdin.buffer.read(MAX_TOKEN_FILE_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                octets = file.read(MAX_TOKEN_FILE_BYTES + 1)
+    except OSError as error:
+        why = (error.strerror or "it cannot be read").lower()
+        raise RequestRefused(f"the token file {source}: {why}", code="option_invalid", remedy=remedy) from None
+    if len(octets) > MAX_TOKEN_FILE_BYTES:
+        raise RequestRefused("the token file is too long to hold a token", code="option_invalid", remedy=remedy)
+    text = octets.decode("ascii", "replace").strip()
+    if not text:
+        raise RequestRefused("the token file is empty", code="option_invalid", remedy=remedy)
+    return SecretStr(text)

@@ -1,0 +1,152 @@
+"""The management API over HTTP: who asks, what for, and every error as problem+json.
+
+Nothing here is specific to a route; those are in `routes`. No request, key or token is ever logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from aiohttp import hdrs, web
+from pydantic import BaseModel, SecretStr
+
+from ingest.errors import RequestRefused
+from ingest.operate import api_keys
+from ingest.operate.actions import Actions
+from ingest.operate.models import Problem
+from ingest.operate.openapi import document
+from ingest.operate.problems import problem_of
+from ingest.operate.roles import Principal
+from ingest.operate.routes import ROUTES, TOKEN_HEADER, Call, Route
+
+MAX_BODY_BYTES = 65_536
+"""A longer body is refused with 413; the largest that fits a model has about 30,000."""
+BODY_SECONDS = 10.0
+"""A body that has not arrived by then is answered 408."""
+
+_ACTIONS = web.AppKey("actions", Actions)
+_JSON = "application/json"
+_SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_app(actions: Actions) -> web.Application:
+    """Build the application from the table of routes."""
+    app = web.Application(middlewares=[_problems], client_max_size=MAX_BODY_BYTES)
+    app[_ACTIONS] = actions
+    for route in ROUTES:
+        # HEAD is not added: what a list costs, it costs for HEAD too.
+        app.router.add_route(route.method, route.path, _serve(route))
+    described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=described, content_type=_JSON)
+
+    app.router.add_route("GET", "/openapi.json", openapi)
+    return app
+
+
+def _serve(route: Route) -> Handler:
+    async def serve(request: web.Request) -> web.Response:
+        actions = request.app[_ACTIONS]
+        who = await _authenticate(request, actions)
+        # Before anything else of the request is looked at; the action checks it again for the commands.
+        who.require(route.role)
+        call = Call(who, request.match_info, _parameters(request), await _body(request, route), _token(request))
+        answer = await route.run(actions, call)
+        return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
+
+    return serve
+
+
+def encode(content: BaseModel) -> bytes:
+    """Write an answer as JSON; an event's data goes out byte by byte as it is kept."""
+    return orjson.dumps(content.model_dump(), option=orjson.OPT_UTC_Z)
+
+
+async def _authenticate(request: web.Request, actions: Actions) -> Principal:
+    scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    who = None
+    if scheme.lower() == "bearer":
+        who = await api_keys.recognize(actions.pool, key.strip(), actions.clock.now())
+    if who is None:
+        raise RequestRefused(
+            "this takes a key of the management API",
+            code="unauthenticated",
+            remedy="Send `Authorization: Bearer slw_...`; make a key with `slotwire keys api create`.",
+        )
+    return who
+
+
+def _parameters(request: web.Request) -> Mapping[str, str]:
+    counted = Counter(request.query.keys())
+    for name, times in counted.items():
+        if times > 1:
+            raise RequestRefused(
+                f"the parameter {name[:100]!r} comes {times} times", code="parameter_invalid", remedy="Give it once."
+            )
+    return dict(request.query)
+
+
+async def _body(request: web.Request, route: Route) -> bytes:
+    if route.takes is None:
+        return b""
+    if request.content_type != _JSON:
+        raise RequestRefused(
+            "the body must be JSON", code="media_type", remedy=f"Send it with `Content-Type: {_JSON}`."
+        )
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise RequestRefused("the body did not arrive", code="request_timeout", remedy="Send it at once.") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise RequestRefused(
+            f"the body is longer than {MAX_BODY_BYTES} bytes", code="body_too_large", remedy="Send less at once."
+        ) from None
+
+
+def _token(request: web.Request) -> SecretStr | None:
+    token = request.headers.get(TOKEN_HEADER)
+    return None if token is None else SecretStr(token)
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    headers: dict[str, str] = {}
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        problem = _of_the_router(request, error)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+    except Exception as error:  # noqa: BLE001 -- the edge: everything becomes an answer, the unknown one an id
+        problem, wait = problem_of(error)
+        if wait is not None:
+            headers[hdrs.RETRY_AFTER] = str(wait)
+        if problem.status == 401:
+            headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="slotwire"'
+    else:
+        response.headers.update(_SAFE_HEADERS)
+        return response
+    return web.Response(
+        body=orjson.dumps(problem.model_dump(exclude_defaults=True, exclude_none=True) | {"type": problem.type}),
+        status=problem.status,
+        content_type="application/problem+json",
+        headers={**headers, **_SAFE_HEADERS},
+    )
+
+
+def _of_the_router(request: web.Request, error: web.HTTPException) -> Problem:
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status, "refused")
+    return Problem(
+        title=error.reason,
+        status=error.status,
+        code=code,
+        detail=f"there is no {request.method} here" if error.status == 405 else "there is nothing here",
+        remedy="/openapi.json lists what there is.",
+    )

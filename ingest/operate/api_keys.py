@@ -1,0 +1,126 @@
+"""Keys of the management API: shown once, kept as a hash.
+
+A key is `slw_` and 256 random bits. Because it is random, a plain SHA-256 keeps it: there is nothing to guess
+that a slow hash would protect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from pydantic import SecretStr
+
+from ingest.control.server_keys import encode_base64url
+from ingest.errors import RequestRefused, RowRefused
+from ingest.foundation.postgres import Pool, read_queries, translated
+from ingest.operate.roles import Principal, Role
+
+PREFIX = "slw_"
+"""What secret scanners and people know a key by."""
+KEY_BYTES = 32
+MAX_LABEL = 200
+"""Characters of a label."""
+USED_EVERY = timedelta(minutes=1)
+"""The last use is written at most this often: a key in use must not cost a write a request."""
+
+_KEY = re.compile(r"slw_[A-Za-z0-9_-]{43}", re.ASCII)
+_SQL = read_queries("ingest.sql", "operate.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as we keep it: without the key.
+
+    Attributes:
+        id: what it is listed and revoked by.
+        role: what it may do.
+        org: the one organization it reaches; None for all.
+        label: what it is for.
+        created_at: when it was made.
+        revoked_at: when it was revoked; None while it is good.
+        last_used_at: when it was last used, to the minute.
+    """
+
+    id: UUID
+    role: Role
+    org: str | None
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+def mint() -> SecretStr:
+    """Make a key."""
+    return SecretStr(PREFIX + encode_base64url(secrets.token_bytes(KEY_BYTES)))
+
+
+def digest(key: str) -> bytes:
+    """Return what is kept of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def create(pool: Pool, *, role: Role, org: str | None, label: str, now: datetime) -> tuple[ApiKey, SecretStr]:
+    """Make a key and keep its hash; the key itself is returned and nowhere else.
+
+    Raises:
+        RequestRefused: the organization is not known.
+    """
+    key, made = mint(), ApiKey(uuid4(), role, org, label, now, None, None)
+    try:
+        with translated():
+            await pool.execute(_SQL["insert_key"], made.id, digest(key.get_secret_value()), role, org, label, now)
+    except RowRefused as error:
+        raise RequestRefused(
+            "no such organization, or the label is not fit",
+            code="organization_unknown",
+            remedy="A key can be bound to an organization once that has a subscription.",
+        ) from error
+    return made, key
+
+
+async def page(pool: Pool, org: str | None, *, after: tuple[datetime, UUID] | None, limit: int) -> tuple[ApiKey, ...]:
+    """List keys, oldest first; those of one organization, or all."""
+    time, last = after or (None, None)
+    with translated():
+        rows = await pool.fetch(_SQL["keys_page"], org, time, last, limit)
+    return tuple(ApiKey(**{**dict(row), "role": Role(row["role"])}) for row in rows)
+
+
+async def revoke(pool: Pool, key_id: UUID, org: str | None, now: datetime) -> ApiKey:
+    """Revoke a key at once; revoking twice is revoking once.
+
+    Raises:
+        RequestRefused: there is no such key within reach.
+    """
+    with translated():
+        row = await pool.fetchrow(_SQL["revoke_key"], key_id, org, now)
+    if row is None:
+        raise RequestRefused(
+            "there is no such key", code="not_found", remedy="`slotwire keys api list` shows what there is."
+        )
+    return ApiKey(**{**dict(row), "role": Role(row["role"])})
+
+
+async def recognize(pool: Pool, key: str, now: datetime) -> Principal | None:
+    """Return who a key is, or None when nobody has it or it is revoked.
+
+    The look-up is by hash: what time it takes says nothing of the key.
+    """
+    if not _KEY.fullmatch(key):
+        return None
+    wanted = digest(key)
+    with translated():
+        row = await pool.fetchrow(_SQL["key_by_hash"], wanted)
+    if row is None or row["revoked_at"] is not None or not hmac.compare_digest(row["hash"], wanted):
+        return None
+    if row["last_used_at"] is None or now - row["last_used_at"] >= USED_EVERY:
+        with translated():
+            await pool.execute(_SQL["touch_key"], row["id"], now)
+    return Principal(Role(row["role"]), row["org"], row["id"])

@@ -1,0 +1,34 @@
+"""The process `slotwire control`: the management API. Asks Postgres for its readiness, and never Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ingest.control.hooks import HookAddresses
+from ingest.control.vault import Vault
+from ingest.foundation.clock import Clock
+from ingest.foundation.health import Health
+from ingest.foundation.lifecycle import listen
+from ingest.foundation.settings import Settings
+from ingest.foundation.telemetry import get_logger
+from ingest.operate.actions import operating
+from ingest.operate.admin_api import build_app
+from ingest.readiness import postgres_problem
+
+
+async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock) -> None:
+    """Serve the management API until a stop is asked for; requests that run are finished.
+
+    Raises:
+        ConfigurationError: a key or address is missing or unfit, or the port is in use.
+    """
+    # Read here, so that a missing key ends the start and not the first request that needs it.
+    Vault.from_settings(settings.vault)
+    HookAddresses.from_settings(settings)
+    async with operating(settings, clock, application="control") as actions:
+        health.add("postgres", lambda: postgres_problem(actions.pool))
+        app = build_app(actions)
+        async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:
+            get_logger("control").info("listening", url=url)
+            await stop.wait()
+            health.draining = True

@@ -1,0 +1,105 @@
+"""Cursors of paged lists: opaque to whoever holds them, checked when they come back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from ingest.control.server_keys import decode_base64url, encode_base64url
+from ingest.errors import RequestRefused
+
+DEFAULT_PAGE = 50
+MAX_PAGE = 200
+"""Items of one page."""
+MAX_CURSOR = 4_000
+"""Characters of a cursor; the longest of ours, over 64 shards, has about 2,000."""
+
+LogPlace = Mapping[int, int]
+"""The last position seen of each shard."""
+TimePlace = tuple[datetime, UUID]
+"""The time and id of the last item seen."""
+
+T = TypeVar("T")
+_LOG = TypeAdapter(dict[int, int])
+_TIME = TypeAdapter(TimePlace)
+_ID = TypeAdapter(UUID)
+_LARGEST = 2**63
+_FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def write_log_place(place: LogPlace) -> str:
+    """Write a place in the log."""
+    return _write("log", {str(shard): position for shard, position in sorted(place.items())})
+
+
+def read_log_place(cursor: str) -> LogPlace:
+    """Read a place in the log.
+
+    Raises:
+        RequestRefused: this is no cursor of such a list.
+    """
+    place = _read("log", cursor, _LOG)
+    if not place or any(not (0 <= shard < 64 and 0 <= position < _LARGEST) for shard, position in place.items()):
+        raise _refused()
+    return place
+
+
+def write_time_place(kind: str, place: TimePlace) -> str:
+    """Write a place in a list that is ordered by time."""
+    return _write(kind, place)
+
+
+def read_time_place(kind: str, cursor: str) -> TimePlace:
+    """Read a place in a list that is ordered by time.
+
+    Raises:
+        RequestRefused: this is no cursor of such a list.
+    """
+    place = _read(kind, cursor, _TIME)
+    if place[0].tzinfo is None:
+        raise _refused()
+    return place
+
+
+def write_id_place(kind: str, last: UUID) -> str:
+    """Write a place in a list that is ordered by id."""
+    return _write(kind, last)
+
+
+def read_id_place(kind: str, cursor: str) -> UUID:
+    """Read a place in a list that is ordered by id.
+
+    Raises:
+        RequestRefused: this is no cursor of such a list.
+    """
+    return _read(kind, cursor, _ID)
+
+
+def _write(kind: str, value: object) -> str:
+    return encode_base64url(orjson.dumps([kind, value]))
+
+
+def _read(kind: str, cursor: str, form: TypeAdapter[T]) -> T:
+    if len(cursor) > MAX_CURSOR or not _FORM.fullmatch(cursor):
+        raise _refused()
+    try:
+        told, value = orjson.loads(decode_base64url(cursor))
+        if told != kind:
+            raise _refused()
+        return form.validate_json(orjson.dumps(value))
+    except (ValueError, TypeError, ValidationError):
+        raise _refused() from None
+
+
+def _refused() -> RequestRefused:
+    return RequestRefused(
+        "this is no cursor of this list",
+        code="cursor_invalid",
+        remedy="Give `next_cursor` of the page before, unchanged, or leave it out.",
+    )

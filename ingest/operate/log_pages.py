@@ -1,0 +1,146 @@
+"""Pages of the log and of the deliveries, read by place: nothing is skipped and nothing comes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from ingest.errors import SchemaMismatch
+from ingest.foundation.postgres import Pool, read_queries, translated
+from ingest.operate.cursors import LogPlace
+from ingest.operate.models import DeliveryItem, EventDetail, EventItem, Outcome
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SQL = read_queries("ingest.sql", "operate.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events.
+
+    Attributes:
+        org: of one organization; None for all.
+        type: of one type.
+        subject: of one invitee or resource.
+    """
+
+    org: str | None = None
+    type: str | None = None
+    subject: str | None = None
+
+
+async def log_ends(pool: Pool) -> LogPlace:
+    """Return the last position of each shard.
+
+    Raises:
+        SchemaMismatch: the log is not made yet.
+    """
+    with translated():
+        rows = await pool.fetch(_SQL["log_ends"])
+    if not rows:
+        raise SchemaMismatch("the log is not made yet", remedy="Run `slotwire migrate`.")
+    return {row["shard"]: row["position"] for row in rows}
+
+
+async def everywhere(pool: Pool, position: int) -> LogPlace:
+    """Return the same position in each shard."""
+    return dict.fromkeys(await log_ends(pool), position)
+
+
+async def events_after(pool: Pool, place: LogPlace, only: EventFilter, *, limit: int) -> Sequence[EventItem]:
+    """Read events after a place, oldest first.
+
+    An organization, and so a subject, has one shard: there the largest position of the place counts.
+    """
+    with translated():
+        if only.subject is not None:
+            position = max(place.values())
+            rows = await pool.fetch(_SQL["events_after_of_subject"], only.subject, position, only.type, limit, only.org)
+        elif only.org is not None:
+            rows = await pool.fetch(_SQL["events_after_of_org"], only.org, max(place.values()), only.type, limit)
+        else:
+            rows = await pool.fetch(_SQL["events_after"], list(place), list(place.values()), only.type, limit)
+    return [EventItem(**_event(row)) for row in rows]
+
+
+def place_after(place: LogPlace, items: Sequence[EventItem], only: EventFilter) -> LogPlace:
+    """Return the place after events that were read from a place."""
+    reached = {**place, **{item.shard: item.sequence for item in items}}
+    if only.org is None and only.subject is None:
+        return reached
+    return dict.fromkeys(reached, max(reached.values()))
+
+
+async def latest_events(pool: Pool, only: EventFilter, *, limit: int) -> Sequence[EventItem]:
+    """Read the last events, oldest first."""
+    with translated():
+        if only.subject is not None:
+            rows = await pool.fetch(_SQL["latest_events_of_subject"], only.subject, only.type, limit, only.org)
+        elif only.org is not None:
+            rows = await pool.fetch(_SQL["latest_events_of_org"], only.org, only.type, limit)
+        else:
+            rows = await pool.fetch(_SQL["latest_events"], list(await log_ends(pool)), only.type, limit)
+    return [EventItem(**_event(row)) for row in reversed(rows)]
+
+
+async def event(pool: Pool, event_id: UUID, org: str | None) -> EventDetail | None:
+    """Read one event with its data, byte by byte as it was written; None when it is not within reach."""
+    with translated():
+        row = await pool.fetchrow(_SQL["event"], event_id, org)
+    return None if row is None else EventDetail(**_event(row), data=orjson.Fragment(row["data"]))
+
+
+async def deliveries(
+    pool: Pool,
+    *,
+    before: UUID | None,
+    org: str | None,
+    outcome: Outcome | None,
+    event_id: UUID | None,
+    limit: int,
+) -> Sequence[DeliveryItem]:
+    """Read deliveries before a place, newest first."""
+    with translated():
+        if event_id is None:
+            rows = await pool.fetch(_SQL["deliveries_page"], before, org, outcome, limit)
+        else:
+            rows = await pool.fetch(_SQL["deliveries_of_event"], before, org, outcome, limit, event_id)
+    return [
+        DeliveryItem(
+            id=row["id"],
+            organization=row["org"],
+            subscription_id=row["subscription_id"],
+            received_at=row["received_at"],
+            signed_at=row["signed_at"],
+            outcome=row["outcome"],
+            event_id=row["event_id"],
+            event_name=row["event_name"],
+            body_bytes=row["bytes"],
+        )
+        for row in rows
+    ]
+
+
+def _event(row: asyncpg.Record) -> Mapping[str, Any]:
+    return {
+        "id": row["event_id"],
+        "type": row["type"],
+        "source": f"/organizations/{row['org']}",
+        "organization": row["org"],
+        "tenant": row["tenant"],
+        "subject": row["subject"],
+        "time": row["time"],
+        "recorded_at": row["recorded_at"],
+        "sequence": row["position"],
+        "shard": row["shard"],
+        "key": row["key"],
+        "inferred": row["inferred"],
+        "delivery_id": row["delivery_id"],
+        "traceparent": row["traceparent"],
+    }

@@ -1,0 +1,240 @@
+"""What the management API takes and gives, as its OpenAPI document says it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from ingest.control.catalogue import DEFAULT_EVENTS
+from ingest.control.subscription_plan import State
+from ingest.control.subscriptions import MAX_EXTERNAL_ID
+from ingest.operate.api_keys import MAX_LABEL
+from ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
+from ingest.operate.roles import Role
+
+MAX_POSITION = 2**63 - 1
+MAX_AGE_SECONDS = 2**31 - 1
+MAX_SUBSCRIBED_EVENTS = 100
+
+Org = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+"""The last segment of Calendly's organization URI."""
+Outcome = Literal["stored", "duplicate", "quarantined"]
+
+
+class Model(BaseModel):
+    """Frozen, and without room for unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Page(Model):
+    """One page of a list."""
+
+    next_cursor: str | None
+    """Give it as `cursor` for the page after this one; null on the last page."""
+
+
+class PageQuery(Model):
+    """How a list is paged."""
+
+    limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
+    """Items of the page."""
+    cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR)
+    """`next_cursor` of the page before."""
+
+
+class EventQuery(PageQuery):
+    """Which events of the log, oldest first."""
+
+    organization: Org | None = None
+    """Of one organization."""
+    type: str | None = Field(None, min_length=1, max_length=200)
+    """Of one type, for example `com.calendly.invitee.created.v1`."""
+    subject: str | None = Field(None, min_length=1, max_length=2000)
+    """Of one invitee or resource, by its URI at Calendly."""
+    after: int | None = Field(None, ge=0, le=MAX_POSITION)
+    """After this position (`sequence` of an event); not together with `cursor`."""
+
+
+class EventItem(Model):
+    """An event of the log, without its data."""
+
+    id: UUID
+    """The CloudEvents id: the same fact always has the same one."""
+    type: str
+    source: str
+    """`/organizations/{org}`."""
+    organization: str
+    tenant: str | None
+    """The organization's external id when the event was written."""
+    subject: str
+    time: datetime
+    """When it happened, as far as Calendly says."""
+    recorded_at: datetime
+    """When it was written to the log."""
+    sequence: int
+    """Its position in the log; gaps are normal."""
+    shard: int
+    key: str
+    """The Kafka key."""
+    inferred: bool
+    """Whether it was concluded from a later event."""
+    delivery_id: UUID | None
+    """The delivery it came from."""
+    traceparent: str | None
+
+
+class EventPage(Page):
+    """Events of the log."""
+
+    items: tuple[EventItem, ...]
+
+
+class EventDetail(EventItem):
+    """An event with its data, as it is (or would be) in Kafka's record. A record's `ce_dataref` leads here."""
+
+    data: Any
+    """The event's data; its form follows from `type`."""
+
+
+class DeliveryQuery(PageQuery):
+    """Which deliveries, newest first."""
+
+    organization: Org | None = None
+    """Of one organization."""
+    outcome: Outcome | None = None
+    """What became of them."""
+    event_id: UUID | None = None
+    """Those that told of one event."""
+
+
+class DeliveryItem(Model):
+    """One authentic POST from Calendly, without its body."""
+
+    id: UUID
+    organization: str
+    subscription_id: UUID
+    received_at: datetime
+    signed_at: datetime
+    """The signature's time."""
+    outcome: Outcome
+    event_id: UUID | None
+    """The event it told of, if it was understood."""
+    event_name: str | None
+    """Calendly's name for what happened."""
+    body_bytes: int
+
+
+class DeliveryPage(Page):
+    """Deliveries from Calendly."""
+
+    items: tuple[DeliveryItem, ...]
+
+
+class AtCalendlyItem(Model):
+    """What Calendly says of a subscription."""
+
+    state: Literal["active", "disabled", "missing"]
+    """`missing`: Calendly has no such subscription."""
+    retry_started_at: datetime | None
+    """When Calendly began to retry; null while all is well."""
+
+
+class SubscriptionItem(Model):
+    """A webhook subscription. Its address is a secret and is not shown."""
+
+    id: UUID
+    organization: str
+    scope: str
+    events: tuple[str, ...]
+    state: State
+    """`creating` before Calendly said yes, `active`, `ended`."""
+    provider_uri: str | None
+    """Calendly's URI for it."""
+    max_age_seconds: int | None
+    """Older authentic deliveries are quarantined; null takes any age."""
+    created_at: datetime
+    ended_at: datetime | None
+    """Its address stays valid for 48 h after this."""
+    at_calendly: AtCalendlyItem | None
+    """Null when Calendly was not asked: that takes a token."""
+
+
+class SubscriptionPage(Page):
+    """Webhook subscriptions."""
+
+    items: tuple[SubscriptionItem, ...]
+
+
+class SubscriptionRequest(Model):
+    """A subscription to make. Making the same twice finds the first."""
+
+    token: SecretStr = Field(min_length=1, max_length=8192)
+    """A personal access or OAuth token of an owner or admin of the organization; used once, kept nowhere."""
+    events: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
+        default=(), max_length=MAX_SUBSCRIBED_EVENTS, examples=[list(DEFAULT_EVENTS)]
+    )
+    """Calendly's names; all that this version publishes when left out."""
+    external_id: str | None = Field(None, min_length=1, max_length=MAX_EXTERNAL_ID)
+    """Your own name for the organization; events carry it as `ce_tenant`."""
+    max_age_seconds: int | None = Field(None, ge=1, le=MAX_AGE_SECONDS)
+    """Quarantine older authentic deliveries; Calendly retries for a day, so mind what this loses."""
+    another: bool = False
+    """Make a further one even where one already does this."""
+
+
+class KeyItem(Model):
+    """A key of this API, without the key."""
+
+    id: UUID
+    role: Role
+    organization: str | None
+    """The one organization it reaches; null for all."""
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To the minute."""
+
+
+class KeyPage(Page):
+    """Keys of this API."""
+
+    items: tuple[KeyItem, ...]
+
+
+class NewKey(KeyItem):
+    """A key that was just made."""
+
+    key: str
+    """The key itself, shown this once."""
+
+
+class KeyRequest(Model):
+    """A key to make."""
+
+    role: Role
+    organization: Org | None = None
+    """The one organization it may reach; all when left out."""
+    label: str = Field("", max_length=MAX_LABEL)
+    """What it is for."""
+
+
+class Problem(Model):
+    """What went wrong (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    """A short word for programs."""
+    detail: str
+    remedy: str | None = None
+    """What to do about it."""
+    id: str | None = None
+    """Names the log line of an error on our side."""
+    errors: tuple[str, ...] = ()
+    """Where the request does not fit, without its values."""

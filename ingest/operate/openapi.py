@@ -1,0 +1,107 @@
+"""The management API's OpenAPI 3.1 document, made from the table of routes and the models they name."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ingest.operate.models import Problem
+from ingest.operate.problems import RETRY_AFTER_SECONDS
+from ingest.operate.routes import ROUTES, TOKEN_HEADER, Route
+
+_VARIABLE = re.compile(r"{(\w+)}")
+_PATH_FORMS = {
+    "id": {"type": "string", "format": "uuid"},
+    "org": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$"},
+}
+_TEXT = (
+    "Reads the log and manages subscriptions. Every request carries a key: `Authorization: Bearer slw_...`; "
+    "`slotwire keys api create` makes the first one. Lists give `items` and `next_cursor`; errors are "
+    "problem+json with a `code`."
+)
+
+
+def document() -> dict[str, Any]:
+    """Return the document. The same version always gives the same one."""
+    forms = [form for route in ROUTES for form in _models(route)]
+    _, found = models_json_schema([*forms, (Problem, "serialization")], ref_template="#/components/schemas/{model}")
+    schemas = found["$defs"]
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Slotwire management API", "version": version("slotwire"), "description": _TEXT},
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": dict(sorted(schemas.items())),
+        },
+    }
+
+
+def _models(route: Route) -> list[tuple[type[BaseModel], Any]]:
+    found: list[tuple[type[BaseModel], Any]] = [(route.gives, "serialization")]
+    return found if route.takes is None else [*found, (route.takes, "validation")]
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "description": f"Takes a key with the role `{route.role}` or more.",
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+    }
+    if route.takes is not None:
+        content = {"application/json": {"schema": _reference(route.takes.__name__)}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _operation_id(route: Route) -> str:
+    return route.run.__name__.removeprefix("_")
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_FORMS[name]}
+        for name in _VARIABLE.findall(route.path)
+    ]
+    if route.query is not None:
+        for name, form in route.query.model_json_schema()["properties"].items():
+            bare = {key: value for key, value in form.items() if key not in {"description", "title"}}
+            text = form.get("description", "")
+            found.append({"name": name, "in": "query", "required": False, "description": text, "schema": bare})
+    if route.token is not None:
+        text = "A Calendly token of an owner or admin of the organization; used once, kept nowhere."
+        required = route.token == "required"  # noqa: S105 -- says whether there is one
+        form = {"type": "string"}
+        found.append({"name": TOKEN_HEADER, "in": "header", "required": required, "description": text, "schema": form})
+    return found
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    content = {"application/json": {"schema": _reference(route.gives.__name__)}}
+    good = {"description": "As asked.", "content": content}
+    problem = {"application/problem+json": {"schema": _reference("Problem")}}
+    return {
+        **{str(status): good for status in route.statuses},
+        "401": {"description": "No key, or one that is not good.", "content": problem},
+        "403": {"description": "The key's role or reach is not enough.", "content": problem},
+        "503": {
+            "description": f"Postgres is away, or Calendly asks for patience; `Retry-After` says how long "
+            f"({RETRY_AFTER_SECONDS} s for Postgres).",
+            "content": problem,
+        },
+        "default": {"description": "What went wrong, with a `code`.", "content": problem},
+    }
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

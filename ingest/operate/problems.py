@@ -1,0 +1,106 @@
+"""Errors as the management API tells them: problem+json (RFC 9457) with a `code`.
+
+What the caller can mend is told; what is ours is told by an id only, and the log has the rest.
+"""
+
+from __future__ import annotations
+
+import http
+import traceback
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from ingest.errors import (
+    CalendlyError,
+    CalendlyProblem,
+    DatabaseUnavailable,
+    RequestRefused,
+    SlotwireError,
+)
+from ingest.foundation.telemetry import get_logger
+from ingest.operate.models import Problem
+
+RETRY_AFTER_SECONDS = 5
+"""What a caller is told to wait while Postgres is away."""
+MAX_PLACES = 10
+"""Places of a request that are named as not fitting."""
+
+_STATUS = {
+    "unauthenticated": 401,
+    "role_too_low": 403,
+    "out_of_reach": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "organization_refused": 409,
+    "changed_meanwhile": 409,
+    "body_too_large": 413,
+    "media_type": 415,
+    "event_unknown": 422,
+    "event_not_published": 422,
+    "event_of_users_only": 422,
+    "organization_unknown": 422,
+    "token_of_another_organization": 422,
+}
+"""The status of each code; 400 for the rest."""
+_CALENDLY_STATUS = {
+    CalendlyProblem.CONFLICT: 409,
+    CalendlyProblem.LIMITED: 503,
+    CalendlyProblem.UPSTREAM: 502,
+    CalendlyProblem.UNEXPECTED: 502,
+    CalendlyProblem.UNREACHABLE: 504,
+}
+"""The status of each problem at Calendly; 422 for what another token or other values would mend."""
+
+_log = get_logger("admin_api")
+
+
+def problem_of(error: Exception) -> tuple[Problem, int | None]:
+    """Turn any exception into a problem, and say how many seconds to wait, where waiting helps."""
+    match error:
+        case RequestRefused():
+            return _told(_STATUS.get(error.code, 400), error.code, error), None
+        case ValidationError():
+            return invalid("body_invalid", error), None
+        case CalendlyError():
+            status = _CALENDLY_STATUS.get(error.problem, 422)
+            wait = None if error.wait is None else max(1, round(error.wait))
+            return _told(status, f"calendly_{error.problem}", error), wait
+        case DatabaseUnavailable():
+            return _told(503, "database_unavailable", error), RETRY_AFTER_SECONDS
+        case SlotwireError():
+            _log.error("misconfigured", error=error.message, remedy=error.remedy)
+            return _told(500, "misconfigured", error), None
+        case _:
+            return _unknown(error), None
+
+
+def invalid(code: str, error: ValidationError) -> Problem:
+    """Say where a request does not fit, without what it held: that may be a secret."""
+    issues = error.errors(include_url=False, include_input=False, include_context=False)
+    places = tuple(f"{'.'.join(map(str, issue['loc'])) or 'body'}: {issue['msg']}" for issue in issues[:MAX_PLACES])
+    return Problem(
+        title="Bad Request", status=400, code=code, detail="the request does not fit", errors=places,
+        remedy="/openapi.json says what fits.",
+    )  # fmt: skip
+
+
+def _told(status: int, code: str, error: SlotwireError) -> Problem:
+    title = http.HTTPStatus(status).phrase
+    return Problem(title=title, status=status, code=code, detail=error.message, remedy=error.remedy or None)
+
+
+def _unknown(error: Exception) -> Problem:
+    """Name the log line; the exception's text stays out of both, because it may hold personal data."""
+    name = str(uuid4())
+    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
+    _log.error("request_failed", id=name, error=type(error).__name__, where=frames)
+    return Problem(
+        title="Internal Server Error",
+        status=500,
+        code="internal",
+        detail="something went wrong on our side",
+        remedy=f"The log of `slotwire control` has the rest under the id {name}.",
+        id=name,
+    )

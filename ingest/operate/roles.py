@@ -1,0 +1,75 @@
+"""Who asks, and what they may reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from ingest.errors import RequestRefused
+
+
+class Role(StrEnum):
+    """What a key may do; each role may do what the one before may."""
+
+    READER = "reader"
+    """Reads events, deliveries and subscriptions, personal data included."""
+    OPERATOR = "operator"
+    """Makes and ends subscriptions too."""
+    ADMIN = "admin"
+    """Makes and revokes keys too."""
+
+    @property
+    def rank(self) -> int:
+        """How much it may; more is more."""
+        return list(Role).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever asks.
+
+    Attributes:
+        role: what they may do.
+        org: the one organization they may reach; None for all.
+        key_id: the key they came with; None for the command line.
+    """
+
+    role: Role
+    org: str | None = None
+    key_id: UUID | None = None
+
+    def require(self, role: Role) -> None:
+        """Refuse whoever may less.
+
+        Raises:
+            RequestRefused: with code `role_too_low`.
+        """
+        if self.role.rank < role.rank:
+            raise RequestRefused(
+                f"this needs the role {role}; the key has {self.role}",
+                code="role_too_low",
+                remedy="Ask with a key of that role: slotwire keys api create --role ...",
+            )
+
+    def reach(self, org: str | None) -> str | None:
+        """Return the organization a request is about: the named one, or the only one a key may reach.
+
+        Another organization gets the same answer whether it exists or not.
+
+        Raises:
+            RequestRefused: with code `out_of_reach`.
+        """
+        if self.org is None or org is None:
+            return org or self.org
+        if org != self.org:
+            raise RequestRefused(
+                "this key reaches another organization only",
+                code="out_of_reach",
+                remedy="Leave the organization out, or ask with a key that reaches it.",
+            )
+        return org
+
+
+COMMAND_LINE = Principal(Role.ADMIN)
+"""Whoever can run a command with the database's address may do everything with it anyway."""

@@ -1,0 +1,109 @@
+-- Statements of `ingest/operate`: what operators read, and the keys they come with.
+
+-- name: insert_key
+-- A new key of the management API: only its hash.
+INSERT INTO slotwire.api_keys (id, hash, role, org, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+
+-- name: key_by_hash
+-- Who a key is.
+SELECT id, hash, role, org, revoked_at, last_used_at FROM slotwire.api_keys WHERE hash = $1
+
+-- name: touch_key
+-- A key was used.
+UPDATE slotwire.api_keys SET last_used_at = $2 WHERE id = $1
+
+-- name: keys_page
+-- Keys of one organization, or all, oldest first, after a place.
+SELECT id, role, org, label, created_at, revoked_at, last_used_at FROM slotwire.api_keys
+WHERE ($1::text IS NULL OR org = $1)
+  AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
+ORDER BY created_at, id LIMIT $4
+
+-- name: revoke_key
+-- A key is good no longer; the first revocation counts.
+UPDATE slotwire.api_keys SET revoked_at = coalesce(revoked_at, $3)
+WHERE id = $1 AND ($2::text IS NULL OR org = $2)
+RETURNING id, role, org, label, created_at, revoked_at, last_used_at
+
+-- name: log_ends
+-- The last position of each shard; no row: the log is not made yet.
+SELECT s.shard::smallint AS shard,
+       coalesce((SELECT max(e.position) FROM slotwire.events e WHERE e.shard = s.shard), 0) AS position
+FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
+
+-- name: events_after
+-- The log of all organizations after a place: each shard by its own position, merged.
+SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS place (shard, position)
+CROSS JOIN LATERAL (
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+           traceparent, tenant
+    FROM slotwire.events
+    WHERE shard = place.shard AND position > place.position AND ($3::text IS NULL OR type = $3)
+    ORDER BY position LIMIT $4
+) e
+ORDER BY e.position LIMIT $4
+
+-- name: events_after_of_org
+-- The log of one organization after a position; an organization has one shard.
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+       traceparent, tenant
+FROM slotwire.events
+WHERE org = $1 AND position > $2 AND ($3::text IS NULL OR type = $3)
+ORDER BY position LIMIT $4
+
+-- name: events_after_of_subject
+-- The story of one invitee or resource after a position, within one organization or any.
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+       traceparent, tenant
+FROM slotwire.events
+WHERE subject = $1 AND position > $2 AND ($3::text IS NULL OR type = $3) AND ($5::text IS NULL OR org = $5)
+ORDER BY position LIMIT $4
+
+-- name: latest_events
+-- The last events of the log, newest first.
+SELECT e.* FROM unnest($1::smallint[]) AS place (shard)
+CROSS JOIN LATERAL (
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+           traceparent, tenant
+    FROM slotwire.events
+    WHERE shard = place.shard AND ($2::text IS NULL OR type = $2)
+    ORDER BY position DESC LIMIT $3
+) e
+ORDER BY e.position DESC LIMIT $3
+
+-- name: latest_events_of_org
+-- The last events of one organization, newest first.
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+       traceparent, tenant
+FROM slotwire.events
+WHERE org = $1 AND ($2::text IS NULL OR type = $2)
+ORDER BY position DESC LIMIT $3
+
+-- name: latest_events_of_subject
+-- The last events of one invitee or resource, newest first.
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+       traceparent, tenant
+FROM slotwire.events
+WHERE subject = $1 AND ($2::text IS NULL OR type = $2) AND ($4::text IS NULL OR org = $4)
+ORDER BY position DESC LIMIT $3
+
+-- name: event
+-- One event with its data.
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+       traceparent, tenant, data
+FROM slotwire.events WHERE event_id = $1 AND ($2::text IS NULL OR org = $2)
+
+-- name: deliveries_page
+-- Deliveries, newest first, before a place; their ids are in order of arrival.
+SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
+FROM slotwire.deliveries
+WHERE ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
+ORDER BY id DESC LIMIT $4
+
+-- name: deliveries_of_event
+-- Every delivery that told of one event, newest first, before a place.
+SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
+FROM slotwire.deliveries
+WHERE event_id = $5
+  AND ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
+ORDER BY id DESC LIMIT $4
