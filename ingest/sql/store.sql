@@ -17,7 +17,3 @@ SELECT conflicts, duplicates, last_position FROM slotwire.append_batch(
 -- name: notify
 -- Tells the relay that the shard's log has grown. A hint: the relay polls too.
 SELECT pg_notify('slotwire_log', $1)
-
--- name: log
--- The log's identity and shape.
-SELECT log_id, shards FROM slotwire.log

@@ -1,0 +1,40 @@
+"""The command line as a user runs it: arguments in, exit code and both streams out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
+    """Run `slotwire` to its end."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "ingest.cli",
+        *arguments,
+        env=env,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            out, err = await child.communicate(stdin.encode() if stdin is not None else b"")
+    finally:
+        if child.returncode is None:
+            child.kill()
+    return Ran(child.returncode or 0, out.decode(), err.decode())

@@ -1,0 +1,87 @@
+"""Migrations: applied once, checked, refused when they do not fit; the runtime role can use and not alter."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from ingest import migrations
+from ingest.errors import SchemaMismatch
+from ingest.foundation.postgres import connect
+from ingest.foundation.settings import DatabaseSettings
+from ingest.local.databases import Database
+from tests.children import environment
+from tests.command import slotwire
+from tests.serving import settings_for
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+async def test_migrating_twice_changes_nothing(database: Database) -> None:
+    """A second run applies nothing and keeps the log's identity."""
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    before = await connection.fetchrow("SELECT * FROM slotwire.log")
+    applied = await migrations.migrate(connection, runtime_role="slotwire_runtime", shards=4, now=NOW)
+    assert list(applied) == []
+    assert await connection.fetchrow("SELECT * FROM slotwire.log") == before
+    await migrations.require_current(connection)
+    await connection.close()
+
+
+async def test_a_changed_or_unknown_migration_is_refused(database: Database) -> None:
+    """What ran is what is written: an edited file and a newer database are named, with what to do."""
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    await connection.execute("UPDATE slotwire.migrations SET checksum = 'edited' WHERE name LIKE '0001%'")
+    with pytest.raises(SchemaMismatch, match="was changed after it was applied"):
+        await migrations.pending(connection)
+    await connection.execute("UPDATE slotwire.migrations SET name = '9999_post_from_the_future'")
+    with pytest.raises(SchemaMismatch, match="9999_post_from_the_future"):
+        await migrations.pending(connection)
+    await connection.close()
+
+
+async def test_check_says_what_is_missing_and_changes_nothing(database: Database) -> None:
+    """`migrate --check` exits 1 and names the command while a migration is missing, 0 when none is."""
+    settings = settings_for(database)
+    env = environment(settings, SLOTWIRE_MIGRATE__DATABASE_URL=database.owner_url)
+    assert (await slotwire("migrate", "--check", env=env)).code == 0
+    connection = await asyncpg.connect(database.owner_url)
+    await connection.execute("DROP SCHEMA slotwire CASCADE")
+    missing = await slotwire("migrate", "--check", env=env)
+    assert missing.code == 1
+    assert "Run `slotwire migrate`" in missing.stderr
+    assert not await connection.fetchval("SELECT to_regnamespace('slotwire') IS NOT NULL")
+    assert (await slotwire("migrate", env=env)).code == 0
+    assert (await slotwire("migrate", "--check", env=env)).code == 0
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO slotwire.events SELECT * FROM slotwire.events",
+        "DELETE FROM slotwire.events",
+        "UPDATE slotwire.bookings SET state = 'active'",
+        "DELETE FROM slotwire.deliveries",
+        "ALTER TABLE slotwire.events ADD COLUMN x int",
+        "DROP TABLE slotwire.events",
+        "TRUNCATE slotwire.quarantine",
+        "UPDATE slotwire.log SET shards = 2",
+        "CREATE TABLE slotwire.mine (x int)",
+    ],
+)
+async def test_the_runtime_role_cannot_go_around_the_log(statement: str, database: Database) -> None:
+    """The processes write the log through its one function; they cannot change, empty or alter it."""
+    connection = await asyncpg.connect(database.runtime_url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(statement)
+    await connection.close()
+
+
+def test_migrations_are_numbered_and_named_by_when_they_run() -> None:
+    """Files are `NNNN_pre_…` or `NNNN_post_…`, without gaps, so that their order is never in doubt."""
+    names = [migration.name for migration in migrations.known_migrations()]
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+    assert all(name[4:].startswith(("_pre_", "_post_")) for name in names)
