@@ -51,15 +51,8 @@ async def test_me_is_the_tokens_user_in_their_organization(calendly: Simulated) 
     assert found["resource"]["uri"] == me["current_organization"]
 
 
-@pytest.mark.parametrize(
-    ("head", "message"),
-    [
-        ({}, "is invalid"),
-        ({"Authorization": "Bearer nobody"}, "is invalid"),
-        ({"Authorization": "Basic eA=="}, "is invalid"),
-    ],
-)
-async def test_unknown_tokens_are_401(calendly: Simulated, head: dict[str, str], message: str) -> None:
+@pytest.mark.parametrize("head", [{}, {"Authorization": "Bearer nobody"}, {"Authorization": "Basic eA=="}])
+async def test_unknown_tokens_are_401(calendly: Simulated, head: dict[str, str]) -> None:
     """No token, an unknown one and another scheme get one 401, with rate-limit headers."""
     async with httpx.AsyncClient(base_url=calendly.running.url) as stranger:
         answer = await stranger.get("/users/me", headers=head)
@@ -284,15 +277,8 @@ async def test_pages_cover_everything_once_in_both_directions(calendly: Simulate
 
 
 @pytest.mark.parametrize(
-    "query",
-    [
-        {"count": "0"},
-        {"count": "101"},
-        {"count": "x"},
-        {"page_token": "!"},
-        {"page_token": "e30="},
-        {"sort": "name:asc"},
-    ],
+    ("name", "value"),
+    [("count", "0"), ("count", "101"), ("count", "x"), ("page_token", "!"), ("page_token", "e30="), ("sort", "x:asc")],
 )
 async def test_wrong_pages_are_400(calendly: Simulated, name: str, value: str) -> None:
     """Counts outside 1 to 100, foreign tokens and unknown sorts are refused; the limit itself passes."""
@@ -302,13 +288,12 @@ async def test_wrong_pages_are_400(calendly: Simulated, name: str, value: str) -
 
 
 @pytest.mark.parametrize(
-    "query", [{"min_start_time": "today"}, {"max_start_time": "2026-01-01T00:00:00"}, {"status": "x"}]
+    ("name", "value"), [("min_start_time", "today"), ("max_start_time", "2026-01-01T00:00:00"), ("status", "x")]
 )
-async def test_wrong_filters_are_400(calendly: Simulated, query: dict[str, str]) -> None:
+async def test_wrong_filters_are_400(calendly: Simulated, name: str, value: str) -> None:
     """Times without an offset and unknown statuses are refused by name."""
-    answer = await calendly.http.get(
-        "/scheduled_events", params={"organization": calendly.running.organization, **query}
-    )
+    query = {"organization": calendly.running.organization, name: value}
+    answer = await calendly.http.get("/scheduled_events", params=query)
     assert answer.status_code == 400
     assert answer.json()["details"][0]["parameter"] == name
 
@@ -380,9 +365,10 @@ async def test_members_and_offers_are_listed(calendly: Simulated) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/nothing"), ("GET", "/scheduled_events/none"), ("PUT", "/users/me")]
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/scheduled_events/none", 404), ("PUT", "/users/me", 405)],
 )
-async def test_other_paths_answer_in_json(calendly: Simulated, method: str, path: str) -> None:
+async def test_other_paths_answer_in_json(calendly: Simulated, method: str, path: str, status: int) -> None:
     """Unknown paths and resources are 404 and a wrong method 405, all in Calendly's error shape."""
     answer = await calendly.http.request(method, path)
     assert answer.status_code == status
