@@ -8,6 +8,7 @@ from uuid import UUID
 import typer
 
 if TYPE_CHECKING:
+    from ingest.operate.actions import Actions
     from ingest.operate.models import EventItem, EventQuery
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Read the log: list, show and follow events.")
@@ -33,22 +34,17 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the last events; with --after, the first ones after that position."""
-    import asyncio
-
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.settings import load_settings
-    from ingest.operate.actions import operating
+    from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
-    settings, query = load_settings(), _query(organization, type_, subject, after, limit)
+    query = _query(organization, type_, subject, after, limit)
 
-    async def main() -> tuple[EventItem, ...]:
-        async with operating(settings, SystemClock(), application="events") as actions:
-            if after is None:
-                return await actions.latest_events(COMMAND_LINE, query)
-            return (await actions.list_events(COMMAND_LINE, query)).items
+    async def read(actions: Actions) -> tuple[EventItem, ...]:
+        if after is None:
+            return await actions.latest_events(COMMAND_LINE, query)
+        return (await actions.list_events(COMMAND_LINE, query)).items
 
-    _show(asyncio.run(main()), as_json=as_json)
+    _show(act("events", read), as_json=as_json)
 
 
 @app.command()
@@ -58,25 +54,13 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print it on one line.")] = False,
 ) -> None:
     """Show one event with its data, personal data included."""
-    import asyncio
-
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.settings import load_settings
-    from ingest.operate.actions import operating
-    from ingest.operate.models import EventDetail
-    from ingest.operate.roles import COMMAND_LINE
-
-    settings = load_settings()
-
-    async def main() -> EventDetail:
-        async with operating(settings, SystemClock(), application="events") as actions:
-            return await actions.get_event(COMMAND_LINE, event)
-
     import orjson
 
+    from ingest.cli.acting import act
     from ingest.cli.listing import json_line
+    from ingest.operate.roles import COMMAND_LINE
 
-    line = json_line(asyncio.run(main()))
+    line = json_line(act("events", lambda actions: actions.get_event(COMMAND_LINE, event)))
     typer.echo(line if as_json else orjson.dumps(orjson.loads(line), option=orjson.OPT_INDENT_2).decode())
 
 
@@ -112,16 +96,10 @@ def tail(
 def _query(
     organization: str | None, type_: str | None, subject: str | None, after: int | None, limit: int
 ) -> EventQuery:
-    from pydantic import ValidationError
-
-    from ingest.errors import RequestRefused
+    from ingest.cli.acting import checked
     from ingest.operate.models import EventQuery
-    from ingest.operate.problems import invalid
 
-    try:
-        return EventQuery(organization=organization, type=type_, subject=subject, after=after, limit=limit)
-    except ValidationError as error:
-        raise RequestRefused("; ".join(invalid("option_invalid", error).errors), code="option_invalid") from None
+    return checked(EventQuery, organization=organization, type=type_, subject=subject, after=after, limit=limit)
 
 
 def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from ingest.operate.actions import Actions
     from ingest.operate.models import KeyItem
-
-T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make, list and revoke keys of the management API.")
 api = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys of the management API, straight in Postgres.")
@@ -31,19 +29,13 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and show it this once, on standard output; only its hash is kept."""
-    from pydantic import ValidationError
-
+    from ingest.cli.acting import act, checked
     from ingest.cli.listing import json_line
-    from ingest.errors import RequestRefused
     from ingest.operate.models import KeyRequest
-    from ingest.operate.problems import invalid
     from ingest.operate.roles import COMMAND_LINE
 
-    try:
-        request = KeyRequest.model_validate({"role": role, "organization": organization, "label": label})
-    except ValidationError as error:
-        raise RequestRefused("; ".join(invalid("option_invalid", error).errors), code="option_invalid") from None
-    made = _run(lambda actions: actions.create_key(COMMAND_LINE, request))
+    request = checked(KeyRequest, role=role, organization=organization, label=label)
+    made = act("keys", lambda actions: actions.create_key(COMMAND_LINE, request))
     if as_json:
         typer.echo(json_line(made))
         return
@@ -54,6 +46,7 @@ def create(
 @api.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List keys, without the keys."""
+    from ingest.cli.acting import act
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
@@ -68,7 +61,7 @@ def list_(*, as_json: AsJson = False) -> None:
             if cursor is None:
                 return found
 
-    _show(_run(all_pages), as_json=as_json)
+    _show(act("keys", all_pages), as_json=as_json)
 
 
 @api.command()
@@ -76,9 +69,10 @@ def revoke(
     *, key: Annotated[UUID, typer.Argument(help="Its id, not the key itself.")], as_json: AsJson = False
 ) -> None:
     """Revoke a key at once."""
+    from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
-    _show([_run(lambda actions: actions.revoke_key(COMMAND_LINE, key))], as_json=as_json)
+    _show([act("keys", lambda actions: actions.revoke_key(COMMAND_LINE, key))], as_json=as_json)
 
 
 def _show(items: list[KeyItem], *, as_json: bool) -> None:

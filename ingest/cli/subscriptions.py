@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
     from ingest.operate.actions import Actions
     from ingest.operate.models import SubscriptionItem
-
-T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Create, list and delete webhook subscriptions at Calendly."
@@ -69,24 +66,19 @@ def create(
 
     The token is used for this and kept nowhere.
     """
-    from pydantic import ValidationError
-
-    from ingest.errors import RequestRefused
+    from ingest.cli.acting import act, checked
     from ingest.operate.models import SubscriptionRequest
-    from ingest.operate.problems import invalid
     from ingest.operate.roles import COMMAND_LINE
 
-    try:
-        request = SubscriptionRequest(
-            token=_read_token(token_file),
-            events=tuple(event or ()),
-            external_id=external_id,
-            max_age_seconds=max_age,
-            another=another,
-        )
-    except ValidationError as error:
-        raise RequestRefused("; ".join(invalid("option_invalid", error).errors), code="option_invalid") from None
-    made, new = _run(lambda actions: actions.create_subscription(COMMAND_LINE, organization, request))
+    request = checked(
+        SubscriptionRequest,
+        token=_read_token(token_file),
+        events=tuple(event or ()),
+        external_id=external_id,
+        max_age_seconds=max_age,
+        another=another,
+    )
+    made, new = act("subscriptions", lambda actions: actions.create_subscription(COMMAND_LINE, organization, request))
     if not as_json:
         typer.echo("subscribed" if new else "subscribed already; nothing was changed", err=True)
     _show([made], as_json=as_json)
@@ -95,6 +87,7 @@ def create(
 @app.command("list")
 def list_(*, organization: Organization = None, token_file: OptionalTokenFile = None, as_json: AsJson = False) -> None:
     """List subscriptions; with a token, beside what Calendly says of them."""
+    from ingest.cli.acting import act
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
@@ -112,7 +105,7 @@ def list_(*, organization: Organization = None, token_file: OptionalTokenFile = 
             if cursor is None:
                 return found
 
-    _show(_run(all_pages), as_json=as_json)
+    _show(act("subscriptions", all_pages), as_json=as_json)
 
 
 @app.command()
@@ -120,10 +113,12 @@ def delete(
     *, subscription: Annotated[UUID, typer.Argument(help="Its id.")], token_file: TokenFile, as_json: AsJson = False
 ) -> None:
     """End a subscription, at Calendly first. Its address stays valid for 48 h, for what is still on its way."""
+    from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
     token = _read_token(token_file)
-    _show([_run(lambda actions: actions.delete_subscription(COMMAND_LINE, None, subscription, token))], as_json=as_json)
+    ended = act("subscriptions", lambda actions: actions.delete_subscription(COMMAND_LINE, None, subscription, token))
+    _show([ended], as_json=as_json)
 
 
 def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
@@ -143,24 +138,6 @@ def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
         as_json=as_json,
         nothing="no subscriptions yet: slotwire subscriptions create --token-file FILE",
     )
-
-
-def _run(work: Callable[[Actions], Awaitable[T]]) -> T:
-    import asyncio
-
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
-    from ingest.operate.actions import operating
-
-    settings = load_settings()
-    configure_logging(settings.log, process="subscriptions")
-
-    async def main() -> T:
-        async with operating(settings, SystemClock(), application="subscriptions") as actions:
-            return await work(actions)
-
-    return asyncio.run(main())
 
 
 def _read_token(source: str) -> SecretStr:
