@@ -105,6 +105,7 @@ class Installation:
         """
         write_private(self.wiring.stack.state.path / ENVIRONMENT_FILE, self.wiring.environment_file())
         await self.wiring.stack.end_strays()
+        self.wiring.require_ports()
         await together(self._database_side(), self._broker_side(), self._calendly_side())
         ready = await self._ready_line()
         write_private(self.wiring.stack.state.path / READY_FILE, ready.line() + "\n")

@@ -11,12 +11,23 @@ from dataclasses import dataclass
 from ingest.foundation.settings import PREFIX, Settings
 from ingest.local.children import Stdout
 from ingest.local.stack import Stack
+from ingest.local.state import require_port
 from ingest.local.supervisor import Service
 
 DEMO_AGENT = "handlers.agents.demo:agent"
 """The shipped agent that prints each booking's story as it happens."""
 PARTITIONS = 4
 """Of each keyed topic: enough to see several at work, few enough to start fast."""
+_PORTS = {
+    "serve": ("deliveries", 8080),
+    "admin": ("the management API", 8081),
+    "serve-health": ("the health of serve", 8082),
+    "simulator": ("the simulator", 8090),
+    "control-health": ("the health of control", 0),
+    "relay-health": ("the health of relay", 0),
+    "demo-agent-health": ("the health of the demo agent", 0),
+}
+"""Who listens where: a name, what it is for, and the port that is taken at the first run if it is free."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """What our processes get of the caller's environment. No proxy: they talk to this machine only."""
 _OURS = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
@@ -38,22 +49,32 @@ class Wiring:
     @property
     def public_url(self) -> str:
         """Where Calendly's deliveries are taken."""
-        return self._url("serve", 8080)
+        return self._url("serve")
 
     @property
     def admin_url(self) -> str:
         """The management API."""
-        return self._url("admin", 8081)
+        return self._url("admin")
 
     @property
     def health_url(self) -> str:
         """Liveness, readiness and metrics of `serve`."""
-        return self._url("serve-health", 8082)
+        return self._url("serve-health")
 
     @property
     def simulator_url(self) -> str:
         """The small Calendly."""
-        return self._url("simulator", 8090)
+        return self._url("simulator")
+
+    def require_ports(self) -> None:
+        """Pick the processes' ports, or check that those kept from an earlier run are free.
+
+        Raises:
+            SlotwireError: another program listens on one of them.
+        """
+        for name, (title, preferred) in _PORTS.items():
+            self.stack.state.port(name, preferred)
+            require_port(self.stack.state, name, title)
 
     def environment(self) -> dict[str, str]:
         """Return the settings that all processes share; with them any `slotwire` command works on this stack."""
@@ -94,29 +115,29 @@ class Wiring:
 
     def simulator(self) -> Service:
         """The small Calendly that signs and sends; its greeting shows a token, so it goes nowhere."""
-        port, state_file = self._port("simulator", 8090), self.stack.state.path / "simulator.db"
+        port, state_file = self._port("simulator"), self.stack.state.path / "simulator.db"
         arguments = ("simulate", "serve", "--port", str(port), "--state-file", str(state_file))
         return self._service("simulator", *arguments, ready=self.simulator_url + CLOCK, stdout="nowhere")
 
     def serve(self) -> Service:
         """The public endpoint."""
-        http = {"SLOTWIRE_HTTP__HOST": "127.0.0.1", "SLOTWIRE_HTTP__PORT": str(self._port("serve", 8080))}
-        return self._service("serve", "serve", health=("serve-health", 8082), settings=http)
+        http = {"SLOTWIRE_HTTP__HOST": "127.0.0.1", "SLOTWIRE_HTTP__PORT": str(self._port("serve"))}
+        return self._service("serve", "serve", health="serve-health", settings=http)
 
     def control(self) -> Service:
         """The management API and what watches over Calendly."""
-        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin", 8081))}
-        return self._service("control", "control", health=("control-health", 0), settings=admin)
+        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin"))}
+        return self._service("control", "control", health="control-health", settings=admin)
 
     def relay(self) -> Service:
         """From the log to Kafka."""
-        return self._service("relay", "relay", health=("relay-health", 0))
+        return self._service("relay", "relay", health="relay-health")
 
     def demo_agent(self) -> Service:
         """The agent that prints what it reacts to."""
         member = {"SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "local-demo"}
         return self._service(
-            "demo-agent", "agents", "run", DEMO_AGENT, health=("demo-agent-health", 0), settings=member, stdout="pipe"
+            "demo-agent", "agents", "run", DEMO_AGENT, health="demo-agent-health", settings=member, stdout="pipe"
         )
 
     def _service(
@@ -124,22 +145,22 @@ class Wiring:
         name: str,
         *arguments: str,
         ready: str = "",
-        health: tuple[str, int] | None = None,
+        health: str = "",
         settings: Mapping[str, str] | None = None,
         stdout: Stdout = "log",
     ) -> Service:
         environment = passed_on(os.environ) | self.environment() | dict(settings or {})
-        if health is not None:
-            environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(*health))
-            ready = self._url(*health) + "/readyz"
+        if health:
+            environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
+            ready = self._url(health) + "/readyz"
         argv = (sys.executable, "-m", "ingest.cli", *arguments)
         return Service(name, argv, environment, ready_url=ready, stdout=stdout)
 
-    def _port(self, name: str, preferred: int) -> int:
-        return self.stack.state.port(name, preferred)
+    def _port(self, name: str) -> int:
+        return self.stack.state.port(name, _PORTS[name][1])
 
-    def _url(self, name: str, preferred: int) -> str:
-        return f"http://127.0.0.1:{self._port(name, preferred)}"
+    def _url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._port(name)}"
 
 
 CLOCK = "/simulator/clock"
