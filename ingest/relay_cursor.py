@@ -47,7 +47,8 @@ class Cursor:
 
     def encode(self) -> bytes:
         """Write it as a record's value."""
-        return orjson.dumps({"log_id": self.log_id, "position": self.position, "event_id": self.event_id})
+        event_id = None if self.event_id is None else str(self.event_id)
+        return orjson.dumps({"log_id": str(self.log_id), "position": self.position, "event_id": event_id})
 
     def after(self, position: int, event_id: UUID) -> Cursor:
         """Return the cursor that has passed an event too."""

@@ -251,12 +251,11 @@ async def discard(producer: AIOKafkaProducer) -> None:
     broker's loss it would wait for ever. What is buffered here is sent again, by another producer, from the
     cursor.
     """
-    gone = errors.ProducerClosed()
     sender, buffered = producer._sender, producer._message_accumulator  # noqa: SLF001 - no public way, see above
     task = sender.sender_task
     if task is not None:
         task.cancel()
-    buffered.fail_all(gone)
+    _fail_buffered(buffered)
     with suppress(TimeoutError, OSError, errors.KafkaError):
         async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
             await producer.client.close()  # ends the requests that the cancelled task still waits for
@@ -266,6 +265,19 @@ async def discard(producer: AIOKafkaProducer) -> None:
         async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
             await producer.stop()
     manager = producer._txn_manager  # noqa: SLF001 - its future would warn that nobody asked for its exception
-    waiter = manager.wait_for_transaction_end() if manager is not None else None
-    if waiter is not None and waiter.done() and not waiter.cancelled():
-        waiter.exception()
+    if manager is not None:
+        _hear(manager.wait_for_transaction_end())
+
+
+def _fail_buffered(buffered: Any) -> None:
+    """Fail the batches that were not sent, so that nothing waits for them."""
+    waiting = [batch for queue in buffered._batches.values() for batch in queue]  # noqa: SLF001 - see `discard`
+    buffered.fail_all(errors.ProducerClosed())
+    for batch in waiting:
+        _hear(batch._drain_waiter)  # noqa: SLF001 - see `discard`
+
+
+def _hear(future: asyncio.Future[Any] | None) -> None:
+    """Ask a future for its exception, so that it does not warn that nobody did."""
+    if future is not None and future.done() and not future.cancelled():
+        future.exception()

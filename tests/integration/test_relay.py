@@ -1,0 +1,262 @@
+"""The relay on real Postgres and real Kafka: order, headers, limits, mirror, standing by, waking."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ingest.errors import SchemaMismatch
+from ingest.foundation.telemetry import REGISTRY
+from ingest.local.databases import Database
+from ingest.relay_log import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
+from schemas.codec import decode
+from schemas.events import InviteeCreated
+from tests.relay_log import (
+    TRACE,
+    LoggedEvent,
+    Scene,
+    committed,
+    drain,
+    header,
+    ids,
+    in_order,
+    leading,
+    open_scene,
+    relay_settings,
+    routing_form,
+    running,
+    until,
+)
+
+
+@pytest.fixture
+async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+    """A log, topics and a writer of the test's own."""
+    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+async def _mirror(scene: Scene) -> asyncpg.Record | None:
+    return await scene.writer.fetchrow("SELECT log_id, position, event_id FROM slotwire.relay_mirror WHERE shard = 0")
+
+
+async def test_events_arrive_in_order_each_with_its_context(scene: Scene) -> None:
+    """What is in the log comes out in its order, under its key, as CloudEvents with nothing lost or added."""
+    events = [LoggedEvent(key=f"chain-{number % 3}", tenant="acme") for number in range(7)]
+    events += [routing_form(), LoggedEvent(inferred=True, traceparent=None)]
+    await scene.append(*events)
+    async with leading(scene.settings) as (relay, _):
+        assert await drain(relay) == 9
+    records = await committed(scene.settings, 9)
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
+    first, last = records[0], records[-1]
+    assert (first.key, first.value) == (b"chain-0", events[0].data)
+    assert first.topic == f"{scene.settings.kafka.topic_prefix}calendly.invitee"
+    assert dict(first.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": str(events[0].id).encode(),
+        "ce_source": b"/organizations/ORGANIZATION",
+        "ce_type": InviteeCreated.type.encode(),
+        "ce_subject": events[0].subject.encode(),
+        "ce_time": b"2026-11-23T09:30:00Z",
+        "ce_dataschema": f"urn:slotwire:schema:{InviteeCreated.type}".encode(),
+        "ce_partitionkey": b"chain-0",
+        "ce_sequence": b"1",
+        "ce_tenant": b"acme",
+        "content-type": b"application/json",
+        "traceparent": TRACE.encode(),
+    }
+    assert header(last, "slotwire-inferred") == "true"
+    assert header(last, "traceparent") is None
+    assert records[7].topic == f"{scene.settings.kafka.topic_prefix}calendly.routing-form"
+
+
+async def test_one_transaction_carries_at_most_the_set_number(scene: Scene) -> None:
+    """A step passes `batch_events` events and not one more."""
+    small = scene.relay(batch_events=3)
+    await scene.append(*[LoggedEvent() for _ in range(7)])
+    async with leading(small) as (relay, _):
+        assert [await relay.step() for _ in range(4)] == [3, 3, 1, 0]
+    assert len(await committed(scene.settings, 7)) == 7
+
+
+async def test_one_transaction_carries_at_most_so_many_bytes(scene: Scene) -> None:
+    """A step stops reading once `BATCH_BYTES` are reached: large events travel in smaller groups."""
+    size = BATCH_BYTES // 5
+    await scene.append(*[LoggedEvent(data=b"x" * size) for _ in range(8)])
+    async with leading(scene.settings) as (relay, _):
+        assert [await relay.step() for _ in range(3)] == [6, 2, 0]
+
+
+def _room(event: LoggedEvent, position: int, limit: int) -> int:
+    """How long an event's data may be to travel with its record."""
+    named = {
+        "ce_specversion": "1.0", "ce_id": str(event.id), "ce_source": f"/organizations/{event.org}",
+        "ce_type": event.type, "ce_subject": event.subject, "ce_time": "2026-11-23T09:30:00Z",
+        "ce_dataschema": f"urn:slotwire:schema:{event.type}", "ce_partitionkey": event.key,
+        "ce_sequence": str(position), "content-type": "application/json", "traceparent": TRACE,
+    }  # fmt: skip
+    return limit - FRAMING_BYTES - len(event.key) - sum(HEADER_BYTES + len(k) + len(v) for k, v in named.items())
+
+
+async def test_a_record_too_large_goes_out_with_a_reference(scene: Scene) -> None:
+    """At the limit the data travels; one byte more, or past the limit itself, a reference goes in its place."""
+    limit = scene.settings.relay.max_record_bytes
+    probe = LoggedEvent()
+    room = _room(probe, 1, limit)
+    events = [LoggedEvent(data=b"x" * size) for size in (room, room + 1, limit + 1)]
+    await scene.append(*events)
+    async with leading(scene.settings) as (relay, _):
+        assert await drain(relay) == 3
+    fits, *rest = await committed(scene.settings, 3)
+    assert fits.value == events[0].data
+    assert header(fits, "ce_dataref") is None
+    for record, event in zip(rest, events[1:], strict=True):
+        assert (record.key, record.value) == (event.key.encode(), b"")
+        assert header(record, "ce_id") == str(event.id)
+        assert header(record, "ce_dataref") == f"/v1/events/{event.id}"
+
+
+async def test_a_reference_is_decoded_with_the_data_it_stands_for(scene: Scene) -> None:
+    """A consumer that fetched the data decodes such a record like any other."""
+    small = scene.relay(max_record_bytes=1_000)
+    data = b'{"uri": "https://api.calendly.com/x", "booking": {"state": "active", "revision": 1, "chain_root": "x"}'
+    data += b', "padding": "' + b"x" * 2_000 + b'"}'
+    await scene.append(LoggedEvent(data=data))
+    async with leading(small) as (relay, _):
+        await drain(relay)
+    (record,) = await committed(scene.settings, 1)
+    event = decode(record.headers, record.value, elsewhere=data)
+    assert isinstance(event.data, InviteeCreated)
+    assert event.dataref == f"/v1/events/{event.id}"
+
+
+async def test_the_mirror_follows_and_is_never_resumed_from(scene: Scene) -> None:
+    """After each commit Postgres knows the cursor too, but a wrong mirror moves nothing."""
+    events = [LoggedEvent() for _ in range(4)]
+    await scene.append(*events[:2])
+    async with leading(scene.settings) as (relay, log):
+        await drain(relay)
+    mirror = await _mirror(scene)
+    assert mirror is not None
+    assert tuple(mirror) == (log.log_id, 2, events[1].id)
+    await scene.writer.execute("UPDATE slotwire.relay_mirror SET position = 1, event_id = $1", events[0].id)
+    await scene.append(*events[2:])
+    async with leading(scene.settings) as (relay, _):
+        assert await drain(relay) == 2
+    assert ids(await committed(scene.settings, 4)) == [str(event.id) for event in events]
+
+
+async def test_an_unknown_type_holds_and_what_is_before_it_goes_out(scene: Scene) -> None:
+    """An event of a newer version is waited for, not skipped: the order of the log stays."""
+    await scene.append(LoggedEvent(), LoggedEvent(type="com.example.newer.v1"), LoggedEvent())
+    async with leading(scene.settings) as (relay, _):
+        assert await relay.step() == 1
+        with pytest.raises(SchemaMismatch, match=r"com\.example\.newer\.v1"):
+            await relay.step()
+    assert len(await committed(scene.settings, 1)) == 1
+
+
+async def test_a_notification_wakes_it(scene: Scene) -> None:
+    """With a poll every hour, a writer's notification brings the event out at once."""
+    slow = scene.relay(poll_interval_seconds=3600.0)
+    async with running(slow) as health:
+        await scene.append(LoggedEvent())
+        await until(lambda: _ready(health.problems))
+        await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+        assert len(await committed(scene.settings, 1)) == 1
+
+
+async def _ready(problems: Any) -> bool:
+    return not await problems()
+
+
+async def test_a_lost_notification_costs_one_poll(scene: Scene) -> None:
+    """Nobody notifies, and the event comes out by the poll."""
+    quick = scene.relay(poll_interval_seconds=0.05)
+    async with running(quick) as health:
+        await until(lambda: _ready(health.problems))
+        await scene.append(LoggedEvent())
+        assert len(await committed(scene.settings, 1)) == 1
+
+
+async def test_the_second_relay_stands_by_and_takes_over(scene: Scene) -> None:
+    """Two relays publish each event once; when the leader leaves, the other one goes on."""
+    events = [LoggedEvent() for _ in range(4)]
+    async with running(scene.settings) as second:
+        async with leading(scene.settings) as (relay, _):
+            await scene.append(*events[:2])
+            await drain(relay)
+            await until(lambda: _ready(second.problems))  # standing by is no problem
+        await scene.append(*events[2:])
+        records = await committed(scene.settings, 4)
+    assert ids(records) == [str(event.id) for event in events]
+
+
+async def test_every_shard_is_led(scene: Scene) -> None:
+    """A log of three shards has three cursors, and the process publishes all of them."""
+    await scene.owner.execute("UPDATE slotwire.log SET shards = 3")
+    for shard in range(3):
+        await scene.append(*[LoggedEvent() for _ in range(5)], shard=shard)
+    async with running(scene.settings):
+        records = await committed(scene.settings, 15)
+        leaders = [REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": str(shard)}) for shard in range(3)]
+    assert len(records) == len(set(ids(records))) == 15
+    assert leaders == [1.0, 1.0, 1.0]
+
+
+async def test_many_events_of_many_keys_keep_their_order(scene: Scene) -> None:
+    """A thousand events over fifty keys arrive once each, in the order of the log within each partition."""
+    draw = random.Random(20261123)  # noqa: S311 - a test's draw
+    events = [LoggedEvent(key=f"chain-{draw.randrange(50)}") for _ in range(1_000)]
+    for start in range(0, 1_000, 250):
+        await scene.append(*events[start : start + 250])
+    async with leading(scene.settings) as (relay, _):
+        assert await drain(relay) == 1_000
+    records = await committed(scene.settings, 1_000)
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
+
+
+async def test_a_stop_finishes_the_running_transaction(scene: Scene) -> None:
+    """A stop in the middle of the work leaves no half batch and no gap between records and cursor."""
+    await scene.append(*[LoggedEvent() for _ in range(2_000)])
+    async with running(scene.settings):
+        await committed(scene.settings, 1)
+    seen = await committed(scene.settings, 1)
+    async with leading(scene.settings) as (relay, _):
+        rest = await drain(relay)
+    assert len(seen) + rest == 2_000
+    assert len(set(ids(await committed(scene.settings, 2_000)))) == 2_000
+
+
+async def test_lag_is_told_while_the_broker_is_away(scene: Scene) -> None:
+    """Without a broker the relay is not ready, says so, and counts what waits."""
+    away = scene.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    await scene.append(*[LoggedEvent() for _ in range(3)])
+
+    async def counted() -> bool:
+        return REGISTRY.get_sample_value("slotwire_relay_lag_events", {"shard": "0"}) == 3
+
+    async with running(scene.settings.model_copy(update={"kafka": away})) as health:
+        await until(counted)
+        problems = await health.problems()
+        assert "Kafka is out of reach" in problems["relay"]
+        assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "broker"}) == 1
+
+
+async def test_without_postgres_it_waits(kafka_bootstrap: str, topic_prefix: str) -> None:
+    """Postgres away at the start is waited out, not ready, and a stop still ends it at once."""
+    settings = relay_settings("postgresql://nobody:x@127.0.0.1:1/none", kafka_bootstrap, topic_prefix)
+
+    async def told() -> bool:
+        return "Postgres is out of reach" in (await health.problems()).get("relay", "")
+
+    async with asyncio.timeout(10), running(settings) as health:
+        await until(told)
