@@ -36,6 +36,8 @@ from ingest.simulator.world import World, found
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1.0
+MAX_PORT = 65_535
+BACKLOG = 1024
 MAX_REQUEST_BYTES = 4 * 1_048_576
 
 
@@ -158,10 +160,13 @@ def _check_seed(database: Database, options: Options) -> None:
 
 
 def _listener(port: int) -> socket.socket:
+    # create_server leaks its socket when the port is no port, so that is asked first.
     try:
-        return socket.create_server((HOST, port), backlog=1024)
-    except (OSError, OverflowError) as error:
+        if not 0 <= port <= MAX_PORT:
+            raise OSError(f"ports go from 0 to {MAX_PORT}")  # noqa: TRY301 -- same message, same remedy
+        return socket.create_server((HOST, port), backlog=BACKLOG)
+    except OSError as error:
         raise SlotwireError(
-            f"the simulator cannot listen on {HOST}:{port}: {error}",
+            f"the simulator cannot listen on {HOST}:{port}: {error.strerror or error}",
             remedy="Choose another --port, or 0 for a free one.",
         ) from error
