@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+T = TypeVar("T", bound="BaseModel")
 Columns = Mapping[str, Callable[[T], object]]
 
 
@@ -16,7 +19,7 @@ def show(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str
     """Print items.
 
     Args:
-        items: pydantic models where `as_json` is used.
+        items: what there is.
         columns: a heading and what stands under it.
         as_json: one JSON object a line instead.
         nothing: what to say, on stderr, when there is none.
@@ -34,13 +37,11 @@ def show(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str
         typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def json_line(item: object) -> str:
+def json_line(item: BaseModel) -> str:
     """Write one model as one line of JSON."""
-    import orjson
-    from pydantic import BaseModel
+    from ingest.operate.models import encode
 
-    content = item.model_dump() if isinstance(item, BaseModel) else item
-    return orjson.dumps(content, option=orjson.OPT_UTC_Z).decode()
+    return encode(item).decode()
 
 
 def cell(value: object) -> str:

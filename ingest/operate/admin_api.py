@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from ingest.errors import RequestRefused
 from ingest.operate import api_keys
 from ingest.operate.actions import Actions
-from ingest.operate.models import Problem
+from ingest.operate.models import Problem, encode
 from ingest.operate.openapi import document
 from ingest.operate.problems import problem_of
 from ingest.operate.roles import Principal
@@ -61,11 +61,6 @@ def _serve(route: Route) -> Handler:
         return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
 
     return serve
-
-
-def encode(content: BaseModel) -> bytes:
-    """Write an answer as JSON; an event's data goes out byte by byte as it is kept."""
-    return orjson.dumps(content.model_dump(), option=orjson.OPT_UTC_Z)
 
 
 async def _authenticate(request: web.Request, actions: Actions) -> Principal:
@@ -134,7 +129,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         response.headers.update(_SAFE_HEADERS)
         return response
     return web.Response(
-        body=orjson.dumps(problem.model_dump(exclude_defaults=True, exclude_none=True) | {"type": problem.type}),
+        body=orjson.dumps({"type": problem.type, **problem.model_dump(exclude_defaults=True, exclude_none=True)}),
         status=problem.status,
         content_type="application/problem+json",
         headers={**headers, **_SAFE_HEADERS},

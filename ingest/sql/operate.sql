@@ -107,3 +107,24 @@ FROM slotwire.deliveries
 WHERE event_id = $5
   AND ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
 ORDER BY id DESC LIMIT $4
+
+-- name: rights
+-- What the connected role may: what the processes need, and what they should not be able to do.
+SELECT current_user::text AS role,
+       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
+       (SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'slotwire') AS owns,
+       has_table_privilege('slotwire.events', 'INSERT, UPDATE, DELETE, TRUNCATE') AS writes,
+       (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc
+        WHERE pronamespace = 'slotwire'::regnamespace AND proname = 'append_batch') AS appends,
+       has_table_privilege('slotwire.events', 'SELECT') AND has_table_privilege('slotwire.deliveries', 'SELECT')
+           AS reads,
+       has_table_privilege('slotwire.subscriptions', 'INSERT')
+           AND has_table_privilege('slotwire.subscriptions', 'UPDATE')
+           AND has_table_privilege('slotwire.signing_keys', 'INSERT')
+           AND has_table_privilege('slotwire.api_keys', 'INSERT') AS manages
+
+-- name: sealed_keys
+-- Signing keys whose deliveries are still taken, the newest first.
+SELECT k.id, k.sealed, s.id AS subscription_id, s.org
+FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
+WHERE s.state <> 'ended' ORDER BY k.created_at DESC LIMIT $1

@@ -1,0 +1,53 @@
+"""Look at settings, Postgres, Kafka and clocks, and say what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ingest.operate.doctor import Finding
+
+app = typer.Typer(add_completion=False)
+
+_MARKS = {"ok": "ok      ", "warning": "warning ", "failed": "FAILED  "}
+
+
+@app.command()
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False) -> None:
+    """Look at settings, Postgres, Kafka and clocks, and say what to do. Changes nothing; exit 1 if something fails."""
+    import asyncio
+
+    raise typer.Exit(asyncio.run(_examine(as_json=as_json)))
+
+
+async def _examine(*, as_json: bool) -> int:
+    from ingest.errors import ConfigurationError
+    from ingest.foundation.clock import SystemClock
+    from ingest.foundation.settings import load_settings
+    from ingest.operate.doctor import examine, failed, ok, verdict
+
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        findings = [failed("settings", error)]
+        _tell(findings[0], as_json=as_json)
+        return verdict(findings)
+    findings = [ok("settings", "every SLOTWIRE_ variable is known and fits")]
+    _tell(findings[0], as_json=as_json)
+    async for found in examine(settings, SystemClock()):
+        _tell(found, as_json=as_json)
+        findings.append(found)
+    return verdict(findings)
+
+
+def _tell(found: Finding, *, as_json: bool) -> None:
+    from ingest.cli.listing import json_line
+
+    if as_json:
+        typer.echo(json_line(found))
+        return
+    typer.echo(f"{_MARKS[found.state]}{found.check}: {found.message}")
+    for line in found.remedy.splitlines():
+        typer.echo(f"        {line.strip()}")

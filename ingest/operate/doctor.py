@@ -1,0 +1,231 @@
+"""The doctor: asks everything a working installation needs, changes nothing, and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field
+
+from ingest.control.hooks import HookAddresses
+from ingest.control.signing_keys import signing_key_context
+from ingest.control.subscriptions import check_callback
+from ingest.control.vault import Vault
+from ingest.errors import DatabaseUnavailable, SlotwireError
+from ingest.foundation.clock import Clock
+from ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
+from ingest.foundation.settings import Settings
+from ingest.migrations import require_current
+from ingest.operate.models import Model
+from ingest.topic_admin import check_topics
+
+SKEW_WARNING = timedelta(seconds=2)
+SKEW_FAILURE = timedelta(seconds=60)
+"""Signatures from more than 300 s ahead are refused; a clock that is off by a minute is on its way there."""
+MAX_KEYS_TRIED = 100
+"""Sealed signing keys that are opened to see whether the vault's keys fit, the newest first."""
+
+_REFUSALS = {
+    "28P01": "Postgres refused the user or the password",
+    "28000": "Postgres refused the user",
+    "3D000": "Postgres has no such database",
+    "53300": "Postgres has no connection left",
+}
+"""Words for the SQLSTATEs of a connection that is refused."""
+
+_SQL = read_queries("ingest.sql", "operate.sql")
+
+
+class Finding(Model):
+    """One thing that was looked at."""
+
+    check: str
+    """What was looked at."""
+    state: Literal["ok", "warning", "failed"]
+    """`failed`: something does not work or a promise does not hold."""
+    message: str
+    """What was found."""
+    remedy: str = Field("", exclude_if=lambda value: not value)
+    """What to do about it."""
+
+
+def ok(check: str, message: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, state="ok", message=message)
+
+
+def failed(check: str, error: SlotwireError) -> Finding:
+    """Say what does not work."""
+    return Finding(check=check, state="failed", message=error.message, remedy=error.remedy)
+
+
+async def examine(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
+    """Look at everything, giving each finding as soon as it is known. One that fails ends none of the others."""
+    for found in _settings(settings):
+        yield found
+    async for found in _postgres(settings, clock):
+        yield found
+    for found in await _kafka(settings):
+        yield found
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    def hook_keys() -> str:
+        HookAddresses.from_settings(settings)
+        return "present"
+
+    def address() -> str:
+        hooks = HookAddresses.from_settings(settings)
+        check_callback(hooks.url(hooks.mint()), settings.calendly.api_url)
+        return f"Calendly is told {settings.public_url}"
+
+    return [
+        _tried("vault keys", lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} seals"),
+        _tried("hook keys", hook_keys),
+        _tried("public url", address),
+    ]
+
+
+def _tried(check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return ok(check, look())
+    except SlotwireError as error:
+        return failed(check, error)
+
+
+async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
+    dsn = settings.database_url.get_secret_value()
+    try:
+        connection = await connect(dsn, settings.database, application="doctor")
+    except SlotwireError as error:
+        yield _unreachable(error)
+        return
+    try:
+        version = connection.get_server_version()
+        yield ok("postgres", f"reached, version {version.major}.{version.micro}, takes writes")
+        yield await _asked("durability", _durability(connection, settings))
+        yield await _asked("clock", _skew(connection, clock))
+        schema = await _asked("schema", _schema(connection))
+        yield schema
+        if schema.state == "ok":
+            yield await _asked("rights", _rights(connection, settings))
+            yield await _asked("sealed keys", _sealed_keys(connection, settings))
+    finally:
+        await connection.close(timeout=settings.database.connect_timeout_seconds)
+
+
+async def _asked(check: str, question: Awaitable[Finding]) -> Finding:
+    try:
+        return await question
+    except SlotwireError as error:
+        return failed(check, error)
+
+
+def _unreachable(error: SlotwireError) -> Finding:
+    reason = error.reason if isinstance(error, DatabaseUnavailable) else ""
+    message = _REFUSALS.get(reason, error.message)
+    remedy = error.remedy or (
+        "Is the server up, and does SLOTWIRE_DATABASE_URL name its host, port, database, user and password?\n"
+        "  A server that only reads (a standby) is not enough."
+    )
+    return Finding(check="postgres", state="failed", message=message, remedy=remedy)
+
+
+async def _durability(connection: Connection, settings: Settings) -> Finding:
+    found = await read_durability(connection)
+    said = f"fsync {'on' if found.fsync else 'off'}, synchronous_commit {found.synchronous_commit}; "
+    said += f"an acknowledged delivery {found.promise}" if found.survives_crash else found.promise
+    if found.survives_crash:
+        return ok("durability", said)
+    return Finding(
+        check="durability",
+        state="failed" if settings.database.durable else "warning",
+        message=said,
+        remedy="Set fsync=on and synchronous_commit=on on the server (for the role too, where it was changed).",
+    )
+
+
+async def _skew(connection: Connection, clock: Clock) -> Finding:
+    """Compare the clocks; the server's time is read half-way between two readings of ours."""
+    before = clock.now()
+    with translated():
+        theirs = await connection.fetchval("SELECT clock_timestamp()")
+    after = clock.now()
+    skew = abs(theirs - (before + (after - before) / 2))
+    said = f"{skew.total_seconds():.3f} s between this machine and Postgres"
+    if skew <= SKEW_WARNING:
+        return ok("clock", said)
+    return Finding(
+        check="clock",
+        state="failed" if skew > SKEW_FAILURE else "warning",
+        message=said,
+        remedy="Set both clocks by NTP. Deliveries signed more than 300 s ahead of this machine are refused.",
+    )
+
+
+async def _schema(connection: Connection) -> Finding:
+    await require_current(connection)
+    return ok("schema", "this version's")
+
+
+async def _rights(connection: Connection, settings: Settings) -> Finding:
+    with translated():
+        row = await connection.fetchrow(_SQL["rights"])
+    if row is None:  # pragma: no cover - a SELECT without FROM gives one row
+        raise AssertionError
+    role, group = row["role"], settings.migrate.runtime_role
+    if not (row["appends"] and row["reads"] and row["manages"]):
+        return Finding(
+            check="rights",
+            state="failed",
+            message=f"the database role {role} lacks rights that the processes need",
+            remedy=f'As the owner: GRANT "{group}" TO "{role}"; then run `slotwire migrate`.',
+        )
+    if row["superuser"] or row["owns"] or row["writes"]:
+        return Finding(
+            check="rights",
+            state="warning",
+            message=f"the database role {role} may do more than the processes need: it could change the log",
+            remedy=f'Give the processes a login of their own: CREATE ROLE ... LOGIN IN ROLE "{group}".',
+        )
+    return ok("rights", f"the role {role} may append to the log and not change it")
+
+
+async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:
+    """Open what is sealed: a key that is missing would turn genuine deliveries away."""
+    with translated():
+        rows = await connection.fetch(_SQL["sealed_keys"], MAX_KEYS_TRIED)
+    vault = Vault.from_settings(settings.vault)
+    for row in rows:
+        vault.open(row["sealed"], context=signing_key_context(row["org"], row["subscription_id"], row["id"]))
+    return ok("sealed keys", f"{len(rows)} signing keys open with the vault's keys" if rows else "none yet")
+
+
+async def _kafka(settings: Settings) -> list[Finding]:
+    try:
+        findings = await check_topics(settings.kafka)
+    except SlotwireError as error:
+        remedy = error.remedy or "Is the broker up, and SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS right?"
+        return [Finding(check="kafka", state="failed", message=error.message, remedy=remedy)]
+    reached = ok("kafka", "reached")
+    if not findings:
+        said = f"all there, {settings.kafka.partitions} partitions, in sync {settings.kafka.min_insync_replicas}"
+        return [reached, ok("topics", said)]
+    return [
+        reached,
+        *(
+            Finding(
+                check=f"topic {found.topic}",
+                state="failed" if found.severity == "error" else "warning",
+                message=found.message,
+                remedy=found.remedy,
+            )
+            for found in findings
+        ),
+    ]
+
+
+def verdict(findings: Iterable[Finding]) -> int:
+    """Return the exit code: 1 when something failed."""
+    return int(any(found.state == "failed" for found in findings))
