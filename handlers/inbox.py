@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from handlers.gather import Gathered, Reply
 from ingest.foundation.clock import Clock
 from ingest.foundation.errors import DatabaseUnavailable
 from ingest.foundation.postgres import read_queries, translated
@@ -52,16 +53,30 @@ class PostgresInbox:
         self._pool = pool
         self._agent = agent
         self._clock = clock
+        self._seen = Gathered(self._ask_seen)
+        self._mark = Gathered(self._ask_mark)
 
     async def seen(self, event_id: UUID) -> bool:
         """Say whether the event was settled."""
-        with translated():
-            return bool(await self._pool.fetchval(_QUERIES["seen"], self._agent, event_id))
+        return await self._seen(event_id)
 
     async def mark(self, event_id: UUID) -> None:
         """Note the event as settled; noting it twice is no error."""
+        await self._mark(event_id)
+
+    async def _ask_seen(self, event_ids: tuple[UUID, ...], reply: Reply[UUID, bool]) -> None:
         with translated():
-            await self._pool.execute(_QUERIES["claim"], self._agent, event_id, self._clock.now())
+            async with self._pool.acquire() as connection:
+                rows = await connection.fetch(_QUERIES["seen"], self._agent, event_ids)
+                settled = {row["event_id"] for row in rows}
+                reply({event_id: event_id in settled for event_id in event_ids})
+
+    async def _ask_mark(self, event_ids: tuple[UUID, ...], reply: Reply[UUID, None]) -> None:
+        # In one order everywhere, so that two members that mark the same events cannot wait for each other.
+        with translated():
+            async with self._pool.acquire() as connection:
+                await connection.execute(_QUERIES["mark"], self._agent, sorted(event_ids), self._clock.now())
+                reply(dict.fromkeys(event_ids))
 
     async def data_of(self, event_id: UUID) -> bytes | None:
         """Fetch the data of an event that travelled without it; None when the log no longer has it."""

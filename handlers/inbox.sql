@@ -1,9 +1,15 @@
 -- name: seen
--- Whether an agent has settled an event: it is skipped then.
-SELECT EXISTS (SELECT FROM slotwire.inbox WHERE agent = $1 AND event_id = $2);
+-- Which of some events an agent has settled: they are skipped.
+SELECT event_id FROM slotwire.inbox WHERE agent = $1 AND event_id = ANY($2::uuid[]);
+
+-- name: mark
+-- Mark events as done, after their handlers were.
+INSERT INTO slotwire.inbox (agent, event_id, done_at)
+SELECT $1, event_id, $3 FROM unnest($2::uuid[]) AS event_id
+ON CONFLICT (agent, event_id) DO NOTHING;
 
 -- name: claim
--- Mark an event as done. First in a transaction: a second owner of the event waits here until the first one
+-- Mark an event as done, first in a transaction: a second owner of the event waits here until the first one
 -- ends, and then gets no row if that one committed.
 INSERT INTO slotwire.inbox (agent, event_id, done_at) VALUES ($1, $2, $3)
 ON CONFLICT (agent, event_id) DO NOTHING

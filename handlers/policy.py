@@ -57,8 +57,8 @@ class GiveUpLimit:
 
     Attributes:
         run: dead letters in a row; one more stops the agent.
-        window: how many of the last settled events the share is taken of.
-        share: of those, how many may be dead letters, 0 to 1; it counts once the window is full.
+        window: how many settled events are looked at together.
+        share: which share of a window may be dead letters, 0 to 1; one more stops the agent.
     """
 
     run: int = 20
@@ -67,8 +67,8 @@ class GiveUpLimit:
 
     def __post_init__(self) -> None:
         """Refuse a limit that cannot be kept."""
-        if self.run < 1 or self.window < 1 or not 0 < self.share <= 1:
-            raise ValueError("run and window must be at least 1, share above 0 and at most 1")
+        if self.run < 1 or not 0 < self.share <= 1 or self.share * self.window < 1:
+            raise ValueError("run must be at least 1, share above 0 and at most 1, share * window at least 1")
 
 
 class GivingUp:
@@ -77,7 +77,7 @@ class GivingUp:
     def __init__(self, limit: GiveUpLimit) -> None:
         self._limit = limit
         self._run = 0
-        self._given_up: deque[bool] = deque(maxlen=limit.window)
+        self._given_up: deque[bool] = deque([False] * limit.window, maxlen=limit.window)
 
     def succeeded(self) -> None:
         """Count an event that had its effect."""
@@ -87,9 +87,8 @@ class GivingUp:
     def may_give_up(self) -> bool:
         """Count one more dead letter if the limit has room for it, and say whether it has."""
         limit = self._limit
-        full = len(self._given_up) == limit.window
-        beyond = full and sum(self._given_up) - self._given_up[0] + 1 > limit.share * limit.window
-        if self._run >= limit.run or beyond:
+        in_window = sum(self._given_up) - self._given_up[0] + 1
+        if self._run >= limit.run or in_window > limit.share * limit.window:
             return False
         self._run += 1
         self._given_up.append(True)

@@ -1,0 +1,209 @@
+"""An agent on real Kafka and real Postgres: from a record to its effect, its mark and its offset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from handlers import Agent, Context, Reject, Retry
+from handlers.policy import RetryPolicy
+from handlers.testing import record_of
+from ingest.foundation.kafka import opened_client, require_topics
+from ingest.local.databases import Database
+from ingest.topic_admin import ensure_topics
+from schemas.codec import decode
+from schemas.envelope import Event
+from schemas.events import InviteeCreated
+from tests.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, playing, transactional, until
+
+
+@pytest.fixture
+async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
+    """A stage of the test's own."""
+    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+def ledger_agent(name: str = "ledger") -> Agent:
+    """Make an agent that writes each event to the ledger of effects, in the event's transaction."""
+    agent = Agent(name)
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        async with ctx.transaction() as connection:
+            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+
+    return agent
+
+
+async def test_every_event_has_its_effect_once_in_order_and_is_committed(stage: Stage) -> None:
+    """A topic of many keys ends as one effect an event, in each key's order, with nothing left to commit."""
+    events = [booked(f"key-{n % 20}", n // 20 + 1) for n in range(200)]
+    await stage.publish(*events)
+    runner = stage.runner(ledger_agent(), interval=0.1)
+    group = runner.membership.group
+
+    async def all_committed() -> bool:
+        return await stage.committed(group) == await stage.ends()
+
+    async with playing(runner):
+        # The last offsets are those of transaction markers: only the position knows them.
+        await until(all_committed)
+        assert await runner.problems.check() is None
+    effects = await stage.effects()
+    assert sorted(row["event_id"] for row in effects) == sorted(event.id for event in events)
+    assert in_order(effects)
+
+
+async def test_a_stopped_agent_goes_on_where_it_was(stage: Stage) -> None:
+    """What was handled before the stop is committed with it; after a restart only what is new is handled."""
+    agent = Agent("plain")
+    handled: asyncio.Queue[int] = asyncio.Queue()
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        del ctx
+        handled.put_nowait(event.sequence)
+
+    for round_ in (1, 2):
+        await stage.publish(booked("k", round_))
+        async with playing(stage.runner(agent)), asyncio.timeout(20):
+            assert await handled.get() == round_
+    assert handled.empty()
+    assert len(await stage.inbox()) == 2
+
+
+async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(stage: Stage) -> None:
+    """It is tried as often as the policy says, then kept with key, value, headers and reason; the others settle.
+
+    Driven again once the handler is mended, it takes effect.
+    """
+    agent = Agent("poisoned", retry=RetryPolicy(attempts=3, first_seconds=0.02, longest_seconds=0.1))
+    handled: list[int] = []
+    mended = False
+
+    @agent.on(InviteeCreated)
+    async def fail_on_seven(event: Event[InviteeCreated], ctx: Context) -> None:
+        del ctx
+        if event.sequence == 7 and not mended:
+            raise ZeroDivisionError
+        handled.append(event.sequence)
+
+    await stage.publish(*(booked("one-key", n) for n in range(1, 21)))
+    poison = record_of(booked("one-key", 7))
+    runner = stage.runner(agent, interval=0.1)
+    async with playing(runner):
+        await until(lambda: len(handled) == 19)
+        (letter,) = await stage.dead_letters("poisoned", 1)
+        assert handled == [n for n in range(1, 21) if n != 7]
+        assert (letter.key, letter.value) == (poison.key, poison.value)
+        headers = dict(letter.headers)
+        assert headers.items() >= dict(poison.headers).items()
+        said = {name: value.decode() for name, value in headers.items() if name.startswith("slotwire-error-")}
+        assert said["slotwire-error-reason"] == "raised ZeroDivisionError"
+        assert said["slotwire-error-attempts"] == "3"
+        assert said["slotwire-error-topic"] == stage.topic
+        assert said["slotwire-error-agent"] == "poisoned"
+        assert "fail_on_seven" in said["slotwire-error-trace"]
+        assert int(said["slotwire-error-partition"]) in range(4)
+        assert int(said["slotwire-error-offset"]) >= 0
+        assert datetime.fromisoformat(said["slotwire-error-time"]).tzinfo is not None
+        assert decode(letter.headers, letter.value).id == booked("one-key", 7).id
+        mended = True
+        async with transactional(stage.settings.kafka.bootstrap_servers) as producer, producer.transaction():
+            await producer.send(stage.topic, letter.value, letter.key, headers=list(letter.headers))
+        await until(lambda: handled[-1] == 7)
+
+
+async def test_a_rejection_and_a_retry_do_what_they_say(stage: Stage) -> None:
+    """Reject is a dead letter at once with the handler's reason; Retry comes back and its key waits for it."""
+    agent = Agent("verbs")
+    runs: list[tuple[str, int, int]] = []
+
+    @agent.on(InviteeCreated)
+    async def answer(event: Event[InviteeCreated], ctx: Context) -> Retry | Reject | None:
+        runs.append((event.key, event.sequence, ctx.attempt))
+        if event.key == "no":
+            return Reject("no such account")
+        return Retry(0.05) if event.sequence == 1 and ctx.attempt < 3 else None
+
+    await stage.publish(booked("no", 1), booked("again", 1), booked("again", 2))
+    async with playing(stage.runner(agent)):
+        await until(lambda: ("again", 2, 1) in runs)
+        (letter,) = await stage.dead_letters("verbs", 1)
+    assert dict(letter.headers)["slotwire-error-reason"] == b"no such account"
+    again = [run[1:] for run in runs if run[0] == "again"]
+    assert again == [(1, 1), (1, 2), (1, 3), (2, 1)]
+
+
+async def test_data_that_did_not_travel_comes_from_the_log(stage: Stage, database: Database) -> None:
+    """A record with `ce_dataref` reaches its handler with the data that Postgres has."""
+    event = booked("large", 1)
+    record = record_of(event)
+    owner = await asyncpg.connect(database.owner_url)
+    try:
+        await owner.execute(
+            "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
+            " inferred, data) VALUES (0, 1, $1, $2, 'TRIAL', $3, 'large', $4, $4, false, $5)",
+            event.id,
+            event.type,
+            event.subject,
+            datetime.now(UTC),
+            record.value,
+        )
+    finally:
+        await owner.close()
+    agent = Agent("large")
+    got: asyncio.Queue[Event[InviteeCreated]] = asyncio.Queue()
+
+    @agent.on(InviteeCreated)
+    async def take(event: Event[InviteeCreated], ctx: Context) -> None:
+        del ctx
+        got.put_nowait(event)
+
+    async with transactional(stage.settings.kafka.bootstrap_servers) as producer, producer.transaction():
+        headers = [*record.headers, ("ce_dataref", f"/v1/events/{event.id}".encode())]
+        await producer.send(stage.topic, None, record.key, headers=headers)
+    async with playing(stage.runner(agent)), asyncio.timeout(20):
+        assert (await got.get()).data == event.data
+
+
+async def test_an_agent_waits_for_its_topic_and_names_the_command(stage: Stage) -> None:
+    """Without its topic an agent is not ready and says what to run; when the topic is there it goes on by itself."""
+    kafka = stage.settings.kafka.model_copy(update={"topic_prefix": f"{stage.settings.kafka.topic_prefix}late."})
+    late = Stage(stage.settings.model_copy(update={"kafka": kafka}), stage.pool)
+    runner = late.runner(ledger_agent("late"))
+
+    async def says_why() -> bool:
+        return f"topic {late.topic} is missing. Run `slotwire migrate`" in (await runner.problems.check() or "")
+
+    async def nothing_wrong() -> bool:
+        return await runner.problems.check() is None
+
+    async def has_effect() -> bool:
+        return len(await late.effects()) == 1
+
+    async with playing(runner):
+        await until(says_why)
+        await ensure_topics(kafka)
+        await until(nothing_wrong)
+        await late.publish(booked("k", 1))
+        await until(has_effect)
+
+
+async def test_the_topics_of_dead_letters_are_made_when_an_agent_starts(stage: Stage) -> None:
+    """Once an agent is ready its dead-letter topic is there, before anything failed; a second member finds it."""
+    runners = [stage.runner(ledger_agent("ready"), instance=f"ready-{n}") for n in range(2)]
+
+    async def all_ready() -> bool:
+        return [await runner.problems.check() for runner in runners] == [None, None]
+
+    async with playing(*runners):
+        await until(all_ready)
+        async with opened_client(stage.settings.kafka, client="test") as client:
+            (found,) = await require_topics(client, [f"{stage.topic}.ready.dlq"])
+    assert found.partitions == 1

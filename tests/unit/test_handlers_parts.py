@@ -1,0 +1,302 @@
+"""The parts around one event: room and stopping, the watch, gathered questions, problems, lanes and ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from handlers.dispatch import Dispatcher
+from handlers.gather import MAX_TOGETHER, Gathered, Reply
+from handlers.handle import Ended, Settled
+from handlers.lanes import Lanes
+from handlers.problems import Problems
+from handlers.records import Partition, Record
+from handlers.settle import MAX_HELD, Ledger
+from handlers.testing import record_of
+from handlers.watch import Watch
+from ingest.foundation.errors import TopicUnavailable
+from ingest.foundation.telemetry import get_logger
+from tests.handlers_stage import booked
+
+ONE, TWO = Partition("t", 0), Partition("t", 1)
+
+
+def records(partition: Partition, first: int, count: int, *, key: str | None = None) -> list[Record]:
+    """Make records of a partition, each of a key of its own unless one is given."""
+    return [
+        record_of(booked(key or f"{partition.number}-{n}", n + 1), offset=n, partition=partition)
+        for n in range(first, first + count)
+    ]
+
+
+class TestDispatcher:
+    """Room, order, and stopping."""
+
+    async def test_each_partition_has_an_equal_share_of_the_room(self) -> None:
+        """Two partitions share the limit; a full one is not asked for, the other keeps its room."""
+        release = asyncio.Event()
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            del record, stopping
+            await release.wait()
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
+            dispatcher.open([ONE, TWO])
+            assert dispatcher.rooms() == {ONE: 5, TWO: 5}
+            dispatcher.deliver(ONE, records(ONE, 0, 4), position=4)
+            assert dispatcher.rooms() == {ONE: 1, TWO: 5}
+            dispatcher.deliver(ONE, records(ONE, 4, 1), position=5)
+            assert dispatcher.rooms() == {TWO: 5}
+            release.set()
+        assert dispatcher.rooms() == {ONE: 5, TWO: 5}
+
+    async def test_more_partitions_than_room_have_one_each(self) -> None:
+        """A limit below the number of partitions still lets every one of them move."""
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            del record, stopping
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=1, spawn=group.create_task)
+            dispatcher.open([ONE, TWO])
+            assert dispatcher.rooms() == {ONE: 1, TWO: 1}
+
+    async def test_what_is_held_behind_one_record_is_bounded(self) -> None:
+        """A record that does not settle lets so many pass it in its partition, and not one more."""
+        stuck = asyncio.Event()
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            del stopping
+            if record.offset == 0:
+                await stuck.wait()
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=4 * MAX_HELD, spawn=group.create_task)
+            dispatcher.open([ONE])
+            dispatcher.deliver(ONE, records(ONE, 0, MAX_HELD - 1, key="k"), position=MAX_HELD - 1)
+            assert dispatcher.rooms() == {ONE: 1}
+            dispatcher.deliver(ONE, records(ONE, MAX_HELD - 1, 1, key="k"), position=MAX_HELD)
+            assert dispatcher.rooms() == {}
+            assert dispatcher.committable() == {ONE: 0}
+            stuck.set()
+
+    async def test_a_slow_key_holds_back_nobody_else(self) -> None:
+        """Other keys of the partition settle while one waits; the commit stays before the one that waits."""
+        slow = asyncio.Event()
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            del stopping
+            if record.offset == 1:
+                await slow.wait()
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=100, spawn=group.create_task)
+            dispatcher.open([ONE])
+            dispatcher.deliver(ONE, records(ONE, 0, 10), position=12)
+            while dispatcher.in_flight > 1:
+                dispatcher.changed.clear()
+                await dispatcher.changed.wait()
+            assert dispatcher.committable() == {ONE: 1}
+            slow.set()
+        assert dispatcher.committable() == {ONE: 12}
+
+    async def test_stopping_finishes_what_runs_and_begins_nothing(self) -> None:
+        """Within its grace a running handler finishes and settles; what waits behind it in its lane does not run."""
+        ran: list[int] = []
+        started, release = asyncio.Event(), asyncio.Event()
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            if stopping.is_set():
+                return Ended(Settled.HANDED_BACK)
+            started.set()
+            await release.wait()
+            ran.append(record.offset)
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
+            dispatcher.open([ONE])
+            dispatcher.deliver(ONE, records(ONE, 0, 3, key="k"), position=3)
+            await started.wait()
+            asyncio.get_running_loop().call_soon(release.set)
+            await dispatcher.stop(grace=5)
+            assert ran == [0]
+            assert dispatcher.committable() == {ONE: 1}
+            assert dispatcher.rooms() == {}
+
+    async def test_stopping_interrupts_what_outlives_its_grace(self) -> None:
+        """A handler that does not finish is interrupted and stays unsettled: it will be delivered again."""
+        interrupted = []
+
+        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+            del stopping
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                interrupted.append(record.offset)
+                raise
+            return Ended(Settled.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
+            dispatcher.open([ONE])
+            dispatcher.deliver(ONE, records(ONE, 0, 2), position=2)
+            await asyncio.sleep(0)
+            await dispatcher.stop(grace=0)
+            assert interrupted == [0, 1]
+            assert dispatcher.committable() == {ONE: 0}
+            dispatcher.close()
+            assert dispatcher.committable() == {}
+
+
+class TestWatch:
+    """Lag without progress."""
+
+    def look(self, watch: Watch, now: float, position: int, end: int | None = 10, **more: bool) -> str | None:
+        """Look at one partition that has room."""
+        return watch.look(
+            now,
+            ends=None if end is None else {ONE: end},
+            positions={ONE: position},
+            rooms={ONE} if more.get("room", True) else set(),
+            assigned=more.get("assigned", True),
+        )
+
+    def test_lag_that_stands_is_noticed_at_its_limit(self) -> None:
+        """Just before the limit nothing is said; at it the partition is named."""
+        watch = Watch(30, now=0)
+        assert self.look(watch, 0, 5) is None
+        assert self.look(watch, 29.9, 5) is None
+        assert "t/0 has stood at 5 of 10" in (self.look(watch, 30, 5) or "")
+
+    def test_progress_begins_the_wait_anew(self) -> None:
+        """A position that moves, or the end reached, is progress."""
+        watch = Watch(30, now=0)
+        assert self.look(watch, 0, 5) is None
+        assert self.look(watch, 29, 6) is None
+        assert self.look(watch, 58, 6) is None
+        assert self.look(watch, 60, 6, end=6) is None
+        assert self.look(watch, 85, 6) is None
+        assert self.look(watch, 91, 6) is not None
+
+    def test_full_lanes_are_not_a_stuck_consumer(self) -> None:
+        """While handlers are slow there is no room, and nothing to be read is nobody's fault."""
+        watch = Watch(30, now=0)
+        assert self.look(watch, 0, 5) is None
+        assert self.look(watch, 40, 5, room=False) is None
+        assert self.look(watch, 60, 5) is None
+        assert self.look(watch, 71, 5) is not None
+
+    def test_a_rebalance_that_does_not_end_is_noticed(self) -> None:
+        """Without an assignment for as long as the limit, the consumer is stuck; with one again it is not."""
+        watch = Watch(30, now=0)
+        assert self.look(watch, 29, 5, assigned=False) is None
+        assert self.look(watch, 29.5, 5) is None
+        assert self.look(watch, 59, 6, assigned=False) is None
+        assert "rebalance" in (self.look(watch, 60, 7, assigned=False) or "")
+
+    def test_a_silent_broker_is_noticed(self) -> None:
+        """A broker that says nothing for as long as the limit ends the membership."""
+        watch = Watch(30, now=0)
+        assert self.look(watch, 29, 5, end=None) is None
+        assert "not answered" in (self.look(watch, 30, 5, end=None) or "")
+
+
+class TestGathered:
+    """Many small questions as few large ones."""
+
+    async def test_what_is_asked_meanwhile_goes_together(self) -> None:
+        """The first question leaves alone; those asked while it is on its way make one."""
+        asked: list[tuple[int, ...]] = []
+
+        async def ask(keys: tuple[int, ...], reply: Reply[int, int]) -> None:
+            asked.append(keys)
+            await asyncio.sleep(0)
+            reply({key: key * 2 for key in keys})
+
+        gathered: Gathered[int, int] = Gathered(ask)
+        first = asyncio.create_task(gathered(0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        rest = [asyncio.create_task(gathered(n)) for n in range(1, MAX_TOGETHER + 2)]
+        assert await asyncio.gather(first, *rest) == [n * 2 for n in range(MAX_TOGETHER + 2)]
+        assert list(map(len, asked)) == [1, MAX_TOGETHER, 1]
+
+    async def test_an_error_reaches_all_who_asked_and_nobody_else(self) -> None:
+        """Everyone in a failed question gets its error; the next question is asked anew."""
+        fail = True
+
+        async def ask(keys: tuple[int, ...], reply: Reply[int, bool]) -> None:
+            if fail:
+                raise OSError
+            reply(dict.fromkeys(keys, True))
+
+        gathered: Gathered[int, bool] = Gathered(ask)
+        answers = await asyncio.gather(gathered(1), gathered(2), return_exceptions=True)
+        assert [type(answer) for answer in answers] == [OSError, OSError]
+        fail = False
+        assert await gathered(1) is True
+
+    async def test_who_is_interrupted_takes_nobodys_answer(self) -> None:
+        """Cancelling the one who began a question leaves it on its way for the others."""
+        release = asyncio.Event()
+
+        async def ask(keys: tuple[int, ...], reply: Reply[int, bool]) -> None:
+            await release.wait()
+            reply(dict.fromkeys(keys, True))
+
+        gathered: Gathered[int, bool] = Gathered(ask)
+        first, second = asyncio.create_task(gathered(1)), asyncio.create_task(gathered(1))
+        await asyncio.sleep(0)
+        first.cancel()
+        release.set()
+        assert await second is True
+        assert first.cancelled()
+
+
+async def test_a_problem_is_said_once_and_again_when_it_is_over() -> None:
+    """Readiness shows a problem while it lasts; the log has one line for its begin and one for its end."""
+    with capture_logs() as logs:
+        problems = Problems("a", get_logger("test"))
+        problem = TopicUnavailable("topic x is missing", topics=("x",), remedy="Run `slotwire migrate`.")
+        for _ in range(3):
+            problems.begin("kafka", problem)
+        assert await problems.check() == "topic x is missing. Run `slotwire migrate`."
+        problems.end("kafka")
+        problems.end("kafka")
+        assert await problems.check() is None
+    assert [line["event"] for line in logs] == ["agent_held", "agent_goes_on"]
+
+
+def test_an_abandoned_lane_leaves_nothing_behind() -> None:
+    """Dropping a lane drops what waits in it, and the next item starts afresh."""
+    lanes: Lanes[str, int] = Lanes()
+    assert lanes.add("k", 1)
+    assert not lanes.add("k", 2)
+    lanes.abandon("k")
+    assert len(lanes) == 0
+    assert lanes.add("k", 3)
+    assert lanes.finish("k") is None
+    with pytest.raises(KeyError):
+        lanes.finish("k")
+
+
+def test_a_ledger_refuses_what_cannot_be() -> None:
+    """An offset out of order, settled twice or never delivered is a bug, and says so."""
+    ledger = Ledger()
+    assert ledger.committable() is None
+    ledger.deliver(5)
+    ledger.settle(5)
+    ledger.deliver(7)
+    for wrong in (5, 6):
+        with pytest.raises(ValueError, match="not in flight"):
+            ledger.settle(wrong)
+    with pytest.raises(ValueError, match="was delivered after"):
+        ledger.deliver(7)

@@ -1,0 +1,128 @@
+"""Agents and their references: what is wrong is said when the agent is made, in words that help."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handlers import Agent
+from handlers.registry import load_agent, load_agents, shipped_agents
+from ingest.foundation.errors import ConfigurationError
+from schemas.events import EventData, InviteeCanceled, InviteeCreated, RoutingFormSubmissionCreated
+from schemas.topics import INVITEE, ROUTING_FORM
+
+
+async def nothing(event: Any, ctx: Any) -> None:
+    """A handler."""
+
+
+def test_an_agent_knows_its_events_and_topics() -> None:
+    """Events keep their order, topics come once, and the decorated function stays what it was."""
+    agent = Agent("crm")
+    assert agent.on(InviteeCreated, InviteeCanceled)(nothing) is nothing
+    agent.on(RoutingFormSubmissionCreated)(nothing)
+    assert agent.events == (InviteeCreated, InviteeCanceled, RoutingFormSubmissionCreated)
+    assert agent.topics == (INVITEE, ROUTING_FORM)
+    assert agent.handlers[InviteeCanceled.type] is nothing
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 63, "crm-2"])
+def test_a_name_that_fits_is_taken(name: str) -> None:
+    """Up to 63 lower-case letters, digits and dashes make a name."""
+    assert Agent(name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "a" * 64, "CRM", "2crm", "a.b", "a b", "ä"])
+def test_a_name_that_does_not_fit_is_refused(name: str) -> None:
+    """What could not be part of a topic's name is refused when the agent is made."""
+    with pytest.raises(ConfigurationError, match="cannot be an agent's name"):
+        Agent(name)
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [((), "names no event"), ((EventData,), "takes event classes"), (("InviteeCreated",), "takes event classes")],
+)
+def test_only_event_classes_are_taken(classes: tuple[Any, ...], words: str) -> None:
+    """No class, a base without a type and a string are refused."""
+    with pytest.raises(ConfigurationError, match=words):
+        Agent("a").on(*classes)
+
+
+def test_an_event_has_one_handler() -> None:
+    """Two handlers of one agent for one event would share its inbox row: the second is refused."""
+    agent = Agent("a")
+    agent.on(InviteeCreated)(nothing)
+    with pytest.raises(ConfigurationError, match="two handlers for InviteeCreated"):
+        agent.on(InviteeCreated)
+
+
+def test_a_handler_is_a_coroutine_function_of_two() -> None:
+    """A plain function and one with other parameters are refused before any event comes."""
+
+    def plain(event: Any, ctx: Any) -> None:
+        del event, ctx
+
+    async def lonely(event: Any) -> None:
+        del event
+
+    with pytest.raises(ConfigurationError, match="plain is no `async def`"):
+        Agent("a").on(InviteeCreated)(plain)  # type: ignore[type-var]  # what is refused
+    with pytest.raises(ConfigurationError, match=r"lonely does not take \(event, ctx\)"):
+        Agent("a").on(InviteeCreated)(lonely)  # type: ignore[type-var]  # what is refused
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with modules of a user's."""
+    (tmp_path / "mine_crm.py").write_text(
+        "from handlers import Agent\nfrom schemas.events import InviteeCreated\nagent = Agent('crm')\n"
+        "twin = Agent('crm')\nidle = Agent('idle')\nother = 1\n"
+        "@agent.on(InviteeCreated)\n@twin.on(InviteeCreated)\nasync def f(event, ctx): ...\n"
+    )
+    (tmp_path / "mine_needy.py").write_text("import surely_not_installed\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def test_an_agent_is_found_in_the_working_directory(modules: Path) -> None:
+    """A module beside the user is found without installing it."""
+    del modules
+    assert load_agent("mine_crm:agent").name == "crm"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message", "remedy"),
+    [
+        ("mine_crm", "does not name an agent", "package.module:agent"),
+        ("mine_crm:", "does not name an agent", "package.module:agent"),
+        ("absent_module:agent", "no module absent_module", "looked in"),
+        ("mine_needy:agent", "needs the module surely_not_installed", "Install it"),
+        ("mine_crm:other", "has no agent called other", "agent, twin, idle"),
+        ("mine_crm:idle", "handles nothing", "@agent.on"),
+    ],
+)
+def test_a_wrong_reference_says_what_to_do(modules: Path, reference: str, message: str, remedy: str) -> None:
+    """Every way to name no agent gets its own words."""
+    del modules
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        load_agent(reference)
+    assert remedy in caught.value.remedy
+
+
+def test_two_agents_of_one_name_are_refused(modules: Path) -> None:
+    """Two agents of one name would be one consumer group that tears itself apart."""
+    del modules
+    with pytest.raises(ConfigurationError, match="two of the agents are called crm"):
+        load_agents(["mine_crm:agent", "mine_crm:twin"])
+
+
+def test_the_shipped_agents_can_be_loaded() -> None:
+    """Whatever is in handlers.agents has an `agent` that handles something."""
+    references = shipped_agents()
+    assert "handlers.agents.demo:agent" in references
+    assert all(load_agent(reference).handlers for reference in references)
