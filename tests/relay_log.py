@@ -159,9 +159,11 @@ async def drain(relay: ShardRelay) -> int:
     """Step until nothing waits; return how many events were passed."""
     total = 0
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while passed := await relay.step() or not relay.settled:
+        while True:
+            passed = await relay.step()
             total += passed
-    return total
+            if not passed and relay.settled:
+                return total
 
 
 @asynccontextmanager
