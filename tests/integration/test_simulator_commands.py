@@ -1,0 +1,161 @@
+"""`slotwire simulate …` against a running simulator, as somebody types it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ingest.cli.simulate import app
+from ingest.errors import SlotwireError
+from tests.simulated import Receiver, Simulated, receiving, simulated
+
+Type: TypeAlias = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that acknowledges everything."""
+    async with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+async def calendly(receiver: Receiver) -> AsyncIterator[Simulated]:
+    """A simulator subscribed to the receiver."""
+    async with simulated() as found:
+        await found.subscribe(receiver.url)
+        yield found
+
+
+@pytest.fixture
+def typed(calendly: Simulated) -> Type:
+    """Run a command in a thread, so that the simulator of this loop can answer it."""
+
+    async def run(*arguments: str, stdin: str | None = None) -> Result:
+        line = [*arguments, "--simulator-url", calendly.running.url]
+        return await asyncio.to_thread(lambda: CliRunner().invoke(app, line, input=stdin))
+
+    return run
+
+
+async def test_book_move_mark_and_cancel(typed: Type, receiver: Receiver) -> None:
+    """Each action prints what it touched and how its deliveries ended."""
+    for arguments, events in (
+        (("book", "--name", "Robin Sample", "--location", "zoom"), ["invitee.created"]),
+        (("reschedule", "--order", "canceled-first"), ["invitee.canceled", "invitee.created"]),
+        (("no-show",), ["invitee_no_show.created"]),
+        (("clear-no-show", "--absent"), ["invitee_no_show.deleted"]),
+        (("cancel", "--by", "host", "--reason", "ill"), ["invitee.canceled"]),
+    ):
+        receiver.deliveries.clear()
+        done = await typed(*arguments)
+        assert done.exit_code == 0, done.output
+        assert [each.event for each in receiver.deliveries] == events
+        assert all(event in done.output for event in events)
+        assert done.output.count("acknowledged  204 in") == len(events)
+    assert receiver.deliveries[0].parsed["payload"]["cancellation"]["canceler_type"] == "host"
+
+
+async def test_json_is_one_object_a_line(typed: Type) -> None:
+    """With `--json` every line of the standard output parses."""
+    booked = json.loads((await typed("book", "--places", "2", "--json")).stdout)
+    assert len(booked["invitees"]) == 2
+    listed = [json.loads(line) for line in (await typed("deliveries", "--json")).stdout.splitlines()]
+    assert [each["id"] for each in listed] == ["m1", "m2"]
+    world = json.loads((await typed("world", "--json")).stdout)
+    assert world["users"][0]["role"] == "owner"
+    assert json.loads((await typed("clock", "--json")).stdout)["offset_seconds"] == 0
+    assert json.loads((await typed("faults", "--drop-rate", "0.5", "--json")).stdout)["drop_rate"] == 0.5
+
+
+async def test_nobody_subscribed_is_said(typed: Type) -> None:
+    """An event without subscribers says that nothing was sent."""
+    done = await typed("routing-form")
+    assert done.exit_code == 0
+    assert "nobody is subscribed" in done.stdout
+
+
+async def test_load_ends_with_1_when_something_is_missing(typed: Type, receiver: Receiver) -> None:
+    """The exit status tells a script whether all was acknowledged."""
+    good = await typed("load", "20", "--mix", "kept=1", "--json")
+    assert (good.exit_code, json.loads(good.stdout)["acknowledged"]) == (0, 20)
+    receiver.status = 500
+    bad = await typed("load", "5", "--timeout", "0.2")
+    assert bad.exit_code == 1
+    assert "0 of" in bad.stdout
+    assert "pending" in bad.stdout
+
+
+async def test_story_prints_each_step(typed: Type, calendly: Simulated) -> None:
+    """A bounded story prints its steps once each and ends."""
+    done = await typed("story", "--count", "3", "--interval", "0")
+    assert done.exit_code == 0, done.output
+    told = (await calendly.http.get("/simulator/jobs/j1")).json()
+    assert done.stdout.splitlines() == told["lines"]
+    assert told["bookings"] == 3
+
+
+async def test_send_reads_a_file_or_the_standard_input(
+    typed: Type, calendly: Simulated, receiver: Receiver, tmp_path: Path
+) -> None:
+    """The body comes from a file or from `-`, and the answer's status is printed."""
+    ident = calendly.running.engine.ledger.subscriptions()[0].id
+    (tmp_path / "body.json").write_text('{"from": "a file"}')
+    assert (await typed("send", str(tmp_path / "body.json"), "--subscription", ident)).stdout.startswith("204 in ")
+    assert (await typed("send", "-", "--subscription", ident, stdin="piped")).exit_code == 0
+    assert [each.body for each in receiver.deliveries] == [b'{"from": "a file"}', b"piped"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("24h", 86_400), ("2d", 172_800)])
+async def test_clock_takes_durations(typed: Type, text: str, seconds: int) -> None:
+    """Seconds alone, or with a unit."""
+    done = await typed("clock", "--advance", text)
+    assert f"({seconds} s ahead)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("clock", "--advance", "soon"), ("load", "5", "--mix", "kept"), ("load", "5", "--mix", "kept=x")]
+)
+async def test_unreadable_options_are_usage_errors(typed: Type, arguments: tuple[str, ...]) -> None:
+    """What cannot be read ends with 2 and an example of how to write it."""
+    done = await typed(*arguments)
+    assert done.exit_code == 2
+    assert "write" in done.output
+
+
+@pytest.mark.parametrize("url", ["https://api.calendly.com", "http://192.0.2.1:8090", "nonsense"])
+def test_the_real_calendly_is_never_asked(url: str) -> None:
+    """An address that is not loopback is refused before any connection is made."""
+    done = CliRunner().invoke(app, ["book", "--simulator-url", url])
+    assert isinstance(done.exception, SlotwireError)
+    assert "loopback only" in done.exception.message
+    assert "simulate serve" in done.exception.remedy
+
+
+def test_without_a_url_the_settings_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLOTWIRE_CALENDLY__API_URL is the default; where nobody listens, that is said with what to do."""
+    monkeypatch.setenv("SLOTWIRE_CALENDLY__API_URL", "http://127.0.0.1:9")
+    done = CliRunner().invoke(app, ["clock"])
+    assert isinstance(done.exception, SlotwireError)
+    assert "no simulator answers at http://127.0.0.1:9" in done.exception.message
+
+
+async def test_what_is_no_simulator_is_said(receiver: Receiver) -> None:
+    """Something else that listens there is named as such."""
+    done = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["clock", "--simulator-url", receiver.url]))
+    assert isinstance(done.exception, SlotwireError)
+    assert "is no simulator" in done.exception.message
+
+
+@pytest.mark.parametrize("option", [("--concurrency", "0"), ("--first-retry", "0"), ("--organizations", "0")])
+def test_serve_refuses_what_cannot_be(option: tuple[str, str]) -> None:
+    """Impossible options end before anything listens."""
+    done = CliRunner().invoke(app, ["serve", "--port", "0", *option])
+    assert isinstance(done.exception, SlotwireError)
+    assert done.exception.remedy

@@ -1,0 +1,264 @@
+"""Loads, stories and the control addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from ingest.simulator.app import Options
+from ingest.simulator.scenarios import MAX_LOAD, LoadPlan
+from tests.simulated import INVITEE_EVENTS, Receiver, Simulated, receiving, simulated
+
+ALL_EVENTS = (*INVITEE_EVENTS, "routing_form_submission.created")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that acknowledges everything until told otherwise."""
+    async with receiving() as found:
+        yield found
+
+
+@pytest.fixture
+async def calendly(receiver: Receiver) -> AsyncIterator[Simulated]:
+    """A simulator whose clock runs, subscribed to every event it can cause."""
+    async with simulated(still=False) as found:
+        await found.subscribe(receiver.url, events=ALL_EVENTS)
+        yield found
+
+
+async def _load(calendly: Simulated, **plan: object) -> dict[str, Any]:
+    answer = await calendly.http.post("/simulator/load", json=plan)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_load_sends_everything_and_reports_it(calendly: Simulated, receiver: Receiver) -> None:
+    """What is reported, what the ledger holds and what arrived are the same number; every kind is in the mix."""
+    report = await _load(calendly, count=500, concurrency=32)
+    assert 500 <= report["messages"] <= 501
+    assert report["acknowledged"] == report["messages"] == len(receiver.deliveries)
+    assert (report["pending"], report["abandoned"], report["dropped"], report["failures"]) == (0, 0, 0, {})
+    assert report["answer_ms"]["p50"] <= report["answer_ms"]["p99"] <= report["answer_ms"]["max"]
+    assert receiver.most_at_once <= 32
+    ledger = (await calendly.http.get("/simulator/ledger")).json()
+    assert ledger["states"]["acknowledged"] == report["messages"]
+    assert {each.event for each in receiver.deliveries} == set(ALL_EVENTS)
+
+
+async def test_load_keeps_each_booking_in_order(calendly: Simulated, receiver: Receiver) -> None:
+    """Without a fault no invitee hears of a cancel or a mark before it was created."""
+    await _load(calendly, count=400, order="canceled-first")
+    seen: set[str] = set()
+    for delivery in receiver.deliveries:
+        if delivery.event == "invitee.created":
+            seen.add(delivery.parsed["payload"]["uri"])
+        elif delivery.event.startswith("invitee"):
+            assert delivery.parsed["payload"]["uri"] in seen
+    assert seen
+
+
+async def test_same_seed_same_load(receiver: Receiver) -> None:
+    """Two simulators with one seed send the same events about the same invitees, in any order."""
+    sent = []
+    for _ in range(2):
+        async with simulated() as calendly:
+            await calendly.subscribe(receiver.url, events=ALL_EVENTS)
+            await _load(calendly, count=200, seed="7")
+            sent.append(Counter(each.body for each in receiver.deliveries))
+            receiver.deliveries.clear()
+    assert sent[0] == sent[1]
+
+
+async def test_load_survives_an_outage(calendly: Simulated, receiver: Receiver) -> None:
+    """While the receiver refuses, everything waits; when it accepts again, all of it arrives."""
+    receiver.status = 503
+    load = asyncio.create_task(_load(calendly, count=100, concurrency=16))
+    await receiver.received(16)
+    receiver.status = 204
+    report = await load
+    assert report["acknowledged"] == report["messages"] >= 100
+    assert report["failures"]["503"] >= 16
+    assert report["attempts"] == report["messages"] + report["failures"]["503"]
+
+
+async def test_load_says_what_is_pending_when_its_time_is_up(calendly: Simulated, receiver: Receiver) -> None:
+    """A receiver that never accepts leaves everything pending in the report, not lost."""
+    receiver.status = 503
+    report = await _load(calendly, count=10, timeout_seconds=0.3)
+    assert report["pending"] == report["messages"] > 0
+    assert report["acknowledged"] == 0
+
+
+async def test_load_keeps_a_rate(calendly: Simulated, receiver: Receiver) -> None:
+    """At 200 a second 100 deliveries take half a second, not less."""
+    report = await _load(calendly, count=100, rate=200)
+    assert report["acknowledged"] == report["messages"]
+    assert 0.4 < report["seconds"] < 5
+    assert len(receiver.deliveries) == report["messages"]
+
+
+async def test_load_mix_is_what_is_asked_for(calendly: Simulated, receiver: Receiver) -> None:
+    """A mix of one plot has that plot's events only."""
+    await _load(calendly, count=20, mix={"canceled": 1})
+    assert Counter(each.event for each in receiver.deliveries) == {"invitee.created": 10, "invitee.canceled": 10}
+
+
+async def test_load_without_a_subscriber_says_so() -> None:
+    """Nobody subscribed is an error with words, not a load that never ends."""
+    async with simulated() as calendly:
+        answer = await calendly.http.post("/simulator/load", json={"count": 1})
+        assert (answer.status_code, answer.json()["message"]) == (
+            409,
+            "nobody is subscribed: create a webhook subscription first",
+        )
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{"count": 0}, {"count": MAX_LOAD + 1}, {"count": 1, "rate": 0.0}, {"count": 1, "mix": (("kept", 0),)}],
+)
+def test_a_load_has_limits(plan: dict[str, Any]) -> None:
+    """No deliveries, more than a million, no rate and an empty mix are refused; the limit itself is not."""
+    with pytest.raises(ValueError, match=r"count|rate|mix"):
+        LoadPlan(**plan)
+    assert LoadPlan(count=MAX_LOAD).count == MAX_LOAD
+
+
+async def test_story_tells_bookings_and_ends(calendly: Simulated, receiver: Receiver) -> None:
+    """A bounded story ends after its bookings and has a line for every step."""
+    answer = await calendly.http.post("/simulator/story", json={"count": 5, "interval_seconds": 0, "wait": True})
+    report = answer.json()
+    assert (report["bookings"], report["finished"], report["first_line"]) == (5, True, 1)
+    assert len(report["lines"]) >= 5
+    await calendly.settled()
+    assert len(receiver.deliveries) >= len(report["lines"])
+
+
+async def test_endless_story_stops_when_told(calendly: Simulated, receiver: Receiver) -> None:
+    """A story without a count goes on until its job is deleted."""
+    job = (await calendly.http.post("/simulator/story", json={"interval_seconds": 0.001})).json()
+    await receiver.received(20)
+    stopped = (await calendly.http.delete(f"/simulator/jobs/{job['id']}")).json()
+    assert (stopped["running"], stopped["finished"]) == (False, False)
+    told = (await calendly.http.get(f"/simulator/jobs/{job['id']}")).json()
+    assert told == stopped
+
+
+async def test_send_posts_any_bytes_once(calendly: Simulated, receiver: Receiver) -> None:
+    """Bytes that are no JSON arrive as they are, signed with the subscription's key or wrongly or not; no retry."""
+    ident = calendly.running.engine.ledger.subscriptions()[0].id
+    receiver.statuses = [400]
+    body = b"\xff\x00 not json"
+    sent = await calendly.act("send", subscription=ident, body_base64=base64.b64encode(body).decode())
+    assert (sent["status"], receiver.deliveries[0].body) == (400, body)
+    for signing in ("wrong", "none"):
+        await calendly.act(
+            "send", subscription=ident, body="{}", signing=signing, headers={"Content-Type": "text/plain"}
+        )
+    signatures = [each.headers.get("calendly-webhook-signature", "") for each in receiver.deliveries]
+    assert [len(each) for each in signatures] == [len("t=1795000000,v1=") + 64] * 2 + [0]
+    assert receiver.deliveries[1].headers["content-type"] == "text/plain"
+    assert calendly.states() == []
+
+
+async def test_send_can_sign_for_another_time(calendly: Simulated, receiver: Receiver) -> None:
+    """A negative age signs for the future, a positive one for the past."""
+    ident = calendly.running.engine.ledger.subscriptions()[0].id
+    for age in (-600, 0, 86_400):
+        await calendly.act("send", subscription=ident, body="{}", age_seconds=age)
+    ahead, now, old = (int(each.headers["calendly-webhook-signature"][2:12]) for each in receiver.deliveries)
+    assert 598 <= ahead - now <= 602
+    assert 86_398 <= now - old <= 86_402
+
+
+async def test_deliveries_are_listed_in_pages(calendly: Simulated) -> None:
+    """Pages cover every message once; filters and bodies work; a single one shows its body."""
+    for _ in range(5):
+        await calendly.act("book")
+    await calendly.act("cancel")
+    seen: list[dict[str, Any]] = []
+    after = "m0"
+    while after:
+        page = (await calendly.http.get("/simulator/deliveries", params={"after": after, "count": 4})).json()
+        seen += page["items"]
+        after = page["next_cursor"]
+    assert [each["id"] for each in seen] == [f"m{number}" for number in range(1, 7)]
+    assert all(each["state"] == "acknowledged" and each["attempts"][0]["status"] == 204 for each in seen)
+    query = {"event": "invitee.canceled", "bodies": "true"}
+    (canceled,) = (await calendly.http.get("/simulator/deliveries", params=query)).json()["items"]
+    assert '"event":"invitee.canceled"' in canceled["body"]
+    assert (await calendly.http.get("/simulator/deliveries/m6")).json() == canceled
+    about = (await calendly.http.get("/simulator/deliveries", params={"resource": canceled["resource"]})).json()
+    assert [each["event"] for each in about["items"]] == ["invitee.created", "invitee.canceled"]
+
+
+async def test_actions_wait_for_their_first_attempt(calendly: Simulated, receiver: Receiver) -> None:
+    """With `wait_seconds` the answer holds how each delivery ended, also when it failed."""
+    receiver.statuses = [204, 500]
+    for status, state in ((204, "acknowledged"), (500, "pending")):
+        answer = await calendly.http.post("/simulator/book", json={"wait_seconds": 10})
+        (delivery,) = answer.json()["deliveries"]
+        assert (delivery["state"], delivery["attempts"][0]["status"]) == (state, status)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("book", {"nmae": "x"}, 400),
+        ("book", {"places": 11}, 400),
+        ("book", {"start": "tomorrow"}, 400),
+        ("book", {"organization": "nowhere"}, 404),
+        ("book", {"event_type": "nothing"}, 404),
+        ("cancel", {"invitee": "nobody"}, 404),
+        ("cancel", {}, 404),
+        ("reschedule", {"order": "sideways"}, 400),
+        ("no-show", {"invitee": "nobody"}, 404),
+        ("clear-no-show", {"invitee": "nobody"}, 404),
+        ("clock", {"advance_seconds": -1}, 400),
+        ("clock", {}, 400),
+        ("faults", {"drop_rate": 1.1}, 400),
+        ("send", {}, 400),
+        ("send", {"subscription": "none"}, 404),
+        ("load", {"count": 0}, 400),
+        ("load", {"count": 1, "mix": {"kept": 0}}, 400),
+        ("load", {"count": 1, "mix": {"unheard": 1}}, 400),
+        ("tokens", {"user": "nobody"}, 404),
+        ("tokens/state", {"token": "none", "state": "revoked"}, 404),
+    ],
+)
+async def test_wrong_requests_are_refused_in_words(path: str, body: dict[str, object], status: int) -> None:
+    """Every wrong request names what is wrong and changes nothing."""
+    async with simulated() as calendly:
+        answer = await calendly.http.post(f"/simulator/{path}", json=body)
+        assert answer.status_code == status
+        assert answer.json()["message"]
+        assert calendly.states() == []
+
+
+async def test_a_group_event_has_room_for_ten() -> None:
+    """Ten places can be taken, the eleventh invitee is refused, and so is a canceled event."""
+    async with simulated() as calendly:
+        event = (await calendly.act("book", places=10))["event"]
+        full = await calendly.http.post("/simulator/book", json={"event": event})
+        assert (full.status_code, full.json()["message"]) == (403, "The event is full or canceled")
+        await calendly.act("cancel-event", event=event)
+        gone = await calendly.http.post("/simulator/book", json={"event": event})
+        assert gone.status_code == 403
+
+
+async def test_several_organizations_keep_their_events_apart(receiver: Receiver) -> None:
+    """A booking of one organization reaches only the subscribers of that organization."""
+    async with simulated(Options(organizations=2)) as calendly:
+        await calendly.subscribe(receiver.url)
+        other = list(calendly.running.world.organizations)[1]
+        await calendly.act("book", organization=other)
+        assert receiver.deliveries == []
+        await calendly.act("book")
+        assert len(receiver.deliveries) == 1
