@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from ingest.errors import SlotwireError
 from ingest.local.folders import Account, write_private
 
 POLL_SECONDS = 0.01
-Stdout = Literal["log", "pipe", "nowhere"]
+Stdout = Literal["log", "pipe", "terminal", "nowhere"]
+"""Where a child's standard output goes; `terminal` is a pipe that the child takes for a terminal, for colours."""
 _LINUX: bool = sys.platform == "linux"
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal a process gets when the thread that made it ends."""
@@ -38,12 +39,14 @@ class Child:
         name: what people call it.
         log: where its output goes.
         log_start: size of the log when it was started; what comes after is of this run.
+        output_pipe: its standard output, where that is a pipe or a terminal; whoever reads it closes it.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
     log_start: int = 0
+    output_pipe: BinaryIO | None = None
     frozen: set[int] = field(default_factory=set)
 
     @classmethod
@@ -71,19 +74,20 @@ class Child:
             environment: its whole environment.
             account: run as this account (only root can).
             death_signal: what it gets when we die without stopping it.
-            stdout: where its standard output goes: to the log, to `process.stdout`, or nowhere.
+            stdout: where its standard output goes.
             nice: how much to lower its priority.
 
         Raises:
             SlotwireError: the program cannot be started.
         """
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        ours, theirs = _output(stdout, descriptor)
         try:
             start = os.fstat(descriptor).st_size
             process = subprocess.Popen(  # noqa: S603 - our own argument lists, no shell
                 [os.fspath(part) for part in argv],
                 stdin=subprocess.DEVNULL,
-                stdout={"log": descriptor, "pipe": subprocess.PIPE, "nowhere": subprocess.DEVNULL}[stdout],
+                stdout=theirs,
                 stderr=descriptor,
                 cwd="/",
                 env=dict(environment),
@@ -95,6 +99,8 @@ class Child:
                 extra_groups=[] if account else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
+            if ours is not None:
+                ours.close()
             reason = getattr(error, "strerror", None) or str(error)
             raise SlotwireError(
                 f"{name} could not be started: {reason.lower()}",
@@ -102,7 +108,9 @@ class Child:
             ) from error
         finally:
             os.close(descriptor)
-        return cls(name, process, log, start)
+            if ours is not None:
+                os.close(theirs)
+        return cls(name, process, log, start, ours)
 
     @property
     def pid(self) -> int:
@@ -178,6 +186,16 @@ class Child:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self.log_start, size - limit))
             return file.read().decode("utf-8", "replace")
+
+
+def _output(stdout: Stdout, log: int) -> tuple[BinaryIO | None, int]:
+    """Return our end and the child's end of its standard output."""
+    if stdout == "log":
+        return None, log
+    if stdout == "nowhere":
+        return None, subprocess.DEVNULL
+    ours, theirs = os.openpty() if stdout == "terminal" else os.pipe()
+    return os.fdopen(ours, "rb", buffering=0), theirs
 
 
 def _prepare(death_signal: signal.Signals, nice: int) -> Callable[[], None] | None:

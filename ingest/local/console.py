@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from typing import TextIO
 
 QUIET_SECONDS = 2.0
 """Where lines cannot be rewritten, progress is told this often."""
@@ -63,10 +64,16 @@ class Console:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
+    @property
+    def colour(self) -> bool:
+        """Whether the demo agent's lines go to a terminal."""
+        return self._stream().isatty()
+
     def show(self, line: str) -> None:
         """Show a line of the demo agent."""
-        stream = sys.stderr if self.as_json else sys.stdout
-        stream.write(f"{_dim('demo-agent │', colour=stream.isatty())} {line}\n")
+        stream = self._stream()
+        mark = "\033[2mdemo-agent │\033[0m" if self.colour else "demo-agent │"
+        stream.write(f"{mark} {line}\n")
         stream.flush()
 
     def ready(self, found: Ready, *, demo: bool) -> None:
@@ -104,11 +111,11 @@ class Console:
             ]
         )
 
+    def _stream(self) -> TextIO:
+        """With --json, standard output belongs to the ready line."""
+        return sys.stderr if self.as_json else sys.stdout
+
     def _clear(self) -> None:
         if self._rewritten:
             sys.stderr.write("\r\033[K")
             self._rewritten = False
-
-
-def _dim(text: str, *, colour: bool) -> str:
-    return f"\033[2m{text}\033[0m" if colour else text

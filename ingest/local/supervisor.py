@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from ingest.errors import SlotwireError
@@ -26,7 +26,7 @@ STEADY_SECONDS = 20.0
 """A process that ran for so long before it died is started again at once."""
 WATCH_SECONDS = 0.1
 MAX_LINE_BYTES = 65_536
-"""A longer line of a piped process is cut into pieces."""
+"""A longer line of a piped process is left out."""
 
 Say = Callable[[str], None]
 """Takes one line for the person who watches."""
@@ -72,7 +72,8 @@ class Service:
         argv: program and arguments.
         environment: its whole environment.
         ready_url: answers 200 when it is ready; without one it is ready at once.
-        stdout: `pipe` when its standard output is for people and shown, `nowhere` when it tells secrets.
+        stdout: `pipe` or `terminal` when its standard output is for people and shown, `nowhere` when it
+            tells secrets.
     """
 
     name: str
@@ -134,8 +135,8 @@ class Process:
             stdout=self.service.stdout,
         )
         Ledger(self.state.path / "children.json").record(child)
-        if child.process.stdout is not None:
-            self._reader = asyncio.create_task(_show_lines(child, self.show), name=f"show {self.name}")
+        if child.output_pipe is not None:
+            self._reader = asyncio.create_task(_show_lines(child.output_pipe, self.show), name=f"show {self.name}")
         deadline = time.monotonic() + READY_SECONDS
         while self.service.ready_url and await http_status(self.service.ready_url) != 200:
             if not child.running:
@@ -161,19 +162,22 @@ class Process:
         await self.start()
 
 
-async def _show_lines(child: Child, show: Say) -> None:
+async def _show_lines(output: BinaryIO, show: Say) -> None:
     """Hand on each line of a child's standard output until it is closed."""
-    loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), child.process.stdout)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), output
+    )
     try:
         while not reader.at_eof():
             try:
                 line = await reader.readline()
-            except ValueError:  # longer than the limit: what was read so far is dropped by the reader
+            except ValueError:  # longer than the limit: the reader dropped what it had
                 continue
+            except OSError:  # how a terminal says that its other end is closed
+                break
             if line:
-                show(line.decode("utf-8", "replace").rstrip("\n"))
+                show(line.decode("utf-8", "replace").rstrip("\r\n"))
     finally:
         transport.close()
 

@@ -41,10 +41,12 @@ class Wiring:
     Attributes:
         stack: its servers.
         log_level: what its processes log.
+        colour: whether the demo agent's lines go to a terminal.
     """
 
     stack: Stack
     log_level: str = "info"
+    colour: bool = False
 
     @property
     def public_url(self) -> str:
@@ -137,7 +139,13 @@ class Wiring:
         """The agent that prints what it reacts to."""
         member = {"SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "local-demo"}
         return self._service(
-            "demo-agent", "agents", "run", DEMO_AGENT, health="demo-agent-health", settings=member, stdout="pipe"
+            "demo-agent",
+            "agents",
+            "run",
+            DEMO_AGENT,
+            health="demo-agent-health",
+            settings=member,
+            stdout="terminal" if self.colour else "pipe",
         )
 
     def _service(

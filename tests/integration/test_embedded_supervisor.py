@@ -23,7 +23,7 @@ PROGRAM = textwrap.dedent(
     """
     import http.server, signal, sys, time
     mode, port = sys.argv[1], int(sys.argv[2])
-    print("hello from", mode, flush=True)
+    print("hello from", mode, sys.stdout.isatty(), flush=True)
     if mode == "broken":
         print("the reason is written here", file=sys.stderr)
         sys.exit(3)
@@ -91,12 +91,13 @@ async def test_a_process_that_ends_at_once_is_quoted(state: StateFolder) -> None
     assert "broken.log" in caught.value.remedy
 
 
-async def test_lines_of_a_shown_process_are_handed_on(state: StateFolder) -> None:
-    """What the demo agent prints is shown line by line while it runs."""
+@pytest.mark.parametrize(("stdout", "terminal"), [("pipe", False), ("terminal", True)])
+async def test_lines_of_a_shown_process_are_handed_on(state: StateFolder, stdout: Stdout, terminal: bool) -> None:
+    """What the demo agent prints is shown line by line while it runs, with colours where there is a terminal."""
     lines: list[str] = []
-    async with _running(_process(state, "good", lines.append, stdout="pipe")):
+    async with _running(_process(state, "good", lines.append, stdout=stdout)):
         await _until(lambda: bool(lines))
-    assert lines == ["hello from good"]
+    assert lines == [f"hello from good {terminal}"]
 
 
 async def test_a_process_that_dies_is_started_again_and_that_is_said(state: StateFolder) -> None:
