@@ -22,10 +22,6 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (org) DO UPDATE SET external_id = coalesce(excluded.external_id, o.external_id)
 RETURNING o.org, o.uri, o.external_id, o.shard
 
--- name: organization
--- One organization by its last segment.
-SELECT org, uri, external_id, shard FROM slotwire.organizations WHERE org = $1
-
 -- name: lock_organization
 -- Taken while a subscription is written, so that two creations see each other.
 SELECT org FROM slotwire.organizations WHERE org = $1 FOR UPDATE
