@@ -185,5 +185,5 @@ class Bookings:
 
 
 def with_mark_cleared(invitee: Invitee) -> Invitee:
-    """Return the invitee without its no-show mark; `updated_at` stays (facts: invitee payload)."""
+    """Return the invitee without its no-show mark; `updated_at` stays (docs/reference/calendly.md, "Payloads")."""
     return replace(invitee, no_show=None)

@@ -10,7 +10,7 @@ from ingest.simulator.draws import Draws
 from ingest.simulator.model import EventType, Invitee, ScheduledEvent
 from ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
 
-# A captured event was made 29 ms before its invitee (facts: delivery).
+# A captured event was made 29 ms before its invitee (docs/reference/calendly.md, "Delivery").
 EVENT_LEAD = timedelta(microseconds=29_474)
 MAX_AHEAD_DAYS = 30
 

@@ -59,5 +59,5 @@ class Draws:
         return str(uuid.UUID(bytes=self.octets(16), version=4))
 
     def legacy_id(self) -> str:
-        """Return an id in Calendly's older form: 16 upper-case characters (facts: parsing rules)."""
+        """Return an id in Calendly's older form: 16 upper-case characters (docs/reference/calendly.md, "Parsing")."""
         return "".join(LEGACY_ALPHABET[octet % 32] for octet in self.octets(LEGACY_LENGTH))

@@ -351,7 +351,8 @@ class Engine:
     ) -> tuple[Invitee, ScheduledEvent]:
         ended = replace(invitee, status="canceled", cancellation=why, updated_at=now)
         self.bookings.put_invitee(ended)
-        # A group event goes on when one of its invitees leaves, even the last one (facts: scheduled_event).
+        # A group event goes on when one of its invitees leaves, even the last one.
+        # Source: docs/reference/calendly.md, "Payloads".
         if event.limit == 1:
             event = replace(event, status="canceled", cancellation=why, updated_at=now)
             self.bookings.put_event(event)

@@ -29,7 +29,7 @@ class Caller:
     scopes: tuple[str, ...]
 
     def may(self, scope: str) -> bool:
-        """Tell whether the token has a scope; `:write` implies `:read` (facts: credentials)."""
+        """Tell whether the token has a scope; `:write` implies `:read` (docs/reference/calendly.md, "Credentials")."""
         family = scope.partition(":")[0]
         return FULL_ACCESS in self.scopes or scope in self.scopes or f"{family}:write" in self.scopes
 

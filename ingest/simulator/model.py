@@ -88,7 +88,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; `scopes` as in the facts, or `default` for everything."""
+    """A bearer token; `scopes` by Calendly's names, or `default` for everything."""
 
     value: str
     user: str

@@ -1,4 +1,4 @@
-"""Pages and query parameters as Calendly's list calls have them (facts: REST, pagination).
+"""Pages and query parameters as Calendly's list calls have them. Source: docs/reference/calendly.md, "REST".
 
 `next_page` and `previous_page` lead back to the simulator's own address, so that they can be followed.
 """

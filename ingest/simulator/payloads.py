@@ -1,9 +1,9 @@
 """Webhook bodies and REST resources, built from the model. Pure.
 
-Kept from captured deliveries (facts: delivery, payload schema): the envelope's `created_at` has whole seconds
-while payload times have microseconds; the keys of envelope and payload are alphabetical; slashes are not
-escaped; a Zoom id is an integer above 2^32; a Google or Teams link is a redirect at calendly.com that is set
-while the conference is still `processing`.
+Kept from captured deliveries: the envelope's `created_at` has whole seconds while payload times have microseconds;
+the keys of envelope and payload are alphabetical; slashes are not escaped; a Zoom id is an integer above 2^32; a
+Google or Teams link is a redirect at calendly.com that is set while the conference is still `processing`.
+Source: docs/reference/calendly.md, "Webhook signature", "Delivery", "Payloads", "Location".
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def submission(value: Submission) -> Json:
 
 
 def subscription(value: Subscription) -> Json:
-    """Return a webhook subscription. No answer ever holds its signing key (facts: signing key)."""
+    """Return a webhook subscription. No answer ever holds its signing key."""
     return {
         "uri": value.uri,
         "callback_url": value.url,

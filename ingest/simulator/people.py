@@ -69,7 +69,10 @@ def phone(draws: Draws) -> str:
 
 
 def answers(draws: Draws) -> tuple[Answer, ...]:
-    """Return answers to a booking form; positions may start at 0 or 1 and have gaps (facts: invitee payload)."""
+    """Return answers to a booking form; positions may start at 0 or 1 and have gaps.
+
+    Source: docs/reference/calendly.md, "Payloads".
+    """
     first = draws.below(2)
     found = [Answer("What would you like to talk about?", draws.pick(GOALS), first)]
     if draws.chance(0.5):

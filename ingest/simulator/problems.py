@@ -1,4 +1,4 @@
-"""Calendly's error answers (facts: subscriptions API, REST errors)."""
+"""Calendly's error answers. Source: docs/reference/calendly.md, "Webhook subscriptions" and "REST"."""
 
 from __future__ import annotations
 

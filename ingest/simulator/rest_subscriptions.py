@@ -1,4 +1,4 @@
-"""`/webhook_subscriptions` (facts: webhook subscriptions API)."""
+"""`/webhook_subscriptions`. Source: docs/reference/calendly.md, "Webhook subscriptions"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCOPES: tuple[Scope, ...] = ("organization", "user", "group")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Where an event may be subscribed, and the scope a token needs for it (facts: events)."""
+    """Where an event may be subscribed, and the scope a token needs for it (docs/reference/calendly.md, "Events")."""
 
     scopes: tuple[Scope, ...]
     needs: str

@@ -1,4 +1,4 @@
-"""Sends what is owed, with Calendly's rules (facts: delivery).
+"""Sends what is owed, with Calendly's rules. Source: docs/reference/calendly.md, "Delivery".
 
     pending ──2xx──▶ acknowledged
        │ ▲  └─24 h after its first attempt, or the subscription is disabled or deleted─▶ abandoned

@@ -1,7 +1,8 @@
 """Calendly's webhook signature, written from the facts and not from our verifier.
 
 HMAC-SHA256 over `t`, a full stop and the body's bytes; the key is the signing key's UTF-8 bytes, never
-decoded. Source: https://developer.calendly.com/api-docs/overview/webhooks/webhook-signatures
+decoded. Source: docs/reference/calendly.md, "Webhook signature", and
+https://developer.calendly.com/api-docs/overview/webhooks/webhook-signatures
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def delivered(self) -> bool:
-        """True for 2xx; a redirect is a failure like any other (facts: delivery)."""
+        """True for 2xx; a redirect is a failure like any other (docs/reference/calendly.md, "Delivery")."""
         return self.status is not None and 200 <= self.status < 300
 
 
@@ -67,7 +67,10 @@ def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # typ
 
 
 def headers(draws: Draws, signed: str | None) -> dict[str, str]:
-    """Return a delivery's headers as captured; without a signing key there is no signature (facts: delivery)."""
+    """Return a delivery's headers as captured; without a signing key there is no signature.
+
+    Source: docs/reference/calendly.md, "Delivery".
+    """
     found = {
         "accept": "*/*",
         "accept-encoding": "gzip",
