@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import datetime
-from time import perf_counter
+from time import monotonic, perf_counter
 from uuid import UUID
 
 from aiohttp import web
@@ -29,6 +29,8 @@ from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery
 HOOKS = "/hooks/calendly/{hook}"
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks for; Calendly follows its own back-off."""
+REFUSAL_LOG_SECONDS = 1.0
+"""The least time between two log lines about refusals for one reason."""
 
 _log = get_logger("receive")
 
@@ -49,6 +51,7 @@ class Receiver:
         self._settings = settings
         self._clock = clock
         self._gate = gate
+        self._said: dict[str, float] = {}
 
     async def receive(self, request: web.Request) -> web.Response:
         """Take one delivery and answer it."""
@@ -80,13 +83,20 @@ class Receiver:
             async with asyncio.timeout(self._settings.answer_deadline_seconds):
                 done = await self._pipeline.accept(hook, delivery)
         except DeliveryRefused as refused:
-            _log.info("delivery_refused", reason=refused.reason, hook=masked(hook))
+            self._say_refused(refused.reason, hook)
             return "refused", refused.reason, web.Response(status=401, text="unauthorized\n")
         except (TimeoutError, SlotwireError) as problem:
             return _unavailable(problem)
         if done.outcome == "quarantined":
             _log.warning("delivery_quarantined", reason=done.reason, delivery=str(identity))
         return done.outcome, done.reason, web.Response()
+
+    def _say_refused(self, reason: str, hook: str) -> None:
+        """Log a refusal, at most one a second and reason: strangers do not fill the disk. The metric counts all."""
+        now = monotonic()
+        if now - self._said.get(reason, -REFUSAL_LOG_SECONDS) >= REFUSAL_LOG_SECONDS:
+            self._said[reason] = now
+            _log.info("delivery_refused", reason=reason, hook=masked(hook))
 
     async def _body(self, request: web.Request) -> bytes | web.Response:
         """Read the body as sent: bounded in size and time, never decompressed."""
