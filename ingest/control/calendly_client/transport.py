@@ -25,8 +25,6 @@ from ingest.foundation.settings import LOOPBACK, CalendlySettings
 M = TypeVar("M", bound=BaseModel)
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 20.0
-"""One attempt, from connecting to the last octet of the answer."""
 MAX_ANSWER_BYTES = 4_194_304
 """A longer answer is refused: a full page of 100 items is far below."""
 MAX_TOKEN_LENGTH = 8_192
@@ -39,17 +37,19 @@ _AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, Calen
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When a safe request is tried again. Waits double and carry jitter.
+    """How long a request may take, and when a safe one is tried again. Waits double and carry jitter.
 
     Attributes:
         attempts: tries in all.
         first_wait_seconds: before the second try; also the largest jitter.
         max_wait_seconds: the longest wait between two tries; a 429 that asks for more is given up at once.
+        answer_seconds: one try, from connecting to the last octet of the answer; for unsafe requests too.
     """
 
     attempts: int = 4
     first_wait_seconds: float = 0.25
     max_wait_seconds: float = 5.0
+    answer_seconds: float = 20.0
 
 
 class Transport:
@@ -121,7 +121,7 @@ class Transport:
         content = None if body is None else orjson.dumps(body)
         try:
             async with (
-                asyncio.timeout(ANSWER_SECONDS),
+                asyncio.timeout(self._retries.answer_seconds),
                 self._http.stream(method, path, params=query, content=content, headers=headers) as response,
             ):
                 received = await _bounded(response, doing)
@@ -157,7 +157,7 @@ async def connect(
     async with httpx.AsyncClient(
         base_url=settings.api_url,
         headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # each try has a limit as a whole
         follow_redirects=False,
         # A proxy of the environment is for the world outside, never for a simulator on this machine.
         trust_env=not loopback,

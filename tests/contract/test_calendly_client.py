@@ -1,0 +1,414 @@
+"""The Calendly client against a real server that answers as Calendly's documents and integrators say.
+
+The bodies are those of docs/reference/calendly.md, "Subscriptions API" and "REST".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from ingest.control.calendly_client import users, webhook_subscriptions
+from ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_TEXT, MAX_WAIT_SECONDS, plain
+from ingest.control.calendly_client.transport import (
+    MAX_ANSWER_BYTES,
+    MAX_TOKEN_LENGTH,
+    RetryPolicy,
+    Transport,
+    connect,
+)
+from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError
+from ingest.foundation.lifecycle import listen
+from ingest.foundation.settings import CalendlySettings
+from schemas.ids import OrganizationUri
+
+TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
+ORGANIZATION = OrganizationUri("https://api.calendly.com/organizations/ORG")
+HOOK = "https://hooks.example.com/hooks/calendly/capability"
+URI = "https://api.calendly.com/webhook_subscriptions/SUB"
+SUBSCRIPTION = {
+    "uri": URI,
+    "callback_url": HOOK,
+    "created_at": "2026-11-23T12:00:00.000000Z",
+    "updated_at": "2026-11-23T12:00:00.000000Z",
+    "retry_started_at": None,
+    "state": "active",
+    "events": ["invitee.created"],
+    "scope": "organization",
+    "organization": ORGANIZATION,
+    "user": None,
+    "group": None,
+    "creator": "https://api.calendly.com/users/U",
+    "a_field_of_tomorrow": 1,
+}
+QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01)
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer."""
+
+    status: int
+    body: object = None
+    headers: dict[str, str] = field(default_factory=dict)
+    html: bool = False
+
+
+@dataclass
+class Calendly:
+    """A server that gives the answers it was told, in their order; the last one again and again."""
+
+    answers: list[Said]
+    seen: list[web.Request] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Give the next answer."""
+        self.seen.append(request)
+        self.bodies.append(await request.read())
+        said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if said.html:
+            return web.Response(status=said.status, text=str(said.body), content_type="text/html", headers=said.headers)
+        body = b"" if said.body is None else json.dumps(said.body).encode()
+        return web.Response(status=said.status, body=body, content_type="application/json", headers=said.headers)
+
+
+@asynccontextmanager
+async def calendly(*answers: Said, retries: RetryPolicy = QUICK) -> AsyncIterator[tuple[Calendly, Transport]]:
+    """Run such a server and a client of it."""
+    server = Calendly(list(answers))
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    async with (
+        listen(app, "127.0.0.1", 0, setting="none") as url,
+        connect(CalendlySettings(api_url=url), SecretStr(TOKEN), retries=retries) as client,
+    ):
+        yield server, client
+
+
+async def create(client: Transport) -> webhook_subscriptions.WebhookSubscription:
+    """Subscribe."""
+    return await webhook_subscriptions.create(
+        client, organization=ORGANIZATION, url=HOOK, events=["invitee.created"], signing_key=SecretStr("signing")
+    )
+
+
+def refusal(status: int, title: str, message: str, **more: object) -> Said:
+    """Make an error answer."""
+    return Said(status, {"title": title, "message": message, **more})
+
+
+async def test_the_users_organization_is_read() -> None:
+    """`GET /users/me` gives the organization, sent with the token and a real agent."""
+    me = {"resource": {"uri": "https://api.calendly.com/users/U", "current_organization": ORGANIZATION, "name": "Ada"}}
+    async with calendly(Said(200, me)) as (server, client):
+        assert (await users.me(client)).current_organization == ORGANIZATION
+    [request] = server.seen
+    assert (request.method, request.path) == ("GET", "/users/me")
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["User-Agent"].startswith("slotwire/")
+
+
+async def test_a_subscription_is_asked_for_as_documented() -> None:
+    """The body has url, events, organization, scope and signing key; the answer's new fields do no harm."""
+    async with calendly(Said(201, {"resource": SUBSCRIPTION})) as (server, client):
+        made = await create(client)
+    assert (made.uri, made.state, made.events) == (URI, "active", ("invitee.created",))
+    assert json.loads(server.bodies[0]) == {
+        "url": HOOK,
+        "events": ["invitee.created"],
+        "organization": ORGANIZATION,
+        "scope": "organization",
+        "signing_key": "signing",
+    }
+    assert HOOK not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem", "words"),
+    [
+        (
+            refusal(
+                400,
+                "Invalid Argument",
+                "The supplied parameters are invalid.",
+                details=[{"parameter": "events", "message": "is not allowed"}],
+            ),
+            CalendlyProblem.INVALID,
+            "events: is not allowed",
+        ),
+        (
+            refusal(401, "Unauthenticated", "The access token was revoked"),
+            CalendlyProblem.CREDENTIAL,
+            "The access token was revoked",
+        ),
+        (
+            refusal(403, "Permission Denied", "Please upgrade to a paid Calendly account."),
+            CalendlyProblem.PLAN,
+            "plan does not include",
+        ),
+        (
+            refusal(403, "Permission Denied", "Please upgrade your Calendly account to Standard"),
+            CalendlyProblem.PLAN,
+            "Standard",
+        ),
+        (
+            refusal(403, "Unauthorized", "You do not have permission"),
+            CalendlyProblem.PERMISSION,
+            "may not do this",
+        ),
+        (
+            refusal(403, "InsufficientScopeError", "…", required_scopes=["webhooks:write", "routing_forms:read"]),
+            CalendlyProblem.SCOPE,
+            "webhooks:write, routing_forms:read",
+        ),
+        (
+            refusal(404, "Resource Not Found", "The server could not find the requested resource."),
+            CalendlyProblem.NOT_FOUND,
+            "does not know it",
+        ),
+        (
+            refusal(409, "Already Exists", "Hook with this url already exists"),
+            CalendlyProblem.CONFLICT,
+            "is there already",
+        ),
+        (refusal(424, "External Calendar Error", "…"), CalendlyProblem.UPSTREAM, "failed with 424"),
+        (refusal(500, "Internal", "…"), CalendlyProblem.UPSTREAM, "failed with 500"),
+        (Said(503, "<html>busy</html>", html=True), CalendlyProblem.UPSTREAM, "failed with 503"),
+        (Said(403, "<html>Attention Required!</html>", html=True), CalendlyProblem.UPSTREAM, "not Calendly's API"),
+        (Said(404, "<html>nginx</html>", html=True), CalendlyProblem.UPSTREAM, "not Calendly's API"),
+        (Said(302, headers={"Location": "https://example.com"}), CalendlyProblem.UNEXPECTED, "redirected"),
+        (refusal(418, "Teapot", "…"), CalendlyProblem.UNEXPECTED, "does not document"),
+        (refusal(429, "Too Many Requests", "…"), CalendlyProblem.LIMITED, "too many requests"),
+        (Said(201, {"resource": {"uri": URI}}), CalendlyProblem.UNEXPECTED, "callback_url"),
+        (Said(200, "<html>welcome</html>", html=True), CalendlyProblem.UNEXPECTED, "documented form"),
+        (Said(204), CalendlyProblem.UNEXPECTED, "documented form"),
+    ],
+    ids=lambda item: item.value if isinstance(item, CalendlyProblem) else None,
+)
+async def test_every_refusal_is_told_in_words(said: Said, problem: CalendlyProblem, words: str) -> None:
+    """Each answer Calendly is known to give becomes a problem of one kind, with what to do, and without the token."""
+    async with calendly(said) as (server, client):
+        with pytest.raises(CalendlyError) as caught:
+            await create(client)
+    error = caught.value
+    assert (error.problem, len(server.seen)) == (problem, 1)
+    assert words in error.message
+    assert error.remedy
+    assert TOKEN not in f"{error!r}{error.remedy}"
+    assert error.message.startswith("subscribing at Calendly: ")
+
+
+@pytest.mark.parametrize("status", [424, 500, 502, 503])
+async def test_reading_is_tried_again_and_writing_is_not(status: int) -> None:
+    """A failed GET and DELETE are tried again up to the policy; a POST goes out once."""
+    for act, times in (
+        (lambda client: webhook_subscriptions.get(client, URI), QUICK.attempts),
+        (lambda client: webhook_subscriptions.delete(client, URI), QUICK.attempts),
+        (create, 1),
+    ):
+        async with calendly(Said(status)) as (server, client):
+            with pytest.raises(CalendlyError):
+                await act(client)
+        assert len(server.seen) == times
+
+
+async def test_a_passing_failure_is_overcome() -> None:
+    """Two failures and a good answer are a good answer."""
+    good = Said(200, {"resource": SUBSCRIPTION})
+    async with calendly(Said(502), Said(503, "<html/>", html=True), good) as (server, client):
+        assert (await webhook_subscriptions.get(client, URI)).uri == URI
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_a_plain_no_is_not_asked_again(status: int) -> None:
+    """What trying again cannot mend is not tried again."""
+    async with calendly(refusal(status, "…", "…")) as (server, client):
+        with pytest.raises(CalendlyError):
+            await webhook_subscriptions.get(client, URI)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"X-RateLimit-Reset": "60"}, 60),
+        ({"Retry-After": "3", "X-RateLimit-Reset": "60"}, 3),
+        ({"Retry-After": "Mon, 23 Nov 2026 12:00:00 GMT", "X-RateLimit-Reset": "9"}, 9),
+        ({"X-RateLimit-Reset": "1e9"}, MAX_WAIT_SECONDS),
+        ({"X-RateLimit-Reset": "nan"}, DEFAULT_WAIT_SECONDS),
+        ({"X-RateLimit-Reset": "-1"}, DEFAULT_WAIT_SECONDS),
+        ({}, DEFAULT_WAIT_SECONDS),
+    ],
+)
+async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: float) -> None:
+    """The wait is Retry-After, else the limit's reset, else a minute; a wait beyond the policy is not slept through."""
+    async with calendly(Said(429, {}, headers)) as (server, client):
+        with pytest.raises(CalendlyError) as caught:
+            await webhook_subscriptions.get(client, URI)
+    assert (caught.value.problem, caught.value.wait, len(server.seen)) == (CalendlyProblem.LIMITED, wait, 1)
+
+
+async def test_a_short_limit_is_waited_out() -> None:
+    """A wait that the policy allows is waited, and the request goes on."""
+    limited, good = Said(429, {}, {"Retry-After": "0"}), Said(200, {"resource": SUBSCRIPTION})
+    async with calendly(limited, good) as (server, client):
+        assert (await webhook_subscriptions.get(client, URI)).uri == URI
+    assert len(server.seen) == 2
+
+
+async def test_the_list_follows_every_page() -> None:
+    """Pages are followed by token, or by the token in `next_page` where an answer gives no other; its host is not."""
+    elsewhere = "https://elsewhere.example.com/webhook_subscriptions?page_token=third&count=100"
+    pages = (
+        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page_token": "second"}}),
+        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page": elsewhere}}),
+        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page": None, "next_page_token": None}}),
+    )
+    async with calendly(*pages) as (server, client):
+        found = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
+    assert len(found) == 3
+    assert [request.query.get("page_token") for request in server.seen] == [None, "second", "third"]
+    assert {request.query["count"] for request in server.seen} == {"100"}
+    assert {request.query["scope"] for request in server.seen} == {"organization"}
+
+
+async def test_a_list_without_an_end_ends() -> None:
+    """A list that always has a next page is given up after MAX_PAGES pages."""
+    page = Said(200, {"collection": [], "pagination": {"next_page_token": "again"}})
+    async with calendly(page) as (server, client):
+        with pytest.raises(CalendlyError, match="does not end"):
+            _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
+    assert len(server.seen) == webhook_subscriptions.MAX_PAGES
+
+
+async def test_deleting_what_is_gone_is_done() -> None:
+    """A 404 of Calendly's own on DELETE counts as deleted; another server's does not."""
+    gone = refusal(404, "Resource Not Found", "The server could not find the requested resource.")
+    async with calendly(gone) as (server, client):
+        await webhook_subscriptions.delete(client, URI)
+    assert [(request.method, request.path) for request in server.seen] == [("DELETE", "/webhook_subscriptions/SUB")]
+    async with calendly(Said(404, "<html/>", html=True)) as (_, client):
+        with pytest.raises(CalendlyError):
+            await webhook_subscriptions.delete(client, URI)
+
+
+async def test_a_strange_identifier_stays_one_segment() -> None:
+    """Whatever an identifier holds, it cannot lead to another path."""
+    async with calendly(Said(204)) as (server, client):
+        await webhook_subscriptions.delete(client, "https://api.calendly.com/webhook_subscriptions/a?b=c#d%2f")
+    assert server.seen[0].raw_path == "/webhook_subscriptions/a%3Fb%3Dc%23d%252f"
+
+
+async def test_the_longest_answer_and_one_past_it() -> None:
+    """An answer of MAX_ANSWER_BYTES is read; one octet more is refused."""
+    body = json.dumps({"resource": {**SUBSCRIPTION, "padding": ""}})
+    longest = body.replace('"padding": ""', f'"padding": "{"x" * (MAX_ANSWER_BYTES - len(body))}"')
+    for text, accepted in ((longest, True), (longest + " ", False)):
+        async with calendly(Said(200, text, html=True)) as (_, client):
+            if accepted:
+                assert (await webhook_subscriptions.get(client, URI)).uri == URI
+            else:
+                with pytest.raises(CalendlyError, match="longer than"):
+                    await webhook_subscriptions.get(client, URI)
+
+
+async def test_no_answer_is_told_without_the_address() -> None:
+    """A closed port is `unreachable`, with the exception's kind and nothing of its text."""
+    settings = CalendlySettings(api_url="http://127.0.0.1:9")
+    async with connect(settings, SecretStr(TOKEN), retries=RetryPolicy(attempts=1)) as client:
+        with pytest.raises(CalendlyError) as caught:
+            await create(client)
+    assert (caught.value.problem, caught.value.status) == (CalendlyProblem.UNREACHABLE, None)
+    assert "127.0.0.1" not in caught.value.message
+
+
+async def test_an_answer_that_never_ends_is_given_up() -> None:
+    """A server that accepts and stays silent costs one attempt's time, no more."""
+    released = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        settings = CalendlySettings(api_url=f"http://127.0.0.1:{port}")
+        brief = RetryPolicy(attempts=1, answer_seconds=0.05)
+        async with connect(settings, SecretStr(TOKEN), retries=brief) as client:
+            with pytest.raises(CalendlyError) as caught:
+                await users.me(client)
+        assert caught.value.problem is CalendlyProblem.UNREACHABLE
+    finally:
+        released.set()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.parametrize("address", ["http://api.calendly.com", "ftp://127.0.0.1", "api.calendly.com", ""])
+async def test_a_token_never_goes_out_in_clear(address: str) -> None:
+    """Anything but https is refused before a connection is made, loopback excepted."""
+    with pytest.raises(ConfigurationError, match="SLOTWIRE_CALENDLY__API_URL"):
+        async with connect(CalendlySettings(api_url=address), SecretStr(TOKEN)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("token", "fits"),
+    [
+        ("t", True),
+        ("t" * MAX_TOKEN_LENGTH, True),
+        ("t" * (MAX_TOKEN_LENGTH + 1), False),
+        ("", False),
+        ("two words", False),
+        ("a\r\nHost: elsewhere", False),
+        ("ключ", False),
+    ],
+    ids=["one", "longest", "too_long", "empty", "blank", "lines", "not_ascii"],
+)
+async def test_what_can_be_no_token_is_refused(token: str, fits: bool) -> None:
+    """Empty, too long, blanks, line breaks and other alphabets are refused without being shown."""
+
+    async def attempt() -> bool:
+        async with connect(CalendlySettings(), SecretStr(token)):
+            return True
+
+    if fits:
+        assert await attempt()
+    else:
+        with pytest.raises(ConfigurationError) as caught:
+            await attempt()
+        assert not token or token not in str(caught.value)
+
+
+async def test_the_token_has_no_text_form() -> None:
+    """The client's text form does not hold the token."""
+    async with calendly(Said(204)) as (_, client):
+        assert TOKEN not in repr(client)
+        assert TOKEN not in repr(vars(client))
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("fine", "fine"),
+        ("a\nb\x1b[31m", "a b [31m"),
+        (f"hook {HOOK} exists", "hook … exists"),
+        ("ask ada@example.com now", "ask … now"),
+        ("x" * (MAX_TEXT + 1), "x" * MAX_TEXT),
+    ],
+    ids=["plain", "control", "address", "mail", "long"],
+)
+def test_foreign_words_are_made_harmless(told: str, shown: str) -> None:
+    """What Calendly says is one line, bounded, without addresses, before it is part of a message."""
+    assert plain(told) == shown
