@@ -1,0 +1,21 @@
+"""An agent that writes who was booked and when its handler began, a line each: `<invitee> <monotonic seconds>`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from handlers import Agent, Context
+from schemas.envelope import Event
+from schemas.events import InviteeCreated
+from schemas.ids import last_segment
+
+agent = Agent("bench")
+
+
+@agent.on(InviteeCreated)
+async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+    """Write down the moment."""
+    began = time.monotonic()
+    sys.stdout.write(f"{last_segment(event.data.uri)} {began}\n")
+    sys.stdout.flush()

@@ -1,0 +1,130 @@
+"""What Slotwire is measured beside: a bare endpoint, and the service most people would write.
+
+bare   aiohttp on uvloop: reads, verifies, parses, answers. Nothing is kept: the ceiling of this stack.
+naive  the same, then one INSERT of body and event on an asyncpg pool, then one awaited idempotent produce with
+       `acks=all`, then the answer. Its table stores bodies as ours does, uncompressed.
+
+Both verify with Slotwire's own `verify`, so that it weighs the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+import uvloop
+from aiohttp import web
+from aiokafka import AIOKafkaProducer
+
+from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery, Tenant, VerifiedDelivery, verify
+
+TABLE = """
+CREATE SCHEMA IF NOT EXISTS naive;
+CREATE TABLE naive.events (
+    id uuid PRIMARY KEY, received_at timestamptz NOT NULL, body bytea NOT NULL, event bytea NOT NULL
+);
+ALTER TABLE naive.events ALTER COLUMN body SET STORAGE EXTERNAL, ALTER COLUMN event SET STORAGE EXTERNAL;
+"""
+INSERT = "INSERT INTO naive.events (id, received_at, body, event) VALUES ($1, $2, $3, $4)"
+TOPIC = "naive-events"
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class Checker:
+    """Reads and verifies a request for one known tenant and key."""
+
+    def __init__(self, key: str) -> None:
+        self._keys = (key.encode(),)
+        uri = "https://api.calendly.com/organizations/BENCH"
+        self._tenant = Tenant(uri, "BENCH", 0, None, UUID(int=0))
+
+    async def check(self, request: web.Request) -> VerifiedDelivery:
+        """Read the body and verify its signature."""
+        body = await request.read()
+        now = datetime.now(UTC)
+        signatures = tuple(request.headers.getall(SIGNATURE_HEADER, ()))
+        delivery = ReceivedDelivery(uuid4(), body, signatures, "", now, None)
+        return verify(delivery, self._tenant, self._keys, now=now)
+
+
+def bare(checker: Checker) -> Handler:
+    """Make the bare endpoint's handler."""
+
+    async def handle(request: web.Request) -> web.Response:
+        delivery = await checker.check(request)
+        orjson.loads(delivery.body)
+        return web.Response()
+
+    return handle
+
+
+def naive(checker: Checker, pool: asyncpg.Pool[Any], producer: AIOKafkaProducer) -> Handler:
+    """Make the naive service's handler."""
+
+    async def handle(request: web.Request) -> web.Response:
+        delivery = await checker.check(request)
+        told = orjson.loads(delivery.body)
+        payload = told["payload"]
+        event = orjson.dumps({"id": str(delivery.id), "type": told["event"], "data": payload})
+        async with pool.acquire() as connection:
+            await connection.execute(INSERT, delivery.id, delivery.received_at, delivery.body, event)
+        await producer.send_and_wait(TOPIC, event, key=payload["uri"].encode())
+        return web.Response()
+
+    return handle
+
+
+@asynccontextmanager
+async def made(options: argparse.Namespace) -> AsyncIterator[Handler]:
+    """Make the contender's handler with what it needs."""
+    checker = Checker(options.key)
+    if options.contender == "bare":
+        yield bare(checker)
+        return
+    async with AsyncExitStack() as stack:
+        size = options.pool
+        pool = await stack.enter_async_context(asyncpg.create_pool(options.dsn, min_size=size, max_size=size))
+        producer = AIOKafkaProducer(bootstrap_servers=options.kafka, enable_idempotence=True, acks="all")
+        stack.push_async_callback(producer.stop)
+        await producer.start()
+        yield naive(checker, pool, producer)
+
+
+async def ready(_: web.Request) -> web.Response:
+    """Say that it listens."""
+    return web.Response()
+
+
+async def serve(options: argparse.Namespace) -> None:
+    """Serve until killed."""
+    async with made(options) as handler:
+        app = web.Application()
+        app.router.add_post("/hooks/calendly/{hook}", handler)
+        app.router.add_get("/readyz", ready)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", options.port).start()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Read the options and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contender", choices=("bare", "naive"))
+    for name in ("--key", "--dsn", "--kafka"):
+        parser.add_argument(name, default="")
+    for name in ("--port", "--pool"):
+        parser.add_argument(name, type=int, default=0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What each pure stage costs a 1.9 KB delivery, beside a bare `orjson.loads` of the same body."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import orjson
+
+from ingest.batch import Batch
+from ingest.normalize import normalize
+from ingest.verify import ReceivedDelivery, Tenant, verify
+from tests.bench.deliveries import Mint, Target
+from tests.serving import sign
+
+DELIVERIES = 64
+"""Of one batch: what 64 connections bring together."""
+REPEATS = 5
+_KEY = "a signing key of forty-three characters, abc"
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Microseconds of CPU a delivery, the median of five.
+
+    Attributes:
+        parse: a bare `orjson.loads` of the body.
+        join: the join of a whole batch, its events encoded, its arguments ready for Postgres.
+    """
+
+    parse: float
+    verify: float
+    normalize: float
+    join: float
+
+
+def measure_stages(*, seconds: float) -> Stages:
+    """Measure each stage for so long in all."""
+    now = datetime.now(UTC)
+    tenant = Tenant("https://api.calendly.com/organizations/BENCH", "BENCH", 0, None, UUID(int=0))
+    mint = Mint(Target(0, "/hooks/calendly/bench", _KEY))
+    bodies = [mint.body()[1] for _ in range(DELIVERIES)]
+    received = [ReceivedDelivery(uuid4(), body, (sign(body, _KEY),), "", now, None) for body in bodies]
+    keys = (_KEY.encode(),)
+    verified = [verify(each, tenant, keys, now=now) for each in received]
+    facts = [normalize(each) for each in verified]
+    each_for = seconds / 4 / REPEATS
+    return Stages(
+        parse=_median(lambda: [orjson.loads(body) for body in bodies], each_for),
+        verify=_median(lambda: [verify(each, tenant, keys, now=now) for each in received], each_for),
+        normalize=_median(lambda: [normalize(each) for each in verified], each_for),
+        join=_median(lambda: Batch(facts, {}).arguments(shard=0, now=now), each_for),
+    )
+
+
+def _median(work: Callable[[], object], seconds: float) -> float:
+    """Return microseconds of CPU a delivery; `work` does a whole batch."""
+    work()
+    return statistics.median(_once(work, seconds) for _ in range(REPEATS))
+
+
+def _once(work: Callable[[], object], seconds: float) -> float:
+    began = time.thread_time()
+    batches = 0
+    while (spent := time.thread_time() - began) < seconds:
+        work()
+        batches += 1
+    return spent / batches / DELIVERIES * 1e6
