@@ -111,9 +111,9 @@ class EmbeddedPostgres:
         programs = await asyncio.to_thread(self._programs)
         data = self._home() / "data"
         _require_version(data, _program_version(), self.state.path)
+        require_port(self.state, "postgres", "Postgres")
         if not (data / "PG_VERSION").exists():
             await self._initdb(programs, data)
-        require_port(self.state, "postgres", "Postgres")
         settings = {**_SETTINGS, **self.settings, "port": str(self.port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._child = Child.spawn(

@@ -18,7 +18,7 @@ DEMO_AGENT = "handlers.agents.demo:agent"
 """The shipped agent that prints each booking's story as it happens."""
 PARTITIONS = 4
 """Of each keyed topic: enough to see several at work, few enough to start fast."""
-_PORTS = {
+PORTS = {
     "serve": ("deliveries", 8080),
     "admin": ("the management API", 8081),
     "serve-health": ("the health of serve", 8082),
@@ -74,7 +74,7 @@ class Wiring:
         Raises:
             SlotwireError: another program listens on one of them.
         """
-        for name, (title, preferred) in _PORTS.items():
+        for name, (title, preferred) in PORTS.items():
             self.stack.state.port(name, preferred)
             require_port(self.stack.state, name, title)
 
@@ -165,7 +165,7 @@ class Wiring:
         return Service(name, argv, environment, ready_url=ready, stdout=stdout)
 
     def _port(self, name: str) -> int:
-        return self.stack.state.port(name, _PORTS[name][1])
+        return self.stack.state.port(name, PORTS[name][1])
 
     def _url(self, name: str) -> str:
         return f"http://127.0.0.1:{self._port(name)}"

@@ -1,0 +1,270 @@
+"""`slotwire local` as a person or a program meets it: one line when ready, every field of it works, a clean end.
+
+The tests of one installation stand in the order of its life: started, used, hurt, stopped, started again,
+killed, wiped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from ingest.local.children import start_time
+from ingest.local.kafka import answers
+from ingest.local.state import StateFolder
+from ingest.local.wiring import PORTS
+
+READY_SECONDS = 180
+"""The first start on a machine downloads Kafka."""
+STOP_SECONDS = 5.0
+FIELDS = {
+    "ready",
+    "hook_url",
+    "signing_key",
+    "organization",
+    "public_url",
+    "admin_url",
+    "admin_key",
+    "health_url",
+    "database_url",
+    "kafka_bootstrap_servers",
+    "simulator_url",
+    "simulator_token",
+    "state_dir",
+}
+SECRETS = ("hook_url", "signing_key", "admin_key", "database_url", "simulator_token")
+PAYLOAD = Path(__file__).parents[1] / "payloads" / "invitee.created" / "all_fields.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running `slotwire local --json`.
+
+    Attributes:
+        process: the command.
+        ready: its ready line, parsed.
+        seconds: how long it took.
+        errors: the file that takes its standard error.
+    """
+
+    process: subprocess.Popen[str]
+    ready: dict[str, Any]
+    seconds: float
+    errors: Path
+
+    def children(self) -> dict[str, tuple[int, str]]:
+        """Process id and birth of everything it started, by name."""
+        found = json.loads((Path(self.ready["state_dir"]) / "children.json").read_text())
+        return {name: (int(pid), str(born)) for name, (pid, born) in found.items()}
+
+    def said(self) -> str:
+        """What it told on standard error."""
+        return self.errors.read_text()
+
+
+def _slotwire(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLOTWIRE_")}
+    command = [sys.executable, "-m", "ingest.cli", *map(str, arguments)]
+    return subprocess.Popen(command, text=True, env=environment, **more)
+
+
+def _start(state_dir: Path, *options: str) -> Running:
+    errors = state_dir.with_suffix(".err")
+    begun = time.monotonic()
+    with errors.open("a") as file:
+        process = _slotwire("local", "--json", "--state-dir", state_dir, *options, stdout=subprocess.PIPE, stderr=file)
+    watchdog = threading.Timer(READY_SECONDS, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    watchdog.cancel()
+    if not line:
+        process.communicate()
+    assert line, errors.read_text()
+    return Running(process, json.loads(line), time.monotonic() - begun, errors)
+
+
+def _until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _end(running: Running) -> None:
+    running.process.kill()
+    running.process.wait()
+    if running.process.stdout is not None:
+        running.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for both lives of the installation; as root it is closed to the account of Postgres.
+
+    Its ports are picked beforehand: the well-known ones may belong to another installation on this machine.
+    """
+    folder = tmp_path_factory.mktemp("local") / "state"
+    with StateFolder.claim(folder) as state:
+        for name in PORTS:
+            state.port(name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(state_dir: Path) -> Iterator[Running]:
+    """The first start in a new folder."""
+    running = _start(state_dir)
+    yield running
+    _end(running)
+
+
+@pytest.fixture(scope="module")
+def second(state_dir: Path) -> Iterator[Running]:
+    """A later start in the same folder, without the demo."""
+    running = _start(state_dir, "--no-demo")
+    yield running
+    _end(running)
+
+
+def test_the_ready_line_has_the_fixed_fields(first: Running) -> None:
+    """Other programs build on these names: all are there, none is empty, none is more."""
+    assert first.ready.keys() == FIELDS
+    assert all(first.ready.values())
+
+
+def test_a_delivery_signed_by_hand_comes_out_of_the_management_api(first: Running) -> None:
+    """`hook_url`, `signing_key`, `admin_url` and `admin_key` are real: what goes in signed is in the log."""
+    body, now = PAYLOAD.read_bytes(), int(time.time())
+    digest = hmac.new(first.ready["signing_key"].encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
+    headers = {"Content-Type": "application/json", "Calendly-Webhook-Signature": f"t={now},v1={digest}"}
+    answer = httpx.post(first.ready["hook_url"], content=body, headers=headers)
+    assert answer.is_success, answer.text
+    assert first.ready["hook_url"].startswith(first.ready["public_url"])
+    invitee = json.loads(body)["payload"]["uri"]
+    key = {"Authorization": f"Bearer {first.ready['admin_key']}"}
+    events = httpx.get(f"{first.ready['admin_url']}/v1/events", params={"subject": invitee}, headers=key)
+    assert events.is_success, events.text
+    assert [item["type"] for item in events.json()["items"]] == ["com.calendly.invitee.created.v1"]
+
+
+def test_a_wrong_signature_is_refused(first: Running) -> None:
+    """The hook alone opens nothing."""
+    answer = httpx.post(
+        first.ready["hook_url"], content=b"{}", headers={"Calendly-Webhook-Signature": f"t={int(time.time())},v1=00"}
+    )
+    assert answer.status_code == 401
+
+
+def test_health_and_simulator_answer(first: Running) -> None:
+    """`health_url`, `simulator_url` and `simulator_token` are real, and the token is the organization's."""
+    assert httpx.get(f"{first.ready['health_url']}/readyz").is_success
+    token = {"Authorization": f"Bearer {first.ready['simulator_token']}"}
+    me = httpx.get(f"{first.ready['simulator_url']}/users/me", headers=token)
+    assert me.json()["resource"]["current_organization"] == first.ready["organization"]
+
+
+async def test_database_and_kafka_answer(first: Running) -> None:
+    """`database_url` opens the migrated database, and a broker answers at `kafka_bootstrap_servers`."""
+    connection = await asyncpg.connect(first.ready["database_url"])
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM slotwire.events") >= 1
+    finally:
+        await connection.close()
+    host, _, port = first.ready["kafka_bootstrap_servers"].partition(":")
+    assert host == "127.0.0.1"
+    assert await answers(int(port))
+
+
+def test_the_demo_agent_prints_what_happens(first: Running) -> None:
+    """Meetings happen by themselves and reach the demo agent through Postgres and Kafka."""
+    _until(lambda: "demo-agent │" in first.said(), "no line of the demo agent")
+
+
+def test_secrets_are_told_in_the_ready_line_only(first: Running) -> None:
+    """Neither what is told on standard error nor any log holds a secret; files with secrets are ours alone."""
+    folder = Path(first.ready["state_dir"])
+    logs = "".join(log.read_text() for log in (folder / "logs").iterdir())
+    for name in SECRETS:
+        assert first.ready[name] not in first.said(), name
+        assert first.ready[name] not in logs, name
+    assert json.loads((folder / "ready.json").read_text()) == first.ready
+    for file in ("ready.json", "secrets.json", "slotwire.env", "logs"):
+        assert (folder / file).stat().st_mode & 0o077 == 0, file
+
+
+def test_a_second_one_on_the_same_folder_is_refused(first: Running, state_dir: Path) -> None:
+    """It says which process holds the folder, and does not disturb it."""
+    other = _slotwire("local", "--state-dir", state_dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = other.communicate(timeout=30)
+    assert (other.returncode, out) == (1, "")
+    assert f"is in use by the process {first.process.pid}" in err
+    assert "Traceback" not in err
+    assert httpx.get(f"{first.ready['health_url']}/readyz").is_success
+
+
+@pytest.mark.parametrize("name", ["simulator", "relay", "control", "serve", "demo-agent", "Kafka", "Postgres"])
+def test_whatever_dies_is_started_again_and_that_is_said(first: Running, name: str) -> None:
+    """`kill -9` of any process or server is told and mended."""
+    pid, _ = first.children()[name]
+    os.kill(pid, signal.SIGKILL)
+    _until(lambda: f"{name} is back" in first.said(), f"{name} did not come back")
+    assert f"{name} was killed by SIGKILL; starting it again" in first.said()
+    assert first.children()[name][0] != pid
+
+
+def test_it_stops_within_five_seconds_and_leaves_no_process(first: Running) -> None:
+    """SIGTERM ends everything in time, and standard output had the ready line and nothing else."""
+    _until(lambda: httpx.get(f"{first.ready['health_url']}/readyz").is_success, "serve is not ready again")
+    children = first.children()
+    assert children.keys() >= {"Postgres", "Kafka", "simulator", "serve", "control", "relay", "demo-agent"}
+    begun = time.monotonic()
+    first.process.send_signal(signal.SIGTERM)
+    rest, _ = first.process.communicate(timeout=30)
+    assert time.monotonic() - begun < STOP_SECONDS
+    assert (first.process.returncode, rest) == (0, "")
+    assert [name for name, (pid, born) in children.items() if start_time(pid) == born] == []
+    assert not (Path(first.ready["state_dir"]) / "ready.json").exists()
+
+
+def test_a_later_start_finds_everything_again(first: Running, second: Running) -> None:
+    """Addresses, keys and the subscription are kept; nothing is made twice."""
+    assert second.ready == first.ready
+    key = {"Authorization": f"Bearer {second.ready['admin_key']}"}
+    org = second.ready["organization"].rpartition("/")[2]
+    listed = httpx.get(f"{second.ready['admin_url']}/v1/organizations/{org}/subscriptions", headers=key)
+    assert [item["state"] for item in listed.json()["items"]] == ["active"]
+
+
+def test_after_kill_9_of_the_command_nothing_remains(second: Running) -> None:
+    """Every child ends with its parent, however the parent ends."""
+    children = second.children()
+    second.process.kill()
+    second.process.communicate()
+    _until(lambda: not any(start_time(pid) == born for pid, born in children.values()), "a child remains", 15)
+
+
+def test_wiping_says_what_it_deletes(second: Running, state_dir: Path) -> None:
+    """After `--wipe` nothing of the installation is left, and each part of it was named."""
+    done = _slotwire("local", "--wipe", "--state-dir", state_dir, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = done.communicate(timeout=30)
+    assert (done.returncode, err) == (0, "")
+    for part in ("postgres", "kafka", "secrets.json"):
+        assert part in out
+    assert all(not Path(line.removeprefix("deleted ")).exists() for line in out.splitlines())
+    assert not state_dir.exists()
