@@ -82,7 +82,8 @@ def read_id_place(kind: str, cursor: str) -> UUID:
 
 
 def _write(kind: str, value: object) -> str:
-    return encode_base64url(orjson.dumps([kind, value]))
+    # asyncpg's ids are a subclass of UUID, which orjson does not take for one.
+    return encode_base64url(orjson.dumps([kind, value], default=str))
 
 
 def _read(kind: str, cursor: str, form: TypeAdapter[T]) -> T:
