@@ -255,6 +255,8 @@ def faults(  # noqa: PLR0913 -- one option a fault
         bool | None, typer.Option("--keep-signature/--sign-again", help="What retries do.")
     ] = None,
     rate_limit: Annotated[int | None, typer.Option(help="REST requests a user may make a minute.")] = None,
+    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls answered 502, undone.")] = None,
+    rest_lost_answer_rate: Annotated[float | None, typer.Option(help="Share done, then answered 502.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -269,6 +271,8 @@ def faults(  # noqa: PLR0913 -- one option a fault
             delay_seconds=delay_seconds,
             retries_keep_signature=keep_signature,
             rate_limit=rate_limit,
+            rest_error_rate=rest_error_rate,
+            rest_lost_answer_rate=rest_lost_answer_rate,
         )
     _print(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
 

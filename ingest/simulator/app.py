@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -32,6 +33,7 @@ from ingest.simulator.rest_people import PeopleCalls
 from ingest.simulator.rest_scheduling import SchedulingCalls
 from ingest.simulator.rest_subscriptions import SubscriptionCalls
 from ingest.simulator.sender import Policy, Sender
+from ingest.simulator.transport import is_loopback
 from ingest.simulator.world import World, found
 
 HOST = "127.0.0.1"
@@ -103,19 +105,30 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
             await jobs.stop_all()
             await runner.cleanup()
             sending.cancel()
-            await asyncio.wait([sending])
+            await asyncio.gather(sending, return_exceptions=True)
     finally:
         database.close()
 
 
 def application(engine: Engine, gate: Gate, jobs: Jobs) -> web.Application:
     """Return the web application: Calendly's paths and `/simulator/`."""
-    app = web.Application(middlewares=[_errors], client_max_size=MAX_REQUEST_BYTES)
+    app = web.Application(middlewares=[_errors, _this_machine_only], client_max_size=MAX_REQUEST_BYTES)
     for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
         app.add_routes(calls.routes(gate))
     app.add_routes(Control(engine, gate).routes())
     app.add_routes(jobs.routes())
     return app
+
+
+@web.middleware
+async def _this_machine_only(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    # Any page in a browser can reach loopback; none of ours does. A foreign Host is a rebound name.
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if "Origin" in request.headers or not is_loopback(host):
+        raise Refused(403, "Permission Denied", "The simulator answers programs of this machine only.")
+    return await handler(request)
 
 
 @web.middleware
@@ -126,6 +139,8 @@ async def _errors(
         return await handler(request)
     except Refused as refusal:
         return json_answer(refusal.body, refusal.status)
+    except SlotwireError as error:
+        return json_answer({"title": "Service Unavailable", "message": f"{error.message}. {error.remedy}"}, 503)
     except web.HTTPNotFound:
         return json_answer(not_found().body, 404)
     except web.HTTPException as error:
@@ -143,7 +158,7 @@ def _build(database: Database, options: Options) -> tuple[Engine, Gate]:
     bookings, ledger = Bookings(database), Ledger(database)
     sender = Sender(options.seed, clock, database, ledger, options.policy)
     engine = Engine(options.seed, world, clock, database, bookings, ledger, sender)
-    return engine, Gate(world, clock, bookings.tokens(), options.rate_limit)
+    return engine, Gate(engine, options.rate_limit)
 
 
 def _check_seed(database: Database, options: Options) -> None:

@@ -5,7 +5,8 @@ Nothing here is Calendly's. No token is asked for; the server listens on loopbac
     GET  /simulator/world                        organizations, users, tokens, event types, forms, groups
     GET  /simulator/clock · POST {advance_seconds}
     GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
-                                   delay_seconds, retries_keep_signature, rate_limit}; what is left out stays
+                                   delay_seconds, retries_keep_signature, rate_limit, rest_error_rate,
+                                   rest_lost_answer_rate}; what is left out stays
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}

@@ -98,9 +98,12 @@ class Database:
         Returns:
             the row id of the last insertion.
         """
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN")
-        return self._connection.execute(sql, values).lastrowid or 0
+        try:
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
+            return self._connection.execute(sql, values).lastrowid or 0
+        except sqlite3.OperationalError as error:
+            raise self._unwritable(error) from error
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
         """Run a reading statement; it sees what was written but not committed."""
@@ -136,12 +139,23 @@ class Database:
 
     def commit(self) -> None:
         """End the open transaction, if there is one."""
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: sqlite3.OperationalError) -> SlotwireError:
+        return SlotwireError(
+            f"the simulator's state file {self._path} cannot be written: {error}",
+            remedy="Make room on its disk, or name a file elsewhere with --state-file.",
+        )
 
     def close(self) -> None:
         """Give back the numbers that were not used, commit and close."""
-        for name, (last, _) in self._numbers.items():
-            self.set_meta(f"number:{name}", str(last))
-        self.commit()
-        self._connection.close()
+        try:
+            for name, (last, _) in self._numbers.items():
+                self.set_meta(f"number:{name}", str(last))
+            self.commit()
+        finally:
+            self._connection.close()

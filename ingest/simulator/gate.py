@@ -10,10 +10,10 @@ from typing import TypeAlias
 import orjson
 from aiohttp import web
 
-from ingest.simulator.clock import DrivenClock
+from ingest.simulator.draws import Draws
+from ingest.simulator.engine import Engine
 from ingest.simulator.model import Json, Token, User
 from ingest.simulator.problems import Refused, lacks_scope, unauthenticated
-from ingest.simulator.world import World
 
 WINDOW = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT = 500
@@ -52,14 +52,13 @@ class _Window:
 class Gate:
     """Knows the tokens and counts each user's requests by the simulator's clock."""
 
-    def __init__(
-        self, world: World, clock: DrivenClock, changed: list[Token], rate_limit: int = DEFAULT_RATE_LIMIT
-    ) -> None:
+    def __init__(self, engine: Engine, rate_limit: int = DEFAULT_RATE_LIMIT) -> None:
         self.rate_limit = rate_limit
-        self._world = world
-        self._clock = clock
-        self._tokens = {token.value: token for token in (*world.tokens, *changed)}
+        self._engine = engine
+        self._clock = engine.clock
+        self._tokens = {token.value: token for token in (*engine.world.tokens, *engine.bookings.tokens())}
         self._windows: dict[str, _Window] = {}
+        self._requests = 0
 
     def tokens(self) -> tuple[Token, ...]:
         """Return every token."""
@@ -74,6 +73,10 @@ class Gate:
 
         async def guarded(request: web.Request) -> web.Response:
             window = _Window(self._clock.now(), 0)
+            self._requests += 1
+            draws = Draws(self._engine.seed, "request", self._requests)
+            if draws.chance(self._engine.sender.faults.rest_error_rate):
+                return bad_gateway()
             try:
                 caller = self._caller(request)
                 window = self._count(caller)
@@ -82,7 +85,7 @@ class Gate:
             except Refused as refusal:
                 answer = json_answer(refusal.body, refusal.status)
             answer.headers.update(self._headers(window))
-            return answer
+            return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
 
         return guarded
 
@@ -93,7 +96,7 @@ class Gate:
             raise unauthenticated("is invalid")
         if token.state != "valid":
             raise unauthenticated(WHY_NOT[token.state])
-        return Caller(self._world.users[token.user], token.scopes)
+        return Caller(self._engine.world.users[token.user], token.scopes)
 
     def _check(self, caller: Caller, window: _Window, scope: str) -> None:
         if window.used > self.rate_limit:
@@ -118,6 +121,15 @@ class Gate:
             "X-RateLimit-Remaining": str(left),
             "X-RateLimit-Reset": str(max(round(reset.total_seconds()), 0)),
         }
+
+
+def bad_gateway() -> web.Response:
+    """Return what stands in front of Calendly when Calendly does not answer: HTML, and no rate-limit headers.
+
+    Source: docs/reference/calendly.md, "REST".
+    """
+    page = "<html><head><title>502 Bad Gateway</title></head><body>simulated</body></html>"
+    return web.Response(status=502, text=page, content_type="text/html")
 
 
 def json_answer(body: Json, status: int = 200) -> web.Response:

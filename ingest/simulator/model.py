@@ -271,7 +271,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong on purpose; rates from 0 to 1, each decided by seed, message and attempt."""
+    """What goes wrong on purpose; rates from 0 to 1, decided by seed and by message and attempt, or REST request.
+
+    `rest_error_rate` answers a REST call with an HTML error instead of doing it; `rest_lost_answer_rate` does it
+    and answers the same, so that the caller cannot know.
+    """
 
     duplicate_rate: float = 0.0
     drop_rate: float = 0.0
@@ -279,3 +283,5 @@ class Faults:
     wrong_signature_rate: float = 0.0
     delay_seconds: float = 0.0
     retries_keep_signature: bool = False
+    rest_error_rate: float = 0.0
+    rest_lost_answer_rate: float = 0.0

@@ -48,6 +48,8 @@ class FaultChange(Request):
     wrong_signature_rate: Rate | None = None
     delay_seconds: float | None = Field(None, ge=0, le=86_400)
     retries_keep_signature: bool | None = None
+    rest_error_rate: Rate | None = None
+    rest_lost_answer_rate: Rate | None = None
     rate_limit: int | None = Field(None, ge=0)
 
 

@@ -52,10 +52,18 @@ def require_loopback(url: str) -> None:
     """
     try:
         host = urlsplit(url).hostname or ""
-        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-            raise NotLoopback
     except ValueError:
         raise NotLoopback from None
+    if not is_loopback(host):
+        raise NotLoopback
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is `localhost` or a loopback address; no name is resolved."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # type: ignore[name-defined]  # a module of aiohttp without stubs of its own

@@ -52,6 +52,19 @@ async def test_load_sends_everything_and_reports_it(calendly: Simulated, receive
     assert {each.event for each in receiver.deliveries} == set(ALL_EVENTS)
 
 
+async def test_load_keeps_its_concurrency(calendly: Simulated, receiver: Receiver) -> None:
+    """A load that asks for 3 in flight has 3, though the sender could do more, and gives the slots back after it."""
+    receiver.hold = asyncio.Event()
+    load = asyncio.create_task(_load(calendly, count=30, concurrency=3))
+    await receiver.received(3)
+    for _ in range(5):
+        assert (await calendly.http.get("/simulator/ledger")).json()["in_flight"] == 3
+    receiver.hold.set()
+    await load
+    assert receiver.most_at_once == 3
+    assert calendly.running.engine.sender.limit == 64
+
+
 async def test_load_keeps_each_booking_in_order(calendly: Simulated, receiver: Receiver) -> None:
     """Without a fault no invitee hears of a cancel or a mark before it was created."""
     await _load(calendly, count=400, order="canceled-first")
@@ -240,6 +253,28 @@ async def test_wrong_requests_are_refused_in_words(path: str, body: dict[str, ob
         assert answer.status_code == status
         assert answer.json()["message"]
         assert calendly.states() == []
+
+
+@pytest.mark.parametrize("head", [{"Origin": "https://example.com"}, {"Host": "rebound.example.com"}])
+async def test_browsers_are_not_answered(head: dict[str, str]) -> None:
+    """A page that reaches loopback, directly or by a rebound name, gets 403 and causes nothing."""
+    async with simulated() as calendly:
+        answer = await calendly.http.post("/simulator/book", json={}, headers=head)
+        assert answer.status_code == 403
+        listing = {"organization": calendly.running.organization}
+        assert (await calendly.http.get("/scheduled_events", params=listing)).json()["collection"] == []
+
+
+async def test_rest_can_fail_before_or_after_the_deed(calendly: Simulated) -> None:
+    """An error answers HTML and does nothing; a lost answer looks the same after the deed is done."""
+    (invitee,) = (await calendly.act("book"))["invitees"]
+    for fault, marked in (("rest_error_rate", False), ("rest_lost_answer_rate", True)):
+        await calendly.act("faults", **{fault: 1.0})
+        answer = await calendly.http.post("/invitee_no_shows", json={"invitee": invitee})
+        assert (answer.status_code, answer.headers["content-type"]) == (502, "text/html; charset=utf-8")
+        await calendly.act("faults", **{fault: 0.0})
+        found = (await calendly.http.get(invitee.removeprefix("https://api.calendly.com"))).json()["resource"]
+        assert (found["no_show"] is not None) is marked
 
 
 async def test_a_group_event_has_room_for_ten() -> None:

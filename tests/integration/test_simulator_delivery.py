@@ -165,6 +165,23 @@ async def test_reschedule_halves_come_in_the_order_asked_for(
     assert new["event"] != old["event"]
 
 
+@pytest.mark.parametrize(("order", "at_once"), [("created-first", 1), ("together", 2)])
+async def test_second_half_waits_for_the_first_answer(
+    calendly: Simulated, receiver: Receiver, order: str, at_once: int
+) -> None:
+    """In an order asked for, the second half leaves when the first was answered; `together` sends both at once."""
+    await calendly.subscribe(receiver.url)
+    await calendly.act("book")
+    receiver.hold = asyncio.Event()
+    await calendly.http.post("/simulator/reschedule", json={"order": order})
+    await receiver.received(1 + at_once)
+    for _ in range(5):
+        in_flight = (await calendly.http.get("/simulator/ledger")).json()["in_flight"]
+        assert in_flight == at_once
+    receiver.hold.set()
+    await receiver.received(3)
+
+
 async def test_second_half_can_be_held_back(calendly: Simulated, receiver: Receiver) -> None:
     """A delay lets time of the simulator's clock pass between the halves."""
     await calendly.subscribe(receiver.url)
@@ -295,6 +312,31 @@ async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receive
         assert len(receiver.deliveries) == 9
         assert receiver.most_at_once == 3
         assert len({id(each.connection) for each in receiver.deliveries}) <= 3
+
+
+async def test_a_free_slot_wakes_what_is_due_later(receiver: Receiver) -> None:
+    """A delivery planned for later while every slot was taken goes out on time once a slot is free."""
+    async with simulated(Options(policy=Policy(concurrency=1)), still=False) as calendly:
+        receiver.hold = asyncio.Event()
+        await calendly.subscribe(receiver.url)
+        await calendly.http.post("/simulator/book", json={})
+        await receiver.received(1)
+        await calendly.http.post("/simulator/faults", json={"delay_seconds": 0.3})
+        await calendly.http.post("/simulator/book", json={})
+        receiver.hold.set()
+        await receiver.received(2)
+        assert next(message.attempts for message, _ in calendly.ledger()) == 1
+
+
+async def test_a_message_is_taken_over_once(calendly: Simulated, receiver: Receiver) -> None:
+    """Handing the same messages to the sender again sends nothing twice."""
+    await calendly.subscribe(receiver.url)
+    receiver.hold = asyncio.Event()
+    await calendly.http.post("/simulator/book", json={})
+    calendly.running.engine.sender.submit(calendly.running.engine.ledger.pending())
+    receiver.hold.set()
+    await calendly.settled()
+    assert len(receiver.deliveries) == 1
 
 
 async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:

@@ -70,7 +70,7 @@ async def _child(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             ready = json.loads(await process.stdout.readline())
         head = {"Authorization": f"Bearer {ready['simulator_token']}"}
         async with httpx.AsyncClient(base_url=ready["simulator_url"], headers=head, verify=NO_TLS, timeout=30) as http:
@@ -167,6 +167,18 @@ async def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
         async with simulator(Options(state_file=path)):
             pass
     assert "--state-file" in refused.value.remedy
+
+
+async def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """When the file cannot grow the action is refused with what to do."""
+    async with receiving() as receiver, simulated(Options(state_file=tmp_path / "calendly.db")) as calendly:
+        await calendly.subscribe(receiver.url)
+        list(calendly.running.engine.ledger._database.rows("PRAGMA max_page_count = 1"))
+        statuses = [await calendly.http.post("/simulator/book", json={}) for _ in range(200)]
+        refused = next(each for each in statuses if each.status_code != 201)
+        assert refused.status_code == 503
+        assert "cannot be written" in refused.json()["message"]
+        assert "Make room" in refused.json()["message"]
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
