@@ -84,6 +84,7 @@ def record_of(event: Event[Any], *, offset: int = 0, partition: Partition = _PLA
         time=event.time,
         key=event.key,
         sequence=event.sequence,
+        recorded_time=event.recorded_time,
         traceparent=event.traceparent,
         inferred=event.inferred,
         replay=event.replay,

@@ -109,6 +109,7 @@ class Batch:
             [each.traceparent for each in by],
             [each.tenant.external_id for each in by],
             [encode_data(event.data) for _, event in events],
+            [each.received_at for each in by],
         ]
 
     def _add_invitee(self, position: int, fact: InviteeFact) -> None:

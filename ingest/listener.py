@@ -150,20 +150,8 @@ async def listening(app: web.Application, settings: HttpSettings, gate: Gate) ->
     """
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=IN_FLIGHT_SECONDS)
     await runner.setup()
-    server = runner.server
-    if server is None:  # pragma: no cover - setup makes it
-        raise AssertionError
     try:
-        try:
-            listener = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(server, settings, gate),
-                settings.host,
-                settings.port,
-                reuse_port=settings.reuse_port or None,
-                backlog=1024,
-            )
-        except OSError as error:
-            raise port_problem(error, settings.host, settings.port, "SLOTWIRE_HTTP__PORT") from error
+        listener = await _listen(runner, settings, gate)
         try:
             host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
             yield f"http://{host}:{listener.sockets[0].getsockname()[1]}"
@@ -171,6 +159,22 @@ async def listening(app: web.Application, settings: HttpSettings, gate: Gate) ->
             await _drain(listener, gate, settings.drain_seconds)
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, settings: HttpSettings, gate: Gate) -> asyncio.Server:
+    server = runner.server
+    if server is None:  # pragma: no cover - setup makes it
+        raise AssertionError
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Connection(server, settings, gate),
+            settings.host,
+            settings.port,
+            reuse_port=settings.reuse_port or None,
+            backlog=1024,
+        )
+    except OSError as error:
+        raise port_problem(error, settings.host, settings.port, "SLOTWIRE_HTTP__PORT") from error
 
 
 async def _drain(listener: asyncio.Server, gate: Gate, seconds: float) -> None:

@@ -128,6 +128,7 @@ def _attributes(row: asyncpg.Record, dataref: str | None) -> Attributes:
         time=row["time"],
         key=row["key"],
         sequence=row["position"],
+        recorded_time=row["recorded_at"],
         traceparent=row["traceparent"],
         inferred=row["inferred"],
         tenant=row["tenant"],

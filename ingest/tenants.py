@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
 
-from ingest.control.hooks import HookAddresses
+from ingest.control.hooks import HookAddresses, HookId
 from ingest.control.signing_keys import HookRecord, load_keys
 from ingest.control.vault import Vault
 from ingest.errors import DatabaseUnavailable
@@ -83,7 +83,7 @@ class Tenants:
             return None
         return cached.knocked
 
-    async def _ask(self, hook_id: str) -> _Cached | None:
+    async def _ask(self, hook_id: HookId) -> _Cached | None:
         """Load a hook once, however many deliveries wait for it."""
         lock = self._asking.setdefault(hook_id, asyncio.Lock())
         try:
@@ -101,7 +101,7 @@ class Tenants:
             if not lock.locked():
                 self._asking.pop(hook_id, None)
 
-    async def _load(self, hook_id: str) -> HookRecord | None:
+    async def _load(self, hook_id: HookId) -> HookRecord | None:
         with translated():
             connection = await self._pool.acquire()
         try:
@@ -109,7 +109,7 @@ class Tenants:
         finally:
             await self._pool.release(connection)
 
-    def _remember(self, hook_id: str, record: HookRecord | None) -> _Cached | None:
+    def _remember(self, hook_id: HookId, record: HookRecord | None) -> _Cached | None:
         if record is None:
             self._cache.pop(hook_id, None)
             return None

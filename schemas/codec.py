@@ -44,6 +44,7 @@ class Attributes:
     Attributes:
         organization: the last segment of the organization's URI.
         sequence: the position in the log.
+        recorded_time: when its delivery arrived; with CloudEvents an extension of that name.
         dataref: a reference that stands for data too large to travel.
     """
 
@@ -54,6 +55,7 @@ class Attributes:
     time: datetime
     key: str
     sequence: int
+    recorded_time: datetime | None = None
     traceparent: str | None = None
     inferred: bool = False
     replay: str | None = None
@@ -83,6 +85,7 @@ def encode_headers(event: Attributes) -> Headers:
         ("content-type", CONTENT_TYPE),
     ]
     optional = (
+        ("ce_recordedtime", format_time(event.recorded_time) if event.recorded_time else None),
         ("traceparent", event.traceparent),
         (INFERRED, "true" if event.inferred else None),
         (REPLAY, event.replay),
@@ -122,6 +125,7 @@ def decode(
             "time": datetime.fromisoformat(found["ce_time"]),
             "key": found.get("ce_partitionkey", ""),
             "sequence": int(found.get("ce_sequence", "0")),
+            "recorded_time": datetime.fromisoformat(found["ce_recordedtime"]) if "ce_recordedtime" in found else None,
         }
     except (KeyError, ValueError) as error:
         raise UndecodableRecord("not_an_event", "the record's headers are not those of a CloudEvent of ours") from error

@@ -25,6 +25,7 @@ class Event(Generic[D_co]):
         key: the record's key; records of one key come in order.
         sequence: the position in the log.
         data: the event itself.
+        recorded_time: when its delivery arrived here.
         dataref: where the data is, when it was too large to travel (`data` is then fetched from there).
         traceparent: the trace of the delivery it came from.
         inferred: whether we concluded it from a later event.
@@ -40,6 +41,7 @@ class Event(Generic[D_co]):
     key: str
     sequence: int
     data: D_co
+    recorded_time: datetime | None = None
     dataref: str | None = None
     traceparent: str | None = None
     inferred: bool = False

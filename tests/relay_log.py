@@ -39,7 +39,8 @@ SELECT * FROM slotwire.append_batch(
     d_outcome => '{}', d_event => '{}', d_name => '{}', d_traceparent => '{}', d_reason => '{}', d_detail => '{}',
     d_body => '{}',
     e_grp => $3, e_id => $4, e_type => $5, e_org => $6, e_subject => $7, e_key => $8, e_time => $9,
-    e_delivery => $10, e_inferred => $11, e_traceparent => $12, e_tenant => $13, e_data => $14)
+    e_delivery => $10, e_inferred => $11, e_traceparent => $12, e_tenant => $13, e_data => $14,
+    e_recorded_at => array_fill($2::timestamptz, ARRAY[cardinality($3::integer[])]))
 """
 
 

@@ -4,7 +4,7 @@
     slotwire agents run handlers.agents.demo:json_agent     (one JSON object a line)
 
 A symbol and a colour stand for a booking and its reschedules, so that a story can be followed by eye. The last
-column is the time from the record in Kafka to this handler. It names nobody: an invitee is the first characters
+column is the time from the delivery's arrival to this handler. It names nobody: an invitee is the first characters
 of its identifier.
 """
 
@@ -109,7 +109,8 @@ def _print(line: str) -> None:
 
 
 def _latency_ms(ctx: Context) -> float:
-    return max(0.0, (ctx.started_at - ctx.published_at).total_seconds() * 1000)
+    since = ctx.event.recorded_time or ctx.published_at
+    return max(0.0, (ctx.started_at - since).total_seconds() * 1000)
 
 
 def _meeting_of(data: Any) -> str:

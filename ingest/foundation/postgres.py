@@ -146,12 +146,13 @@ async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> 
         )
     try:
         with translated():
-            return await asyncpg.connect(dsn, **connection_options(settings, application=application))
+            connection: Connection = await asyncpg.connect(dsn, **connection_options(settings, application=application))
     except ValueError as error:
         raise ConfigurationError(
             "SLOTWIRE_DATABASE_URL cannot be read",
             remedy="The form is postgresql://user:password@host/database.",
         ) from error
+    return connection
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ SELECT b.* FROM own JOIN slotwire.bookings b ON b.invitee IN (own.old_invitee, o
 SELECT conflicts, duplicates, last_position FROM slotwire.append_batch(
     $1, $2, $3, $4, $5,
     $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-    $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)
+    $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
 
 -- name: notify
 -- Tells the relay that the shard's log has grown. A hint: the relay polls too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,7 @@ from ingest.relay_log import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
 from schemas.codec import decode
 from schemas.events import InviteeCreated
 from tests.relay_log import (
+    DEADLINE_SECONDS,
     TRACE,
     LoggedEvent,
     Scene,
@@ -58,7 +60,10 @@ async def test_events_arrive_in_order_each_with_its_context(scene: Scene) -> Non
     first, last = records[0], records[-1]
     assert (first.key, first.value) == (b"chain-0", events[0].data)
     assert first.topic == f"{scene.settings.kafka.topic_prefix}calendly.invitee"
-    assert dict(first.headers) == {
+    headers = dict(first.headers)
+    recorded = datetime.fromisoformat(headers.pop("ce_recordedtime").decode())
+    assert datetime.now(UTC) - timedelta(seconds=DEADLINE_SECONDS) < recorded <= datetime.now(UTC)
+    assert headers == {
         "ce_specversion": b"1.0",
         "ce_id": str(events[0].id).encode(),
         "ce_source": b"/organizations/ORGANIZATION",
@@ -101,6 +106,7 @@ def _room(event: LoggedEvent, position: int, limit: int) -> int:
         "ce_type": event.type, "ce_subject": event.subject, "ce_time": "2026-11-23T09:30:00Z",
         "ce_dataschema": f"urn:slotwire:schema:{event.type}", "ce_partitionkey": event.key,
         "ce_sequence": str(position), "content-type": "application/json", "traceparent": TRACE,
+        "ce_recordedtime": "2026-11-23T09:30:00.123456Z",
     }  # fmt: skip
     return limit - FRAMING_BYTES - len(event.key) - sum(HEADER_BYTES + len(k) + len(v) for k, v in named.items())
 

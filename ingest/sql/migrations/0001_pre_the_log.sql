@@ -77,7 +77,7 @@ CREATE TABLE slotwire.events (
     subject text NOT NULL CONSTRAINT events_subject_short CHECK (length(subject) <= 2000),
     key text NOT NULL CONSTRAINT events_key_short CHECK (length(key) <= 2000),
     time timestamptz NOT NULL,
-    recorded_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL, -- when its delivery arrived
     delivery_id uuid,
     inferred boolean NOT NULL,
     traceparent text,
@@ -180,7 +180,7 @@ CREATE FUNCTION slotwire.append_batch(
     d_reason text[], d_detail text[], d_body bytea[],
     e_grp integer[], e_id uuid[], e_type text[], e_org text[], e_subject text[], e_key text[],
     e_time timestamptz[], e_delivery uuid[], e_inferred boolean[], e_traceparent text[], e_tenant text[],
-    e_data bytea[]
+    e_data bytea[], e_recorded_at timestamptz[]
 ) RETURNS TABLE (conflicts integer[], duplicates uuid[], last_position bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
@@ -196,11 +196,11 @@ BEGIN
     WITH appended AS (
         INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,
                                      delivery_id, inferred, traceparent, tenant, data)
-        SELECT p_shard, nextval('slotwire.positions'), e.id, e.type, e.org, e.subject, e.key, e.time, p_recorded_at,
+        SELECT p_shard, nextval('slotwire.positions'), e.id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at,
                e.delivery, e.inferred, e.traceparent, e.tenant, e.data
         FROM unnest(e_grp, e_id, e_type, e_org, e_subject, e_key, e_time, e_delivery, e_inferred, e_traceparent,
-                    e_tenant, e_data)
-             AS e (grp, id, type, org, subject, key, time, delivery, inferred, traceparent, tenant, data)
+                    e_tenant, e_data, e_recorded_at)
+             AS e (grp, id, type, org, subject, key, time, delivery, inferred, traceparent, tenant, data, recorded_at)
         WHERE e.grp <> ALL (conflicts)
         ON CONFLICT (event_id) DO NOTHING
         RETURNING event_id, position
