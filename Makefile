@@ -47,6 +47,7 @@ generate: install ## rewrite the generated references under docs/
 lock: install ## resolve the requirements anew, as hashes without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.lock
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/runtime.lock
+	@grep -om1 'hatchling==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile - --constraint requirements/dev.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/build.lock
 
 clean: ## remove what was built and installed here; never data
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

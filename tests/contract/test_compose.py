@@ -1,0 +1,155 @@
+"""compose.yaml and .env.example: commands that exist, settings that are known, addresses that fit each other."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from ingest.cli import app
+from ingest.control.hooks import HookAddresses
+from ingest.control.vault import Vault
+from ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
+from ingest.local.jars import kafka_version
+from tests.manifests import SECRETS, variables
+from tests.sources import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "slotwire"}
+KEYS = {
+    "SLOTWIRE_HTTP__HOOK_KEYS": SECRETS["slotwire-keys", "hook-keys"],
+    "SLOTWIRE_VAULT__KEYS": SECRETS["slotwire-keys", "vault-keys"],
+}
+EXAMPLE = ROOT / ".env.example"
+
+
+def parsed(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Parse an environment that holds these settings and no others."""
+    for name in os.environ:
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.strip("'"))
+    return load_settings()
+
+
+def environment_of(service: dict[str, Any]) -> dict[str, str]:
+    """Return a service's variables with those of `.env` filled in."""
+    return {
+        name: re.sub(r"\$\{(\w+)[^}]*\}", lambda found: KEYS[found[1]], value)
+        for name, value in service["environment"].items()
+    }
+
+
+def production() -> dict[str, str]:
+    """Return the settings of `.env.example` with its commented half in place of the first."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    pairs = re.findall(rf"^#({PREFIX}\w+)=(.*)$", text, re.MULTILINE)
+    return dict(pairs) | KEYS
+
+
+def test_it_runs_every_process() -> None:
+    """Postgres, Kafka, the simulator and all five processes are there, and nothing of ours waits for nothing."""
+    assert set(OURS) == {"migrate", "serve", "relay", "control", "agents", "simulator"}
+    assert set(SERVICES) - set(OURS) == {"postgres", "kafka"}
+    assert SERVICES["migrate"]["depends_on"].keys() == {"postgres", "kafka"}
+    for name in ("serve", "relay", "agents"):
+        assert OURS[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_command_exists(name: str) -> None:
+    """The command of the service is one `slotwire` has, with those arguments."""
+    told = CliRunner().invoke(app, [*OURS[name]["command"], "--help"])
+    assert told.exit_code == 0, told.output
+    assert "Usage:" in told.output
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_variables_are_known_and_parse(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable of the service is a known setting, all values are text, and together they are valid."""
+    environment = environment_of(OURS[name])
+    assert not set(environment) - known_variables()
+    settings = parsed(environment, monkeypatch)
+    assert settings.database_url.get_secret_value().endswith("@postgres:5432/slotwire")
+    if name in {"serve", "control"}:
+        Vault.from_settings(settings.vault)
+        HookAddresses.from_settings(settings)
+
+
+def test_the_addresses_fit_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three that speak over loopback share a network namespace and no port; the broker is where relay looks."""
+    sharing = {name for name, service in OURS.items() if service.get("network_mode") == "service:serve"}
+    assert sharing == {"control", "simulator"}
+    serve = parsed(environment_of(OURS["serve"]), monkeypatch)
+    control = parsed(environment_of(OURS["control"]), monkeypatch)
+    simulator_port = int(OURS["simulator"]["command"][-1])
+    ports = [serve.http.port, serve.health.port, control.admin.port, control.health.port, simulator_port]
+    assert len(set(ports)) == len(ports)
+    assert control.calendly.api_url == f"http://127.0.0.1:{simulator_port}"
+    assert serve.public_url == f"http://127.0.0.1:{serve.http.port}"
+    relay = parsed(environment_of(OURS["relay"]), monkeypatch)
+    assert (
+        SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{relay.kafka.bootstrap_servers}"
+    )
+
+
+def test_it_opens_nothing_to_the_network() -> None:
+    """Every published port is on loopback: the passwords in the file are no secret."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_two_roles_of_the_database() -> None:
+    """The processes log in with a role that owns nothing; only `migrate` gets the owner."""
+    roles = COMPOSE["configs"]["roles"]["content"]
+    assert "CREATE ROLE slotwire LOGIN" in roles
+    assert "IN ROLE slotwire_runtime" in roles
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    with_owner = {name for name, service in OURS.items() if f"//{owner}:" in str(service["environment"])}
+    assert with_owner == {"migrate"}
+
+
+def test_the_broker_is_the_one_that_is_tested() -> None:
+    """The image's Kafka is the version of the embedded one."""
+    assert SERVICES["kafka"]["image"].rpartition(":")[2] == kafka_version()
+
+
+def test_containers_may_do_no_more_than_they_must() -> None:
+    """Ours run read-only, without capabilities, and are given the time to drain."""
+    for name, service in OURS.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["stop_grace_period"] == "30s", name
+
+
+def test_the_example_holds_known_settings() -> None:
+    """Every line of .env.example that sets something, commented or not, names a setting that exists."""
+    assert set(variables(EXAMPLE)) <= known_variables()
+    assert set(production()) <= known_variables()
+    assert not set(KEYS) - set(variables(EXAMPLE))
+    assert not any(variables(EXAMPLE)[name] for name in KEYS), "a key that everybody knows is none"
+
+
+def test_the_example_parses_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With keys filled in, its first half is valid and names this machine and nothing beyond."""
+    settings = parsed(variables(EXAMPLE) | KEYS, monkeypatch)
+    assert settings.kafka.bootstrap_servers == "127.0.0.1:9092"
+    assert settings.public_url == "http://127.0.0.1:8080"
+
+
+def test_the_example_parses_for_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the comments taken off, its second half is valid: TLS and SASL to Kafka, https to us, the real Calendly."""
+    settings = parsed(production(), monkeypatch)
+    assert (settings.kafka.security_protocol, settings.kafka.sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert settings.public_url.startswith("https://")
+    assert settings.calendly == Settings.model_fields["calendly"].default
+    assert settings.migrate.database_url is not None
+    Vault.from_settings(settings.vault)
+    HookAddresses.from_settings(settings)
