@@ -81,6 +81,24 @@ async def _child(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
         await process.wait()
 
 
+async def test_what_is_sent_was_remembered_first(tmp_path: Path) -> None:
+    """Killed while its first delivery is on the wire, it knows the booking and what it still owes."""
+    state = tmp_path / "calendly.db"
+    async with receiving() as receiver:
+        receiver.hold = asyncio.Event()
+        async with _child(state) as (process, http, ready):
+            body = {"url": receiver.url, "events": INVITEE_EVENTS, "organization": ready["organization"]}
+            await http.post("/webhook_subscriptions", json={**body, "scope": "organization"})
+            await http.post("/simulator/book", json={})
+            await receiver.received(1)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+    file = sqlite3.connect(state)
+    counts = [file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("invitees", "messages")]
+    file.close()
+    assert counts == [1, 1]
+
+
 async def test_kill_9_loses_no_promise(tmp_path: Path) -> None:
     """Killed in the middle of a load, it comes back with every booking and delivers every message it owed."""
     state = tmp_path / "calendly.db"
