@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
@@ -24,6 +24,9 @@ from ingest.foundation.lifecycle import wait_for
 from ingest.foundation.settings import AgentsSettings, KafkaSettings
 from ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
 
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
 POLL_SECONDS = 0.2
 """How long one poll waits for records; the next follows at once, with the partitions that are ours by then."""
 FULL_POLL_SECONDS = 0.02
@@ -32,7 +35,8 @@ FETCH_WAIT_MS = 100
 """How long the broker holds an empty fetch. It answers at once when a record comes, so this is no latency; it
 bounds how long a partition that was full waits to be asked for again."""
 COMMIT_INTERVAL_SECONDS = 0.5
-COMMIT_TIMEOUT_SECONDS = 5.0
+ANSWER_TIMEOUT_SECONDS = 5.0
+"""How long the broker may take over a commit or a question; aiokafka itself asks again for ever."""
 START_TIMEOUT_SECONDS = 60.0
 """Joining waits for the other members to give back, and for those that died to be missed."""
 CLOSE_TIMEOUT_SECONDS = 5.0
@@ -75,6 +79,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._log = get_logger("consume").bind(agent=membership.agent)
         self._committed: dict[Partition, int] = {}
         self._assigned = False
+        self._patience = min(ANSWER_TIMEOUT_SECONDS, membership.stuck_after)
         self._dispatcher: Dispatcher
         self._consumer: Any
 
@@ -97,6 +102,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await _first_of(self._work(), *(_is_set(event) for event in ends))
             except BrokerUnavailable as error:
                 failure = error
+                # Said before leaving: that may take its time when nobody answers.
+                CONSUMER_STUCK.labels(self._membership.agent).set(error.reason == "stuck")
+                self._problems.begin("kafka", error)
             finally:
                 await self._leave()
         if failure is not None:
@@ -185,7 +193,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             return True
         try:
             with translated():
-                async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                async with asyncio.timeout(self._patience):
                     await self._consumer.commit({TopicPartition(*key): value for key, value in offsets.items()})
         except BrokerUnavailable as error:
             # Expected while partitions move: the records come again, here or elsewhere, and the inbox knows them.
@@ -216,7 +224,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         places = [TopicPartition(*partition) for partition in dispatcher.partitions]
         try:
             with translated():
-                async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                async with asyncio.timeout(self._patience):
                     if places:
                         # With read_committed this asks for the last stable offset.
                         ends = await self._consumer.end_offsets(places)
@@ -251,12 +259,28 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         await self._dispatcher.stop(self._agents.stop_grace_seconds)
         await self._commit()
         self._dispatcher.close()
-        try:
-            with translated():
-                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                    await self._consumer.stop()
-        except BrokerUnavailable as error:
-            self._log.info("leaving_failed", reason=error.reason)
+        await _close(self._consumer, self._log)
+
+
+async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
+    """Close a consumer, whatever state it is in.
+
+    In a task of its own: while the broker is away, aiokafka's `stop()` can end in a CancelledError of its own
+    making (it cancels its fetches and then awaits one that sleeps), which would end whoever awaits it.
+    """
+    closing = asyncio.create_task(consumer.stop(), name="closing a consumer")
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
+    if closing.done() and not closing.cancelled() and closing.exception() is None:
+        return
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
+    log.info("leaving_failed")
+    # `stop()` does nothing the second time, and it had not come to closing its connections.
+    letting_go = asyncio.create_task(consumer._client.close())  # noqa: SLF001 - no public way, see above
+    await asyncio.wait({letting_go}, timeout=CLOSE_TIMEOUT_SECONDS)
+    for task in (closing, letting_go):
+        if task.done() and not task.cancelled():
+            task.exception()  # asked for, so that nothing warns that nobody did
 
 
 def _record(record: ConsumerRecord) -> Record:
@@ -284,4 +308,6 @@ async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.wait(tasks)
     for task in done:
+        if task.cancelled():  # by nobody here: see `_close`
+            raise BrokerUnavailable("Kafka's client broke off a wait", reason="client_state")
         task.result()

@@ -16,13 +16,13 @@ from handlers.inbox import PostgresInbox
 from handlers.problems import Problems
 from handlers.registry import Agent
 from ingest.foundation.clock import Clock, SystemClock
-from ingest.foundation.errors import BrokerUnavailable
+from ingest.foundation.errors import BrokerUnavailable, SlotwireError
 from ingest.foundation.health import Health, serving_health
 from ingest.foundation.kafka import full_name, opened_client, require_topics
 from ingest.foundation.lifecycle import wait_for
 from ingest.foundation.postgres import create_pool
 from ingest.foundation.settings import Settings
-from ingest.foundation.telemetry import CONSUMER_STUCK, get_logger
+from ingest.foundation.telemetry import get_logger
 
 
 async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.Event) -> None:
@@ -41,9 +41,24 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
             log.info("agents_started", agents=[agent.name for agent in agents], health=address)
             async with asyncio.TaskGroup() as group:
                 for runner in runners:
-                    group.create_task(runner.run(stop), name=f"agent {runner.agent.name}")
+                    group.create_task(_lasting(runner, stop), name=f"agent {runner.agent.name}")
                 group.create_task(_drain(health, stop))
     log.info("agents_stopped")
+
+
+async def _lasting(runner: AgentRunner, stop: asyncio.Event) -> None:
+    """Run an agent; one that ends by itself ends the process, or nobody would notice.
+
+    A TaskGroup takes a task that was cancelled from inside, by a library, as well ended.
+    """
+    try:
+        await runner.run(stop)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    if not stop.is_set():
+        raise SlotwireError(f"agent {runner.agent.name} ended by itself", remedy="Restart it; this is a defect.")
 
 
 async def _drain(health: Health, stop: asyncio.Event) -> None:
@@ -88,7 +103,6 @@ class AgentRunner:
                     await self.run_once(stop)
                     failures = 0
                 except BrokerUnavailable as error:
-                    CONSUMER_STUCK.labels(self.agent.name).set(error.reason == "stuck")
                     self.problems.begin("kafka", error)
                     failures += 1
                     await wait_for(stop, HOLD.pause(failures, random.random()))  # noqa: S311 - a pause, no secret

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from pydantic import SecretStr
 
 from handlers.processes import AgentRunner
@@ -69,8 +71,23 @@ class Stage:
         """Make a member; `limits` are fields of the membership."""
         agents = self.settings.agents.model_copy(update={"group_instance_id": instance})
         runner = AgentRunner(agent, self.settings.model_copy(update={"agents": agents}), self.pool, SystemClock())
-        runner.membership = _replaced(runner.membership, limits)
+        runner.membership = replace(runner.membership, **limits)
         return runner
+
+    def environment(self) -> dict[str, str]:
+        """Write the settings as a child process takes them; its members are called `child`."""
+        kafka = self.settings.kafka
+        return {
+            "PATH": os.defpath,
+            "SLOTWIRE_DATABASE_URL": self.settings.database_url.get_secret_value(),
+            "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "SLOTWIRE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+            "SLOTWIRE_KAFKA__PARTITIONS": str(kafka.partitions),
+            "SLOTWIRE_KAFKA__REPLICATION_FACTOR": "1",
+            "SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS": "1",
+            "SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "child",
+            "SLOTWIRE_HEALTH__PORT": "0",
+        }
 
     async def effects(self) -> list[asyncpg.Record]:
         """Read the ledger of effects, in the order they were committed to it."""
@@ -85,7 +102,7 @@ class Stage:
         async with reading(self.settings.kafka.bootstrap_servers, group=group) as consumer:
             found = {}
             for number in range(self.settings.kafka.partitions):
-                offset = await consumer.committed(_place(self.topic, number))
+                offset = await consumer.committed(TopicPartition(self.topic, number))
                 if offset is not None:
                     found[number] = offset
             return found
@@ -93,28 +110,16 @@ class Stage:
     async def ends(self) -> dict[int, int]:
         """Read the last stable offset of each partition of the invitees' topic."""
         async with reading(self.settings.kafka.bootstrap_servers) as consumer:
-            places = [_place(self.topic, number) for number in range(self.settings.kafka.partitions)]
+            places = [TopicPartition(self.topic, number) for number in range(self.settings.kafka.partitions)]
             return {place.partition: offset for place, offset in (await consumer.end_offsets(places)).items()}
 
     async def dead_letters(self, agent: str, count: int) -> list[ConsumerRecord]:
         """Read so many dead letters of an agent, waiting for them."""
         async with reading(self.settings.kafka.bootstrap_servers) as consumer:
-            consumer.assign([_place(f"{self.topic}.{agent}.dlq", 0)])
+            consumer.assign([TopicPartition(f"{self.topic}.{agent}.dlq", 0)])
             await consumer.seek_to_beginning()
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return [await consumer.getone() for _ in range(count)]
-
-
-def _place(topic: str, number: int) -> Any:
-    from aiokafka import TopicPartition
-
-    return TopicPartition(topic, number)
-
-
-def _replaced(membership: Any, changes: dict[str, Any]) -> Any:
-    from dataclasses import replace
-
-    return replace(membership, **changes)
 
 
 @asynccontextmanager
@@ -160,8 +165,6 @@ async def playing(*runners: AgentRunner) -> AsyncIterator[asyncio.Event]:
 @asynccontextmanager
 async def transactional(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     """Open a transactional producer."""
-    import secrets
-
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=secrets.token_hex(8))
     await producer.start()
     try:

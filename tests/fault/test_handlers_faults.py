@@ -1,0 +1,332 @@
+"""Agents under faults: killed at every point, torn between members, badly deployed, slow, cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from handlers import Agent, Context
+from handlers.inbox import AlreadyDone, PostgresInbox
+from handlers.policy import GiveUpLimit, RetryPolicy
+from ingest.foundation.clock import SystemClock
+from ingest.foundation.telemetry import REGISTRY
+from ingest.local.databases import Database
+from ingest.local.stack import Stack
+from schemas.envelope import Event
+from schemas.events import InviteeCreated
+from tests.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, playing, until
+
+MORTAL = """
+import os, signal
+import asyncpg
+from handlers import Agent
+from ingest.foundation.settings import load_settings
+from schemas.events import InviteeCreated
+
+agent = Agent("mortal")
+POINTS = ("before the effect", "after it, before the commit", "after the commit, before the offset")
+
+async def die_here(point, sequence):
+    connection = await asyncpg.connect(load_settings().database_url.get_secret_value())
+    due = await connection.fetchval("DELETE FROM deaths WHERE point = $1 AND sequence = $2 RETURNING true",
+                                    point, sequence)
+    if due:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await connection.close()
+
+@agent.on(InviteeCreated)
+async def note(event, ctx):
+    if event.sequence % 10 == 0:
+        await die_here(0, event.sequence)
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)",
+                                 event.id, event.key, event.sequence)
+        if event.sequence % 10 == 0:
+            await die_here(1, event.sequence)
+    if event.sequence % 10 == 0:
+        await die_here(2, event.sequence)
+"""
+
+
+@pytest.fixture
+async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
+    """A stage of the test's own."""
+    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+def ledger_agent(name: str, *, pause: random.Random | None = None) -> Agent:
+    """Make an agent that writes each event to the ledger of effects, in the event's transaction."""
+    agent = Agent(name)
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        async with ctx.transaction() as connection:
+            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+            if pause is not None:
+                await asyncio.sleep(pause.uniform(0, 0.02))
+
+    return agent
+
+
+async def killed_again_and_again(stage: Stage, database: Database, folder: Path, *, deaths: int) -> None:
+    """Let a member die by SIGKILL at each point in turn, start it again each time, and look at the ledger."""
+    (folder / "mortal_agent.py").write_text(MORTAL)
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("CREATE TABLE deaths (point int, sequence int); GRANT ALL ON deaths TO PUBLIC")
+    await owner.executemany("INSERT INTO deaths VALUES ($1, $2)", [(n % 3, (n + 1) * 10) for n in range(deaths)])
+    await owner.close()
+    events = [booked(f"key-{n % 7}", n) for n in range(1, deaths * 10 + 20)]
+    await stage.publish(*events)
+
+    async def complete() -> bool:
+        return len(await stage.inbox()) == len(events)
+
+    died = 0
+    while True:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ingest.cli", "agents", "run", "mortal_agent:agent"),
+            cwd=folder,
+            env=stage.environment(),
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        done = asyncio.create_task(until(complete, seconds=60))
+        ended = asyncio.create_task(child.wait())
+        await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            break
+        done.cancel()
+        assert await ended == -signal.SIGKILL
+        died += 1
+    child.terminate()
+    assert await ended == 0, "a stop that was asked for ends well"
+    await done
+    effects = await stage.effects()
+    assert Counter(row["event_id"] for row in effects) == Counter(event.id for event in events)
+    assert in_order(effects)
+    assert died == deaths
+    assert await stage.pool.fetchval("SELECT count(*) FROM deaths") == 0
+
+
+async def test_a_member_killed_at_any_point_leaves_one_effect_an_event(
+    stage: Stage, database: Database, tmp_path: Path
+) -> None:
+    """SIGKILL before the effect, after it, and before the offset's commit: the ledger shows one effect an event."""
+    await killed_again_and_again(stage, database, tmp_path, deaths=3)
+
+
+@pytest.mark.soak
+async def test_a_member_killed_thirty_times_leaves_one_effect_an_event(
+    stage: Stage, database: Database, tmp_path: Path
+) -> None:
+    """The long form: ten deaths at each point."""
+    await killed_again_and_again(stage, database, tmp_path, deaths=30)
+
+
+async def test_a_second_owner_waits_then_skips(stage: Stage) -> None:
+    """Two members with one event: the second one's transaction waits for the first, and finds the mark.
+
+    That is what is left between a member that lost its membership without hearing of it and its successor.
+    """
+    event = booked("k", 1)
+    first, second = (PostgresInbox(stage.pool, agent="a", clock=SystemClock()) for _ in range(2))
+    waiting = asyncio.Event()
+
+    async def come_second() -> None:
+        waiting.set()
+        async with second.transaction(event.id):
+            raise AssertionError("two owners had their effect")
+
+    async def locked() -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return bool(await stage.pool.fetchval(query))
+
+    async with first.transaction(event.id) as connection:
+        rival = asyncio.create_task(come_second())
+        await waiting.wait()
+        await until(locked)
+        await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+    with pytest.raises(AlreadyDone):
+        await rival
+    assert len(await stage.effects()) == 1
+
+
+async def torn_between_members(stage: Stage, *, rounds: int, seed: int) -> None:
+    """Let a second member come and go while events are published, and look at the ledger."""
+    chance = random.Random(seed)  # noqa: S311 - a schedule that can be drawn again, no secret
+    agent = ledger_agent("torn", pause=chance)
+    published: list[Event[InviteeCreated]] = []
+
+    async def complete() -> bool:
+        return len(await stage.inbox()) == len(published)
+
+    with capture_logs() as logs:
+        async with playing(stage.runner(agent, interval=0.2)):
+            for _ in range(rounds):
+                async with playing(stage.runner(agent)) as leave:
+                    for _ in range(4):
+                        first = len(published)
+                        more = [booked(f"key-{n % 15}", n + 1) for n in range(first, first + 60)]
+                        published.extend(more)
+                        await stage.publish(*more)
+                    await until(lambda: _assigned(logs) >= 1)
+                    leave.set()
+            await until(complete, seconds=60)
+    effects = await stage.effects()
+    assert Counter(row["event_id"] for row in effects) == Counter(event.id for event in published), f"seed {seed}"
+    assert in_order(effects), f"seed {seed}"
+    assert _assigned(logs) >= 2 * rounds, "the members did not rebalance"
+
+
+def _assigned(logs: Sequence[Mapping[str, object]]) -> int:
+    return sum(line["event"] == "partitions_assigned" for line in logs)
+
+
+async def test_rebalances_lose_double_and_reorder_nothing(stage: Stage) -> None:
+    """With a member that comes and goes every second, each key keeps its order and each event has one effect."""
+    await torn_between_members(stage, rounds=3, seed=random.SystemRandom().randrange(10**6))
+
+
+@pytest.mark.soak
+async def test_many_rebalances_lose_double_and_reorder_nothing(stage: Stage) -> None:
+    """The long form: fifty rounds of joining and leaving."""
+    await torn_between_members(stage, rounds=50, seed=random.SystemRandom().randrange(10**6))
+
+
+async def test_a_bad_deploy_stops_before_the_topic_drains(stage: Stage) -> None:
+    """Every event fails: the agent gives up its limit, stops, not ready and alarmed; once mended nothing is lost."""
+    limit = 5
+    bad = Agent(
+        "deployed",
+        retry=RetryPolicy(attempts=2, first_seconds=0.01, longest_seconds=0.02),
+        limit=GiveUpLimit(run=limit),
+    )
+
+    @bad.on(InviteeCreated)
+    async def fail(event: Event[InviteeCreated], ctx: Context) -> None:
+        del event, ctx
+        raise RuntimeError
+
+    events = [booked(f"key-{n % 30}", n) for n in range(1, 201)]
+    await stage.publish(*events)
+    runner = stage.runner(bad, interval=0.1)
+
+    async def stopped() -> bool:
+        return "has stopped" in (await runner.problems.check() or "")
+
+    async with playing(runner):
+        await until(stopped)
+        letters = await stage.dead_letters("deployed", limit)
+        await until(lambda: REGISTRY.get_sample_value("slotwire_consumer_in_flight", {"agent": "deployed"}) == 0)
+        assert len(letters) == limit
+    count = REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "deployed", "topic": stage.topic})
+    assert count == limit
+
+    given_up = {UUID(dict(letter.headers)["ce_id"].decode()) for letter in letters}
+
+    async def complete() -> bool:
+        return {row["event_id"] for row in await stage.effects()} >= {event.id for event in events} - given_up
+
+    async with playing(stage.runner(ledger_agent("deployed"))):
+        await until(complete)
+    # What was given up behind an event that was not settled comes again, too; the inbox keeps it at one effect.
+    assert max(Counter(row["event_id"] for row in await stage.effects()).values()) == 1
+
+
+async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(stage: Stage) -> None:
+    """A handler that runs longer than the session's timeout causes no rebalance, and other keys go on meanwhile."""
+    agent = Agent("slow")
+    release, begun = asyncio.Event(), asyncio.Event()
+    handled: list[str] = []
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        del ctx
+        if event.key == "slow":
+            begun.set()
+            await release.wait()
+        handled.append(event.key)
+
+    loop = asyncio.get_running_loop()
+    with capture_logs() as logs:
+        async with playing(stage.runner(agent, interval=0.2)):
+            await stage.publish(booked("slow", 1), booked("slow", 2))
+            await asyncio.wait_for(begun.wait(), 20)
+            began = loop.time()
+            n = 0
+            while loop.time() - began < stage.settings.agents.session_timeout_seconds + 0.5:
+                n += 1
+                await stage.publish(booked(f"quick-{n}", 1))
+                await until(lambda: handled[-1:] == [f"quick-{n}"])  # noqa: B023 - awaited before n moves on
+            release.set()
+            await until(lambda: handled.count("slow") == 2)
+    assert _assigned(logs) == 1
+    assert n > 5
+
+
+async def test_a_silent_broker_is_noticed_and_a_lost_one_waited_for(
+    stage: Stage, breakable_stack: Stack, database: Database
+) -> None:
+    """A frozen Kafka makes the agent stuck, not ready and alarmed; a killed one, and a killed Postgres, are waited for.
+
+    When they are back it goes on by itself, and no attempt of any event was burnt.
+    """
+    agent = ledger_agent("cut-off")
+    runner = stage.runner(agent, interval=0.2, stuck_after=1.5)
+    sent = 0
+
+    async def well() -> bool:
+        return await runner.problems.check() is None
+
+    async def held() -> bool:
+        return bool(await runner.problems.check())
+
+    def stuck() -> bool:
+        return REGISTRY.get_sample_value("slotwire_consumer_stuck", {"agent": "cut-off"}) == 1
+
+    async def publish() -> None:
+        nonlocal sent
+        sent += 1
+        await stage.publish(booked("k", sent))
+
+    async def all_effects() -> bool:
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return len(await stage.effects()) == sent
+        return False
+
+    async with playing(runner):
+        await publish()
+        await until(all_effects)
+        breakable_stack.kafka.freeze()
+        await until(stuck)
+        assert await held()
+        breakable_stack.kafka.thaw()
+        await until(well)
+        await publish()
+        await until(all_effects)
+        await breakable_stack.kafka.kill()
+        await until(held)
+        await breakable_stack.kafka.restart()
+        await publish()
+        await until(all_effects)
+        await breakable_stack.postgres.kill()
+        await publish()
+        await until(held)
+        await breakable_stack.postgres.restart()
+        await until(all_effects)
+        await until(well)
+    assert in_order(await stage.effects())
+    assert REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "cut-off", "topic": stage.topic}) is None
+    retried = {"agent": "cut-off", "type": InviteeCreated.type, "outcome": "retried"}
+    assert REGISTRY.get_sample_value("slotwire_handled_total", retried) is None
