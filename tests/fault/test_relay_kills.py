@@ -1,0 +1,118 @@
+"""The relay killed at every place where it waits: readers of committed records see each event once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import types
+from collections.abc import AsyncIterator, Coroutine, Generator
+from typing import Any
+
+import pytest
+from aiokafka.conn import AIOKafkaConnection
+
+from ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from ingest.local.databases import Database
+from tests.relay_log import LoggedEvent, Scene, committed, drain, ids, in_order, leading, open_scene
+
+BATCH = 3
+MANY = 400
+"""More places to die than a take-over and a step have; the test ends when one is not reached any more."""
+
+
+class Killed(BaseException):
+    """The end of a process, as far as one can be played inside another."""
+
+
+@pytest.fixture
+async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+    """A log, topics and a writer of the test's own."""
+    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+@types.coroutine
+def _counted(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> Generator[Any, Any, bool]:
+    """Run work up to its n-th wait and let it die there; if it gets to its end, say whether it waited so often.
+
+    With `cut` its connections and background tasks die first, so that its clean-up reaches nobody any more: a
+    killed process. Without, its task is cancelled and it may clean up.
+    """
+    waits = 0
+    raised: BaseException | None = None
+    while True:
+        try:
+            future = work.send(None) if raised is None else work.throw(raised)
+        except StopIteration:
+            return waits >= place
+        raised = None
+        waits += 1
+        if waits == place and cut:
+            _cut()
+            raised = Killed()
+            continue
+        if waits == place:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        try:
+            yield future
+        except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would
+            raised = error
+
+
+async def _dies(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> bool:
+    """Run work in a task of its own that dies at its n-th wait; say whether it died."""
+    task = asyncio.ensure_future(_awaited(work, place, cut=cut))
+    await asyncio.wait({task})
+    if task.cancelled() or isinstance(task.exception(), Killed | BrokerUnavailable | DatabaseUnavailable):
+        return True
+    return task.result()  # the library swallows some cancellations
+
+
+async def _awaited(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> bool:
+    return await _counted(work, place, cut=cut)
+
+
+def _cut() -> None:
+    """Cut every connection of the relay, and end its background tasks, as the kernel does with a killed process's."""
+    for thing in gc.get_objects():
+        if isinstance(thing, AIOKafkaConnection) and thing._writer is not None:
+            thing._writer.transport.abort()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if "aiokafka" in str(task.get_coro()) or "MessageAccumulator" in str(task.get_coro()):
+            task.cancel()
+
+
+async def _bury() -> None:
+    """Close what the dead left open: aiokafka forgets a connection whose opening is cancelled."""
+    for thing in gc.get_objects():
+        if isinstance(thing, AIOKafkaConnection) and thing._writer is not None:
+            thing._writer.transport.abort()
+            thing.close()
+    await asyncio.sleep(0)
+    gc.collect()  # what is reported of them is reported here, not in a later test
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("cut", [False, True], ids=["cancelled", "killed"])
+async def test_killed_at_every_wait_it_publishes_each_event_once(scene: Scene, *, cut: bool) -> None:
+    """Wherever a leader dies between taking over and passing a batch, its successor leaves no gap and no double."""
+    events: list[LoggedEvent] = []
+    place = 0
+    died = True
+    while died:
+        place += 1
+        assert place < MANY
+        batch = [LoggedEvent(key=f"chain-{number}") for number in range(BATCH)]
+        events += batch
+        await scene.append(*batch)
+        async with leading(scene.settings) as (relay, _):
+            died = await _dies(relay.step(), place, cut=cut)
+    async with leading(scene.settings) as (relay, _):
+        await drain(relay)
+    records = await committed(scene.settings, len(events))
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
+    assert place > 10  # it did die at many places
+    await _bury()
