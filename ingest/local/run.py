@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.errors import SlotwireError
+from ingest.errors import SchemaMismatch, SlotwireError
 from ingest.local.console import Console, Ready
 from ingest.local.demo import Subscribed, subscribe, tell_story
 from ingest.local.folders import write_private
@@ -172,6 +172,9 @@ class Installation:
             await migrations.migrate(
                 connection, runtime_role=migrate.runtime_role, shards=migrate.shards, now=SystemClock().now()
             )
+        except SchemaMismatch as error:
+            wipe = f"Or delete this local data: slotwire local --wipe --state-dir {self.wiring.stack.state.path}"
+            raise SchemaMismatch(error.message, remedy=f"{error.remedy}\n{wipe}") from error
         finally:
             await connection.close()
 

@@ -26,7 +26,9 @@ MARK = "slotwire-state"
 """The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""
 LAYOUT = "1"
 MIN_FREE_BYTES = 150_000_000
-"""A new Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
+"""For a new installation: Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
+MIN_FREE_BYTES_LATER = 30_000_000
+"""For one that has its files: two segments of Postgres's log."""
 PORT_RANGE = range(20_000, 32_000)
 """Below the range from which systems take the ports of outgoing connections, so that a port stays free."""
 _OWN = (
@@ -233,15 +235,15 @@ def _lock(lock: int, path: Path) -> None:
 
 
 def _check_space(path: Path) -> None:
-    free = shutil.disk_usage(path).free
-    if free < MIN_FREE_BYTES:
-        raise no_space(path)
+    needed = MIN_FREE_BYTES_LATER if (path / "kafka" / "VERSION").exists() else MIN_FREE_BYTES
+    if shutil.disk_usage(path).free < needed:
+        raise no_space(path, needed)
 
 
-def no_space(path: Path) -> SlotwireError:
+def no_space(path: Path, needed: int = MIN_FREE_BYTES_LATER) -> SlotwireError:
     """Return the error of a full disk."""
     return SlotwireError(
-        f"there is too little disk space left for {path} (at least {MIN_FREE_BYTES // 1_000_000} MB are needed)",
+        f"there is too little disk space left for {path} (at least {needed // 1_000_000} MB are needed)",
         remedy="Free some space (or raise the quota or file size limit), or name another folder with --state-dir.",
     )
 
