@@ -1,0 +1,54 @@
+"""The references that are made from the code: fresh, whole, and without gaps in what they say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from ingest.cli import app
+from ingest.foundation.settings import known_variables
+from ingest.foundation.telemetry import REGISTRY
+from tests.generate import pages
+from tests.sources import ROOT
+
+PAGES = pages()
+SETTINGS, METRICS, COMMANDS = (PAGES[f"docs/reference/{name}.md"] for name in ("settings", "metrics", "commands"))
+
+
+def rows(page: str) -> list[list[str]]:
+    """Return the rows of a page's tables, without their heads."""
+    lines = [re.split(r"(?<!\\) ?\| ?", line)[1:-1] for line in page.splitlines() if line.startswith("|")]
+    return [cells for cells in lines if cells[0].startswith("`")]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_is_fresh(name: str) -> None:
+    """The page in the repository is the one the code makes now."""
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name], "run `make generate` and commit what it wrote"
+
+
+def test_every_setting_is_described() -> None:
+    """Each known variable has one row that says what it means."""
+    found = rows(SETTINGS)
+    assert sorted(row[0].strip("`") for row in found) == sorted(known_variables())
+    assert not [row[0] for row in found if not row[3].endswith(".")], "give the field a docstring"
+
+
+def test_every_metric_is_described() -> None:
+    """Each declared metric has one row that says what it means, under a name of ours with its unit."""
+    found = rows(METRICS)
+    assert len(found) == len(list(REGISTRY.collect()))
+    assert all(row[0].startswith("`slotwire_") and row[3] for row in found)
+    assert all(row[0].endswith("_total`") == (row[1] == "counter") for row in found)
+
+
+def test_every_command_is_described() -> None:
+    """Each command of `slotwire --help` has its section, and each option its meaning."""
+    told = CliRunner().invoke(app, ["--help"]).output
+    names = set(re.findall(r"^│? ?([a-z-]+) {2,}", told, re.MULTILINE))
+    assert {"serve", "relay", "agents"} <= names
+    for name in names:
+        assert f"## `slotwire {name}`\n\n" in COMMANDS, name
+    assert not [row[0] for row in rows(COMMANDS) if not row[2]], "give the option a help text"
