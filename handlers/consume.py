@@ -1,6 +1,7 @@
 """The member of the consumer group: reads, hands to the dispatcher, commits what is settled, watches itself.
 
-Guards against what aiokafka is known for are where it is used: docs/explanation/consumers.md names them.
+Guards against what aiokafka is known for stand where it is used. What an agent may rely on, and what not:
+docs/howto/write-an-agent.md, "What is promised".
 """
 
 from __future__ import annotations

@@ -1,0 +1,145 @@
+"""`slotwire agents`: run as a process of its own, listed, and told what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ingest.local.databases import Database
+from tests.handlers_stage import Stage, booked, on_stage
+
+COMMAND = (sys.executable, "-m", "ingest.cli", "agents")
+
+
+@pytest.fixture
+async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
+    """A stage of the test's own."""
+    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+@asynccontextmanager
+async def process(stage: Stage, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the command as a child."""
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=stage.environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, str]:
+    """Read the child's log up to an event."""
+    assert child.stderr is not None
+    while True:
+        line: dict[str, str] = json.loads(await child.stderr.readline())
+        if line["event"] == event:
+            return line
+
+
+async def test_the_demo_agent_tells_a_story_and_stops_clean(stage: Stage) -> None:
+    """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
+    async with process(stage, "run", "handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
+        health = (await log_line(child, "agents_started"))["health"]
+        await log_line(child, "partitions_assigned")
+        await stage.publish(booked("chain", 1))
+        assert child.stdout is not None
+        facts = json.loads(await child.stdout.readline())
+        assert (facts["chain"], facts["what"]) == ("chain", "booked")
+        assert 0 <= facts["latency_ms"] < 10_000
+        async with httpx.AsyncClient(base_url=health) as client:
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()["problems"]) == (200, {})
+            metrics = (await client.get("/metrics")).text
+        assert (
+            'slotwire_handled_total{agent="demo",outcome="done",type="com.calendly.invitee.created.v1"} 1.0' in metrics
+        )
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 0
+        assert (await child.stdout.read()) == b""
+
+
+async def test_an_agent_that_waits_is_alive_but_not_ready(stage: Stage) -> None:
+    """Without its topics the process lives, is not ready, and readiness names the command to run."""
+    changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{stage.settings.kafka.topic_prefix}none."}
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("run", "handlers.agents.demo:agent"),
+        env={**stage.environment(), **changed},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        health = (await log_line(child, "agents_started"))["health"]
+        held = await log_line(child, "agent_held")
+        async with httpx.AsyncClient(base_url=health) as client:
+            ready = await client.get("/readyz")
+            assert (await client.get("/livez")).status_code == 200
+        assert ready.status_code == 503
+        assert "Run `slotwire migrate`" in ready.json()["problems"]["agent demo"]
+        assert "calendly.invitee is missing" in held["why"]
+        child.send_signal(signal.SIGINT)
+        assert await child.wait() == 0
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_agents_are_listed(tmp_path: Path) -> None:
+    """The list names agent, group, events and topics; with --json one object a line; nothing has to run for it."""
+    text = command("list", cwd=tmp_path, SLOTWIRE_KAFKA__TOPIC_PREFIX="eu.")
+    assert "demo  (handlers.agents.demo:agent, group eu.demo)" in text.stdout
+    assert "com.calendly.invitee.canceled.v1" in text.stdout
+    (line,) = command("list", "--json", cwd=tmp_path).stdout.splitlines()
+    found = json.loads(line)
+    assert (found["agent"], found["group"]) == ("demo", "demo")
+    assert found["dead_letters"] == ["calendly.invitee.demo.dlq", "calendly.routing-form.demo.dlq"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("run", "nowhere:agent"), {}, ("there is no module nowhere",)),
+        (("run", "handlers.agents.demo:agnet"), {}, ("no agent called agnet", "agent, json_agent")),
+        (
+            ("run", "handlers.agents.demo:agent", "handlers.agents.demo:json_agent"),
+            {},
+            ("two of the agents are called demo",),
+        ),
+        (("run", "handlers.agents.demo:agent"), {}, ("SLOTWIRE_DATABASE_URL is not set",)),
+        (
+            ("run", "handlers.agents.demo:agent"),
+            {"SLOTWIRE_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"},
+            ("SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set",),
+        ),
+    ],
+)
+def test_bad_input_gets_words_not_a_stack_trace(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """What is wrong with a reference or a setting is said in two lines, with exit code 1."""
+    done = command(*arguments, cwd=tmp_path, SLOTWIRE_HEALTH__PORT="0", **environment)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr

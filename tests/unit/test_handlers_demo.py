@@ -1,0 +1,100 @@
+"""The demo agent: a line a person can follow, facts a program can read, and nobody's name in either."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from handlers.agents.demo import agent as demo
+from handlers.agents.demo import facts_of, json_agent, line_of
+from handlers.testing import Settled, Trial, event_of
+from schemas.calendly import ScheduledEvent
+from schemas.events import (
+    EVENT_CLASSES,
+    BookingState,
+    InviteeCanceled,
+    InviteeCreated,
+    InviteeNoShowCreated,
+    InviteeRescheduled,
+    RoutingFormSubmissionCreated,
+)
+
+URI = "https://api.calendly.com/scheduled_events/E/invitees/8f2c41d0-aaaa"
+START = datetime(2026, 11, 26, 15, 30, tzinfo=UTC)
+ACTIVE = BookingState(state="active", revision=1, chain_root=URI)
+MEETING = ScheduledEvent(uri="https://api.calendly.com/scheduled_events/E", name="Intro call", start_time=START)
+
+
+def created() -> InviteeCreated:
+    """Make a booking by somebody with a name."""
+    return InviteeCreated(
+        uri=URI, name="Alice Example", email="alice@example.com", scheduled_event=MEETING, booking=ACTIVE
+    )
+
+
+def test_a_booking_is_one_line_without_names() -> None:
+    """The line has the invitee's short identifier, what happened, the meeting, its start, the state, the latency."""
+    line = line_of(event_of(created(), key="chain"), latency_ms=12.34, colour=False)
+    assert line.split()[1:] == [
+        *("8f2c41d0", "booked", "Intro", "call", "Thu", "26", "Nov", "15:30", "active", "12.3", "ms"),
+    ]
+    assert "lice" not in line
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (InviteeCanceled(uri=URI, booking=ACTIVE.model_copy(update={"state": "canceled"})), "cancelled"),
+        (InviteeCanceled(uri=URI, rescheduled=True, booking=ACTIVE), "moved away"),
+        (InviteeNoShowCreated(uri=URI, booking=ACTIVE.model_copy(update={"no_show": True})), "no-show"),
+        (
+            InviteeRescheduled(
+                uri=URI, old_invitee=URI, start_time=START, old_start_time=START.replace(day=25), booking=ACTIVE
+            ),
+            "Wed 25 Nov 15:30 → Thu 26 Nov 15:30",
+        ),
+        (RoutingFormSubmissionCreated(uri="https://api.calendly.com/routing_form_submissions/F"), "form submitted"),
+    ],
+)
+def test_each_event_has_its_words(data: InviteeCanceled, words: str) -> None:
+    """Every kind of event says what it is, also when most of its fields are absent."""
+    assert words in line_of(event_of(data), latency_ms=0, colour=False)
+
+
+def test_a_story_keeps_its_symbol() -> None:
+    """Events of one key begin with the same symbol, coloured on a terminal; the inferred ones say so."""
+    first = event_of(created(), key="chain")
+    second = replace(event_of(InviteeCanceled(uri=URI, booking=ACTIVE), key="chain"), inferred=True)
+    assert line_of(first, latency_ms=1, colour=False)[0] == line_of(second, latency_ms=1, colour=False)[0]
+    assert line_of(first, latency_ms=1, colour=True).startswith("\x1b[")
+    assert line_of(second, latency_ms=1, colour=False).endswith("(inferred)")
+
+
+@pytest.mark.parametrize(("name", "shown"), [("x" * 26, "x" * 26), ("x" * 27, "x" * 25 + "…"), ("a\x1b[2Jb", "a [2Jb")])
+def test_a_meetings_name_fits_and_controls_no_terminal(name: str, shown: str) -> None:
+    """A long name is cut at its column's width, and control characters of strangers are taken out."""
+    data = created().model_copy(update={"scheduled_event": MEETING.model_copy(update={"name": name})})
+    line = line_of(event_of(data), latency_ms=0, colour=False)
+    assert f"  {shown} " in line
+    assert "\x1b" not in line
+
+
+def test_facts_are_json() -> None:
+    """The facts can be written as JSON and name the story, the state and the time."""
+    facts = json.loads(json.dumps(facts_of(event_of(created(), key="chain"), latency_ms=3.21)))
+    assert facts["chain"] == "chain"
+    assert (facts["what"], facts["state"], facts["revision"]) == ("booked", "active", 1)
+    assert (facts["start_time"], facts["latency_ms"]) == ("2026-11-26T15:30:00+00:00", 3.2)
+    assert "alice" not in json.dumps(facts).lower()
+
+
+@pytest.mark.parametrize("agent", [demo, json_agent])
+async def test_it_prints_every_event(agent: type, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both forms handle every published type, one line an event."""
+    assert set(agent.events) == set(EVENT_CLASSES)  # type: ignore[attr-defined]
+    (ended,) = await Trial(agent).deliver(event_of(created()))  # type: ignore[arg-type]
+    assert ended.how is Settled.DONE
+    assert capsys.readouterr().out.count("\n") == 1
