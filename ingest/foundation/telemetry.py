@@ -6,6 +6,7 @@ one. Neither ever carries a secret, a hook, a capability URL or personal data.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,8 @@ def configure_logging(settings: LogSettings, *, process: str) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+    # aiokafka repeats itself ten times a second while a broker is away; what matters of it is said by our own.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(process=process)
 
 
