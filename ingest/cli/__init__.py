@@ -120,5 +120,5 @@ def _first(group: BaseExceptionGroup[SlotwireError]) -> SlotwireError:
 def _tell(error: SlotwireError) -> int:
     sys.stderr.write(f"slotwire: {error.message}\n")
     if error.remedy:
-        sys.stderr.write(f"  {error.remedy}\n")
+        sys.stderr.write("".join(f"  {line}\n" for line in error.remedy.splitlines()))
     return 1

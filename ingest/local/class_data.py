@@ -40,7 +40,7 @@ class ClassData:
     def options(self, class_list: Path) -> tuple[str, ...]:
         """Return JVM options that use the archive, or that note the loaded classes when there is none."""
         if self.archive.exists():
-            return (f"-XX:SharedArchiveFile={self.archive}", "-Xlog:cds=off", "-Xlog:aot=off")
+            return (f"-XX:SharedArchiveFile={self.archive}", "-Xlog:disable")  # an archive that does not fit is no news
         return (f"-XX:DumpLoadedClassList={class_list}", "-Xshare:off")
 
     def improve(self, class_list: Path, log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TextIO
 
@@ -73,8 +74,9 @@ class Console:
         """Show a line of the demo agent."""
         stream = self._stream()
         mark = "\033[2mdemo-agent │\033[0m" if self.colour else "demo-agent │"
-        stream.write(f"{mark} {line}\n")
-        stream.flush()
+        with suppress(BrokenPipeError):  # whoever read it has had enough; the rest goes on
+            stream.write(f"{mark} {line}\n")
+            stream.flush()
 
     def ready(self, found: Ready, *, demo: bool) -> None:
         """Tell that everything runs: for a program all of it, for a person no secret."""
