@@ -158,12 +158,12 @@ class _InviteeJoin:
         self._open(uri)
         self._link()
         self._tell(uri)
-        first = self._row(uri).state == "named"
-        if first:
-            self._write_created(uri)
+        created = self._identity("invitee.created", uri)
+        if self._row(uri).state == "named":
+            self._write_created(uri, created)
         match self._fact.event:
             case InviteeEvent.CREATED:
-                self._joined.primary = self._identity("invitee.created", uri)
+                self._joined.primary = created
             case InviteeEvent.CANCELED:
                 self._cancel(uri)
             case InviteeEvent.NO_SHOW_CREATED:
@@ -253,12 +253,12 @@ class _InviteeJoin:
     def _write(self, identity: EventId, data: EventData, row: Booking, time: datetime, *, inferred: bool) -> None:
         self._joined.events.append(NewEvent(identity, data, row.invitee, row.chain_key, time, inferred))
 
-    def _write_created(self, uri: str) -> None:
+    def _write_created(self, uri: str, identity: EventId) -> None:
         row = self._step(uri, state="active")
         data = InviteeCreated.model_construct(booking=_state(row), **_fields(self._payload))
         inferred = self._fact.event is not InviteeEvent.CREATED
         time = self._payload.created_at or self._fact.told_at
-        self._write(self._identity("invitee.created", uri), data, row, time, inferred=inferred)
+        self._write(identity, data, row, time, inferred=inferred)
 
     def _cancel(self, uri: str) -> None:
         identity = self._joined.primary = self._identity("invitee.canceled", uri)

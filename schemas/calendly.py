@@ -20,7 +20,7 @@ class Part(BaseModel):
 
     _known: ClassVar[frozenset[str]] = frozenset()
 
-    extra: dict[str, Any] = Field(default={}, exclude_if=operator.not_)
+    extra: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
     """Fields of Calendly's that this version does not know, as they came."""
 
     @classmethod
@@ -153,8 +153,8 @@ class ScheduledEvent(Part):
     invitees_counter: InviteesCounter | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
-    event_memberships: Annotated[list[EventMembership], BeforeValidator(_null_to_empty)] = []
-    event_guests: Annotated[list[EventGuest], BeforeValidator(_null_to_empty)] = []
+    event_memberships: Annotated[list[EventMembership], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
+    event_guests: Annotated[list[EventGuest], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
     cancellation: Cancellation | None = None
 
 
@@ -169,7 +169,9 @@ class InviteePayload(Part):
     last_name: str | None = None
     status: str | None = None
     """`active` or `canceled`, as Calendly says."""
-    questions_and_answers: Annotated[list[QuestionAndAnswer], BeforeValidator(_null_to_empty)] = []
+    questions_and_answers: Annotated[list[QuestionAndAnswer], BeforeValidator(_null_to_empty)] = Field(
+        default_factory=list
+    )
     timezone: str | None = None
     """IANA name, legacy ones included."""
     event: str | None = None
@@ -217,7 +219,7 @@ class RoutingFormSubmissionPayload(Part):
 
     uri: Uri
     routing_form: str | None = None
-    questions_and_answers: Annotated[list[RoutingAnswer], BeforeValidator(_null_to_empty)] = []
+    questions_and_answers: Annotated[list[RoutingAnswer], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
     tracking: Tracking | None = None
     result: RoutingResult | None = None
     submitter: str | None = None
