@@ -1,0 +1,172 @@
+"""Leaders that sleep, brokers that die: the fence at the broker, and the way back."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from ingest.local.databases import Database
+from ingest.local.stack import Stack
+from ingest.relay_lease import LEASE_SECONDS
+from tests.children import environment, process
+from tests.relay_log import (
+    DEADLINE_SECONDS,
+    LoggedEvent,
+    Scene,
+    committed,
+    drain,
+    ids,
+    in_order,
+    leading,
+    open_scene,
+    running,
+    until,
+)
+
+EVENTS = 1_500
+
+
+@pytest.fixture
+async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+    """A log, topics and a writer of the test's own."""
+    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+        yield made
+
+
+async def _end_leases(scene: Scene) -> None:
+    """End the leader's session, as the server does with one that gives no sign of life."""
+    await scene.writer.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'slotwire-relay' AND datname = current_database()"
+    )
+
+
+async def test_a_leader_that_wakes_up_cannot_publish(scene: Scene) -> None:
+    """It lost its lease in its sleep and a successor leads: the broker refuses it, and nothing comes twice."""
+    events = [LoggedEvent() for _ in range(4)]
+    await scene.append(*events[:2])
+    async with leading(scene.settings) as (sleeper, _):
+        assert await drain(sleeper) == 2
+        publisher, cursor = await sleeper._take_over()
+        await _end_leases(scene)
+        await scene.append(*events[2:])
+        async with leading(scene.settings) as (successor, _):
+            assert await drain(successor) == 2
+            # Its whole next transaction, from where it believes to be, however it got there.
+            with pytest.raises(BrokerUnavailable):
+                await publisher.publish([], cursor)
+            assert await drain(successor) == 0
+            await scene.append(LoggedEvent())
+            assert await drain(successor) == 1
+    assert len(await committed(scene.settings, 5)) == 5
+
+
+async def test_a_leader_that_wakes_up_does_not_fence_its_successor(scene: Scene) -> None:
+    """Before it opens another producer it asks for its lease, finds it gone, and leaves the successor alone."""
+    async with leading(scene.settings) as (sleeper, _):
+        await drain(sleeper)
+        await sleeper.let_go()
+        await _end_leases(scene)
+        async with leading(scene.settings) as (successor, _):
+            await drain(successor)
+            with pytest.raises(DatabaseUnavailable):
+                await sleeper.step()
+            await scene.append(LoggedEvent())
+            assert await successor.step() == 1
+
+
+async def test_losing_postgres_stops_it_leading_at_once(scene: Scene) -> None:
+    """The lease's connection is cut: the process takes a new lease and goes on, and each event comes once."""
+    async with running(scene.settings):
+        events = [LoggedEvent() for _ in range(6)]
+        await scene.append(*events[:3])
+        await committed(scene.settings, 3)
+        await _end_leases(scene)
+        await scene.append(*events[3:])
+        records = await committed(scene.settings, 6)
+    assert ids(records) == [str(event.id) for event in events]
+
+
+async def test_a_dead_broker_is_waited_out(scene: Scene, breakable_stack: Stack) -> None:
+    """`kill -9` of the broker in the middle of the work: after its restart all events are there, each once."""
+    events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
+    async with running(scene.relay(batch_events=50, transaction_timeout_seconds=5)) as health:
+        await scene.append(*events[: EVENTS // 2])
+        await committed(scene.settings, 50)
+        await breakable_stack.kafka.kill()
+        await scene.append(*events[EVENTS // 2 :])
+
+        async def told() -> bool:
+            return "relay" in await health.problems()
+
+        await until(told)
+        await breakable_stack.kafka.restart()
+        records = await committed(scene.settings, EVENTS)
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
+
+
+async def test_a_dead_postgres_is_waited_out(scene: Scene, breakable_stack: Stack) -> None:
+    """`kill -9` of Postgres in the middle of the work: nothing that was committed is lost or comes twice."""
+    events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
+    await scene.append(*events)
+    async with running(scene.relay(batch_events=50)):
+        await committed(scene.settings, 50)
+        await breakable_stack.postgres.kill()
+        await breakable_stack.postgres.restart()
+        records = await committed(scene.settings, EVENTS)
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
+
+
+def _environment(scene: Scene) -> dict[str, str]:
+    """The environment of a `slotwire relay` for this scene."""
+    kafka = scene.settings.kafka
+    return environment(
+        scene.settings,
+        SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
+        SLOTWIRE_KAFKA__TOPIC_PREFIX=kafka.topic_prefix,
+        SLOTWIRE_KAFKA__PARTITIONS=str(kafka.partitions),
+        SLOTWIRE_KAFKA__REPLICATION_FACTOR="1",
+        SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS="1",
+        SLOTWIRE_RELAY__BATCH_EVENTS="20",
+        SLOTWIRE_LOG__LEVEL="error",
+    )
+
+
+async def test_a_frozen_process_is_replaced_and_does_no_harm(scene: Scene) -> None:
+    """A stopped process looks connected; within the lease another leads, and the one that thaws stands by."""
+    events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
+    await scene.append(*events)
+    env = _environment(scene)
+    async with process("relay", env=env) as frozen:
+        await committed(scene.settings, 20)
+        frozen.child.send_signal(signal.SIGSTOP)
+        async with process("relay", env=env):
+            await committed(scene.settings, EVENTS, seconds=LEASE_SECONDS + DEADLINE_SECONDS)
+            frozen.child.send_signal(signal.SIGCONT)
+            more = [LoggedEvent() for _ in range(20)]
+            await scene.append(*more)
+            await frozen.until_ready()
+            records = await committed(scene.settings, EVENTS + 20)
+    assert ids(records) == [str(event.id) for event in events + more]
+    assert in_order(records)
+
+
+async def test_killed_processes_leave_no_gap(scene: Scene) -> None:
+    """`kill -9` again and again in the middle of the work: each event arrives once, in order."""
+    events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
+    await scene.append(*events)
+    seen = 0
+    async with process("relay", env=_environment(scene)) as relay:
+        for _ in range(3):
+            seen = len(await committed(scene.settings, min(EVENTS, seen + 1)))
+            await relay.kill()
+            await relay.restart()
+        records = await committed(scene.settings, EVENTS)
+    assert relay.child.returncode == 0
+    assert ids(records) == [str(event.id) for event in events]
+    assert in_order(records)
