@@ -1,0 +1,67 @@
+"""Every command a document shows exists, with every option it shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from ingest.cli import app
+from tests.documents import ROOT, Command, commands, documents, name_of
+
+_TARGETS = frozenset(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _shown() -> list[tuple[Path, Command]]:
+    return [(path, item) for path in documents() for item in commands(path.read_text(encoding="utf-8"))]
+
+
+def _problem(words: tuple[str, ...]) -> str | None:
+    """Walk a command line down the tree of commands; say what is not there. `COMMAND` stands for any."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("slotwire", [], resilient_parsing=True)
+    rest = list(words[1:])
+    while rest and hasattr(command, "get_command") and not rest[0].startswith(("-", "…")) and rest[0] != "COMMAND":
+        context.meta["slotwire.called"] = True
+        try:
+            found = command.get_command(context, rest[0])
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            return f"no command {rest[0]}"
+        command = found
+        context = command.make_context(rest.pop(0), [], parent=context, resilient_parsing=True)
+    known = {name for option in command.get_params(context) for name in (*option.opts, *option.secondary_opts)}
+    options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    unknown = [name for name in options if name not in known]
+    return f"no option {unknown[0]}" if unknown else None
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [pair for pair in _shown() if pair[1].words[0].rpartition("/")[2] == "slotwire"],
+    ids=lambda part: part.shown if isinstance(part, Command) else name_of(part),
+)
+def test_shown_commands_exist(path: Path, command: Command) -> None:
+    """A `slotwire` command in a document is one the program has."""
+    assert _problem(command.words) is None, f"{name_of(path)}: {command.shown}"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [pair for pair in _shown() if pair[1].words[0] == "make" and len(pair[1].words) > 1],
+    ids=lambda part: part.shown if isinstance(part, Command) else name_of(part),
+)
+def test_shown_targets_exist(path: Path, command: Command) -> None:
+    """A `make` target in a document is one the Makefile has."""
+    assert command.words[1] in _TARGETS, f"{name_of(path)}: {command.shown}"
+
+
+def test_unknown_commands_are_noticed() -> None:
+    """The check itself finds a command and an option that do not exist."""
+    assert _problem(("slotwire", "frobnicate")) == "no command frobnicate"
+    assert _problem(("slotwire", "migrate", "--cheque")) == "no option --cheque"
+    assert _problem(("slotwire", "migrate", "--check")) is None
