@@ -87,6 +87,17 @@ def _grants(path: Path, account: Account, others: int) -> bool:
     return found.st_mode & wanted == wanted
 
 
+def make_passable(folder: Path) -> None:
+    """Make a folder and its missing parents, whatever the umask: ours alone, for root to pass through.
+
+    What is there already keeps its permissions.
+    """
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    for part in reversed(missing):
+        part.mkdir(exist_ok=True)
+        part.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file in one step, readable by us alone, so that a crash leaves the old one or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}")

