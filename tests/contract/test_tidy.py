@@ -62,7 +62,10 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
         ],
     ),
     tidy.tests_prove_something: (
-        [SourceFile("tests/unit/test_a.py", 'def test_a():\n    """Proves."""\n    print(1)\n')],
+        [
+            SourceFile("tests/unit/test_a.py", 'def test_a():\n    """Proves."""\n    print(1)\n'),
+            SourceFile("tests/unit/test_a.py", "def test_a():\n    check()\n\n\ndef check():\n    check()\n"),
+        ],
         [
             SourceFile("tests/unit/test_a.py", "def test_a():\n    assert 1\n"),
             SourceFile(
@@ -73,13 +76,16 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
     tidy.nothing_sleeps: (
         [
             SourceFile("ingest/a.py", "time.sleep(0.01)\n"),
+            SourceFile("tests/acceptance/a.py", "def a():\n    time.sleep(0.01)\n"),
             SourceFile("tests/a.py", "async def a():\n    await asyncio.sleep(0.01)\n"),
             SourceFile("tests/a.py", "async def a():\n    while not b:\n        await asyncio.sleep(0.06)\n"),
         ],
         [
             SourceFile("ingest/a.py", "async def a():\n    await asyncio.sleep(60)\n"),
             SourceFile("tests/a.py", "async def a():\n    while not b:\n        await asyncio.sleep(0.05)\n"),
+            SourceFile("tests/a.py", "async def a():\n    await asyncio.sleep(0)\n"),
             SourceFile("tests/acceptance/a.py", "async def a():\n    await asyncio.sleep(1)\n"),
+            SourceFile("tests/acceptance/a.py", "def a():\n    while not b:\n        time.sleep(0.05)\n"),
         ],
     ),
     tidy.nothing_is_skipped: (
@@ -129,7 +135,11 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
     ),
     tidy.only_example_people: (
         [SourceFile("a.md", "mail ada@" + "slotwire.dev")],
-        [SourceFile("a.md", "mail ada@example.com, bob@mail.example.org"), SourceFile("a.yaml", "a@sha256:0")],
+        [
+            SourceFile("a.md", "mail ada@example.com, bob@mail.example.org"),
+            SourceFile("a.yaml", "a@sha256:0"),
+            SourceFile("a.md", "\\n@agent.on(InviteeCreated)"),
+        ],
     ),
     tidy.locks_hold_hashes: (
         [

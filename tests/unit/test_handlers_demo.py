@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from handlers import Agent
 from handlers.agents.demo import agent as demo
 from handlers.agents.demo import facts_of, json_agent, line_of
 from handlers.testing import Settled, Trial, event_of
@@ -92,9 +93,9 @@ def test_facts_are_json() -> None:
 
 
 @pytest.mark.parametrize("agent", [demo, json_agent])
-async def test_it_prints_every_event(agent: type, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_it_prints_every_event(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     """Both forms handle every published type, one line an event."""
-    assert set(agent.events) == set(EVENT_CLASSES)  # type: ignore[attr-defined]
-    (ended,) = await Trial(agent).deliver(event_of(created()))  # type: ignore[arg-type]
+    assert set(agent.events) == set(EVENT_CLASSES)
+    (ended,) = await Trial(agent).deliver(event_of(created()))
     assert ended.how is Settled.DONE
     assert capsys.readouterr().out.count("\n") == 1
