@@ -79,7 +79,9 @@ class SchedulingCalls:
 
     async def cancel(self, request: web.Request, caller: Caller) -> web.Response:
         """Cancel a scheduled event as its host, or as an owner or admin."""
-        event = self._find(request, caller)
+        event = self._visible(request.match_info["uuid"], caller)
+        if event is None:
+            raise not_found()
         body = await body_of(request) if request.can_read_body else {}
         reason = body.get("reason")
         if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):

@@ -300,9 +300,12 @@ async def test_wrong_filters_are_400(calendly: Simulated, name: str, value: str)
 
 
 async def test_host_cancels_once(calendly: Simulated) -> None:
-    """201 with the cancellation, then 403; every invitee is canceled by the host; a past event cannot be."""
+    """201 for host or owner, then 403, for others 403 at once; every invitee is canceled; a past event cannot be."""
     booked = await calendly.act("book", places=2)
     path = booked["event"].removeprefix(API) + "/cancellation"
+    _, plain = _member(calendly, 3)
+    refused = await calendly.http.post(path, json={}, headers=plain)
+    assert (refused.status_code, refused.json()["message"]) == (403, "You are not allowed to cancel this event")
     done = await calendly.http.post(path, json={"reason": "ill"})
     assert (done.status_code, done.json()["resource"]["canceler_type"]) == (201, "host")
     again = await calendly.http.post(path, json={})
