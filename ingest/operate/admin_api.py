@@ -78,7 +78,7 @@ async def _authenticate(request: web.Request, actions: Actions) -> Principal:
 
 
 def _parameters(request: web.Request) -> Mapping[str, str]:
-    counted = Counter(request.query.keys())
+    counted = Counter(name for name, _ in request.query.items())
     for name, times in counted.items():
         if times > 1:
             raise RequestRefused(

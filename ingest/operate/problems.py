@@ -16,6 +16,7 @@ from ingest.errors import (
     CalendlyProblem,
     DatabaseUnavailable,
     RequestRefused,
+    RowRefused,
     SlotwireError,
 )
 from ingest.foundation.telemetry import get_logger
@@ -58,22 +59,25 @@ _log = get_logger("admin_api")
 
 def problem_of(error: Exception) -> tuple[Problem, int | None]:
     """Turn any exception into a problem, and say how many seconds to wait, where waiting helps."""
+    wait = None
     match error:
         case RequestRefused():
-            return _told(_STATUS.get(error.code, 400), error.code, error), None
+            problem = _told(_STATUS.get(error.code, 400), error.code, error)
         case ValidationError():
-            return invalid("body_invalid", error), None
+            problem = invalid("body_invalid", error)
         case CalendlyError():
-            status = _CALENDLY_STATUS.get(error.problem, 422)
+            problem = _told(_CALENDLY_STATUS.get(error.problem, 422), f"calendly_{error.problem}", error)
             wait = None if error.wait is None else max(1, round(error.wait))
-            return _told(status, f"calendly_{error.problem}", error), wait
         case DatabaseUnavailable():
-            return _told(503, "database_unavailable", error), RETRY_AFTER_SECONDS
+            problem, wait = _told(503, "database_unavailable", error), RETRY_AFTER_SECONDS
+        case RowRefused():
+            problem = _told(400, "value_refused", error, "A value cannot be kept as text: leave out NUL characters.")
         case SlotwireError():
             _log.error("misconfigured", error=error.message, remedy=error.remedy)
-            return _told(500, "misconfigured", error), None
+            problem = _told(500, "misconfigured", error)
         case _:
-            return _unknown(error), None
+            problem = _unknown(error)
+    return problem, wait
 
 
 def invalid(code: str, error: ValidationError) -> Problem:
@@ -86,9 +90,9 @@ def invalid(code: str, error: ValidationError) -> Problem:
     )  # fmt: skip
 
 
-def _told(status: int, code: str, error: SlotwireError) -> Problem:
+def _told(status: int, code: str, error: SlotwireError, remedy: str | None = None) -> Problem:
     title = http.HTTPStatus(status).phrase
-    return Problem(title=title, status=status, code=code, detail=error.message, remedy=error.remedy or None)
+    return Problem(title=title, status=status, code=code, detail=error.message, remedy=remedy or error.remedy or None)
 
 
 def _unknown(error: Exception) -> Problem:

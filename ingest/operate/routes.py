@@ -223,7 +223,6 @@ ROUTES = (
         Role.OPERATOR,
         _create_subscription,
         SubscriptionItem,
-        SubscriptionPage,
         takes=SubscriptionRequest,
         statuses=(201, 200),
     ),
@@ -235,7 +234,6 @@ ROUTES = (
         Role.OPERATOR,
         _delete_subscription,
         SubscriptionItem,
-        SubscriptionPage,
         token="required",  # noqa: S106 -- says whether there is one
     ),
     Route("GET", "/v1/keys", "List keys of this API.", Role.ADMIN, _list_keys, KeyPage, query=PageQuery),
