@@ -64,7 +64,7 @@ def decode_cursor(shard: int, value: bytes) -> Cursor:
     try:
         found = orjson.loads(value)
         event_id = found["event_id"]
-        return Cursor(UUID(found["log_id"]), shard, int(found["position"]), UUID(event_id) if event_id else None)
+        return Cursor(UUID(str(found["log_id"])), shard, int(found["position"]), UUID(event_id) if event_id else None)
     except (ValueError, KeyError, TypeError) as error:
         raise cursor_mismatch(shard, "its record in Kafka cannot be read") from error
 

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from ingest.foundation.clock import SystemClock
 from ingest.foundation.health import Health
-from ingest.foundation.kafka import full_name, opened_client, require_topics
+from ingest.foundation.kafka import describe_topics, full_name, opened_client, require_topics
 from ingest.foundation.postgres import Connection
 from ingest.foundation.settings import DatabaseSettings, KafkaSettings, RelaySettings, Settings
 from ingest.local.databases import Database
@@ -257,3 +257,10 @@ async def make_topic(settings: Settings, topic: Topic, **configs: str) -> None:
         await admin.create_topics([NewTopic(name, count, 1, topic_configs=config)])
     finally:
         await admin.close()
+
+    async def led() -> bool:
+        async with opened_client(settings.kafka, client="test") as client:
+            (found,) = await describe_topics(client, [name])
+        return found.state == "ready"
+
+    await until(led)

@@ -1,0 +1,156 @@
+"""What publishing in transactions costs: the numbers of docs/decisions/0001.
+
+    python -m tests.bench.relay_transactions
+
+Runs on a stack of its own with default durability, in about a minute, and prints one table. Everything is one
+process on one event loop, so the readers' own work is in the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from ingest.foundation.kafka import full_name
+from ingest.local.databases import create_database, migrate_template
+from ingest.local.stack import Stack, embedded_stack, ephemeral_folder
+from schemas.topics import INVITEE
+from tests.relay_log import LoggedEvent, Scene, header, leading, open_scene, running
+
+BATCHES = (1, 10, 100, 500)
+ROUNDS = {1: 100, 10: 60, 100: 40, 500: 40}
+DATA = b'{"padding": "' + b"x" * 1_880 + b'"}'
+"""As long as a delivery's body."""
+LOGGED = 20_000
+SINGLES = 300
+GAP_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Milliseconds: the middle, and the ninety-ninth of a hundred."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Spread:
+        """Sort and pick."""
+        ordered = sorted(seconds)
+        return cls(ordered[len(ordered) // 2] * 1000, ordered[int(len(ordered) * 0.99)] * 1000)
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50:5.1f} ms   p99 {self.p99:5.1f} ms"
+
+
+async def send_batches(scene: Scene, batch: int, *, transactional: bool) -> Spread:
+    """Time batches sent back to back, each awaited; a transaction carries the batch alone."""
+    topic = full_name(scene.settings.kafka, INVITEE)
+    name = f"bench-{secrets.token_hex(4)}" if transactional else None
+    producer = AIOKafkaProducer(
+        bootstrap_servers=scene.settings.kafka.bootstrap_servers,
+        enable_idempotence=True,
+        transactional_id=name,
+        max_batch_size=262_144,
+    )
+    await producer.start()
+    times = []
+    for turn in range(ROUNDS[batch] + 5):
+        start = time.perf_counter()
+        if transactional:
+            await producer.begin_transaction()
+        sent = [await producer.send(topic, DATA, f"{turn}-{item}".encode()) for item in range(batch)]
+        await asyncio.gather(*sent)
+        if transactional:
+            await producer.commit_transaction()
+        times.append(time.perf_counter() - start)
+    await producer.stop()
+    return Spread.of(times[5:])
+
+
+async def drain_log(scene: Scene) -> tuple[float, Spread]:
+    """Publish a log that is full already, as after an outage: events a second, and one step's time."""
+    for thousand in range(LOGGED // 1_000):
+        await scene.append(*[LoggedEvent(key=f"{thousand}-{item}", data=DATA) for item in range(1_000)])
+    steps = []
+    async with leading(scene.settings) as (relay, _):
+        await relay.step()
+        start_all = time.perf_counter()
+        passed = 0
+        while True:
+            start = time.perf_counter()
+            now = await relay.step()
+            if not now:
+                break
+            passed += now
+            steps.append(time.perf_counter() - start)
+        return passed / (time.perf_counter() - start_all), Spread.of(steps)
+
+
+async def publish_singles(scene: Scene) -> Spread:
+    """Time from a writer's notification until a reader of committed records has the event, one at a time."""
+    topic = full_name(scene.settings.kafka, INVITEE)
+    partitions = [TopicPartition(topic, number) for number in range(scene.settings.kafka.partitions)]
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=scene.settings.kafka.bootstrap_servers, isolation_level="read_committed"
+    )
+    await consumer.start()
+    consumer.assign(partitions)
+    await consumer.seek_to_end(*partitions)
+    times = []
+    async with running(scene.settings):
+        for turn in range(SINGLES + 20):
+            event = LoggedEvent(key=f"{turn}", data=DATA)
+            await scene.append(event)
+            start = time.perf_counter()
+            await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+            while header(await consumer.getone(), "ce_id") != str(event.id):
+                pass
+            times.append(time.perf_counter() - start)
+            await asyncio.sleep(GAP_SECONDS)
+    await consumer.stop()
+    return Spread.of(times[20:])
+
+
+async def measure(stack: Stack) -> None:
+    """Measure and print."""
+    await migrate_template(stack.postgres)
+    database = await create_database(stack.postgres)
+    out = sys.stdout.write
+    async with open_scene(database, stack.kafka_bootstrap_servers, f"b{secrets.token_hex(3)}.") as scene:
+        for transactional in (False, True):
+            for batch in BATCHES:
+                spread = await send_batches(scene, batch, transactional=transactional)
+                kind = "transactional" if transactional else "idempotent"
+                out(f"{kind:14} batch {batch:3}                      {spread}   {batch / spread.p50 * 1000:7,.0f}/s\n")
+        singles = await publish_singles(scene)
+        out(f"relay, idle: notification to committed      {singles}\n")
+        rate, step = await drain_log(scene)
+        out(f"relay, full log: one step of 500            {step}   {rate:7,.0f}/s\n")
+
+
+async def run(folder: Path) -> None:
+    """Start a stack, measure, stop it."""
+    async with embedded_stack(folder, report=lambda _: None) as stack:
+        await measure(stack)
+
+
+def main() -> None:
+    """Measure in a temporary folder."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with ephemeral_folder() as folder:
+        uvloop.run(run(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The relay's pure parts: halving, refusals, pauses, the cursor's record, Kafka's options and errors."""
+
+from __future__ import annotations
+
+import random
+import ssl
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import errors
+from pydantic import SecretStr
+
+from ingest.errors import BrokerUnavailable, ConfigurationError, CursorMismatch, RecordRefused, TopicUnavailable
+from ingest.foundation.kafka import connection_options, full_name, translated
+from ingest.foundation.settings import KafkaSettings
+from ingest.relay import BACK_OFF_SECONDS, BackOff
+from ingest.relay_cursor import Cursor, decode_cursor
+from ingest.relay_shard import Refusals, Suspicion
+from schemas.topics import INVITEE
+
+LOG = UUID("90505c61-44b4-4925-a41d-37e48d701122")
+EVENT = UUID("1e03c697-7212-49a0-8bb9-74a78d443f0b")
+
+
+def _publish(events: int, bad: set[int], usual: int) -> tuple[list[int], list[int], int]:
+    """Play the relay's halving against a broker that refuses some events; return both lists and the attempts."""
+    suspicion, at, sent, parked, attempts = Suspicion(), 0, list[int](), list[int](), 0
+    while at < events:
+        attempts += 1
+        batch = list(range(at, min(events, at + suspicion.next_batch(usual))))
+        if bad.isdisjoint(batch):
+            sent += batch
+        elif len(batch) > 1:
+            suspicion = suspicion.refused(len(batch))
+            continue
+        else:
+            parked += batch
+            suspicion = suspicion.refused(1)
+        suspicion = suspicion.passed(len(batch))
+        at += len(batch)
+    return sent, parked, attempts
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_halving_passes_every_good_event_in_order(seed: int) -> None:
+    """Whatever is refused: exactly that is parked, the rest goes out in order, in few attempts."""
+    draw = random.Random(seed)  # noqa: S311 - a test's draw
+    events, usual = draw.randrange(1, 1_200), draw.choice([1, 7, 500])
+    bad = {draw.randrange(events) for _ in range(draw.randrange(4))}
+    sent, parked, attempts = _publish(events, bad, usual)
+    assert sent == [number for number in range(events) if number not in bad]
+    assert parked == sorted(bad)
+    assert attempts <= -(-events // usual) + len(bad) * 2 * 11
+
+
+def test_refusals_are_counted_for_one_event_and_one_run() -> None:
+    """Another event starts its own count; parking lengthens the run."""
+    twice = Refusals().again(4).again(4)
+    assert (twice.times, twice.again(5).times) == (2, 1)
+    parked = twice.parked()
+    assert (parked.run, parked.times, parked.again(5).parked().run) == (1, 0, 2)
+
+
+def test_pauses_grow_to_the_longest_and_start_again() -> None:
+    """Each pause is drawn between half and whole of twice the last; a success starts over."""
+    first, longest = BACK_OFF_SECONDS
+    back_off, whole = BackOff(), first
+    for _ in range(12):
+        assert whole / 2 <= back_off.pause() <= whole
+        whole = min(whole * 2, longest)
+    assert whole == longest
+    back_off.reset()
+    assert back_off.pause() <= first
+
+
+@pytest.mark.parametrize("cursor", [Cursor(LOG, 3), Cursor(LOG, 3, 17, EVENT)])
+def test_a_cursor_survives_its_record(cursor: Cursor) -> None:
+    """What is written is what is read, at the beginning and after it."""
+    assert decode_cursor(3, cursor.encode()) == cursor
+    assert cursor.key == b"3"
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"null", b'{"log_id": 1, "position": 2, "event_id": null}'])
+def test_a_foreign_record_is_no_cursor(value: bytes) -> None:
+    """Anything else in the cursor's topic stops the relay instead of moving it."""
+    with pytest.raises(CursorMismatch, match="cannot be read"):
+        decode_cursor(0, value)
+
+
+def test_names_take_the_prefix() -> None:
+    """A topic of ours and a plain name alike."""
+    settings = KafkaSettings(topic_prefix="eu.")
+    assert full_name(settings, INVITEE) == "eu.calendly.invitee"
+    assert full_name(settings, "calendly.invitee.demo.dlq") == "eu.calendly.invitee.demo.dlq"
+
+
+def test_plain_options() -> None:
+    """Several brokers, a name for the broker's logs, and nothing of SASL or TLS."""
+    options = connection_options(KafkaSettings(bootstrap_servers="a:1, b:2"), client="relay")
+    assert options == {
+        "bootstrap_servers": ["a:1", "b:2"],
+        "client_id": "slotwire-relay",
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+def test_options_with_password_and_tls() -> None:
+    """SASL_SSL brings the mechanism, the login, and a context that checks the broker's certificate and name."""
+    settings = KafkaSettings(
+        bootstrap_servers="broker.example.com:9093",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        sasl_username="slotwire",
+        sasl_password=SecretStr("a password"),
+    )
+    options = connection_options(settings, client="relay")
+    context = options.pop("ssl_context")
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert options["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("slotwire", "a password")
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_unreadable_certificate_is_told_in_words(tmp_path: Path, content: str | None) -> None:
+    """A file that is missing or is no PEM names the settings, not a stack trace."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    settings = KafkaSettings(bootstrap_servers="a:1", security_protocol="SSL", ssl_cafile=str(file))
+    with pytest.raises(ConfigurationError, match="certificates for Kafka cannot be read") as refused:
+        connection_options(settings, client="relay")
+    assert "SLOTWIRE_KAFKA__SSL_CAFILE" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("raised", "becomes", "reason"),
+    [
+        (errors.MessageSizeTooLargeError(), RecordRefused, "message_size_too_large"),
+        (errors.UnknownError(), RecordRefused, "unknown"),
+        (errors.TopicAuthorizationFailedError("t"), TopicUnavailable, "topic"),
+        (errors.UnknownTopicOrPartitionError(), TopicUnavailable, "topic"),
+        (errors.ProducerFenced(), BrokerUnavailable, "producer_fenced"),
+        (errors.RequestTimedOutError(), BrokerUnavailable, "request_timed_out"),
+        (errors.KafkaConnectionError(), BrokerUnavailable, "unreachable"),
+        (errors.AuthenticationFailedError(), BrokerUnavailable, "authentication"),
+        (errors.IllegalOperation(), BrokerUnavailable, "illegal_operation"),
+        (TimeoutError(), BrokerUnavailable, "timeout"),
+        (ConnectionResetError(), BrokerUnavailable, "unreachable"),
+    ],
+)
+def test_foreign_errors_become_ours(raised: Exception, becomes: type[Any], reason: str) -> None:
+    """What is waited out, held for and parked is told apart at one seam, with a short reason."""
+    with pytest.raises(becomes) as ours, translated():
+        raise raised
+    assert ours.value.reason == reason
+
+
+def test_our_own_assertions_are_not_swallowed() -> None:
+    """Only an assertion of the client's own means that it cannot go on."""
+    with pytest.raises(AssertionError, match="ours"), translated():
+        raise AssertionError("ours")
