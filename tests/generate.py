@@ -3,6 +3,7 @@
     settings.md   from the fields and docstrings of `ingest.foundation.settings`
     metrics.md    from the declared list in `ingest.foundation.telemetry`
     commands.md   from the commands of `slotwire` themselves
+    openapi.json, management-api.md   from the table of routes of the management API (tests/generate_api.py)
 
 `tests/contract/test_generated.py` proves that they are fresh.
 """
@@ -25,6 +26,7 @@ from pydantic.fields import FieldInfo
 from ingest import cli
 from ingest.foundation.settings import PREFIX, Group, Settings
 from ingest.foundation.telemetry import REGISTRY
+from tests import generate_api
 from tests.sources import ROOT
 
 MADE = "<!-- Made from the code by `make generate`: change the code, not this page. -->"
@@ -58,6 +60,7 @@ def pages() -> dict[str, str]:
         "docs/reference/settings.md": settings_page(),
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/commands.md": commands_page(),
+        **generate_api.pages(MADE),
     }
 
 

@@ -78,12 +78,15 @@ class EventItem(Model):
     id: UUID
     """The CloudEvents id: the same fact always has the same one."""
     type: str
+    """For example `com.calendly.invitee.created.v1`."""
     source: str
     """`/organizations/{org}`."""
     organization: str
+    """The last segment of Calendly's organization URI."""
     tenant: str | None
     """The organization's external id when the event was written."""
     subject: str
+    """The URI at Calendly of what it is about; the invitee for events of an invitee."""
     time: datetime
     """When it happened, as far as Calendly says."""
     recorded_at: datetime
@@ -91,6 +94,7 @@ class EventItem(Model):
     sequence: int
     """Its position in the log; gaps are normal."""
     shard: int
+    """The shard of the log."""
     key: str
     """The Kafka key."""
     inferred: bool
@@ -98,6 +102,7 @@ class EventItem(Model):
     delivery_id: UUID | None
     """The delivery it came from."""
     traceparent: str | None
+    """The trace of the delivery."""
 
 
 class EventPage(Page):
@@ -128,17 +133,23 @@ class DeliveryItem(Model):
     """One authentic POST from Calendly, without its body."""
 
     id: UUID
+    """Ours; in the order of arrival."""
     organization: str
+    """The last segment of Calendly's organization URI."""
     subscription_id: UUID
+    """The subscription whose address it came to."""
     received_at: datetime
+    """When its first octet came."""
     signed_at: datetime
     """The signature's time."""
     outcome: Outcome
+    """What became of it."""
     event_id: UUID | None
     """The event it told of, if it was understood."""
     event_name: str | None
     """Calendly's name for what happened."""
     body_bytes: int
+    """How long the body is."""
 
 
 class DeliveryPage(Page):

@@ -27,7 +27,7 @@ RETRY_AFTER_SECONDS = 5
 MAX_PLACES = 10
 """Places of a request that are named as not fitting."""
 
-_STATUS = {
+STATUS = {
     "unauthenticated": 401,
     "role_too_low": 403,
     "out_of_reach": 403,
@@ -45,7 +45,7 @@ _STATUS = {
     "token_of_another_organization": 422,
 }
 """The status of each code; 400 for the rest."""
-_CALENDLY_STATUS = {
+CALENDLY_STATUS = {
     CalendlyProblem.CONFLICT: 409,
     CalendlyProblem.LIMITED: 503,
     CalendlyProblem.UPSTREAM: 502,
@@ -62,11 +62,11 @@ def problem_of(error: Exception) -> tuple[Problem, int | None]:
     wait = None
     match error:
         case RequestRefused():
-            problem = _told(_STATUS.get(error.code, 400), error.code, error)
+            problem = _told(STATUS.get(error.code, 400), error.code, error)
         case ValidationError():
             problem = invalid("body_invalid", error)
         case CalendlyError():
-            problem = _told(_CALENDLY_STATUS.get(error.problem, 422), f"calendly_{error.problem}", error)
+            problem = _told(CALENDLY_STATUS.get(error.problem, 422), f"calendly_{error.problem}", error)
             wait = None if error.wait is None else max(1, round(error.wait))
         case DatabaseUnavailable():
             problem, wait = _told(503, "database_unavailable", error), RETRY_AFTER_SECONDS
