@@ -11,7 +11,8 @@ from ingest.cli import app
 from ingest.foundation.settings import known_variables
 from ingest.foundation.telemetry import REGISTRY
 from tests.generate import pages
-from tests.sources import ROOT
+from tests.sources import ROOT, repository_files
+from tests.tidy import SourceFile
 
 PAGES = pages()
 SETTINGS, METRICS, COMMANDS = (PAGES[f"docs/reference/{name}.md"] for name in ("settings", "metrics", "commands"))
@@ -52,3 +53,28 @@ def test_every_command_is_described() -> None:
     for name in names:
         assert f"## `slotwire {name}`\n\n" in COMMANDS, name
     assert not [row[0] for row in rows(COMMANDS) if not row[2]], "give the option a help text"
+
+
+def test_no_file_names_a_setting_that_does_not_exist() -> None:
+    """Documents, manifests, messages and code name only settings that are known; tests may invent some."""
+    lost = {
+        (path.as_posix(), name)
+        for path in repository_files()
+        if path.parts[0] != "tests"
+        for name in re.findall(r"\bSLOTWIRE_[A-Z0-9_]*[A-Z0-9]\b", SourceFile.read(ROOT, path).text)
+        if name not in known_variables()
+    }
+    assert not lost
+
+
+def test_no_document_names_a_metric_that_does_not_exist() -> None:
+    """What runbooks tell to look at is there, by its name with or without Prometheus' endings; roles apart."""
+    names = {metric.name for metric in REGISTRY.collect()}
+    lost = {
+        (path.as_posix(), name)
+        for path in repository_files()
+        if path.suffix == ".md"
+        for name in re.findall(r"\bslotwire_[a-z0-9_]+", SourceFile.read(ROOT, path).text)
+        if re.sub(r"_(total|bucket|sum|count)$", "", name) not in names
+    }
+    assert {name for _, name in lost} <= {"slotwire_runtime", "slotwire_owner", "slotwire_app"}, lost
