@@ -20,9 +20,11 @@ from ingest.local.demo import Subscribed, subscribe, tell_story
 from ingest.local.folders import write_private
 from ingest.local.stack import Stack, StackOptions, disk_problems, together
 from ingest.local.state import StateFolder
-from ingest.local.supervisor import AfterStart, Process, Service, Supervisor
+from ingest.local.supervisor import AfterStart, Process, Service, Supervisor, Unit
 from ingest.local.wiring import Wiring
 
+STOP_SECONDS = 4.0
+"""For everything together; what then still runs is killed, so that the command ends within 5 s."""
 READY_FILE = "ready.json"
 ENVIRONMENT_FILE = "slotwire.env"
 
@@ -121,8 +123,19 @@ class Installation:
             await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        """Stop our processes, each server as soon as nobody needs it any more: all of it takes less than 5 s."""
+        """Stop our processes, then the servers they stand on; kill what has not stopped in time."""
         (self.wiring.stack.state.path / READY_FILE).unlink(missing_ok=True)
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._stop_in_order()
+        except TimeoutError:
+            units: tuple[Unit, ...] = (*self.processes, self.wiring.stack.postgres, self.wiring.stack.kafka)
+            late = [unit for unit in units if unit.running]
+            self.console.say(f"killed, because it did not stop in time: {', '.join(unit.name for unit in late)}")
+            await together(*(unit.kill() for unit in late))
+
+    async def _stop_in_order(self) -> None:
+        """Kafka goes as soon as relay and agent are gone, Postgres last."""
         stops = {process.name: asyncio.create_task(process.stop()) for process in self.processes}
 
         async def stop_broker() -> None:

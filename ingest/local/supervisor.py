@@ -62,6 +62,10 @@ class Unit(Protocol):
         """
         ...
 
+    async def kill(self) -> None:
+        """`kill -9` it and wait until it is gone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -155,6 +159,11 @@ class Process:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._reader, 0.5)
             self._reader = None
+
+    async def kill(self) -> None:
+        """`kill -9` it and wait until it is gone."""
+        if self._child is not None:
+            await self._child.kill()
 
     async def restart(self) -> None:
         """Start it again and wait until it is ready."""
