@@ -13,8 +13,8 @@ from datetime import datetime
 import orjson
 
 from ingest.errors import CannotNormalize
-from ingest.join import Booking, Joined, Mark, NewEvent, join_invitee, join_routing, touched
-from ingest.normalize import Fact, InviteeFact, Quarantined, RoutingFact
+from ingest.join import Booking, Joined, Mark, NewEvent, join_invitee, join_resource, touched
+from ingest.normalize import Fact, InviteeFact, Quarantined, ResourceFact
 from schemas.codec import encode_data
 from schemas.ids import EventId
 
@@ -45,8 +45,8 @@ class Batch:
             match fact:
                 case Quarantined():
                     self._quarantine(fact)
-                case RoutingFact():
-                    self._add(position, join_routing(fact))
+                case ResourceFact():
+                    self._add(position, join_resource(fact))
                 case InviteeFact():
                     self._add_invitee(position, fact)
 
@@ -149,8 +149,8 @@ def _event_name(fact: Fact) -> str | None:
     match fact:
         case InviteeFact():
             return fact.event.value
-        case RoutingFact():
-            return "routing_form_submission.created"
+        case ResourceFact():
+            return fact.data.calendly_event
         case Quarantined():
             return None
 

@@ -18,8 +18,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ingest.errors import CannotNormalize
-from ingest.normalize import InviteeEvent, InviteeFact, RoutingFact
+from ingest.normalize import InviteeEvent, InviteeFact, ResourceFact
 from schemas.calendly import InviteePayload
+from schemas.codec import format_time
 from schemas.events import (
     BookingState,
     EventData,
@@ -28,7 +29,6 @@ from schemas.events import (
     InviteeNoShowCreated,
     InviteeNoShowDeleted,
     InviteeRescheduled,
-    RoutingFormSubmissionCreated,
 )
 from schemas.ids import EventId, chain_key, event_id
 
@@ -118,13 +118,14 @@ def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
     return list(dict.fromkeys(uri for uri in (*named, *linked) if uri is not None))
 
 
-def join_routing(fact: RoutingFact) -> Joined:
-    """Make the one event of a routing form submission."""
-    payload = fact.payload
-    identity = event_id(fact.delivery.tenant.organization, "routing_form_submission.created", payload.uri)
-    data = RoutingFormSubmissionCreated.model_construct(**payload.__dict__)
-    event = NewEvent(identity, data, payload.uri, payload.uri, payload.created_at or fact.told_at)
-    return Joined(identity, events=[event])
+def join_resource(fact: ResourceFact) -> Joined:
+    """Make the one event of a resource's fact; its identity needs no state."""
+    data = fact.data
+    organization = fact.delivery.tenant.organization
+    discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
+    identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
+    time = getattr(data, data.happened) or fact.told_at
+    return Joined(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
 
 
 def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:

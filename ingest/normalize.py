@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from ingest.errors import CannotNormalize
 from ingest.verify import VerifiedDelivery
-from schemas.calendly import InviteePayload, RoutingFormSubmissionPayload
+from schemas.calendly import InviteePayload
+from schemas.events import RESOURCE_EVENTS, ResourceEvent
 
 MAX_DEPTH = 64
 """Levels of nesting in a body; the deepest documented payload has seven."""
@@ -52,11 +53,11 @@ class InviteeFact:
 
 
 @dataclass(frozen=True, slots=True)
-class RoutingFact:
-    """A routing form was submitted."""
+class ResourceFact:
+    """Something happened to a resource of which we keep no state: what was told is the event."""
 
     delivery: VerifiedDelivery
-    payload: RoutingFormSubmissionPayload
+    data: ResourceEvent
     told_at: datetime
 
 
@@ -74,11 +75,10 @@ class Quarantined:
     detail: str = ""
 
 
-Fact = InviteeFact | RoutingFact | Quarantined
+Fact = InviteeFact | ResourceFact | Quarantined
 
 _INVITEE_EVENTS = {event.value: event for event in InviteeEvent}
-_ROUTING_EVENT = "routing_form_submission.created"
-KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, _ROUTING_EVENT})
+KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, *RESOURCE_EVENTS})
 """The names of Calendly's events that become events of ours."""
 
 
@@ -107,8 +107,9 @@ def _read(delivery: VerifiedDelivery) -> Fact:
         if event is InviteeEvent.NO_SHOW_CREATED and invitee.no_show is None:
             raise CannotNormalize("invalid_payload", "no_show")
         return InviteeFact(delivery, event, invitee, told_at)
-    if name == _ROUTING_EVENT:
-        return RoutingFact(delivery, _validated(RoutingFormSubmissionPayload, payload), told_at)
+    resource = RESOURCE_EVENTS.get(name)
+    if resource is not None:
+        return ResourceFact(delivery, _validated(resource, payload), told_at)
     raise CannotNormalize("unknown_event", _UNSAFE.sub("?", name[:100]))
 
 

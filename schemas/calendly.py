@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 class Part(BaseModel):
     """An object of a payload: frozen; fields it does not know are moved under `extra`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True, use_attribute_docstrings=True)
 
     _known: ClassVar[frozenset[str]] = frozenset()
 
@@ -26,7 +26,7 @@ class Part(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Remember the known names once a class, not once an object."""
-        cls._known = frozenset(cls.model_fields)
+        cls._known = frozenset(field.alias or name for name, field in cls.model_fields.items())
 
     @model_validator(mode="before")
     @classmethod
@@ -226,6 +226,72 @@ class RoutingFormSubmissionPayload(Part):
     submitter_type: str | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
+
+
+class EventTypeProfile(Part):
+    """Who an event type belongs to: a user or a team."""
+
+    type: str | None = None
+    name: str | None = None
+    owner: str | None = None
+
+
+class CustomQuestion(Part):
+    """A question of an event type's booking form."""
+
+    name: str | None = None
+    type: str | None = None
+    position: int | None = None
+    enabled: bool | None = None
+    required: bool | None = None
+    answer_choices: list[str] | None = None
+    include_other: bool | None = None
+
+
+class EventTypePayload(Part):
+    """The payload of `event_type.*`. `locations` are as configured: `kind` and other names than a booking's."""
+
+    uri: Uri
+    name: str | None = None
+    active: bool | None = None
+    slug: str | None = None
+    scheduling_url: str | None = None
+    duration: int | None = None
+    """Minutes."""
+    duration_options: list[int] | None = None
+    kind: str | None = None
+    is_paid: bool | None = None
+    pooling_type: str | None = None
+    type_: str | None = Field(None, alias="type")
+    """`type` in JSON: `StandardEventType` or `AdhocEventType`."""
+    color: str | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+    internal_note: str | None = None
+    description_plain: str | None = None
+    description_html: str | None = None
+    profile: EventTypeProfile | None = None
+    secret: bool | None = None
+    booking_method: str | None = None
+    custom_questions: Annotated[list[CustomQuestion], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
+    deleted_at: AwareDatetime | None = None
+    admin_managed: bool | None = None
+    locations: list[dict[str, Any]] | None = None
+    position: int | None = None
+    locale: str | None = None
+
+
+class ResourcePayload(Part):
+    """The payload of `contact.*` and `meeting_recap.*`, of which Calendly has published no sample.
+
+    What is known is typed: the URI, and that a deleted one is a tombstone with `deleted_at`. All else is kept
+    under `extra` until a sample is known.
+    """
+
+    uri: Uri
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+    deleted_at: AwareDatetime | None = None
 
 
 class Envelope(Part):

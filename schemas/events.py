@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime
 
-from .calendly import InviteePayload, Part, RoutingFormSubmissionPayload
-from .topics import INVITEE, ROUTING_FORM, Topic
+from .calendly import EventTypePayload, InviteePayload, Part, ResourcePayload, RoutingFormSubmissionPayload, Uri
+from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, ROUTING_FORM, Topic
 
 
 class BookingState(Part):
@@ -76,12 +76,108 @@ class InviteeNoShowDeleted(_InviteeEvent):
     """When it was cleared, to the second."""
 
 
-class RoutingFormSubmissionCreated(RoutingFormSubmissionPayload, EventData):
+class ResourceEvent(EventData):
+    """An event about a resource of Calendly's that has no state of ours: what was told is the event.
+
+    `identity` is what tells two events of one name and resource apart, `happened` when it was: names of fields.
+    """
+
+    identity: ClassVar[str | None] = None
+    happened: ClassVar[str] = "created_at"
+
+    uri: Uri
+
+
+class RoutingFormSubmissionCreated(RoutingFormSubmissionPayload, ResourceEvent):
     """A routing form was submitted, booked or not."""
 
     type: ClassVar[str] = "com.calendly.routing_form_submission.created.v1"
     calendly_event: ClassVar[str | None] = "routing_form_submission.created"
     topic: ClassVar[Topic] = ROUTING_FORM
+
+
+class _EventTypeEvent(EventTypePayload, ResourceEvent):
+    topic: ClassVar[Topic] = EVENT_TYPE
+
+
+class EventTypeCreated(_EventTypeEvent):
+    """An event type was made."""
+
+    type: ClassVar[str] = "com.calendly.event_type.created.v1"
+    calendly_event: ClassVar[str | None] = "event_type.created"
+
+
+class EventTypeUpdated(_EventTypeEvent):
+    """An event type was changed."""
+
+    type: ClassVar[str] = "com.calendly.event_type.updated.v1"
+    calendly_event: ClassVar[str | None] = "event_type.updated"
+    identity: ClassVar[str | None] = "updated_at"
+    happened: ClassVar[str] = "updated_at"
+
+
+class EventTypeDeleted(_EventTypeEvent):
+    """An event type was deleted."""
+
+    type: ClassVar[str] = "com.calendly.event_type.deleted.v1"
+    calendly_event: ClassVar[str | None] = "event_type.deleted"
+    happened: ClassVar[str] = "deleted_at"
+
+
+class _ContactEvent(ResourcePayload, ResourceEvent):
+    topic: ClassVar[Topic] = CONTACT
+
+
+class ContactCreated(_ContactEvent):
+    """A contact was made."""
+
+    type: ClassVar[str] = "com.calendly.contact.created.v1"
+    calendly_event: ClassVar[str | None] = "contact.created"
+
+
+class ContactUpdated(_ContactEvent):
+    """A contact was changed."""
+
+    type: ClassVar[str] = "com.calendly.contact.updated.v1"
+    calendly_event: ClassVar[str | None] = "contact.updated"
+    identity: ClassVar[str | None] = "updated_at"
+    happened: ClassVar[str] = "updated_at"
+
+
+class ContactDeleted(_ContactEvent):
+    """A contact was deleted: a tombstone with little more than `uri` and `deleted_at`."""
+
+    type: ClassVar[str] = "com.calendly.contact.deleted.v1"
+    calendly_event: ClassVar[str | None] = "contact.deleted"
+    happened: ClassVar[str] = "deleted_at"
+
+
+class _MeetingRecapEvent(ResourcePayload, ResourceEvent):
+    topic: ClassVar[Topic] = MEETING_RECAP
+
+
+class MeetingRecapCreated(_MeetingRecapEvent):
+    """A meeting recap was made."""
+
+    type: ClassVar[str] = "com.calendly.meeting_recap.created.v1"
+    calendly_event: ClassVar[str | None] = "meeting_recap.created"
+
+
+class MeetingRecapUpdated(_MeetingRecapEvent):
+    """A meeting recap was changed."""
+
+    type: ClassVar[str] = "com.calendly.meeting_recap.updated.v1"
+    calendly_event: ClassVar[str | None] = "meeting_recap.updated"
+    identity: ClassVar[str | None] = "updated_at"
+    happened: ClassVar[str] = "updated_at"
+
+
+class MeetingRecapDeleted(_MeetingRecapEvent):
+    """A meeting recap was deleted: a tombstone, `uri` and `deleted_at`."""
+
+    type: ClassVar[str] = "com.calendly.meeting_recap.deleted.v1"
+    calendly_event: ClassVar[str | None] = "meeting_recap.deleted"
+    happened: ClassVar[str] = "deleted_at"
 
 
 class InviteeRescheduled(EventData):
@@ -111,8 +207,23 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     InviteeCanceled,
     InviteeNoShowCreated,
     InviteeNoShowDeleted,
-    RoutingFormSubmissionCreated,
     InviteeRescheduled,
+    RoutingFormSubmissionCreated,
+    EventTypeCreated,
+    EventTypeUpdated,
+    EventTypeDeleted,
+    ContactCreated,
+    ContactUpdated,
+    ContactDeleted,
+    MeetingRecapCreated,
+    MeetingRecapUpdated,
+    MeetingRecapDeleted,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""
+RESOURCE_EVENTS: dict[str, type[ResourceEvent]] = {
+    cls.calendly_event: cls
+    for cls in EVENT_CLASSES
+    if issubclass(cls, ResourceEvent) and cls.calendly_event is not None
+}
+"""The events that are what was told, by Calendly's name."""

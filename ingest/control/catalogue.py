@@ -1,4 +1,4 @@
-"""Which events can be subscribed to, in which scope, and which of them this version publishes. Pure.
+"""Which events can be subscribed to, and in which scope. Pure.
 
 Source: docs/reference/calendly.md, "Events".
 """
@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Sequence
 
 from ingest.errors import RequestRefused
-from schemas.events import EVENT_CLASSES
 
 ORGANIZATION_EVENTS = (
     "invitee.created",
@@ -27,20 +26,18 @@ ORGANIZATION_EVENTS = (
 """What a subscription for a whole organization may ask for."""
 USER_EVENTS = ("meeting_recap.created", "meeting_recap.updated", "meeting_recap.deleted")
 """What only a subscription for one user may ask for."""
-PUBLISHED = frozenset(cls.calendly_event for cls in EVENT_CLASSES if cls.calendly_event is not None)
-"""What this version turns into events. Anything else would come only to lie in quarantine."""
-DEFAULT_EVENTS = tuple(name for name in ORGANIZATION_EVENTS if name in PUBLISHED)
-"""What is subscribed to when nothing is named."""
+DEFAULT_EVENTS = ORGANIZATION_EVENTS[:5]
+"""What is subscribed to when nothing is named: bookings, and what the least set of scopes reads."""
 
 
 def checked_events(wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the events to subscribe an organization to, in the catalogue's order, each once.
 
     Args:
-        wanted: names as Calendly writes them; empty means all that this version publishes.
+        wanted: names as Calendly writes them; empty means `DEFAULT_EVENTS`.
 
     Raises:
-        RequestRefused: Calendly has no such event, has it in another scope only, or we do not publish it.
+        RequestRefused: Calendly has no such event, or has it in another scope only.
     """
     if not wanted:
         return DEFAULT_EVENTS
@@ -57,12 +54,6 @@ def checked_events(wanted: Sequence[str]) -> tuple[str, ...]:
             raise RequestRefused(
                 f"Calendly has no event {name[:100]!r}",
                 code="event_unknown",
-                remedy=f"{hint}This version publishes: {', '.join(DEFAULT_EVENTS)}.",
-            )
-        if name not in PUBLISHED:
-            raise RequestRefused(
-                f"this version does not publish {name}",
-                code="event_not_published",
-                remedy=f"It publishes: {', '.join(DEFAULT_EVENTS)}.",
+                remedy=f"{hint}It has: {', '.join(ORGANIZATION_EVENTS)}.",
             )
     return tuple(name for name in ORGANIZATION_EVENTS if name in wanted)

@@ -39,7 +39,6 @@ STATUS = {
     "body_too_large": 413,
     "media_type": 415,
     "event_unknown": 422,
-    "event_not_published": 422,
     "event_of_users_only": 422,
     "organization_unknown": 422,
     "token_of_another_organization": 422,

@@ -8,11 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from ingest.control.catalogue import DEFAULT_EVENTS, ORGANIZATION_EVENTS, PUBLISHED, USER_EVENTS, checked_events
+from ingest.control.catalogue import DEFAULT_EVENTS, ORGANIZATION_EVENTS, USER_EVENTS, checked_events
 from ingest.control.hooks import HookId
 from ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, plan_creation
 from ingest.control.subscriptions import check_callback
 from ingest.errors import ConfigurationError, RequestRefused
+from ingest.normalize import KNOWN_EVENTS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 EVENTS = ("invitee.created",)
@@ -81,10 +82,15 @@ def test_what_belongs_to_somebody_else_is_nothing_to_us() -> None:
     assert plan_creation([], [foreign], EVENTS, NOW) == Plan((), (), None)
 
 
-def test_without_names_everything_that_is_published_is_subscribed() -> None:
-    """The default is every event this version publishes that an organization can have."""
+def test_without_names_bookings_and_routing_forms_are_subscribed() -> None:
+    """The default asks for no more scopes than bookings and routing forms need; the rest is named."""
     assert checked_events(()) == DEFAULT_EVENTS
-    assert set(DEFAULT_EVENTS) == PUBLISHED
+    assert {name.partition(".")[0] for name in DEFAULT_EVENTS} == {
+        "invitee",
+        "invitee_no_show",
+        "routing_form_submission",
+    }
+    assert checked_events(("contact.created",)) == ("contact.created",)
     assert not set(ORGANIZATION_EVENTS) & set(USER_EVENTS)
 
 
@@ -112,12 +118,9 @@ def test_events_that_cannot_be_are_refused_in_words(event: str, code: str, remed
     assert remedy in caught.value.remedy
 
 
-@pytest.mark.parametrize("event", [name for name in ORGANIZATION_EVENTS if name not in PUBLISHED])
-def test_events_we_do_not_publish_are_refused(event: str) -> None:
-    """An event that would only lie in quarantine is not subscribed to."""
-    with pytest.raises(RequestRefused, match="does not publish") as caught:
-        checked_events((event,))
-    assert caught.value.code == "event_not_published"
+def test_everything_that_can_be_subscribed_to_becomes_events() -> None:
+    """Nothing of the catalogue would only lie in quarantine."""
+    assert {*ORGANIZATION_EVENTS, *USER_EVENTS} == KNOWN_EVENTS
 
 
 @pytest.mark.parametrize(
