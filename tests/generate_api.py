@@ -33,8 +33,8 @@ it did not exist. Roles: {roles}
 Lists give `items` and `next_cursor`: give that back as `cursor` for the next page; it is null on the last one. A page
 has {default} items, {most} at the most. Times are RFC 3339 in UTC.
 
-Some calls ask Calendly, and that takes a Calendly token of an owner or admin of the organization: in the body, or in the
-header `Calendly-Token`. It is used for that call and kept nowhere.
+Some calls ask Calendly, and that takes a Calendly token of an owner or admin of the organization: in the body, or in
+the header `Calendly-Token`. It is used for that call and kept nowhere.
 
 Errors are `application/problem+json` with `status`, `code`, `detail` and `remedy`; where the request does not fit,
 `errors` says where. An error nobody foresaw has an `id` that the log of `slotwire control` has too, and nothing else.

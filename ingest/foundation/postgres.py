@@ -74,6 +74,8 @@ def translated() -> Iterator[None]:
                 remedy="Make it a member of the runtime role, then run `slotwire migrate`.",
             ) from error
         raise DatabaseUnavailable(f"Postgres answered with SQLSTATE {state}", reason=state) from error
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise _unreadable() from error
     except TimeoutError as error:
         raise DatabaseUnavailable("Postgres did not answer in time", reason="timeout") from error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
@@ -114,10 +116,7 @@ def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> Po
     Raises:
         ConfigurationError: the address is missing or cannot be read.
     """
-    if not dsn:
-        raise ConfigurationError(
-            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
-        )
+    _require_address(dsn)
     try:
         return asyncpg.create_pool(
             dsn,
@@ -127,10 +126,7 @@ def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> Po
             **connection_options(settings, application=application),
         )
     except ValueError as error:
-        raise ConfigurationError(
-            "SLOTWIRE_DATABASE_URL cannot be read",
-            remedy="The form is postgresql://user:password@host/database.",
-        ) from error
+        raise _unreadable() from error
 
 
 async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> Connection:
@@ -140,19 +136,29 @@ async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> 
         DatabaseUnavailable: Postgres is out of reach or read-only.
         ConfigurationError: the address is missing or cannot be read.
     """
-    if not dsn:
-        raise ConfigurationError(
-            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
-        )
+    _require_address(dsn)
     try:
         with translated():
             connection: Connection = await asyncpg.connect(dsn, **connection_options(settings, application=application))
     except ValueError as error:
-        raise ConfigurationError(
-            "SLOTWIRE_DATABASE_URL cannot be read",
-            remedy="The form is postgresql://user:password@host/database.",
-        ) from error
+        raise _unreadable() from error
     return connection
+
+
+def _require_address(dsn: str) -> None:
+    """Refuse at the start what asyncpg would refuse at the first connection only."""
+    if not dsn:
+        raise ConfigurationError(
+            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
+        )
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise _unreadable()
+
+
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError(
+        "SLOTWIRE_DATABASE_URL cannot be read", remedy="The form is postgresql://user:password@host/database."
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The OpenAPI document says what the management API does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ingest.local.databases import Database
+from ingest.operate.openapi import document
+from ingest.operate.routes import ROUTES, TOKEN_HEADER
+from tests.managing import managing, write_deliveries, write_events, write_organization
+from tests.serving import settings_for
+
+DOCUMENT = document()
+
+
+def references(node: Any) -> Iterator[str]:
+    """Give every reference of the document."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_every_route_is_described() -> None:
+    """Document and table hold the same routes, under names that are unique."""
+    described = {(method.upper(), path) for path, operations in DOCUMENT["paths"].items() for method in operations}
+    assert described == {(route.method, route.path) for route in ROUTES}
+    names = [operation["operationId"] for operations in DOCUMENT["paths"].values() for operation in operations.values()]
+    assert len(names) == len(set(names))
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """No reference is broken, and no schema is there for nothing."""
+    wanted = {name.removeprefix("#/components/schemas/") for name in references(DOCUMENT)}
+    assert wanted == set(DOCUMENT["components"]["schemas"])
+
+
+def test_nothing_secret_is_an_example() -> None:
+    """The token of a subscription is write-only, and no answer has one."""
+    token = DOCUMENT["components"]["schemas"]["SubscriptionRequest"]["properties"]["token"]
+    assert token["writeOnly"] is True
+    shown = set(DOCUMENT["components"]["schemas"]["SubscriptionItem"]["properties"])
+    assert not shown & {"token", "url", "callback_url", "hook", "hook_id", "signing_key"}
+
+
+def test_what_takes_a_token_says_so() -> None:
+    """The header with a Calendly token is named where it is read, required where it must be there."""
+    named = {
+        (method, path): parameter["required"]
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+        for parameter in operation["parameters"]
+        if parameter["name"] == TOKEN_HEADER
+    }
+    one = "/v1/organizations/{org}/subscriptions"
+    assert named == {("get", one): False, ("delete", one + "/{id}"): True}
+
+
+async def test_it_is_served_without_a_key(database: Database) -> None:
+    """`/openapi.json` answers whoever reaches the port; it holds nothing that is not public."""
+    async with managing(settings_for(database)) as desk:
+        response = await desk.ask("GET", "/openapi.json", None)
+    assert (response.status_code, response.json()) == (200, DOCUMENT)
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/events/{id}", "/v1/deliveries", "/v1/keys"])
+async def test_answers_have_the_form_that_is_described(path: str, database: Database) -> None:
+    """A real answer has the fields of its schema, and a real refusal is a problem."""
+    await write_organization(database, "ORG")
+    [event] = await write_events(database, "ORG", 1)
+    await write_deliveries(database, "ORG", 1, event_id=event)
+    async with managing(settings_for(database)) as desk:
+        good = await desk.ask("GET", path.format(id=event), await desk.key())
+        refused = await desk.ask("GET", path.format(id=event), None)
+    answers = DOCUMENT["paths"][path]["get"]["responses"]
+    for response, status, kind in ((good, "200", "application/json"), (refused, "401", "application/problem+json")):
+        assert str(response.status_code) == status
+        assert response.headers["Content-Type"].startswith(kind)
+        schema = resolved(answers[status]["content"][kind]["schema"])
+        assert set(schema["required"]) <= set(response.json()) <= set(schema["properties"])
+        for item in response.json().get("items", []):
+            assert set(item) == set(resolved(schema["properties"]["items"]["items"])["properties"])
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """Follow a reference to its schema."""
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return found

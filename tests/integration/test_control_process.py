@@ -1,0 +1,125 @@
+"""`slotwire control` as a process: it starts without Kafka, serves, tells nothing secret, and stops clean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from pydantic import SecretStr
+
+from ingest.foundation.settings import Settings
+from ingest.local.databases import Database
+from ingest.operate.routes import TOKEN_HEADER
+from ingest.simulator.app import Options, simulator
+from schemas.ids import last_segment
+from tests.command import slotwire
+from tests.serving import settings_for
+
+START_SECONDS = 30
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Write settings as a process is given them."""
+    return {
+        "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SLOTWIRE_PUBLIC_URL": settings.public_url,
+        "SLOTWIRE_HTTP__HOOK_KEYS": _joined(settings.http.hook_keys),
+        "SLOTWIRE_VAULT__KEYS": _joined(settings.vault.keys),
+        "SLOTWIRE_ADMIN__PORT": "0",
+        "SLOTWIRE_HEALTH__PORT": "0",
+        **more,
+    }
+
+
+def _joined(keys: tuple[SecretStr, ...]) -> str:
+    return ",".join(key.get_secret_value() for key in keys)
+
+
+@dataclass
+class Control:
+    """The running process."""
+
+    url: str
+    child: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def control(env: Mapping[str, str]) -> AsyncIterator[Control]:
+    """Run the process while the block runs; then stop it as an operator does, and read the rest of its log."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ingest.cli", "control", env=env, stderr=asyncio.subprocess.PIPE
+    )
+    assert child.stderr is not None
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            first = (await child.stderr.readline()).decode()
+        running = Control(json.loads(first)["url"], child, [first])
+        yield running
+        child.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(START_SECONDS):
+            running.lines += (await child.stderr.read()).decode().splitlines()
+            await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def test_it_serves_and_keeps_its_secrets(database: Database) -> None:
+    """Subscribing, listing and deleting work over HTTP; neither key, token, hook nor signing key is in the log."""
+    async with simulator(Options(seed="process")) as calendly:
+        env = environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url)
+        made = await slotwire("keys", "api", "create", "--role", "operator", env=env)
+        key, token = made.stdout.strip(), calendly.owner_token
+        one = f"/v1/organizations/{last_segment(calendly.organization)}/subscriptions"
+        async with control(env) as process, httpx.AsyncClient(base_url=process.url, timeout=20) as client:
+            client.headers["Authorization"] = f"Bearer {key}"
+            created = await client.post(one, json={"token": token})
+            again = await client.post(one, json={"token": token})
+            refused = await client.post(one, json={"token": token + "x"})
+            listed = await client.get(one, headers={TOKEN_HEADER: token})
+            [known] = calendly.engine.ledger.subscriptions()
+            ended = await client.delete(f"{one}/{created.json()['id']}", headers={TOKEN_HEADER: token})
+        left = calendly.engine.ledger.subscriptions()
+    assert [item.status_code for item in (created, again, refused, listed, ended)] == [201, 200, 422, 200, 200]
+    assert refused.json()["code"] == "calendly_credential"
+    assert listed.json()["items"][0]["at_calendly"]["state"] == "active"
+    assert ended.json()["state"] == "ended"
+    assert not list(left)
+    assert process.child.returncode == 0
+    said = "\n".join([*process.lines, *(item.text for item in (created, again, refused, listed, ended))])
+    assert known.signing_key is not None
+    for secret in (key, token, known.url, known.url.rpartition("/")[2], known.signing_key):
+        assert secret not in said
+
+
+async def test_it_starts_without_postgres_and_says_that_it_is_not_ready(database: Database) -> None:
+    """A database out of reach ends nothing: the process starts, answers 503, and stops clean."""
+    env = environment(settings_for(database), SLOTWIRE_DATABASE_URL="postgresql://nobody:x@127.0.0.1:9/none")
+    async with control(env) as process, httpx.AsyncClient(timeout=20) as client:
+        answer = await client.get(f"{process.url}/v1/events", headers={"Authorization": "Bearer slw_" + "A" * 43})
+    assert answer.status_code == 503
+    assert process.child.returncode == 0
+
+
+async def test_wrong_settings_end_the_start_in_words(database: Database) -> None:
+    """A missing key or a port in use ends the start with what to do, in a few lines, without a stack trace."""
+    settings = settings_for(database)
+    async with control(environment(settings)) as process:
+        port = process.url.rpartition(":")[2]
+        taken = await slotwire("control", env=environment(settings, SLOTWIRE_ADMIN__PORT=port))
+    env = environment(settings)
+    del env["SLOTWIRE_VAULT__KEYS"]
+    keyless = await slotwire("control", env=env)
+    for ran, words in ((taken, f"port {port} on 127.0.0.1 is in use"), (keyless, "SLOTWIRE_VAULT__KEYS is not set")):
+        assert ran.code == 1
+        assert words in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert len(ran.stderr.splitlines()) <= 4
