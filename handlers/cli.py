@@ -53,20 +53,18 @@ def list_agents(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List agents: what they handle, and which consumer group they are."""
-    from handlers.processes import group_name
-    from handlers.registry import load_agent, shipped_agents
-    from ingest.foundation.kafka import full_name
+    from handlers.registry import group_name, load_agent, shipped_agents
     from ingest.foundation.settings import load_settings
     from schemas.topics import dead_letter_topic
 
-    settings = load_settings()
+    prefix = load_settings().kafka.topic_prefix
     for reference in references or shipped_agents():
         agent = load_agent(reference)
-        topics = [full_name(settings.kafka, topic) for topic in agent.topics]
+        topics = [prefix + topic.name for topic in agent.topics]
         found = {
             "agent": agent.name,
             "reference": reference,
-            "group": group_name(settings, agent),
+            "group": group_name(prefix, agent),
             "events": [cls.type for cls in agent.events],
             "topics": topics,
             "dead_letters": [dead_letter_topic(topic, agent.name) for topic in topics],
@@ -77,4 +75,4 @@ def list_agents(
         else:
             typer.echo(f"{agent.name}  ({reference}, group {found['group']})")
             for cls in agent.events:
-                typer.echo(f"  {cls.type:<48} from {full_name(settings.kafka, cls.topic)}")
+                typer.echo(f"  {cls.type:<48} from {prefix}{cls.topic.name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,9 @@ START_TIMEOUT_SECONDS = 60.0
 CLOSE_TIMEOUT_SECONDS = 5.0
 REVOKE_GRACE_SECONDS = 4.0
 """How long running handlers may take to finish when partitions move; the group waits for us meanwhile."""
+REBALANCE_TIMEOUT_SECONDS = 30.0
+"""How long the group waits for a member to give back: longer than the grace, an interruption and a commit take.
+A member that died is missed by its session, not by this; aiokafka's own limit on a request is 40 s."""
 NEVER_MS = 86_400_000
 """aiokafka's limit between two polls: ours never pause, whatever handlers do, and `Watch` judges progress."""
 
@@ -119,7 +123,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             "group_instance_id": self._agents.group_instance_id,
             "session_timeout_ms": session_ms,
             "heartbeat_interval_ms": session_ms // 10,
-            "rebalance_timeout_ms": session_ms,
+            "rebalance_timeout_ms": int(REBALANCE_TIMEOUT_SECONDS * 1000),
             "max_poll_interval_ms": NEVER_MS,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
@@ -247,8 +251,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._assigned = False
         await self._dispatcher.stop(REVOKE_GRACE_SECONDS)
         await self._commit()
-        self._dispatcher.close()
-        self._committed.clear()
+        self._forget()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Begin with the partitions the group gave us."""
@@ -259,8 +262,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def _leave(self) -> None:
         await self._dispatcher.stop(self._agents.stop_grace_seconds)
         await self._commit()
-        self._dispatcher.close()
+        self._forget()
         await _close(self._consumer, self._log)
+
+    def _forget(self) -> None:
+        """Let go of all partitions; their lag is another member's to tell from now on."""
+        for topic, number in self._dispatcher.partitions:
+            with suppress(KeyError):
+                CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
+        self._dispatcher.close()
+        self._committed.clear()
 
 
 async def _close(consumer: Any, log: FilteringBoundLogger) -> None:

@@ -40,6 +40,7 @@ class Context:
     inbox: Inbox = field(repr=False)
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
+    _open: bool = field(default=False, init=False, repr=False)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:
@@ -57,12 +58,15 @@ class Context:
             DatabaseUnavailable: let it pass, the event is tried again and no attempt is burnt.
             RuntimeError: a second transaction in one run.
         """
-        if self.committed:
+        if self.committed or self._open:
             raise RuntimeError("one run has one transaction: its commit marks the event as done")
+        self._open = True
         try:
             async with self.inbox.transaction(self.event.id) as connection:
                 yield connection
         except AlreadyDone:
             self.already_done = True
             raise
+        finally:
+            self._open = False
         self.committed = True

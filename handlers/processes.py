@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from uuid import UUID
 
 import asyncpg
 
@@ -14,15 +15,18 @@ from handlers.dead_letters import KafkaDeadLetters
 from handlers.handle import HOLD, Handling
 from handlers.inbox import PostgresInbox
 from handlers.problems import Problems
-from handlers.registry import Agent
+from handlers.registry import Agent, group_name
 from ingest.foundation.clock import Clock, SystemClock
-from ingest.foundation.errors import BrokerUnavailable, SlotwireError
+from ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from ingest.foundation.health import Health, serving_health
-from ingest.foundation.kafka import full_name, opened_client, require_topics
+from ingest.foundation.kafka import connection_options, full_name, opened_client, require_topics
 from ingest.foundation.lifecycle import wait_for
 from ingest.foundation.postgres import create_pool
 from ingest.foundation.settings import Settings
 from ingest.foundation.telemetry import get_logger
+
+_NOBODY = UUID(int=0)
+"""An event that is never there: asking for it shows that the inbox is."""
 
 
 async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.Event) -> None:
@@ -69,6 +73,8 @@ async def _drain(health: Health, stop: asyncio.Event) -> None:
 class AgentRunner:
     """Keeps one agent a member of its group, whatever goes away and comes back.
 
+    Making one raises ConfigurationError when no broker is named or its settings cannot be used.
+
     Attributes:
         agent: the agent.
         problems: what keeps it from working now.
@@ -81,14 +87,16 @@ class AgentRunner:
         self.problems.begin("joining", "is joining its consumer group", quiet=True)
         self.membership = Membership(
             agent=agent.name,
-            group=group_name(settings, agent),
+            group=group_name(settings.kafka.topic_prefix, agent),
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
         )
+        connection_options(settings.kafka, client=agent.name)  # a setting that is wrong ends the process at once
         self._settings = settings
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)
+        self._inbox = PostgresInbox(pool, agent=agent.name, clock=clock)
         self._handling = Handling(
             agent,
-            inbox=PostgresInbox(pool, agent=agent.name, clock=clock),
+            inbox=self._inbox,
             dead_letters=self._dead_letters,
             problems=self.problems,
             clock=clock,
@@ -102,8 +110,8 @@ class AgentRunner:
                 try:
                     await self.run_once(stop)
                     failures = 0
-                except BrokerUnavailable as error:
-                    self.problems.begin("kafka", error)
+                except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
+                    self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
                     failures += 1
                     await wait_for(stop, HOLD.pause(failures, random.random()))  # noqa: S311 - a pause, no secret
             await stop.wait()
@@ -111,20 +119,19 @@ class AgentRunner:
             await self._dead_letters.close()
 
     async def run_once(self, stop: asyncio.Event) -> None:
-        """Check the topics, then be a member once, until a stop or the limit of dead letters.
+        """Check the inbox and the topics, then be a member once, until a stop or the limit of dead letters.
 
         Raises:
+            DatabaseUnavailable: Postgres is away: partitions would only wait here.
+            SchemaMismatch: `slotwire migrate` has to run first.
             TopicUnavailable: a topic it needs is missing or forbidden.
             BrokerUnavailable: the broker is away, or the membership was lost.
         """
+        await self._inbox.seen(_NOBODY)
+        self.problems.end("postgres")
         kafka = self._settings.kafka
         async with opened_client(kafka, client=f"agent-{self.agent.name}") as client:
             await require_topics(client, self.membership.topics)
         await dead_letters.ensure_topics(kafka, self.agent.name, self.membership.topics)
         member = Member(self.membership, kafka, self._settings.agents, self._handling.handle, self.problems)
         await member.run(stop, self._handling.halted)
-
-
-def group_name(settings: Settings, agent: Agent) -> str:
-    """Name an agent's consumer group."""
-    return settings.kafka.topic_prefix + agent.name

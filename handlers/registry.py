@@ -128,6 +128,11 @@ def _check_handler(agent: str, handler: object) -> None:
         ) from None
 
 
+def group_name(prefix: str, agent: Agent) -> str:
+    """Name an agent's consumer group; the prefix is that of the topics."""
+    return prefix + agent.name
+
+
 def load_agent(reference: str) -> Agent:
     """Import an agent by `package.module:name`; the working directory counts as a place for modules.
 

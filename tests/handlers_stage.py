@@ -198,6 +198,18 @@ async def until(condition: Callable[[], Any], *, seconds: float = TIMEOUT_SECOND
             await asyncio.sleep(0.01)
 
 
+async def turn() -> None:
+    """Let everything that is ready run once."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_soon(passed.set)
+    await passed.wait()
+
+
+def one_effect_each(effects: Iterable[asyncpg.Record], events: Iterable[Event[Any]]) -> bool:
+    """Say whether every event has exactly one effect, and nothing else has."""
+    return sorted(row["event_id"] for row in effects) == sorted(event.id for event in events)
+
+
 def in_order(effects: Iterable[asyncpg.Record]) -> bool:
     """Say whether the effects of every key came in the order of its events."""
     last: dict[str, int] = {}

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from ingest.local.databases import Database
-from tests.handlers_stage import Stage, booked, on_stage
+from tests.handlers_stage import Stage, booked, on_stage, until
 
 COMMAND = (sys.executable, "-m", "ingest.cli", "agents")
 
@@ -67,10 +67,12 @@ async def test_the_demo_agent_tells_a_story_and_stops_clean(stage: Stage) -> Non
         async with httpx.AsyncClient(base_url=health) as client:
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()["problems"]) == (200, {})
-            metrics = (await client.get("/metrics")).text
-        assert (
-            'slotwire_handled_total{agent="demo",outcome="done",type="com.calendly.invitee.created.v1"} 1.0' in metrics
-        )
+            labels = 'agent="demo",outcome="done",type="com.calendly.invitee.created.v1"'
+
+            async def counted() -> bool:
+                return f"slotwire_handled_total{{{labels}}} 1.0" in (await client.get("/metrics")).text
+
+            await until(counted)  # the line is printed before the event is marked and counted
         child.send_signal(signal.SIGTERM)
         assert await child.wait() == 0
         assert (await child.stdout.read()) == b""

@@ -13,12 +13,24 @@ from handlers import Agent, Context, Reject, Retry
 from handlers.policy import RetryPolicy
 from handlers.testing import record_of
 from ingest.foundation.kafka import opened_client, require_topics
+from ingest.foundation.postgres import create_pool
+from ingest.foundation.settings import DatabaseSettings
 from ingest.local.databases import Database
 from ingest.topic_admin import ensure_topics
 from schemas.codec import decode
 from schemas.envelope import Event
 from schemas.events import InviteeCreated
-from tests.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, playing, transactional, until
+from tests.handlers_stage import (
+    NOTE_EFFECT,
+    Stage,
+    booked,
+    in_order,
+    on_stage,
+    one_effect_each,
+    playing,
+    transactional,
+    until,
+)
 
 
 @pytest.fixture
@@ -55,7 +67,7 @@ async def test_every_event_has_its_effect_once_in_order_and_is_committed(stage: 
         await until(all_committed)
         assert await runner.problems.check() is None
     effects = await stage.effects()
-    assert sorted(row["event_id"] for row in effects) == sorted(event.id for event in events)
+    assert one_effect_each(effects, events)
     assert in_order(effects)
 
 
@@ -193,6 +205,7 @@ async def test_an_agent_waits_for_its_topic_and_names_the_command(stage: Stage) 
         await until(nothing_wrong)
         await late.publish(booked("k", 1))
         await until(has_effect)
+    assert one_effect_each(await late.effects(), [booked("k", 1)])
 
 
 async def test_the_topics_of_dead_letters_are_made_when_an_agent_starts(stage: Stage) -> None:
@@ -207,3 +220,27 @@ async def test_the_topics_of_dead_letters_are_made_when_an_agent_starts(stage: S
         async with opened_client(stage.settings.kafka, client="test") as client:
             (found,) = await require_topics(client, [f"{stage.topic}.ready.dlq"])
     assert found.partitions == 1
+
+
+async def test_an_agent_waits_for_the_schema_and_names_the_command(
+    stage: Stage, postgres_url: str, topic_prefix: str
+) -> None:
+    """On a database without our schema an agent does not join, is not ready, and says what to run."""
+    name = f"bare_{topic_prefix.rstrip('.')}"
+    superuser = await asyncpg.connect(postgres_url)
+    try:
+        await superuser.execute(f"CREATE DATABASE {name}")
+        async with create_pool(
+            f"{postgres_url.rpartition('/')[0]}/{name}", DatabaseSettings(), application="t"
+        ) as pool:
+            runner = Stage(stage.settings, pool).runner(ledger_agent("early"))
+
+            async def says_why() -> bool:
+                return "Run `slotwire migrate`" in (await runner.problems.check() or "")
+
+            async with playing(runner):
+                await until(says_why)
+                assert "joining" in (await runner.problems.check() or "")
+        await superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await superuser.close()

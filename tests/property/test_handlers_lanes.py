@@ -13,7 +13,7 @@ from handlers.handle import Ended, Settled
 from handlers.lanes import Lanes
 from handlers.records import Partition, Record
 from handlers.testing import record_of
-from tests.handlers_stage import booked
+from tests.handlers_stage import booked, turn
 
 PLACE = Partition("t", 0)
 KEYS = st.integers(0, 3)
@@ -58,7 +58,7 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
         assert key not in running, "two records of one key at once"
         running.add(key)
         for _turn in range(records[record.offset][1]):
-            await asyncio.sleep(0)
+            await turn()
         running.remove(key)
         seen.append((key, record.offset))
         return Ended(Settled.DONE)
@@ -68,17 +68,17 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=100, spawn=group.create_task)
             dispatcher.open([PLACE])
             offset = 0
-            turn = 0
+            batch = 0
             while offset < len(records):
-                size = batches[turn % len(batches)]
-                turn += 1
+                size = batches[batch % len(batches)]
+                batch += 1
                 chunk = [
                     record_of(booked(str(key), n + 1), offset=n)
                     for n, (key, _) in enumerate(records[offset : offset + size], offset)
                 ]
                 offset += len(chunk)
                 dispatcher.deliver(PLACE, chunk, position=offset)
-                await asyncio.sleep(0)
+                await turn()
         assert dispatcher.in_flight == 0
         assert dispatcher.committable() == {PLACE: len(records)}
 

@@ -286,20 +286,24 @@ class TestTransaction:
         assert [end.how for end in ends] == [Settled.SKIPPED, Settled.SKIPPED]
         assert len(swallowed) == 1
 
-    async def test_one_run_has_one_transaction(self) -> None:
-        """A second transaction would find the first one's mark and skip: it is refused in words instead."""
-        agent = Agent("tx")
+    @pytest.mark.parametrize("nested", [False, True])
+    async def test_one_run_has_one_transaction(self, *, nested: bool) -> None:
+        """A second transaction, after the first or inside it, would wait for its own mark: it is refused in words."""
+        agent = Agent("tx", retry=RetryPolicy(attempts=1))
 
         @agent.on(InviteeCreated)
         async def write(event: Event[InviteeCreated], ctx: Context) -> None:
             del event
             async with ctx.transaction():
-                pass
+                if nested:
+                    async with ctx.transaction():
+                        pass
             async with ctx.transaction():
                 pass
 
         (ended,) = await Trial(agent, connection=object()).deliver(booked("k", 1))
-        assert ended.reason == "failed after its transaction had committed: raised RuntimeError"
+        prefix = "" if nested else "failed after its transaction had committed: "
+        assert ended.reason == f"{prefix}raised RuntimeError"
 
 
 async def test_a_bad_deploy_stops_the_agent_before_the_limit_is_passed() -> None:

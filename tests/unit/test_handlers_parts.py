@@ -18,7 +18,7 @@ from handlers.testing import record_of
 from handlers.watch import Watch
 from ingest.foundation.errors import TopicUnavailable
 from ingest.foundation.telemetry import get_logger
-from tests.handlers_stage import booked
+from tests.handlers_stage import booked, turn
 
 ONE, TWO = Partition("t", 0), Partition("t", 1)
 
@@ -148,7 +148,7 @@ class TestDispatcher:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
             dispatcher.open([ONE])
             dispatcher.deliver(ONE, records(ONE, 0, 2), position=2)
-            await asyncio.sleep(0)
+            await turn()
             await dispatcher.stop(grace=0)
             assert interrupted == [0, 1]
             assert dispatcher.committable() == {ONE: 0}
@@ -218,13 +218,13 @@ class TestGathered:
 
         async def ask(keys: tuple[int, ...], reply: Reply[int, int]) -> None:
             asked.append(keys)
-            await asyncio.sleep(0)
+            await turn()
             reply({key: key * 2 for key in keys})
 
         gathered: Gathered[int, int] = Gathered(ask)
         first = asyncio.create_task(gathered(0))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await turn()
+        await turn()
         rest = [asyncio.create_task(gathered(n)) for n in range(1, MAX_TOGETHER + 2)]
         assert await asyncio.gather(first, *rest) == [n * 2 for n in range(MAX_TOGETHER + 2)]
         assert list(map(len, asked)) == [1, MAX_TOGETHER, 1]
@@ -254,7 +254,7 @@ class TestGathered:
 
         gathered: Gathered[int, bool] = Gathered(ask)
         first, second = asyncio.create_task(gathered(1)), asyncio.create_task(gathered(1))
-        await asyncio.sleep(0)
+        await turn()
         first.cancel()
         release.set()
         assert await second is True

@@ -14,6 +14,22 @@ from ingest.foundation.errors import ConfigurationError
 from schemas.events import EventData, InviteeCanceled, InviteeCreated, RoutingFormSubmissionCreated
 from schemas.topics import INVITEE, ROUTING_FORM
 
+MINE = """
+from handlers import Agent
+from schemas.events import InviteeCreated
+
+agent = Agent("crm")
+twin = Agent("crm")
+idle = Agent("idle")
+other = 1
+
+
+@agent.on(InviteeCreated)
+@twin.on(InviteeCreated)
+async def handle(event, ctx):
+    pass
+"""
+
 
 async def nothing(event: Any, ctx: Any) -> None:
     """A handler."""
@@ -78,11 +94,7 @@ def test_a_handler_is_a_coroutine_function_of_two() -> None:
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with modules of a user's."""
-    (tmp_path / "mine_crm.py").write_text(
-        "from handlers import Agent\nfrom schemas.events import InviteeCreated\nagent = Agent('crm')\n"
-        "twin = Agent('crm')\nidle = Agent('idle')\nother = 1\n"
-        "@agent.on(InviteeCreated)\n@twin.on(InviteeCreated)\nasync def f(event, ctx): ...\n"
-    )
+    (tmp_path / "mine_crm.py").write_text(MINE)
     (tmp_path / "mine_needy.py").write_text("import surely_not_installed\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
