@@ -58,7 +58,8 @@ class Results:
 def show(results: Results, console: Console) -> None:
     """Print the tables."""
     if results.acks is not None:
-        console.print(_acks_table(results.acks), _ratios_table(results.acks))
+        console.print(_acks_table(results.acks))
+        console.print(_ratios_table(results.acks))
         _say_acks(results.acks, console)
     if results.latency is not None:
         console.print(_latency_table(results.latency))
@@ -89,11 +90,11 @@ def _acks_json(acks: Acks) -> dict[str, Any]:
 
 
 def _acks_table(acks: Acks) -> Table:
-    table = Table(title="Acknowledgements: median of the rounds (min - max)", title_justify="left")
+    table = Table(title="Acknowledgements: median of the rounds (least-most)", title_justify="left")
     for name in ("", "connections"):
         table.add_column(name)
-    for name in ("acks/s", "p50 ms", "p99 ms", "server CPU µs", "Postgres CPU µs", "client CPU"):
-        table.add_column(name, justify="right")
+    for name in ("acks/s", "p50 ms", "p99 ms", "CPU µs: server", "Postgres", "Kafka", "client CPU"):
+        table.add_column(name, justify="right", no_wrap=True)
     for connections in CONNECTIONS:
         for name in NAMES:
             rounds = acks.rounds[name, connections]
@@ -105,6 +106,7 @@ def _acks_table(acks: Acks) -> Table:
                 _spread([each.measured.p99 for each in rounds], "{:.1f}"),
                 _cpu(rounds, "server"),
                 _cpu(rounds, "postgres"),
+                _cpu(rounds, "kafka"),
                 f"{statistics.median(each.measured.client_cpu for each in rounds):.0%}",
             )
         table.add_section()
@@ -163,8 +165,11 @@ def _stages_table(stages: Stages) -> Table:
 
 def _spread(values: Sequence[float], form: str) -> str:
     middle, least, most = statistics.median(values), min(values), max(values)
-    return f"{form.format(middle)} ({form.format(least)} - {form.format(most)})"
+    return f"{form.format(middle)} ({form.format(least)}-{form.format(most)})"
 
 
 def _cpu(rounds: Sequence[Round], name: str) -> str:
+    """Show microseconds a request; a dash where the system does not tell (it is not Linux)."""
+    if not any(each.cpu["server"] for each in rounds):
+        return "-"
     return f"{statistics.median(each.cpu[name] for each in rounds):,.0f}"
