@@ -1,0 +1,88 @@
+"""The pages written by hand name everything the code has: types, topics, headers, states, reasons."""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from ingest.relay_status import REASONS
+from schemas.codec import Attributes, encode_headers
+from schemas.events import EVENT_CLASSES
+from schemas.topics import TOPICS
+from tests.documents import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+_CHECK = re.compile(r"CONSTRAINT (\w+) CHECK \((\w+) IN \(([^)]*)\)\)")
+
+
+def _page(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_every_type_and_topic_is_listed() -> None:
+    """Each published type, its class or its siblings', and each topic stand on the events' page."""
+    page = _page(REFERENCE / "events.md")
+    missing = [cls.type for cls in EVENT_CLASSES if f"`{cls.type}`" not in page]
+    missing += [topic.name for topic in TOPICS if f"`{topic.name}`" not in page]
+    assert not missing
+
+
+def test_every_header_is_listed() -> None:
+    """Each header that a record can carry stands in the table of the events' page, and no other."""
+    now = datetime.now(UTC)
+    full = Attributes(
+        id=uuid4(),
+        type="t",
+        organization="o",
+        subject="s",
+        time=now,
+        key="k",
+        sequence=1,
+        recorded_time=now,
+        traceparent="00",
+        inferred=True,
+        replay="r",
+        tenant="t",
+        dataref="/",
+    )
+    sent = {name for name, _ in encode_headers(full)}
+    table = _page(REFERENCE / "events.md").partition("## Headers")[2].partition("A dead letter has")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == sent
+
+
+def test_every_state_is_drawn() -> None:
+    """Each constrained state of a booking, a subscription and a delivery stands on the states' page, by constraint."""
+    sql = "".join(_page(path) for path in sorted((ROOT / "ingest/sql/migrations").glob("*.sql")))
+    page = _page(REFERENCE / "states.md")
+    found = {
+        name: re.findall(r"'(\w+)'", values)
+        for name, column, values in _CHECK.findall(sql)
+        if column in {"state", "outcome"}
+    }
+    assert {"bookings_state", "subscriptions_state", "deliveries_outcome"} <= found.keys()
+    missing = [item for name, values in found.items() for item in (name, *values) if f"`{item}`" not in page]
+    assert not missing
+
+
+def test_every_reason_to_hold_has_a_runbook() -> None:
+    """Each reason for which the relay can hold leads to a page that says what to do."""
+    page = _page(ROOT / "docs/runbooks/README.md")
+    assert not [reason for reason in REASONS if f'slotwire_relay_holding{{reason="{reason}"}}' not in page]
+
+
+def test_every_reason_for_quarantine_is_explained() -> None:
+    """Each reason for which a delivery can be quarantined stands in the runbook."""
+    reasons = {
+        argument.value
+        for name in ("normalize", "join", "store")
+        for node in ast.walk(ast.parse(_page(ROOT / f"ingest/{name}.py")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        for argument in {"CannotNormalize": node.args[:1], "Quarantined": node.args[1:2]}.get(node.func.id, [])
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+    assert {"unknown_event", "cross_tenant", "refused_by_database"} <= reasons
+    page = _page(ROOT / "docs/runbooks/quarantine-growing.md")
+    assert not [reason for reason in reasons if f"`{reason}`" not in page]
