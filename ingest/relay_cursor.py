@@ -22,6 +22,7 @@ FIRST_WINDOW = 128
 """Records at the end of the topic that are looked at first; each shard that publishes writes one a transaction."""
 WINDOW_GROWTH = 16
 _WAIT_MS = 50
+_STOP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ async def read_cursor(settings: Settings, shard: int) -> Cursor | None:
                 consumer.assign([partition])
                 value = await _last_value(consumer, partition, str(shard).encode())
     finally:
-        await consumer.stop()
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_STOP_SECONDS)
     return None if value is None else decode_cursor(shard, value)
 
 

@@ -15,7 +15,7 @@ import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,13 @@ from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingest.foundation.errors import BrokerUnavailable, ConfigurationError, RecordRefused, TopicUnavailable
+from ingest.foundation.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    RecordRefused,
+    SlotwireError,
+    TopicUnavailable,
+)
 from ingest.foundation.settings import KafkaSettings
 from schemas.topics import Topic
 
@@ -128,29 +134,43 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except _TOPIC_ERRORS as error:
-        raise TopicUnavailable("a topic is missing or forbidden", topics=(), remedy=MIGRATE) from error
-    except _REFUSALS as error:
-        raise RecordRefused("Kafka refused a record", reason=_reason(error)) from error
-    except errors.AuthenticationFailedError as error:
-        raise BrokerUnavailable(
-            "Kafka refuses our credentials",
-            reason="authentication",
-            remedy="Check SLOTWIRE_KAFKA__SASL_USERNAME, SLOTWIRE_KAFKA__SASL_PASSWORD and the mechanism.",
-        ) from error
-    except errors.KafkaConnectionError as error:
-        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH) from error
-    except (errors.KafkaError, errors.IllegalOperation, errors.ConsumerStoppedError) as error:
-        raise BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error)) from error
+    except (errors.KafkaError, errors.IllegalOperation, errors.ConsumerStoppedError, OSError) as error:
+        raise _ours(error) from error
     except AssertionError as error:
         # A fenced producer's commit fails as an assertion of aiokafka's; ours are not its business.
         if not _raised_by_aiokafka(error):
             raise
         raise BrokerUnavailable("Kafka's client is in no state to go on", reason="client_state") from error
-    except TimeoutError as error:
-        raise BrokerUnavailable("Kafka did not answer in time", reason="timeout", remedy=_REACH) from error
-    except OSError as error:
-        raise BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH) from error
+    except asyncio.CancelledError as error:
+        # aiokafka cancels futures of its own when it closes; then nobody has cancelled us.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailable("Kafka's client gave up", reason="client_state") from error
+
+
+def _ours(error: Exception) -> SlotwireError:
+    """Return our error for one of aiokafka's or the network's."""
+    if isinstance(error, _TOPIC_ERRORS):
+        names = _names_in(error)
+        told = f"forbidden to this client: topic {', '.join(names)}" if names else "a topic is missing or forbidden"
+        return TopicUnavailable(told, topics=names, remedy=MIGRATE)
+    if isinstance(error, _REFUSALS):
+        return RecordRefused("Kafka refused a record", reason=_reason(error))
+    if isinstance(error, errors.AuthenticationFailedError):
+        remedy = "Check SLOTWIRE_KAFKA__SASL_USERNAME, SLOTWIRE_KAFKA__SASL_PASSWORD and the mechanism."
+        return BrokerUnavailable("Kafka refuses our credentials", reason="authentication", remedy=remedy)
+    if isinstance(error, TimeoutError):
+        return BrokerUnavailable("Kafka did not answer in time", reason="timeout", remedy=_REACH)
+    if isinstance(error, OSError | errors.KafkaConnectionError):
+        return BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH)
+    return BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error))
+
+
+def _names_in(error: Exception) -> tuple[str, ...]:
+    """Return the topics an authorization error of aiokafka's names: it carries one, or a set of them."""
+    given = error.args[0] if error.args else ()
+    return (given,) if isinstance(given, str) else tuple(sorted(given))
 
 
 def _reason(error: Exception) -> str:
@@ -251,22 +271,31 @@ async def discard(producer: AIOKafkaProducer) -> None:
     broker's loss it would wait for ever. What is buffered here is sent again, by another producer, from the
     cursor.
     """
-    sender, buffered = producer._sender, producer._message_accumulator  # noqa: SLF001 - no public way, see above
+    # In a task of its own: what aiokafka cancels or raises while it is torn down is not the caller's business.
+    teardown = asyncio.ensure_future(_tear_down(producer))
+    try:
+        await asyncio.wait({teardown}, timeout=DISCARD_TIMEOUT_SECONDS)
+    finally:
+        teardown.cancel()
+        teardown.add_done_callback(_hear)
+
+
+async def _tear_down(producer: AIOKafkaProducer) -> None:
+    sender, buffered = producer._sender, producer._message_accumulator  # noqa: SLF001 - no public way, see `discard`
+    manager = producer._txn_manager  # noqa: SLF001 - its future would warn that nobody asked for its exception
     task = sender.sender_task
     if task is not None:
         task.cancel()
     _fail_buffered(buffered)
-    with suppress(TimeoutError, OSError, errors.KafkaError):
-        async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
-            await producer.client.close()  # ends the requests that the cancelled task still waits for
+    # Ends the requests that the cancelled task still waits for.
+    await asyncio.wait({asyncio.ensure_future(producer.client.close())}, timeout=DISCARD_TIMEOUT_SECONDS / 2)
     if task is not None:
-        await asyncio.wait({task}, timeout=DISCARD_TIMEOUT_SECONDS)
-    with suppress(TimeoutError, Exception):  # whatever it says, it is being thrown away
-        async with asyncio.timeout(DISCARD_TIMEOUT_SECONDS):
-            await producer.stop()
-    manager = producer._txn_manager  # noqa: SLF001 - its future would warn that nobody asked for its exception
-    if manager is not None:
-        _hear(manager.wait_for_transaction_end())
+        await asyncio.wait({task}, timeout=DISCARD_TIMEOUT_SECONDS / 4)
+    try:
+        await producer.stop()
+    finally:
+        if manager is not None:
+            _hear(manager.wait_for_transaction_end())
 
 
 def _fail_buffered(buffered: Any) -> None:

@@ -16,7 +16,7 @@ from ingest.local.databases import Database
 from ingest.relay_cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
 from ingest.relay_shard import PARKED_RUN_LIMIT
 from ingest.topic_admin import ensure_topics
-from schemas.topics import INVITEE, RELAY_CURSOR, ROUTING_FORM
+from schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
 from tests.relay_log import (
     LoggedEvent,
     Scene,
@@ -160,7 +160,7 @@ async def test_a_missing_topic_is_told_at_once(bare: Scene) -> None:
     async with leading(bare.settings) as (relay, _):
         with pytest.raises(TopicUnavailable) as held:
             await relay.step()
-    assert set(held.value.topics) == {full_name(bare.settings.kafka, topic) for topic in (ROUTING_FORM, RELAY_CURSOR)}
+    assert set(held.value.topics) == {full_name(bare.settings.kafka, topic) for topic in TOPICS if topic != INVITEE}
 
 
 async def test_a_lost_cursor_stops_it(scene: Scene) -> None:

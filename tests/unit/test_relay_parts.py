@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from pathlib import Path
@@ -162,3 +163,19 @@ def test_our_own_assertions_are_not_swallowed() -> None:
     """Only an assertion of the client's own means that it cannot go on."""
     with pytest.raises(AssertionError, match="ours"), translated():
         raise AssertionError("ours")
+
+
+async def test_a_cancellation_of_the_clients_own_is_no_cancellation_of_ours() -> None:
+    """A future that aiokafka cancels while it closes means that it gave up; a real cancellation goes through."""
+    with pytest.raises(BrokerUnavailable, match="gave up"), translated():
+        raise asyncio.CancelledError
+
+    async def cancelled() -> None:
+        with translated():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(cancelled())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

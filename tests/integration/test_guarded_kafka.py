@@ -1,0 +1,247 @@
+"""A broker that asks for TLS and a password, and forbids topics: a broker of this file's own."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported without saying so
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+
+from ingest.errors import BrokerUnavailable, TopicUnavailable
+from ingest.foundation.kafka import describe_topics, full_name, opened_client
+from ingest.foundation.settings import KafkaSettings
+from ingest.local.databases import Database
+from ingest.local.kafka import EmbeddedKafka
+from ingest.local.stack import ephemeral_folder
+from ingest.local.state import StateFolder
+from ingest.topic_admin import check_topics, ensure_topics
+from schemas.topics import INVITEE, ROUTING_FORM, TOPICS, Topic
+from tests.relay_log import LoggedEvent, Scene, committed, ids, leading, open_scene, routing_form, running, until
+
+USER = "slotwire"
+PASSWORD = "not-a-real-password"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The broker.
+
+    Attributes:
+        address: its guarded listener.
+        open_address: a listener without a guard, for the test's own reader.
+        cafile: the authority that signed its certificate.
+        admin: somebody who may change what is allowed.
+    """
+
+    address: str
+    open_address: str
+    cafile: Path
+    admin: AdminClient
+
+    def settings(self, prefix: str, **changes: object) -> KafkaSettings:
+        """Settings that get through."""
+        settings = KafkaSettings(
+            bootstrap_servers=self.address,
+            topic_prefix=prefix,
+            security_protocol="SASL_SSL",
+            sasl_mechanism="PLAIN",
+            sasl_username=USER,
+            sasl_password=SecretStr(PASSWORD),
+            ssl_cafile=str(self.cafile),
+            partitions=2,
+            replication_factor=1,
+            min_insync_replicas=1,
+        )
+        return settings.model_copy(update=changes)
+
+    def forbid(self, topic: str, operation: AclOperation) -> None:
+        """Deny our user an operation on a topic."""
+        for future in self.admin.create_acls([_rule(topic, operation)]).values():
+            future.result(10)
+
+    def allow(self, topic: str) -> None:
+        """Take back what was denied on a topic."""
+        anybody: Any = None  # what its types do not say
+        anything = AclBindingFilter(
+            ResourceType.TOPIC,
+            topic,
+            ResourcePatternType.LITERAL,
+            anybody,
+            anybody,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for future in self.admin.delete_acls([anything]).values():
+            future.result(10)
+
+
+def _rule(topic: str, operation: AclOperation) -> AclBinding:
+    return AclBinding(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        f"User:{USER}",
+        "*",
+        operation,
+        AclPermissionType.DENY,
+    )
+
+
+def _certificate() -> tuple[str, str]:
+    """Make a certificate for 127.0.0.1 that signs itself, and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker.example.com")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+
+
+def _listeners(state: StateFolder, certificate: str, key: str) -> dict[str, str]:
+    """A guarded listener beside the embedded broker's own, and an authorizer that heeds what is denied."""
+    plain, guarded = (f"127.0.0.1:{state.port(name)}" for name in ("kafka", "kafka-guarded"))
+    return {
+        "listeners": f"PLAINTEXT://{plain},CONTROLLER://127.0.0.1:{state.port('kafka-controller')},GUARDED://{guarded}",
+        "advertised.listeners": f"PLAINTEXT://{plain},GUARDED://{guarded}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_SSL",
+        "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.guarded.plain.sasl.jaas.config": (
+            f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        ),
+        "listener.name.guarded.ssl.keystore.type": "PEM",
+        "listener.name.guarded.ssl.keystore.certificate.chain": certificate.replace("\n", "\\n"),
+        "listener.name.guarded.ssl.keystore.key": key.replace("\n", "\\n"),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The broker, for this file's tests."""
+    certificate, key = _certificate()
+    cafile = tmp_path_factory.mktemp("guarded") / "ca.pem"
+    cafile.write_text(certificate)
+    with (
+        ephemeral_folder() as folder,
+        StateFolder.claim(folder) as state,
+        asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
+    ):
+        broker = EmbeddedKafka(state, report=lambda _: None, settings=_listeners(state, certificate, key))
+        runner.run(broker.start())
+        try:
+            admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+            yield Guarded(f"127.0.0.1:{state.port('kafka-guarded')}", broker.bootstrap_servers, cafile, admin)
+        finally:
+            runner.run(broker.stop())
+
+
+@pytest.fixture
+async def scene(database: Database, guarded: Guarded, topic_prefix: str) -> AsyncIterator[Scene]:
+    """A log, and topics on the guarded broker."""
+    async with open_scene(database, guarded.open_address, topic_prefix) as made:
+        yield made
+
+
+async def test_the_relay_publishes_through_tls_with_a_password(scene: Scene, guarded: Guarded) -> None:
+    """Topics are made and looked over, and events published, with a checked certificate and a login."""
+    kafka = guarded.settings(f"{scene.settings.kafka.topic_prefix}tls.")
+    assert len(await ensure_topics(kafka)) == len(TOPICS)
+    assert await check_topics(kafka) == ()
+    event = LoggedEvent()
+    await scene.append(event)
+    async with leading(scene.settings.model_copy(update={"kafka": kafka})) as (relay, _):
+        assert await relay.step() == 1
+    seen = scene.settings.kafka.model_copy(update={"topic_prefix": kafka.topic_prefix})
+    assert ids(await committed(scene.settings.model_copy(update={"kafka": seen}), 1)) == [str(event.id)]
+
+
+async def test_a_wrong_password_is_told_without_it(guarded: Guarded, topic_prefix: str) -> None:
+    """The message names the settings, and neither the right nor the wrong password."""
+    wrong = guarded.settings(topic_prefix, sasl_password=SecretStr("another-password"))
+    with pytest.raises(BrokerUnavailable) as refused:
+        await check_topics(wrong)
+    told = f"{refused.value.message} {refused.value.remedy}"
+    assert "SLOTWIRE_KAFKA__S" in told
+    assert "password" not in told.replace("SASL_PASSWORD", "")
+
+
+async def test_an_untrusted_certificate_is_not_talked_to(guarded: Guarded, topic_prefix: str) -> None:
+    """A broker whose certificate no known authority signed is out of reach, and TLS is named."""
+    with pytest.raises(BrokerUnavailable, match="out of reach") as refused:
+        await check_topics(guarded.settings(topic_prefix, ssl_cafile=None))
+    assert "TLS" in refused.value.remedy
+
+
+@pytest.mark.parametrize("operation", [AclOperation.DESCRIBE, AclOperation.WRITE])
+@pytest.mark.parametrize("topic", [INVITEE, ROUTING_FORM])
+async def test_a_forbidden_topic_holds_and_flows_on(
+    scene: Scene, guarded: Guarded, topic: Topic, operation: AclOperation
+) -> None:
+    """Not to be seen, or not to be written: nothing is parked, the topic is named, and later all is in order."""
+    kafka = guarded.settings(scene.settings.kafka.topic_prefix, partitions=3)
+    forbidden = full_name(kafka, topic)
+    guarded.forbid(forbidden, operation)
+    events = [LoggedEvent(), routing_form(), LoggedEvent()]
+    await scene.append(*events)
+    async with running(scene.settings.model_copy(update={"kafka": kafka})) as health:
+
+        async def held() -> bool:
+            problem = (await health.problems()).get("relay", "")
+            return "forbidden" in problem and forbidden in problem and "slotwire migrate" in problem
+
+        await until(held)
+        assert await scene.writer.fetchval("SELECT count(*) FROM slotwire.parked_events") == 0
+        guarded.allow(forbidden)
+        records = await committed(scene.settings, 3)
+    assert ids(records) == [str(event.id) for event in events]
+
+
+async def test_a_forbidden_topic_is_found(scene: Scene, guarded: Guarded) -> None:
+    """Doctor tells forbidden from missing, and migrate says who can help."""
+    kafka = guarded.settings(scene.settings.kafka.topic_prefix, partitions=3)
+    forbidden = full_name(kafka, INVITEE)
+    guarded.forbid(forbidden, AclOperation.DESCRIBE)
+
+    async def heeded() -> bool:
+        async with opened_client(kafka, client="test") as client:
+            (found,) = await describe_topics(client, [forbidden])
+        return found.state == "forbidden"
+
+    await until(heeded)
+    assert [(finding.topic, finding.problem) for finding in await check_topics(kafka)] == [(forbidden, "forbidden")]
+    with pytest.raises(TopicUnavailable, match="forbidden to this client"):
+        await ensure_topics(kafka)
