@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -84,20 +85,23 @@ class Child:
         ours, theirs = _output(stdout, descriptor)
         try:
             start = os.fstat(descriptor).st_size
-            process = subprocess.Popen(  # noqa: S603 - our own argument lists, no shell
-                [os.fspath(part) for part in argv],
-                stdin=subprocess.DEVNULL,
-                stdout=theirs,
-                stderr=descriptor,
-                cwd="/",
-                env=dict(environment),
-                process_group=0,
-                umask=0o077,
-                preexec_fn=_prepare(death_signal, nice),  # noqa: PLW1509 - prctl and nice only, both async-safe
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
-            )
+            with warnings.catch_warnings():
+                # Newer Pythons warn of any function between fork and exec; ours takes no lock.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = subprocess.Popen(  # noqa: S603 - our own argument lists, no shell
+                    [os.fspath(part) for part in argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=theirs,
+                    stderr=descriptor,
+                    cwd="/",
+                    env=dict(environment),
+                    process_group=0,
+                    umask=0o077,
+                    preexec_fn=_prepare(death_signal, nice),  # noqa: PLW1509 - prctl and nice only, both async-safe
+                    user=account.uid if account else None,
+                    group=account.gid if account else None,
+                    extra_groups=[] if account else None,
+                )
         except (OSError, subprocess.SubprocessError) as error:
             if ours is not None:
                 ours.close()

@@ -52,18 +52,16 @@ class Console:
     def progress(self, line: str) -> None:
         """Tell how far something is; on a terminal the line replaces the one before."""
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{line[:110]}")
+            _write(sys.stderr, f"\r\033[K{line[:110]}")
             self._rewritten = True
         elif time.monotonic() - self._told > QUIET_SECONDS:
-            sys.stderr.write(f"{line}\n")
+            _write(sys.stderr, f"{line}\n")
             self._told = time.monotonic()
-        sys.stderr.flush()
 
     def say(self, text: str) -> None:
         """Tell something that happened."""
         self._clear()
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        _write(sys.stderr, f"{text}\n")
 
     @property
     def colour(self) -> bool:
@@ -74,16 +72,13 @@ class Console:
         """Show a line of the demo agent."""
         stream = self._stream()
         mark = "\033[2mdemo-agent │\033[0m" if self.colour else "demo-agent │"
-        with suppress(BrokenPipeError):  # whoever read it has had enough; the rest goes on
-            stream.write(f"{mark} {line}\n")
-            stream.flush()
+        _write(stream, f"{mark} {line}\n")
 
     def ready(self, found: Ready, *, demo: bool) -> None:
         """Tell that everything runs: for a program all of it, for a person no secret."""
         self._clear()
         text = found.line() if self.as_json else self._for_people(found, demo=demo)
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        _write(sys.stdout, f"{text}\n")
 
     def _for_people(self, found: Ready, *, demo: bool) -> str:
         rows = {
@@ -119,5 +114,12 @@ class Console:
 
     def _clear(self) -> None:
         if self._rewritten:
-            sys.stderr.write("\r\033[K")
+            _write(sys.stderr, "\r\033[K")
             self._rewritten = False
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write at once. A closed pipe or terminal is no reason to stop, or to stop half-way."""
+    with suppress(OSError):
+        stream.write(text)
+        stream.flush()

@@ -176,15 +176,8 @@ class EmbeddedKafka:
     async def _format(self, java: Java, jars: Sequence[Path], home: Path, version: str) -> None:
         """Make the data folder with the broker's own tool; what a broken attempt left is removed."""
         shutil.rmtree(home / "data", ignore_errors=True)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command: list[str | Path] = [
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            cluster,
-            "-c",
-            home / "server.properties",
-        ]
+        options = ("-t", new_cluster_id(), "-c", home / "server.properties")
+        command = ("kafka.tools.StorageTool", "format", *options)
         child = self._spawn("Kafka's formatting", java, jars, home, command)
         try:
             ended = await child.wait(FORMAT_SECONDS)
@@ -238,17 +231,27 @@ async def answers(port: int, seconds: float = 2.0) -> bool:
     return bool(length > 6 and correlation == 1 and error == 0)
 
 
+def new_cluster_id() -> str:
+    """Make an id in Kafka's form: 16 octets in base64url. One in 64 would begin like an option: not those."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
+
+
 def _class_path(jars: Sequence[Path]) -> str:
     return os.pathsep.join(os.fspath(jar) for jar in jars)
 
 
 def _escaped(path: Path) -> str:
-    """Escape a path for a Java properties file; `log.dirs` cannot hold a comma at all."""
-    if "," in os.fspath(path):
+    """Write a path for a Java properties file, which is read as Latin-1; `log.dirs` is split at commas."""
+    text = os.fspath(path)
+    if "," in text:
         raise SlotwireError(
             f"Kafka cannot keep data in {path}: the name has a comma", remedy="Name another folder with --state-dir."
         )
-    return os.fspath(path).replace("\\", "\\\\")
+    units = struct.iter_unpack(">H", text.replace("\\", "\\\\").encode("utf-16-be"))
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for (unit,) in units)
 
 
 def _require_version(home: Path, version: str, state: Path) -> None:
@@ -270,6 +273,6 @@ def _failure(message: str, child: Child, folder: Path) -> SlotwireError:
     output = child.output()
     if any(sign in output for sign in ("No space left", "File too large", "quota exceeded")):
         return no_space(folder)
-    lines = [line for line in output.splitlines() if "Exception" in line or "ERROR" in line]
-    reason = f": {lines[0].strip()}" if lines else ""
-    return SlotwireError(f"{message}{reason}", remedy=f"Its log has the details: {child.log}")
+    lines = [line for line in output.splitlines() if "Exception" in line or "ERROR" in line or "rror:" in line]
+    reason = lines[0].strip() if lines else f"it {child.ending}"
+    return SlotwireError(f"{message}: {reason}", remedy=f"Its log has the details: {child.log}")

@@ -290,5 +290,5 @@ def _failure(message: str, child: Child, folder: Path) -> SlotwireError:
     if any(sign in output for sign in ("No space left", "File size limit", "File too large", "quota exceeded")):
         return no_space(folder)
     lines = [line for line in output.splitlines() if "FATAL" in line or "error" in line.lower()]
-    reason = f": {lines[-1].strip()}" if lines else ""
-    return SlotwireError(f"{message}{reason}", remedy=f"Its log has the details: {child.log}")
+    reason = lines[-1].strip() if lines else f"it {child.ending}"
+    return SlotwireError(f"{message}: {reason}", remedy=f"Its log has the details: {child.log}")

@@ -16,7 +16,7 @@ import pytest
 
 from ingest.errors import SlotwireError
 from ingest.local.folders import Account, cache_dir, can_pass, default_state_dir
-from ingest.local.kafka import EmbeddedKafka
+from ingest.local.kafka import EmbeddedKafka, new_cluster_id
 from ingest.local.postgres import EmbeddedPostgres
 from ingest.local.stack import ephemeral_folder
 from ingest.local.state import StateFolder, require_port, wipe
@@ -170,6 +170,30 @@ async def test_data_of_another_kafka_is_refused_untouched(folder: Path, found: s
     assert _names(folder / "kafka") == ["VERSION"]
 
 
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    """Kafka's formatting tool reads a leading dash as an option: one first start in 64 failed."""
+    made = [new_cluster_id() for _ in range(2_000)]
+    assert len(set(made)) == len(made)
+    assert all(len(text) == 22 and not text.startswith("-") for text in made)
+
+
+async def test_kafka_keeps_its_data_in_a_folder_with_any_name(folder: Path) -> None:
+    """Spaces and letters beyond Latin in the path reach the broker unharmed; a comma is refused by name."""
+    odd = folder.parent / "zwei wörter 山 😀"
+    with StateFolder.claim(odd) as state:
+        server = EmbeddedKafka(state, report=lambda _: None)
+        try:
+            await server.start()
+        finally:
+            await server.stop()
+    assert "meta.properties" in _names(odd / "kafka" / "data")
+    with (
+        pytest.raises(SlotwireError, match="the name has a comma"),
+        StateFolder.claim(folder.parent / "a,b") as state,
+    ):
+        await EmbeddedKafka(state, report=lambda _: None).start()
+
+
 @pytest.mark.parametrize("server", ["EmbeddedPostgres", "EmbeddedKafka"])
 def test_no_disk_is_a_clear_message(folder: Path, server: str) -> None:
     """With files limited to 1 MB neither server can be made; the message says that space is missing."""
@@ -177,7 +201,7 @@ def test_no_disk_is_a_clear_message(folder: Path, server: str) -> None:
         f"""
         import asyncio, pathlib, resource, sys
         from ingest.errors import SlotwireError
-        from ingest.local.kafka import EmbeddedKafka
+        from ingest.local.kafka import EmbeddedKafka, new_cluster_id
         from ingest.local.postgres import EmbeddedPostgres
         from ingest.local.state import StateFolder
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
