@@ -1,0 +1,199 @@
+"""`slotwire keys`, `subscriptions` and `events` as an operator types them: real database, simulated Calendly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ingest.cli.subscriptions import MAX_TOKEN_FILE_BYTES
+from ingest.local.databases import Database
+from ingest.simulator.app import Options, Simulator, simulator
+from schemas.ids import last_segment
+from tests.command import Ran, slotwire
+from tests.integration.test_control_process import environment
+from tests.managing import managing, write_events
+from tests.serving import settings_for
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where commands are typed."""
+
+    env: dict[str, str]
+    calendly: Simulator
+
+    async def type(self, *arguments: str, stdin: str | None = None) -> Ran:
+        """Run a command to its end."""
+        return await slotwire(*arguments, env=self.env, stdin=stdin)
+
+    async def rows(self, *arguments: str, stdin: str | None = None) -> list[dict[str, object]]:
+        """Run a command that prints JSON lines, and read them."""
+        ran = await self.type(*arguments, "--json", stdin=stdin)
+        assert (ran.code, ran.stderr) == (0, "")
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.fixture
+async def terminal(database: Database) -> AsyncIterator[Terminal]:
+    """A terminal with the settings of one database and one simulator."""
+    async with simulator(Options(seed="operator")) as calendly:
+        env = environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url)
+        yield Terminal(env, calendly)
+
+
+async def test_the_life_of_a_key(terminal: Terminal, database: Database) -> None:
+    """A key is shown once on standard output, alone; it works until it is revoked; no list shows it."""
+    made = await terminal.type("keys", "api", "create", "--role", "reader", "--label", "dashboards")
+    key = made.stdout.strip()
+    assert (made.code, made.stdout) == (0, f"{key}\n")
+    assert key.startswith("slw_")
+    async with managing(settings_for(database)) as desk:
+        assert (await desk.ask("GET", "/v1/events", key)).status_code == 200
+        [listed] = await terminal.rows("keys", "api", "list")
+        assert (listed["role"], listed["label"], listed["organization"]) == ("reader", "dashboards", None)
+        assert key not in json.dumps(listed)
+        [revoked] = await terminal.rows("keys", "api", "revoke", str(listed["id"]))
+        assert revoked["revoked_at"]
+        assert (await desk.ask("GET", "/v1/events", key)).status_code == 401
+    table = await terminal.type("keys", "api", "list")
+    assert table.stdout.splitlines()[0].split() == [
+        "ID",
+        "ROLE",
+        "ORGANIZATION",
+        "CREATED",
+        "LAST",
+        "USED",
+        "REVOKED",
+        "LABEL",
+    ]
+    assert "dashboards" in table.stdout
+
+
+async def test_a_key_in_json_is_one_object(terminal: Terminal) -> None:
+    """`create --json` prints one object with the key in it."""
+    [made] = await terminal.rows("keys", "api", "create", "--role", "admin")
+    assert str(made["key"]).startswith("slw_")
+    assert made["role"] == "admin"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("keys", "api", "create", "--role", "boss"), "'reader', 'operator' or 'admin'"),
+        (("keys", "api", "create", "--role", "reader", "--organization", "NOBODY"), "no such organization"),
+        (("keys", "api", "revoke", "00000000-0000-0000-0000-000000000000"), "no such key"),
+        (("subscriptions", "delete", "00000000-0000-0000-0000-000000000000", "--token-file", "-"), "no such"),
+        (("subscriptions", "create", "--token-file", "-", "--event", "invitee.rescheduled"), "no event"),
+        (("subscriptions", "create", "--token-file", "/nowhere/token"), "no such file"),
+        (("events", "show", "00000000-0000-0000-0000-000000000000"), "no such event"),
+        (("events", "list", "--organization", "a b"), "organization"),
+    ],
+)
+async def test_what_cannot_be_is_said_in_words(arguments: tuple[str, ...], words: str, terminal: Terminal) -> None:
+    """A mistake is a few lines on standard error that name it, exit code 1, and never a stack trace."""
+    ran = await terminal.type(*arguments, stdin=terminal.calendly.owner_token)
+    assert (ran.code, ran.stdout) == (1, "")
+    assert words in ran.stderr
+    assert ran.stderr.startswith("slotwire: ")
+    assert len(ran.stderr.splitlines()) <= 4
+    assert terminal.calendly.owner_token not in ran.stderr
+
+
+async def test_the_life_of_a_subscription(terminal: Terminal) -> None:
+    """Create, create again, list beside Calendly, delete: each says what is now, and never the token or the hook."""
+    token, said = terminal.calendly.owner_token, []
+    first = await terminal.type("subscriptions", "create", "--token-file", "-", stdin=token + "\n")
+    second = await terminal.type("subscriptions", "create", "--token-file", "-", stdin=token)
+    assert (first.code, second.code) == (0, 0)
+    assert first.stderr == "subscribed\n"
+    assert second.stderr == "subscribed already; nothing was changed\n"
+    [known] = terminal.calendly.engine.ledger.subscriptions()
+    [alone] = await terminal.rows("subscriptions", "list")
+    [beside] = await terminal.rows("subscriptions", "list", "--token-file", "-", stdin=token)
+    assert (alone["state"], alone["at_calendly"]) == ("active", None)
+    assert beside["at_calendly"] == {"state": "active", "retry_started_at": None}
+    assert beside["organization"] == last_segment(terminal.calendly.organization)
+    [ended] = await terminal.rows("subscriptions", "delete", str(alone["id"]), "--token-file", "-", stdin=token)
+    assert ended["state"] == "ended"
+    assert not list(terminal.calendly.engine.ledger.subscriptions())
+    said = [first.stdout, second.stdout, json.dumps([alone, beside, ended])]
+    assert known.signing_key is not None
+    for secret in (token, known.url.rpartition("/")[2], known.signing_key):
+        assert secret not in "".join(said)
+
+
+async def test_a_token_comes_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
+    """The file is read up to its limit; empty or longer is refused without being shown."""
+    file = tmp_path / "token"
+    file.write_text(terminal.calendly.owner_token.ljust(MAX_TOKEN_FILE_BYTES), encoding="ascii")
+    assert len(await terminal.rows("subscriptions", "create", "--token-file", str(file))) == 1
+    for text, words in (
+        (terminal.calendly.owner_token.ljust(MAX_TOKEN_FILE_BYTES + 1), "too long"),
+        (" \n", "empty"),
+        ("two words", "no Calendly token"),
+    ):
+        file.write_text(text, encoding="ascii")
+        ran = await terminal.type("subscriptions", "create", "--token-file", str(file))
+        assert ran.code == 1
+        assert words in ran.stderr
+        assert terminal.calendly.owner_token not in ran.stderr
+
+
+async def test_a_token_is_never_an_argument(terminal: Terminal) -> None:
+    """There is no option that takes a token itself: others on the machine could read it."""
+    ran = await terminal.type("subscriptions", "create", "--token", terminal.calendly.owner_token)
+    assert ran.code == 2
+    shown = await terminal.type("subscriptions", "create", "--help")
+    assert "--token-file" in shown.stdout
+    assert "--token " not in shown.stdout
+
+
+async def test_events_are_listed_and_shown(terminal: Terminal, database: Database) -> None:
+    """`list` gives the last ones in the log's order, `--after` the first ones after it, `show` one with its data."""
+    written = [str(item) for item in await write_events(database, "ORG", 25)]
+    last = await terminal.rows("events", "list")
+    assert [row["id"] for row in last] == written[-20:]
+    position = str(last[-3]["sequence"])
+    assert [row["id"] for row in await terminal.rows("events", "list", "--after", position)] == written[-2:]
+    narrow = ("--organization", "ORG", "--type", str(last[0]["type"]), "--subject", str(last[0]["subject"]))
+    assert [row["id"] for row in await terminal.rows("events", "list", "--limit", "2", *narrow)] == written[-2:]
+    assert await terminal.rows("events", "list", "--organization", "NOBODY") == []
+    [event] = await terminal.rows("events", "show", written[0])
+    assert (event["id"], event["data"]) == (written[0], {"uri": "x"})
+    table = await terminal.type("events", "list", "--limit", "1")
+    assert table.stdout.splitlines()[0].split() == ["POSITION", "TIME", "TYPE", "ID", "ORGANIZATION", "SUBJECT"]
+    assert written[-1] in table.stdout
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+async def test_events_are_followed(stop: signal.Signals, terminal: Terminal, database: Database) -> None:
+    """`tail` prints what is committed after it began (or after a position), once each, until interrupted."""
+    before = [str(item) for item in await write_events(database, "ORG", 2)]
+    first = (await terminal.rows("events", "list"))[0]["sequence"]
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ingest.cli", "events", "tail", "--json", "--after", str(first)),
+        env=terminal.env,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            seen = [json.loads(await child.stdout.readline())["id"]]
+            after = [str(item) for item in await write_events(database, "ORG", 3)]
+            seen += [json.loads(await child.stdout.readline())["id"] for _ in after]
+            child.send_signal(stop)
+            rest = await child.stdout.read()
+            code = await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    assert seen == [before[1], *after]
+    assert (rest, code) == (b"", 0)
