@@ -16,7 +16,7 @@ from ingest.errors import SlotwireError
 from ingest.local.children import Child, Ledger, Stdout
 from ingest.local.state import StateFolder
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 """How long a process may take until it says that it is ready."""
 STOP_SECONDS = 2.5
 """How long a process may take to finish what it has begun; Postgres and Kafka need the rest of the 5 s."""

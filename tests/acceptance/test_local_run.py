@@ -83,11 +83,10 @@ def _slotwire(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, env=environment, **more)
 
 
-def _start(state_dir: Path, *options: str) -> Running:
-    errors = state_dir.with_suffix(".err")
+def _start(errors: Path, *options: str | Path) -> Running:
     begun = time.monotonic()
     with errors.open("a") as file:
-        process = _slotwire("local", "--json", "--state-dir", state_dir, *options, stdout=subprocess.PIPE, stderr=file)
+        process = _slotwire("local", "--json", *options, stdout=subprocess.PIPE, stderr=file)
     watchdog = threading.Timer(READY_SECONDS, process.kill)
     watchdog.start()
     assert process.stdout is not None
@@ -129,7 +128,7 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def first(state_dir: Path) -> Iterator[Running]:
     """The first start in a new folder."""
-    running = _start(state_dir)
+    running = _start(state_dir.with_suffix(".first"), "--state-dir", state_dir)
     yield running
     _end(running)
 
@@ -137,7 +136,7 @@ def first(state_dir: Path) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def second(state_dir: Path) -> Iterator[Running]:
     """A later start in the same folder, without the demo."""
-    running = _start(state_dir, "--no-demo")
+    running = _start(state_dir.with_suffix(".second"), "--state-dir", state_dir, "--no-demo")
     yield running
     _end(running)
 
@@ -268,3 +267,18 @@ def test_wiping_says_what_it_deletes(second: Running, state_dir: Path) -> None:
         assert part in out
     assert all(not Path(line.removeprefix("deleted ")).exists() for line in out.splitlines())
     assert not state_dir.exists()
+
+
+def test_an_ephemeral_one_leaves_nothing(tmp_path: Path) -> None:
+    """`--ephemeral` works like any other, and after Ctrl-C its folder is gone."""
+    running = _start(tmp_path / "err", "--ephemeral", "--no-demo")
+    try:
+        folder = Path(running.ready["state_dir"])
+        assert httpx.get(f"{running.ready['health_url']}/readyz").is_success
+        assert (folder / "secrets.json").exists()
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(timeout=30) == 0
+    finally:
+        _end(running)
+    assert not folder.exists()
+    assert "demo-agent │" not in running.said()
