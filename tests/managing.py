@@ -16,7 +16,7 @@ from ingest.foundation.lifecycle import listen
 from ingest.foundation.settings import Settings
 from ingest.local.databases import Database
 from ingest.operate.actions import Actions, operating
-from ingest.operate.admin_api import build_app
+from ingest.operate.admin_api import Limits, build_app
 from ingest.operate.models import KeyRequest
 from ingest.operate.roles import COMMAND_LINE, Role
 
@@ -55,11 +55,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def managing(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Desk]:
+async def managing(
+    settings: Settings, *, clock: Clock | None = None, limits: Limits | None = None
+) -> AsyncIterator[Desk]:
     """Run the management API while the block runs."""
     async with (
         operating(settings, clock or SystemClock(), application="control") as actions,
-        listen(build_app(actions), "127.0.0.1", 0, setting="none") as url,
+        listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
         httpx.AsyncClient(timeout=20) as client,
     ):
         yield Desk(actions, url, client)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -56,6 +57,12 @@ COMMIT_SECONDS = Histogram(
 PENDING_DELIVERIES = Gauge("slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=REGISTRY)
 CONNECTIONS_REFUSED = Counter(
     "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=REGISTRY
+)
+ADMIN_REQUESTS = Counter(
+    "slotwire_admin_requests",
+    "Requests to the management API, by route; the route is empty where there is none.",
+    ["method", "route", "status"],
+    registry=REGISTRY,
 )
 RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
 RELAY_LAG_EVENTS = Gauge(
@@ -107,6 +114,19 @@ CONSUMER_LAG_RECORDS = Gauge(
 CONSUMER_IN_FLIGHT = Gauge("slotwire_consumer_in_flight", "Records held or worked on.", ["agent"], registry=REGISTRY)
 DEAD_LETTERS = Counter("slotwire_dead_letters", "Records given up on.", ["agent", "topic"], registry=REGISTRY)
 CONSUMER_STUCK = Gauge("slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=REGISTRY)
+
+
+@cache
+def _delivery_metrics(outcome: str, reason: str) -> tuple[Counter, Histogram]:
+    """Find the labelled children once: looking them up costs more than counting."""
+    return DELIVERIES.labels(outcome, reason), DELIVERY_SECONDS.labels(outcome)
+
+
+def count_delivery(outcome: str, reason: str, seconds: float) -> None:
+    """Count an answered delivery. Outcomes and reasons are short lists of ours."""
+    counted, timed = _delivery_metrics(outcome, reason)
+    counted.inc()
+    timed.observe(seconds)
 
 
 def configure_logging(settings: LogSettings, *, process: str) -> None:

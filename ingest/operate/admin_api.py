@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import orjson
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
 from ingest.errors import RequestRefused
+from ingest.foundation.telemetry import ADMIN_REQUESTS
 from ingest.operate import api_keys
 from ingest.operate.actions import Actions
 from ingest.operate.models import Problem, encode
@@ -24,9 +26,25 @@ from ingest.operate.routes import ROUTES, TOKEN_HEADER, Call, Route
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""
-BODY_SECONDS = 10.0
-"""A body that has not arrived by then is answered 408."""
 
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken on at once, and for how long.
+
+    Attributes:
+        running: requests that run at once; one more is answered 503.
+        body_seconds: a body that has not arrived by then is answered 408.
+        answer_seconds: an answer that is not there by then is 503; Calendly may be slow, and is asked twice.
+    """
+
+    running: int = 64
+    body_seconds: float = 10.0
+    answer_seconds: float = 90.0
+
+
+_LIMITS = web.AppKey("limits", Limits)
+_GATE = web.AppKey("gate", asyncio.Semaphore)
 _ACTIONS = web.AppKey("actions", Actions)
 _JSON = "application/json"
 _SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -34,10 +52,12 @@ _SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_app(actions: Actions) -> web.Application:
+def build_app(actions: Actions, limits: Limits | None = None) -> web.Application:
     """Build the application from the table of routes."""
     app = web.Application(middlewares=[_problems], client_max_size=MAX_BODY_BYTES)
     app[_ACTIONS] = actions
+    app[_LIMITS] = limits or Limits()
+    app[_GATE] = asyncio.Semaphore(app[_LIMITS].running)
     for route in ROUTES:
         # HEAD is not added: what a list costs, it costs for HEAD too.
         app.router.add_route(route.method, route.path, _serve(route))
@@ -95,7 +115,7 @@ async def _body(request: web.Request, route: Route) -> bytes:
             "the body must be JSON", code="media_type", remedy=f"Send it with `Content-Type: {_JSON}`."
         )
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(request.app[_LIMITS].body_seconds):
             return await request.read()
     except TimeoutError:
         raise RequestRefused("the body did not arrive", code="request_timeout", remedy="Send it at once.") from None
@@ -114,7 +134,7 @@ def _token(request: web.Request) -> SecretStr | None:
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     headers: dict[str, str] = {}
     try:
-        response = await handler(request)
+        response = await _within_limits(request, handler)
     except web.HTTPException as error:
         problem = _of_the_router(request, error)
         if isinstance(error, web.HTTPMethodNotAllowed):
@@ -127,13 +147,32 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
             headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="slotwire"'
     else:
         response.headers.update(_SAFE_HEADERS)
+        _count(request, response.status)
         return response
+    _count(request, problem.status)
     return web.Response(
         body=orjson.dumps({"type": problem.type, **problem.model_dump(exclude_defaults=True, exclude_none=True)}),
         status=problem.status,
         content_type="application/problem+json",
         headers={**headers, **_SAFE_HEADERS},
     )
+
+
+async def _within_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+    gate = request.app[_GATE]
+    if gate.locked():
+        raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
+    try:
+        async with gate, asyncio.timeout(request.app[_LIMITS].answer_seconds):
+            return await handler(request)
+    except TimeoutError:
+        raise RequestRefused("no answer in time", code="answer_timeout", remedy="Try again later.") from None
+
+
+def _count(request: web.Request, status: int) -> None:
+    """Count a request under its route's form: what stands in its place is the caller's, and may be anything."""
+    resource = request.match_info.route.resource
+    ADMIN_REQUESTS.labels(request.method if resource else "", resource.canonical if resource else "", status).inc()
 
 
 def _of_the_router(request: web.Request, error: web.HTTPException) -> Problem:

@@ -42,6 +42,8 @@ STATUS = {
     "event_of_users_only": 422,
     "organization_unknown": 422,
     "token_of_another_organization": 422,
+    "answer_timeout": 503,
+    "too_busy": 503,
 }
 """The status of each code; 400 for the rest."""
 CALENDLY_STATUS = {
@@ -62,6 +64,7 @@ def problem_of(error: Exception) -> tuple[Problem, int | None]:
     match error:
         case RequestRefused():
             problem = _told(STATUS.get(error.code, 400), error.code, error)
+            wait = RETRY_AFTER_SECONDS if problem.status == 503 else None
         case ValidationError():
             problem = invalid("body_invalid", error)
         case CalendlyError():
