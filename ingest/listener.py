@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
@@ -28,6 +28,7 @@ MAX_HEADERS = 64
 IN_FLIGHT_SECONDS = 10.0
 """How long a stopping process waits for running requests: longer than any answer may take."""
 
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _log = get_logger("listener")
 
 
@@ -49,7 +50,7 @@ class Gate:
         return self._open
 
     @contextmanager
-    def passing(self, request: web.Request) -> Iterator[None]:
+    def passing(self, request: web.BaseRequest) -> Iterator[None]:
         """Count a request while it runs; its header has arrived in time."""
         protocol = request.protocol
         if isinstance(protocol, _Connection):
@@ -142,16 +143,17 @@ class _Connection(web.RequestHandler):
 
 
 @asynccontextmanager
-async def listening(app: web.Application, settings: HttpSettings, gate: Gate) -> AsyncIterator[str]:
-    """Serve the public application while the block runs, then drain; yields its address.
+async def listening(answer: Answer, settings: HttpSettings, gate: Gate) -> AsyncIterator[str]:
+    """Serve the public address while the block runs, then drain; yields where.
 
     Raises:
         ConfigurationError: the port is in use or may not be opened.
     """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=IN_FLIGHT_SECONDS)
+    server = web.Server(answer)
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=IN_FLIGHT_SECONDS)
     await runner.setup()
     try:
-        listener = await _listen(runner, settings, gate)
+        listener = await _listen(server, settings, gate)
         try:
             host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host
             yield f"http://{host}:{listener.sockets[0].getsockname()[1]}"
@@ -161,10 +163,7 @@ async def listening(app: web.Application, settings: HttpSettings, gate: Gate) ->
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, settings: HttpSettings, gate: Gate) -> asyncio.Server:
-    server = runner.server
-    if server is None:  # pragma: no cover - setup makes it
-        raise AssertionError
+async def _listen(server: web.Server, settings: HttpSettings, gate: Gate) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(
             lambda: _Connection(server, settings, gate),

@@ -16,7 +16,7 @@ from ingest.foundation.telemetry import get_logger
 from ingest.listener import Gate, listening
 from ingest.pipeline import Pipeline
 from ingest.readiness import postgres_problem
-from ingest.receive import Receiver, build_app
+from ingest.receive import Receiver
 from ingest.store import Store
 from ingest.tenants import Tenants
 
@@ -50,8 +50,9 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:
             store = Store(dsn, settings.database, clock, side, max_pending=settings.http.max_pending_deliveries)
-            pipeline = Pipeline(Tenants(pool, addresses, vault, clock), store)
+            tenants = Tenants(pool, addresses, vault, clock)
+            pipeline = Pipeline(tenants, store, deadline_seconds=settings.http.answer_deadline_seconds)
             receiver = Receiver(pipeline, settings.http, clock, gate)
-            async with listening(build_app(receiver), settings.http, gate) as url:
+            async with listening(receiver.answer, settings.http, gate) as url:
                 yield url
             store.close()

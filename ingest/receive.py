@@ -12,21 +12,21 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import datetime
+from itertools import chain
 from time import monotonic, perf_counter
 from uuid import UUID
 
 from aiohttp import web
 
-from ingest.control.hooks import masked
+from ingest.control.hooks import PATH, masked
 from ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
 from ingest.foundation.clock import Clock
 from ingest.foundation.settings import HttpSettings
-from ingest.foundation.telemetry import DELIVERIES, DELIVERY_SECONDS, get_logger
+from ingest.foundation.telemetry import count_delivery, get_logger
 from ingest.listener import Gate
 from ingest.pipeline import Pipeline
 from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery
 
-HOOKS = "/hooks/calendly/{hook}"
 RETRY_AFTER_SECONDS = 5
 """What a 503 asks for; Calendly follows its own back-off."""
 REFUSAL_LOG_SECONDS = 1.0
@@ -53,22 +53,27 @@ class Receiver:
         self._gate = gate
         self._said: dict[str, float] = {}
 
-    async def receive(self, request: web.Request) -> web.Response:
-        """Take one delivery and answer it."""
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request. There is one address space here, and nothing redirects: no router is asked."""
         started = perf_counter()
         with self._gate.passing(request):
-            outcome, reason, response = await self._answer(request)
-        DELIVERIES.labels(outcome, reason).inc()
-        DELIVERY_SECONDS.labels(outcome).observe(perf_counter() - started)
+            head, _, hook = request.path.partition(PATH)
+            if head or not hook or "/" in hook:
+                outcome, reason, response = "rejected", "404", web.Response(status=404, text="not found\n")
+            elif request.method != "POST":
+                response = web.Response(status=405, text="POST only\n", headers={"Allow": "POST"})
+                outcome, reason = "rejected", "405"
+            else:
+                outcome, reason, response = await self._take(request, hook)
+        count_delivery(outcome, reason, perf_counter() - started)
         if self._gate.draining:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.Request) -> tuple[str, str, web.Response]:
+    async def _take(self, request: web.BaseRequest, hook: str) -> tuple[str, str, web.Response]:
         body = await self._body(request)
         if isinstance(body, web.Response):
             return "rejected", str(body.status), body
-        hook = request.match_info["hook"]
         now = self._clock.now()
         identity = new_delivery_id(now)
         delivery = ReceivedDelivery(
@@ -80,12 +85,11 @@ class Receiver:
             traceparent=f"00-{identity.hex}-{identity.hex[16:]}-00",
         )
         try:
-            async with asyncio.timeout(self._settings.answer_deadline_seconds):
-                done = await self._pipeline.accept(hook, delivery)
+            done = await self._pipeline.accept(hook, delivery)
         except DeliveryRefused as refused:
             self._say_refused(refused.reason, hook)
             return "refused", refused.reason, web.Response(status=401, text="unauthorized\n")
-        except (TimeoutError, SlotwireError) as problem:
+        except SlotwireError as problem:
             return _unavailable(problem)
         if done.outcome == "quarantined":
             _log.warning("delivery_quarantined", reason=done.reason, delivery=str(identity))
@@ -98,14 +102,16 @@ class Receiver:
             self._said[reason] = now
             _log.info("delivery_refused", reason=reason, hook=masked(hook))
 
-    async def _body(self, request: web.Request) -> bytes | web.Response:
+    async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
         """Read the body as sent: bounded in size and time, never decompressed."""
-        header_bytes = sum(len(name) + len(value) + 4 for name, value in request.raw_headers)
-        if header_bytes > self._settings.max_header_bytes:
+        headers = request.raw_headers
+        if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > self._settings.max_header_bytes:
             return _closing(431, "the header is too large")
         limit = self._settings.max_body_bytes
         if (request.content_length or 0) > limit:
             return _closing(413, "the body is too large")
+        if request.content.is_eof():  # it came with its header: no timer, no loop
+            return _bounded(request.content.read_nowait(), limit)
         chunks: list[bytes] = []
         size = 0
         try:
@@ -113,11 +119,15 @@ class Receiver:
                 async for chunk in request.content.iter_any():
                     size += len(chunk)
                     if size > limit:
-                        return _closing(413, "the body is too large")
+                        break
                     chunks.append(chunk)
         except TimeoutError:
             return _closing(408, "the body did not arrive in time")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return _closing(413, "the body is too large") if size > limit else b"".join(chunks)
+
+
+def _bounded(body: bytes, limit: int) -> bytes | web.Response:
+    return _closing(413, "the body is too large") if len(body) > limit else body
 
 
 def _closing(status: int, text: str) -> web.Response:
@@ -126,21 +136,12 @@ def _closing(status: int, text: str) -> web.Response:
     return response
 
 
-def _unavailable(problem: TimeoutError | SlotwireError) -> tuple[str, str, web.Response]:
+def _unavailable(problem: SlotwireError) -> tuple[str, str, web.Response]:
     """Ask for another try; what only a person can mend is logged with its remedy."""
     if isinstance(problem, DatabaseUnavailable):
         reason = problem.reason
-    elif isinstance(problem, SlotwireError):
+    else:
         reason = type(problem).__name__
         _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
-    else:
-        reason = "deadline"
     response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return "unavailable", reason, response
-
-
-def build_app(receiver: Receiver) -> web.Application:
-    """Build the public application: hooks, and nothing that redirects."""
-    app = web.Application()
-    app.router.add_post(HOOKS, receiver.receive)
-    return app

@@ -45,7 +45,7 @@ class _Cached:
 
 
 class Tenants:
-    """Finds the tenant of a hook; remembers what it found, never what it did not find."""
+    """Finds the tenant of a hook; remembers what it found (so what is remembered is proven), never a no."""
 
     def __init__(
         self,
@@ -64,42 +64,48 @@ class Tenants:
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._asking: dict[str, asyncio.Lock] = {}
 
-    async def find(self, hook: str) -> Knocked | None:
+    async def find(self, hook: str, *, until: float) -> Knocked | None:
         """Return whose hook this is, or None for a hook nobody has.
+
+        Args:
+            hook: the last segment of the address, as it came.
+            until: the event loop's time by which Postgres must have answered, if it must be asked.
 
         Raises:
             DatabaseUnavailable: it is not known here, and Postgres does not answer.
         """
-        hook_id = self._addresses.read(hook)
-        if hook_id is None:
-            return None
-        cached = self._cache.get(hook_id)
+        cached = self._cache.get(hook)
         if cached is None or cached.until <= self._timer():
-            cached = await self._ask(hook_id)
-        if cached is None:
-            return None
+            hook_id = self._addresses.read(hook)
+            if hook_id is None:
+                return None
+            cached = await self._ask(hook, hook_id, until)
+            if cached is None:
+                return None
         ended_at = cached.record.ended_at
         if ended_at is not None and self._clock.now() > ended_at + GRACE:
             return None
         return cached.knocked
 
-    async def _ask(self, hook_id: HookId) -> _Cached | None:
+    async def _ask(self, hook: str, hook_id: HookId, until: float) -> _Cached | None:
         """Load a hook once, however many deliveries wait for it."""
-        lock = self._asking.setdefault(hook_id, asyncio.Lock())
+        lock = self._asking.setdefault(hook, asyncio.Lock())
         try:
-            async with lock:
-                cached = self._cache.get(hook_id)
+            async with asyncio.timeout_at(until), lock:
+                cached = self._cache.get(hook)
                 if cached is not None and cached.until > self._timer():
                     return cached
-                try:
-                    return self._remember(hook_id, await self._load(hook_id))
-                except DatabaseUnavailable:
-                    if cached is None:
-                        raise
-                    return cached  # old, but known; the commit will say that Postgres is away
+                return self._remember(hook, await self._load(hook_id))
+        except (TimeoutError, DatabaseUnavailable) as problem:
+            known = self._cache.get(hook)
+            if known is not None:
+                return known  # old, but true once; the commit will say that Postgres is away
+            if isinstance(problem, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable("the hook could not be looked up in time", reason="deadline") from problem
         finally:
             if not lock.locked():
-                self._asking.pop(hook_id, None)
+                self._asking.pop(hook, None)
 
     async def _load(self, hook_id: HookId) -> HookRecord | None:
         with translated():
@@ -109,9 +115,9 @@ class Tenants:
         finally:
             await self._pool.release(connection)
 
-    def _remember(self, hook_id: HookId, record: HookRecord | None) -> _Cached | None:
+    def _remember(self, hook: str, record: HookRecord | None) -> _Cached | None:
         if record is None:
-            self._cache.pop(hook_id, None)
+            self._cache.pop(hook, None)
             return None
         tenant = Tenant(
             organization=record.organization,
@@ -122,8 +128,8 @@ class Tenants:
             max_age=record.max_age,
         )
         cached = _Cached(record, Knocked(tenant, record.keys), self._timer() + FRESH_SECONDS)
-        self._cache[hook_id] = cached
-        self._cache.move_to_end(hook_id)
+        self._cache[hook] = cached
+        self._cache.move_to_end(hook)
         while len(self._cache) > MAX_CACHED:
             self._cache.popitem(last=False)
         return cached

