@@ -49,6 +49,7 @@ def run_under_terminal(argv: list[str], *, until: int) -> str:
 
     Raises:
         TimeoutError: it did not come so far within `LIMIT_SECONDS`.
+        RuntimeError: it ended before; the message is what it said.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -61,7 +62,10 @@ def run_under_terminal(argv: list[str], *, until: int) -> str:
                 try:
                     written += os.read(master, 65_536)
                 except OSError:  # the terminal closes with its last user
-                    return written.decode("utf-8", "replace")
+                    text = written.decode("utf-8", "replace")
+                    if stopping:
+                        return text
+                    raise RuntimeError(text) from None
             if not stopping and written.count("demo-agent │".encode()) >= until:
                 os.killpg(child.pid, signal.SIGINT)
                 stopping = True
