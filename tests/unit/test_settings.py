@@ -1,0 +1,88 @@
+"""Settings: misspelt names and wrong values are named with what to do, and no value is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from ingest.errors import ConfigurationError
+from ingest.foundation.settings import known_variables, load_settings
+
+
+def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ConfigurationError:
+    """Load settings that cannot be, and return what is said."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SLOTWIRE_KAFKA__BOOTSTRAP_SERVER", "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS"),
+        ("SLOTWIRE_DATABASEURL", "SLOTWIRE_DATABASE_URL"),
+        ("SLOTWIRE_HTTP_PORT", "SLOTWIRE_HTTP__PORT"),
+    ],
+)
+def test_an_unknown_variable_names_the_nearest(monkeypatch: pytest.MonkeyPatch, name: str, nearest: str) -> None:
+    """A misspelt setting must not silently be the default."""
+    said = problem(monkeypatch, **{name: "x"})
+    assert name in said.message
+    assert nearest in said.remedy
+
+
+def test_a_wrong_value_names_its_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong is said by name; the value may be a secret and is not repeated."""
+    said = problem(monkeypatch, SLOTWIRE_HTTP__PORT="hunter2", SLOTWIRE_KAFKA__PARTITIONS="0")
+    assert "SLOTWIRE_HTTP__PORT" in said.message
+    assert "SLOTWIRE_KAFKA__PARTITIONS" in said.message
+    assert "hunter2" not in said.message + said.remedy
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("https://hooks.example.com", True),
+        ("https://example.com/behind/a/path/", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://localhost:8080", True),
+        ("http://hooks.example.com", False),
+        ("https://", False),
+        ("https://example.com/?a=b", False),
+        ("hooks.example.com", False),
+    ],
+)
+def test_the_public_url_is_https_except_on_this_machine(monkeypatch: pytest.MonkeyPatch, url: str, fits: bool) -> None:
+    """Calendly sends to https only; a loopback simulator may do without."""
+    if fits:
+        monkeypatch.setenv("SLOTWIRE_PUBLIC_URL", url)
+        assert load_settings().public_url == url.rstrip("/")
+    else:
+        assert "SLOTWIRE_PUBLIC_URL" in problem(monkeypatch, SLOTWIRE_PUBLIC_URL=url).message
+
+
+def test_settings_that_contradict_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SASL without a user, and more in-sync replicas than replicas, cannot be."""
+    assert "SASL" in problem(monkeypatch, SLOTWIRE_KAFKA__SECURITY_PROTOCOL="SASL_SSL").message
+    monkeypatch.delenv("SLOTWIRE_KAFKA__SECURITY_PROTOCOL")
+    assert "min_insync_replicas" in problem(monkeypatch, SLOTWIRE_KAFKA__REPLICATION_FACTOR="1").message
+
+
+def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several keys stand in one variable; spaces around them do not count."""
+    monkeypatch.setenv("SLOTWIRE_VAULT__KEYS", "a:x, b:y,")
+    assert [key.get_secret_value() for key in load_settings().vault.keys] == ["a:x", "b:y"]
+
+
+def test_secrets_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Printing the settings prints no key, password or address with one."""
+    monkeypatch.setenv("SLOTWIRE_DATABASE_URL", "postgresql://u:hunter2@h/d")
+    monkeypatch.setenv("SLOTWIRE_VAULT__KEYS", "a:hunter2")
+    monkeypatch.setenv("SLOTWIRE_HTTP__HOOK_KEYS", "hunter2")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_every_group_is_known_by_its_variables() -> None:
+    """The list of known names is what the error above searches."""
+    assert {"SLOTWIRE_DATABASE_URL", "SLOTWIRE_HTTP__PORT", "SLOTWIRE_VAULT__KEYS"} <= known_variables()
