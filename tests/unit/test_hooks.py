@@ -58,6 +58,7 @@ def test_the_first_key_mints_and_all_are_accepted() -> None:
     before, after = addresses(old), addresses(new, old)
     hook_id = before.mint()
     assert after.read(before.hook(hook_id)) == hook_id
+    assert after.read(after.hook(hook_id)) == hook_id
     assert after.hook(hook_id) != before.hook(hook_id)
     assert addresses(new).read(after.hook(hook_id)) == hook_id
     assert addresses(new).read(before.hook(hook_id)) is None
