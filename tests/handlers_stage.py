@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,6 +92,18 @@ class Stage:
     async def effects(self) -> list[asyncpg.Record]:
         """Read the ledger of effects, in the order they were committed to it."""
         return await self.pool.fetch("SELECT event_id, key, sequence FROM effects ORDER BY n")
+
+    async def settle(self, events: Collection[Event[Any]]) -> None:
+        """Wait until all these events are marked as done; TIMEOUT_SECONDS without a further one is too long."""
+        left = len(events)
+        while left:
+            before = left
+
+            async def fewer(before: int = before) -> bool:
+                return len(events) - len(await self.inbox()) < before
+
+            await until(fewer)
+            left = len(events) - len(await self.inbox())
 
     async def inbox(self) -> set[UUID]:
         """Read which events are marked as done."""

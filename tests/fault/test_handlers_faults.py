@@ -28,7 +28,7 @@ from schemas.events import InviteeCreated
 from tests.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, one_effect_each, playing, until
 
 MORTAL = """
-import os, signal
+import asyncio, os, signal
 import asyncpg
 from handlers import Agent
 from ingest.foundation.settings import load_settings
@@ -37,13 +37,16 @@ from schemas.events import InviteeCreated
 agent = Agent("mortal")
 POINTS = ("before the effect", "after it, before the commit", "after the commit, before the offset")
 
+one_by_one = asyncio.Lock()
+
 async def die_here(point, sequence):
-    connection = await asyncpg.connect(load_settings().database_url.get_secret_value())
-    due = await connection.fetchval("DELETE FROM deaths WHERE point = $1 AND sequence = $2 RETURNING true",
-                                    point, sequence)
-    if due:
-        os.kill(os.getpid(), signal.SIGKILL)
-    await connection.close()
+    async with one_by_one:
+        connection = await asyncpg.connect(load_settings().database_url.get_secret_value())
+        due = await connection.fetchval("DELETE FROM deaths WHERE point = $1 AND sequence = $2 RETURNING true",
+                                        point, sequence)
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await connection.close()
 
 @agent.on(InviteeCreated)
 async def note(event, ctx):
@@ -95,10 +98,6 @@ async def killed_again_and_again(
     await owner.close()
     events = [booked(f"key-{n % 7}", n) for n in range(1, deaths * 10 + 20)]
     await stage.publish(*events)
-
-    async def complete() -> bool:
-        return len(await stage.inbox()) == len(events)
-
     died = 0
     while True:
         child = await asyncio.create_subprocess_exec(
@@ -107,7 +106,7 @@ async def killed_again_and_again(
             env=stage.environment(),
             stderr=asyncio.subprocess.DEVNULL,
         )
-        done = asyncio.create_task(until(complete, seconds=60))
+        done = asyncio.create_task(stage.settle(events))
         ended = asyncio.create_task(child.wait())
         await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
@@ -179,10 +178,6 @@ async def torn_between_members(stage: Stage, *, rounds: int, seed: int) -> tuple
     chance = random.Random(seed)  # noqa: S311 - a schedule that can be drawn again, no secret
     agent = ledger_agent("torn", pause=chance)
     published: list[Event[InviteeCreated]] = []
-
-    async def complete() -> bool:
-        return len(await stage.inbox()) == len(published)
-
     with capture_logs() as logs:
         async with playing(stage.runner(agent, interval=0.2)):
             for _ in range(rounds):
@@ -194,7 +189,7 @@ async def torn_between_members(stage: Stage, *, rounds: int, seed: int) -> tuple
                         await stage.publish(*more)
                     await until(lambda: _assigned(logs) >= 1)
                     leave.set()
-            await until(complete, seconds=60)
+            await stage.settle(published)
     return _assigned(logs), published
 
 
