@@ -182,6 +182,9 @@ class _ShardLoop:
             except BrokerUnavailable as error:
                 self._status.hold(self._shard, "refused" if error.reason == "refused" else "broker", error)
                 pause, bell = self._back_off.pause(), self._stop
+            except CursorMismatch:
+                await self._tell_lag(relay, lease, idle=False)
+                raise
             await self._tell_lag(relay, lease, idle=bool(pause) and bell is lease.woken)
             if pause and not self._stop.is_set():
                 await wait_for(bell, pause)

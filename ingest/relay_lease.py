@@ -77,8 +77,13 @@ class Lease:
         async with self._in_use:
             if self.lost.is_set():
                 raise _lost()
-            with translated():
-                yield self._connection
+            try:
+                with translated():
+                    yield self._connection
+            except DatabaseUnavailable as error:
+                if self._connection.is_closed():
+                    raise _lost() from error
+                raise
 
     async def confirm(self) -> None:
         """Ask Postgres whether the lease still holds.

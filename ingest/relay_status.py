@@ -48,16 +48,15 @@ class RelayStatus:
         self._told()
 
     def stand_by(self, shard: int) -> None:
-        """Somebody else leads the shard."""
+        """Somebody else leads the shard, and tells its lag."""
         self._holding.pop(shard, None)
         self._told()
+        for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS):
+            gauge.labels(shard=str(shard)).set(0)
 
     def lead(self, shard: int, *, leads: bool) -> None:
         """This process began or ceased to lead the shard."""
         RELAY_LEADER.labels(shard=str(shard)).set(int(leads))
-        if not leads:
-            for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS):
-                gauge.labels(shard=str(shard)).set(0)
 
     def lag(self, shard: int, events: int, since: datetime | None, now: datetime) -> None:
         """So many events wait, the oldest since then."""

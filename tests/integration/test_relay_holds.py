@@ -211,15 +211,17 @@ async def test_postgres_restored_behind_the_cursor_stops_it(scene: Scene) -> Non
 
 
 async def test_the_process_stays_up_and_says_so(scene: Scene) -> None:
-    """With a cursor that does not fit, the process is alive, not ready, alarmed, and lets the lease go."""
+    """With a cursor that does not fit, it is alive, not ready, alarmed, tells its lag, and lets the lease go."""
     await scene.append(*[LoggedEvent() for _ in range(3)])
     async with leading(scene.settings) as (relay, _):
         await drain(relay)
     await _restore(scene, 1)
+    await scene.writer.execute("UPDATE slotwire.relay_mirror SET position = 0")  # it was restored too
     async with running(scene.settings) as health:
         await until(lambda: _says(health, "does not fit this log"))
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "cursor"}) == 1
         assert REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": "0"}) == 0
+        assert REGISTRY.get_sample_value("slotwire_relay_lag_events", {"shard": "0"}) == 1
         async with leading(scene.settings, cursor_from="beginning") as (relay, _):
             assert await drain(relay) == 1
 
