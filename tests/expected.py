@@ -33,12 +33,11 @@ def expected_file(scenario: Path) -> Path:
     return scenario.with_suffix(".expected.json")
 
 
-def outcome_of(body: bytes) -> dict[str, Any]:
-    """Take a body alone through normalize and join, and return its events or why it is quarantined."""
-    delivery = VerifiedDelivery(_NOBODY, _TENANT, body, "", _ARRIVED, _ARRIVED, None)
-    batch = Batch([normalize(delivery)], {})
-    [quarantined] = batch.quarantined
-    if quarantined is not None:
+def outcome_of(*bodies: bytes) -> dict[str, Any]:
+    """Take bodies through normalize and join, the first we hear, and return their events or why one is quarantined."""
+    deliveries = [VerifiedDelivery(_NOBODY, _TENANT, body, "", _ARRIVED, _ARRIVED, None) for body in bodies]
+    batch = Batch([normalize(delivery) for delivery in deliveries], {})
+    if (quarantined := next(filter(None, batch.quarantined), None)) is not None:
         return {"quarantined": quarantined.reason, "detail": quarantined.detail}
     return {
         "events": [

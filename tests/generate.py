@@ -1,11 +1,14 @@
-"""Writes the references under docs/ that are made from the code: `make generate`.
+"""Writes what is made from the code, references under docs/ and schemas for programs: `make generate`.
 
     settings.md   from the fields and docstrings of `ingest.foundation.settings`
     metrics.md    from the declared list in `ingest.foundation.telemetry`
     commands.md   from the commands of `slotwire` themselves
     openapi.json, management-api.md   from the table of routes of the management API (tests/generate_api.py)
+    schemas/jsonschema/, event-types.md   from the event classes (tests/generate_schemas.py)
+    schemas/asyncapi.json, schemas/examples/   from those, topics, headers and payloads (tests/generate_asyncapi.py)
 
-`tests/contract/test_generated.py` proves that they are fresh.
+`tests/contract/test_generated.py` proves that they are fresh. `python -m tests.generate --release-schemas` freezes the
+JSON Schemas as released, if they break nobody who holds the release before (tests/compatibility.py).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from pydantic.fields import FieldInfo
 from ingest import cli
 from ingest.foundation.settings import PREFIX, Group, Settings
 from ingest.foundation.telemetry import REGISTRY
-from tests import generate_api
+from tests import compatibility, generate_api, generate_asyncapi, generate_schemas
 from tests.sources import ROOT
 
 MADE = "<!-- Made from the code by `make generate`: change the code, not this page. -->"
@@ -61,6 +64,8 @@ def pages() -> dict[str, str]:
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/commands.md": commands_page(),
         **generate_api.pages(MADE),
+        **generate_schemas.pages(MADE),
+        **generate_asyncapi.pages(),
     }
 
 
@@ -210,12 +215,21 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Write the pages, and say which ones changed."""
+    """Write the pages, and say which ones changed; with `--release-schemas`, freeze the schemas then."""
     for name, text in pages().items():
         path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             sys.stdout.write(f"wrote {name}\n")
+    if sys.argv[1:] == ["--release-schemas"]:
+        try:
+            for kind in compatibility.release(generate_schemas.json_schemas()):
+                sys.stdout.write(f"released {kind}\n")
+        except compatibility.BreakingChange as problem:
+            sys.exit(f"not released:\n{problem}")
+    elif sys.argv[1:]:
+        sys.exit("usage: python -m tests.generate [--release-schemas]")
 
 
 if __name__ == "__main__":

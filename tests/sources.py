@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ingest", "handlers", "schemas")
-_NEVER_TRACKED = {".git", ".venv", "__pycache__", "dist", "bench-results"}
+_NEVER_TRACKED = {".git", ".venv", "__pycache__", "dist", "bench-results", ".hypothesis", ".slotwire"}
 
 
 def repository_files() -> list[Path]:
