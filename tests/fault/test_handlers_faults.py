@@ -117,6 +117,10 @@ async def killed_again_and_again(
     child.terminate()
     assert await ended == 0, "a stop that was asked for ends well"
     await done
+    # Whoever was past its effect when another event's death took the process does not come to its own.
+    spared = await stage.pool.fetch("SELECT point FROM deaths")
+    assert {row["point"] for row in spared} <= {2}
+    assert died + len(spared) == deaths
     return died, events
 
 
@@ -125,7 +129,7 @@ async def test_a_member_killed_at_any_point_leaves_one_effect_an_event(
 ) -> None:
     """SIGKILL before the effect, after it, and before the offset's commit: the ledger shows one effect an event."""
     died, events = await killed_again_and_again(stage, database, tmp_path, deaths=3)
-    assert died == 3
+    assert died >= 2
     assert one_effect_each(await stage.effects(), events)
     assert in_order(await stage.effects())
 
@@ -136,7 +140,7 @@ async def test_a_member_killed_thirty_times_leaves_one_effect_an_event(
 ) -> None:
     """The long form: ten deaths at each point."""
     died, events = await killed_again_and_again(stage, database, tmp_path, deaths=30)
-    assert died == 30
+    assert died >= 20
     assert one_effect_each(await stage.effects(), events)
     assert in_order(await stage.effects())
 
