@@ -38,7 +38,8 @@ class Part(BaseModel):
         return {**known, "extra": {**known.get("extra", {}), **unknown}}
 
 
-def _null_to_empty(value: Any) -> Any:
+def null_to_empty(value: Any) -> Any:
+    """Read null where a list is expected as an empty one."""
     return [] if value is None else value
 
 
@@ -50,77 +51,109 @@ class Tracking(Part):
     """Where a booking came from. Calendly passes the UTM parameters on, sometimes without long values."""
 
     utm_campaign: str | None = None
+    """The campaign."""
     utm_source: str | None = None
+    """The source."""
     utm_medium: str | None = None
+    """The medium."""
     utm_content: str | None = None
+    """The content."""
     utm_term: str | None = None
+    """The term."""
     salesforce_uuid: str | None = None
+    """A record of Salesforce's."""
 
 
 class QuestionAndAnswer(Part):
     """An answer to a question of the booking form. Positions may have gaps and start at 0 or 1."""
 
     question: str | None = None
+    """The question as it was asked."""
     answer: str | None = None
+    """The answer as text; several are parted by line ends."""
     position: int | None = None
+    """Where it stands in the form."""
 
 
 class Cancellation(Part):
     """Who cancelled and why. `canceled_by` is a display name."""
 
     canceled_by: str | None = None
+    """A display name, not an identifier."""
     reason: str | None = None
+    """As it was typed; may be empty."""
     canceler_type: str | None = None
+    """`host` or `invitee`."""
     created_at: AwareDatetime | None = None
+    """When it was cancelled."""
 
 
 class NoShow(Part):
     """A mark that the invitee did not come."""
 
     uri: Uri
+    """The mark."""
     created_at: AwareDatetime | None = None
+    """When it was set."""
 
 
 class Payment(Part):
     """A payment made with the booking."""
 
     external_id: str | None = None
+    """The provider's identifier of the charge."""
     provider: str | None = None
+    """`stripe`, `paypal`."""
     amount: float | None = None
+    """In whole units of the currency, with fractions."""
     currency: str | None = None
+    """`AUD`, `CAD`, `EUR`, `GBP`, `USD`."""
     terms: str | None = None
+    """The terms that were shown."""
     successful: bool | None = None
+    """Whether it went through."""
 
 
 class Reconfirmation(Part):
     """A request to confirm again."""
 
     created_at: AwareDatetime | None = None
+    """When it was asked for."""
     confirmed_at: AwareDatetime | None = None
+    """When it was given; null until then."""
 
 
 class EventMembership(Part):
     """A host of the scheduled event."""
 
     user: str | None = None
+    """The host's URI."""
     user_email: str | None = None
+    """The host's mail address."""
     user_name: str | None = None
+    """The host's display name."""
 
 
 class EventGuest(Part):
     """A guest the invitee added."""
 
     email: str | None = None
+    """The guest's mail address."""
     created_at: AwareDatetime | None = None
+    """When the guest was added."""
     updated_at: AwareDatetime | None = None
+    """When the guest was last changed."""
 
 
 class InviteesCounter(Part):
     """How many invitees a scheduled event has."""
 
     total: int | None = None
+    """All, cancelled ones included."""
     active: int | None = None
+    """Those who are still booked."""
     limit: int | None = None
+    """How many there may be."""
 
 
 class Location(Part):
@@ -131,31 +164,52 @@ class Location(Part):
     """
 
     type: str | None = None
+    """`physical`, `zoom`, `outbound_call` …; absent or null is possible."""
     location: str | None = None
+    """An address, a telephone number or a text, as the type has it."""
     additional_info: str | None = None
+    """What the host wrote besides."""
     status: str | None = None
+    """Of the conference: `initiated`, `processing`, `pushed`, `failed`."""
     join_url: str | None = None
+    """Where to join; may be there before the conference is."""
     data: dict[str, Any] | None = None
+    """What the conference's provider says of it."""
 
 
 class ScheduledEvent(Part):
     """Calendly's booked meeting, which one or more invitees share."""
 
     uri: Uri
+    """The scheduled event."""
     name: str | None = None
+    """As the event type was called when it was booked."""
     meeting_notes_plain: str | None = None
+    """The host's notes as text."""
     meeting_notes_html: str | None = None
+    """The host's notes as HTML."""
     status: str | None = None
+    """`active` or `canceled`, for all its invitees together."""
     start_time: AwareDatetime | None = None
+    """When it starts."""
     end_time: AwareDatetime | None = None
+    """When it ends."""
     event_type: str | None = None
+    """The event type's URI."""
     location: Location | None = None
+    """Where it is."""
     invitees_counter: InviteesCounter | None = None
+    """How many invitees it has."""
     created_at: AwareDatetime | None = None
+    """When it was made."""
     updated_at: AwareDatetime | None = None
-    event_memberships: Annotated[list[EventMembership], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
-    event_guests: Annotated[list[EventGuest], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
+    """When it was last changed."""
+    event_memberships: Annotated[list[EventMembership], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    """Its hosts."""
+    event_guests: Annotated[list[EventGuest], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    """The guests its invitees added."""
     cancellation: Cancellation | None = None
+    """Who cancelled it and why."""
 
 
 class InviteePayload(Part):
@@ -164,142 +218,67 @@ class InviteePayload(Part):
     uri: Uri
     """The invitee, and so the booking."""
     email: str | None = None
+    """The invitee's mail address."""
     name: str | None = None
+    """The invitee's full name."""
     first_name: str | None = None
+    """Null where the form has one field for the name."""
     last_name: str | None = None
+    """Null where the form has one field for the name."""
     status: str | None = None
     """`active` or `canceled`, as Calendly says."""
-    questions_and_answers: Annotated[list[QuestionAndAnswer], BeforeValidator(_null_to_empty)] = Field(
+    questions_and_answers: Annotated[list[QuestionAndAnswer], BeforeValidator(null_to_empty)] = Field(
         default_factory=list
     )
+    """What the booking form asked."""
     timezone: str | None = None
     """IANA name, legacy ones included."""
     event: str | None = None
     """The scheduled event's URI."""
     created_at: AwareDatetime | None = None
+    """When it was booked."""
     updated_at: AwareDatetime | None = None
     """Does not move when a no-show is marked or cleared."""
     tracking: Tracking | None = None
+    """Where the booking came from."""
     text_reminder_number: str | None = None
+    """A telephone number, in any notation."""
     rescheduled: bool | None = None
     """True on the old invitee of a reschedule only."""
     old_invitee: Uri | None = None
+    """The invitee it was before a reschedule."""
     new_invitee: Uri | None = None
+    """The invitee it became by a reschedule."""
     cancel_url: str | None = None
     """Whoever holds it can cancel: never log it."""
     reschedule_url: str | None = None
     """Whoever holds it can reschedule: never log it."""
     routing_form_submission: str | None = None
+    """The submission that led here, by URI."""
     payment: Payment | None = None
+    """What was paid."""
     no_show: NoShow | None = None
+    """The no-show mark that is set."""
     reconfirmation: Reconfirmation | None = None
+    """A request to confirm again."""
     scheduling_method: str | None = None
+    """`instant_book`, `api` or null."""
     invitee_scheduled_by: str | None = None
+    """The user who booked in the invitee's place, by URI."""
     cancellation: Cancellation | None = None
+    """Who cancelled and why."""
     scheduled_event: ScheduledEvent | None = None
-
-
-class RoutingAnswer(Part):
-    """An answer in a routing form."""
-
-    question_uuid: str | None = None
-    question: str | None = None
-    answer: str | None = None
-
-
-class RoutingResult(Part):
-    """Where the form led: `value` is a URI, an address, or an object with `headline` and `body`."""
-
-    type: str | None = None
-    value: str | dict[str, Any] | None = None
-
-
-class RoutingFormSubmissionPayload(Part):
-    """The payload of `routing_form_submission.created`: sent on submit, booked or not."""
-
-    uri: Uri
-    routing_form: str | None = None
-    questions_and_answers: Annotated[list[RoutingAnswer], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
-    tracking: Tracking | None = None
-    result: RoutingResult | None = None
-    submitter: str | None = None
-    submitter_type: str | None = None
-    created_at: AwareDatetime | None = None
-    updated_at: AwareDatetime | None = None
-
-
-class EventTypeProfile(Part):
-    """Who an event type belongs to: a user or a team."""
-
-    type: str | None = None
-    name: str | None = None
-    owner: str | None = None
-
-
-class CustomQuestion(Part):
-    """A question of an event type's booking form."""
-
-    name: str | None = None
-    type: str | None = None
-    position: int | None = None
-    enabled: bool | None = None
-    required: bool | None = None
-    answer_choices: list[str] | None = None
-    include_other: bool | None = None
-
-
-class EventTypePayload(Part):
-    """The payload of `event_type.*`. `locations` are as configured: `kind` and other names than a booking's."""
-
-    uri: Uri
-    name: str | None = None
-    active: bool | None = None
-    slug: str | None = None
-    scheduling_url: str | None = None
-    duration: int | None = None
-    """Minutes."""
-    duration_options: list[int] | None = None
-    kind: str | None = None
-    is_paid: bool | None = None
-    pooling_type: str | None = None
-    type_: str | None = Field(None, alias="type")
-    """`type` in JSON: `StandardEventType` or `AdhocEventType`."""
-    color: str | None = None
-    created_at: AwareDatetime | None = None
-    updated_at: AwareDatetime | None = None
-    internal_note: str | None = None
-    description_plain: str | None = None
-    description_html: str | None = None
-    profile: EventTypeProfile | None = None
-    secret: bool | None = None
-    booking_method: str | None = None
-    custom_questions: Annotated[list[CustomQuestion], BeforeValidator(_null_to_empty)] = Field(default_factory=list)
-    deleted_at: AwareDatetime | None = None
-    admin_managed: bool | None = None
-    locations: list[dict[str, Any]] | None = None
-    position: int | None = None
-    locale: str | None = None
-
-
-class ResourcePayload(Part):
-    """The payload of `contact.*` and `meeting_recap.*`, of which Calendly has published no sample.
-
-    What is known is typed: the URI, and that a deleted one is a tombstone with `deleted_at`. All else is kept
-    under `extra` until a sample is known.
-    """
-
-    uri: Uri
-    created_at: AwareDatetime | None = None
-    updated_at: AwareDatetime | None = None
-    deleted_at: AwareDatetime | None = None
+    """The meeting it is a booking of."""
 
 
 class Envelope(Part):
     """What every delivery is wrapped in."""
 
     event: str
+    """The name of the event."""
     created_at: AwareDatetime | None = None
     """Whole seconds only; cannot order events within one."""
     created_by: str | None = None
     """The user who made the subscription, not the host."""
     payload: dict[str, Any]
+    """What it is about."""

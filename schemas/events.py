@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 
 from pydantic import AwareDatetime
 
-from .calendly import EventTypePayload, InviteePayload, Part, ResourcePayload, RoutingFormSubmissionPayload, Uri
+from .calendly import InviteePayload, Part, Uri
+from .resources import EventTypePayload, ResourcePayload, RoutingFormSubmissionPayload
 from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, ROUTING_FORM, Topic
 
 
@@ -41,6 +42,7 @@ class _InviteeEvent(InviteePayload, EventData):
     topic: ClassVar[Topic] = INVITEE
 
     booking: BookingState
+    """Our state of the booking after this event."""
 
 
 class InviteeCreated(_InviteeEvent):
@@ -86,6 +88,7 @@ class ResourceEvent(EventData):
     happened: ClassVar[str] = "created_at"
 
     uri: Uri
+    """The resource."""
 
 
 class RoutingFormSubmissionCreated(RoutingFormSubmissionPayload, ResourceEvent):
@@ -195,9 +198,13 @@ class InviteeRescheduled(EventData):
     old_scheduled_event: str | None = None
     """The scheduled event it was before."""
     start_time: AwareDatetime | None = None
+    """When the new one starts."""
     end_time: AwareDatetime | None = None
+    """When the new one ends."""
     old_start_time: AwareDatetime | None = None
+    """When the old one would have started."""
     old_end_time: AwareDatetime | None = None
+    """When the old one would have ended."""
     booking: BookingState
     """The new invitee's booking."""
 

@@ -68,7 +68,7 @@ def test_no_file_names_a_setting_that_does_not_exist() -> None:
 
 
 def test_no_document_names_a_metric_that_does_not_exist() -> None:
-    """What runbooks tell to look at is there, by its name with or without Prometheus' endings; roles, a package apart."""
+    """What runbooks tell to look at is there, by its name with or without Prometheus' endings; other names apart."""
     names = {metric.name for metric in REGISTRY.collect()}
     lost = {
         (path.as_posix(), name)

@@ -138,6 +138,16 @@ def test_the_page_tells_every_field() -> None:
         assert not [each for each in schema["properties"] if each != "extra" and f"`{each}`" not in objects_told[name]]
 
 
+def test_every_field_says_what_it_means() -> None:
+    """Each type, each object and each field of theirs has a sentence: the docstring in `schemas`."""
+    for name, schema in {**SCHEMAS, **shared_objects(SCHEMAS.values())}.items():
+        assert schema["description"].endswith("."), name
+        silent = [
+            field for field, form in schema["properties"].items() if not form.get("description", "").endswith(".")
+        ]
+        assert not silent, name
+
+
 def test_one_name_means_one_object() -> None:
     """Two types that mean different things by one name cannot be told on one page: that is an error, not a guess."""
     first, second = deepcopy(SCHEMAS["com.calendly.invitee.created.v1"]), SCHEMAS["com.calendly.invitee.canceled.v1"]
