@@ -19,6 +19,7 @@ from typing import Any
 from handlers import Agent, Context
 from schemas.envelope import Event
 from schemas.events import (
+    EVENT_CLASSES,
     InviteeCanceled,
     InviteeCreated,
     InviteeNoShowCreated,
@@ -33,6 +34,7 @@ json_agent = Agent("demo")
 
 _SYMBOLS = "●◆■▲★✚◉◈▼✦"
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
+_WORD_WIDTH = 14
 _MEETING_WIDTH = 26
 _WORDS = {
     InviteeCreated.type: "booked",
@@ -42,23 +44,15 @@ _WORDS = {
     InviteeNoShowDeleted.type: "no-show undone",
     RoutingFormSubmissionCreated.type: "form submitted",
 }
-_EVERYTHING = (
-    InviteeCreated,
-    InviteeCanceled,
-    InviteeRescheduled,
-    InviteeNoShowCreated,
-    InviteeNoShowDeleted,
-    RoutingFormSubmissionCreated,
-)
 
 
-@agent.on(*_EVERYTHING)
+@agent.on(*EVENT_CLASSES)
 async def tell(event: Event[Any], ctx: Context) -> None:
     """Print a line a person can read."""
     _print(line_of(event, latency_ms=_latency_ms(ctx), colour=sys.stdout.isatty()))
 
 
-@json_agent.on(*_EVERYTHING)
+@json_agent.on(*EVENT_CLASSES)
 async def report(event: Event[Any], ctx: Context) -> None:
     """Print a line a program can read."""
     _print(json.dumps(facts_of(event, latency_ms=_latency_ms(ctx))))
@@ -69,17 +63,18 @@ def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
     data = event.data
     number = hashlib.sha256(event.key.encode()).digest()[0] % len(_SYMBOLS)
     symbol = f"\x1b[{_COLOURS[number]}m{_SYMBOLS[number]}\x1b[0m" if colour else _SYMBOLS[number]
-    word = _WORDS.get(event.type, event.type)
+    word = _word_of(event)
     if isinstance(data, InviteeCanceled) and data.rescheduled:
         word = "moved away"
     when = _when(_start_of(data))
-    if isinstance(data, InviteeRescheduled):
-        when = f"{_when(data.old_start_time)} → {_when(data.start_time)}"
-    meeting = _shortened(_meeting_of(data))
+    about = _shortened(_meeting_of(data))
+    if isinstance(data, InviteeRescheduled) and data.old_start_time:
+        about = f"from {_when(data.old_start_time)}"
+    told = f"{word:<{_WORD_WIDTH}}  {about}"
     state = _state_of(data)
     mark = " (inferred)" if event.inferred else ""
     invitee = last_segment(event.subject)[:8]
-    what = f"{invitee:<8}  {word:<14}  {meeting:<{_MEETING_WIDTH}}  {when:<16}  {state:<8}"
+    what = f"{invitee:<8}  {told:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
     return f"{symbol} {what} {latency_ms:6.1f} ms{mark}"
 
 
@@ -93,7 +88,7 @@ def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
         "organization": event.organization,
         "chain": event.key,
         "subject": event.subject,
-        "what": _WORDS.get(event.type, event.type),
+        "what": _word_of(event),
         "meeting": _meeting_of(event.data),
         "start_time": start.astimezone(UTC).isoformat() if start else None,
         "state": _state_of(event.data) or None,
@@ -101,6 +96,12 @@ def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
         "inferred": event.inferred,
         "latency_ms": round(latency_ms, 1),
     }
+
+
+def _word_of(event: Event[Any]) -> str:
+    """Say what happened; what has no word of its own is told by its type: `contact updated`."""
+    resource, verb = event.type.split(".")[-3:-1]
+    return _WORDS.get(event.type, f"{resource} {verb}".replace("_", " "))
 
 
 def _print(line: str) -> None:
@@ -133,7 +134,7 @@ def _state_of(data: Any) -> str:
 
 
 def _when(time: datetime | None) -> str:
-    return f"{time.astimezone(UTC):%a %d %b %H:%M}" if time else "no time"
+    return f"{time.astimezone(UTC):%a %d %b %H:%M}" if time else ""
 
 
 def _shortened(text: str) -> str:

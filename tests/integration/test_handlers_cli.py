@@ -115,7 +115,8 @@ def test_agents_are_listed(tmp_path: Path) -> None:
     (line,) = command("list", "--json", cwd=tmp_path).stdout.splitlines()
     found = json.loads(line)
     assert (found["agent"], found["group"]) == ("demo", "demo")
-    assert found["dead_letters"] == ["calendly.invitee.demo.dlq", "calendly.routing-form.demo.dlq"]
+    assert found["dead_letters"] == [f"{topic}.demo.dlq" for topic in found["topics"]]
+    assert "calendly.invitee" in found["topics"]
 
 
 @pytest.mark.parametrize(

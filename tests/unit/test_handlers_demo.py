@@ -16,6 +16,7 @@ from schemas.calendly import ScheduledEvent
 from schemas.events import (
     EVENT_CLASSES,
     BookingState,
+    ContactUpdated,
     InviteeCanceled,
     InviteeCreated,
     InviteeNoShowCreated,
@@ -55,9 +56,10 @@ def test_a_booking_is_one_line_without_names() -> None:
             InviteeRescheduled(
                 uri=URI, old_invitee=URI, start_time=START, old_start_time=START.replace(day=25), booking=ACTIVE
             ),
-            "Wed 25 Nov 15:30 → Thu 26 Nov 15:30",
+            "from Wed 25 Nov 15:30       Thu 26 Nov 15:30",
         ),
         (RoutingFormSubmissionCreated(uri="https://api.calendly.com/routing_form_submissions/F"), "form submitted"),
+        (ContactUpdated(uri="https://api.calendly.com/contacts/C"), "contact updated"),
     ],
 )
 def test_each_event_has_its_words(data: InviteeCanceled, words: str) -> None:
