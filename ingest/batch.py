@@ -7,16 +7,34 @@ changed meanwhile holds back nobody else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 import orjson
 
+from ingest.booking import Booking, Clear, Mark
 from ingest.errors import CannotNormalize
-from ingest.join import Booking, Joined, Mark, NewEvent, join_invitee, join_resource, touched
+from ingest.join import Joined, NewEvent, join_invitee, join_overdue, join_resource, touched
 from ingest.normalize import Fact, InviteeFact, Quarantined, ResourceFact
+from ingest.verify import VerifiedDelivery
 from schemas.codec import encode_data
 from schemas.ids import EventId
+
+_FIELDS = frozenset(field.name for field in fields(Booking))
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueClear:
+    """A clear that has waited long enough for its mark, as it was told when it came."""
+
+    fact: InviteeFact
+
+    @property
+    def delivery(self) -> VerifiedDelivery:
+        """The delivery that told it."""
+        return self.fact.delivery
 
 
 class Batch:
@@ -28,7 +46,7 @@ class Batch:
         quarantined: per fact why it was quarantined, or None.
     """
 
-    def __init__(self, facts: Sequence[Fact], known: Mapping[str, Booking]) -> None:
+    def __init__(self, facts: Sequence[Fact | OverdueClear], known: Mapping[str, Booking]) -> None:
         """Fold facts in their order over the rows that were read for them, by invitee."""
         self.facts = facts
         self.outcomes: list[str] = []
@@ -41,6 +59,7 @@ class Batch:
         self._roots: dict[str, tuple[int, str]] = {}
         self._parents = list(range(len(facts)))
         self._owner: dict[str, int] = {}
+        self._line_owner: dict[str, int] = {}
         for position, fact in enumerate(facts):
             match fact:
                 case Quarantined():
@@ -49,6 +68,8 @@ class Batch:
                     self._add(position, join_resource(fact))
                 case InviteeFact():
                     self._add_invitee(position, fact)
+                case OverdueClear():
+                    self._add_invitee(position, fact.fact, overdue=True)
 
     @property
     def events(self) -> list[NewEvent]:
@@ -71,19 +92,20 @@ class Batch:
             position = self._parents[position]
         return position
 
-    def arguments(self, *, shard: int, now: datetime) -> list[object]:
-        """Write the batch as the arguments of `append_batch`, in their order."""
+    def arguments(self, *, shard: int, now: datetime, kept: bool = False) -> list[object]:
+        """Write the batch as the arguments of `append_batch`, in their order.
+
+        Args:
+            shard: of the log.
+            now: when it is written.
+            kept: the deliveries are in the database already; only what they become is appended.
+        """
         groups = [self.group(position) for position in range(len(self.facts))]
         owners = {uri: groups[position] for uri, position in self._owner.items()}
         deliveries = [fact.delivery for fact in self.facts]
         events = self._events
         by = [deliveries[position] for position, _ in events]
-        return [
-            shard,
-            now,
-            _json([{"grp": grp, "invitee": uri, "revision": self._read.get(uri, 0)} for uri, grp in owners.items()]),
-            _json([_columns(self._state[uri], owners[uri]) for uri in self._changed]),
-            _json([{"grp": groups[at], "from": old, "to": self._root(to)} for old, (at, to) in self._roots.items()]),
+        arrived = [
             groups,
             [each.id for each in deliveries],
             [each.tenant.org for each in deliveries],
@@ -97,6 +119,14 @@ class Batch:
             [each.reason if each else None for each in self.quarantined],
             [each.detail if each else None for each in self.quarantined],
             [each.body for each in deliveries],
+        ]
+        return [
+            shard,
+            now,
+            _json([{"grp": grp, "invitee": uri, "revision": self._read.get(uri, 0)} for uri, grp in owners.items()]),
+            _json([_columns(self._state[uri], owners[uri]) for uri in self._changed]),
+            _json([{"grp": groups[at], "from": old, "to": self._root(to)} for old, (at, to) in self._roots.items()]),
+            *([[] for _ in arrived] if kept else arrived),
             [groups[position] for position, _ in events],
             [event.id for _, event in events],
             [event.data.type for _, event in events],
@@ -109,20 +139,23 @@ class Batch:
             [each.traceparent for each in by],
             [each.tenant.external_id for each in by],
             [encode_data(event.data) for _, event in events],
-            [each.received_at for each in by],
+            [now if kept else each.received_at for each in by],
         ]
 
-    def _add_invitee(self, position: int, fact: InviteeFact) -> None:
+    def _add_invitee(self, position: int, fact: InviteeFact, *, overdue: bool = False) -> None:
         rows = touched(fact, self._state)
         for uri in rows:
-            owner = self._owner.setdefault(uri, position)
-            self._parents[self.group(position)] = self.group(owner)
+            self._unite(position, self._owner.setdefault(uri, position))
+        known = {uri: self._followed(position, self._state[uri]) for uri in rows if uri in self._state}
         try:
-            joined = join_invitee(fact, {uri: self._state[uri] for uri in rows if uri in self._state})
+            joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
         except CannotNormalize as problem:
             self._quarantine(Quarantined(fact.delivery, problem.reason, problem.detail))
             return
-        self._roots.update({stale: (position, root) for stale, root in joined.roots})
+        for stale, root in joined.roots:
+            self._roots[stale] = (position, root)
+            for line in (stale, root):
+                self._unite(position, self._line_owner.setdefault(line, position))
         self._state.update(joined.bookings)
         self._changed.update(joined.bookings)
         self._add(position, joined)
@@ -138,6 +171,17 @@ class Batch:
         self.quarantined.append(fact)
         self._primaries.append(None)
 
+    def _unite(self, position: int, other: int) -> None:
+        """Let two facts be taken together or not at all."""
+        self._parents[self.group(position)] = self.group(other)
+
+    def _followed(self, position: int, row: Booking) -> Booking:
+        """Let a row know an older root that was found since in the batch: a line must not lead back to itself."""
+        if row.chain_root not in self._roots:
+            return row
+        self._unite(position, self._line_owner[row.chain_root])
+        return replace(row, chain_root=self._root(row.chain_root))
+
     def _root(self, root: str) -> str:
         """Follow roots that were themselves replaced within the batch."""
         while root in self._roots:
@@ -145,10 +189,12 @@ class Batch:
         return root
 
 
-def _event_name(fact: Fact) -> str | None:
+def _event_name(fact: Fact | OverdueClear) -> str | None:
     match fact:
         case InviteeFact():
             return fact.event.value
+        case OverdueClear():
+            return fact.fact.event.value
         case ResourceFact():
             return fact.data.calendly_event
         case Quarantined():
@@ -169,34 +215,37 @@ def _columns(row: Booking, group: int) -> dict[str, object]:
         "provider_status": row.provider_status,
         "chain_key": row.chain_key,
         "chain_root": row.chain_root,
-        "old_invitee": row.old_invitee,
-        "new_invitee": row.new_invitee,
-        "marks": [
-            {"uri": mark.uri, "created_at": mark.created_at, "cleared_at": mark.cleared_at} for mark in row.marks
-        ],
+        "old_invitees": row.old_invitees,
+        "new_invitees": row.new_invitees,
+        "marks": row.marks,
         "clears": row.clears,
         "told_at": row.told_at,
         "booked_at": row.booked_at,
         "scheduled_event": row.scheduled_event,
+        "event_told_at": row.event_told_at,
         "start_time": row.start_time,
         "end_time": row.end_time,
         "hosts": row.hosts,
         "location_type": row.location_type,
+        "waits_since": row.waits_since,
     }
 
 
-def read_row(record: Mapping[str, object]) -> Booking:
-    """Read a row of `slotwire.bookings`."""
-    values = {name: item for name, item in record.items() if name != "changed_at"}
-    marks = orjson.loads(str(values["marks"]))
+def read_row(record: Mapping[str, Any]) -> Booking:
+    """Read a row of `slotwire.bookings`; columns it does not know are left out."""
+    values = {name: item for name, item in record.items() if name in _FIELDS}
+    for name in ("old_invitees", "new_invitees", "hosts"):
+        values[name] = tuple(values[name])
     values["marks"] = tuple(
-        Mark(
-            mark["uri"],
-            datetime.fromisoformat(mark["created_at"]),
-            datetime.fromisoformat(mark["cleared_at"]) if mark["cleared_at"] else None,
-        )
-        for mark in marks
+        Mark(each["uri"], datetime.fromisoformat(each["created_at"]), _time(each["cleared_at"]))
+        for each in orjson.loads(values["marks"])
     )
-    values["clears"] = tuple(values["clears"])  # type: ignore[arg-type]  # an array column
-    values["hosts"] = tuple(values["hosts"])  # type: ignore[arg-type]  # an array column
-    return Booking(**values)  # type: ignore[arg-type]  # columns are named as the fields
+    values["clears"] = tuple(
+        Clear(datetime.fromisoformat(each["at"]), UUID(each["delivery"]), each["alone"])
+        for each in orjson.loads(values["clears"])
+    )
+    return Booking(**values)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

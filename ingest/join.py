@@ -1,12 +1,15 @@
 """Join: a fact and what is known become new state and the events to write. Pure; no database, no clock.
 
 State is a join, not a log: whatever the order of arrival, the same facts give the same bookings and the same
-event ids. Rules, in the order they are applied to a fact about an invitee:
+event ids. What is known only grows, and an event is written when enough is known for it, whichever fact came
+last. Rules, in the order they are applied to a fact about an invitee:
 
 1. The neighbours it names (`old_invitee`, `new_invitee`) are linked; one we have not heard of gets a row in
    state `named`, so that the chain's key is given once.
 2. The first we hear of an invitee writes its `invitee.created`, inferred from the same payload if need be.
-3. Canceled is final. A no-show mark is set once; it is cleared by any clear at or after its time.
+3. Canceled is final. A no-show mark is set once; it is cleared by the first clear at or after its time, and
+   that is told once: under the mark's name, or, where the clear had to be published before its mark was known
+   (`join_overdue`), under the clear's own second.
 4. When both halves of a reschedule are known, one `invitee.rescheduled` is written.
 """
 
@@ -15,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
+from ingest.booking import Booking, Clear, Mark, by_time, half_moved, moved, retold
 from ingest.errors import CannotNormalize
 from ingest.normalize import InviteeEvent, InviteeFact, ResourceFact
 from schemas.calendly import InviteePayload
@@ -32,52 +36,12 @@ from schemas.events import (
 )
 from schemas.ids import EventId, chain_key, event_id
 
+CLEARED = "invitee_no_show.deleted"
 RESCHEDULED = "invitee.rescheduled"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A no-show mark; `cleared_at` is the second of the clear that took it away."""
-
-    uri: str
-    created_at: datetime
-    cleared_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Booking:
-    """What we know of one invitee. See `slotwire.bookings`.
-
-    Attributes:
-        revision: 0 for one that is not stored yet.
-        state: `named` is known from a neighbour only.
-        clears: seconds at which a mark was cleared, whether or not the mark is known.
-        told_at: `updated_at` of the payload that told the fields below it.
-    """
-
-    invitee: str
-    org: str
-    chain_key: str
-    chain_root: str
-    revision: int = 0
-    state: Literal["named", "active", "canceled"] = "named"
-    provider_status: str | None = None
-    old_invitee: str | None = None
-    new_invitee: str | None = None
-    marks: tuple[Mark, ...] = ()
-    clears: tuple[datetime, ...] = ()
-    told_at: datetime | None = None
-    booked_at: datetime | None = None
-    scheduled_event: str | None = None
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    hosts: tuple[str, ...] = ()
-    location_type: str | None = None
-
-    @property
-    def no_show(self) -> bool:
-        """Whether a mark is set."""
-        return any(mark.cleared_at is None for mark in self.marks)
+MAX_LINKS = 8
+"""Invitees one can be said to have replaced, or to be replaced by. One is what Calendly means; more contradict."""
+MAX_TOGGLES = 200
+"""No-show marks of one booking, and clears: each is kept, so that copies and late ones find their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +76,12 @@ class Joined:
 def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
     """Return the invitees whose rows a fact is joined with: its own, and the neighbours told or known."""
     payload = fact.payload
+    named = [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
     own = known.get(payload.uri)
-    named = (payload.uri, payload.old_invitee, payload.new_invitee)
-    linked = (own.old_invitee, own.new_invitee) if own else ()
-    return list(dict.fromkeys(uri for uri in (*named, *linked) if uri is not None))
+    if own is not None:
+        named += own.old_invitees
+        named += own.new_invitees
+    return named if len(named) == 1 else list(dict.fromkeys(named))
 
 
 def join_resource(fact: ResourceFact) -> Joined:
@@ -136,11 +102,22 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
         known: the rows of `touched(fact, …)` that exist.
 
     Raises:
-        CannotNormalize: `cross_tenant` when a row belongs to another organization.
+        CannotNormalize: `cross_tenant` when a row belongs to another organization, `contradictory` past
+            `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
     """
     if any(row.org != fact.delivery.tenant.org for row in known.values()):
         raise CannotNormalize("cross_tenant")
     return _InviteeJoin(fact, known).run()
+
+
+def join_overdue(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
+    """Publish a clear that has waited long enough, under its own second; nothing if its mark has come.
+
+    Args:
+        fact: the clear as it was told.
+        known: the rows of `touched(fact, …)` that exist.
+    """
+    return _InviteeJoin(fact, known).run_overdue()
 
 
 class _InviteeJoin:
@@ -158,7 +135,7 @@ class _InviteeJoin:
         uri = self._payload.uri
         self._open(uri)
         self._link()
-        self._tell(uri)
+        self._rows[uri] = retold(self._row(uri), self._payload)
         created = self._identity("invitee.created", uri)
         if self._row(uri).state == "named":
             self._write_created(uri, created)
@@ -171,14 +148,36 @@ class _InviteeJoin:
                 self._mark(uri)
             case InviteeEvent.NO_SHOW_DELETED:
                 self._clear(uri)
-        self._reschedule(self._row(uri).old_invitee, uri)
-        self._reschedule(uri, self._row(uri).new_invitee)
-        before = self._known
-        self._joined.bookings = {
-            name: replace(row, revision=row.revision + 1) if row.revision == _revision(before, name) else row
-            for name, row in self._rows.items()
-            if row != before.get(name)
-        }
+        for older in self._row(uri).old_invitees:
+            self._reschedule(older, uri)
+        for newer in self._row(uri).new_invitees:
+            self._reschedule(uri, newer)
+        return self._finish(uri)
+
+    def run_overdue(self) -> Joined:
+        uri = self._payload.uri
+        second = self._fact.told_at.replace(microsecond=0)
+        before = self._known.get(uri)
+        if before is None or not any(clear.at == second for clear in before.waiting_clears):
+            return self._joined
+        clears = tuple(replace(clear, alone=clear.alone or clear.at == second) for clear in before.clears)
+        row = self._step(uri, clears=clears)
+        data = InviteeNoShowDeleted.model_construct(booking=_state(row), cleared_at=second, **_fields(self._payload))
+        identity = self._joined.primary = self._identity(CLEARED, uri, format_time(second))
+        self._write(identity, data, row, second, inferred=False)
+        return self._finish(uri)
+
+    def _finish(self, uri: str) -> Joined:
+        """Take the changed rows over, each with a revision of its own."""
+        for name in (uri, *self._row(uri).new_invitees):
+            self._watch(name)
+        known = self._known
+        for name, row in self._rows.items():
+            before = known.get(name)
+            if before is None or row.revision > before.revision:
+                self._joined.bookings[name] = row if row.revision else replace(row, revision=1)
+            elif row != before:
+                self._joined.bookings[name] = replace(row, revision=row.revision + 1)
         return self._joined
 
     def _row(self, uri: str) -> Booking:
@@ -202,7 +201,7 @@ class _InviteeJoin:
     def _link(self) -> None:
         uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
         for neighbour in (old, new):
-            if neighbour is not None and neighbour not in self._known:
+            if neighbour is not None and not self._loaded(neighbour):
                 row = self._row(uri)
                 self._rows[neighbour] = Booking(neighbour, row.org, row.chain_key, neighbour)
         if old is not None and old != uri:
@@ -211,39 +210,25 @@ class _InviteeJoin:
             self._chain(uri, new)
 
     def _chain(self, older: str, newer: str) -> None:
-        """Record that `newer` replaced `older`, and let the newer one's line follow the older one's root."""
+        """Record that `newer` replaced `older`, and let the newer one's line follow the older one's root.
+
+        Links are only added. Payloads that contradict each other leave several, each good for its own
+        `invitee.rescheduled`: to choose one would be to let the order of arrival choose.
+        """
         before, after = self._row(older), self._row(newer)
-        if before.new_invitee is None:
-            before = self._rows[older] = replace(before, new_invitee=newer)
-        if after.old_invitee is None:
-            after = self._rows[newer] = replace(after, old_invitee=older)
+        if newer not in before.new_invitees:
+            self._rows[older] = before = replace(before, new_invitees=_added(before.new_invitees, newer))
+        if older not in after.old_invitees:
+            self._rows[newer] = after = replace(after, old_invitees=_added(after.old_invitees, older))
         stale, root = after.chain_root, before.chain_root
         if stale == root:
             return
+        if newer != stale:  # it has an older neighbour already: a contradiction, and neither line is the older
+            stale, root = max(stale, root), min(stale, root)
         self._joined.roots.append((stale, root))
         for name in {*self._known, *self._rows}:
             if self._row(name).chain_root == stale:
                 self._rows[name] = replace(self._row(name), chain_root=root)
-
-    def _tell(self, uri: str) -> None:
-        """Keep what the newest payload says of host, time, place and status."""
-        row, payload = self._row(uri), self._payload
-        if row.told_at is not None and (payload.updated_at is None or payload.updated_at < row.told_at):
-            return
-        if row.told_at is not None and payload.updated_at == row.told_at and payload.status != "canceled":
-            return
-        event = payload.scheduled_event
-        self._rows[uri] = replace(
-            row,
-            provider_status=payload.status,
-            told_at=payload.updated_at or row.told_at,
-            booked_at=payload.created_at or row.booked_at,
-            scheduled_event=payload.event or (event.uri if event else None) or row.scheduled_event,
-            start_time=(event.start_time if event else None) or row.start_time,
-            end_time=(event.end_time if event else None) or row.end_time,
-            hosts=tuple(host.user for host in event.event_memberships if host.user) if event else row.hosts,
-            location_type=event.location.type if event and event.location else row.location_type,
-        )
 
     def _step(self, uri: str, **changes: object) -> Booking:
         """Change a row and count the change: the event written next carries this revision."""
@@ -277,52 +262,67 @@ class _InviteeJoin:
             return
         identity = self._joined.primary = self._identity("invitee_no_show.created", uri, told.uri)
         row = self._row(uri)
-        if any(mark.uri == told.uri for mark in row.marks):
-            return
         mark = Mark(told.uri, told.created_at or self._fact.told_at)
-        row = self._step(uri, marks=tuple(sorted((*row.marks, mark), key=lambda each: (each.created_at, each.uri))))
-        data = InviteeNoShowCreated.model_construct(booking=_state(row), **_fields(self._payload))
-        self._write(identity, data, row, mark.created_at, inferred=False)
+        known = next((each for each in row.marks if each.uri == mark.uri), None)
+        if known is None:
+            if len(row.marks) >= MAX_TOGGLES:
+                raise CannotNormalize("too_many_toggles", "no_show")
+            clear = row.clear_of(mark)
+            if clear is not None and clear.alone:  # told already: no event follows that would say so
+                mark = replace(mark, cleared_at=clear.at)
+            row = self._step(uri, marks=by_time((*row.marks, mark)))
+            data = InviteeNoShowCreated.model_construct(booking=_state(row), **_fields(self._payload))
+            self._write(identity, data, row, mark.created_at, inferred=False)
+        elif mark.created_at < known.created_at:  # a copy without the mark's own time came first
+            others = (each for each in row.marks if each.uri != mark.uri)
+            mark = replace(known, created_at=mark.created_at)
+            self._rows[uri] = replace(row, marks=by_time((*others, mark)))
         self._settle_marks(uri)
 
     def _clear(self, uri: str) -> None:
         second = self._fact.told_at.replace(microsecond=0)
         row = self._row(uri)
-        if second not in row.clears:
-            self._rows[uri] = replace(row, clears=tuple(sorted((*row.clears, second))))
+        known = next((clear for clear in row.clears if clear.at == second), None)
+        if known is None:
+            if len(row.clears) >= MAX_TOGGLES:
+                raise CannotNormalize("too_many_toggles", "created_at")
+            clear = Clear(second, self._fact.delivery.id)
+            row = self._rows[uri] = replace(row, clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
             self._settle_marks(uri)
-        cleared = [mark for mark in self._row(uri).marks if mark.created_at.replace(microsecond=0) <= second]
-        if cleared:
-            self._joined.primary = self._identity("invitee_no_show.deleted", uri, cleared[-1].uri)
+        earlier = [mark for mark in row.marks if mark.second <= second]
+        if known is not None and known.alone:
+            self._joined.primary = self._identity(CLEARED, uri, format_time(second))
+        elif earlier:
+            self._joined.primary = self._identity(CLEARED, uri, earlier[-1].uri)
 
     def _settle_marks(self, uri: str) -> None:
-        """Clear each mark that has a clear at or after its time; the clear has whole seconds only."""
+        """Take each mark away that has a clear, and tell it unless the clear was published alone.
+
+        A mark whose clear turns out to be another, earlier one is told then, if it was not before.
+        """
         for position, mark in enumerate(self._row(uri).marks):
             row = self._row(uri)
-            later = [each for each in row.clears if each >= mark.created_at.replace(microsecond=0)]
-            if not later or mark.cleared_at == later[0]:
+            clear = row.clear_of(mark)
+            if clear is None or mark.cleared_at == clear.at:
                 continue
-            settled = replace(mark, cleared_at=later[0])
+            told = any(each.at == mark.cleared_at and not each.alone for each in row.clears)
+            settled = replace(mark, cleared_at=clear.at)
             marks = (*row.marks[:position], settled, *row.marks[position + 1 :])
-            if mark.cleared_at is not None:
+            if told or clear.alone:
                 self._rows[uri] = replace(row, marks=marks)
                 continue
             row = self._step(uri, marks=marks)
-            fields = _fields(self._payload)
             data = InviteeNoShowDeleted.model_construct(
-                booking=_state(row), cleared_mark=mark.uri, cleared_at=later[0], **fields
+                booking=_state(row), cleared_mark=mark.uri, cleared_at=clear.at, **_fields(self._payload)
             )
-            identity = self._identity("invitee_no_show.deleted", uri, mark.uri)
-            self._write(identity, data, row, later[0], inferred=False)
+            self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=False)
 
-    def _reschedule(self, older: str | None, newer: str | None) -> None:
+    def _reschedule(self, older: str, newer: str) -> None:
         """Write `invitee.rescheduled` in the transaction of whichever half came second."""
-        if older is None or newer is None or not self._loaded(older) or not self._loaded(newer):
-            return
-        if not _both_halves(self._row(older), self._row(newer)):
+        if not self._loaded(older) or not self._loaded(newer) or not moved(self._row(older), self._row(newer)):
             return
         was_old, was_new = self._known.get(older), self._known.get(newer)
-        if was_old is not None and was_new is not None and _both_halves(was_old, was_new):
+        if was_old is not None and was_new is not None and moved(was_old, was_new):
             return
         before, row = self._row(older), self._step(newer)
         data = InviteeRescheduled(
@@ -339,17 +339,29 @@ class _InviteeJoin:
         identity = self._identity(RESCHEDULED, newer, older)
         self._write(identity, data, row, row.booked_at or self._fact.told_at, inferred=False)
 
+    def _watch(self, uri: str) -> None:
+        """Note since when a row waits for something, and that it waits no longer."""
+        if not self._loaded(uri):
+            return
+        row = self._row(uri)
+        if not row.old_invitees and not row.clears:
+            return
+        waits = bool(row.waiting_clears)
+        for older in row.old_invitees:
+            # One that was not read cannot have changed: what waited for it waits still.
+            half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
+            waits = waits or half
+        if waits != (row.waits_since is not None):
+            self._rows[uri] = replace(row, waits_since=self._fact.delivery.received_at if waits else None)
+
     def _loaded(self, uri: str) -> bool:
         return uri in self._rows or uri in self._known
 
 
-def _both_halves(older: Booking, newer: Booking) -> bool:
-    linked = older.new_invitee == newer.invitee and newer.old_invitee == older.invitee
-    return linked and older.state == "canceled" and newer.state != "named"
-
-
-def _revision(known: Mapping[str, Booking], uri: str) -> int:
-    return known[uri].revision if uri in known else 0
+def _added(links: tuple[str, ...], link: str) -> tuple[str, ...]:
+    if len(links) >= MAX_LINKS:
+        raise CannotNormalize("contradictory", "old_invitee, new_invitee")
+    return tuple(sorted((*links, link)))
 
 
 def _state(row: Booking) -> BookingState:

@@ -172,6 +172,15 @@ class MigrateSettings(Group):
         )
 
 
+class WaitingSettings(Group):
+    """What came without its counterpart: a cleared no-show without a mark, half of a reschedule."""
+
+    publish_after_seconds: float = Field(900.0, gt=0)
+    """A cleared no-show whose mark has not come by then is published without it; half of a reschedule is counted."""
+    interval_seconds: float = Field(60.0, gt=0)
+    """How often `slotwire control` looks."""
+
+
 class RelaySettings(Group):
     """From the log to Kafka."""
 
@@ -252,6 +261,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     migrate: MigrateSettings = MigrateSettings()
     kafka: KafkaSettings = KafkaSettings()
+    waiting: WaitingSettings = WaitingSettings()
     relay: RelaySettings = RelaySettings()
     agents: AgentsSettings = AgentsSettings()
     vault: VaultSettings = VaultSettings()

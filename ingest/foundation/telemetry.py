@@ -64,6 +64,12 @@ ADMIN_REQUESTS = Counter(
     ["method", "route", "status"],
     registry=REGISTRY,
 )
+WAITING = Gauge(
+    "slotwire_waiting",
+    "Bookings that have waited too long, by what for: the mark of a clear, the other half of a reschedule.",
+    ["kind"],
+    registry=REGISTRY,
+)
 RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
 RELAY_LAG_EVENTS = Gauge(
     "slotwire_relay_lag_events", "Events in the log that are not published yet.", ["shard"], registry=REGISTRY

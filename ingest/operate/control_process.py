@@ -1,14 +1,15 @@
-"""The process `slotwire control`: the management API. Asks Postgres for its readiness, and never Kafka."""
+"""The process `slotwire control`: the management API and the chores. Asks Postgres for its readiness, never Kafka."""
 
 from __future__ import annotations
 
 import asyncio
 
+from ingest import waiting
 from ingest.control.hooks import HookAddresses
 from ingest.control.vault import Vault
 from ingest.foundation.clock import Clock
 from ingest.foundation.health import Health
-from ingest.foundation.lifecycle import listen
+from ingest.foundation.lifecycle import listen, until_stopped
 from ingest.foundation.settings import Settings
 from ingest.foundation.telemetry import get_logger
 from ingest.operate.actions import operating
@@ -30,5 +31,5 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         app = build_app(actions)
         async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:
             get_logger("control").info("listening", url=url)
-            await stop.wait()
+            await until_stopped(stop, waiting=waiting.run(actions.pool, settings.waiting, clock))
             health.draining = True

@@ -2,8 +2,7 @@
 -- The rows a batch is joined with: those of the invitees named, and their neighbours.
 SELECT * FROM slotwire.bookings
 WHERE invitee = ANY ($1::text[] || ARRAY(
-    SELECT unnest(ARRAY[own.old_invitee, own.new_invitee]) FROM slotwire.bookings own
-    WHERE own.invitee = ANY ($1::text[]) AND (own.old_invitee IS NOT NULL OR own.new_invitee IS NOT NULL)))
+    SELECT unnest(own.old_invitees || own.new_invitees) FROM slotwire.bookings own WHERE own.invitee = ANY ($1::text[])))
 
 -- name: append_batch
 -- One batch into one shard of the log; see the function's own words in the migrations.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.batch import Batch
-from ingest.join import Booking
+from ingest.booking import Booking
 from ingest.normalize import Fact, InviteeEvent, InviteeFact
 from ingest.verify import Tenant, VerifiedDelivery
 from schemas.calendly import InviteePayload, NoShow, ScheduledEvent

@@ -77,7 +77,7 @@ CREATE TABLE slotwire.events (
     subject text NOT NULL CONSTRAINT events_subject_short CHECK (length(subject) <= 2000),
     key text NOT NULL CONSTRAINT events_key_short CHECK (length(key) <= 2000),
     time timestamptz NOT NULL,
-    recorded_at timestamptz NOT NULL, -- when its delivery arrived
+    recorded_at timestamptz NOT NULL, -- when its delivery arrived, or when what had waited was written
     delivery_id uuid,
     inferred boolean NOT NULL,
     traceparent text,
@@ -98,31 +98,45 @@ CREATE TABLE slotwire.bookings (
     provider_status text,
     chain_key text NOT NULL,
     chain_root text NOT NULL,
-    old_invitee text,
-    new_invitee text,
-    marks jsonb NOT NULL,
-    clears timestamptz[] NOT NULL,
+    -- Whom it replaced and who replaced it: one each, more only where payloads contradict each other.
+    old_invitees text[] NOT NULL,
+    new_invitees text[] NOT NULL,
+    old_invitee text GENERATED ALWAYS AS (old_invitees[1]) STORED,
+    new_invitee text GENERATED ALWAYS AS (new_invitees[1]) STORED,
+    marks jsonb NOT NULL, -- [{uri, created_at, cleared_at}] by time
+    clears jsonb NOT NULL, -- [{at, delivery, alone}] by time; alone: published before its mark was known
     told_at timestamptz,
     booked_at timestamptz,
     scheduled_event text,
+    event_told_at timestamptz,
     start_time timestamptz,
     end_time timestamptz,
     hosts text[] NOT NULL,
     location_type text,
+    waits_since timestamptz, -- for the mark of a clear, or, as the newer half of a reschedule, for the other
     changed_at timestamptz NOT NULL
 );
 CREATE INDEX bookings_chain_root ON slotwire.bookings (chain_root);
 CREATE INDEX bookings_org ON slotwire.bookings (org, invitee);
+CREATE INDEX bookings_waiting ON slotwire.bookings (waits_since) WHERE waits_since IS NOT NULL;
 
 -- Authentic deliveries that this version could not turn into events. The body is in `deliveries`.
+-- It stays there whatever becomes of the row.
 CREATE TABLE slotwire.quarantine (
     delivery_id uuid PRIMARY KEY,
     org text NOT NULL,
     reason text NOT NULL,
     detail text NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'waiting'
+        CONSTRAINT quarantine_state CHECK (state IN ('waiting', 'retried', 'discarded')),
+    settled_at timestamptz,
+    note text CONSTRAINT quarantine_note_short CHECK (length(note) <= 1000),
+    CONSTRAINT quarantine_settled CHECK ((state = 'waiting') = (settled_at IS NULL)),
+    CONSTRAINT quarantine_discarded_why CHECK (state <> 'discarded' OR note <> '')
 );
 CREATE INDEX quarantine_org ON slotwire.quarantine (org, delivery_id);
+CREATE INDEX quarantine_waiting ON slotwire.quarantine (reason, delivery_id) WHERE state = 'waiting';
 
 -- A copy of the relay's cursor, written after each commit at the broker: for pruning, dashboards and lag,
 -- never a silent place to resume from.
@@ -227,24 +241,25 @@ BEGIN
     WHERE q.reason IS NOT NULL AND q.grp <> ALL (conflicts);
 
     INSERT INTO slotwire.bookings AS b (invitee, org, revision, state, provider_status, chain_key, chain_root,
-        old_invitee, new_invitee, marks, clears, told_at, booked_at, scheduled_event, start_time, end_time, hosts,
-        location_type, changed_at)
-    SELECT r.invitee, r.org, r.revision, r.state, r.provider_status, r.chain_key, r.chain_root, r.old_invitee,
-           r.new_invitee, r.marks, r.clears, r.told_at, r.booked_at, r.scheduled_event, r.start_time, r.end_time, r.hosts,
-           r.location_type, p_recorded_at
+        old_invitees, new_invitees, marks, clears, told_at, booked_at, scheduled_event, event_told_at, start_time,
+        end_time, hosts, location_type, waits_since, changed_at)
+    SELECT r.invitee, r.org, r.revision, r.state, r.provider_status, r.chain_key, r.chain_root, r.old_invitees,
+           r.new_invitees, r.marks, r.clears, r.told_at, r.booked_at, r.scheduled_event, r.event_told_at, r.start_time,
+           r.end_time, r.hosts, r.location_type, r.waits_since, p_recorded_at
     FROM jsonb_to_recordset(p_bookings) AS r (
         grp integer, invitee text, org text, revision integer, state text, provider_status text, chain_key text,
-        chain_root text, old_invitee text, new_invitee text, marks jsonb, clears timestamptz[],
-        told_at timestamptz, booked_at timestamptz, scheduled_event text, start_time timestamptz, end_time timestamptz, hosts text[],
-        location_type text)
+        chain_root text, old_invitees text[], new_invitees text[], marks jsonb, clears jsonb,
+        told_at timestamptz, booked_at timestamptz, scheduled_event text, event_told_at timestamptz,
+        start_time timestamptz, end_time timestamptz, hosts text[], location_type text, waits_since timestamptz)
     WHERE r.grp <> ALL (conflicts)
     ON CONFLICT (invitee) DO UPDATE SET
         revision = excluded.revision, state = excluded.state, provider_status = excluded.provider_status,
-        chain_root = excluded.chain_root, old_invitee = excluded.old_invitee, new_invitee = excluded.new_invitee,
+        chain_root = excluded.chain_root, old_invitees = excluded.old_invitees, new_invitees = excluded.new_invitees,
         marks = excluded.marks, clears = excluded.clears, told_at = excluded.told_at,
-        booked_at = excluded.booked_at,
-        scheduled_event = excluded.scheduled_event, start_time = excluded.start_time, end_time = excluded.end_time,
-        hosts = excluded.hosts, location_type = excluded.location_type, changed_at = excluded.changed_at;
+        booked_at = excluded.booked_at, scheduled_event = excluded.scheduled_event,
+        event_told_at = excluded.event_told_at, start_time = excluded.start_time, end_time = excluded.end_time,
+        hosts = excluded.hosts, location_type = excluded.location_type, waits_since = excluded.waits_since,
+        changed_at = excluded.changed_at;
 
     -- Whoever was led by a root that is no longer the oldest follows; the revision tells writers that read
     -- the row before.
@@ -259,8 +274,47 @@ END
 $$;
 REVOKE ALL ON FUNCTION slotwire.append_batch FROM PUBLIC;
 
+-- Settle one quarantined delivery, or note why it still cannot be understood: the only way these rows change.
+-- Answers whether it applied. Retried is final; only what waits can be discarded; what was discarded may still
+-- be retried. A retried delivery is marked with what became of it, as if it had been understood when it came.
+CREATE FUNCTION slotwire.settle_quarantine(
+    p_delivery uuid,
+    p_at timestamptz,
+    p_state text,        -- 'retried' or 'discarded'; null: it stays, with the reason and detail given
+    p_reason text,
+    p_detail text,
+    p_note text,
+    p_event uuid,        -- of a retried one: the event it stands for, if there is one
+    p_name text          -- of a retried one: Calendly's name for it
+) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    UPDATE slotwire.quarantine SET
+        state = coalesce(p_state, state),
+        settled_at = CASE WHEN p_state IS NULL THEN settled_at ELSE p_at END,
+        reason = coalesce(p_reason, reason),
+        detail = coalesce(p_detail, detail),
+        note = coalesce(p_note, note)
+    WHERE delivery_id = p_delivery AND state <> 'retried' AND (p_state IS DISTINCT FROM 'discarded' OR state = 'waiting');
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF p_state = 'retried' THEN
+        UPDATE slotwire.deliveries SET
+            outcome = CASE WHEN EXISTS (SELECT FROM slotwire.events e
+                                        WHERE e.event_id = p_event AND e.delivery_id IS DISTINCT FROM p_delivery)
+                           THEN 'duplicate' ELSE 'stored' END,
+            event_id = p_event,
+            event_name = p_name
+        WHERE id = p_delivery;
+    END IF;
+    RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.settle_quarantine FROM PUBLIC;
+
 GRANT USAGE ON SCHEMA slotwire TO {runtime_role};
-GRANT EXECUTE ON FUNCTION slotwire.append_batch TO {runtime_role};
+GRANT EXECUTE ON FUNCTION slotwire.append_batch, slotwire.settle_quarantine TO {runtime_role};
 GRANT SELECT ON ALL TABLES IN SCHEMA slotwire TO {runtime_role};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.relay_mirror, slotwire.api_keys
     TO {runtime_role};
