@@ -42,7 +42,7 @@ soak: install ## the long forms of the fault, property and load tests
 bench: install ## durable acks and webhook-to-handler latency, beside a bare endpoint and the naive service
 	@$(BIN)/python -m tests.bench
 
-generate: install ## rewrite the generated references under docs/
+generate: install ## rewrite what is made from the code: references under docs/, schemas for programs
 	@$(BIN)/python -m tests.generate
 
 lock: install ## resolve the requirements anew, as hashes without index addresses

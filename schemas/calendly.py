@@ -31,11 +31,13 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keep_unknown(cls, value: Any) -> Any:
-        if type(value) is not dict or value.keys() <= cls._known:
+        if type(value) is not dict or ("extra" not in value and value.keys() <= cls._known):
             return value
-        known = {name: item for name, item in value.items() if name in cls._known}
+        known = {name: item for name, item in value.items() if name in cls._known and name != "extra"}
         unknown = {name: item for name, item in value.items() if name not in cls._known}
-        return {**known, "extra": {**known.get("extra", {}), **unknown}}
+        told = value.get("extra", {})
+        # Ours is an object; should Calendly ever send a field of that name, it is one we do not know.
+        return {**known, "extra": {**(told if type(told) is dict else {"extra": told}), **unknown}}
 
 
 def null_to_empty(value: Any) -> Any:
