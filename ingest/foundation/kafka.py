@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient
+from aiokafka.producer import sender
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ingest.foundation.errors import (
@@ -43,6 +44,11 @@ _REACH = "Is a broker up at SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS, and do SLOTWIRE_K
 # aiokafka logs what our errors say already, and below `info` it logs keys and values of records.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 logging.getLogger("aiokafka").propagate = False
+
+TRANSACTION_PAUSE_SECONDS = 0.002
+"""After a commit the broker still writes the transaction's markers, a few ms, and refuses the next one meanwhile;
+aiokafka then pauses 20 ms before it asks again. Measured in docs/decisions/0001-relay-publishes-in-transactions.md."""
+sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_SECONDS
 
 _REFUSALS = (
     errors.MessageSizeTooLargeError,
@@ -281,9 +287,9 @@ async def discard(producer: AIOKafkaProducer) -> None:
 
 
 async def _tear_down(producer: AIOKafkaProducer) -> None:
-    sender, buffered = producer._sender, producer._message_accumulator  # noqa: SLF001 - no public way, see `discard`
+    buffered = producer._message_accumulator  # noqa: SLF001 - no public way, see `discard`
     manager = producer._txn_manager  # noqa: SLF001 - its future would warn that nobody asked for its exception
-    task = sender.sender_task
+    task = producer._sender.sender_task  # noqa: SLF001 - see `discard`
     if task is not None:
         task.cancel()
     _fail_buffered(buffered)

@@ -20,8 +20,9 @@ from pathlib import Path
 import structlog
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.producer import sender
 
-from ingest.foundation.kafka import full_name
+from ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_name
 from ingest.local.databases import create_database, migrate_template
 from ingest.local.stack import Stack, embedded_stack, ephemeral_folder
 from schemas.topics import INVITEE
@@ -34,6 +35,8 @@ DATA = b'{"padding": "' + b"x" * 1_880 + b'"}'
 LOGGED = 20_000
 SINGLES = 300
 GAP_SECONDS = 0.05
+THEIR_PAUSE = 0.02
+OUR_PAUSE = TRANSACTION_PAUSE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -128,15 +131,17 @@ async def measure(stack: Stack) -> None:
     database = await create_database(stack.postgres)
     out = sys.stdout.write
     async with open_scene(database, stack.kafka_bootstrap_servers, f"b{secrets.token_hex(3)}.") as scene:
-        for transactional in (False, True):
+        await send_batches(scene, 1, transactional=True)  # the broker's code is compiled, its topics are made
+        for kind, pause in (("idempotent", None), ("transactional", THEIR_PAUSE), ("transactional", OUR_PAUSE)):
+            sender.BACKOFF_OVERRIDE = pause or OUR_PAUSE
             for batch in BATCHES:
-                spread = await send_batches(scene, batch, transactional=transactional)
-                kind = "transactional" if transactional else "idempotent"
-                out(f"{kind:14} batch {batch:3}                      {spread}   {batch / spread.p50 * 1000:7,.0f}/s\n")
+                spread = await send_batches(scene, batch, transactional=pause is not None)
+                name = f"{kind}, batch {batch}" + (f", pause {pause * 1000:.0f} ms" if pause else "")
+                out(f"{name:42}{spread}   {batch / spread.p50 * 1000:7,.0f}/s\n")
         singles = await publish_singles(scene)
-        out(f"relay, idle: notification to committed      {singles}\n")
+        out(f"{'relay, idle: notification to committed':42}{singles}\n")
         rate, step = await drain_log(scene)
-        out(f"relay, full log: one step of 500            {step}   {rate:7,.0f}/s\n")
+        out(f"{'relay, full log: one step of 500':42}{step}   {rate:7,.0f}/s\n")
 
 
 async def run(folder: Path) -> None:

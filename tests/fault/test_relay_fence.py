@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 
 from ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from ingest.foundation.health import Health
+from ingest.foundation.kafka import DISCARD_TIMEOUT_SECONDS
 from ingest.local.databases import Database
 from ingest.local.stack import Stack
-from ingest.relay_lease import LEASE_SECONDS
+from ingest.relay import STOP_SECONDS
+from ingest.relay_lease import LEASE_SECONDS, QUERIES
 from tests.children import environment, process
 from tests.relay_log import (
     DEADLINE_SECONDS,
@@ -120,6 +125,38 @@ async def test_a_dead_postgres_is_waited_out(scene: Scene, breakable_stack: Stac
         records = await committed(scene.settings, EVENTS)
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
+
+
+async def test_while_the_broker_is_silent_no_database_transaction_is_open(scene: Scene, breakable_stack: Stack) -> None:
+    """A frozen broker holds the relay, which holds nothing in Postgres; and a stop ends it within its grace."""
+    async with running(scene.settings) as health:
+        await until(lambda: _ready(health))
+        breakable_stack.kafka.freeze()
+        await scene.append(LoggedEvent())
+        await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+        # Its next sign of life is given while it waits for the broker.
+        before = await scene.writer.fetchval("SELECT clock_timestamp()")
+        await until(lambda: _idle_since(scene, before))
+        start = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - start < STOP_SECONDS + 2 * DISCARD_TIMEOUT_SECONDS
+    breakable_stack.kafka.thaw()
+    async with running(scene.settings):
+        assert len(await committed(scene.settings, 1)) == 1
+
+
+async def _ready(health: Health) -> bool:
+    return not await health.problems()
+
+
+async def _idle_since(scene: Scene, moment: datetime) -> bool:
+    """Tell whether the relay's session has answered a question since then, and has no transaction open."""
+    row = await scene.writer.fetchrow(  # the relay's own role: others are not shown the query
+        "SELECT state, xact_start, state_change > $1 AND query = $2 AS alive FROM pg_stat_activity"
+        " WHERE application_name = 'slotwire-relay' AND datname = current_database()",
+        moment,
+        QUERIES["hold_lease"],
+    )
+    return row is not None and row["alive"] and row["state"] == "idle" and row["xact_start"] is None
 
 
 def _environment(scene: Scene) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import ssl
 from pathlib import Path
@@ -11,10 +12,11 @@ from uuid import UUID
 
 import pytest
 from aiokafka import errors
+from aiokafka.producer import sender
 from pydantic import SecretStr
 
 from ingest.errors import BrokerUnavailable, ConfigurationError, CursorMismatch, RecordRefused, TopicUnavailable
-from ingest.foundation.kafka import connection_options, full_name, translated
+from ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, connection_options, full_name, translated
 from ingest.foundation.settings import KafkaSettings
 from ingest.relay import BACK_OFF_SECONDS, BackOff
 from ingest.relay_cursor import Cursor, decode_cursor
@@ -157,6 +159,12 @@ def test_foreign_errors_become_ours(raised: Exception, becomes: type[Any], reaso
     with pytest.raises(becomes) as ours, translated():
         raise raised
     assert ours.value.reason == reason
+
+
+def test_the_pause_between_transactions_is_ours() -> None:
+    """The library still reads the constant that is set, where it waits for the markers of the transaction before."""
+    assert sender.BACKOFF_OVERRIDE == TRANSACTION_PAUSE_SECONDS
+    assert "return BACKOFF_OVERRIDE" in inspect.getsource(sender.AddPartitionsToTxnHandler)
 
 
 def test_our_own_assertions_are_not_swallowed() -> None:
