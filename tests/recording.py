@@ -28,7 +28,7 @@ from rich.text import Text
 from tests.documents import ROOT
 
 PICTURE = ROOT / "docs" / "images" / "make-run.svg"
-COLUMNS, ROWS = 126, 60
+COLUMNS, ROWS = 112, 60
 STORY_LINES = 14
 """Lines of the demo agent that are enough to see bookings come, move and go."""
 LIMIT_SECONDS = 180.0
