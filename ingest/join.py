@@ -298,7 +298,8 @@ class _InviteeJoin:
     def _settle_marks(self, uri: str) -> None:
         """Take each mark away that has a clear, and tell it unless the clear was published alone.
 
-        A mark whose clear turns out to be another, earlier one is told then, if it was not before.
+        A mark whose clear turns out to be another, earlier one is told then, if it was not before. So is one
+        that was told as set, whatever cleared it.
         """
         for position, mark in enumerate(self._row(uri).marks):
             row = self._row(uri)
@@ -308,7 +309,7 @@ class _InviteeJoin:
             told = any(each.at == mark.cleared_at and not each.alone for each in row.clears)
             settled = replace(mark, cleared_at=clear.at)
             marks = (*row.marks[:position], settled, *row.marks[position + 1 :])
-            if told or clear.alone:
+            if told or (clear.alone and mark.cleared_at is not None):
                 self._rows[uri] = replace(row, marks=marks)
                 continue
             row = self._step(uri, marks=marks)
