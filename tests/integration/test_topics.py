@@ -90,7 +90,8 @@ async def test_what_differs_from_the_settings_is_found(
     await make_topic(made, RELAY_CURSOR, **{"cleanup.policy": "delete"})
     wanted = made.kafka.model_copy(update={"min_insync_replicas": 2, "replication_factor": 2, "partitions": 5})
     found = _short(await check_topics(wanted))
-    invitee, routing, cursor = (full_name(kafka, topic) for topic in (INVITEE, ROUTING_FORM, RELAY_CURSOR))
+    made_here = (INVITEE, ROUTING_FORM, RELAY_CURSOR)
+    invitee, routing, cursor = (full_name(kafka, topic) for topic in made_here)
     assert found == {
         *((name, "min_insync_replicas", "error") for name in (invitee, routing, cursor)),
         *((name, "replicas", "warning") for name in (invitee, routing, cursor)),
@@ -99,6 +100,7 @@ async def test_what_differs_from_the_settings_is_found(
         (invitee, "cleanup", "error"),
         (routing, "max_message_bytes", "warning"),
         (cursor, "cleanup", "error"),
+        *((full_name(kafka, topic), "missing", "error") for topic in TOPICS if topic not in made_here),
     }
 
 

@@ -150,7 +150,7 @@ class TestDispatcher:
             dispatcher.deliver(ONE, records(ONE, 0, 2), position=2)
             await turn()
             await dispatcher.stop(grace=0)
-            assert interrupted == [0, 1]
+            assert sorted(interrupted) == [0, 1]  # keys side by side: which lets go first is nobody's promise
             assert dispatcher.committable() == {ONE: 0}
             dispatcher.close()
             assert dispatcher.committable() == {}
