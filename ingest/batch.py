@@ -44,6 +44,7 @@ class Batch:
         facts: in order of arrival.
         outcomes: per fact `stored`, `duplicate` or `quarantined`, as far as the join can tell.
         quarantined: per fact why it was quarantined, or None.
+        primaries: per fact the id of the event it stands for, or None.
     """
 
     def __init__(self, facts: Sequence[Fact | OverdueClear], known: Mapping[str, Booking]) -> None:
@@ -51,7 +52,7 @@ class Batch:
         self.facts = facts
         self.outcomes: list[str] = []
         self.quarantined: list[Quarantined | None] = []
-        self._primaries: list[EventId | None] = []
+        self.primaries: list[EventId | None] = []
         self._events: list[tuple[int, NewEvent]] = []
         self._read = {uri: row.revision for uri, row in known.items()}
         self._state = dict(known)
@@ -113,7 +114,7 @@ class Batch:
             [each.received_at for each in deliveries],
             [each.signed_at for each in deliveries],
             self.outcomes,
-            self._primaries,
+            self.primaries,
             [_event_name(fact) for fact in self.facts],
             [each.traceparent for each in deliveries],
             [each.reason if each else None for each in self.quarantined],
@@ -163,13 +164,13 @@ class Batch:
     def _add(self, position: int, joined: Joined) -> None:
         self.outcomes.append("stored" if joined.events or joined.bookings else "duplicate")
         self.quarantined.append(None)
-        self._primaries.append(joined.primary)
+        self.primaries.append(joined.primary)
         self._events.extend((position, event) for event in joined.events)
 
     def _quarantine(self, fact: Quarantined) -> None:
         self.outcomes.append("quarantined")
         self.quarantined.append(fact)
-        self._primaries.append(None)
+        self.primaries.append(None)
 
     def _unite(self, position: int, other: int) -> None:
         """Let two facts be taken together or not at all."""

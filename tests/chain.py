@@ -133,13 +133,19 @@ def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float 
                 idle += 0.2
                 continue
             idle = 0.0
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None
             if message.error():
-                ended.add(message.partition())
+                ended.add(partition)
                 continue
-            ended.discard(message.partition())
-            headers = {name: value.decode() for name, value in message.headers() or []}
-            key = (message.key() or b"").decode()
-            found.append(Seen(key, message.partition(), message.offset(), headers, message.value() or b""))
+            assert offset is not None
+            ended.discard(partition)
+            headers = {str(name): _text(value) for name, value in dict(message.headers() or ()).items()}
+            found.append(Seen(_text(message.key()), partition, offset, headers, message.value() or b""))
     finally:
         consumer.close()
     return found
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""

@@ -85,8 +85,8 @@ def _page(described: dict[str, Any], made: str) -> Iterator[str]:
 
 _FORMATS = {"date-time": "time", "uuid": "UUID", "password": "secret"}
 _ROLES = {
-    Role.READER: "reads events, deliveries and subscriptions, personal data included",
-    Role.OPERATOR: "makes and ends subscriptions too",
+    Role.READER: "reads events, bookings, deliveries and subscriptions, personal data included",
+    Role.OPERATOR: "makes and ends subscriptions and settles what is in quarantine, too",
     Role.ADMIN: "makes and revokes keys too",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -109,6 +109,45 @@ async def write_deliveries(
         [(item, org, UUID(int=1), EPOCH + timedelta(seconds=at), outcome, event_id) for at, item in enumerate(made)],
     )
     return made
+
+
+async def write_quarantine(
+    database: Database,
+    org: str,
+    bodies: Sequence[bytes],
+    *,
+    reason: str = "unknown_event",
+    first: int = 1,
+    signed_before: timedelta = timedelta(0),
+) -> list[UUID]:
+    """Leave deliveries in quarantine as a version that did not understand them does; return their ids."""
+    made = [UUID(int=(first + at) << 64) for at in range(len(bodies))]
+    rows = [
+        (item, org, UUID(int=1), EPOCH, EPOCH - signed_before, body) for item, body in zip(made, bodies, strict=True)
+    ]
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, body)"
+        " VALUES ($1, $2, $3, $4, $5, 'quarantined', $6)",
+        list[tuple[object, ...]](rows),
+    )
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.quarantine (delivery_id, org, reason, detail, created_at) VALUES ($1, $2, $3, '', $4)",
+        [(item, org, reason, EPOCH) for item in made],
+    )
+    return made
+
+
+async def write_booking(database: Database, org: str, invitee: str, *, waits_since: datetime | None = None) -> None:
+    """Make a booking known, without an event."""
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees,"
+        " new_invitees, marks, clears, hosts, waits_since, changed_at)"
+        " VALUES ($1, $2, 1, 'active', 'k', $1, '{}', '{}', '[]', '[]', '{}', $3, $4)",
+        [(invitee, org, waits_since, EPOCH)],
+    )
 
 
 async def _as_owner(database: Database, sql: str, rows: list[tuple[object, ...]]) -> None:

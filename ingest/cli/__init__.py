@@ -28,6 +28,8 @@ _COMMANDS = (
     "simulate",
     "subscriptions",
     "events",
+    "bookings",
+    "quarantine",
     "keys",
     "doctor",
 )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from ingest import quarantine
 from ingest.control.calendly_client.transport import RetryPolicy, connect
 from ingest.control.subscription_plan import Subscription
 from ingest.control.subscriptions import Listed, Subscriptions, Wanted, read_one, read_page
@@ -18,14 +19,17 @@ from ingest.errors import RequestRefused
 from ingest.foundation.clock import Clock
 from ingest.foundation.lifecycle import wait_for
 from ingest.foundation.postgres import Pool, create_pool
-from ingest.operate import api_keys, log_pages
+from ingest.operate import api_keys, booking_pages, log_pages
 from ingest.operate.api_keys import ApiKey
+from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline
 from ingest.operate.cursors import (
     read_id_place,
     read_log_place,
+    read_name_place,
     read_time_place,
     write_id_place,
     write_log_place,
+    write_name_place,
     write_time_place,
 )
 from ingest.operate.models import (
@@ -45,6 +49,15 @@ from ingest.operate.models import (
     SubscriptionPage,
     SubscriptionRequest,
 )
+from ingest.operate.quarantine_models import (
+    DiscardRequest,
+    QuarantineDetail,
+    QuarantineItem,
+    QuarantinePage,
+    QuarantineQuery,
+    quarantine_detail,
+    quarantine_item,
+)
 from ingest.operate.roles import Principal, Role
 
 if TYPE_CHECKING:
@@ -52,6 +65,8 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS = 0.25
 """How often the log is asked for new events while it is followed."""
+RETRY_PAGE = 200
+"""Quarantined deliveries whose ids are read at a time while they are retried."""
 CALENDLY_RETRIES = RetryPolicy(attempts=2)
 """Somebody waits for the answer."""
 
@@ -104,6 +119,87 @@ class Actions:
         more, items = len(items) > query.limit, items[: query.limit]
         cursor = write_id_place("deliveries", items[-1].id) if more else None
         return DeliveryPage(items=tuple(items), next_cursor=cursor)
+
+    async def list_bookings(self, who: Principal, query: BookingQuery) -> BookingPage:
+        """List bookings, by their invitees' names."""
+        who.require(Role.READER)
+        after = None if query.cursor is None else read_name_place("bookings", query.cursor)
+        org = who.reach(query.organization)
+        items = await booking_pages.page(self.pool, query, org, after=after, limit=query.limit + 1)
+        more, items = len(items) > query.limit, items[: query.limit]
+        cursor = write_name_place("bookings", items[-1].invitee) if more else None
+        return BookingPage(items=tuple(items), next_cursor=cursor)
+
+    async def get_timeline(self, who: Principal, invitee: str) -> Timeline:
+        """Read one booking's way from the POST to the topic."""
+        who.require(Role.READER)
+        prefix = self.settings.kafka.topic_prefix
+        found = await booking_pages.timeline(self.pool, invitee, who.org, topic_prefix=prefix)
+        if found is None:
+            raise RequestRefused(
+                "there is no such booking within reach",
+                code="not_found",
+                remedy="Give the invitee's whole URI, as `slotwire bookings list` shows it.",
+            )
+        return found
+
+    async def list_quarantine(self, who: Principal, query: QuarantineQuery) -> QuarantinePage:
+        """List quarantined deliveries, newest first."""
+        who.require(Role.READER)
+        state = None if query.state == "all" else query.state
+        only = quarantine.Only(who.reach(query.organization), query.reason, state)
+        before = None if query.cursor is None else read_id_place("quarantine", query.cursor)
+        found = await quarantine.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_id_place("quarantine", found[-1].delivery_id) if more else None
+        return QuarantinePage(items=tuple(map(quarantine_item, found)), next_cursor=cursor)
+
+    async def get_quarantined(self, who: Principal, delivery_id: UUID) -> QuarantineDetail:
+        """Read one quarantined delivery; its body from the role `operator` on."""
+        who.require(Role.READER)
+        found = await quarantine.read_one(self.pool, delivery_id, who.org)
+        if found is None:
+            raise _not_quarantined()
+        return quarantine_detail(found, with_body=who.role.rank >= Role.OPERATOR.rank)
+
+    async def retry_quarantined(self, who: Principal, delivery_id: UUID) -> QuarantineItem:
+        """Read a quarantined delivery again; it becomes events, or stays with the reason it has now."""
+        who.require(Role.OPERATOR)
+        found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
+        if found is None:
+            raise _not_quarantined()
+        return quarantine_item(found)
+
+    async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
+        """Count the deliveries that wait in quarantine for one reason."""
+        who.require(Role.READER)
+        return await quarantine.count_waiting(self.pool, reason, who.reach(org))
+
+    async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
+        """Retry what waits for one reason, in the order it came, each once; gives each as it is then."""
+        who.require(Role.OPERATOR)
+        reached, after = who.reach(org), UUID(int=0)
+        while ids := await quarantine.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
+            for delivery_id in ids:
+                yield await self.retry_quarantined(who, delivery_id)
+            after = ids[-1]
+
+    async def discard_quarantined(self, who: Principal, delivery_id: UUID, request: DiscardRequest) -> QuarantineItem:
+        """Settle a quarantined delivery as not wanted; its body stays. Doing it twice keeps the first reason."""
+        who.require(Role.OPERATOR)
+        if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
+            raise _not_quarantined()
+        await quarantine.discard(self.pool, delivery_id, request.why, now=self.clock.now())
+        found = await quarantine.read_one(self.pool, delivery_id, who.org)
+        if found is None:
+            raise _not_quarantined()
+        if found.state == "retried":
+            raise RequestRefused(
+                "it was retried and is no longer in quarantine",
+                code="retried_already",
+                remedy="`slotwire events list` shows what it became.",
+            )
+        return quarantine_item(found)
 
     async def list_subscriptions(
         self, who: Principal, org: str | None, query: PageQuery, token: SecretStr | None = None
@@ -236,6 +332,14 @@ def subscription_item(subscription: Subscription, listed: Listed | None = None) 
         created_at=subscription.created_at,
         ended_at=subscription.ended_at,
         at_calendly=said,
+    )
+
+
+def _not_quarantined() -> RequestRefused:
+    return RequestRefused(
+        "there is no such delivery in quarantine within reach",
+        code="not_found",
+        remedy="Give a delivery's id, as `slotwire quarantine list` shows it.",
     )
 
 

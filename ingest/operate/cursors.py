@@ -29,6 +29,7 @@ T = TypeVar("T")
 _LOG = TypeAdapter(dict[int, int])
 _TIME = TypeAdapter(TimePlace)
 _ID = TypeAdapter(UUID)
+_NAME = TypeAdapter(str)
 _LARGEST = 2**63
 _FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -79,6 +80,20 @@ def read_id_place(kind: str, cursor: str) -> UUID:
         RequestRefused: this is no cursor of such a list.
     """
     return _read(kind, cursor, _ID)
+
+
+def write_name_place(kind: str, last: str) -> str:
+    """Write a place in a list that is ordered by name."""
+    return _write(kind, last)
+
+
+def read_name_place(kind: str, cursor: str) -> str:
+    """Read a place in a list that is ordered by name.
+
+    Raises:
+        RequestRefused: this is no cursor of such a list.
+    """
+    return _read(kind, cursor, _NAME)
 
 
 def _write(kind: str, value: object) -> str:

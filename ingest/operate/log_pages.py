@@ -66,7 +66,7 @@ async def events_after(pool: Pool, place: LogPlace, only: EventFilter, *, limit:
             rows = await pool.fetch(_SQL["events_after_of_org"], only.org, max(place.values()), only.type, limit)
         else:
             rows = await pool.fetch(_SQL["events_after"], list(place), list(place.values()), only.type, limit)
-    return [EventItem(**_event(row)) for row in rows]
+    return [EventItem(**event_fields(row)) for row in rows]
 
 
 def place_after(place: LogPlace, items: Sequence[EventItem], only: EventFilter) -> LogPlace:
@@ -86,14 +86,14 @@ async def latest_events(pool: Pool, only: EventFilter, *, limit: int) -> Sequenc
             rows = await pool.fetch(_SQL["latest_events_of_org"], only.org, only.type, limit)
         else:
             rows = await pool.fetch(_SQL["latest_events"], list(await log_ends(pool)), only.type, limit)
-    return [EventItem(**_event(row)) for row in reversed(rows)]
+    return [EventItem(**event_fields(row)) for row in reversed(rows)]
 
 
 async def event(pool: Pool, event_id: UUID, org: str | None) -> EventDetail | None:
     """Read one event with its data, byte by byte as it was written; None when it is not within reach."""
     with translated():
         row = await pool.fetchrow(_SQL["event"], event_id, org)
-    return None if row is None else EventDetail(**_event(row), data=orjson.Fragment(row["data"]))
+    return None if row is None else EventDetail(**event_fields(row), data=orjson.Fragment(row["data"]))
 
 
 async def deliveries(
@@ -111,23 +111,26 @@ async def deliveries(
             rows = await pool.fetch(_SQL["deliveries_page"], before, org, outcome, limit)
         else:
             rows = await pool.fetch(_SQL["deliveries_of_event"], before, org, outcome, limit, event_id)
-    return [
-        DeliveryItem(
-            id=row["id"],
-            organization=row["org"],
-            subscription_id=row["subscription_id"],
-            received_at=row["received_at"],
-            signed_at=row["signed_at"],
-            outcome=row["outcome"],
-            event_id=row["event_id"],
-            event_name=row["event_name"],
-            body_bytes=row["bytes"],
-        )
-        for row in rows
-    ]
+    return [delivery_item(row) for row in rows]
 
 
-def _event(row: asyncpg.Record) -> Mapping[str, Any]:
+def delivery_item(row: asyncpg.Record) -> DeliveryItem:
+    """Show a delivery, without its body."""
+    return DeliveryItem(
+        id=row["id"],
+        organization=row["org"],
+        subscription_id=row["subscription_id"],
+        received_at=row["received_at"],
+        signed_at=row["signed_at"],
+        outcome=row["outcome"],
+        event_id=row["event_id"],
+        event_name=row["event_name"],
+        body_bytes=row["bytes"],
+    )
+
+
+def event_fields(row: asyncpg.Record) -> Mapping[str, Any]:
+    """Return the fields of an `EventItem` from a row of the log."""
     return {
         "id": row["event_id"],
         "type": row["type"],

@@ -74,15 +74,17 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in _VARIABLE.findall(route.path)
     ]
     if route.query is not None:
-        for name, form in route.query.model_json_schema()["properties"].items():
+        described = route.query.model_json_schema()
+        for name, form in described["properties"].items():
             bare = {key: value for key, value in form.items() if key not in {"description", "title"}}
             text = form.get("description", "")
-            found.append({"name": name, "in": "query", "required": False, "description": text, "schema": bare})
+            required = name in described.get("required", ())
+            found.append({"name": name, "in": "query", "required": required, "description": text, "schema": bare})
     if route.token is not None:
         text = "A Calendly token of an owner or admin of the organization; used once, kept nowhere."
-        required = route.token == "required"  # noqa: S105 -- says whether there is one
+        needed = route.token == "required"  # noqa: S105 -- says whether there is one
         form = {"type": "string"}
-        found.append({"name": TOKEN_HEADER, "in": "header", "required": required, "description": text, "schema": form})
+        found.append({"name": TOKEN_HEADER, "in": "header", "required": needed, "description": text, "schema": form})
     return found
 
 

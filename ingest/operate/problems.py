@@ -36,6 +36,7 @@ STATUS = {
     "request_timeout": 408,
     "organization_refused": 409,
     "changed_meanwhile": 409,
+    "retried_already": 409,
     "body_too_large": 413,
     "media_type": 415,
     "event_unknown": 422,

@@ -13,9 +13,9 @@ class Role(StrEnum):
     """What a key may do; each role may do what the one before may."""
 
     READER = "reader"
-    """Reads events, deliveries and subscriptions, personal data included."""
+    """Reads events, bookings, deliveries and subscriptions, personal data included."""
     OPERATOR = "operator"
-    """Makes and ends subscriptions too."""
+    """Makes and ends subscriptions and settles what is in quarantine, too."""
     ADMIN = "admin"
     """Makes and revokes keys too."""
 

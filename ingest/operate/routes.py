@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from ingest.errors import RequestRefused
 from ingest.operate.actions import Actions
+from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
 from ingest.operate.models import (
     DeliveryPage,
     DeliveryQuery,
@@ -27,6 +28,13 @@ from ingest.operate.models import (
     SubscriptionRequest,
 )
 from ingest.operate.problems import invalid
+from ingest.operate.quarantine_models import (
+    DiscardRequest,
+    QuarantineDetail,
+    QuarantineItem,
+    QuarantinePage,
+    QuarantineQuery,
+)
 from ingest.operate.roles import Principal, Role
 
 TOKEN_HEADER = "Calendly-Token"  # noqa: S105 -- a header's name
@@ -152,6 +160,31 @@ async def _list_deliveries(actions: Actions, call: Call) -> Answer:
     return Answer(await actions.list_deliveries(call.who, call.query(DeliveryQuery)))
 
 
+async def _list_bookings(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.list_bookings(call.who, call.query(BookingQuery)))
+
+
+async def _get_timeline(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.get_timeline(call.who, call.query(TimelineQuery).invitee))
+
+
+async def _list_quarantine(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.list_quarantine(call.who, call.query(QuarantineQuery)))
+
+
+async def _get_quarantined(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.get_quarantined(call.who, call.id()))
+
+
+async def _retry_quarantined(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.retry_quarantined(call.who, call.id()))
+
+
+async def _discard_quarantined(actions: Actions, call: Call) -> Answer:
+    request = DiscardRequest.model_validate_json(call.body)
+    return Answer(await actions.discard_quarantined(call.who, call.id(), request))
+
+
 async def _list_subscriptions(actions: Actions, call: Call) -> Answer:
     query = call.query(PageQuery)
     return Answer(await actions.list_subscriptions(call.who, call.path["org"], query, call.token))
@@ -184,6 +217,7 @@ async def _revoke_key(actions: Actions, call: Call) -> Answer:
     return Answer(await actions.revoke_key(call.who, call.id()))
 
 
+_QUARANTINE = "/v1/quarantine"
 _SUBSCRIPTIONS = "/v1/organizations/{org}/subscriptions"
 
 ROUTES = (
@@ -205,6 +239,58 @@ ROUTES = (
         _list_deliveries,
         DeliveryPage,
         query=DeliveryQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/bookings",
+        "List bookings, by their invitees' names.",
+        Role.READER,
+        _list_bookings,
+        BookingPage,
+        query=BookingQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/bookings/timeline",
+        "Read one booking with what was told of it, what was written, and how far that has come.",
+        Role.READER,
+        _get_timeline,
+        Timeline,
+        query=TimelineQuery,
+    ),
+    Route(
+        "GET",
+        _QUARANTINE,
+        "List authentic deliveries that became no event, newest first.",
+        Role.READER,
+        _list_quarantine,
+        QuarantinePage,
+        query=QuarantineQuery,
+    ),
+    Route(
+        "GET",
+        _QUARANTINE + "/{id}",
+        "Read one of them; its body is shown to the role `operator` or more.",
+        Role.READER,
+        _get_quarantined,
+        QuarantineDetail,
+    ),
+    Route(
+        "POST",
+        _QUARANTINE + "/{id}/retry",
+        "Read it again: it becomes events with their right ids, or stays with the reason it has now.",
+        Role.OPERATOR,
+        _retry_quarantined,
+        QuarantineItem,
+    ),
+    Route(
+        "POST",
+        _QUARANTINE + "/{id}/discard",
+        "Settle it as not wanted; its body stays.",
+        Role.OPERATOR,
+        _discard_quarantined,
+        QuarantineItem,
+        takes=DiscardRequest,
     ),
     Route(
         "GET",

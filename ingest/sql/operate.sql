@@ -108,6 +108,55 @@ WHERE event_id = $5
   AND ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
 ORDER BY id DESC LIMIT $4
 
+-- name: bookings_page
+-- Bookings by their invitees' names, after a place; of one organization, in one state.
+SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+FROM slotwire.bookings
+WHERE ($1::text IS NULL OR invitee > $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR state = $3)
+ORDER BY invitee LIMIT $4
+
+-- name: waiting_bookings_page
+-- The same of those that wait for the mark of a clear or for the other half of a reschedule.
+SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+FROM slotwire.bookings
+WHERE waits_since IS NOT NULL
+  AND ($1::text IS NULL OR invitee > $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR state = $3)
+ORDER BY invitee LIMIT $4
+
+-- name: booking
+-- One booking, of an organization or of any.
+SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+FROM slotwire.bookings WHERE invitee = $1 AND ($2::text IS NULL OR org = $2)
+
+-- name: bookings_of_line
+-- The bookings of one line of reschedules, the oldest first.
+SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+FROM slotwire.bookings WHERE chain_root = $1 AND org = $2
+ORDER BY booked_at NULLS LAST, invitee LIMIT $3
+
+-- name: story_events
+-- The events of one invitee, oldest first, each with its revision and how far the relay is with it.
+SELECT e.shard, e.position, e.event_id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id,
+       e.inferred, e.traceparent, e.tenant,
+       (convert_from(e.data, 'UTF8')::json #>> '{booking,revision}')::integer AS revision,
+       p.reason AS parked_reason, coalesce(m.position >= e.position, false) AS passed
+FROM slotwire.events e
+LEFT JOIN slotwire.parked_events p ON p.event_id = e.event_id
+LEFT JOIN slotwire.relay_mirror m ON m.shard = e.shard AND m.log_id = (SELECT log_id FROM slotwire.log)
+WHERE e.subject = $1 AND e.org = $2
+ORDER BY e.position LIMIT $3
+
+-- name: story_deliveries
+-- The deliveries that told of some events, or are named themselves, in order of arrival.
+SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
+FROM slotwire.deliveries
+WHERE org = $1 AND (event_id = ANY ($2::uuid[]) OR id = ANY ($3::uuid[]))
+ORDER BY id LIMIT $4
+
 -- name: rights
 -- What the connected role may: what the processes need, and what they should not be able to do.
 SELECT current_user::text AS role,

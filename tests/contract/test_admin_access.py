@@ -19,15 +19,27 @@ from ingest.foundation.clock import ManualClock
 from ingest.foundation.settings import CalendlySettings
 from ingest.local.databases import Database
 from ingest.operate.api_keys import USED_EVERY
+from ingest.operate.booking_models import TimelineQuery
 from ingest.operate.models import EventQuery, KeyRequest, SubscriptionRequest
+from ingest.operate.quarantine_models import DiscardRequest
 from ingest.operate.roles import COMMAND_LINE, Principal, Role
 from ingest.operate.routes import ROUTES, TOKEN_HEADER, Route
 from ingest.simulator.app import Options, Simulator, simulator
 from schemas.ids import last_segment
-from tests.managing import EPOCH, Desk, managing, write_deliveries, write_events, write_organization
+from tests.managing import (
+    EPOCH,
+    Desk,
+    managing,
+    write_booking,
+    write_deliveries,
+    write_events,
+    write_organization,
+    write_quarantine,
+)
 from tests.serving import settings_for
 
 OTHER = "SOMEBODYELSE"
+INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,14 @@ class Ground:
 
     async def send(self, route: Route, key: str | None, *, org: str | None = None) -> httpx.Response:
         """Send a request that fits the route."""
-        path = route.path.format(org=org or self.org, id=self.ids.get(route.path.split("/")[-2], uuid4()))
+        about = next((word for word in reversed(route.path.split("/")) if word in self.ids), "")
+        path = route.path.format(org=org or self.org, id=self.ids.get(about, uuid4()))
+        if route.query is TimelineQuery:
+            path += f"?invitee={INVITEE}"
         headers = {} if route.token is None else {TOKEN_HEADER: self.running.owner_token}
         bodies: dict[type[BaseModel], object] = {
             SubscriptionRequest: {"token": self.running.owner_token},
+            DiscardRequest: {"why": "not wanted"},
             KeyRequest: {"role": "reader", "label": "made in passing"},
         }
         body = None if route.takes is None else bodies[route.takes]
@@ -67,7 +83,12 @@ async def ground(database: Database) -> AsyncIterator[Ground]:
             await write_deliveries(database, org, 2)
             await write_deliveries(database, OTHER, 2, first=100)
             mine = (await desk.actions.latest_events(Principal(Role.READER, org), EventQuery()))[0].id
-            ids = {"events": mine, "subscriptions": made.id, "keys": key.id}
+            await write_booking(database, org, INVITEE)
+            await write_booking(database, OTHER, INVITEE + "2")
+            await write_quarantine(database, OTHER, [b"{}"], first=300)
+            kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
+            settled = {"quarantine": kept[0], "retry": kept[0], "discard": kept[1]}
+            ids = settled | {"events": mine, "subscriptions": made.id, "keys": key.id}
             yield Ground(desk, running, ids, org)
 
 
@@ -85,6 +106,8 @@ async def test_every_key_at_every_route(route: Route, ground: Ground) -> None:
             elif org != OTHER:
                 assert response.status_code in route.statuses, response.text
                 assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
+            elif route.query is TimelineQuery:
+                assert (response.status_code, problem) == (404, "not_found")
             elif "{org}" in route.path:
                 assert (response.status_code, problem) == (403, "out_of_reach")
             elif "{id}" in route.path:
@@ -109,9 +132,9 @@ async def test_another_organization_answers_as_one_that_is_none(ground: Ground) 
 async def test_a_bound_key_sees_its_own_only(ground: Ground) -> None:
     """Lists without a named organization hold what the key reaches, and nothing else."""
     bound, every = await ground.desk.key(Role.ADMIN, ground.org), await ground.desk.key()
-    for path in ("/v1/events", "/v1/deliveries"):
+    for path in ("/v1/events", "/v1/deliveries", "/v1/bookings", "/v1/quarantine"):
         mine = (await ground.desk.ask("GET", path, bound)).json()["items"]
-        assert [item["organization"] for item in mine] == [ground.org] * 2
+        assert {item["organization"] for item in mine} == {ground.org}
         everybody = (await ground.desk.ask("GET", path, every)).json()["items"]
         assert {item["organization"] for item in everybody} == {ground.org, OTHER}
     keys = (await ground.desk.ask("GET", "/v1/keys", bound)).json()["items"]

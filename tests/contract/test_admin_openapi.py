@@ -10,7 +10,14 @@ import pytest
 from ingest.local.databases import Database
 from ingest.operate.openapi import document
 from ingest.operate.routes import ROUTES, TOKEN_HEADER
-from tests.managing import managing, write_deliveries, write_events, write_organization
+from tests.managing import (
+    managing,
+    write_booking,
+    write_deliveries,
+    write_events,
+    write_organization,
+    write_quarantine,
+)
 from tests.serving import settings_for
 
 DOCUMENT = document()
@@ -70,12 +77,16 @@ async def test_it_is_served_without_a_key(database: Database) -> None:
     assert (response.status_code, response.json()) == (200, DOCUMENT)
 
 
-@pytest.mark.parametrize("path", ["/v1/events", "/v1/events/{id}", "/v1/deliveries", "/v1/keys"])
+@pytest.mark.parametrize(
+    "path", ["/v1/events", "/v1/events/{id}", "/v1/deliveries", "/v1/bookings", "/v1/quarantine", "/v1/keys"]
+)
 async def test_answers_have_the_form_that_is_described(path: str, database: Database) -> None:
     """A real answer has the fields of its schema, and a real refusal is a problem."""
     await write_organization(database, "ORG")
     [event] = await write_events(database, "ORG", 1)
     await write_deliveries(database, "ORG", 1, event_id=event)
+    await write_booking(database, "ORG", "I")
+    await write_quarantine(database, "ORG", [b"{}"], first=9)
     async with managing(settings_for(database)) as desk:
         good = await desk.ask("GET", path.format(id=event), await desk.key())
         refused = await desk.ask("GET", path.format(id=event), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -195,13 +196,15 @@ async def test_a_lost_notification_costs_one_poll(scene: Scene) -> None:
 async def test_the_second_relay_stands_by_and_takes_over(scene: Scene) -> None:
     """Two relays publish each event once; when the leader leaves, the other one goes on."""
     events = [LoggedEvent() for _ in range(4)]
-    async with running(scene.settings) as second:
-        async with leading(scene.settings) as (relay, _):
+    async with AsyncExitStack() as first:
+        relay, _ = await first.enter_async_context(leading(scene.settings))
+        async with running(scene.settings) as second:
             await scene.append(*events[:2])
             await drain(relay)
             await until(lambda: _ready(second.problems))  # standing by is no problem
-        await scene.append(*events[2:])
-        records = await committed(scene.settings, 4)
+            await first.aclose()
+            await scene.append(*events[2:])
+            records = await committed(scene.settings, 4)
     assert ids(records) == [str(event.id) for event in events]
 
 

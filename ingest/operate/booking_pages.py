@@ -1,0 +1,106 @@
+"""Bookings as they are kept, and the way of one from the POST to the topic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ingest.batch import read_row
+from ingest.foundation.postgres import Pool, read_queries, translated
+from ingest.operate.booking_models import (
+    MAX_STORY,
+    BookingItem,
+    BookingQuery,
+    ClearItem,
+    MarkItem,
+    StoryEvent,
+    Timeline,
+)
+from ingest.operate.log_pages import delivery_item, event_fields
+from schemas.events import EVENT_CLASSES
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SQL = read_queries("ingest.sql", "operate.sql")
+_TOPICS = {str(cls.type): cls.topic.name for cls in EVENT_CLASSES}
+
+
+async def page(
+    pool: Pool, query: BookingQuery, org: str | None, *, after: str | None, limit: int
+) -> Sequence[BookingItem]:
+    """Read bookings after a place, by their invitees' names."""
+    statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
+    with translated():
+        rows = await pool.fetch(statement, after, org, query.state, limit)
+    return [_booking(row) for row in rows]
+
+
+async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: str) -> Timeline | None:
+    """Read one booking with everything that was told and written of it; None when it is not within reach.
+
+    Each part is cut at `MAX_STORY`.
+    """
+    limit = MAX_STORY + 1
+    with translated():
+        async with pool.acquire() as connection:
+            found = await connection.fetchrow(_SQL["booking"], invitee, org)
+            if found is None:
+                return None
+            booking = _booking(found)
+            line = await connection.fetch(_SQL["bookings_of_line"], booking.chain_root, booking.organization, limit)
+            events = await connection.fetch(_SQL["story_events"], invitee, booking.organization, limit)
+            told = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
+            deliveries = await connection.fetch(
+                _SQL["story_deliveries"],
+                booking.organization,
+                [row["event_id"] for row in events],
+                list(told - {None}),
+                limit,
+            )
+    return Timeline(
+        booking=booking,
+        line=tuple(_booking(row) for row in line[:MAX_STORY]),
+        deliveries=tuple(delivery_item(row) for row in deliveries[:MAX_STORY]),
+        events=tuple(_event(row, topic_prefix) for row in events[:MAX_STORY]),
+        complete=max(len(line), len(events), len(deliveries)) <= MAX_STORY,
+    )
+
+
+def _booking(row: asyncpg.Record) -> BookingItem:
+    known = read_row(dict(row))
+    return BookingItem(
+        invitee=known.invitee,
+        organization=known.org,
+        state=known.state,
+        provider_status=known.provider_status,
+        revision=known.revision,
+        no_show=known.no_show,
+        start_time=known.start_time,
+        end_time=known.end_time,
+        hosts=known.hosts,
+        location_type=known.location_type,
+        booked_at=known.booked_at,
+        scheduled_event=known.scheduled_event,
+        old_invitees=known.old_invitees,
+        new_invitees=known.new_invitees,
+        chain_key=known.chain_key,
+        chain_root=known.chain_root,
+        marks=tuple(MarkItem(uri=m.uri, created_at=m.created_at, cleared_at=m.cleared_at) for m in known.marks),
+        clears=tuple(ClearItem(at=c.at, delivery_id=UUID(int=c.delivery.int), alone=c.alone) for c in known.clears),
+        waits_since=known.waits_since,
+        changed_at=row["changed_at"],
+    )
+
+
+def _event(row: asyncpg.Record, topic_prefix: str) -> StoryEvent:
+    topic = _TOPICS.get(row["type"])
+    parked = row["parked_reason"]
+    return StoryEvent(
+        **event_fields(row),
+        topic=None if topic is None else topic_prefix + topic,
+        revision=row["revision"],
+        progress="parked" if parked is not None else "published" if row["passed"] else "waiting",
+        parked_reason=parked,
+    )
