@@ -34,7 +34,7 @@ class Desk:
 
     async def key(self, role: Role = Role.ADMIN, org: str | None = None) -> str:
         """Make a key."""
-        made = await self.actions.create_key(COMMAND_LINE, KeyRequest(role=role, organization=org))
+        made = await self.actions.keys.create(COMMAND_LINE, KeyRequest(role=role, organization=org))
         return made.key
 
     async def ask(

@@ -52,10 +52,10 @@ def list_(
     first = checked(BookingQuery, organization=organization, state=state, waiting=waiting, limit=min(limit, MAX_PAGE))
 
     async def read(actions: Actions) -> list[BookingItem]:
-        page = await actions.list_bookings(COMMAND_LINE, first)
+        page = await actions.bookings.list(COMMAND_LINE, first)
         found = list(page.items)
         while page.next_cursor is not None and len(found) < limit:
-            page = await actions.list_bookings(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
+            page = await actions.bookings.list(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
             found += page.items
         return found[:limit]
 
@@ -87,7 +87,7 @@ def show(
     from ingest.operate.roles import COMMAND_LINE
 
     query = checked(TimelineQuery, invitee=invitee)
-    found = act("bookings", lambda actions: actions.get_timeline(COMMAND_LINE, query.invitee))
+    found = act("bookings", lambda actions: actions.bookings.timeline(COMMAND_LINE, query.invitee))
     if as_json:
         typer.echo(json_line(found))
         return

@@ -41,8 +41,8 @@ def list_(
 
     async def read(actions: Actions) -> tuple[EventItem, ...]:
         if after is None:
-            return await actions.latest_events(COMMAND_LINE, query)
-        return (await actions.list_events(COMMAND_LINE, query)).items
+            return await actions.events.latest(COMMAND_LINE, query)
+        return (await actions.events.list(COMMAND_LINE, query)).items
 
     _show(act("events", read), as_json=as_json)
 
@@ -60,7 +60,7 @@ def show(
     from ingest.cli.listing import json_line
     from ingest.operate.roles import COMMAND_LINE
 
-    line = json_line(act("events", lambda actions: actions.get_event(COMMAND_LINE, event)))
+    line = json_line(act("events", lambda actions: actions.events.get(COMMAND_LINE, event)))
     typer.echo(line if as_json else orjson.dumps(orjson.loads(line), option=orjson.OPT_INDENT_2).decode())
 
 
@@ -87,7 +87,7 @@ def tail(
 
     async def main(stop: asyncio.Event) -> None:
         async with operating(settings, SystemClock(), application="events") as actions:
-            async for item in actions.follow_events(COMMAND_LINE, query, stop):
+            async for item in actions.events.follow(COMMAND_LINE, query, stop):
                 typer.echo(json_line(item) if as_json else _line(item))
 
     run(main)

@@ -35,7 +35,7 @@ def create(
     from ingest.operate.roles import COMMAND_LINE
 
     request = checked(KeyRequest, role=role, organization=organization, label=label)
-    made = act("keys", lambda actions: actions.create_key(COMMAND_LINE, request))
+    made = act("keys", lambda actions: actions.keys.create(COMMAND_LINE, request))
     if as_json:
         typer.echo(json_line(made))
         return
@@ -55,7 +55,7 @@ def list_(*, as_json: AsJson = False) -> None:
         found: list[KeyItem] = []
         cursor = None
         while True:
-            page = await actions.list_keys(COMMAND_LINE, PageQuery(limit=MAX_PAGE, cursor=cursor))
+            page = await actions.keys.list(COMMAND_LINE, PageQuery(limit=MAX_PAGE, cursor=cursor))
             found += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -72,7 +72,7 @@ def revoke(
     from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
-    _show([act("keys", lambda actions: actions.revoke_key(COMMAND_LINE, key))], as_json=as_json)
+    _show([act("keys", lambda actions: actions.keys.revoke(COMMAND_LINE, key))], as_json=as_json)
 
 
 def _show(items: list[KeyItem], *, as_json: bool) -> None:

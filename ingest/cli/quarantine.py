@@ -44,10 +44,10 @@ def list_(
     first = checked(QuarantineQuery, organization=organization, reason=reason, state=state, limit=min(limit, MAX_PAGE))
 
     async def read(actions: Actions) -> list[QuarantineItem]:
-        page = await actions.list_quarantine(COMMAND_LINE, first)
+        page = await actions.quarantine.list(COMMAND_LINE, first)
         found = list(page.items)
         while page.next_cursor is not None and len(found) < limit:
-            page = await actions.list_quarantine(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
+            page = await actions.quarantine.list(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
             found += page.items
         return found[:limit]
 
@@ -69,7 +69,7 @@ def show(
     from ingest.cli.listing import cell, json_line
     from ingest.operate.roles import COMMAND_LINE
 
-    found = act("quarantine", lambda actions: actions.get_quarantined(COMMAND_LINE, delivery))
+    found = act("quarantine", lambda actions: actions.quarantine.get(COMMAND_LINE, delivery))
     body = found.body or ""
     if raw:
         sys.stdout.buffer.write(body.encode() if found.encoding == "utf-8" else base64.b64decode(body))
@@ -112,7 +112,7 @@ def retry(
     async def work(actions: Actions) -> list[QuarantineItem]:
         if reason is None:
             named = sorted(set(deliveries or ()), key=lambda each: each.int)
-            return [await actions.retry_quarantined(COMMAND_LINE, each) for each in named]
+            return [await actions.quarantine.retry(COMMAND_LINE, each) for each in named]
         return await _retry_all(actions, reason, organization)
 
     items = act("quarantine", work)
@@ -137,7 +137,7 @@ def discard(
     request = checked(DiscardRequest, why=why)
 
     async def work(actions: Actions) -> list[QuarantineItem]:
-        return [await actions.discard_quarantined(COMMAND_LINE, each, request) for each in deliveries]
+        return [await actions.quarantine.discard(COMMAND_LINE, each, request) for each in deliveries]
 
     _show(act("quarantine", work), as_json=as_json)
 
@@ -149,13 +149,13 @@ async def _retry_all(actions: Actions, reason: str, organization: str | None) ->
 
     from ingest.operate.roles import COMMAND_LINE
 
-    total = await actions.count_waiting(COMMAND_LINE, reason, organization)
+    total = await actions.quarantine.count_waiting(COMMAND_LINE, reason, organization)
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[QuarantineItem] = []
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("retry", total=total)
-        async for item in actions.retry_waiting(COMMAND_LINE, reason, organization):
+        async for item in actions.quarantine.retry_waiting(COMMAND_LINE, reason, organization):
             found.append(item)
             progress.advance(task)
     return found

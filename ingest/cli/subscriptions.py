@@ -78,7 +78,7 @@ def create(
         max_age_seconds=max_age,
         another=another,
     )
-    made, new = act("subscriptions", lambda actions: actions.create_subscription(COMMAND_LINE, organization, request))
+    made, new = act("subscriptions", lambda actions: actions.subscriptions.create(COMMAND_LINE, organization, request))
     if not as_json:
         typer.echo("subscribed" if new else "subscribed already; nothing was changed", err=True)
     _show([made], as_json=as_json)
@@ -99,7 +99,7 @@ def list_(*, organization: Organization = None, token_file: OptionalTokenFile = 
         cursor = None
         while True:
             query = PageQuery(limit=MAX_PAGE, cursor=cursor)
-            page = await actions.list_subscriptions(COMMAND_LINE, organization, query, token)
+            page = await actions.subscriptions.list(COMMAND_LINE, organization, query, token)
             found += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -117,7 +117,7 @@ def delete(
     from ingest.operate.roles import COMMAND_LINE
 
     token = _read_token(token_file)
-    ended = act("subscriptions", lambda actions: actions.delete_subscription(COMMAND_LINE, None, subscription, token))
+    ended = act("subscriptions", lambda actions: actions.subscriptions.delete(COMMAND_LINE, None, subscription, token))
     _show([ended], as_json=as_json)
 
 

@@ -60,7 +60,7 @@ async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)
     async with operating(settings, SystemClock(), application="local") as actions:
         owner = Principal(Role.ADMIN)
-        item, _ = await actions.create_subscription(owner, None, SubscriptionRequest(token=SecretStr(token)))
+        item, _ = await actions.subscriptions.create(owner, None, SubscriptionRequest(token=SecretStr(token)))
         hook_id = (await read_one(actions.pool, item.id, item.organization)).hook_id
         async with actions.pool.acquire() as connection:
             record = await load_keys(connection, Vault.from_settings(settings.vault), hook_id)
@@ -80,7 +80,7 @@ async def _admin_key(actions: Actions, owner: Principal, kept: str) -> str:
     known = await recognize(actions.pool, kept, actions.clock.now()) if kept else None
     if known is not None and known.role is Role.ADMIN:
         return kept
-    return (await actions.create_key(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
+    return (await actions.keys.create(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
 
 
 async def tell_story(simulator_url: str) -> None:

@@ -22,7 +22,8 @@ from ingest.operate.models import Problem, encode
 from ingest.operate.openapi import document
 from ingest.operate.problems import problem_of
 from ingest.operate.roles import Principal
-from ingest.operate.routes import ROUTES, TOKEN_HEADER, Call, Route
+from ingest.operate.routes import ROUTES
+from ingest.operate.routes.base import TOKEN_HEADER, Call, Route
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""

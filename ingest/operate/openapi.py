@@ -11,7 +11,8 @@ from pydantic.json_schema import models_json_schema
 
 from ingest.operate.models import Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS
-from ingest.operate.routes import ROUTES, TOKEN_HEADER, Route
+from ingest.operate.routes import ROUTES
+from ingest.operate.routes.base import TOKEN_HEADER, Route
 
 _VARIABLE = re.compile(r"{(\w+)}")
 _PATH_FORMS = {

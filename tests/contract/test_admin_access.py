@@ -23,7 +23,8 @@ from ingest.operate.booking_models import TimelineQuery
 from ingest.operate.models import EventQuery, KeyRequest, SubscriptionRequest
 from ingest.operate.quarantine_models import DiscardRequest
 from ingest.operate.roles import COMMAND_LINE, Principal, Role
-from ingest.operate.routes import ROUTES, TOKEN_HEADER, Route
+from ingest.operate.routes import ROUTES
+from ingest.operate.routes.base import TOKEN_HEADER, Route
 from ingest.simulator.app import Options, Simulator, simulator
 from schemas.ids import last_segment
 from tests.managing import (
@@ -75,14 +76,14 @@ async def ground(database: Database) -> AsyncIterator[Ground]:
         org = last_segment(running.organization)
         async with managing(settings) as desk:
             token = SecretStr(running.owner_token)
-            made, _ = await desk.actions.create_subscription(COMMAND_LINE, None, SubscriptionRequest(token=token))
-            key = await desk.actions.create_key(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
+            made, _ = await desk.actions.subscriptions.create(COMMAND_LINE, None, SubscriptionRequest(token=token))
+            key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
             await write_organization(database, OTHER)
             for name in (org, OTHER):
                 await write_events(database, name, 2)
             await write_deliveries(database, org, 2)
             await write_deliveries(database, OTHER, 2, first=100)
-            mine = (await desk.actions.latest_events(Principal(Role.READER, org), EventQuery()))[0].id
+            mine = (await desk.actions.events.latest(Principal(Role.READER, org), EventQuery()))[0].id
             await write_booking(database, org, INVITEE)
             await write_booking(database, OTHER, INVITEE + "2")
             await write_quarantine(database, OTHER, [b"{}"], first=300)
@@ -243,13 +244,13 @@ async def test_the_actions_refuse_without_http(ground: Ground) -> None:
     request = SubscriptionRequest(token=SecretStr(ground.running.owner_token))
     actions = ground.desk.actions
     for attempt, code in (
-        (actions.create_subscription(reader, ground.org, request), "role_too_low"),
-        (actions.create_subscription(foreign, ground.org, request), "out_of_reach"),
-        (actions.create_key(reader, KeyRequest(role=Role.READER)), "role_too_low"),
-        (actions.revoke_key(foreign, ground.ids["keys"]), "not_found"),
-        (actions.delete_subscription(foreign, ground.org, ground.ids["subscriptions"], request.token), "out_of_reach"),
-        (actions.delete_subscription(foreign, None, ground.ids["subscriptions"], request.token), "not_found"),
-        (actions.create_subscription(foreign, None, request), "token_of_another_organization"),
+        (actions.subscriptions.create(reader, ground.org, request), "role_too_low"),
+        (actions.subscriptions.create(foreign, ground.org, request), "out_of_reach"),
+        (actions.keys.create(reader, KeyRequest(role=Role.READER)), "role_too_low"),
+        (actions.keys.revoke(foreign, ground.ids["keys"]), "not_found"),
+        (actions.subscriptions.delete(foreign, ground.org, ground.ids["subscriptions"], request.token), "out_of_reach"),
+        (actions.subscriptions.delete(foreign, None, ground.ids["subscriptions"], request.token), "not_found"),
+        (actions.subscriptions.create(foreign, None, request), "token_of_another_organization"),
     ):
         with pytest.raises(RequestRefused) as caught:
             await attempt

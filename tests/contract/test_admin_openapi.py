@@ -9,7 +9,8 @@ import pytest
 
 from ingest.local.databases import Database
 from ingest.operate.openapi import document
-from ingest.operate.routes import ROUTES, TOKEN_HEADER
+from ingest.operate.routes import ROUTES
+from ingest.operate.routes.base import TOKEN_HEADER
 from tests.managing import (
     managing,
     write_booking,

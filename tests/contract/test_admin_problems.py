@@ -20,7 +20,7 @@ from ingest.local.databases import Database
 from ingest.operate.admin_api import MAX_BODY_BYTES
 from ingest.operate.models import KeyRequest, Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS, problem_of
-from ingest.operate.routes import TOKEN_HEADER
+from ingest.operate.routes.base import TOKEN_HEADER
 from tests.managing import managing, write_organization
 from tests.serving import settings_for
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from ingest.foundation.settings import Settings
 from ingest.local.databases import Database
-from ingest.operate.routes import TOKEN_HEADER
+from ingest.operate.routes.base import TOKEN_HEADER
 from ingest.simulator.app import Options, simulator
 from schemas.ids import last_segment
 from tests.command import slotwire

@@ -68,10 +68,10 @@ async def test_a_retry_gives_the_events_their_right_ids(ground: Ground) -> None:
     uri = new_invitee()
     body = invitee_body("invitee.canceled", invitee=uri)
     [kept] = await ground.kept(body)
-    item = await ground.desk.actions.retry_quarantined(COMMAND_LINE, kept)
+    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "stored")
     assert item.settled_at is not None
-    created, canceled = await ground.desk.actions.latest_events(COMMAND_LINE, EventQuery(subject=uri))
+    created, canceled = await ground.desk.actions.events.latest(COMMAND_LINE, EventQuery(subject=uri))
     assert created.id == event_id(ground.hook.organization, "invitee.created", uri)
     assert canceled.id == item.event_id == event_id(ground.hook.organization, "invitee.canceled", uri)
     assert {created.delivery_id, canceled.delivery_id} == {kept}
@@ -87,7 +87,7 @@ async def test_what_was_told_meanwhile_is_not_told_twice(ground: Ground) -> None
     body = invitee_body()
     await ground.endpoint.deliver(ground.hook, body)
     [kept] = await ground.kept(body)
-    item = await ground.desk.actions.retry_quarantined(COMMAND_LINE, kept)
+    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "duplicate")
     assert len(await ground.rows("events")) == 1
 
@@ -96,7 +96,7 @@ async def test_many_retries_at_once_write_once(ground: Ground) -> None:
     """Operators who retry the same delivery at the same moment all see it retried, and its event is there once."""
     [kept] = await ground.kept(invitee_body())
     items = await asyncio.gather(
-        *(ground.desk.actions.retry_quarantined(COMMAND_LINE, kept) for _ in range(4)),
+        *(ground.desk.actions.quarantine.retry(COMMAND_LINE, kept) for _ in range(4)),
     )
     assert {(item.state, item.outcome) for item in items} == {("retried", "stored")}
     assert len(await ground.rows("events")) == 1
@@ -105,7 +105,7 @@ async def test_many_retries_at_once_write_once(ground: Ground) -> None:
 async def test_what_is_still_not_understood_stays(ground: Ground) -> None:
     """A retry that fails leaves it waiting, with the reason and place it has now, and writes no event."""
     [kept] = await ground.kept(UNKNOWN, reason="too_deep")
-    item = await ground.desk.actions.retry_quarantined(COMMAND_LINE, kept)
+    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.reason, item.detail) == ("waiting", "unknown_event", "planet.created")
     assert (item.settled_at, item.outcome) == (None, "quarantined")
     assert await ground.rows("events") == []
@@ -118,7 +118,7 @@ async def test_what_another_organization_has_stays(ground: Ground) -> None:
     settings = settings_for(ground.database)
     other = await make_hook(settings, ground.database)
     [kept] = await write_quarantine(ground.database, last_segment(other.organization), [body])
-    item = await ground.desk.actions.retry_quarantined(COMMAND_LINE, kept)
+    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.reason) == ("waiting", "cross_tenant")
 
 
@@ -128,8 +128,8 @@ async def test_age_does_not_count_and_a_compression_still_does(ground: Ground) -
         ground.database, ground.org, [invitee_body()], reason="stale", signed_before=timedelta(days=9)
     )
     [compressed] = await ground.kept(b"\x1f\x8b", reason="compressed", first=2)
-    assert (await ground.desk.actions.retry_quarantined(COMMAND_LINE, stale)).state == "retried"
-    item = await ground.desk.actions.retry_quarantined(COMMAND_LINE, compressed)
+    assert (await ground.desk.actions.quarantine.retry(COMMAND_LINE, stale)).state == "retried"
+    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, compressed)
     assert (item.state, item.reason) == ("waiting", "compressed")
 
 

@@ -1,0 +1,37 @@
+"""Verbs of bookings."""
+
+from __future__ import annotations
+
+from ingest.errors import RequestRefused
+from ingest.operate import booking_pages
+from ingest.operate.actions.base import Verbs
+from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline
+from ingest.operate.cursors import read_name_place, write_name_place
+from ingest.operate.roles import Principal, Role
+
+
+class BookingActions(Verbs):
+    """Bookings, and the way of one."""
+
+    async def list(self, who: Principal, query: BookingQuery) -> BookingPage:
+        """List bookings, by their invitees' names."""
+        who.require(Role.READER)
+        after = None if query.cursor is None else read_name_place("bookings", query.cursor)
+        org = who.reach(query.organization)
+        items = await booking_pages.page(self.pool, query, org, after=after, limit=query.limit + 1)
+        more, items = len(items) > query.limit, items[: query.limit]
+        cursor = write_name_place("bookings", items[-1].invitee) if more else None
+        return BookingPage(items=tuple(items), next_cursor=cursor)
+
+    async def timeline(self, who: Principal, invitee: str) -> Timeline:
+        """Read one booking's way from the POST to the topic."""
+        who.require(Role.READER)
+        prefix = self.settings.kafka.topic_prefix
+        found = await booking_pages.timeline(self.pool, invitee, who.org, topic_prefix=prefix)
+        if found is None:
+            raise RequestRefused(
+                "there is no such booking within reach",
+                code="not_found",
+                remedy="Give the invitee's whole URI, as `slotwire bookings list` shows it.",
+            )
+        return found

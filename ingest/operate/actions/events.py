@@ -1,0 +1,69 @@
+"""Verbs of the log: its events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from ingest.errors import RequestRefused
+from ingest.foundation.lifecycle import wait_for
+from ingest.operate import log_pages
+from ingest.operate.actions.base import Verbs
+from ingest.operate.cursors import read_log_place, write_log_place
+from ingest.operate.models import EventDetail, EventItem, EventPage, EventQuery
+from ingest.operate.roles import Principal, Role
+
+FOLLOW_SECONDS = 0.25
+"""How often the log is asked for new events while it is followed."""
+
+
+class EventActions(Verbs):
+    """Events of the log."""
+
+    async def list(self, who: Principal, query: EventQuery) -> EventPage:
+        """List events of the log, oldest first."""
+        who.require(Role.READER)
+        only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
+        if query.cursor is not None:
+            if query.after is not None:
+                raise RequestRefused(
+                    "`cursor` and `after` exclude each other", code="parameter_invalid", remedy="Leave one out."
+                )
+            place = read_log_place(query.cursor)
+        else:
+            place = await log_pages.everywhere(self.pool, query.after or 0)
+        # One more than asked is read, to know whether there is more.
+        items = await log_pages.events_after(self.pool, place, only, limit=query.limit + 1)
+        more, items = len(items) > query.limit, items[: query.limit]
+        reached = log_pages.place_after(place, items, only)
+        return EventPage(items=tuple(items), next_cursor=write_log_place(reached) if more else None)
+
+    async def get(self, who: Principal, event_id: UUID) -> EventDetail:
+        """Read one event with its data."""
+        who.require(Role.READER)
+        found = await log_pages.event(self.pool, event_id, who.org)
+        if found is None:
+            raise RequestRefused("there is no such event within reach", code="not_found", remedy="Check its id.")
+        return found
+
+    async def latest(self, who: Principal, query: EventQuery) -> tuple[EventItem, ...]:
+        """Read the last events, oldest first."""
+        who.require(Role.READER)
+        only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
+        return tuple(await log_pages.latest_events(self.pool, only, limit=query.limit))
+
+    async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
+        """Give events as they are committed, from `after` (or from now) until a stop is asked for."""
+        who.require(Role.READER)
+        only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
+        place = await log_pages.log_ends(self.pool)
+        if query.after is not None:
+            place = dict.fromkeys(place, query.after)
+        while not stop.is_set():
+            items = await log_pages.events_after(self.pool, place, only, limit=query.limit)
+            place = log_pages.place_after(place, items, only)
+            for item in items:
+                yield item
+            if len(items) < query.limit:
+                await wait_for(stop, FOLLOW_SECONDS)

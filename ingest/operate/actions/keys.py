@@ -1,0 +1,55 @@
+"""Verbs of the management API's keys."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ingest.operate import api_keys
+from ingest.operate.actions.base import Verbs
+from ingest.operate.api_keys import ApiKey
+from ingest.operate.cursors import read_time_place, write_time_place
+from ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
+from ingest.operate.roles import Principal, Role
+
+
+class KeyActions(Verbs):
+    """Keys of the management API."""
+
+    async def list(self, who: Principal, query: PageQuery) -> KeyPage:
+        """List keys of the management API, oldest first."""
+        who.require(Role.ADMIN)
+        after = None if query.cursor is None else read_time_place("keys", query.cursor)
+        found = await api_keys.page(self.pool, who.org, after=after, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_time_place("keys", (found[-1].created_at, found[-1].id)) if more else None
+        return KeyPage(items=tuple(map(key_item, found)), next_cursor=cursor)
+
+    async def create(self, who: Principal, request: KeyRequest) -> NewKey:
+        """Make a key; the answer is the only place where it is shown."""
+        who.require(Role.ADMIN)
+        made, key = await api_keys.create(
+            self.pool,
+            role=request.role,
+            org=who.reach(request.organization),
+            label=request.label,
+            now=self.clock.now(),
+        )
+        return NewKey(**key_item(made).model_dump(), key=key.get_secret_value())
+
+    async def revoke(self, who: Principal, key_id: UUID) -> KeyItem:
+        """Revoke a key at once."""
+        who.require(Role.ADMIN)
+        return key_item(await api_keys.revoke(self.pool, key_id, who.org, self.clock.now()))
+
+
+def key_item(key: ApiKey) -> KeyItem:
+    """Show a key, without the key."""
+    return KeyItem(
+        id=key.id,
+        role=key.role,
+        organization=key.org,
+        label=key.label,
+        created_at=key.created_at,
+        revoked_at=key.revoked_at,
+        last_used_at=key.last_used_at,
+    )

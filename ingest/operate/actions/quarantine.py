@@ -1,0 +1,94 @@
+"""Verbs of what could not be understood."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+from ingest import quarantine
+from ingest.errors import RequestRefused
+from ingest.operate.actions.base import Verbs
+from ingest.operate.cursors import read_id_place, write_id_place
+from ingest.operate.quarantine_models import (
+    DiscardRequest,
+    QuarantineDetail,
+    QuarantineItem,
+    QuarantinePage,
+    QuarantineQuery,
+    quarantine_detail,
+    quarantine_item,
+)
+from ingest.operate.roles import Principal, Role
+
+RETRY_PAGE = 200
+"""Quarantined deliveries whose ids are read at a time while they are retried."""
+
+
+class QuarantineActions(Verbs):
+    """What could not be understood."""
+
+    async def list(self, who: Principal, query: QuarantineQuery) -> QuarantinePage:
+        """List quarantined deliveries, newest first."""
+        who.require(Role.READER)
+        state = None if query.state == "all" else query.state
+        only = quarantine.Only(who.reach(query.organization), query.reason, state)
+        before = None if query.cursor is None else read_id_place("quarantine", query.cursor)
+        found = await quarantine.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_id_place("quarantine", found[-1].delivery_id) if more else None
+        return QuarantinePage(items=tuple(map(quarantine_item, found)), next_cursor=cursor)
+
+    async def get(self, who: Principal, delivery_id: UUID) -> QuarantineDetail:
+        """Read one quarantined delivery; its body from the role `operator` on."""
+        who.require(Role.READER)
+        found = await quarantine.read_one(self.pool, delivery_id, who.org)
+        if found is None:
+            raise _not_quarantined()
+        return quarantine_detail(found, with_body=who.role.rank >= Role.OPERATOR.rank)
+
+    async def retry(self, who: Principal, delivery_id: UUID) -> QuarantineItem:
+        """Read a quarantined delivery again; it becomes events, or stays with the reason it has now."""
+        who.require(Role.OPERATOR)
+        found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
+        if found is None:
+            raise _not_quarantined()
+        return quarantine_item(found)
+
+    async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
+        """Count the deliveries that wait in quarantine for one reason."""
+        who.require(Role.READER)
+        return await quarantine.count_waiting(self.pool, reason, who.reach(org))
+
+    async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
+        """Retry what waits for one reason, in the order it came, each once; gives each as it is then."""
+        who.require(Role.OPERATOR)
+        reached, after = who.reach(org), UUID(int=0)
+        while ids := await quarantine.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
+            for delivery_id in ids:
+                yield await self.retry(who, delivery_id)
+            after = ids[-1]
+
+    async def discard(self, who: Principal, delivery_id: UUID, request: DiscardRequest) -> QuarantineItem:
+        """Settle a quarantined delivery as not wanted; its body stays. Doing it twice keeps the first reason."""
+        who.require(Role.OPERATOR)
+        if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
+            raise _not_quarantined()
+        await quarantine.discard(self.pool, delivery_id, request.why, now=self.clock.now())
+        found = await quarantine.read_one(self.pool, delivery_id, who.org)
+        if found is None:
+            raise _not_quarantined()
+        if found.state == "retried":
+            raise RequestRefused(
+                "it was retried and is no longer in quarantine",
+                code="retried_already",
+                remedy="`slotwire events list` shows what it became.",
+            )
+        return quarantine_item(found)
+
+
+def _not_quarantined() -> RequestRefused:
+    return RequestRefused(
+        "there is no such delivery in quarantine within reach",
+        code="not_found",
+        remedy="Give a delivery's id, as `slotwire quarantine list` shows it.",
+    )

@@ -1,0 +1,17 @@
+"""The management API's routes, as one table: the application, its document and its tests are made from it.
+
+One file a noun, as the verbs are.
+"""
+
+from __future__ import annotations
+
+from ingest.operate.routes import bookings, keys, log, quarantine, subscriptions
+from ingest.operate.routes.base import Route
+
+ROUTES: tuple[Route, ...] = (
+    *log.ROUTES,
+    *bookings.ROUTES,
+    *quarantine.ROUTES,
+    *subscriptions.ROUTES,
+    *keys.ROUTES,
+)

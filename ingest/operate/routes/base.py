@@ -1,0 +1,125 @@
+"""What a route is made of: the request taken apart, the answer, and what the document says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from ingest.errors import RequestRefused
+from ingest.operate.actions import Actions
+from ingest.operate.problems import invalid
+from ingest.operate.roles import Principal, Role
+
+TOKEN_HEADER = "Calendly-Token"  # noqa: S105 -- a header's name
+"""Carries a Calendly token where a request has no body."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class ParametersInvalid(RequestRefused):
+    """The query does not fit; carries where."""
+
+    def __init__(self, error: ValidationError) -> None:
+        found = invalid("parameter_invalid", error)
+        super().__init__("; ".join(found.errors), code="parameter_invalid", remedy=found.remedy or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request, taken apart.
+
+    Attributes:
+        who: whoever asks.
+        path: the path's variables.
+        parameters: the query's parameters, each once.
+        body: the body's octets.
+        token: a Calendly token, if one came in the header.
+    """
+
+    who: Principal
+    path: Mapping[str, str]
+    parameters: Mapping[str, str]
+    body: bytes = field(repr=False)
+    token: SecretStr | None
+
+    def query(self, form: type[M]) -> M:
+        """Read the query.
+
+        Raises:
+            RequestRefused: it does not fit; an unknown parameter does not either.
+        """
+        try:
+            return form.model_validate(self.parameters)
+        except ValidationError as error:
+            raise ParametersInvalid(error) from None
+
+    def id(self) -> UUID:
+        """Read the id in the path; what is no id names nothing.
+
+        Raises:
+            RequestRefused: with code `not_found`.
+        """
+        try:
+            return UUID(self.path["id"])
+        except ValueError:
+            raise RequestRefused("there is nothing of this id", code="not_found", remedy="Check the id.") from None
+
+    def required_token(self) -> SecretStr:
+        """Return the Calendly token.
+
+        Raises:
+            RequestRefused: none came.
+        """
+        if self.token is None:
+            raise RequestRefused(
+                "this asks Calendly, and that takes a token",
+                code="token_missing",
+                remedy=f"Send a token of an owner or admin of the organization in the header {TOKEN_HEADER}.",
+            )
+        return self.token
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route gives.
+
+    Attributes:
+        content: the answer's body.
+        status: 200 unless something was made.
+    """
+
+    content: BaseModel
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route.
+
+    Attributes:
+        method: in upper case.
+        path: with `{variables}`.
+        summary: what it does, in one line.
+        role: the least role that may.
+        run: does it.
+        gives: the form of the answer.
+        query: the form of its parameters.
+        takes: the form of its body.
+        statuses: what it answers when it works.
+        token: whether the header with a Calendly token is `optional` or `required`.
+    """
+
+    method: str
+    path: str
+    summary: str
+    role: Role
+    run: Callable[[Actions, Call], Awaitable[Answer]]
+    gives: type[BaseModel]
+    query: type[BaseModel] | None = None
+    takes: type[BaseModel] | None = None
+    statuses: tuple[int, ...] = (200,)
+    token: str | None = None

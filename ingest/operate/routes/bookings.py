@@ -1,0 +1,38 @@
+"""Routes of bookings."""
+
+from __future__ import annotations
+
+from ingest.operate.actions import Actions
+from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
+from ingest.operate.roles import Role
+from ingest.operate.routes.base import Answer, Call, Route
+
+
+async def _list(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.bookings.list(call.who, call.query(BookingQuery)))
+
+
+async def _timeline(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.bookings.timeline(call.who, call.query(TimelineQuery).invitee))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/bookings",
+        "List bookings, by their invitees' names.",
+        Role.READER,
+        _list,
+        BookingPage,
+        query=BookingQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/bookings/timeline",
+        "Read one booking with what was told of it, what was written, and how far that has come.",
+        Role.READER,
+        _timeline,
+        Timeline,
+        query=TimelineQuery,
+    ),
+)
