@@ -1,0 +1,73 @@
+-- Credentials at Calendly, what is wanted of it, who changed what, and answers to requests that are repeated.
+
+-- An organization that was given up stays known, so that its history has an owner.
+ALTER TABLE slotwire.organizations ADD COLUMN ended_at timestamptz;
+
+-- One credential a connected user. `user_uri` is pinned when it is made, and Calendly's answer is compared with
+-- it from then on. States and steps: docs/reference/states.md.
+CREATE TABLE slotwire.connections (
+    id uuid PRIMARY KEY,
+    org text NOT NULL REFERENCES slotwire.organizations (org),
+    kind text NOT NULL CONSTRAINT connections_kind CHECK (kind IN ('personal_access_token')),
+    user_uri text NOT NULL CONSTRAINT connections_user_short CHECK (length(user_uri) <= 2000),
+    role text, -- of the user in the organization, as Calendly last said
+    credential_id uuid NOT NULL, -- names the secret: a new one with each replacement
+    sealed bytea NOT NULL,
+    scopes text[], -- what the token says it may; null where it does not say
+    expires_at timestamptz, -- null where it does not end by itself
+    state text NOT NULL
+        CONSTRAINT connections_state CHECK (state IN ('active', 'expiring', 'needs_reauth', 'revoked', 'error')),
+    reason text, -- a short word: why it is not active
+    checked_at timestamptz NOT NULL, -- when Calendly last answered to it
+    created_at timestamptz NOT NULL,
+    changed_at timestamptz NOT NULL,
+    CONSTRAINT connections_once_a_user UNIQUE (org, user_uri),
+    CONSTRAINT connections_reason CHECK ((state = 'active') = (reason IS NULL))
+);
+
+-- What shall be subscribed to, by scope: the subscription manager makes it so. `subject` is the user's or
+-- group's URI; empty for the organization.
+CREATE TABLE slotwire.wanted_subscriptions (
+    org text NOT NULL REFERENCES slotwire.organizations (org),
+    scope text NOT NULL CONSTRAINT wanted_scope CHECK (scope IN ('organization', 'user', 'group')),
+    subject text NOT NULL,
+    events text[] NOT NULL CONSTRAINT wanted_some_events CHECK (cardinality(events) > 0),
+    max_age_seconds integer CONSTRAINT wanted_max_age CHECK (max_age_seconds > 0),
+    changed_at timestamptz NOT NULL,
+    PRIMARY KEY (org, scope, subject),
+    CONSTRAINT wanted_subject CHECK ((scope = 'organization') = (subject = ''))
+);
+ALTER TABLE slotwire.subscriptions ADD COLUMN subject text NOT NULL DEFAULT '';
+
+-- Who changed what. Rows are added and read; nothing changes or removes them.
+CREATE TABLE slotwire.audit (
+    id uuid PRIMARY KEY, -- in order of time
+    at timestamptz NOT NULL,
+    actor text NOT NULL, -- 'command line', 'control', or the id of a key
+    role text NOT NULL,
+    org text, -- null: all of them, or none
+    action text NOT NULL, -- noun.verb
+    target text, -- the id of what it was done to
+    result text NOT NULL CONSTRAINT audit_result CHECK (result IN ('done', 'refused', 'failed')),
+    code text -- of the refusal or failure
+);
+CREATE INDEX audit_org ON slotwire.audit (org, id);
+
+-- The answer to a request that came with an Idempotency-Key, for a repetition of it. Sealed: it may show a key.
+CREATE TABLE slotwire.idempotent_answers (
+    key_id uuid NOT NULL REFERENCES slotwire.api_keys (id),
+    idempotency_key text NOT NULL CONSTRAINT idempotent_key_short CHECK (length(idempotency_key) <= 200),
+    fingerprint bytea NOT NULL, -- of method, path and body
+    created_at timestamptz NOT NULL,
+    status smallint, -- null while the first request runs
+    sealed bytea,
+    PRIMARY KEY (key_id, idempotency_key)
+);
+CREATE INDEX idempotent_answers_age ON slotwire.idempotent_answers (created_at);
+
+GRANT SELECT ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.audit, slotwire.idempotent_answers
+    TO {runtime_role};
+GRANT INSERT, UPDATE, DELETE ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.idempotent_answers
+    TO {runtime_role};
+GRANT INSERT ON slotwire.audit TO {runtime_role};
+GRANT UPDATE ON slotwire.signing_keys TO {runtime_role}; -- sealed anew when the vault's key is rotated
