@@ -7,7 +7,7 @@ changed meanwhile holds back nobody else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from ingest.verify import VerifiedDelivery
 from schemas.codec import encode_data
 from schemas.ids import EventId
 
-_FIELDS = frozenset(field.name for field in fields(Booking))
+_FIELDS = frozenset(Booking._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Batch:
         """Return the rows as they are once the batch is appended, those that only follow a root included."""
         stale = {old: self._root(to) for old, (_, to) in self._roots.items()}
         return {
-            uri: replace(row, chain_root=stale[row.chain_root], revision=row.revision + 1)
+            uri: row._replace(chain_root=stale[row.chain_root], revision=row.revision + 1)
             if row.chain_root in stale
             else row
             for uri, row in self._state.items()
@@ -181,7 +181,7 @@ class Batch:
         if row.chain_root not in self._roots:
             return row
         self._unite(position, self._line_owner[row.chain_root])
-        return replace(row, chain_root=self._root(row.chain_root))
+        return row._replace(chain_root=self._root(row.chain_root))
 
     def _root(self, root: str) -> str:
         """Follow roots that were themselves replaced within the batch."""

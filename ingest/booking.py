@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from schemas.calendly import InviteePayload
@@ -39,8 +39,7 @@ class Clear:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """What we know of one invitee.
 
     Attributes:
@@ -130,7 +129,7 @@ def retold(row: Booking, payload: InviteePayload) -> Booking:
         words = (event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place)
         if _newer(words, (row.event_told_at, row.start_time, row.end_time, row.hosts, row.location_type)):
             changes |= zip(("event_told_at", "start_time", "end_time", "hosts", "location_type"), words, strict=True)
-    return replace(row, **changes)
+    return row._replace(**changes)
 
 
 def _greater(known: Any, told: Any) -> Any:

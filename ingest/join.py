@@ -18,12 +18,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from ingest.booking import Booking, Clear, Mark, by_time, half_moved, moved, retold
 from ingest.errors import CannotNormalize
 from ingest.normalize import InviteeEvent, InviteeFact, ResourceFact
-from schemas.calendly import InviteePayload
 from schemas.codec import format_time
 from schemas.events import (
     BookingState,
@@ -162,7 +160,9 @@ class _InviteeJoin:
             return self._joined
         clears = tuple(replace(clear, alone=clear.alone or clear.at == second) for clear in before.clears)
         row = self._step(uri, clears=clears)
-        data = InviteeNoShowDeleted.model_construct(booking=_state(row), cleared_at=second, **_fields(self._payload))
+        data = InviteeNoShowDeleted.made(
+            self._payload.__dict__, booking=_state(row), cleared_mark=None, cleared_at=second
+        )
         identity = self._joined.primary = self._identity(CLEARED, uri, format_time(second))
         self._write(identity, data, row, second, inferred=False)
         return self._finish(uri)
@@ -175,9 +175,9 @@ class _InviteeJoin:
         for name, row in self._rows.items():
             before = known.get(name)
             if before is None or row.revision > before.revision:
-                self._joined.bookings[name] = row if row.revision else replace(row, revision=1)
+                self._joined.bookings[name] = row if row.revision else row._replace(revision=1)
             elif row != before:
-                self._joined.bookings[name] = replace(row, revision=row.revision + 1)
+                self._joined.bookings[name] = row._replace(revision=row.revision + 1)
         return self._joined
 
     def _row(self, uri: str) -> Booking:
@@ -217,9 +217,9 @@ class _InviteeJoin:
         """
         before, after = self._row(older), self._row(newer)
         if newer not in before.new_invitees:
-            self._rows[older] = before = replace(before, new_invitees=_added(before.new_invitees, newer))
+            self._rows[older] = before = before._replace(new_invitees=_added(before.new_invitees, newer))
         if older not in after.old_invitees:
-            self._rows[newer] = after = replace(after, old_invitees=_added(after.old_invitees, older))
+            self._rows[newer] = after = after._replace(old_invitees=_added(after.old_invitees, older))
         stale, root = after.chain_root, before.chain_root
         if stale == root:
             return
@@ -228,12 +228,12 @@ class _InviteeJoin:
         self._joined.roots.append((stale, root))
         for name in {*self._known, *self._rows}:
             if self._row(name).chain_root == stale:
-                self._rows[name] = replace(self._row(name), chain_root=root)
+                self._rows[name] = self._row(name)._replace(chain_root=root)
 
     def _step(self, uri: str, **changes: object) -> Booking:
         """Change a row and count the change: the event written next carries this revision."""
         row = self._row(uri)
-        row = self._rows[uri] = replace(row, revision=row.revision + 1, **changes)  # type: ignore[arg-type]  # names are fields
+        row = self._rows[uri] = row._replace(revision=row.revision + 1, **changes)  # type: ignore[arg-type]  # names are fields
         return row
 
     def _write(self, identity: EventId, data: EventData, row: Booking, time: datetime, *, inferred: bool) -> None:
@@ -241,7 +241,7 @@ class _InviteeJoin:
 
     def _write_created(self, uri: str, identity: EventId) -> None:
         row = self._step(uri, state="active")
-        data = InviteeCreated.model_construct(booking=_state(row), **_fields(self._payload))
+        data = InviteeCreated.made(self._payload.__dict__, booking=_state(row))
         inferred = self._fact.event is not InviteeEvent.CREATED
         time = self._payload.created_at or self._fact.told_at
         self._write(identity, data, row, time, inferred=inferred)
@@ -251,7 +251,7 @@ class _InviteeJoin:
         if self._row(uri).state == "canceled":
             return
         row = self._step(uri, state="canceled")
-        data = InviteeCanceled.model_construct(booking=_state(row), **_fields(self._payload))
+        data = InviteeCanceled.made(self._payload.__dict__, booking=_state(row))
         cancellation = self._payload.cancellation
         time = (cancellation.created_at if cancellation else None) or self._payload.updated_at or self._fact.told_at
         self._write(identity, data, row, time, inferred=False)
@@ -271,12 +271,12 @@ class _InviteeJoin:
             if clear is not None and clear.alone:  # told already: no event follows that would say so
                 mark = replace(mark, cleared_at=clear.at)
             row = self._step(uri, marks=by_time((*row.marks, mark)))
-            data = InviteeNoShowCreated.model_construct(booking=_state(row), **_fields(self._payload))
+            data = InviteeNoShowCreated.made(self._payload.__dict__, booking=_state(row))
             self._write(identity, data, row, mark.created_at, inferred=False)
         elif mark.created_at < known.created_at:  # a copy without the mark's own time came first
             others = (each for each in row.marks if each.uri != mark.uri)
             mark = replace(known, created_at=mark.created_at)
-            self._rows[uri] = replace(row, marks=by_time((*others, mark)))
+            self._rows[uri] = row._replace(marks=by_time((*others, mark)))
         self._settle_marks(uri)
 
     def _clear(self, uri: str) -> None:
@@ -287,7 +287,7 @@ class _InviteeJoin:
             if len(row.clears) >= MAX_TOGGLES:
                 raise CannotNormalize("too_many_toggles", "created_at")
             clear = Clear(second, self._fact.delivery.id)
-            row = self._rows[uri] = replace(row, clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
+            row = self._rows[uri] = row._replace(clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
             self._settle_marks(uri)
         earlier = [mark for mark in row.marks if mark.second <= second]
         if known is not None and known.alone:
@@ -310,11 +310,11 @@ class _InviteeJoin:
             settled = replace(mark, cleared_at=clear.at)
             marks = (*row.marks[:position], settled, *row.marks[position + 1 :])
             if told or (clear.alone and mark.cleared_at is not None):
-                self._rows[uri] = replace(row, marks=marks)
+                self._rows[uri] = row._replace(marks=marks)
                 continue
             row = self._step(uri, marks=marks)
-            data = InviteeNoShowDeleted.model_construct(
-                booking=_state(row), cleared_mark=mark.uri, cleared_at=clear.at, **_fields(self._payload)
+            data = InviteeNoShowDeleted.made(
+                self._payload.__dict__, booking=_state(row), cleared_mark=mark.uri, cleared_at=clear.at
             )
             self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=False)
 
@@ -353,7 +353,7 @@ class _InviteeJoin:
             half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
             waits = waits or half
         if waits != (row.waits_since is not None):
-            self._rows[uri] = replace(row, waits_since=self._fact.delivery.received_at if waits else None)
+            self._rows[uri] = row._replace(waits_since=self._fact.delivery.received_at if waits else None)
 
     def _loaded(self, uri: str) -> bool:
         return uri in self._rows or uri in self._known
@@ -366,13 +366,10 @@ def _added(links: tuple[str, ...], link: str) -> tuple[str, ...]:
 
 
 def _state(row: Booking) -> BookingState:
-    return BookingState.model_construct(
+    return BookingState.made(
+        {},
         state="canceled" if row.state == "canceled" else "active",
         revision=row.revision,
         no_show=row.no_show,
         chain_root=row.chain_root,
     )
-
-
-def _fields(payload: InviteePayload) -> dict[str, Any]:
-    return payload.__dict__

@@ -8,36 +8,100 @@ only what gives an event its identity is required here. Source: docs/reference/c
 from __future__ import annotations
 
 import operator
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 
 class Part(BaseModel):
-    """An object of a payload: frozen; fields it does not know are moved under `extra`."""
+    """An object of a payload: frozen; `model_validate` moves fields it does not know under `extra`.
+
+    Nearly every payload has none, so it is read as if none were allowed, and taken apart only when that fails.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True, use_attribute_docstrings=True)
 
-    _known: ClassVar[frozenset[str]] = frozenset()
+    _parts: ClassVar[dict[str, type[Part] | None]] = {}
 
     extra: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
     """Fields of Calendly's that this version does not know, as they came."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Remember the known names once a class, not once an object."""
-        cls._known = frozenset(field.alias or name for name, field in cls.model_fields.items())
+        """Remember the known names, each with the class of what is inside, once a class."""
+        cls._parts = {field.alias or name: _part_in(field.annotation) for name, field in cls.model_fields.items()}
 
-    @model_validator(mode="before")
     @classmethod
-    def _keep_unknown(cls, value: Any) -> Any:
-        if type(value) is not dict or ("extra" not in value and value.keys() <= cls._known):
-            return value
-        known = {name: item for name, item in value.items() if name in cls._known and name != "extra"}
-        unknown = {name: item for name, item in value.items() if name not in cls._known}
-        told = value.get("extra", {})
-        # Ours is an object; should Calendly ever send a field of that name, it is one we do not know.
-        return {**known, "extra": {**(told if type(told) is dict else {"extra": told}), **unknown}}
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Read an object; see the class for what becomes of fields it does not know.
+
+        Raises:
+            ValidationError: it does not fit.
+        """
+        try:
+            return super().model_validate(obj, extra="forbid", **options)
+        except ValidationError:
+            return super().model_validate(_set_apart(cls, obj), **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Read JSON; see the class for what becomes of fields it does not know.
+
+        Raises:
+            ValidationError: it is no JSON, or does not fit.
+        """
+        try:
+            return super().model_validate_json(json_data, extra="forbid", **options)
+        except ValidationError as problem:
+            if any(issue["type"] == "json_invalid" for issue in problem.errors(include_url=False, include_input=False)):
+                raise
+            return super().model_validate(_set_apart(cls, from_json(json_data)), **options)
+
+    @classmethod
+    def made(cls, known: Mapping[str, Any], **values: Any) -> Self:
+        """Make one of values that are known to fit, at a small part of the price of checking them.
+
+        Args:
+            known: fields of a part that was validated.
+            values: all the other fields; a default is not filled in.
+        """
+        made = cls.__new__(cls)
+        fields = {"extra": {}, **known, **values}
+        object.__setattr__(made, "__dict__", fields)
+        object.__setattr__(made, "__pydantic_fields_set__", set(fields))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
+
+
+def _part_in(annotation: Any) -> type[Part] | None:
+    """Find the class of the parts that a field holds: one, or a list of them."""
+    if isinstance(annotation, type):
+        return annotation if issubclass(annotation, Part) else None
+    return next((found for each in get_args(annotation) if (found := _part_in(each)) is not None), None)
+
+
+def _set_apart(cls: type[Part], value: Any) -> Any:
+    """Move what a class does not know under `extra`, here and in the parts inside; what does not fit is left."""
+    if type(value) is list:
+        return [_set_apart(cls, each) for each in value]
+    if type(value) is not dict:
+        return value
+    parts = cls._parts
+    known: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, item in value.items():
+        if name == "extra":
+            # Ours is an object; should Calendly ever send a field of that name, it is one we do not know.
+            unknown = {**(item if type(item) is dict else {"extra": item}), **unknown}
+        elif name in parts:
+            part = parts[name]
+            known[name] = item if part is None else _set_apart(part, item)
+        else:
+            unknown[name] = item
+    return {**known, "extra": unknown} if unknown else known
 
 
 def null_to_empty(value: Any) -> Any:

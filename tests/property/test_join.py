@@ -73,7 +73,7 @@ class Model:
         moved = {each["from"]: each["to"] for each in roots if each["grp"] not in conflicts}
         for uri, each in self.rows.items():
             if each.chain_root in moved:
-                self.rows[uri] = replace(each, chain_root=moved[each.chain_root], revision=each.revision + 1)
+                self.rows[uri] = each._replace(chain_root=moved[each.chain_root], revision=each.revision + 1)
         return [each for position, each in enumerate(batch.facts) if batch.group(position) in conflicts]
 
     def tell(self, facts: Sequence[Fact]) -> None:
@@ -100,9 +100,9 @@ def comparable(rows: dict[str, Booking], *, consistent: bool = True) -> dict[str
     kept = {}
     for uri, row in rows.items():
         clears = tuple(replace(clear, delivery=UUID(int=0), alone=False) for clear in row.clears)
-        kept[uri] = replace(row, chain_key="", revision=0, clears=clears, waits_since=row.waits_since and START)
+        kept[uri] = row._replace(chain_key="", revision=0, clears=clears, waits_since=row.waits_since and START)
         if not consistent:
-            kept[uri] = replace(kept[uri], chain_root="", waits_since=None)
+            kept[uri] = kept[uri]._replace(chain_root="", waits_since=None)
     return kept
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from schemas.calendly import Cancellation
+import pytest
+from pydantic import ValidationError
+
+from schemas.calendly import Cancellation, InviteePayload
 from schemas.codec import encode_data
-from schemas.events import ContactCreated
+from schemas.events import BookingState, ContactCreated, InviteeCreated
 
 URI = "https://api.calendly.com/contacts/CONTACT"
 
@@ -31,3 +34,30 @@ def test_what_is_known_needs_no_extra() -> None:
     assert Cancellation.model_validate({"reason": ""}).model_dump(exclude_unset=True) == {"reason": ""}
     with pytest.raises(ValueError, match="valid dictionary or instance of Cancellation"):
         Cancellation.model_validate("reason")
+
+
+def test_what_is_unknown_inside_is_kept_where_it_came() -> None:
+    """Unknown fields of objects inside, in lists too, are kept under `extra` of their own object, by both readers."""
+    host = {"user": "U", "mood": "good"}
+    body = {"uri": URI, "scheduled_event": {"uri": URI, "colour": 3, "event_memberships": [host, {}]}, "payment": {}}
+    for read in (InviteePayload.model_validate(body), InviteePayload.model_validate_json(json.dumps(body))):
+        assert read.scheduled_event is not None
+        assert (read.extra, read.scheduled_event.extra) == ({}, {"colour": 3})
+        assert [each.extra for each in read.scheduled_event.event_memberships] == [{"mood": "good"}, {}]
+
+
+def test_what_is_no_json_is_said_to_be_none() -> None:
+    """Broken JSON is refused as such."""
+    with pytest.raises(ValidationError, match="Invalid JSON"):
+        InviteePayload.model_validate_json(b'{"uri": ')
+
+
+def test_what_was_made_is_what_would_have_been_validated() -> None:
+    """`made` of validated fields equals validating the same values, and is written the same."""
+    payload = InviteePayload.model_validate({"uri": URI, "name": "Ada", "tracking": {"utm_term": "x"}, "unknown": [1]})
+    state = BookingState.made({}, state="active", revision=3, no_show=False, chain_root=URI)
+    data = InviteeCreated.made(payload.__dict__, booking=state)
+    checked = InviteeCreated.model_validate({**payload.model_dump(), "booking": state.model_dump()})
+    assert data == checked
+    assert json.loads(encode_data(data)) == json.loads(encode_data(checked))
+    assert InviteeCreated.model_validate_json(encode_data(data)) == data
