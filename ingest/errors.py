@@ -131,6 +131,7 @@ class CalendlyError(SlotwireError):
         problem: what kind of no it is.
         status: the HTTP status, or None when no answer came.
         wait: how long to stay away, in seconds, where Calendly said so.
+        required_scopes: what the token lacks, in Calendly's words, where it said so.
     """
 
     def __init__(
@@ -140,9 +141,11 @@ class CalendlyError(SlotwireError):
         problem: CalendlyProblem,
         status: int | None = None,
         wait: float | None = None,
+        required_scopes: tuple[str, ...] = (),
         remedy: str = "",
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.problem = problem
         self.status = status
         self.wait = wait
+        self.required_scopes = required_scopes

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from ingest.control.calendly_client import users, webhook_subscriptions
 from ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from ingest.control.calendly_client.pages import MAX_PAGES
 from ingest.control.calendly_client.transport import (
     MAX_ANSWER_BYTES,
     RetryPolicy,
@@ -282,12 +283,27 @@ async def test_the_list_follows_every_page() -> None:
 
 
 async def test_a_list_without_an_end_ends() -> None:
-    """A list that always has a next page is given up after MAX_PAGES pages."""
-    page = Said(200, {"collection": [], "pagination": {"next_page_token": "again"}})
-    async with calendly(page) as (server, client):
+    """MAX_PAGES pages are read; when the last of them has a next one too, the list is given up."""
+    listed = [
+        Said(200, {"collection": [], "pagination": {"next_page_token": str(number)}}) for number in range(MAX_PAGES)
+    ]
+    async with calendly(*listed) as (server, client):
         with pytest.raises(CalendlyError, match="does not end"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
-    assert len(server.seen) == webhook_subscriptions.MAX_PAGES
+    assert len(server.seen) == MAX_PAGES
+    last = Said(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page_token": None}})
+    async with calendly(*listed[:-1], last) as (server, client):
+        assert len([item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]) == 1
+    assert len(server.seen) == MAX_PAGES
+
+
+async def test_a_list_that_goes_in_a_circle_ends() -> None:
+    """A page whose next page is itself is told at once, not asked for again and again."""
+    page = Said(200, {"collection": [], "pagination": {"next_page_token": "again"}})
+    async with calendly(page) as (server, client):
+        with pytest.raises(CalendlyError, match="back to itself"):
+            _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
+    assert len(server.seen) == 2
 
 
 async def test_deleting_what_is_gone_is_done() -> None:

@@ -18,6 +18,8 @@ DEFAULT_WAIT_SECONDS = 60.0
 """How long to stay away when a 429 does not say: Calendly counts by the minute."""
 MAX_WAIT_SECONDS = 3_600.0
 """A longer wait is taken for a mistake and cut to this."""
+MAX_SCOPES = 50
+"""Scopes that are read from a refusal; Calendly has about thirty."""
 MAX_TEXT = 300
 """Characters of Calendly's own words that go into a message."""
 
@@ -62,7 +64,7 @@ _KINDS = {
     403: _Kind(
         CalendlyProblem.PERMISSION,
         "the token's user may not do this",
-        "A subscription for a whole organization needs a token of its owner or an admin.",
+        "What concerns a whole organization needs a token of its owner or an admin.",
     ),
     404: _Kind(CalendlyProblem.NOT_FOUND, "Calendly does not know it", "Check the identifier; it may be deleted."),
     409: _Kind(CalendlyProblem.CONFLICT, "it is there already", "List what there is, and use or delete that."),
@@ -96,12 +98,13 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: s
         # Not even a 404 is believed without Calendly's body: a wrong address must not look like a deletion.
         return _not_json(status, doing)
     if told.required_scopes is not None:
-        scopes = ", ".join(plain(scope) for scope in told.required_scopes) or "not named"
-        return _error(
-            CalendlyProblem.SCOPE,
-            status,
-            f"{doing}: the token lacks scopes; needed: {scopes}",
-            "Make a new token with these scopes: new tokens have none until they are chosen.",
+        scopes = tuple(plain(scope) for scope in told.required_scopes[:MAX_SCOPES])
+        return CalendlyError(
+            f"{doing}: the token lacks scopes; needed: {', '.join(scopes) or 'not named'}",
+            problem=CalendlyProblem.SCOPE,
+            status=status,
+            required_scopes=scopes,
+            remedy="Make a new token with these scopes: new tokens have none until they are chosen.",
         )
     return _by_status(status, told, doing)
 

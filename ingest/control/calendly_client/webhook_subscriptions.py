@@ -1,5 +1,7 @@
 """Webhook subscriptions at Calendly: create, list, read, delete; there is no update.
 
+A subscription covers an organization, or the events of one user or of one group of hosts in it: its scope,
+and for user and group the subject. Calendly lists one scope and subject a call.
 Source: docs/reference/calendly.md, "Webhook subscriptions".
 """
 
@@ -7,47 +9,40 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from urllib.parse import parse_qs, quote, urlsplit
+from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import SecretStr
 
+from ingest.control.calendly_client import pages
+from ingest.control.calendly_client.resources import Answer, Resource, path_to
 from ingest.control.calendly_client.transport import Transport
 from ingest.errors import CalendlyError, CalendlyProblem
-from schemas.ids import OrganizationUri, last_segment
+from schemas.ids import OrganizationUri
 
-PAGE_SIZE = 100
-"""The most Calendly gives at once."""
-MAX_PAGES = 100
-"""A list that goes on longer is taken for a loop."""
+Scope: TypeAlias = Literal["organization", "user", "group"]
 
 
-class WebhookSubscription(BaseModel):
+class WebhookSubscription(Resource):
     """A subscription as Calendly tells it. `callback_url` is a capability: it has no text form."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    uri: str = Field(min_length=1, max_length=2000)
     callback_url: SecretStr
     state: str
     """`active` or `disabled`."""
     events: tuple[str, ...]
     scope: str
+    organization: OrganizationUri | None = None
+    user: str | None = None
+    group: str | None = None
+    creator: str | None = None
+    """The user whose token made it."""
+    created_at: datetime | None = None
     retry_started_at: datetime | None = None
     """When retrying last began; null while all is well."""
 
-
-class _Answer(BaseModel):
-    resource: WebhookSubscription
-
-
-class _Pagination(BaseModel):
-    next_page_token: str | None = None
-    next_page: str | None = None
-
-
-class _Page(BaseModel):
-    collection: tuple[WebhookSubscription, ...]
-    pagination: _Pagination = _Pagination()
+    @property
+    def subject(self) -> str:
+        """The URI of the user or group it is for; empty for the whole organization."""
+        return {"user": self.user, "group": self.group}.get(self.scope) or ""
 
 
 async def create(
@@ -57,8 +52,19 @@ async def create(
     url: str,
     events: Sequence[str],
     signing_key: SecretStr,
+    scope: Scope = "organization",
+    subject: str = "",
 ) -> WebhookSubscription:
-    """Subscribe an organization. The answer never holds the signing key.
+    """Subscribe. The answer never holds the signing key.
+
+    Args:
+        calendly: a token's connections.
+        organization: named in every scope.
+        url: where deliveries go; no other subscription at Calendly may have it.
+        events: Calendly's names; all must be allowed in this scope.
+        signing_key: what deliveries are signed with.
+        scope: what it covers.
+        subject: the URI of the user or group; empty for the organization.
 
     Raises:
         CalendlyError: see `CalendlyProblem`. Calendly may have subscribed when it is `unreachable`,
@@ -68,30 +74,32 @@ async def create(
         "url": url,
         "events": list(events),
         "organization": organization,
-        "scope": "organization",
+        "scope": scope,
+        **_subject(scope, subject),
         "signing_key": signing_key.get_secret_value(),
     }
-    answer = await calendly.post("/webhook_subscriptions", body, _Answer, doing="subscribing at Calendly")
-    return answer.resource
+    doing = "subscribing at Calendly"
+    return (await calendly.post("/webhook_subscriptions", body, Answer[WebhookSubscription], doing=doing)).resource
 
 
-async def of_organization(calendly: Transport, organization: OrganizationUri) -> AsyncIterator[WebhookSubscription]:
-    """List an organization's subscriptions of scope `organization`, page by page.
+async def every(
+    calendly: Transport, organization: OrganizationUri, scope: Scope = "organization", subject: str = ""
+) -> AsyncIterator[WebhookSubscription]:
+    """List the subscriptions of one scope and subject; those of others need calls of their own.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
-    query = {"organization": organization, "scope": "organization", "count": str(PAGE_SIZE)}
+    query = {"organization": organization, "scope": scope, **_subject(scope, subject)}
+    page = pages.Page[WebhookSubscription]
     doing = "listing subscriptions at Calendly"
-    for _ in range(MAX_PAGES):
-        page = await calendly.get("/webhook_subscriptions", _Page, doing=doing, query=query)
-        for item in page.collection:
-            yield item
-        token = page.pagination.next_page_token or _token_in(page.pagination.next_page)
-        if token is None:
-            return
-        query["page_token"] = token
-    raise CalendlyError(f"{doing}: the list does not end after {MAX_PAGES} pages", problem=CalendlyProblem.UNEXPECTED)
+    async for item in pages.every(calendly, "/webhook_subscriptions", page, doing=doing, query=query):
+        yield item
+
+
+def of_organization(calendly: Transport, organization: OrganizationUri) -> AsyncIterator[WebhookSubscription]:
+    """List an organization's subscriptions of scope `organization`; see `every`."""
+    return every(calendly, organization)
 
 
 async def get(calendly: Transport, uri: str) -> WebhookSubscription:
@@ -100,8 +108,8 @@ async def get(calendly: Transport, uri: str) -> WebhookSubscription:
     Raises:
         CalendlyError: `not_found` when it is gone; see `CalendlyProblem`.
     """
-    answer = await calendly.get(_path(uri), _Answer, doing="reading a subscription at Calendly")
-    return answer.resource
+    path = path_to("webhook_subscriptions", uri)
+    return (await calendly.get(path, Answer[WebhookSubscription], doing="reading a subscription at Calendly")).resource
 
 
 async def delete(calendly: Transport, uri: str) -> None:
@@ -110,17 +118,15 @@ async def delete(calendly: Transport, uri: str) -> None:
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
+    path = path_to("webhook_subscriptions", uri)
     try:
-        await calendly.delete(_path(uri), doing="deleting a subscription at Calendly")
+        await calendly.delete(path, doing="deleting a subscription at Calendly")
     except CalendlyError as error:
         if error.problem is not CalendlyProblem.NOT_FOUND:
             raise
 
 
-def _path(uri: str) -> str:
-    return f"/webhook_subscriptions/{quote(last_segment(uri), safe='')}"
-
-
-def _token_in(next_page: str | None) -> str | None:
-    """Find the token in the next page's address: older answers give no other. Its host is not followed."""
-    return next(iter(parse_qs(urlsplit(next_page or "").query).get("page_token", ())), None)
+def _subject(scope: Scope, subject: str) -> dict[str, str]:
+    if (scope == "organization") != (subject == ""):
+        raise ValueError("a user or group scope has a subject, an organization's has none")
+    return {scope: subject} if subject else {}

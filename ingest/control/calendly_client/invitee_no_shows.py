@@ -1,0 +1,61 @@
+"""Marks that an invitee did not come: made, read and taken back; they cannot be listed.
+
+Making and taking back need the scope `scheduled_events:write` (docs/reference/calendly.md, "REST").
+"""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime
+
+from ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from ingest.control.calendly_client.transport import Transport
+from ingest.errors import CalendlyError, CalendlyProblem
+
+
+class NoShow(Whole):
+    """A mark."""
+
+    invitee: Uri | None = None
+    created_at: AwareDatetime | None = None
+
+
+async def create(calendly: Transport, invitee: str) -> NoShow:
+    """Mark an invitee.
+
+    Args:
+        calendly: a token's connections.
+        invitee: the invitee's URI.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`. The mark may have been set when it is `unreachable`, `upstream`,
+            `conflict` or `unexpected`: the invitee says.
+    """
+    made = await calendly.post("/invitee_no_shows", {"invitee": invitee}, Answer[NoShow], doing="marking a no-show")
+    return made.resource
+
+
+async def get(calendly: Transport, uri: str) -> NoShow:
+    """Read a mark.
+
+    Raises:
+        CalendlyError: `not_found` when it was taken back; see `CalendlyProblem`.
+    """
+    path = path_to("invitee_no_shows", uri)
+    return (await calendly.get(path, Answer[NoShow], doing="reading a no-show")).resource
+
+
+async def delete(calendly: Transport, uri: str) -> None:
+    """Take a mark back; one that is gone already counts as taken back.
+
+    Args:
+        calendly: a token's connections.
+        uri: the mark's own URI, not the invitee's.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    try:
+        await calendly.delete(path_to("invitee_no_shows", uri), doing="clearing a no-show")
+    except CalendlyError as error:
+        if error.problem is not CalendlyProblem.NOT_FOUND:
+            raise

@@ -1,0 +1,66 @@
+"""Who belongs to an organization, and as what. Needs the scope `organizations:read`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from pydantic import BaseModel, ConfigDict
+
+from ingest.control.calendly_client import pages
+from ingest.control.calendly_client.resources import Resource, Uri
+from ingest.control.calendly_client.transport import Transport
+from schemas.ids import OrganizationUri
+
+ADMINISTRATORS = frozenset({"owner", "admin"})
+"""The roles that may subscribe a whole organization (docs/reference/calendly.md, "Webhook subscriptions")."""
+
+
+class Member(BaseModel):
+    """The user of a membership. Name and mail address are left where they are."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uri: Uri
+
+
+class Membership(Resource):
+    """A user's place in an organization."""
+
+    role: str
+    """`owner`, `admin` or `user`; what else may come is taken for the least."""
+    user: Member
+    organization: OrganizationUri
+
+    @property
+    def administers(self) -> bool:
+        """Whether the user may act for the whole organization."""
+        return self.role in ADMINISTRATORS
+
+
+async def every(
+    calendly: Transport, *, organization: OrganizationUri | None = None, user: str | None = None
+) -> AsyncIterator[Membership]:
+    """List memberships of an organization, of a user, or of both; a plain member sees only their own.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    query = {"organization": organization, "user": user}
+    doing = "listing the organization's members"
+    async for item in pages.every(
+        calendly, "/organization_memberships", pages.Page[Membership], doing=doing, query=query
+    ):
+        yield item
+
+
+async def find(calendly: Transport, *, organization: OrganizationUri, user: str) -> Membership | None:
+    """Find a user's membership of an organization, and so the role; None when there is none.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    async for item in every(calendly, organization=organization, user=user):
+        # Compared, because a filter that is not heeded would give somebody else's role.
+        if item.user.uri == user and item.organization == organization:
+            return item
+    return None

@@ -1,0 +1,84 @@
+"""Lists at Calendly: every page of one, as one iterator. Source: docs/reference/calendly.md, "REST", pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+from ingest.control.calendly_client.transport import Transport
+from ingest.errors import CalendlyError, CalendlyProblem
+
+M = TypeVar("M", bound=BaseModel)
+
+PAGE_SIZE = 100
+"""The most Calendly gives at once."""
+MAX_PAGES = 1_000
+"""A list that goes on longer is taken for a mistake: ask for a narrower time, or for one host."""
+
+
+class _Pagination(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    next_page_token: str | None = None
+    next_page: str | None = None
+
+    @property
+    def next_token(self) -> str | None:
+        """The next page's token. Older answers have it in an address only; its host is not followed."""
+        held = parse_qs(urlsplit(self.next_page or "").query).get("page_token", ())
+        return self.next_page_token or next(iter(held), None)
+
+
+class Page(BaseModel, Generic[M]):
+    """One page of a list."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    collection: tuple[M, ...]
+    pagination: _Pagination = _Pagination()
+
+
+async def every(
+    calendly: Transport, path: str, page: type[Page[M]], *, doing: str, query: Mapping[str, str | None]
+) -> AsyncIterator[M]:
+    """Read a list to its end, page after page as they are asked for.
+
+    Args:
+        calendly: a token's connections.
+        path: the list's path.
+        page: what a page holds.
+        doing: what is done, for messages.
+        query: parameters in Calendly's words; what is None is left out.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`; `unexpected` when a page leads back to itself, or after MAX_PAGES.
+    """
+    asked = {name: value for name, value in query.items() if value is not None} | {"count": str(PAGE_SIZE)}
+    for _ in range(MAX_PAGES):
+        found = await calendly.get(path, page, doing=doing, query=asked)
+        for item in found.collection:
+            yield item
+        token = found.pagination.next_token
+        if token is None:
+            return
+        if token == asked.get("page_token"):
+            raise CalendlyError(
+                f"{doing}: a page of the list leads back to itself",
+                problem=CalendlyProblem.UNEXPECTED,
+                remedy="Try again later.",
+            )
+        asked["page_token"] = token
+    raise CalendlyError(
+        f"{doing}: the list does not end after {MAX_PAGES} pages",
+        problem=CalendlyProblem.UNEXPECTED,
+        remedy="Ask for less at once.",
+    )
+
+
+def moment(time: datetime | None) -> str | None:
+    """Write a time (with its offset) as Calendly does: UTC, microseconds, `Z`."""
+    return None if time is None else f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

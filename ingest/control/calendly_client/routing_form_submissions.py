@@ -1,0 +1,48 @@
+"""What people sent in through routing forms, one list a form. Needs the scope `routing_forms:read`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from pydantic import AwareDatetime
+
+from ingest.control.calendly_client import pages
+from ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from ingest.control.calendly_client.transport import Transport
+
+
+class RoutingFormSubmission(Whole):
+    """A submission; `raw` is what `routing_form_submission.created` carries as its payload."""
+
+    routing_form: Uri
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+
+
+async def every(calendly: Transport, form: str, *, latest_first: bool = False) -> AsyncIterator[RoutingFormSubmission]:
+    """List a form's submissions by the time they were made; Calendly filters by no time.
+
+    Args:
+        calendly: a token's connections.
+        form: the routing form's URI.
+        latest_first: newest first, so that whoever has seen the rest can stop.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    query = {"form": form, "sort": "created_at:desc" if latest_first else "created_at:asc"}
+    doing = "listing routing form submissions"
+    page = pages.Page[RoutingFormSubmission]
+    async for item in pages.every(calendly, "/routing_form_submissions", page, doing=doing, query=query):
+        yield item
+
+
+async def get(calendly: Transport, uri: str) -> RoutingFormSubmission:
+    """Read one submission.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    path = path_to("routing_form_submissions", uri)
+    answer = await calendly.get(path, Answer[RoutingFormSubmission], doing="reading a routing form submission")
+    return answer.resource

@@ -1,0 +1,85 @@
+"""Scheduled events: booked meetings. Need the scope `scheduled_events:read`.
+
+Source: docs/reference/calendly.md, "REST", scheduled events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from pydantic import AwareDatetime
+
+from ingest.control.calendly_client import pages
+from ingest.control.calendly_client.resources import Answer, Whole, path_to
+from ingest.control.calendly_client.transport import Transport
+from schemas.ids import OrganizationUri
+
+Status: TypeAlias = Literal["active", "canceled"]
+
+
+class ScheduledEvent(Whole):
+    """A booked meeting; `raw` has the rest."""
+
+    status: str
+    """`active` or `canceled`; in a group event one invitee's cancellation leaves it `active`."""
+    start_time: AwareDatetime
+    end_time: AwareDatetime | None = None
+    created_at: AwareDatetime | None = None
+    updated_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which scheduled events to list. Calendly filters by start time only, never by change.
+
+    Attributes:
+        organization: all of its events, for an owner or admin; beside `user` or `group` wherever those are
+            not the token's own user.
+        user: the host's URI.
+        group: the URI of a group of hosts.
+        status: one of them; None for both.
+        start_from: starting then or later.
+        start_to: starting then or earlier.
+        latest_first: by falling start time.
+    """
+
+    organization: OrganizationUri | None = None
+    user: str | None = None
+    group: str | None = None
+    status: Status | None = None
+    start_from: datetime | None = None
+    start_to: datetime | None = None
+    latest_first: bool = False
+
+
+async def every(calendly: Transport, wanted: Wanted) -> AsyncIterator[ScheduledEvent]:
+    """List scheduled events by start time, canceled ones too unless a status is named.
+
+    Raises:
+        CalendlyError: `permission` for events of others without owner's or admin's rights; see `CalendlyProblem`.
+    """
+    query = {
+        "organization": wanted.organization,
+        "user": wanted.user,
+        "group": wanted.group,
+        "status": wanted.status,
+        "min_start_time": pages.moment(wanted.start_from),
+        "max_start_time": pages.moment(wanted.start_to),
+        "sort": "start_time:desc" if wanted.latest_first else "start_time:asc",
+    }
+    doing = "listing scheduled events"
+    async for item in pages.every(calendly, "/scheduled_events", pages.Page[ScheduledEvent], doing=doing, query=query):
+        yield item
+
+
+async def get(calendly: Transport, uri: str) -> ScheduledEvent:
+    """Read one scheduled event.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`.
+    """
+    path = path_to("scheduled_events", uri)
+    return (await calendly.get(path, Answer[ScheduledEvent], doing="reading a scheduled event")).resource
