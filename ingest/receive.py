@@ -10,17 +10,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from datetime import datetime
 from itertools import chain
 from time import monotonic, perf_counter
-from uuid import UUID
 
 from aiohttp import web
 
 from ingest.control.hooks import PATH, masked
 from ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
-from ingest.foundation.clock import Clock
+from ingest.foundation.clock import Clock, ordered_id
 from ingest.foundation.settings import HttpSettings
 from ingest.foundation.telemetry import count_delivery, get_logger
 from ingest.listener import Gate
@@ -33,14 +30,6 @@ REFUSAL_LOG_SECONDS = 1.0
 """The least time between two log lines about refusals for one reason."""
 
 _log = get_logger("receive")
-
-
-def new_delivery_id(now: datetime) -> UUID:
-    """Make an id that sorts by time of arrival (UUID version 7): its index grows at one end."""
-    milliseconds = int(now.timestamp() * 1000)
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
 
 
 class Receiver:
@@ -75,7 +64,7 @@ class Receiver:
         if isinstance(body, web.Response):
             return "rejected", str(body.status), body
         now = self._clock.now()
-        identity = new_delivery_id(now)
+        identity = ordered_id(now)
         delivery = ReceivedDelivery(
             id=identity,
             body=body,

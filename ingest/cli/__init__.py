@@ -31,6 +31,7 @@ _COMMANDS = (
     "bookings",
     "quarantine",
     "keys",
+    "audit",
     "doctor",
 )
 _MODULES = {name: f"ingest.cli.{name}" for name in _COMMANDS}

@@ -6,8 +6,10 @@ it. Timeouts and leases use the monotonic clock of the event loop instead.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 
 class Clock(Protocol):
@@ -39,3 +41,11 @@ class ManualClock:
     def advance(self, by: timedelta) -> None:
         """Move the clock forward."""
         self._now += by
+
+
+def ordered_id(now: datetime) -> UUID:
+    """Make an id that sorts by time, to the millisecond (UUID version 7): its index grows at one end."""
+    milliseconds = int(now.timestamp() * 1000)
+    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (value & ~(0xF << 76)) | (0x7 << 76)
+    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))

@@ -75,13 +75,24 @@ def _serve(route: Route) -> Handler:
     async def serve(request: web.Request) -> web.Response:
         actions = request.app[_ACTIONS]
         who = await _authenticate(request, actions)
-        # Before anything else of the request is looked at; the action checks it again for the commands.
-        who.require(route.role)
+        await _admit(who, route, request)
         call = Call(who, request.match_info, _parameters(request), await _body(request, route), _token(request))
         answer = await route.run(actions, call)
         return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
 
     return serve
+
+
+async def _admit(who: Principal, route: Route, request: web.Request) -> None:
+    """Refuse too low a role before anything else is looked at; the action checks it again for the commands."""
+    try:
+        who.require(route.role)
+    except RequestRefused:
+        if route.changes:
+            await request.app[_ACTIONS].audit.refused(
+                who, route.action, org=request.match_info.get("org"), target=request.match_info.get("id")
+            )
+        raise
 
 
 async def _authenticate(request: web.Request, actions: Actions) -> Principal:

@@ -53,7 +53,7 @@ def _models(route: Route) -> list[tuple[type[BaseModel], Any]]:
 
 def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": _operation_id(route),
+        "operationId": route.operation,
         "summary": route.summary,
         "description": f"Takes a key with the role `{route.role}` or more.",
         "parameters": _parameters(route),
@@ -63,10 +63,6 @@ def _operation(route: Route) -> dict[str, Any]:
         content = {"application/json": {"schema": _reference(route.takes.__name__)}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
-
-
-def _operation_id(route: Route) -> str:
-    return route.run.__name__.removeprefix("_")
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:

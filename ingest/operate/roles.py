@@ -32,12 +32,19 @@ class Principal:
     Attributes:
         role: what they may do.
         org: the one organization they may reach; None for all.
-        key_id: the key they came with; None for the command line.
+        key_id: the key they came with; None where nobody came over HTTP.
+        name: what the audit calls whoever has no key.
     """
 
     role: Role
     org: str | None = None
     key_id: UUID | None = None
+    name: str = "command line"
+
+    @property
+    def actor(self) -> str:
+        """What the audit calls them."""
+        return self.name if self.key_id is None else str(self.key_id)
 
     def require(self, role: Role) -> None:
         """Refuse whoever may less.
@@ -73,3 +80,5 @@ class Principal:
 
 COMMAND_LINE = Principal(Role.ADMIN)
 """Whoever can run a command with the database's address may do everything with it anyway."""
+CONTROL = Principal(Role.ADMIN, name="control")
+"""The chores of `slotwire control`, which nobody asked for at that moment."""

@@ -25,6 +25,19 @@ UPDATE slotwire.api_keys SET revoked_at = coalesce(revoked_at, $3)
 WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 RETURNING id, role, org, label, created_at, revoked_at, last_used_at
 
+-- name: insert_audit
+-- A change begins, or ends.
+INSERT INTO slotwire.audit (id, begun, at, actor, role, org, action, target, result, code)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: audit_page
+-- Changes, newest first, before a place; a beginning only where no end is written.
+SELECT a.id, a.at, a.actor, a.role, a.org, a.action, a.target, a.result, a.code FROM slotwire.audit a
+WHERE ($1::uuid IS NULL OR a.id < $1) AND ($2::text IS NULL OR a.org = $2)
+  AND ($3::text IS NULL OR a.action = $3) AND ($4::text IS NULL OR a.actor = $4)
+  AND (a.result <> 'started' OR NOT EXISTS (SELECT FROM slotwire.audit e WHERE e.begun = a.id))
+ORDER BY a.id DESC LIMIT $5
+
 -- name: log_ends
 -- The last position of each shard; no row: the log is not made yet.
 SELECT s.shard::smallint AS shard,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool, create_pool
+from ingest.operate.actions.audit import AuditActions
 from ingest.operate.actions.bookings import BookingActions
 from ingest.operate.actions.deliveries import DeliveryActions
 from ingest.operate.actions.events import EventActions
@@ -35,6 +36,7 @@ class Actions:
     quarantine: QuarantineActions
     subscriptions: SubscriptionActions
     keys: KeyActions
+    audit: AuditActions
 
     @classmethod
     def on(cls, pool: Pool, settings: Settings, clock: Clock) -> Self:
@@ -49,6 +51,7 @@ class Actions:
             QuarantineActions(*base),
             SubscriptionActions(*base),
             KeyActions(*base),
+            AuditActions(*base),
         )
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from ingest.control.calendly_client.transport import RetryPolicy
+from ingest.errors import SlotwireError
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool
+from ingest.foundation.telemetry import get_logger
+from ingest.operate import audit
+from ingest.operate.audit import Entry
+from ingest.operate.roles import Principal
 
 if TYPE_CHECKING:
     from ingest.foundation.settings import Settings
 
 CALENDLY_RETRIES = RetryPolicy(attempts=2)
 """Somebody waits for the answer."""
+
+_log = get_logger("audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +33,39 @@ class Verbs:
     pool: Pool
     settings: Settings
     clock: Clock
+
+    @asynccontextmanager
+    async def audited(
+        self, who: Principal, action: str, *, org: str | None, target: UUID | str | None = None
+    ) -> AsyncIterator[Entry]:
+        """Wrap a change: one row of the audit before anything is done, one that says how it ended.
+
+        The checks of role and reach belong inside, so that what is refused is written too; what only reads
+        before it, outside or inside. A key of one organization writes under its own, whatever it asked for.
+        A cancellation writes no end: nothing is known of one. Why two rows: `ingest.operate.audit`.
+
+        Args:
+            who: whoever asks.
+            action: `noun.verb`, as the method is named.
+            org: the organization it is about, as far as the caller said; set `entry.org` once it is known.
+            target: the id of what is changed; set `entry.target` once something is made.
+
+        Raises:
+            DatabaseUnavailable: the audit cannot be written. Before the block nothing is done; after it the
+                change is done, and reported as failed.
+        """
+        entry = Entry(who.org or org, target)
+        begun = await audit.write(self.pool, who, action, entry, result="started", now=self.clock.now())
+        try:
+            yield entry
+        except Exception as error:
+            result, code = audit.outcome_of(error)
+            try:
+                await audit.write(
+                    self.pool, who, action, entry, result=result, now=self.clock.now(), code=code, begun=begun
+                )
+            except SlotwireError as problem:
+                # The caller gets the error that ended the change; its beginning is in the audit.
+                _log.error("end_not_written", action=action, begun=str(begun), error=problem.message)
+            raise
+        await audit.write(self.pool, who, action, entry, result="done", now=self.clock.now(), begun=begun)

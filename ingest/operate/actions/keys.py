@@ -26,20 +26,25 @@ class KeyActions(Verbs):
 
     async def create(self, who: Principal, request: KeyRequest) -> NewKey:
         """Make a key; the answer is the only place where it is shown."""
-        who.require(Role.ADMIN)
-        made, key = await api_keys.create(
-            self.pool,
-            role=request.role,
-            org=who.reach(request.organization),
-            label=request.label,
-            now=self.clock.now(),
-        )
+        async with self.audited(who, "keys.create", org=request.organization) as entry:
+            who.require(Role.ADMIN)
+            made, key = await api_keys.create(
+                self.pool,
+                role=request.role,
+                org=who.reach(request.organization),
+                label=request.label,
+                now=self.clock.now(),
+            )
+            entry.target = made.id
         return NewKey(**key_item(made).model_dump(), key=key.get_secret_value())
 
     async def revoke(self, who: Principal, key_id: UUID) -> KeyItem:
         """Revoke a key at once."""
-        who.require(Role.ADMIN)
-        return key_item(await api_keys.revoke(self.pool, key_id, who.org, self.clock.now()))
+        async with self.audited(who, "keys.revoke", org=None, target=key_id) as entry:
+            who.require(Role.ADMIN)
+            revoked = await api_keys.revoke(self.pool, key_id, who.org, self.clock.now())
+            entry.org = revoked.org
+        return key_item(revoked)
 
 
 def key_item(key: ApiKey) -> KeyItem:

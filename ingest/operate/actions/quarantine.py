@@ -48,10 +48,12 @@ class QuarantineActions(Verbs):
 
     async def retry(self, who: Principal, delivery_id: UUID) -> QuarantineItem:
         """Read a quarantined delivery again; it becomes events, or stays with the reason it has now."""
-        who.require(Role.OPERATOR)
-        found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
-        if found is None:
-            raise _not_quarantined()
+        async with self.audited(who, "quarantine.retry", org=None, target=delivery_id) as entry:
+            who.require(Role.OPERATOR)
+            found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
+            if found is None:
+                raise _not_quarantined()
+            entry.org = found.org
         return quarantine_item(found)
 
     async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
@@ -61,7 +63,7 @@ class QuarantineActions(Verbs):
 
     async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
         """Retry what waits for one reason, in the order it came, each once; gives each as it is then."""
-        who.require(Role.OPERATOR)
+        who.require(Role.READER)  # each retry asks for more, and is in the audit
         reached, after = who.reach(org), UUID(int=0)
         while ids := await quarantine.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
             for delivery_id in ids:
@@ -70,19 +72,21 @@ class QuarantineActions(Verbs):
 
     async def discard(self, who: Principal, delivery_id: UUID, request: DiscardRequest) -> QuarantineItem:
         """Settle a quarantined delivery as not wanted; its body stays. Doing it twice keeps the first reason."""
-        who.require(Role.OPERATOR)
-        if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
-            raise _not_quarantined()
-        await quarantine.discard(self.pool, delivery_id, request.why, now=self.clock.now())
-        found = await quarantine.read_one(self.pool, delivery_id, who.org)
-        if found is None:
-            raise _not_quarantined()
-        if found.state == "retried":
-            raise RequestRefused(
-                "it was retried and is no longer in quarantine",
-                code="retried_already",
-                remedy="`slotwire events list` shows what it became.",
-            )
+        async with self.audited(who, "quarantine.discard", org=None, target=delivery_id) as entry:
+            who.require(Role.OPERATOR)
+            if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
+                raise _not_quarantined()
+            await quarantine.discard(self.pool, delivery_id, request.why, now=self.clock.now())
+            found = await quarantine.read_one(self.pool, delivery_id, who.org)
+            if found is None:
+                raise _not_quarantined()
+            entry.org = found.org
+            if found.state == "retried":
+                raise RequestRefused(
+                    "it was retried and is no longer in quarantine",
+                    code="retried_already",
+                    remedy="`slotwire events list` shows what it became.",
+                )
         return quarantine_item(found)
 
 

@@ -45,16 +45,18 @@ class SubscriptionActions(Verbs):
         self, who: Principal, org: str | None, request: SubscriptionRequest
     ) -> tuple[SubscriptionItem, bool]:
         """Subscribe an organization at Calendly; tells whether a new subscription was made."""
-        who.require(Role.OPERATOR)
-        wanted = Wanted(
-            events=request.events,
-            org=who.reach(org),
-            external_id=request.external_id,
-            max_age_seconds=request.max_age_seconds,
-            another=request.another,
-        )
-        async with connect(self.settings.calendly, request.token, retries=CALENDLY_RETRIES) as calendly:
-            created = await self._manager().create(calendly, wanted)
+        async with self.audited(who, "subscriptions.create", org=org) as entry:
+            who.require(Role.OPERATOR)
+            wanted = Wanted(
+                events=request.events,
+                org=who.reach(org),
+                external_id=request.external_id,
+                max_age_seconds=request.max_age_seconds,
+                another=request.another,
+            )
+            async with connect(self.settings.calendly, request.token, retries=CALENDLY_RETRIES) as calendly:
+                created = await self._manager().create(calendly, wanted)
+            entry.org, entry.target = created.subscription.org, created.subscription.id
         return subscription_item(created.subscription), created.new
 
     async def get(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
@@ -67,10 +69,13 @@ class SubscriptionActions(Verbs):
         self, who: Principal, org: str | None, subscription_id: UUID, token: SecretStr
     ) -> SubscriptionItem:
         """End a subscription, at Calendly first."""
-        who.require(Role.OPERATOR)
-        org = who.reach(org)
-        async with connect(self.settings.calendly, token, retries=CALENDLY_RETRIES) as calendly:
-            return subscription_item(await self._manager().delete(calendly, subscription_id, org))
+        async with self.audited(who, "subscriptions.delete", org=org, target=subscription_id) as entry:
+            who.require(Role.OPERATOR)
+            org = who.reach(org)
+            async with connect(self.settings.calendly, token, retries=CALENDLY_RETRIES) as calendly:
+                ended = await self._manager().delete(calendly, subscription_id, org)
+            entry.org = ended.org
+        return subscription_item(ended)
 
     def _manager(self) -> Subscriptions:
         return Subscriptions.from_settings(self.settings, self.pool, self.clock)

@@ -5,7 +5,7 @@ One file a noun, as the verbs are.
 
 from __future__ import annotations
 
-from ingest.operate.routes import bookings, keys, log, quarantine, subscriptions
+from ingest.operate.routes import audit, bookings, keys, log, quarantine, subscriptions
 from ingest.operate.routes.base import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -14,4 +14,5 @@ ROUTES: tuple[Route, ...] = (
     *quarantine.ROUTES,
     *subscriptions.ROUTES,
     *keys.ROUTES,
+    *audit.ROUTES,
 )

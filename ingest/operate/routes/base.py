@@ -123,3 +123,26 @@ class Route:
     takes: type[BaseModel] | None = None
     statuses: tuple[int, ...] = (200,)
     token: str | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes anything."""
+        return self.method != "GET"
+
+    @property
+    def action(self) -> str:
+        """`noun.verb`, as the audit writes it: the file of the route and the name of what runs it."""
+        return f"{self.run.__module__.rpartition('.')[2]}.{self._verb}"
+
+    @property
+    def operation(self) -> str:
+        """Its name in the document, unique: `list_keys`, `create_key`; a longer name is taken as it is."""
+        noun = self.run.__module__.rpartition(".")[2]
+        if "_" in self._verb:
+            return self._verb
+        return f"{self._verb}_{noun if self._verb == 'list' else noun.removesuffix('s')}"
+
+    @property
+    def _verb(self) -> str:
+        name: str = getattr(self.run, "__name__", "")
+        return name.removeprefix("_")

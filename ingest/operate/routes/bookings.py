@@ -12,7 +12,7 @@ async def _list(actions: Actions, call: Call) -> Answer:
     return Answer(await actions.bookings.list(call.who, call.query(BookingQuery)))
 
 
-async def _timeline(actions: Actions, call: Call) -> Answer:
+async def _get_timeline(actions: Actions, call: Call) -> Answer:
     return Answer(await actions.bookings.timeline(call.who, call.query(TimelineQuery).invitee))
 
 
@@ -31,7 +31,7 @@ ROUTES = (
         "/v1/bookings/timeline",
         "Read one booking with what was told of it, what was written, and how far that has come.",
         Role.READER,
-        _timeline,
+        _get_timeline,
         Timeline,
         query=TimelineQuery,
     ),

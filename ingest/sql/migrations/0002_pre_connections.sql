@@ -39,17 +39,21 @@ CREATE TABLE slotwire.wanted_subscriptions (
 );
 ALTER TABLE slotwire.subscriptions ADD COLUMN subject text NOT NULL DEFAULT '';
 
--- Who changed what. Rows are added and read; nothing changes or removes them.
+-- Who changed what. Rows are added and read; nothing changes or removes them. A change has two: one before
+-- anything is done, and one that says how it ended.
 CREATE TABLE slotwire.audit (
     id uuid PRIMARY KEY, -- in order of time
+    begun uuid CONSTRAINT audit_one_end UNIQUE REFERENCES slotwire.audit (id), -- of an end: its beginning
     at timestamptz NOT NULL,
     actor text NOT NULL, -- 'command line', 'control', or the id of a key
     role text NOT NULL,
     org text, -- null: all of them, or none
     action text NOT NULL, -- noun.verb
     target text, -- the id of what it was done to
-    result text NOT NULL CONSTRAINT audit_result CHECK (result IN ('done', 'refused', 'failed')),
-    code text -- of the refusal or failure
+    result text NOT NULL CONSTRAINT audit_result CHECK (result IN ('started', 'done', 'refused', 'failed')),
+    code text, -- of the refusal or failure
+    CONSTRAINT audit_code CHECK ((result IN ('refused', 'failed')) = (code IS NOT NULL)),
+    CONSTRAINT audit_start CHECK (result <> 'started' OR begun IS NULL)
 );
 CREATE INDEX audit_org ON slotwire.audit (org, id);
 
@@ -57,11 +61,13 @@ CREATE INDEX audit_org ON slotwire.audit (org, id);
 CREATE TABLE slotwire.idempotent_answers (
     key_id uuid NOT NULL REFERENCES slotwire.api_keys (id),
     idempotency_key text NOT NULL CONSTRAINT idempotent_key_short CHECK (length(idempotency_key) <= 200),
+    claim uuid NOT NULL, -- of the request that runs or ran: who was taken for dead cannot answer any more
     fingerprint bytea NOT NULL, -- of method, path and body
     created_at timestamptz NOT NULL,
     status smallint, -- null while the first request runs
     sealed bytea,
-    PRIMARY KEY (key_id, idempotency_key)
+    PRIMARY KEY (key_id, idempotency_key),
+    CONSTRAINT idempotent_answer_whole CHECK ((status IS NULL) = (sealed IS NULL))
 );
 CREATE INDEX idempotent_answers_age ON slotwire.idempotent_answers (created_at);
 

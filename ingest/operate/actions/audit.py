@@ -1,0 +1,30 @@
+"""Verbs of the audit."""
+
+from __future__ import annotations
+
+from ingest.operate import audit
+from ingest.operate.actions.base import Verbs
+from ingest.operate.audit import Entry
+from ingest.operate.audit_models import AuditPage, AuditQuery, audit_item
+from ingest.operate.cursors import read_id_place, write_id_place
+from ingest.operate.roles import Principal, Role
+
+
+class AuditActions(Verbs):
+    """Who changed what."""
+
+    async def list(self, who: Principal, query: AuditQuery) -> AuditPage:
+        """List changes, newest first."""
+        who.require(Role.ADMIN)
+        only = audit.Only(who.reach(query.organization), query.action, query.actor)
+        before = None if query.cursor is None else read_id_place("audit", query.cursor)
+        found = await audit.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_id_place("audit", found[-1].id) if more else None
+        return AuditPage(items=tuple(map(audit_item, found)), next_cursor=cursor)
+
+    async def refused(self, who: Principal, action: str, *, org: str | None, target: str | None) -> None:
+        """Write that a caller of too low a role was turned away before the verb was asked."""
+        entry = Entry(who.org or org, target)
+        now = self.clock.now()
+        await audit.write(self.pool, who, action, entry, result="refused", now=now, code="role_too_low")

@@ -1,0 +1,142 @@
+"""The audit: who changed what, in rows that are added and never changed.
+
+    started ──▶ done        it was carried out
+       │   ├──▶ refused     the caller, the values, or Calendly's no: `code` says which
+       │   └──▶ failed      on our side or on Calendly's: part of it may have been done
+       └── (no end)         the process ended or gave up in the middle: look at the target
+
+A change has a row before anything is done and another one at its end. One row at the end, in the change's own
+transaction, would be enough for what only our database holds; but most changes speak to Calendly, and there a
+crash between must not leave a change without a trace. One way for all of them is easier to trust than two. Where
+the first row cannot be written nothing is done; where the last one cannot, the change is reported as failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused, RowRefused, SlotwireError
+from ingest.foundation.clock import ordered_id
+from ingest.foundation.postgres import Pool, read_queries, translated
+from ingest.operate.roles import Principal
+
+MAX_TEXT = 200
+"""Characters kept of an organization or a target: they may be whatever a caller sent."""
+
+Result = Literal["started", "done", "refused", "failed"]
+
+_SQL = read_queries("ingest.sql", "operate.sql")
+_CALENDLY_FAILED = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.UNEXPECTED})
+
+
+@dataclass(slots=True)
+class Entry:
+    """What a change is about, to be filled in as soon as it is known.
+
+    Attributes:
+        org: the organization; None for all of them, or none.
+        target: the id of what is changed.
+    """
+
+    org: str | None
+    target: UUID | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A change as the audit tells it.
+
+    Attributes:
+        id: in order of time: of its end, or of its beginning while there is no end.
+        at: when it ended, or began.
+        actor: `command line`, `control`, or the id of a key.
+        role: of whoever did it.
+        org: the organization; None for all of them, or none.
+        action: `noun.verb`.
+        target: the id of what it was done to.
+        result: how it ended; `started` while there is no end.
+        code: of the refusal or failure.
+    """
+
+    id: UUID
+    at: datetime
+    actor: str
+    role: str
+    org: str | None
+    action: str
+    target: str | None
+    result: Result
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which entries.
+
+    Attributes:
+        org: of one organization; None for all.
+        action: of one action.
+        actor: by one actor.
+    """
+
+    org: str | None = None
+    action: str | None = None
+    actor: str | None = None
+
+
+async def write(
+    pool: Pool,
+    who: Principal,
+    action: str,
+    entry: Entry,
+    *,
+    result: Result,
+    now: datetime,
+    code: str | None = None,
+    begun: UUID | None = None,
+) -> UUID:
+    """Add a row, and return its id.
+
+    Raises:
+        DatabaseUnavailable: it may or may not be written.
+    """
+    made = ordered_id(now)
+    org, target = _short(entry.org), _short(entry.target)
+    with translated():
+        await pool.execute(
+            _SQL["insert_audit"], made, begun, now, who.actor, who.role, org, action, target, result, code
+        )
+    return made
+
+
+async def read_page(pool: Pool, only: Only, *, before: UUID | None, limit: int) -> tuple[Audited, ...]:
+    """Read changes before a place, newest first; one that has ended is told by its end."""
+    with translated():
+        rows = await pool.fetch(_SQL["audit_page"], before, only.org, only.action, only.actor, limit)
+    return tuple(Audited(**dict(row)) for row in rows)
+
+
+def outcome_of(error: Exception) -> tuple[Result, str]:
+    """Return how an exception ended a change, with the code that the management API has for it."""
+    match error:
+        case RequestRefused():
+            return "refused", error.code
+        case RowRefused():
+            return "refused", "value_refused"
+        case CalendlyError():
+            result: Result = "failed" if error.problem in _CALENDLY_FAILED else "refused"
+            return result, f"calendly_{error.problem}"
+        case DatabaseUnavailable():
+            return "failed", "database_unavailable"
+        case SlotwireError():
+            return "failed", "misconfigured"
+        case _:
+            return "failed", "internal"
+
+
+def _short(value: UUID | str | None) -> str | None:
+    """Cut what a caller sent, and leave out what would steer a terminal or cannot be kept."""
+    return None if value is None else "".join(filter(str.isprintable, str(value)))[:MAX_TEXT]

@@ -1,0 +1,25 @@
+"""The route of the audit."""
+
+from __future__ import annotations
+
+from ingest.operate.actions import Actions
+from ingest.operate.audit_models import AuditPage, AuditQuery
+from ingest.operate.roles import Role
+from ingest.operate.routes.base import Answer, Call, Route
+
+
+async def _list(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.audit.list(call.who, call.query(AuditQuery)))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/audit",
+        "List who changed what, newest first; what was refused too.",
+        Role.ADMIN,
+        _list,
+        AuditPage,
+        query=AuditQuery,
+    ),
+)
