@@ -22,6 +22,8 @@ from ingest.verify import VerifiedDelivery
 from schemas.codec import encode_data
 from schemas.ids import EventId
 
+_DELIVERY_COLUMNS = 13
+"""Arguments of `append_batch` that hold deliveries."""
 _FIELDS = frozenset(Booking._fields)
 
 
@@ -188,6 +190,51 @@ class Batch:
         while root in self._roots:
             root = self._roots[root][1]
         return root
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEvent:
+    """An event that comes from no delivery: about Slotwire itself.
+
+    Attributes:
+        event: what is appended.
+        org: the last segment of the organization's URI.
+        tenant: the organization's external id.
+    """
+
+    event: NewEvent
+    org: str
+    tenant: str | None
+
+
+def own_arguments(events: Sequence[OwnEvent], *, shard: int, now: datetime) -> list[object]:
+    """Write events of ours as the arguments of `append_batch`, in their order. They touch no booking.
+
+    An id that is in the log already is left out there, so that to append twice is to append once.
+
+    Args:
+        events: of organizations of this shard.
+        shard: of the log.
+        now: when they are written.
+    """
+    many = len(events)
+    return [
+        *(shard, now, "[]", "[]", "[]"),
+        *([] for _ in range(_DELIVERY_COLUMNS)),
+        list(range(many)),
+        [each.event.id for each in events],
+        [each.event.data.type for each in events],
+        [each.org for each in events],
+        [each.event.subject for each in events],
+        [each.event.key for each in events],
+        [each.event.time for each in events],
+        [None] * many,
+        [each.event.inferred for each in events],
+        [None] * many,
+        [each.tenant for each in events],
+        [encode_data(each.event.data) for each in events],
+        [now] * many,
+    ]
 
 
 def _event_name(fact: Fact | OverdueClear) -> str | None:

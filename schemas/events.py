@@ -7,12 +7,13 @@ join. `@agent.on(InviteeCanceled)` names these classes.
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime
 
 from .calendly import InviteePayload, Part, Uri
 from .resources import EventTypePayload, ResourcePayload, RoutingFormSubmissionPayload
-from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, ROUTING_FORM, Topic
+from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, OPERATIONS, ROUTING_FORM, Topic
 
 
 class BookingState(Part):
@@ -209,6 +210,32 @@ class InviteeRescheduled(EventData):
     """The new invitee's booking."""
 
 
+class ConnectionRevoked(EventData):
+    """Calendly does not accept a credential any more. Nothing is done with it until another one is given.
+
+    What Calendly still delivers is taken as before: a subscription does not hang on the credential that made it.
+    Written once a credential, by us.
+    """
+
+    type: ClassVar[str] = "io.slotwire.connection.revoked.v1"
+    topic: ClassVar[Topic] = OPERATIONS
+
+    connection_id: UUID
+    """The connection, as `slotwire connections list` names it."""
+    credential_id: UUID
+    """The credential that was refused; a connection gets another one when it is connected again."""
+    organization: str
+    """The organization's URI."""
+    user: str
+    """The URI of the user the connection acts as."""
+    kind: str
+    """What the credential is: `personal_access_token`."""
+    reason: str
+    """`refused`: Calendly refused it; `expired`: it refused it, and its time was over."""
+    noticed_at: AwareDatetime
+    """When Calendly refused it to us; it may have been revoked earlier."""
+
+
 EVENT_CLASSES: tuple[type[EventData], ...] = (
     InviteeCreated,
     InviteeCanceled,
@@ -225,6 +252,7 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     MeetingRecapCreated,
     MeetingRecapUpdated,
     MeetingRecapDeleted,
+    ConnectionRevoked,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""

@@ -201,6 +201,15 @@ class VaultSettings(Group):
     """`name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
 
 
+class ConnectionsSettings(Group):
+    """Credentials at Calendly."""
+
+    check_interval_seconds: float = Field(3600.0, ge=10)
+    """How often `slotwire control` asks Calendly whether a credential is still good; using one asks too."""
+    expiring_days: int = Field(14, ge=0, le=365)
+    """How long before its end a credential counts as `expiring`."""
+
+
 class CalendlySettings(Group):
     """Where Calendly is."""
 
@@ -266,6 +275,7 @@ class Settings(BaseSettings):
     agents: AgentsSettings = AgentsSettings()
     vault: VaultSettings = VaultSettings()
     calendly: CalendlySettings = CalendlySettings()
+    connections: ConnectionsSettings = ConnectionsSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()
 

@@ -6,11 +6,11 @@ A token never leaves this object except in the request's header: not in a log, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +23,7 @@ from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError
 from ingest.foundation.settings import LOOPBACK, CalendlySettings
 
 M = TypeVar("M", bound=BaseModel)
+Refused: TypeAlias = Callable[[], Awaitable[None]]
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 4_194_304
@@ -55,10 +56,13 @@ class RetryPolicy:
 class Transport:
     """Calls of one token. Made by `connect`."""
 
-    def __init__(self, http: httpx.AsyncClient, token: SecretStr, retries: RetryPolicy) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, token: SecretStr, retries: RetryPolicy, refused: Refused | None = None
+    ) -> None:
         self._http = http
         self._token = token
         self._retries = retries
+        self._refused = refused
 
     async def get(self, path: str, answer: type[M], *, doing: str, query: Mapping[str, str] | None = None) -> M:
         """Read a resource; tried again while Calendly fails.
@@ -134,14 +138,27 @@ class Transport:
             ) from None
         if response.is_success:
             return received
-        raise read_error(response.status_code, response.headers, received, doing=doing)
+        error = read_error(response.status_code, response.headers, received, doing=doing)
+        if error.problem is CalendlyProblem.CREDENTIAL and self._refused is not None:
+            await self._refused()
+        raise error
 
 
 @asynccontextmanager
 async def connect(
-    settings: CalendlySettings, token: SecretStr, *, retries: RetryPolicy | None = None
+    settings: CalendlySettings,
+    token: SecretStr,
+    *,
+    retries: RetryPolicy | None = None,
+    refused: Refused | None = None,
 ) -> AsyncIterator[Transport]:
     """Open connections for one token while the block runs. Nothing is asked yet.
+
+    Args:
+        settings: where Calendly is.
+        token: whom to ask as.
+        retries: when a request is tried again.
+        refused: is told when Calendly does not accept the token, before the call that met it fails.
 
     Raises:
         ConfigurationError: the address is not https (loopback excepted), or the text cannot be a token.
@@ -162,7 +179,7 @@ async def connect(
         # A proxy of the environment is for the world outside, never for a simulator on this machine.
         trust_env=not loopback,
     ) as http:
-        yield Transport(http, token, retries or RetryPolicy())
+        yield Transport(http, token, retries or RetryPolicy(), refused)
 
 
 def _check_token(token: SecretStr) -> None:
