@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.resources import files
 from uuid import uuid4
 
@@ -46,6 +47,7 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
+@cache
 def known_migrations() -> tuple[Migration, ...]:
     """Return the migrations of this version in their order."""
     folder = files("ingest.sql.migrations")

@@ -170,7 +170,7 @@ class Payment(Part):
     """The provider's identifier of the charge."""
     provider: str | None = None
     """`stripe`, `paypal`."""
-    amount: float | None = None
+    amount: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """In whole units of the currency, with fractions."""
     currency: str | None = None
     """`AUD`, `CAD`, `EUR`, `GBP`, `USD`."""

@@ -157,7 +157,7 @@ def _stages_table(stages: Stages) -> Table:
     table.add_column("stage")
     for name in ("µs", "x orjson.loads"):
         table.add_column(name, justify="right")
-    words = {"parse": "orjson.loads alone", "join": "join, encode, arguments"}
+    words = {"parse": "orjson.loads alone", "event": "normalize, encode the event", "join": "join, encode, arguments"}
     for name, cost in asdict(stages).items():
         table.add_row(words.get(name, name), f"{cost:.1f}", f"{cost / stages.parse:.1f}")
     return table

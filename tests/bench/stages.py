@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 import orjson
 
 from ingest.batch import Batch
-from ingest.normalize import normalize
+from ingest.normalize import Fact, InviteeFact, normalize
 from ingest.verify import ReceivedDelivery, Tenant, verify
+from schemas.codec import encode_data
+from schemas.events import BookingState, InviteeCreated
 from tests.bench.deliveries import Mint, Target
 from tests.serving import sign
 
@@ -29,12 +31,14 @@ class Stages:
 
     Attributes:
         parse: a bare `orjson.loads` of the body.
+        event: from the verified bytes to an encoded event, without the join: the aim is at most 40.
         join: the join of a whole batch, its events encoded, its arguments ready for Postgres.
     """
 
     parse: float
     verify: float
     normalize: float
+    event: float
     join: float
 
 
@@ -48,13 +52,20 @@ def measure_stages(*, seconds: float) -> Stages:
     keys = (_KEY.encode(),)
     verified = [verify(each, tenant, keys, now=now) for each in received]
     facts = [normalize(each) for each in verified]
-    each_for = seconds / 4 / REPEATS
+    each_for = seconds / 5 / REPEATS
+    state = BookingState.made({}, state="active", revision=1, no_show=False, chain_root="")
     return Stages(
         parse=_median(lambda: [orjson.loads(body) for body in bodies], each_for),
         verify=_median(lambda: [verify(each, tenant, keys, now=now) for each in received], each_for),
         normalize=_median(lambda: [normalize(each) for each in verified], each_for),
+        event=_median(lambda: [_encoded(normalize(each), state) for each in verified], each_for),
         join=_median(lambda: Batch(facts, {}).arguments(shard=0, now=now), each_for),
     )
+
+
+def _encoded(fact: Fact, state: BookingState) -> bytes:
+    assert isinstance(fact, InviteeFact)
+    return encode_data(InviteeCreated.made(fact.payload.__dict__, booking=state))
 
 
 def _median(work: Callable[[], object], seconds: float) -> float:

@@ -1,0 +1,100 @@
+"""The usual delivery is read in one pass: it must come out as the careful way has it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import orjson
+import pytest
+
+from ingest import normalize as stage
+from ingest.normalize import MAX_DEPTH, Fact, InviteeFact, Quarantined, normalize
+from ingest.verify import Tenant, verified_before
+from tests.expected import scenarios
+from tests.serving import invitee_body
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))
+
+
+def read(body: bytes) -> Fact:
+    """Normalize a body that Calendly signed."""
+    return normalize(verified_before(UUID(int=7), TENANT, body, received_at=NOW, signed_at=NOW, traceparent=None))
+
+
+def read_carefully(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Fact:
+    """Normalize it without the short way."""
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_read_usual", lambda _: None)
+        return read(body)
+
+
+@pytest.mark.parametrize("path", scenarios(), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_both_ways_read_alike(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scenario becomes the same fact by the short way and by the careful one."""
+    body = path.read_bytes()
+    assert read(body) == read_carefully(body, monkeypatch)
+
+
+def zoom(data: object) -> bytes:
+    """Write a booking over Zoom with the provider's data."""
+    body = orjson.loads(invitee_body())
+    body["payload"]["scheduled_event"]["location"] = {"type": "zoom", "data": data}
+    return orjson.dumps(body)
+
+
+def nested(levels: int) -> object:
+    """Make an object so many levels deep."""
+    made: object = 1
+    for _ in range(levels):
+        made = {"x": made}
+    return made
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        zoom(nested(MAX_DEPTH - 4)),
+        zoom(nested(MAX_DEPTH - 3)),
+        zoom({"id": 90071992547409931}),
+        zoom({"id": "NaN"}),
+        zoom({"id": 1}).replace(b'{"id":1}', b'{"id":NaN}'),
+        zoom({"id": 1}).replace(b'{"id":1}', b'{"id":-Infinity}'),
+        invitee_body(extra={"kept": True}),
+        invitee_body(extra={"n": 1}).replace(b'{"n":1}', b'{"n":NaN}'),
+        invitee_body(extra="text"),
+        invitee_body(payment={"amount": 12.5}),
+        invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":NaN}'),
+        invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":1e999}'),
+        invitee_body(unheard_of=1, tracking={"unheard_of": 2}),
+        invitee_body("invitee_no_show.created"),
+        invitee_body("invitee.moved"),
+        invitee_body(told_at="yesterday"),
+        invitee_body(told_at="2026-11-23T09:00:00"),
+        invitee_body(name="Grace").replace(b"Grace", b"\xff"),
+        invitee_body(name="Grace").replace(b"Grace", rb"\ud800"),
+        invitee_body().replace(b'"created_by":null', b'"created_by":7'),
+        invitee_body()[:-1],
+        b"",
+        b"[]",
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_read_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are none, depth, unknown fields, broken JSON: one answer, whichever way it is read first."""
+    assert read(body) == read_carefully(body, monkeypatch)
+
+
+def test_the_short_way_is_taken() -> None:
+    """A plain booking goes the short way; one with an unknown field cannot."""
+    assert stage._read_usual(invitee_body()) is not None
+    assert stage._read_usual(invitee_body(unheard_of=1)) is None
+
+
+def test_depth_is_refused_where_there_is_room_for_it() -> None:
+    """At the limit a body is taken, past it it is quarantined, also inside a field that holds anything."""
+    at, past = read(zoom(nested(MAX_DEPTH - 4))), read(zoom(nested(MAX_DEPTH - 3)))
+    assert isinstance(at, InviteeFact)
+    assert isinstance(past, Quarantined)
+    assert past.reason == "too_deep"
