@@ -37,6 +37,8 @@ STATUS = {
     "organization_refused": 409,
     "changed_meanwhile": 409,
     "retried_already": 409,
+    "connection_missing": 409,
+    "connection_unable": 409,
     "body_too_large": 413,
     "media_type": 415,
     "event_unknown": 422,

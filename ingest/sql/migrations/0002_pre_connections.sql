@@ -25,6 +25,31 @@ CREATE TABLE slotwire.connections (
     CONSTRAINT connections_reason CHECK ((state = 'active') = (reason IS NULL))
 );
 
+-- Steps that no statement may make, whoever writes it: whom a connection acts as never changes; a new credential
+-- begins able to act; one that Calendly refused stays refused.
+CREATE FUNCTION slotwire.check_connection_step() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND (NEW.id, NEW.org, NEW.user_uri) IS DISTINCT FROM (OLD.id, OLD.org, OLD.user_uri) THEN
+        RAISE EXCEPTION 'a connection keeps its organization and user'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'connections_pinned';
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.credential_id <> OLD.credential_id THEN
+        IF NEW.state NOT IN ('active', 'expiring') THEN
+            RAISE EXCEPTION 'a new credential begins active or expiring, not %', NEW.state
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'connections_new_credential';
+        END IF;
+    ELSIF OLD.state = 'revoked' AND NEW.state <> 'revoked' THEN
+        RAISE EXCEPTION 'a revoked credential stays revoked, it does not become %', NEW.state
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'connections_revoked_is_final';
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.check_connection_step FROM PUBLIC;
+CREATE TRIGGER connections_step BEFORE INSERT OR UPDATE ON slotwire.connections
+    FOR EACH ROW EXECUTE FUNCTION slotwire.check_connection_step();
+
 -- What shall be subscribed to, by scope: the subscription manager makes it so. `subject` is the user's or
 -- group's URI; empty for the organization.
 CREATE TABLE slotwire.wanted_subscriptions (

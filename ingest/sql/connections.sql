@@ -1,0 +1,63 @@
+-- Statements of connections: credentials at Calendly, sealed.
+
+-- name: connection
+-- One connection of an organization, or of any, with its sealed secret.
+SELECT c.id, c.org, o.uri AS organization, o.shard, o.external_id, c.kind, c.user_uri, c.role, c.credential_id,
+       c.scopes, c.expires_at, c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.sealed
+FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
+WHERE c.id = $1 AND ($2::text IS NULL OR c.org = $2)
+
+-- name: connections_page
+-- Connections of one organization, or of all, oldest first, after a place.
+SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
+       c.state, c.reason, c.checked_at, c.created_at, c.changed_at
+FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
+WHERE ($1::text IS NULL OR c.org = $1)
+  AND ($2::timestamptz IS NULL OR (c.created_at, c.id) > ($2, $3::uuid))
+ORDER BY c.created_at, c.id LIMIT $4
+
+-- name: best_connection
+-- The connection of an organization that may most; one that cannot act only where none can.
+SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
+       c.state, c.reason, c.checked_at, c.created_at, c.changed_at
+FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
+WHERE c.org = $1
+ORDER BY c.state NOT IN ('active', 'expiring'), array_position(ARRAY['owner', 'admin', 'user'], c.role) NULLS LAST,
+         c.state, c.checked_at DESC, c.id
+LIMIT 1
+
+-- name: connection_of_user
+-- The connection that acts as a user, if there is one already.
+SELECT id, state, reason FROM slotwire.connections WHERE org = $1 AND user_uri = $2
+
+-- name: insert_connection
+-- A user's first credential.
+INSERT INTO slotwire.connections (id, org, kind, user_uri, role, credential_id, sealed, scopes, expires_at, state,
+                                  reason, checked_at, created_at, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)
+
+-- name: replace_credential
+-- A new credential in the place of the one before.
+UPDATE slotwire.connections SET kind = $2, role = $3, credential_id = $4, sealed = $5, scopes = $6, expires_at = $7,
+       state = $8, reason = $9, checked_at = $10, changed_at = $10
+WHERE id = $1
+
+-- name: note_connection
+-- What was learnt of a credential; nothing where it was replaced or revoked meanwhile.
+UPDATE slotwire.connections SET state = $3, reason = $4, role = coalesce($5, role),
+       checked_at = CASE WHEN $6 THEN $7 ELSE checked_at END,
+       changed_at = CASE WHEN (state, reason) IS DISTINCT FROM ($3, $4) THEN $7 ELSE changed_at END
+WHERE id = $1 AND credential_id = $2 AND state <> 'revoked'
+
+-- name: delete_connection
+-- Forget a credential.
+DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2)
+
+-- name: connections_due
+-- Which connections nobody has asked Calendly about since then, after a place.
+SELECT id FROM slotwire.connections
+WHERE state <> 'revoked' AND checked_at <= $1 AND id > $2 ORDER BY id LIMIT $3
+
+-- name: count_connections
+-- How many connections stand how.
+SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state
