@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from ingest.errors import SlotwireError
+from ingest.simulator.access import Access
 from ingest.simulator.bookings import Bookings
 from ingest.simulator.clock import DrivenClock
 from ingest.simulator.control import Control
@@ -115,6 +116,7 @@ def application(engine: Engine, gate: Gate, jobs: Jobs) -> web.Application:
     app = web.Application(middlewares=[_errors, _this_machine_only], client_max_size=MAX_REQUEST_BYTES)
     for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
         app.add_routes(calls.routes(gate))
+    app.add_routes(Access(engine, gate).routes())
     app.add_routes(Control(engine, gate).routes())
     app.add_routes(jobs.routes())
     return app

@@ -14,11 +14,11 @@ Nothing here is Calendly's. No token is asked for; the server listens on loopbac
     POST /simulator/no-show {invitee} · /simulator/clear-no-show {invitee, absent}
     POST /simulator/routing-form {organization, invitee}
     POST /simulator/send {subscription | url, body | body_base64, signing, signing_key, age_seconds, headers}
-    POST /simulator/tokens {user, scopes} · /simulator/tokens/state {token, state}
     GET  /simulator/deliveries?state&event&resource&subscription&after&count[&bodies=true] · /{message}
     GET  /simulator/ledger                       counts
     GET  /simulator/idle?timeout_seconds         waits until nothing is due or in flight
     POST /simulator/load · /simulator/story · GET, DELETE /simulator/jobs/{id} (`jobs.py`)
+    tokens, users, organizations, calls: `access.py`
 
 `invitee` is an id or a URI; left out, it is the youngest active one. Every action takes `wait_seconds`: how
 long to wait for the first attempt of its deliveries before answering with them.
@@ -46,7 +46,6 @@ from ingest.simulator.model import Attempt, Faults, Json, Message, Token, uri
 from ingest.simulator.problems import Refused, not_found
 from ingest.simulator.signature import signature
 from ingest.simulator.transport import NotLoopback, Transport, headers
-from ingest.simulator.world import personal_access_token
 
 R = TypeVar("R", bound=BaseModel)
 MAX_LISTING = 1_000
@@ -89,8 +88,6 @@ class Control:
             "clear-no-show": self.clear_no_show,
             "routing-form": self.routing_form,
             "send": self.send,
-            "tokens": self.issue_token,
-            "tokens/state": self.set_token_state,
         }
         gets: dict[str, Callable[[web.Request], Awaitable[web.Response]]] = {
             "world": self.world,
@@ -259,24 +256,6 @@ class Control:
             await transport.close()
         return json_answer({"status": answer.status, "error": answer.error, "seconds": round(answer.seconds, 4)})
 
-    async def issue_token(self, request: web.Request) -> web.Response:
-        """Issue another token, for example one with few scopes."""
-        wanted = await read(request, requests.IssueToken)
-        if wanted.user not in self._engine.world.users:
-            raise not_found()
-        number = self._engine.bookings.next_number("token")
-        scopes = tuple(wanted.scopes)
-        value = personal_access_token(self._engine.seed, wanted.user, scopes, number)
-        return self._put_token(Token(value, wanted.user, scopes))
-
-    async def set_token_state(self, request: web.Request) -> web.Response:
-        """Revoke a token, let it expire, or make it valid again."""
-        wanted = await read(request, requests.TokenState)
-        for token in self._gate.tokens():
-            if token.value == wanted.token:
-                return self._put_token(dataclasses.replace(token, state=wanted.state))
-        raise not_found()
-
     async def deliveries(self, request: web.Request) -> web.Response:
         """List messages with their attempts; `next_cursor` is the next call's `after`."""
         query = request.query
@@ -333,14 +312,6 @@ class Control:
         if key is None:
             raise Refused(400, "Invalid Argument", "there is no signing_key: name one, or use signing none")
         return signature(key if wanted.signing == "right" else f"{key} but wrong", body, now - wanted.age_seconds)
-
-    def _put_token(self, token: Token) -> web.Response:
-        self._gate.put(token)
-        self._engine.bookings.put_token(token)
-        self._engine.commit()
-        return json_answer(
-            {"token": token.value, "user": uri("users", token.user), "scopes": token.scopes, "state": token.state}
-        )
 
     async def _answer(self, happened: list[Happening], wait_seconds: float) -> web.Response:
         messages = [message for each in happened for message in each.messages]

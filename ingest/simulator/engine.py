@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from ingest.simulator import payloads
 from ingest.simulator.bookings import Bookings, with_mark_cleared
+from ingest.simulator.changes import Changes
 from ingest.simulator.clock import DrivenClock
 from ingest.simulator.database import Database
 from ingest.simulator.drafts import Wish, new_event, new_invitee
@@ -79,6 +80,7 @@ class Engine:
         self.ledger = ledger
         self.sender = sender
         self._database = database
+        self.changes = Changes(database, world)
         known = database.meta("faults")
         if known:
             sender.faults = FAULTS.validate_json(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import TypeAlias
 import orjson
 from aiohttp import web
 
+from ingest.simulator.calls import Call, Calls, Owners, token_mark, values_in
 from ingest.simulator.draws import Draws
 from ingest.simulator.engine import Engine
 from ingest.simulator.model import Json, Token, User
@@ -17,6 +19,7 @@ from ingest.simulator.problems import Refused, lacks_scope, unauthenticated
 
 WINDOW = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT = 500
+FREE_RATE_LIMIT = 50
 FULL_ACCESS = "default"
 WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 
@@ -47,6 +50,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 class _Window:
     begun: datetime
     used: int
+    limit: int
 
 
 class Gate:
@@ -58,7 +62,9 @@ class Gate:
         self._clock = engine.clock
         self._tokens = {token.value: token for token in (*engine.world.tokens, *engine.bookings.tokens())}
         self._windows: dict[str, _Window] = {}
+        self._owners = Owners(engine)
         self._requests = 0
+        self.calls = Calls()
 
     def tokens(self) -> tuple[Token, ...]:
         """Return every token."""
@@ -72,34 +78,65 @@ class Gate:
         """Return a handler that answers only callers whose token reaches, within their rate limit."""
 
         async def guarded(request: web.Request) -> web.Response:
-            window = _Window(self._clock.now(), 0)
-            self._requests += 1
-            draws = Draws(self._engine.seed, "request", self._requests)
-            if draws.chance(self._engine.sender.faults.rest_error_rate):
-                return bad_gateway()
+            # Before the handler: it may delete what is named.
+            call = await self._call(request)
+            status = 500
             try:
-                caller = self._caller(request)
-                window = self._count(caller)
-                self._check(caller, window, scope)
-                answer = await handler(request, caller)
-            except Refused as refusal:
-                answer = json_answer(refusal.body, refusal.status)
-            answer.headers.update(self._headers(window))
-            return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
+                answer = await self._answer(request, scope, handler)
+                status = answer.status
+            finally:
+                self.calls.add(replace(call, number=self.calls.next_number(), status=status))
+            return answer
 
         return guarded
 
-    def _caller(self, request: web.Request) -> Caller:
+    async def _answer(self, request: web.Request, scope: str, handler: Guarded) -> web.Response:
+        window = _Window(self._clock.now(), 0, self.rate_limit)
+        self._requests += 1
+        draws = Draws(self._engine.seed, "request", self._requests)
+        if draws.chance(self._engine.sender.faults.rest_error_rate):
+            return bad_gateway()
+        try:
+            caller = self._caller(request)
+            window = self._count(caller)
+            self._check(caller, window, scope)
+            answer = await handler(request, caller)
+        except Refused as refusal:
+            answer = json_answer(refusal.body, refusal.status)
+        answer.headers.update(self._headers(window))
+        return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
+
+    async def _call(self, request: web.Request) -> Call:
+        token = self._token(request)
+        user = self._engine.world.users[token.user] if token else None
+        values = itertools.chain(request.query.values(), values_in(await request.read()))
+        return Call(
+            number=0,
+            at=self._clock.now(),
+            token=token_mark(token) if token else None,
+            user=user.id if user else None,
+            organization=user.organization if user else None,
+            method=request.method,
+            path=request.path,
+            named=self._owners.named(request.path, values),
+            status=0,
+        )
+
+    def _token(self, request: web.Request) -> Token | None:
         kind, _, value = request.headers.get("Authorization", "").partition(" ")
-        token = self._tokens.get(value.strip()) if kind.lower() == "bearer" else None
+        return self._tokens.get(value.strip()) if kind.lower() == "bearer" else None
+
+    def _caller(self, request: web.Request) -> Caller:
+        token = self._token(request)
         if token is None:
             raise unauthenticated("is invalid")
-        if token.state != "valid":
-            raise unauthenticated(WHY_NOT[token.state])
+        state = token.state_at(self._clock.now())
+        if state != "valid":
+            raise unauthenticated(WHY_NOT[state])
         return Caller(self._engine.world.users[token.user], token.scopes)
 
     def _check(self, caller: Caller, window: _Window, scope: str) -> None:
-        if window.used > self.rate_limit:
+        if window.used > window.limit:
             raise Refused(429, "Too Many Requests", "You have exceeded your rate limit.")
         if not caller.may(scope):
             raise lacks_scope(scope)
@@ -108,16 +145,18 @@ class Gate:
         now = self._clock.now()
         window = self._windows.get(caller.user.id)
         if window is None or now >= window.begun + WINDOW:
-            window = _Window(now, 0)
-        window = replace(window, used=window.used + 1)
+            window = _Window(now, 0, self.rate_limit)
+        pays = self._engine.world.organizations[caller.user.organization].pays
+        limit = self.rate_limit if pays else min(self.rate_limit, FREE_RATE_LIMIT)
+        window = replace(window, used=window.used + 1, limit=limit)
         self._windows[caller.user.id] = window
         return window
 
     def _headers(self, window: _Window) -> dict[str, str]:
-        left = max(self.rate_limit - window.used, 0)
+        left = max(window.limit - window.used, 0)
         reset = window.begun + WINDOW - self._clock.now()
         return {
-            "X-RateLimit-Limit": str(self.rate_limit),
+            "X-RateLimit-Limit": str(window.limit),
             "X-RateLimit-Remaining": str(left),
             "X-RateLimit-Reset": str(max(round(reset.total_seconds()), 0)),
         }

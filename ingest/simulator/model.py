@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 API = "https://api.calendly.com"
+FREE = "free"
 
 Json: TypeAlias = dict[str, object]
 Role: TypeAlias = Literal["owner", "admin", "user"]
 Status: TypeAlias = Literal["active", "canceled"]
 Canceler: TypeAlias = Literal["host", "invitee"]
 Scope: TypeAlias = Literal["organization", "user", "group"]
+TokenState: TypeAlias = Literal["valid", "revoked", "expired"]
 MessageState: TypeAlias = Literal["pending", "acknowledged", "abandoned", "dropped"]
 
 
@@ -26,13 +28,19 @@ def uri(kind: str, ident: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """A tenant of Calendly."""
+    """A tenant of Calendly; without `webhooks` its plan includes none."""
 
     id: str
     name: str
     slug: str
     plan: str
     created_at: datetime
+    webhooks: bool = True
+
+    @property
+    def pays(self) -> bool:
+        """False on the free plan."""
+        return self.plan != FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,13 @@ class Token:
     value: str
     user: str
     scopes: tuple[str, ...]
-    state: Literal["valid", "revoked", "expired"] = "valid"
+    state: TokenState = "valid"
+    expires_at: datetime | None = None
+
+    def state_at(self, now: datetime) -> TokenState:
+        """Return its state, its end included."""
+        ended = self.expires_at is not None and now >= self.expires_at
+        return "expired" if ended and self.state == "valid" else self.state
 
 
 @dataclass(frozen=True, slots=True)

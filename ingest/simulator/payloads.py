@@ -226,7 +226,7 @@ def organization(value: Organization) -> Json:
         "name": value.name,
         "slug": value.slug,
         "plan": value.plan,
-        "stage": "paid",
+        "stage": "paid" if value.pays else "free",
         "created_at": stamp(value.created_at),
         "updated_at": stamp(value.created_at),
         "resource_type": "Organization",

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from ingest.simulator.clock import MAX_ADVANCE
 from ingest.simulator.drafts import Wish
 from ingest.simulator.engine import HalfOrder
-from ingest.simulator.model import Canceler
+from ingest.simulator.model import Canceler, Role, TokenState
 from ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 
 MAX_PLACES = 10
@@ -153,13 +153,30 @@ class IssueToken(Request):
 
     user: Ident
     scopes: list[str] = ["default"]
+    expires_in_seconds: float | None = Field(None, ge=0, le=MAX_ADVANCE.total_seconds())
 
 
-class TokenState(Request):
+class TokenStateChange(Request):
     """A token's new state."""
 
     token: str
-    state: Literal["valid", "revoked", "expired"]
+    state: TokenState
+
+
+class UserChange(Request):
+    """Where a user belongs and as what; None leaves it as it is."""
+
+    user: Ident
+    organization: Ident | None = None
+    role: Role | None = None
+
+
+class OrganizationChange(Request):
+    """What an organization pays for; None leaves it as it is."""
+
+    organization: Ident
+    plan: str | None = Field(None, min_length=1, max_length=50)
+    webhooks: bool | None = None
 
 
 class LoadRequest(Request):

@@ -59,7 +59,7 @@ class PeopleCalls:
         role = choice_of(request, "role", ("owner", "admin", "user"))
         if organization is None and user is None:
             raise invalid(("organization", "is missing"))
-        if organization not in {None, caller.user.organization}:
+        if organization not in {None, caller.user.organization} or self._is_elsewhere(user, caller):
             raise forbidden()
         if not caller.administers and user != caller.user.id:
             raise forbidden()
@@ -86,7 +86,7 @@ class PeopleCalls:
         user = ident_of(request, "user", "users")
         if organization is None and user is None:
             raise invalid(("organization", "is missing"))
-        if organization not in {None, caller.user.organization}:
+        if organization not in {None, caller.user.organization} or self._is_elsewhere(user, caller):
             raise forbidden()
         rows = [each for each in self._world.offers(caller.user.organization) if user is None or each.owner == user]
         return page_of_list(request, rows, self._event_type, sort="name")
@@ -126,6 +126,10 @@ class PeopleCalls:
 
     def _event_type(self, value: EventType) -> Json:
         return payloads.event_type(value, self._world.users[value.owner])
+
+    def _is_elsewhere(self, user: str | None, caller: Caller) -> bool:
+        found = self._world.users.get(user or "")
+        return user is not None and (found is None or found.organization != caller.user.organization)
 
     def _require_organization(self, request: web.Request, caller: Caller) -> None:
         organization = ident_of(request, "organization", "organizations")

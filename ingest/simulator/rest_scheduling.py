@@ -82,7 +82,7 @@ class SchedulingCalls:
         event = self._visible(request.match_info["uuid"], caller)
         if event is None:
             raise not_found()
-        body = await body_of(request) if request.can_read_body else {}
+        body = await body_of(request) if await request.read() else {}
         reason = body.get("reason")
         if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
             raise invalid(("reason", f"must be a string of at most {MAX_REASON} characters"))

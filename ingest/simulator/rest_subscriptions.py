@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from ingest.simulator import payloads
 from ingest.simulator.draws import Draws
 from ingest.simulator.engine import Engine
 from ingest.simulator.gate import Caller, Gate, body_of, resource
-from ingest.simulator.model import Json, Scope, Subscription
+from ingest.simulator.model import Group, Json, Scope, Subscription, User
 from ingest.simulator.paging import choice_of, ident_in, ident_of, page_of_list
 from ingest.simulator.problems import Refused, forbidden, invalid, not_found
 from ingest.simulator.transport import NotLoopback, require_loopback
@@ -44,6 +44,10 @@ EVENTS = {
 }
 
 
+# Events of features that the free plan lacks (docs/reference/calendly.md, "Events").
+PAID_EVENTS = ("routing_form_submission.", "meeting_recap.", "contact.")
+
+
 class SubscriptionCalls:
     """POST, GET, GET one and DELETE."""
 
@@ -65,8 +69,9 @@ class SubscriptionCalls:
         body = await body_of(request)
         url, events, scope, signing_key = self._checked(body, caller)
         organization = ident_in(body.get("organization"), "organization", "organizations")
-        user, group = self._target(body, scope)
+        user, group = self._target(body, scope, organization)
         self._allow(caller, organization, scope, user)
+        self._require_plan(organization, events)
         if any(each.url == url for each in self._engine.ledger.subscriptions()):
             raise Refused(409, "Already Exists", "Hook with this url already exists")
         now = self._engine.clock.now()
@@ -101,6 +106,9 @@ class SubscriptionCalls:
         if scope == "group" and group is None:
             raise invalid(("group", "is missing"))
         self._allow(caller, organization or "", scope or "", user)
+        for named, known in ((user, self._engine.world.users), (group, self._engine.world.groups)):
+            if named is not None and (named not in known or known[named].organization != organization):
+                raise forbidden()
         rows = [
             each
             for each in self._engine.ledger.subscriptions()
@@ -153,15 +161,22 @@ class SubscriptionCalls:
             raise invalid(*wrong)
         return url, tuple(dict.fromkeys(map(str, events))), scope, key
 
-    def _target(self, body: Json, scope: Scope) -> tuple[str | None, str | None]:
+    def _require_plan(self, organization: str, events: tuple[str, ...]) -> None:
+        tenant = self._engine.world.organizations[organization]
+        if not tenant.webhooks:
+            raise forbidden("Please upgrade your Calendly account to Standard")
+        if not tenant.pays and any(name.startswith(PAID_EVENTS) for name in events):
+            raise forbidden("Please upgrade to a paid Calendly account.")
+
+    def _target(self, body: Json, scope: Scope, organization: str) -> tuple[str | None, str | None]:
         if scope == "organization":
             return None, None
-        kind, known = ("users", self._engine.world.users) if scope == "user" else ("groups", self._engine.world.groups)
         if body.get(scope) is None:
             raise invalid((scope, "is missing"))
-        ident = ident_in(body[scope], scope, kind)
-        if ident not in known:
-            raise invalid((scope, "does not exist"))
+        known: Mapping[str, User | Group] = self._engine.world.users if scope == "user" else self._engine.world.groups
+        ident = ident_in(body[scope], scope, f"{scope}s")
+        if ident not in known or known[ident].organization != organization:
+            raise invalid((scope, "does not exist in the organization"))
         return (ident, None) if scope == "user" else (None, ident)
 
 

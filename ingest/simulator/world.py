@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ingest.simulator.draws import Draws
-from ingest.simulator.model import EventType, Group, Organization, Role, RoutingForm, Token, User
+from ingest.simulator.model import EventType, Group, Json, Organization, Role, RoutingForm, Token, User
 from ingest.simulator.people import TIMEZONES, full_name
 
 FOUNDED = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
@@ -50,19 +50,23 @@ class World:
         return tuple(offer for offer in self.event_types.values() if offer.organization == organization)
 
 
-def personal_access_token(seed: str, user: str, scopes: tuple[str, ...], number: int = 0) -> str:
+def personal_access_token(
+    seed: str, user: str, scopes: tuple[str, ...], number: int = 0, ends: datetime | None = None
+) -> str:
     """Return a bearer token that looks like Calendly's: a JWT that names its user and scopes.
 
     It is signed with the seed, so it is worth nothing anywhere else and the same after a restart.
     """
     draws = Draws(seed, "token", user, *scopes, number)
-    claims = {
+    claims: Json = {
         "iss": "https://auth.calendly.com",
         "iat": int(FOUNDED.timestamp()),
         "jti": draws.uuid(),
         "user_uuid": user,
         "scope": " ".join(scopes),
     }
+    if ends is not None:
+        claims["exp"] = int(ends.timestamp())
     parts = [_base64url(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
     signed = ".".join(parts)
     mark = hmac.new(f"simulated {seed}".encode(), signed.encode(), hashlib.sha256).digest()

@@ -1,0 +1,116 @@
+"""Control of who may call what, and the record of who did (`/simulator/…`).
+
+POST /simulator/tokens {user, scopes, expires_in_seconds} · /simulator/tokens/state {token, state}
+POST /simulator/users {user, organization, role}          a user moves, or becomes something else
+POST /simulator/organizations {organization, plan, webhooks}
+GET  /simulator/calls?after&count&organization&user&foreign   what came in by REST since the start
+GET  /simulator/calls/summary                             counts; `foreign_calls` is 0 when all is well
+
+An organization with plan `free` has no routing form, recap and contact events and a tenth of the rate;
+`webhooks` false refuses every subscription, as Calendly did below Standard until November 2026.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+from aiohttp import web
+
+from ingest.simulator import payloads, requests
+from ingest.simulator.calls import Call
+from ingest.simulator.clock import stamp
+from ingest.simulator.control import MAX_LISTING, read
+from ingest.simulator.engine import Engine
+from ingest.simulator.gate import Gate, json_answer
+from ingest.simulator.model import Token, uri
+from ingest.simulator.problems import Refused, not_found
+from ingest.simulator.world import personal_access_token
+
+
+class Access:
+    """Handlers of tokens, members, plans and the calls."""
+
+    def __init__(self, engine: Engine, gate: Gate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.post("/simulator/tokens", self.issue_token),
+            web.post("/simulator/tokens/state", self.set_token_state),
+            web.post("/simulator/users", self.change_user),
+            web.post("/simulator/organizations", self.change_organization),
+            web.get("/simulator/calls", self.calls),
+            web.get("/simulator/calls/summary", self.summary),
+        ]
+
+    async def issue_token(self, request: web.Request) -> web.Response:
+        """Issue another token, for example one with few scopes, or one that ends."""
+        wanted = await read(request, requests.IssueToken)
+        if wanted.user not in self._engine.world.users:
+            raise not_found()
+        number = self._engine.bookings.next_number("token")
+        lasts = wanted.expires_in_seconds
+        ends = None if lasts is None else self._engine.clock.now() + timedelta(seconds=lasts)
+        scopes = tuple(wanted.scopes)
+        value = personal_access_token(self._engine.seed, wanted.user, scopes, number, ends)
+        return self._put_token(Token(value, wanted.user, scopes, expires_at=ends))
+
+    async def set_token_state(self, request: web.Request) -> web.Response:
+        """Revoke a token, let it expire, or make it valid again."""
+        wanted = await read(request, requests.TokenStateChange)
+        for token in self._gate.tokens():
+            if token.value == wanted.token:
+                return self._put_token(dataclasses.replace(token, state=wanted.state))
+        raise not_found()
+
+    async def change_user(self, request: web.Request) -> web.Response:
+        """Move a user, or change their role; their tokens stay and act as what they are now."""
+        wanted = await read(request, requests.UserChange)
+        self._engine.changes.user(wanted.user, wanted.organization, wanted.role)
+        self._engine.commit()
+        return json_answer(payloads.membership(self._engine.world.users[wanted.user]))
+
+    async def change_organization(self, request: web.Request) -> web.Response:
+        """Change what an organization pays for; what it has subscribed to stays."""
+        wanted = await read(request, requests.OrganizationChange)
+        self._engine.changes.organization(wanted.organization, wanted.plan, wanted.webhooks)
+        self._engine.commit()
+        found = self._engine.world.organizations[wanted.organization]
+        return json_answer({**payloads.organization(found), "webhooks": found.webhooks})
+
+    async def calls(self, request: web.Request) -> web.Response:
+        """List REST calls; `next_cursor` is the next call's `after`."""
+        query = request.query
+        count, after = query.get("count", "100"), query.get("after", "0")
+        if not count.isdecimal() or not 1 <= int(count) <= MAX_LISTING or not after.isdecimal():
+            raise Refused(400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a call's number")
+        organization, user = (query.get(name, "").rpartition("/")[2] for name in ("organization", "user"))
+
+        def wanted(call: Call) -> bool:
+            mine = organization in {"", call.organization} and user in {"", call.user}
+            return mine and (query.get("foreign") != "true" or call.foreign)
+
+        found = self._gate.calls.listing(int(after), int(count), wanted)
+        items = [call.shown() for call in found]
+        return json_answer({"items": items, "next_cursor": found[-1].number if len(found) == int(count) else None})
+
+    async def summary(self, _: web.Request) -> web.Response:
+        """Return counts of the REST calls."""
+        return json_answer(self._gate.calls.summary())
+
+    def _put_token(self, token: Token) -> web.Response:
+        self._gate.put(token)
+        self._engine.bookings.put_token(token)
+        self._engine.commit()
+        return json_answer(
+            {
+                "token": token.value,
+                "user": uri("users", token.user),
+                "scopes": token.scopes,
+                "state": token.state,
+                "expires_at": stamp(token.expires_at) if token.expires_at else None,
+            }
+        )
