@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import orjson
 
 from ingest.control.catalogue import DEFAULT_EVENTS
 from ingest.operate.cursors import DEFAULT_PAGE, MAX_PAGE
+from ingest.operate.idempotency import ABANDONED_AFTER, KEPT, MAX_KEY
 from ingest.operate.openapi import document
 from ingest.operate.problems import CALENDLY_STATUS, STATUS
 from ingest.operate.roles import Role
@@ -36,6 +38,12 @@ has {default} items, {most} at the most. Times are RFC 3339 in UTC.
 Some calls ask Calendly, and that takes a Calendly token of an owner or admin of the organization: in the body, or in
 the header `Calendly-Token`. It is used for that call and kept nowhere.
 
+A POST may carry the header `Idempotency-Key`: any name of your own for the request, of 1 to {longest} visible ASCII
+characters. Sent again with the same name, octet by octet, it is carried out once: for {kept} hours the first answer
+comes again, 2xx or 4xx, with `Idempotent-Replayed: true`. While the first one runs the answer is 409,
+`idempotency_key_in_use`, with `Retry-After`; another request under the same name is 422, `idempotency_key_reused`. An
+answer of 5xx is not kept. A request whose process died in the middle is carried out anew after {abandoned} seconds.
+
 Errors are `application/problem+json` with `status`, `code`, `detail` and `remedy`; where the request does not fit,
 `errors` says where. An error nobody foresaw has an `id` that the log of `slotwire control` has too, and nothing else.
 """
@@ -55,7 +63,15 @@ def pages(made: str) -> dict[str, str]:
 
 def _page(described: dict[str, Any], made: str) -> Iterator[str]:
     roles = "; ".join(f"`{role}` {text}" for role, text in _ROLES.items()) + "."
-    yield PAGE.format(made=made, roles=roles, default=DEFAULT_PAGE, most=MAX_PAGE)
+    yield PAGE.format(
+        made=made,
+        roles=roles,
+        default=DEFAULT_PAGE,
+        most=MAX_PAGE,
+        longest=MAX_KEY,
+        kept=KEPT // timedelta(hours=1),
+        abandoned=ABANDONED_AFTER // timedelta(seconds=1),
+    )
     schemas = described["components"]["schemas"]
     for path, operations in described["paths"].items():
         for method, operation in operations.items():

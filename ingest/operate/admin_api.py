@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from ingest.errors import RequestRefused
 from ingest.foundation.telemetry import ADMIN_REQUESTS
-from ingest.operate import api_keys
+from ingest.operate import api_keys, idempotency
 from ingest.operate.actions import Actions
 from ingest.operate.models import Problem, encode
 from ingest.operate.openapi import document
@@ -48,6 +48,7 @@ _LIMITS = web.AppKey("limits", Limits)
 _GATE = web.AppKey("gate", asyncio.Semaphore)
 _ACTIONS = web.AppKey("actions", Actions)
 _JSON = "application/json"
+_PROBLEM = "application/problem+json"
 _SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,10 +78,43 @@ def _serve(route: Route) -> Handler:
         who = await _authenticate(request, actions)
         await _admit(who, route, request)
         call = Call(who, request.match_info, _parameters(request), await _body(request, route), _token(request))
-        answer = await route.run(actions, call)
-        return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
+        sent = request.headers.getall(idempotency.HEADER, ()) if route.repeatable else ()
+        key = idempotency.checked_key(sent)
+        if key is None:
+            return await _run(route, actions, call)
+        return await _run_once(route, request, call, key)
 
     return serve
+
+
+async def _run(route: Route, actions: Actions, call: Call) -> web.Response:
+    answer = await route.run(actions, call)
+    return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
+
+
+async def _run_once(route: Route, request: web.Request, call: Call, key: str) -> web.Response:
+    """Carry a request out, or give the answer it got before. Answers of 2xx and 4xx are kept."""
+    actions = request.app[_ACTIONS]
+    if call.who.key_id is None:  # pragma: no cover - over HTTP everybody has one
+        raise AssertionError
+    wanted = idempotency.fingerprint(request.method, request.raw_path, call.body)
+    claim = await actions.repeats.claim(call.who.key_id, key, wanted)
+    if isinstance(claim, idempotency.KeptAnswer):
+        kind = _JSON if claim.status < 400 else _PROBLEM
+        headers = {idempotency.REPLAYED: "true"}
+        return web.Response(body=claim.body, status=claim.status, content_type=kind, headers=headers)
+    try:
+        response = await _run(route, actions, call)
+    except Exception as error:  # noqa: BLE001 -- as at the edge, which this answer goes past
+        response = _tell(*problem_of(error))
+    except asyncio.CancelledError:
+        await actions.repeats.release(claim)
+        raise
+    if response.status >= 500 or not isinstance(response.body, bytes):
+        await actions.repeats.release(claim)
+    else:
+        await actions.repeats.keep(claim, response.status, response.body)
+    return response
 
 
 async def _admit(who: Principal, route: Route, request: web.Request) -> None:
@@ -144,29 +178,31 @@ def _token(request: web.Request) -> SecretStr | None:
 
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    headers: dict[str, str] = {}
+    response: web.StreamResponse
     try:
         response = await _within_limits(request, handler)
     except web.HTTPException as error:
-        problem = _of_the_router(request, error)
+        response = _tell(_of_the_router(request, error), None)
         if isinstance(error, web.HTTPMethodNotAllowed):
-            headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
+            response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
     except Exception as error:  # noqa: BLE001 -- the edge: everything becomes an answer, the unknown one an id
-        problem, wait = problem_of(error)
-        if wait is not None:
-            headers[hdrs.RETRY_AFTER] = str(wait)
-        if problem.status == 401:
-            headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="slotwire"'
-    else:
-        response.headers.update(_SAFE_HEADERS)
-        _count(request, response.status)
-        return response
-    _count(request, problem.status)
+        response = _tell(*problem_of(error))
+    response.headers.update(_SAFE_HEADERS)
+    _count(request, response.status)
+    return response
+
+
+def _tell(problem: Problem, wait: int | None) -> web.Response:
+    headers: dict[str, str] = {}
+    if wait is not None:
+        headers[hdrs.RETRY_AFTER] = str(wait)
+    if problem.status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = 'Bearer realm="slotwire"'
     return web.Response(
         body=orjson.dumps({"type": problem.type, **problem.model_dump(exclude_defaults=True, exclude_none=True)}),
         status=problem.status,
-        content_type="application/problem+json",
-        headers={**headers, **_SAFE_HEADERS},
+        content_type=_PROBLEM,
+        headers=headers,
     )
 
 

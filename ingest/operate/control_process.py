@@ -12,6 +12,7 @@ from ingest.foundation.health import Health
 from ingest.foundation.lifecycle import listen, until_stopped
 from ingest.foundation.settings import Settings
 from ingest.foundation.telemetry import get_logger
+from ingest.operate import idempotency
 from ingest.operate.actions import operating
 from ingest.operate.admin_api import build_app
 from ingest.readiness import postgres_problem
@@ -31,5 +32,9 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         app = build_app(actions)
         async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:
             get_logger("control").info("listening", url=url)
-            await until_stopped(stop, waiting=waiting.run(actions.pool, settings.waiting, clock))
+            await until_stopped(
+                stop,
+                waiting=waiting.run(actions.pool, settings.waiting, clock),
+                repeats=idempotency.run(actions.pool, clock),
+            )
             health.draining = True

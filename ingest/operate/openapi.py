@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
 from ingest.operate.models import Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS
 from ingest.operate.routes import ROUTES
@@ -82,12 +84,22 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         needed = route.token == "required"  # noqa: S105 -- says whether there is one
         form = {"type": "string"}
         found.append({"name": TOKEN_HEADER, "in": "header", "required": needed, "description": text, "schema": form})
+    if route.repeatable:
+        text = (
+            f"Any name of your own for this request. Sent again with the same name it is carried out once: the first "
+            f"answer comes again, with the header `{REPLAYED}`, for {KEPT // timedelta(hours=1)} hours."
+        )
+        form = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": f"^{KEY_FORM}$"}
+        found.append({"name": HEADER, "in": "header", "required": False, "description": text, "schema": form})
     return found
 
 
 def _responses(route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(route.gives.__name__)}}
-    good = {"description": "As asked.", "content": content}
+    good: dict[str, Any] = {"description": "As asked.", "content": content}
+    if route.repeatable:
+        text = f"`true` where the answer is that of an earlier request with the same `{HEADER}`."
+        good["headers"] = {REPLAYED: {"description": text, "schema": {"type": "string", "enum": ["true"]}}}
     problem = {"application/problem+json": {"schema": _reference("Problem")}}
     return {
         **{str(status): good for status in route.statuses},

@@ -39,16 +39,20 @@ STATUS = {
     "retried_already": 409,
     "connection_missing": 409,
     "connection_unable": 409,
+    "idempotency_key_in_use": 409,
     "body_too_large": 413,
     "media_type": 415,
     "event_unknown": 422,
     "event_of_users_only": 422,
     "organization_unknown": 422,
     "token_of_another_organization": 422,
+    "idempotency_key_reused": 422,
     "answer_timeout": 503,
     "too_busy": 503,
 }
 """The status of each code; 400 for the rest."""
+_WAIT = frozenset({"idempotency_key_in_use"})
+"""Codes below 503 for which waiting helps."""
 CALENDLY_STATUS = {
     CalendlyProblem.CONFLICT: 409,
     CalendlyProblem.LIMITED: 503,
@@ -67,7 +71,7 @@ def problem_of(error: Exception) -> tuple[Problem, int | None]:
     match error:
         case RequestRefused():
             problem = _told(STATUS.get(error.code, 400), error.code, error)
-            wait = RETRY_AFTER_SECONDS if problem.status == 503 else None
+            wait = RETRY_AFTER_SECONDS if problem.status == 503 or problem.code in _WAIT else None
         case ValidationError():
             problem = invalid("body_invalid", error)
         case CalendlyError():

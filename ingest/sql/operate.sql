@@ -38,6 +38,38 @@ WHERE ($1::uuid IS NULL OR a.id < $1) AND ($2::text IS NULL OR a.org = $2)
   AND (a.result <> 'started' OR NOT EXISTS (SELECT FROM slotwire.audit e WHERE e.begun = a.id))
 ORDER BY a.id DESC LIMIT $5
 
+-- name: claim_idempotent
+-- Claim a request: nobody has, its answer was kept long enough, or whoever ran it is taken for dead.
+INSERT INTO slotwire.idempotent_answers AS a (key_id, idempotency_key, claim, fingerprint, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (key_id, idempotency_key) DO UPDATE
+SET claim = excluded.claim, fingerprint = excluded.fingerprint, created_at = excluded.created_at,
+    status = NULL, sealed = NULL
+WHERE a.created_at <= $6 OR (a.status IS NULL AND a.created_at <= $7 AND a.fingerprint = excluded.fingerprint)
+RETURNING claim
+
+-- name: idempotent_answer
+-- What is kept under a key.
+SELECT fingerprint, status, sealed FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2
+
+-- name: keep_idempotent
+-- Keep an answer, unless the request was taken over.
+UPDATE slotwire.idempotent_answers SET status = $4, sealed = $5
+WHERE key_id = $1 AND idempotency_key = $2 AND claim = $3
+
+-- name: release_idempotent
+-- Forget a request that failed on our side, unless it was taken over.
+DELETE FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2 AND claim = $3
+
+-- name: remove_idempotent
+-- Remove answers that were kept long enough, so many at the most; how many it were.
+WITH gone AS (
+    DELETE FROM slotwire.idempotent_answers WHERE (key_id, idempotency_key) IN (
+        SELECT key_id, idempotency_key FROM slotwire.idempotent_answers WHERE created_at <= $1 LIMIT $2
+    ) RETURNING 1
+)
+SELECT count(*) FROM gone
+
 -- name: log_ends
 -- The last position of each shard; no row: the log is not made yet.
 SELECT s.shard::smallint AS shard,

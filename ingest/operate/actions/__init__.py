@@ -19,6 +19,7 @@ from ingest.operate.actions.events import EventActions
 from ingest.operate.actions.keys import KeyActions
 from ingest.operate.actions.quarantine import QuarantineActions
 from ingest.operate.actions.subscriptions import SubscriptionActions
+from ingest.operate.idempotency import IdempotentAnswers
 
 if TYPE_CHECKING:
     from ingest.foundation.settings import Settings
@@ -37,6 +38,7 @@ class Actions:
     subscriptions: SubscriptionActions
     keys: KeyActions
     audit: AuditActions
+    repeats: IdempotentAnswers
 
     @classmethod
     def on(cls, pool: Pool, settings: Settings, clock: Clock) -> Self:
@@ -52,6 +54,7 @@ class Actions:
             SubscriptionActions(*base),
             KeyActions(*base),
             AuditActions(*base),
+            IdempotentAnswers(*base),
         )
 
 

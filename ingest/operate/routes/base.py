@@ -130,6 +130,11 @@ class Route:
         return self.method != "GET"
 
     @property
+    def repeatable(self) -> bool:
+        """Whether it takes an `Idempotency-Key`: the others may be sent twice anyway."""
+        return self.method == "POST"
+
+    @property
     def action(self) -> str:
         """`noun.verb`, as the audit writes it: the file of the route and the name of what runs it."""
         return f"{self.run.__module__.rpartition('.')[2]}.{self._verb}"
