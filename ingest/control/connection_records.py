@@ -116,7 +116,7 @@ def unable(record: ConnectionRecord) -> RequestRefused:
     """Say that a connection cannot act, and what to do."""
     return RequestRefused(
         f"connection {record.id} cannot act: it is {record.state} ({record.reason})",
-        code="connectionunable",
+        code="connection_unable",
         remedy=f"Connect its user anew: {ADD}\n`slotwire connections check {record.id}` asks Calendly again.",
     )
 
