@@ -14,9 +14,13 @@ from uuid import UUID
 
 import orjson
 
-from schemas.codec import CONTENT_TYPE, DATASCHEMA, INFERRED, REPLAY, Attributes, encode_headers
+from ingest.control.connection_events import revoked_event
+from ingest.control.connection_records import ConnectionRecord
+from ingest.control.connection_states import Standing
+from schemas.codec import CONTENT_TYPE, DATASCHEMA, INFERRED, REPLAY, Attributes, encode_data, encode_headers
 from schemas.events import BY_TYPE, EVENT_CLASSES, EventData
-from schemas.topics import EVENT_TOPICS, Topic
+from schemas.ids import OrganizationUri
+from schemas.topics import EVENT_TOPICS, OPERATIONS, Topic
 from tests.expected import FOLDER as PAYLOADS
 from tests.expected import expected_file, outcome_of, scenarios
 from tests.generate_schemas import FOLDER as SCHEMAS
@@ -30,6 +34,7 @@ EXAMPLES = "schemas/examples"
 SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 BINDING = "0.5.0"
 PREFIX = "{topicPrefix}"
+API = "https://api.calendly.com"
 
 STORIES = (
     ("invitee.canceled/reschedule_old_half", "invitee.created/reschedule_new_half"),
@@ -120,7 +125,7 @@ def pages() -> dict[str, str]:
 
 
 def examples() -> dict[str, Example]:
-    """Return a record for each published type: the fullest that a payload scenario becomes.
+    """Return a record for each published type: the fullest that a payload scenario becomes; ours are made here.
 
     Raises:
         ValueError: a type has no scenario.
@@ -131,7 +136,7 @@ def examples() -> dict[str, Example]:
         if known is None or _fullness(event) > _fullness(known):
             best[event["type"]] = event
     if missing := [cls.type for cls in EVENT_CLASSES if cls.type not in best]:
-        raise ValueError(f"no payload scenario becomes {', '.join(missing)}: add one to tests/payloads/")
+        raise ValueError(f"nothing becomes {', '.join(missing)}: add a scenario to tests/payloads/, or make one here")
     return {cls.type: _example(best[cls.type], position) for position, cls in enumerate(EVENT_CLASSES, 1)}
 
 
@@ -140,6 +145,39 @@ def _told() -> Iterator[Document]:
         yield from orjson.loads(expected_file(scenario).read_bytes()).get("events", ())
     for story in STORIES:
         yield from outcome_of(*((PAYLOADS / f"{name}.json").read_bytes() for name in story))["events"]
+    yield _connection_revoked()
+
+
+def _connection_revoked() -> Document:
+    """Return an event that comes from no payload, as it is made of a connection."""
+    known = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+    organization, user = f"{API}/organizations/ORGANIZATION", f"{API}/users/HOST"
+    record = ConnectionRecord(
+        id=UUID(int=1),
+        org="ORGANIZATION",
+        organization=OrganizationUri(organization),
+        kind="personal_access_token",
+        user_uri=user,
+        role="owner",
+        credential_id=UUID(int=2),
+        scopes=("default",),
+        expires_at=None,
+        state="active",
+        reason=None,
+        checked_at=known,
+        created_at=known,
+        changed_at=known,
+    )
+    event = revoked_event(record, Standing("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC))
+    return {
+        "id": str(event.id),
+        "type": event.data.type,
+        "subject": event.subject,
+        "time": event.time.isoformat(),
+        "key": event.key,
+        "inferred": event.inferred,
+        "data": orjson.loads(encode_data(event.data)),
+    }
 
 
 def _fullness(event: Document) -> tuple[bool, bool, int]:
@@ -149,6 +187,7 @@ def _fullness(event: Document) -> tuple[bool, bool, int]:
 
 
 def _example(event: Document, position: int) -> Example:
+    cls = BY_TYPE[event["type"]]
     attributes = Attributes(
         id=UUID(event["id"]),
         type=event["type"],
@@ -158,11 +197,11 @@ def _example(event: Document, position: int) -> Example:
         key=event["key"],
         sequence=position,
         recorded_time=datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC),
-        traceparent=f"00-{UUID(event['id']).hex}-{UUID(event['id']).hex[:16]}-00",
+        traceparent=None if cls.topic is OPERATIONS else f"00-{UUID(event['id']).hex}-{UUID(event['id']).hex[:16]}-00",
         inferred=event["inferred"],
     )
     headers = {name: value.decode() for name, value in encode_headers(attributes)}
-    return Example(BY_TYPE[event["type"]], event["key"], headers, event["data"])
+    return Example(cls, event["key"], headers, event["data"])
 
 
 def document(shown: dict[str, Example]) -> Document:

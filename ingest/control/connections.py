@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Self
 from uuid import UUID, uuid4
 
@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from ingest.batch import OwnEvent, own_arguments
 from ingest.control.calendly_client import organization_memberships, users
 from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from ingest.control.connection_events import revoked_event
 from ingest.control.connection_records import (
     ADD,
     ConnectionRecord,
@@ -37,9 +38,7 @@ from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool, read_queries, translated
 from ingest.foundation.settings import CalendlySettings, Settings
 from ingest.foundation.telemetry import get_logger
-from ingest.join import NewEvent
-from schemas.events import ConnectionRevoked
-from schemas.ids import OrganizationUri, event_id, last_segment
+from schemas.ids import OrganizationUri, last_segment
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
 FRESH = timedelta(minutes=1)
@@ -324,7 +323,7 @@ class Connections:
         if current.credential_id != seen.credential_id or current.state == "revoked":
             return
         stands = after(seen.standing, Noticed.REFUSED, expires_at=seen.expires_at, now=now, warn=self.warn)
-        event = OwnEvent(_revoked_event(seen, stands, now), seen.org, kept.external_id)
+        event = OwnEvent(revoked_event(seen, stands, now), seen.org, kept.external_id)
         with translated():
             await self.pool.fetchrow(_STORE["append_batch"], *own_arguments([event], shard=kept.shard, now=now))
         await self._note(seen, Noticed.REFUSED)
@@ -343,20 +342,6 @@ async def _role(calendly: Transport, organization: OrganizationUri, user: str) -
             return None
         raise
     return None if found is None else found.role
-
-
-def _revoked_event(record: ConnectionRecord, stands: Standing, now: datetime) -> NewEvent:
-    data = ConnectionRevoked(
-        connection_id=record.id,
-        credential_id=record.credential_id,
-        organization=record.organization,
-        user=record.user_uri,
-        kind=record.kind,
-        reason=stands.reason or "refused",
-        noticed_at=now,
-    )
-    made = event_id(record.organization, "connection.revoked", str(record.id), str(record.credential_id))
-    return NewEvent(made, data, subject=record.user_uri, key=record.organization, time=now)
 
 
 def _pair(standing: Standing) -> tuple[str, str | None]:
