@@ -6,7 +6,7 @@ POST /simulator/organizations {organization, plan, webhooks}
 GET  /simulator/calls?after&count&organization&user&foreign   what came in by REST since the start
 GET  /simulator/calls/summary                             counts; `foreign_calls` is 0 when all is well
 
-An organization with plan `free` has no routing form, recap and contact events and a tenth of the rate;
+An organization with plan `free` has no routing form and recap events and a tenth of the rate;
 `webhooks` false refuses every subscription, as Calendly did below Standard until November 2026.
 """
 

@@ -151,8 +151,10 @@ class SchedulingCalls:
             if found is None or found.organization != caller.user.organization:
                 raise not_found()
             hosts = tuple(each for each in found.members if hosts is None or each in hosts)
+        # A user alone means their own events wherever they are or were (docs/reference/calendly.md, "REST").
+        anywhere = organization is None and group is None
         return EventFilter(
-            organization=caller.user.organization,
+            organization=None if anywhere else caller.user.organization,
             hosts=hosts,
             email=request.query.get("invitee_email"),
             status=choice_of(request, "status", STATUSES),

@@ -45,7 +45,7 @@ EVENTS = {
 
 
 # Events of features that the free plan lacks (docs/reference/calendly.md, "Events").
-PAID_EVENTS = ("routing_form_submission.", "meeting_recap.", "contact.")
+PAID_EVENTS = ("routing_form_submission.", "meeting_recap.")
 
 
 class SubscriptionCalls:

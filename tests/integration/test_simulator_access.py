@@ -84,7 +84,7 @@ async def test_subscribing_without_its_scope_is_403(calendly: Simulated) -> None
         ("invitee.created", "organization", 201),
         ("event_type.updated", "organization", 201),
         ("routing_form_submission.created", "organization", 403),
-        ("contact.created", "organization", 403),
+        ("contact.created", "organization", 201),
         ("meeting_recap.created", "user", 403),
     ],
 )
@@ -140,6 +140,19 @@ async def test_a_user_who_moves_acts_elsewhere(calendly: Simulated) -> None:
     assert me["current_organization"] == organization(calendly, 1)
     assert (await calendly.http.get(f"/webhook_subscriptions/{subscription}")).status_code == 404
     assert (await calendly.http.post("/webhook_subscriptions", json=hook(calendly))).status_code == 403
+
+
+async def test_ones_own_events_come_from_everywhere(calendly: Simulated) -> None:
+    """`user` alone also gives the events of an organization that was left; with `organization` it does not."""
+    user, _ = member(calendly, 0)
+    offers = calendly.running.world.event_types.values()
+    offer = next(each for each in offers if each.owner == user.id and each.limit == 1)
+    event = (await calendly.act("book", event_type=offer.id))["event"]
+    await calendly.act("users", user=user.id, organization=organization(calendly, 1))
+    own = {"user": f"{API}/users/{user.id}"}
+    for query, found in ((own, [event]), ({**own, "organization": organization(calendly, 1)}, [])):
+        listed = (await calendly.http.get("/scheduled_events", params=query)).json()["collection"]
+        assert [each["uri"] for each in listed] == found
 
 
 @pytest.mark.parametrize("scope", ["user", "group"])

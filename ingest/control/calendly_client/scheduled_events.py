@@ -36,17 +36,17 @@ class Wanted:
     """Which scheduled events to list. Calendly filters by start time only, never by change.
 
     Attributes:
-        organization: all of its events, for an owner or admin; beside `user` or `group` wherever those are
-            not the token's own user.
-        user: the host's URI.
-        group: the URI of a group of hosts.
+        organization: whose; all of them for an owner or admin. Without it Calendly would give a user's
+            events of every organization they ever were in, and no event says whose it is.
+        user: the host's URI, of the events of one host.
+        group: the URI of a group, of the events of its hosts.
         status: one of them; None for both.
         start_from: starting then or later.
         start_to: starting then or earlier.
         latest_first: by falling start time.
     """
 
-    organization: OrganizationUri | None = None
+    organization: OrganizationUri
     user: str | None = None
     group: str | None = None
     status: Status | None = None

@@ -138,10 +138,10 @@ class Transport:
             ) from None
         if response.is_success:
             return received
-        error = read_error(response.status_code, response.headers, received, doing=doing)
-        if error.problem is CalendlyProblem.CREDENTIAL and self._refused is not None:
+        refusal = read_error(response.status_code, response.headers, received, doing=doing)
+        if refusal.problem is CalendlyProblem.CREDENTIAL and self._refused is not None:
             await self._refused()
-        raise error
+        raise refusal
 
 
 @asynccontextmanager
