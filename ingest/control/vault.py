@@ -11,7 +11,6 @@ secrets before two nonces are likely to meet, far beyond what subscriptions and 
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -19,52 +18,35 @@ from typing import Self
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ingest.control.server_keys import read_key, remedy_for
-from ingest.errors import ConfigurationError, SecretUnreadable
+from ingest.control.vault_keys import VARIABLE, is_key_name, read_vault_keys
+from ingest.errors import SecretUnreadable
 from ingest.foundation.settings import VaultSettings
 
-VARIABLE = "SLOTWIRE_VAULT__KEYS"
 MAX_SECRET_BYTES = 65_536
 """A longer secret is refused: nothing this vault is for comes near."""
 
 _VERSION = 1
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
 class Vault:
     """Keys by name; the first seals, all open. Its text form shows the names only."""
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, keys: Mapping[str, bytes], source: str = VARIABLE) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
         self._sealing = next(iter(self._ciphers))
+        self._source = source
 
     @classmethod
     def from_settings(cls, settings: VaultSettings) -> Self:
-        """Read the keys.
+        """Read the keys from where the settings say: see `ingest.control.vault_keys`.
 
         Raises:
             ConfigurationError: there is none, one is malformed or weak, or a name or key comes twice.
         """
-        if not settings.keys:
-            raise ConfigurationError(f"{VARIABLE} is not set", remedy=remedy_for(VARIABLE, named=True))
-        keys: dict[str, bytes] = {}
-        for entry in settings.keys:
-            name, colon, text = entry.get_secret_value().partition(":")
-            if not colon or not _NAME.fullmatch(name):
-                raise ConfigurationError(
-                    f"an entry of {VARIABLE} is not name:key, with a name of 1 to 32 letters, digits, '.', '_', '-'",
-                    remedy=remedy_for(VARIABLE, named=True),
-                )
-            key = read_key(text, variable=VARIABLE, exact=True, named=True)
-            if name in keys or key in keys.values():
-                raise ConfigurationError(
-                    f"{VARIABLE} holds the name or the key {name!r} twice",
-                    remedy="Keep each key once, under a name of its own; the first one seals.",
-                )
-            keys[name] = key
-        return cls(keys)
+        found = read_vault_keys(settings)
+        return cls(found.keys, found.source)
 
     def __repr__(self) -> str:
         return f"Vault(keys={list(self._ciphers)})"
@@ -73,6 +55,12 @@ class Vault:
     def key_names(self) -> Sequence[str]:
         """The names of the keys, the sealing one first."""
         return tuple(self._ciphers)
+
+    @property
+    def head(self) -> bytes:
+        """What every secret sealed from now on begins with; one that begins otherwise was sealed with another key."""
+        name = self._sealing.encode()
+        return bytes((_VERSION, len(name))) + name
 
     def seal(self, plaintext: bytes, *, context: tuple[str, ...]) -> bytes:
         """Seal a secret for one place.
@@ -86,9 +74,7 @@ class Vault:
         """
         if len(plaintext) > MAX_SECRET_BYTES:
             raise ValueError(f"a secret of {len(plaintext)} bytes is longer than {MAX_SECRET_BYTES}")
-        name = self._sealing.encode()
-        head = bytes((_VERSION, len(name))) + name
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        head, nonce = self.head, secrets.token_bytes(_NONCE_BYTES)
         return head + nonce + self._ciphers[self._sealing].encrypt(nonce, plaintext, _bind(head, context))
 
     def open(self, sealed: bytes, *, context: tuple[str, ...]) -> bytes:
@@ -105,10 +91,10 @@ class Vault:
         name = sealed[2:start].decode("ascii", "replace")
         cipher = self._ciphers.get(name)
         if cipher is None:
-            shown = repr(name) if _NAME.fullmatch(name) else "of another name"
+            shown = repr(name) if is_key_name(name) else "of another name"
             raise SecretUnreadable(
-                f"a secret is sealed with the key {shown}, which {VARIABLE} does not hold",
-                remedy=f"Add that key to {VARIABLE} again, after the others.",
+                f"a secret is sealed with the key {shown}, which {self._source} does not hold",
+                remedy=f"Add that key to {self._source} again, after the others.",
             )
         nonce = sealed[start : start + _NONCE_BYTES]
         try:
@@ -116,8 +102,13 @@ class Vault:
         except InvalidTag:
             raise SecretUnreadable(
                 f"a sealed secret does not open with the key {name!r}: it was changed, moved, or the key is another",
-                remedy=f"Check that {VARIABLE} still holds the key that was called {name!r} when it was sealed.",
+                remedy=f"Check that {self._source} still holds the key that was called {name!r} when it was sealed.",
             ) from None
+
+
+def key_name(sealed: bytes) -> str:
+    """Return the name of the key a secret was sealed with; empty where it has no form of ours."""
+    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace") if len(sealed) > 2 else ""
 
 
 def _bind(head: bytes, context: tuple[str, ...]) -> bytes:

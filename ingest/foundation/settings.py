@@ -199,6 +199,10 @@ class VaultSettings(Group):
 
     keys: Secrets = ()
     """`name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
+    keys_file: str | None = None
+    """A file with the same entries, one a line, for example a mounted secret; in place of `KEYS`."""
+    keys_provider: str | None = None
+    """Takes them from the entry point of this name in `slotwire.vault_keys`, for a key service; in place of `KEYS`."""
 
 
 class ConnectionsSettings(Group):

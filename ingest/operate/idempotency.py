@@ -115,7 +115,7 @@ class IdempotentAnswers:
                     remedy="Send the request as it was, octet by octet, or give another key.",
                 )
             if row["status"] is not None:
-                body = self._vault().open(row["sealed"], context=_context(claim))
+                body = self._vault().open(row["sealed"], context=answer_context(key_id, key))
                 return KeptAnswer(row["status"], body)
             break
         raise RequestRefused(
@@ -131,7 +131,7 @@ class IdempotentAnswers:
                 _log.error("answer_too_long", bytes=len(body))
                 await self.release(claim)
                 return
-            sealed = self._vault().seal(body, context=_context(claim))
+            sealed = self._vault().seal(body, context=answer_context(claim.key_id, claim.key))
             with translated():
                 await self.pool.execute(_SQL["keep_idempotent"], claim.key_id, claim.key, claim.id, status, sealed)
         except SlotwireError as problem:
@@ -203,5 +203,6 @@ async def remove_old(pool: Pool, *, now: datetime) -> int:
             return removed
 
 
-def _context(claim: Claim) -> tuple[str, ...]:
-    return "idempotent_answers", str(claim.key_id), claim.key
+def answer_context(key_id: UUID, key: str) -> tuple[str, ...]:
+    """Return what a kept answer is bound to."""
+    return "idempotent_answers", str(key_id), key

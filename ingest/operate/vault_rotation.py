@@ -1,0 +1,154 @@
+"""Rotation of the vault's keys: what was sealed with another key than the first is sealed anew with it.
+
+A page is one statement and one transaction. A row is put back only if it is still what was read, so that
+nothing written meanwhile is lost; what is interrupted is finished by the next run, which finds the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from ingest.control.connection_records import connection_context
+from ingest.control.signing_keys import signing_key_context
+from ingest.control.vault import Vault, key_name
+from ingest.control.vault_keys import is_key_name
+from ingest.errors import SecretUnreadable
+from ingest.foundation.postgres import Connection, Pool, read_queries, translated
+from ingest.operate.idempotency import answer_context
+from ingest.operate.models import Model
+
+if TYPE_CHECKING:
+    import asyncpg
+
+PAGE = 200
+"""Secrets that are sealed anew in one transaction."""
+
+_SQL = read_queries("ingest.sql", "vault.sql")
+_FIRST = UUID(int=0)
+
+
+class Rotated(Model):
+    """How far one table is."""
+
+    table: str
+    """Where the secrets are."""
+    resealed: int
+    """Sealed anew by this run so far."""
+    unreadable: int = Field(0)
+    """Left as they are: they do not open with the vault's keys."""
+    done: bool
+    """Whether the table has been gone through."""
+
+
+class KeyUse(Model):
+    """How much hangs on one key."""
+
+    key: str
+    """Its name; empty for what has no form of ours."""
+    secrets: int
+    """Secrets it sealed."""
+    here: bool
+    """Whether the vault has it."""
+    seals: bool
+    """Whether new secrets are sealed with it."""
+
+    @property
+    def removable(self) -> bool:
+        """Whether nothing hangs on it any more."""
+        return self.here and not self.seals and not self.secrets
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    stale: str
+    reseal: str
+    start: tuple[Any, ...]
+    key: tuple[str, ...]
+    context: Callable[[asyncpg.Record], tuple[str, ...]]
+
+
+_TABLES = (
+    _Table(
+        "signing_keys",
+        _SQL["stale_signing_keys"],
+        _SQL["reseal_signing_keys"],
+        (_FIRST,),
+        ("id",),
+        lambda row: signing_key_context(row["org"], row["subscription_id"], row["id"]),
+    ),
+    _Table(
+        "connections",
+        _SQL["stale_connections"],
+        _SQL["reseal_connections"],
+        (_FIRST,),
+        ("id",),
+        lambda row: connection_context(row["org"], row["id"], row["credential_id"]),
+    ),
+    _Table(
+        "idempotent_answers",
+        _SQL["stale_answers"],
+        _SQL["reseal_answers"],
+        (_FIRST, ""),
+        ("key_id", "idempotency_key"),
+        lambda row: answer_context(row["key_id"], row["idempotency_key"]),
+    ),
+)
+
+
+async def rotate(pool: Pool, vault: Vault) -> AsyncIterator[Rotated]:
+    """Seal anew what the first key did not seal, telling of each page; safe to interrupt and to repeat.
+
+    Raises:
+        DatabaseUnavailable: what was told of is done; the next run does the rest.
+    """
+    for table in _TABLES:
+        place, resealed, unreadable, done = table.start, 0, 0, False
+        while not done:
+            with translated():
+                rows = await pool.fetch(table.stale, vault.head, PAGE, *place)
+                fresh = [(row, again) for row in rows if (again := _resealed(vault, table, row)) is not None]
+                resealed += await _put_back(pool, table, fresh)
+            unreadable += len(rows) - len(fresh)
+            done = len(rows) < PAGE
+            if rows:
+                place = tuple(rows[-1][column] for column in table.key)
+            yield Rotated(table=table.name, resealed=resealed, unreadable=unreadable, done=done)
+
+
+async def keys_in_use(on: Pool | Connection, vault: Vault) -> tuple[KeyUse, ...]:
+    """Count what each key sealed: the vault's own in their order, then those it does not have."""
+    with translated():
+        rows = await on.fetch(_SQL["sealed_by"])
+    counted: dict[str, int] = {}
+    for row in rows:
+        name = key_name(row["head"])
+        # A name that cannot be one is no name to show.
+        name = name if is_key_name(name) else ""
+        counted[name] = counted.get(name, 0) + row["secrets"]
+    ours = vault.key_names
+    return tuple(
+        KeyUse(key=name, secrets=counted.get(name, 0), here=name in ours, seals=name == ours[0])
+        for name in (*ours, *(name for name in counted if name not in ours))
+    )
+
+
+def _resealed(vault: Vault, table: _Table, row: asyncpg.Record) -> bytes | None:
+    context = table.context(row)
+    try:
+        return vault.seal(vault.open(row["sealed"], context=context), context=context)
+    except SecretUnreadable:
+        return None
+
+
+async def _put_back(pool: Pool, table: _Table, fresh: list[tuple[asyncpg.Record, bytes]]) -> int:
+    if not fresh:
+        return 0
+    keys = ([row[column] for row, _ in fresh] for column in table.key)
+    status = await pool.execute(table.reseal, [row["sealed"] for row, _ in fresh], [again for _, again in fresh], *keys)
+    return int(status.rpartition(" ")[2])
