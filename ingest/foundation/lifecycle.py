@@ -10,13 +10,18 @@ import asyncio
 import errno
 import gc
 import signal
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
+import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from ingest.foundation.errors import ConfigurationError
+from ingest.foundation.telemetry import get_logger
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -75,14 +80,57 @@ async def listen(app: web.Application, host: str, port: int, *, setting: str) ->
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        listener = await _listener(runner, host, port, setting)
         try:
-            await site.start()
-        except OSError as error:
-            raise port_problem(error, host, port, setting) from error
-        yield f"http://{host if ':' not in host else f'[{host}]'}:{runner.addresses[0][1]}"
+            yield f"http://{host if ':' not in host else f'[{host}]'}:{listener.sockets[0].getsockname()[1]}"
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
+
+
+async def _listener(runner: web.AppRunner, host: str, port: int, setting: str) -> asyncio.Server:
+    loop, server = asyncio.get_running_loop(), runner.server
+    if server is None:  # pragma: no cover - the runner's setup makes it
+        raise AssertionError
+    try:
+        return await loop.create_server(lambda: _Connection(server, loop=loop), host, port)
+    except OSError as error:
+        raise port_problem(error, host, port, setting) from error
+
+
+class _Connection(web.RequestHandler):
+    """One connection. What cannot be read as HTTP is a problem like others; aiohttp would tell and log what was sent.
+
+    That may be a key with one octet too many.
+    """
+
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]  # documented as the way to have none
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002  # the signature is aiohttp's
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # aiohttp's words can hold the sender's header
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not read, and log where we failed."""
+        if isinstance(exc, LineTooLong):
+            status = 431
+        told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        if status < 500:
+            told |= {"code": "request_unreadable", "detail": "this is no HTTP request that can be read, or too long"}
+            told["remedy"] = "Send less in the address and the headers, and visible characters only."
+        else:
+            trace = None if exc is None else exc.__traceback__
+            frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace)[-3:]]
+            get_logger("listener").error("request_failed", error=type(exc).__name__, where=frames)
+            told |= {"code": "internal", "detail": "something went wrong on our side"}
+        response = web.Response(status=status, body=orjson.dumps(told), content_type="application/problem+json")
+        response.headers["Cache-Control"] = "no-store"
+        response.force_close()
+        return response
 
 
 def port_problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:

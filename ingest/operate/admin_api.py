@@ -6,13 +6,13 @@ Nothing here is specific to a route; those are in `routes`. No request, key or t
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
 from aiohttp import hdrs, web
-from pydantic import SecretStr
 
 from ingest.errors import RequestRefused
 from ingest.foundation.telemetry import ADMIN_REQUESTS
@@ -23,7 +23,7 @@ from ingest.operate.openapi import document
 from ingest.operate.problems import problem_of
 from ingest.operate.roles import Principal
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import TOKEN_HEADER, Call, Route
+from ingest.operate.routes.base import ORG_FORM, TOKEN_HEADER, Call, Route
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""
@@ -47,6 +47,7 @@ class Limits:
 _LIMITS = web.AppKey("limits", Limits)
 _GATE = web.AppKey("gate", asyncio.Semaphore)
 _ACTIONS = web.AppKey("actions", Actions)
+_ORG = re.compile(ORG_FORM, re.ASCII)
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
 _SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -77,7 +78,7 @@ def _serve(route: Route) -> Handler:
         actions = request.app[_ACTIONS]
         who = await _authenticate(request, actions)
         await _admit(who, route, request)
-        call = Call(who, request.match_info, _parameters(request), await _body(request, route), _token(request))
+        call = Call(who, _path(request), _parameters(request), await _body(request, route))
         sent = request.headers.getall(idempotency.HEADER, ()) if route.repeatable else ()
         key = idempotency.checked_key(sent)
         if key is None:
@@ -143,6 +144,17 @@ async def _authenticate(request: web.Request, actions: Actions) -> Principal:
     return who
 
 
+def _path(request: web.Request) -> Mapping[str, str]:
+    org = request.match_info.get("org")
+    if org is not None and not _ORG.fullmatch(org):
+        raise RequestRefused(
+            "no organization has such a name",
+            code="not_found",
+            remedy="Give the last segment of Calendly's organization URI.",
+        )
+    return request.match_info
+
+
 def _parameters(request: web.Request) -> Mapping[str, str]:
     counted = Counter(name for name, _ in request.query.items())
     for name, times in counted.items():
@@ -169,11 +181,6 @@ async def _body(request: web.Request, route: Route) -> bytes:
         raise RequestRefused(
             f"the body is longer than {MAX_BODY_BYTES} bytes", code="body_too_large", remedy="Send less at once."
         ) from None
-
-
-def _token(request: web.Request) -> SecretStr | None:
-    token = request.headers.get(TOKEN_HEADER)
-    return None if token is None else SecretStr(token)
 
 
 @web.middleware

@@ -14,12 +14,12 @@ from ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
 from ingest.operate.models import Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import TOKEN_HEADER, Route
+from ingest.operate.routes.base import ORG_FORM, TOKEN_HEADER, Route
 
 _VARIABLE = re.compile(r"{(\w+)}")
 _PATH_FORMS = {
     "id": {"type": "string", "format": "uuid"},
-    "org": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,200}$"},
+    "org": {"type": "string", "pattern": f"^{ORG_FORM}$"},
 }
 _TEXT = (
     "Reads the log and manages subscriptions. Every request carries a key: `Authorization: Bearer slw_...`; "
@@ -79,11 +79,6 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             text = form.get("description", "")
             required = name in described.get("required", ())
             found.append({"name": name, "in": "query", "required": required, "description": text, "schema": bare})
-    if route.token is not None:
-        text = "A Calendly token of an owner or admin of the organization; used once, kept nowhere."
-        needed = route.token == "required"  # noqa: S105 -- says whether there is one
-        form = {"type": "string"}
-        found.append({"name": TOKEN_HEADER, "in": "header", "required": needed, "description": text, "schema": form})
     if route.repeatable:
         text = (
             f"Any name of your own for this request. Sent again with the same name it is carried out once: the first "

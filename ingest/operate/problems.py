@@ -46,6 +46,7 @@ STATUS = {
     "event_of_users_only": 422,
     "organization_unknown": 422,
     "token_of_another_organization": 422,
+    "token_unfit": 422,
     "idempotency_key_reused": 422,
     "answer_timeout": 503,
     "too_busy": 503,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,7 +20,7 @@ from ingest.errors import (
     RequestRefused,
     RowRefused,
 )
-from ingest.foundation.clock import SystemClock
+from ingest.foundation.clock import Clock, ManualClock, SystemClock
 from ingest.local.databases import Database
 from ingest.operate.actions import Actions, operating
 from ingest.operate.audit import MAX_TEXT, outcome_of
@@ -30,16 +31,16 @@ from ingest.operate.quarantine_models import DiscardRequest
 from ingest.operate.roles import COMMAND_LINE, CONTROL, Principal, Role
 from tests.children import environment
 from tests.command import slotwire
-from tests.managing import managing, write_organization, write_quarantine
+from tests.managing import EPOCH, managing, write_organization, write_quarantine
 from tests.serving import settings_for
 
 READER_KEY = KeyRequest(role=Role.READER)
 
 
 @asynccontextmanager
-async def verbs(database: Database) -> AsyncIterator[Actions]:
+async def verbs(database: Database, clock: Clock | None = None) -> AsyncIterator[Actions]:
     """The verbs on the test's database."""
-    async with operating(settings_for(database), SystemClock(), application="test") as actions:
+    async with operating(settings_for(database), clock or SystemClock(), application="test") as actions:
         yield actions
 
 
@@ -62,12 +63,13 @@ async def as_owner(database: Database, *statements: str) -> None:
 async def test_a_change_is_told_once_with_who_and_what(database: Database) -> None:
     """A key's life is two entries, each with actor, role, organization, action, target and result."""
     await write_organization(database, "ORG")
-    async with verbs(database) as actions:
+    clock = ManualClock(EPOCH)
+    async with verbs(database, clock) as actions:
         admin = await actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.ADMIN))
-        await asyncio.sleep(0.002)  # ids are in order of time to the millisecond
+        clock.advance(timedelta(milliseconds=1))  # as far as the order of the ids goes
         who = Principal(Role.ADMIN, None, admin.id)
         made = await actions.keys.create(who, KeyRequest(role=Role.READER, organization="ORG"))
-        await asyncio.sleep(0.002)
+        clock.advance(timedelta(milliseconds=1))
         await actions.keys.revoke(who, made.id)
         entries = await told(actions)
     seen = [(item.actor, item.role, item.organization, item.action, item.target, item.result) for item in entries]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -68,7 +69,11 @@ SUBSCRIPTIONS = "/v1/organizations/ORG/subscriptions"
         ("POST", SUBSCRIPTIONS, {"token": SECRET, "events": ["invitee.rescheduled"]}, 422, "event_unknown"),
         ("POST", SUBSCRIPTIONS, {"token": SECRET}, 504, "calendly_unreachable"),
         ("DELETE", f"{SUBSCRIPTIONS}/00000000-0000-0000-0000-000000000009", None, 404, "not_found"),
-        ("GET", f"/v1/organizations/{'x' * 201}/subscriptions", None, 200, None),
+        ("GET", f"/v1/organizations/{'x' * 200}/subscriptions", None, 200, None),
+        ("GET", f"/v1/organizations/{'x' * 201}/subscriptions", None, 404, "not_found"),
+        ("GET", "/v1/organizations/a%0A/subscriptions", None, 404, "not_found"),
+        ("GET", "/v1/events?subject=" + "x" * 9000, None, 431, "request_unreadable"),
+        ("POST", SUBSCRIPTIONS, {"token": "two words"}, 422, "token_unfit"),
     ],
 )
 async def test_every_bad_request_has_its_answer(
@@ -88,6 +93,24 @@ async def test_every_bad_request_has_its_answer(
         problem = Problem.model_validate_json(response.content)
         assert (problem.status, problem.code) == (status, code)
         assert problem.remedy
+
+
+async def test_what_is_no_http_is_a_problem_and_is_not_repeated(
+    database: Database, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A header that no HTTP has is 400 as problem+json; neither the answer nor a log holds what was sent."""
+    async with managing(settings_for(database)) as desk:
+        address = urlsplit(desk.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\x7f\r\n\r\n".encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+    assert " 400 " in answer.partition("\r\n")[0]
+    assert "application/problem+json" in answer
+    assert "request_unreadable" in answer
+    printed = capsys.readouterr()
+    assert SECRET not in answer + caplog.text + printed.out + printed.err
 
 
 async def test_a_wrong_method_names_the_right_ones(database: Database) -> None:

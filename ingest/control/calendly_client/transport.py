@@ -19,7 +19,7 @@ import stamina
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from ingest.control.calendly_client.answers import read_error
-from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError
+from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
 from ingest.foundation.settings import LOOPBACK, CalendlySettings
 
 M = TypeVar("M", bound=BaseModel)
@@ -161,7 +161,8 @@ async def connect(
         refused: is told when Calendly does not accept the token, before the call that met it fails.
 
     Raises:
-        ConfigurationError: the address is not https (loopback excepted), or the text cannot be a token.
+        ConfigurationError: the address is not https (loopback excepted).
+        RequestRefused: the text cannot be a token.
     """
     url = urlsplit(settings.api_url)
     loopback = url.hostname in LOOPBACK
@@ -185,8 +186,9 @@ async def connect(
 def _check_token(token: SecretStr) -> None:
     text = token.get_secret_value()
     if not text or len(text) > MAX_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigurationError(
+        raise RequestRefused(
             "this is no Calendly token: it is empty, too long, or has blanks or line breaks in it",
+            code="token_unfit",
             remedy="Give the token alone, on one line.",
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ingest.errors import RequestRefused
 from ingest.operate.actions import Actions
@@ -16,6 +16,8 @@ from ingest.operate.roles import Principal, Role
 
 TOKEN_HEADER = "Calendly-Token"  # noqa: S105 -- a header's name
 """Carries a Calendly token where a request has no body."""
+ORG_FORM = "[A-Za-z0-9_-]{1,200}"
+"""An organization in a path: the last segment of Calendly's organization URI."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,14 +39,12 @@ class Call:
         path: the path's variables.
         parameters: the query's parameters, each once.
         body: the body's octets.
-        token: a Calendly token, if one came in the header.
     """
 
     who: Principal
     path: Mapping[str, str]
     parameters: Mapping[str, str]
     body: bytes = field(repr=False)
-    token: SecretStr | None
 
     def query(self, form: type[M]) -> M:
         """Read the query.
@@ -67,20 +67,6 @@ class Call:
             return UUID(self.path["id"])
         except ValueError:
             raise RequestRefused("there is nothing of this id", code="not_found", remedy="Check the id.") from None
-
-    def required_token(self) -> SecretStr:
-        """Return the Calendly token.
-
-        Raises:
-            RequestRefused: none came.
-        """
-        if self.token is None:
-            raise RequestRefused(
-                "this asks Calendly, and that takes a token",
-                code="token_missing",
-                remedy=f"Send a token of an owner or admin of the organization in the header {TOKEN_HEADER}.",
-            )
-        return self.token
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +96,6 @@ class Route:
         query: the form of its parameters.
         takes: the form of its body.
         statuses: what it answers when it works.
-        token: whether the header with a Calendly token is `optional` or `required`.
     """
 
     method: str
@@ -122,7 +107,6 @@ class Route:
     query: type[BaseModel] | None = None
     takes: type[BaseModel] | None = None
     statuses: tuple[int, ...] = (200,)
-    token: str | None = None
 
     @property
     def changes(self) -> bool:
