@@ -26,6 +26,7 @@ _COMMANDS = (
     "control",
     "migrate",
     "simulate",
+    "connections",
     "subscriptions",
     "events",
     "bookings",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-if TYPE_CHECKING:
-    from pydantic import SecretStr
+from ingest.cli.token_file import TokenFile, read_token
 
+if TYPE_CHECKING:
     from ingest.operate.actions import Actions
     from ingest.operate.models import SubscriptionItem
 
@@ -18,17 +17,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Create, list and delete webhook subscriptions at Calendly."
 )
 
-MAX_TOKEN_FILE_BYTES = 16_384
-"""A longer file holds no token."""
-
-TokenFile = Annotated[
-    str,
-    typer.Option(
-        "--token-file",
-        metavar="FILE",
-        help="Holds a Calendly token of an owner or admin; - reads it from standard input.",
-    ),
-]
 OptionalTokenFile = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +60,7 @@ def create(
 
     request = checked(
         SubscriptionRequest,
-        token=_read_token(token_file),
+        token=read_token(token_file),
         events=tuple(event or ()),
         external_id=external_id,
         max_age_seconds=max_age,
@@ -92,7 +80,7 @@ def list_(*, organization: Organization = None, token_file: OptionalTokenFile = 
     from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
 
-    token = None if token_file is None else _read_token(token_file)
+    token = None if token_file is None else read_token(token_file)
 
     async def all_pages(actions: Actions) -> list[SubscriptionItem]:
         found: list[SubscriptionItem] = []
@@ -116,7 +104,7 @@ def delete(
     from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
-    token = _read_token(token_file)
+    token = read_token(token_file)
     ended = act("subscriptions", lambda actions: actions.subscriptions.delete(COMMAND_LINE, None, subscription, token))
     _show([ended], as_json=as_json)
 
@@ -138,29 +126,3 @@ def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
         as_json=as_json,
         nothing="no subscriptions yet: slotwire subscriptions create --token-file FILE",
     )
-
-
-def _read_token(source: str) -> SecretStr:
-    """Read a token from a file or from standard input; never from the command line, which others can see."""
-    import sys
-
-    from pydantic import SecretStr
-
-    from ingest.errors import RequestRefused
-
-    remedy = "Write the token alone into a file that only you can read, or pipe it in: --token-file -"
-    try:
-        if source == "-":
-            octets = sys.stdin.buffer.read(MAX_TOKEN_FILE_BYTES + 1)
-        else:
-            with Path(source).open("rb") as file:
-                octets = file.read(MAX_TOKEN_FILE_BYTES + 1)
-    except OSError as error:
-        why = (error.strerror or "it cannot be read").lower()
-        raise RequestRefused(f"the token file {source}: {why}", code="option_invalid", remedy=remedy) from None
-    if len(octets) > MAX_TOKEN_FILE_BYTES:
-        raise RequestRefused("the token file is too long to hold a token", code="option_invalid", remedy=remedy)
-    text = octets.decode("ascii", "replace").strip()
-    if not text:
-        raise RequestRefused("the token file is empty", code="option_invalid", remedy=remedy)
-    return SecretStr(text)

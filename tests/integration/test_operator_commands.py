@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.cli.subscriptions import MAX_TOKEN_FILE_BYTES
+from ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
 from ingest.local.databases import Database
 from ingest.simulator.app import Options, Simulator, simulator
 from schemas.ids import last_segment

@@ -14,6 +14,7 @@ from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool, create_pool
 from ingest.operate.actions.audit import AuditActions
 from ingest.operate.actions.bookings import BookingActions
+from ingest.operate.actions.connections import ConnectionActions
 from ingest.operate.actions.deliveries import DeliveryActions
 from ingest.operate.actions.events import EventActions
 from ingest.operate.actions.keys import KeyActions
@@ -35,6 +36,7 @@ class Actions:
     deliveries: DeliveryActions
     bookings: BookingActions
     quarantine: QuarantineActions
+    connections: ConnectionActions
     subscriptions: SubscriptionActions
     keys: KeyActions
     audit: AuditActions
@@ -51,6 +53,7 @@ class Actions:
             DeliveryActions(*base),
             BookingActions(*base),
             QuarantineActions(*base),
+            ConnectionActions(*base),
             SubscriptionActions(*base),
             KeyActions(*base),
             AuditActions(*base),

@@ -5,13 +5,14 @@ One file a noun, as the verbs are.
 
 from __future__ import annotations
 
-from ingest.operate.routes import audit, bookings, keys, log, quarantine, subscriptions
+from ingest.operate.routes import audit, bookings, connections, keys, log, quarantine, subscriptions
 from ingest.operate.routes.base import Route
 
 ROUTES: tuple[Route, ...] = (
     *log.ROUTES,
     *bookings.ROUTES,
     *quarantine.ROUTES,
+    *connections.ROUTES,
     *subscriptions.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,

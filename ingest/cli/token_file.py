@@ -1,0 +1,55 @@
+"""A Calendly token from a file or from standard input; never from the command line, which others can see."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+MAX_TOKEN_FILE_BYTES = 16_384
+"""A longer file holds no token."""
+
+TokenFile = Annotated[
+    str,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="Holds a Calendly token of an owner or admin; - reads it from standard input.",
+    ),
+]
+
+
+def read_token(source: str) -> SecretStr:
+    """Read a token.
+
+    Args:
+        source: the file's name; `-` for standard input.
+
+    Raises:
+        RequestRefused: it cannot be read, or holds no token.
+    """
+    from pydantic import SecretStr
+
+    from ingest.errors import RequestRefused
+
+    remedy = "Write the token alone into a file that only you can read, or pipe it in: --token-file -"
+    try:
+        if source == "-":
+            octets = sys.stdin.buffer.read(MAX_TOKEN_FILE_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                octets = file.read(MAX_TOKEN_FILE_BYTES + 1)
+    except OSError as error:
+        why = (error.strerror or "it cannot be read").lower()
+        raise RequestRefused(f"the token file {source}: {why}", code="option_invalid", remedy=remedy) from None
+    if len(octets) > MAX_TOKEN_FILE_BYTES:
+        raise RequestRefused("the token file is too long to hold a token", code="option_invalid", remedy=remedy)
+    text = octets.decode("ascii", "replace").strip()
+    if not text:
+        raise RequestRefused("the token file is empty", code="option_invalid", remedy=remedy)
+    return SecretStr(text)

@@ -1,0 +1,58 @@
+"""Verbs of credentials at Calendly."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ingest.control.connection_records import read_page
+from ingest.control.connections import Connections
+from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest, connection_item
+from ingest.operate.cursors import read_time_place, write_time_place
+from ingest.operate.models import PageQuery
+from ingest.operate.roles import Principal, Role
+
+
+class ConnectionActions(Verbs):
+    """Credentials at Calendly."""
+
+    async def list(self, who: Principal, org: str | None, query: PageQuery) -> ConnectionPage:
+        """List connections, oldest first, as they were last known."""
+        who.require(Role.READER)
+        after = None if query.cursor is None else read_time_place("connections", query.cursor)
+        found = await read_page(self.pool, who.reach(org), after=after, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_time_place("connections", (found[-1].created_at, found[-1].id)) if more else None
+        return ConnectionPage(items=tuple(map(connection_item, found)), next_cursor=cursor)
+
+    async def add(self, who: Principal, org: str | None, request: ConnectionRequest) -> tuple[ConnectionItem, bool]:
+        """Connect a token's user, or give it the token anew; tells whether the user is connected for the first time."""
+        async with self.audited(who, "connections.add", org=org) as entry:
+            who.require(Role.OPERATOR)
+            added = await self._manager().add(request.token, org=who.reach(org))
+            entry.org, entry.target = added.connection.org, added.connection.id
+        return connection_item(added.connection), added.new
+
+    async def get(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
+        """Read one connection, as it was last known."""
+        who.require(Role.READER)
+        return connection_item(await self._manager().get(connection_id, who.reach(org)))
+
+    async def check(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
+        """Ask Calendly once whether a connection is still good; what was learnt is in its state."""
+        async with self.audited(who, "connections.check", org=org, target=connection_id) as entry:
+            who.require(Role.OPERATOR)
+            found = await self._manager().check(connection_id, who.reach(org))
+            entry.org = found.org
+        return connection_item(found)
+
+    async def delete(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
+        """Forget a credential; gives it as it was. What was subscribed with it goes on."""
+        async with self.audited(who, "connections.delete", org=org, target=connection_id) as entry:
+            who.require(Role.OPERATOR)
+            gone = await self._manager().delete(connection_id, who.reach(org))
+            entry.org = gone.org
+        return connection_item(gone)
+
+    def _manager(self) -> Connections:
+        return Connections.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
