@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from ingest.simulator.client import SimulatorClient
+from ingest.cli import simulate_access
+from ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and drive a small Calendly on this machine.")
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--simulator-url", help="Where it listens; SLOTWIRE_CALENDLY__API_URL when left out.", show_default=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Invitee = Annotated[
     str | None, typer.Argument(help="Id or URI; the youngest active one when left out.", show_default=False)
 ]
@@ -157,14 +150,14 @@ def story(
     as_json: AsJson = False,
 ) -> None:
     """Let bookings happen, one step after another, until interrupted."""
-    with _client(url) as client:
+    with connected(url) as client:
         job = client.post("story", count=count, interval_seconds=interval, seed=seed)
         told = 0
         with suppress(KeyboardInterrupt):
             while True:
                 for number, line in enumerate(job["lines"], start=job["first_line"]):
                     if number > told:
-                        _print({"step": number, "line": line} if as_json else line)
+                        show({"step": number, "line": line} if as_json else line)
                         told = number
                 if job["finished"]:
                     return
@@ -189,7 +182,7 @@ def load(  # noqa: PLR0913 -- the parts of a load
     as_json: AsJson = False,
 ) -> None:
     """Send many deliveries and report; ends with 1 when some were not acknowledged."""
-    with _client(url) as client:
+    with connected(url) as client:
         report = client.post(
             "load",
             count=count,
@@ -201,7 +194,7 @@ def load(  # noqa: PLR0913 -- the parts of a load
             ordered=not race,
             timeout_seconds=timeout,
         )
-    _print(report if as_json else _load_in_words(report))
+    show(report if as_json else _load_in_words(report))
     if report["pending"] or report["abandoned"]:
         raise typer.Exit(1)
 
@@ -218,7 +211,7 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Send any body once, outside every rule."""
-    with _client(url) as client:
+    with connected(url) as client:
         answer = client.post(
             "send",
             subscription=subscription,
@@ -228,7 +221,7 @@ def send(
             signing_key=signing_key,
             age_seconds=age,
         )
-    _print(answer if as_json else f"{answer['status'] or answer['error']} in {answer['seconds'] * 1000:.1f} ms")
+    show(answer if as_json else f"{answer['status'] or answer['error']} in {answer['seconds'] * 1000:.1f} ms")
 
 
 @app.command()
@@ -238,9 +231,9 @@ def clock(
     as_json: AsJson = False,
 ) -> None:
     """Show the simulator's clock, or move it forward; retries that became due go out."""
-    with _client(url) as client:
-        now = client.post("clock", advance_seconds=_seconds(advance)) if advance else client.get("clock")
-    _print(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
+    with connected(url) as client:
+        now = client.post("clock", advance_seconds=seconds_in(advance)) if advance else client.get("clock")
+    show(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
 
 
 @app.command()
@@ -261,7 +254,7 @@ def faults(  # noqa: PLR0913 -- one option a fault
     as_json: AsJson = False,
 ) -> None:
     """Show what goes wrong on purpose, or change it; rates are from 0 to 1."""
-    with _client(url) as client:
+    with connected(url) as client:
         found = client.post(
             "faults",
             duplicate_rate=duplicate_rate,
@@ -274,7 +267,7 @@ def faults(  # noqa: PLR0913 -- one option a fault
             rest_error_rate=rest_error_rate,
             rest_lost_answer_rate=rest_lost_answer_rate,
         )
-    _print(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
+    show(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
 
 
 @app.command()
@@ -286,58 +279,58 @@ def deliveries(
     as_json: AsJson = False,
 ) -> None:
     """List what was sent or is owed, with every attempt."""
-    with _client(url) as client:
+    with connected(url) as client:
         wanted = {name: value for name, value in (("state", state), ("event", event)) if value}
         after: str | None = "m0"
         while after:
             page = client.get("deliveries", **wanted, after=after, count=1000, bodies=str(bodies).lower())
             for item in page["items"]:
-                _print(item if as_json else _delivery_in_words(item))
+                show(item if as_json else _delivery_in_words(item))
             after = page["next_cursor"]
         if not as_json:
             counts = client.get("ledger")
-            _print(" · ".join(f"{count} {state}" for state, count in counts["states"].items()))
+            show(" · ".join(f"{count} {state}" for state, count in counts["states"].items()))
 
 
 @app.command()
 def world(url: Url = None, as_json: AsJson = False) -> None:
     """Show organizations, users and tokens. The tokens open nothing but this simulator."""
-    with _client(url) as client:
+    with connected(url) as client:
         found = client.get("world")
     for organization in found["organizations"]:
         if as_json:
-            _print(organization)
+            show(organization)
             continue
-        _print(f"{organization['name']}  {organization['uri']}")
+        show(f"{organization['name']}  {organization['uri']}")
         for user in organization["users"]:
-            _print(f"  {user['role']:6} {user['name']:22} {user['uri']}\n         {user['tokens'][0]['token']}")
+            show(f"  {user['role']:6} {user['name']:22} {user['uri']}\n         {user['tokens'][0]['token']}")
 
 
-def _client(url: str | None) -> SimulatorClient:
-    from ingest.simulator.client import SimulatorClient
-
-    if url is None:
-        from ingest.foundation.settings import load_settings
-
-        url = load_settings().calendly.api_url
-    return SimulatorClient(url)
+for verb in (
+    simulate_access.token,
+    simulate_access.token_state,
+    simulate_access.user,
+    simulate_access.plan,
+    simulate_access.calls,
+):
+    app.command()(verb)
 
 
 def _act(url: str | None, path: str, as_json: bool, **body: object) -> None:
-    with _client(url) as client:
+    with connected(url) as client:
         done = client.post(path, **body)
     if as_json:
-        _print(done)
+        show(done)
         return
     for name in ("event", "no_show", "submission"):
         if done[name]:
-            _print(f"{name.replace('_', '-'):12} {done[name]}")
+            show(f"{name.replace('_', '-'):12} {done[name]}")
     for invitee in done["invitees"]:
-        _print(f"invitee      {invitee}")
+        show(f"invitee      {invitee}")
     for item in done["deliveries"]:
-        _print(_delivery_in_words(item))
+        show(_delivery_in_words(item))
     if not done["deliveries"]:
-        _print("nobody is subscribed to this: nothing was sent")
+        show("nobody is subscribed to this: nothing was sent")
 
 
 def _delivery_in_words(item: dict[str, Any]) -> str:
@@ -374,23 +367,8 @@ def _weights(mix: list[str] | None) -> dict[str, int] | None:
         raise typer.BadParameter("write --mix NAME=WEIGHT with a whole number") from None
 
 
-def _seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        return float(number) * unit
-    except ValueError:
-        raise typer.BadParameter("write a number of seconds, or 90s, 15m, 24h, 2d") from None
-
-
 def _announce(url: str, organization: str, token: str, *, as_json: bool) -> None:
     if as_json:
-        _print({"ready": True, "simulator_url": url, "organization": organization, "simulator_token": token})
+        show({"ready": True, "simulator_url": url, "organization": organization, "simulator_token": token})
         return
-    _print(f"a small Calendly listens on {url}\norganization {organization}\ntoken        {token}\nCtrl-C stops it")
-
-
-def _print(what: object) -> None:
-    import orjson
-
-    typer.echo(what if isinstance(what, str) else orjson.dumps(what).decode())
+    show(f"a small Calendly listens on {url}\norganization {organization}\ntoken        {token}\nCtrl-C stops it")

@@ -1,6 +1,6 @@
 """Control of who may call what, and the record of who did (`/simulator/…`).
 
-POST /simulator/tokens {user, scopes, expires_in_seconds} · /simulator/tokens/state {token, state}
+POST /simulator/tokens {user, organization, scopes, expires_in_seconds} · /simulator/tokens/state {token, state}
 POST /simulator/users {user, organization, role}          a user moves, or becomes something else
 POST /simulator/organizations {organization, plan, webhooks}
 GET  /simulator/calls?after&count&organization&user&foreign   what came in by REST since the start
@@ -49,14 +49,13 @@ class Access:
     async def issue_token(self, request: web.Request) -> web.Response:
         """Issue another token, for example one with few scopes, or one that ends."""
         wanted = await read(request, requests.IssueToken)
-        if wanted.user not in self._engine.world.users:
-            raise not_found()
+        user = self._user(wanted)
         number = self._engine.bookings.next_number("token")
         lasts = wanted.expires_in_seconds
         ends = None if lasts is None else self._engine.clock.now() + timedelta(seconds=lasts)
         scopes = tuple(wanted.scopes)
-        value = personal_access_token(self._engine.seed, wanted.user, scopes, number, ends)
-        return self._put_token(Token(value, wanted.user, scopes, expires_at=ends))
+        value = personal_access_token(self._engine.seed, user, scopes, number, ends)
+        return self._put_token(Token(value, user, scopes, expires_at=ends))
 
     async def set_token_state(self, request: web.Request) -> web.Response:
         """Revoke a token, let it expire, or make it valid again."""
@@ -100,6 +99,19 @@ class Access:
     async def summary(self, _: web.Request) -> web.Response:
         """Return counts of the REST calls."""
         return json_answer(self._gate.calls.summary())
+
+    def _user(self, wanted: requests.IssueToken) -> str:
+        world = self._engine.world
+        tenant = self._engine.organization(wanted.organization)
+        if wanted.user is None:
+            owner = next((each for each in world.members(tenant) if each.role == "owner"), None)
+            if owner is None:
+                raise Refused(404, "Resource Not Found", "the organization has no owner any more: name a user")
+            return owner.id
+        found = world.users.get(wanted.user)
+        if found is None or (wanted.organization and found.organization != tenant):
+            raise not_found()
+        return found.id
 
     def _put_token(self, token: Token) -> web.Response:
         self._gate.put(token)

@@ -149,9 +149,10 @@ class Send(Request):
 
 
 class IssueToken(Request):
-    """A further token of a user."""
+    """A further token of a user, or of the owner of an organization; of the first one when both are left out."""
 
-    user: Ident
+    user: Ident | None = None
+    organization: Ident | None = None
     scopes: list[str] = ["default"]
     expires_in_seconds: float | None = Field(None, ge=0, le=MAX_ADVANCE.total_seconds())
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
 from ingest.cli.simulate import app
+from ingest.control.token_claims import read_claims
 from ingest.errors import SlotwireError
 from tests.simulated import Receiver, Simulated, receiving, simulated
 
@@ -159,3 +161,59 @@ def test_serve_refuses_what_cannot_be(option: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, ["serve", "--port", "0", *option])
     assert isinstance(done.exception, SlotwireError)
     assert done.exception.remedy
+
+
+async def test_a_token_is_made_revoked_and_restored(typed: Type, calendly: Simulated, tmp_path: Path) -> None:
+    """`token` prints a token with the scopes asked for and nothing else; `token-state` changes what it is worth."""
+    made = await typed("token", "--scope", "users:read", "--scope", "webhooks:write", "--expires-in", "1h")
+    assert made.exit_code == 0, made.output
+    file = tmp_path / "token"
+    file.write_text(made.output)
+    claims = read_claims(SecretStr(made.output.strip()))
+    assert claims.scopes == ("users:read", "webhooks:write")
+    assert claims.expires_at is not None
+    head = {"Authorization": f"Bearer {made.output.strip()}"}
+    for state, status in (("revoked", 401), ("valid", 200)):
+        done = await typed("token-state", state, "--token-file", str(file))
+        assert state in done.output
+        assert made.output.strip() not in done.output
+        assert (await calendly.http.get("/users/me", headers=head)).status_code == status
+
+
+async def test_a_token_is_of_whom_it_was_asked_for(typed: Type, calendly: Simulated) -> None:
+    """Without a name it is the first owner's; a user who is not of the organization named is not found."""
+    world = calendly.running.world
+    owner, *_, plain = world.members(next(iter(world.organizations)))
+    for arguments, user in (((), owner), (("--user", plain.id), plain)):
+        made = await typed("token", *arguments, "--json")
+        assert json.loads(made.output)["user"].endswith(f"/{user.id}")
+    wrong = await typed("token", "--user", plain.id, "--organization", "NOWHERE")
+    assert isinstance(wrong.exception, SlotwireError)
+
+
+async def test_roles_and_plans_are_changed(typed: Type, calendly: Simulated) -> None:
+    """`user` and `plan` say what is so now, and the simulator goes by it."""
+    world = calendly.running.world
+    organization = next(iter(world.organizations))
+    member = world.members(organization)[1]
+    done = await typed("user", member.id, "--role", "user")
+    assert f"is user of https://api.calendly.com/organizations/{organization}" in done.output
+    assert world.users[member.id].role == "user"
+    done = await typed("plan", organization, "--plan", "free", "--no-webhooks")
+    assert "has the plan free, without webhooks" in done.output
+    assert (world.organizations[organization].pays, world.organizations[organization].webhooks) == (False, False)
+
+
+async def test_calls_are_listed_and_foreign_ones_are_a_failure(typed: Type, calendly: Simulated) -> None:
+    """`calls --foreign` ends with 0 while there are none, and with 1 and the call once there is one."""
+    await calendly.http.get("/users/me")
+    clean = await typed("calls", "--foreign")
+    assert (clean.exit_code, "0 of them foreign" in clean.output) == (0, True)
+    await calendly.http.get("/organizations/ANOTHER")
+    shown = await typed("calls")
+    assert (shown.exit_code, shown.output.count("GET")) == (0, 2)
+    broken = await typed("calls", "--foreign")
+    assert broken.exit_code == 1
+    assert "/organizations/ANOTHER" in broken.output
+    assert "FOREIGN" in broken.output
+    assert calendly.running.owner_token not in shown.output

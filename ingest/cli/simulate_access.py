@@ -1,0 +1,99 @@
+"""Commands of `slotwire simulate` about who may call the simulated Calendly, and who did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
+
+
+def token(
+    user: Annotated[str | None, typer.Option(help="Id or URI; the organization's owner when left out.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="For example webhooks:write; several times; everything when left out.")
+    ] = None,
+    expires_in: Annotated[str | None, typer.Option(help="For example 90s or 24h; never when left out.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token with chosen scopes and print it. It opens nothing but this simulator."""
+    lasts = None if expires_in is None else seconds_in(expires_in)
+    with connected(url) as client:
+        made = client.post(
+            "tokens", user=user, organization=organization, scopes=scope or None, expires_in_seconds=lasts
+        )
+    show(made if as_json else made["token"])
+
+
+def token_state(
+    state: Annotated[str, typer.Argument(help="revoked, expired or valid.")],
+    token_file: Annotated[Path, typer.Option(help="Holds the token.", exists=True, dir_okay=False)],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a token, let it expire, or make it valid again."""
+    with connected(url) as client:
+        found = client.post("tokens/state", token=token_file.read_text(encoding="utf-8").strip(), state=state)
+    show(found if as_json else f"the token of {found['user']} is {found['state']}")
+
+
+def user(
+    ident: Annotated[str, typer.Argument(metavar="USER", help="Id or URI.")],
+    role: Annotated[str | None, typer.Option(help="owner, admin or user.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Where the user moves: id or URI.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a user another role, or move them to another organization."""
+    with connected(url) as client:
+        found = client.post("users", user=ident, role=role, organization=organization)
+    show(found if as_json else f"{found['user']['uri']} is {found['role']} of {found['organization']}")
+
+
+def plan(
+    organization: Annotated[str, typer.Argument(help="Id or URI.")],
+    plan: Annotated[str | None, typer.Option(help="free, or any other name for one that is paid.")] = None,
+    webhooks: Annotated[
+        bool | None, typer.Option("--webhooks/--no-webhooks", help="Whether it includes webhooks at all.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what an organization pays for."""
+    with connected(url) as client:
+        found = client.post("organizations", organization=organization, plan=plan, webhooks=webhooks)
+    without = "" if found["webhooks"] else ", without webhooks"
+    show(found if as_json else f"{found['uri']} has the plan {found['plan']}{without}")
+
+
+def calls(
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Only calls that name what is another organization's; exit 1 if any.")
+    ] = False,
+    organization: Annotated[str | None, typer.Option(help="Only calls by its users: id or URI.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the REST calls since the simulator's start, without tokens, and whether any reached across."""
+    wanted = {"organization": organization} if organization else {}
+    with connected(url) as client:
+        after: int | None = 0
+        while after is not None:
+            page = client.get("calls", **wanted, after=after, count=1000, foreign=str(foreign).lower())
+            for item in page["items"]:
+                show(item if as_json else _call_in_words(item))
+            after = page["next_cursor"]
+        counts = client.get("calls/summary")
+    if not as_json:
+        show(f"{counts['calls']} calls, {counts['foreign_calls']} of them foreign")
+    if foreign and counts["foreign_calls"]:
+        raise typer.Exit(1)
+
+
+def _call_in_words(item: dict[str, Any]) -> str:
+    what = f"{item['number']:>6}  {item['status']}  {item['method']:6} {item['path']}"
+    return f"{what}  by {item['user'] or 'nobody known'}{'  FOREIGN' if item['foreign'] else ''}"

@@ -1,0 +1,54 @@
+"""How commands reach a running simulator, and print what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ingest.simulator.client import SimulatorClient
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--simulator-url", help="Where it listens; SLOTWIRE_CALENDLY__API_URL when left out.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def connected(url: str | None) -> SimulatorClient:
+    """Return a client of the simulator at an address, or at the one of the settings.
+
+    Raises:
+        SlotwireError: the address is not a loopback one.
+    """
+    from ingest.simulator.client import SimulatorClient
+
+    if url is None:
+        from ingest.foundation.settings import load_settings
+
+        url = load_settings().calendly.api_url
+    return SimulatorClient(url)
+
+
+def seconds_in(text: str) -> float:
+    """Read a duration as `90`, `90s`, `15m`, `24h` or `2d`.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise typer.BadParameter("write a number of seconds, or 90s, 15m, 24h, 2d") from None
+
+
+def show(what: object) -> None:
+    """Print words as they are and everything else as a line of JSON."""
+    import orjson
+
+    typer.echo(what if isinstance(what, str) else orjson.dumps(what).decode())
