@@ -1,4 +1,4 @@
-"""Make, list and revoke keys of the management API."""
+"""Make, list and revoke keys of the management API; rotate the vault's."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ import typer
 if TYPE_CHECKING:
     from ingest.operate.actions import Actions
     from ingest.operate.models import KeyItem
+    from ingest.operate.vault_rotation import KeyUse, Rotated
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make, list and revoke keys of the management API.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Make, list and revoke keys of the management API; rotate the vault's.",
+)
 api = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys of the management API, straight in Postgres.")
 app.add_typer(api, name="api")
+vault = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys that seal secrets in the database.")
+app.add_typer(vault, name="vault")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -73,6 +80,64 @@ def revoke(
     from ingest.operate.roles import COMMAND_LINE
 
     _show([act("keys", lambda actions: actions.keys.revoke(COMMAND_LINE, key))], as_json=as_json)
+
+
+@vault.command()
+def rotate(*, as_json: AsJson = False) -> None:
+    """Seal anew what another key than the vault's first one sealed; safe to interrupt and to repeat.
+
+    Put the new key first in SLOTWIRE_VAULT__KEYS and keep the old one behind it, in every process; then run this.
+    Exits with 1 when a secret does not open with any of the keys.
+    """
+    from ingest.cli.acting import act
+    from ingest.operate.roles import COMMAND_LINE
+
+    async def work(actions: Actions) -> tuple[dict[str, Rotated], tuple[KeyUse, ...]]:
+        tables: dict[str, Rotated] = {}
+        async for page in actions.keys.rotate_vault(COMMAND_LINE):
+            tables[page.table] = page
+            if not as_json:
+                typer.echo(f"{page.table}: {page.resealed} sealed anew{'' if page.done else ' …'}", err=True)
+        return tables, await actions.keys.vault_use(COMMAND_LINE)
+
+    tables, uses = act("keys", work)
+    _tell_rotation(tables, uses, as_json=as_json)
+    if any(page.unreadable for page in tables.values()):
+        raise typer.Exit(1)
+
+
+def _tell_rotation(tables: dict[str, Rotated], uses: tuple[KeyUse, ...], *, as_json: bool) -> None:
+    from ingest.cli.listing import json_line
+    from ingest.cli.listing import show as show_all
+
+    if as_json:
+        for item in (*tables.values(), *uses):
+            typer.echo(json_line(item))
+        return
+    show_all(
+        uses,
+        {
+            "KEY": lambda use: use.key or "(no form of ours)",
+            "SECRETS": lambda use: use.secrets,
+            "": lambda use: "seals" if use.seals else "" if use.here else "missing here",
+        },
+        as_json=False,
+        nothing="",
+    )
+    for use in uses:
+        if use.removable:
+            typer.echo(
+                f"{use.key!r} seals nothing any more: it may be removed, once every process runs with the new key first"
+                " and this command has found nothing more to do.",
+                err=True,
+            )
+    unreadable = sum(page.unreadable for page in tables.values())
+    if unreadable:
+        typer.echo(
+            f"slotwire: {unreadable} secrets do not open with the vault's keys and were left as they are\n"
+            "  Add the key that sealed them behind the others, then run this again. `slotwire doctor` names it.",
+            err=True,
+        )
 
 
 def _show(items: list[KeyItem], *, as_json: bool) -> None:

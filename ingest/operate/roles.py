@@ -59,6 +59,19 @@ class Principal:
                 remedy="Ask with a key of that role: slotwire keys api create --role ...",
             )
 
+    def require_everywhere(self) -> None:
+        """Refuse whoever reaches one organization only, for what concerns all of them.
+
+        Raises:
+            RequestRefused: with code `out_of_reach`.
+        """
+        if self.org is not None:
+            raise RequestRefused(
+                "this concerns all organizations, and the key reaches one",
+                code="out_of_reach",
+                remedy="Ask with a key that reaches all.",
+            )
+
     def reach(self, org: str | None) -> str | None:
         """Return the organization a request is about: the named one, or the only one a key may reach.
 

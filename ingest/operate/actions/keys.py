@@ -1,19 +1,22 @@
-"""Verbs of the management API's keys."""
+"""Verbs of keys: of the management API, and of the vault."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from uuid import UUID
 
-from ingest.operate import api_keys
+from ingest.control.vault import Vault
+from ingest.operate import api_keys, vault_rotation
 from ingest.operate.actions.base import Verbs
 from ingest.operate.api_keys import ApiKey
 from ingest.operate.cursors import read_time_place, write_time_place
 from ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
 from ingest.operate.roles import Principal, Role
+from ingest.operate.vault_rotation import KeyUse, Rotated
 
 
 class KeyActions(Verbs):
-    """Keys of the management API."""
+    """Keys of the management API, and of the vault."""
 
     async def list(self, who: Principal, query: PageQuery) -> KeyPage:
         """List keys of the management API, oldest first."""
@@ -45,6 +48,20 @@ class KeyActions(Verbs):
             revoked = await api_keys.revoke(self.pool, key_id, who.org, self.clock.now())
             entry.org = revoked.org
         return key_item(revoked)
+
+    async def rotate_vault(self, who: Principal) -> AsyncIterator[Rotated]:
+        """Seal anew what another key than the vault's first one sealed, telling of each page."""
+        async with self.audited(who, "keys.rotate_vault", org=None):
+            who.require(Role.ADMIN)
+            who.require_everywhere()
+            async for page in vault_rotation.rotate(self.pool, Vault.from_settings(self.settings.vault)):
+                yield page
+
+    async def vault_use(self, who: Principal) -> tuple[KeyUse, ...]:
+        """Count what each of the vault's keys sealed."""
+        who.require(Role.ADMIN)
+        who.require_everywhere()
+        return await vault_rotation.keys_in_use(self.pool, Vault.from_settings(self.settings.vault))
 
 
 def key_item(key: ApiKey) -> KeyItem:
