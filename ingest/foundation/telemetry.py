@@ -70,6 +70,12 @@ WAITING = Gauge(
     ["kind"],
     registry=REGISTRY,
 )
+CONNECTIONS = Gauge(
+    "slotwire_connections",
+    "Connections to Calendly, by state: active, expiring, needs_reauth, revoked, error.",
+    ["state"],
+    registry=REGISTRY,
+)
 RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
 RELAY_LAG_EVENTS = Gauge(
     "slotwire_relay_lag_events", "Events in the log that are not published yet.", ["shard"], registry=REGISTRY

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ingest import waiting
+from ingest.control import connection_checks
+from ingest.control.connections import Connections
 from ingest.control.hooks import HookAddresses
 from ingest.control.vault import Vault
 from ingest.foundation.clock import Clock
@@ -35,6 +37,9 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
             await until_stopped(
                 stop,
                 waiting=waiting.run(actions.pool, settings.waiting, clock),
+                connections=connection_checks.run(
+                    Connections.from_settings(settings, actions.pool, clock), settings.connections
+                ),
                 repeats=idempotency.run(actions.pool, clock),
             )
             health.draining = True

@@ -1,0 +1,104 @@
+"""A chore: asks Calendly now and then whether each credential is still good, traffic or not.
+
+A connection that was used lately was asked about then, and is left alone. Where Calendly does not answer nothing
+is learnt, and the next round asks again. Several processes may do so at once: asking twice harms nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from ingest.control.connections import Connections
+from ingest.errors import SlotwireError
+from ingest.foundation.postgres import read_queries, translated
+from ingest.foundation.settings import ConnectionsSettings
+from ingest.foundation.telemetry import CONNECTIONS, get_logger
+
+PAGE = 100
+"""Connections read at a time."""
+AT_ONCE = 4
+"""Connections that are asked about side by side."""
+MAX_ROUND_SECONDS = 60.0
+"""The longest pause between two rounds: what failed is asked again after it."""
+STATES = ("active", "expiring", "needs_reauth", "revoked", "error")
+
+_SQL = read_queries("ingest.sql", "connections.sql")
+_FIRST = UUID(int=0)
+_log = get_logger("connections")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one round did.
+
+    Attributes:
+        asked: connections that were looked at.
+        failed: of these, how many said nothing: Calendly did not answer, or the connection is gone.
+    """
+
+    asked: int
+    failed: int
+
+
+async def run(connections: Connections, settings: ConnectionsSettings) -> None:
+    """Look again and again, for ever. A round that fails is logged, and the next one does its work."""
+    pause = min(settings.check_interval_seconds / 4, MAX_ROUND_SECONDS)
+    while True:
+        try:
+            await run_once(connections, settings)
+        except SlotwireError as problem:
+            _log.warning("round_failed", error=problem.message)
+        # Jitter, so that processes that started together do not ask together.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret hangs on it
+
+
+async def run_once(connections: Connections, settings: ConnectionsSettings) -> Checked:
+    """Ask about every connection nobody has asked about for an interval, and count how all of them stand.
+
+    Raises:
+        DatabaseUnavailable: some were asked about; the next round does the rest.
+    """
+    before = connections.clock.now() - timedelta(seconds=settings.check_interval_seconds)
+    asked, failed, after = 0, 0, _FIRST
+    while due := await _due(connections, before, after):
+        answers = await _ask(connections, due)
+        asked, failed, after = asked + len(due), failed + answers.count(False), due[-1]
+    with translated():
+        rows = await connections.pool.fetch(_SQL["count_connections"])
+    counted = {row["state"]: row["connections"] for row in rows}
+    for state in STATES:
+        CONNECTIONS.labels(state).set(counted.get(state, 0))
+    return Checked(asked, failed)
+
+
+async def _due(connections: Connections, before: datetime, after: UUID) -> list[UUID]:
+    with translated():
+        rows = await connections.pool.fetch(_SQL["connections_due"], before, after, PAGE)
+    return [row["id"] for row in rows]
+
+
+async def _ask(connections: Connections, due: Sequence[UUID]) -> list[bool]:
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(connection_id: UUID) -> bool:
+        async with gate:
+            return await _check(connections, connection_id)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask(connection_id)) for connection_id in due]
+    return [task.result() for task in tasks]
+
+
+async def _check(connections: Connections, connection_id: UUID) -> bool:
+    """Check one; whatever is wrong with it keeps none of the others waiting."""
+    try:
+        await connections.check(connection_id)
+    except SlotwireError as problem:
+        _log.info("check_failed", connection=str(connection_id), error=problem.message)
+        return False
+    return True
