@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import SecretStr
 
-from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from ingest.control.calendly_client.transport import Refused, RetryPolicy, Transport, connect
 from ingest.foundation.lifecycle import listen
 from ingest.foundation.settings import CalendlySettings
 
@@ -48,14 +48,16 @@ class Calendly:
 
 
 @asynccontextmanager
-async def calendly(*answers: Said, retries: RetryPolicy = QUICK) -> AsyncIterator[tuple[Calendly, Transport]]:
+async def calendly(
+    *answers: Said, retries: RetryPolicy = QUICK, refused: Refused | None = None
+) -> AsyncIterator[tuple[Calendly, Transport]]:
     """Run such a server and a client of it."""
     server = Calendly(list(answers))
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
     async with (
         listen(app, "127.0.0.1", 0, setting="none") as url,
-        connect(CalendlySettings(api_url=url), SecretStr(TOKEN), retries=retries) as client,
+        connect(CalendlySettings(api_url=url), SecretStr(TOKEN), retries=retries, refused=refused) as client,
     ):
         yield server, client
 

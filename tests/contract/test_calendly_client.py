@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -205,12 +208,37 @@ async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: floa
     assert (caught.value.problem, caught.value.wait, len(server.seen)) == (CalendlyProblem.LIMITED, wait, 1)
 
 
-async def test_a_short_limit_is_waited_out() -> None:
-    """A wait that the policy allows is waited, and the request goes on."""
+@pytest.mark.parametrize("act", [lambda client: webhook_subscriptions.get(client, URI), create], ids=["read", "write"])
+async def test_a_short_limit_is_waited_out(act: Callable[[Transport], Awaitable[Any]]) -> None:
+    """A wait that the policy allows is waited, and the request goes on; a write too: a 429 did nothing."""
     limited, good = Said(429, {}, {"Retry-After": "0"}), Said(200, {"resource": SUBSCRIPTION})
     async with calendly(limited, good) as (server, client):
-        assert (await webhook_subscriptions.get(client, URI)).uri == URI
+        assert (await act(client)).uri == URI
     assert len(server.seen) == 2
+    assert server.bodies[0] == server.bodies[1]
+
+
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        (refusal(401, "Unauthenticated", "The access token was revoked"), 1),
+        (Said(401, "<html/>", html=True), 0),
+        (refusal(403, "Permission Denied", "You do not have permission"), 0),
+        (refusal(404, "Resource Not Found", "…"), 0),
+        (Said(200, {"resource": SUBSCRIPTION}), 0),
+    ],
+)
+async def test_who_holds_the_token_hears_of_its_refusal(said: Said, times: int) -> None:
+    """A 401 of Calendly's own is told before the error is raised; other refusals, and a proxy's 401, are not."""
+    told = []
+
+    async def refused() -> None:
+        told.append("refused")
+
+    async with calendly(said, refused=refused) as (_, client):
+        with suppress(CalendlyError):
+            await webhook_subscriptions.get(client, URI)
+    assert len(told) == times
 
 
 async def test_the_list_follows_every_page() -> None:

@@ -33,7 +33,9 @@ MAX_TOKEN_LENGTH = 8_192
 
 # Calendly's edge refuses the default agents of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
-_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
+# What may pass. Of a write only a 429 is known to have done nothing.
+_READ_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
+_WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,15 @@ class Transport:
         Raises:
             CalendlyError: see `CalendlyProblem`.
         """
-        return _parse(await self._safely("GET", path, doing=doing, query=query), answer, doing)
+        return _parse(await self._patiently("GET", path, _READ_AGAIN, doing=doing, query=query), answer, doing)
 
     async def post(self, path: str, body: Mapping[str, object], answer: type[M], *, doing: str) -> M:
-        """Create a resource. Never tried again: a lost answer does not say that nothing happened.
+        """Create a resource. Tried again after a 429 only: a lost answer does not say that nothing happened.
 
         Raises:
             CalendlyError: see `CalendlyProblem`; `unreachable` and `upstream` may have had their effect.
         """
-        return _parse(await self._once("POST", path, doing=doing, body=body), answer, doing)
+        return _parse(await self._patiently("POST", path, _WRITE_AGAIN, doing=doing, body=body), answer, doing)
 
     async def delete(self, path: str, *, doing: str) -> None:
         """Delete a resource; tried again while Calendly fails, because deleting twice is deleting once.
@@ -86,13 +88,22 @@ class Transport:
         Raises:
             CalendlyError: see `CalendlyProblem`.
         """
-        await self._safely("DELETE", path, doing=doing)
+        await self._patiently("DELETE", path, _READ_AGAIN, doing=doing)
 
-    async def _safely(self, method: str, path: str, *, doing: str, query: Mapping[str, str] | None = None) -> bytes:
+    async def _patiently(
+        self,
+        method: str,
+        path: str,
+        passing: frozenset[CalendlyProblem],
+        *,
+        doing: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> bytes:
         policy = self._retries
 
         def again(error: Exception) -> bool | float:
-            if not isinstance(error, CalendlyError) or error.problem not in _AGAIN:
+            if not isinstance(error, CalendlyError) or error.problem not in passing:
                 return False
             if error.wait is None:
                 return True
@@ -107,7 +118,7 @@ class Transport:
             wait_jitter=policy.first_wait_seconds,
         ):
             with attempt:
-                return await self._once(method, path, doing=doing, query=query)
+                return await self._once(method, path, doing=doing, query=query, body=body)
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def _once(
