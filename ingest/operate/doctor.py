@@ -18,11 +18,14 @@ from ingest.foundation.postgres import Connection, connect, read_durability, rea
 from ingest.foundation.settings import Settings
 from ingest.migrations import require_current
 from ingest.operate.models import Model
+from ingest.operate.vault_rotation import keys_in_use
 from ingest.topic_admin import check_topics
 
 SKEW_WARNING = timedelta(seconds=2)
 SKEW_FAILURE = timedelta(seconds=60)
 """Signatures from more than 300 s ahead are refused; a clock that is off by a minute is on its way there."""
+MAX_NAMED = 5
+"""Organizations that are named in one finding."""
 MAX_KEYS_TRIED = 100
 """Sealed signing keys that are opened to see whether the vault's keys fit, the newest first."""
 
@@ -111,6 +114,8 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
         if schema.state == "ok":
             yield await _asked("rights", _rights(connection, settings))
             yield await _asked("sealed keys", _sealed_keys(connection, settings))
+            yield await _asked("vault use", _vault_use(connection, settings))
+            yield await _asked("connections", _connections(connection, settings))
     finally:
         await connection.close(timeout=settings.database.connect_timeout_seconds)
 
@@ -200,6 +205,48 @@ async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:
     for row in rows:
         vault.open(row["sealed"], context=signing_key_context(row["org"], row["subscription_id"], row["id"]))
     return ok("sealed keys", f"{len(rows)} signing keys open with the vault's keys" if rows else "none yet")
+
+
+async def _vault_use(connection: Connection, settings: Settings) -> Finding:
+    """Say which keys are still needed, and by how many secrets."""
+    uses = await keys_in_use(connection, Vault.from_settings(settings.vault))
+    said = ", ".join(f"{use.key or 'of no form of ours'!r}: {use.secrets}" for use in uses)
+    said = f"secrets by the key that sealed them: {said}"
+    if missing := [use.key for use in uses if not use.here]:
+        named = ", ".join(repr(name) for name in missing)
+        return Finding(
+            check="vault use",
+            state="failed",
+            message=said,
+            remedy=f"The vault lacks the key {named}: add it again, after the others. What it sealed cannot be opened.",
+        )
+    if any(use.secrets and not use.seals for use in uses):
+        remedy = "A rotation is not finished: run `slotwire keys vault rotate`."
+        return Finding(check="vault use", state="warning", message=said, remedy=remedy)
+    if unused := [use.key for use in uses if use.removable]:
+        said += f"; {', '.join(map(repr, unused))} may be removed once every process runs with the new key first"
+    return ok("vault use", said)
+
+
+async def _connections(connection: Connection, settings: Settings) -> Finding:
+    """Say how connections stand; organizations without one that can act stand still."""
+    with translated():
+        rows = await connection.fetch(_SQL["connections_by_state"])
+        idle = await connection.fetch(_SQL["organizations_without_connection"], MAX_NAMED)
+    counted = ", ".join(f"{row['connections']} {row['state']}" for row in rows) or "none yet"
+    if not idle:
+        days = settings.connections.expiring_days
+        expiring = any(row["state"] == "expiring" for row in rows)
+        said = counted + (f"; expiring means within {days} days" if expiring else "")
+        remedy = "Make new tokens, and give them: slotwire connections add --token-file FILE" if expiring else ""
+        return Finding(check="connections", state="warning" if expiring else "ok", message=said, remedy=remedy)
+    named = ", ".join(row["org"] for row in idle)
+    return Finding(
+        check="connections",
+        state="warning",
+        message=f"{counted}; nothing can be done at Calendly for: {named}",
+        remedy="Connect an owner or admin of it: slotwire connections add --token-file FILE",
+    )
 
 
 async def _kafka(settings: Settings) -> list[Finding]:

@@ -217,6 +217,18 @@ SELECT current_user::text AS role,
            AND has_table_privilege('slotwire.signing_keys', 'INSERT')
            AND has_table_privilege('slotwire.api_keys', 'INSERT') AS manages
 
+-- name: connections_by_state
+-- How many connections stand how.
+SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state ORDER BY state
+
+-- name: organizations_without_connection
+-- Organizations that are kept and have subscriptions, but no connection that can act.
+SELECT o.org FROM slotwire.organizations o
+WHERE o.ended_at IS NULL
+  AND EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended')
+  AND NOT EXISTS (SELECT FROM slotwire.connections c WHERE c.org = o.org AND c.state IN ('active', 'expiring'))
+ORDER BY o.org LIMIT $1
+
 -- name: sealed_keys
 -- Signing keys whose deliveries are still taken, the newest first.
 SELECT k.id, k.sealed, s.id AS subscription_id, s.org
