@@ -19,7 +19,7 @@ from ingest.simulator.engine import Engine
 from ingest.simulator.model import API, Json, Token, uri
 
 MAX_CALLS = 100_000
-"""Calls that are kept in full; the oldest go first. Foreign ones stay, this many of them, too."""
+"""Calls that are kept in full, and besides foreign ones, and owners of what was named; the oldest go first."""
 MARK_LENGTH = 12
 
 
@@ -68,8 +68,9 @@ class Call:
 class Owners:
     """Finds the organization that a thing belongs to."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, limit: int = MAX_CALLS) -> None:
         self._engine = engine
+        self._limit = limit
         world, bookings = engine.world, engine.bookings
         self._kinds: dict[str, Callable[[str], object | None]] = {
             "users": world.users.get,
@@ -100,7 +101,7 @@ class Owners:
         if owner is None:
             return self._gone.get((kind, ident))
         self._gone[kind, ident] = owner
-        if len(self._gone) > MAX_CALLS:
+        if len(self._gone) > self._limit:
             del self._gone[next(iter(self._gone))]
         return owner
 
@@ -115,9 +116,9 @@ class Owners:
 class Calls:
     """Every call, in the order they came."""
 
-    def __init__(self) -> None:
-        self._latest: deque[Call] = deque(maxlen=MAX_CALLS)
-        self._foreign: deque[Call] = deque(maxlen=MAX_CALLS)
+    def __init__(self, limit: int = MAX_CALLS) -> None:
+        self._latest: deque[Call] = deque(maxlen=limit)
+        self._foreign: deque[Call] = deque(maxlen=limit)
         self._counts: Counter[str | None] = Counter()
         self._tokens: dict[str, set[str]] = {}
         self.foreign_count = 0

@@ -14,6 +14,8 @@ from ingest.simulator.model import Canceler, Role, TokenState
 from ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 
 MAX_PLACES = 10
+MAX_PLAN = 50
+"""Characters of a plan's name."""
 MAX_WAIT = 600.0
 
 # An id, or a URI whose last segment it is.
@@ -176,7 +178,7 @@ class OrganizationChange(Request):
     """What an organization pays for; None leaves it as it is."""
 
     organization: Ident
-    plan: str | None = Field(None, min_length=1, max_length=50)
+    plan: str | None = Field(None, min_length=1, max_length=MAX_PLAN)
     webhooks: bool | None = None
 
 

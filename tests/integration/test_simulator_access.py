@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from ingest.simulator.app import Options
+from ingest.simulator.calls import Call, Calls, Owners
 from ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
 from ingest.simulator.model import User
+from ingest.simulator.requests import MAX_PLAN
 from tests.simulated import Simulated, simulated
 
 API = "https://api.calendly.com"
@@ -284,6 +286,41 @@ async def test_a_revoked_token_is_still_somebodys(calendly: Simulated) -> None:
     answer = await calendly.http.get(organization(calendly, 1).removeprefix(API))
     assert answer.status_code == 401
     assert await foreign_calls(calendly) == 1
+
+
+async def test_the_record_has_a_limit(calendly: Simulated) -> None:
+    """At its limit nothing is lost; one past it the oldest call goes, while counts and foreign calls stay."""
+    owner, _ = member(calendly, 0)
+    for past in (0, 1):
+        record = Calls(limit=3)
+        for number in range(1, 4 + past):
+            named = ("elsewhere",) if number == 1 else ()
+            at = calendly.running.engine.clock.now()
+            record.add(Call(number, at, "t", owner.id, owner.organization, "GET", "/users/me", named, 200))
+        kept = record.listing(0, 10, lambda _: True)
+        assert [call.number for call in kept] == list(range(1 + past, 4 + past))
+        assert [call.number for call in record.foreign()] == [1]
+        assert (record.next_number(), record.foreign_count) == (4 + past, 1)
+
+
+async def test_owners_of_what_is_gone_have_a_limit(calendly: Simulated) -> None:
+    """As many owners as the limit says are remembered past a deletion; one more and the oldest is forgotten."""
+    paths = [f"/webhook_subscriptions/{await calendly.subscribe(f'{HOOK}/{number}')}" for number in range(2)]
+    owner, _ = member(calendly, 0)
+    engine = calendly.running.engine
+    wide, narrow = Owners(engine, limit=2), Owners(engine, limit=1)
+    for owners in (wide, narrow):
+        assert [owners.named(path, iter(())) for path in paths] == [(owner.organization,)] * 2
+    assert (await calendly.http.delete(paths[0])).status_code == 204
+    assert wide.named(paths[0], iter(())) == (owner.organization,)
+    assert narrow.named(paths[0], iter(())) == ()
+
+
+@pytest.mark.parametrize(("length", "status"), [(MAX_PLAN, 200), (MAX_PLAN + 1, 400)])
+async def test_a_plans_name_has_a_limit(calendly: Simulated, length: int, status: int) -> None:
+    """A name of MAX_PLAN characters is taken, a longer one is refused."""
+    body = {"organization": calendly.running.organization, "plan": "p" * length}
+    assert (await calendly.http.post("/simulator/organizations", json=body)).status_code == status
 
 
 @pytest.mark.parametrize(
