@@ -95,13 +95,14 @@ class Batch:
             position = self._parents[position]
         return position
 
-    def arguments(self, *, shard: int, now: datetime, kept: bool = False) -> list[object]:
+    def arguments(self, *, shard: int, now: datetime, kept: bool = False, fetched: bool = False) -> list[object]:
         """Write the batch as the arguments of `append_batch`, in their order.
 
         Args:
             shard: of the log.
             now: when it is written.
             kept: the deliveries are in the database already; only what they become is appended.
+            fetched: no delivery told it: what it becomes is appended, and names none.
         """
         groups = [self.group(position) for position in range(len(self.facts))]
         owners = {uri: groups[position] for uri, position in self._owner.items()}
@@ -129,7 +130,7 @@ class Batch:
             _json([{"grp": grp, "invitee": uri, "revision": self._read.get(uri, 0)} for uri, grp in owners.items()]),
             _json([_columns(self._state[uri], owners[uri]) for uri in self._changed]),
             _json([{"grp": groups[at], "from": old, "to": self._root(to)} for old, (at, to) in self._roots.items()]),
-            *([[] for _ in arrived] if kept else arrived),
+            *([[] for _ in arrived] if kept or fetched else arrived),
             [groups[position] for position, _ in events],
             [event.id for _, event in events],
             [event.data.type for _, event in events],
@@ -137,12 +138,12 @@ class Batch:
             [event.subject for _, event in events],
             [event.key for _, event in events],
             [event.time for _, event in events],
-            [each.id for each in by],
+            [None if fetched else each.id for each in by],
             [event.inferred for _, event in events],
             [each.traceparent for each in by],
             [each.tenant.external_id for each in by],
             [encode_data(event.data) for _, event in events],
-            [now if kept else each.received_at for each in by],
+            [now if kept or fetched else each.received_at for each in by],
         ]
 
     def _add_invitee(self, position: int, fact: InviteeFact, *, overdue: bool = False) -> None:

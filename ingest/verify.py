@@ -70,7 +70,7 @@ class ReceivedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedDelivery:
-    """A delivery that Calendly signed for this tenant. Only `verify` makes one."""
+    """A delivery that Calendly signed for this tenant. Only this module makes one."""
 
     id: UUID
     tenant: Tenant
@@ -136,6 +136,11 @@ def verified_before(
 ) -> VerifiedDelivery:
     """Take up again what was verified when it came: a row of `slotwire.deliveries`, which holds nothing else."""
     return VerifiedDelivery(identity, tenant, body, "", received_at, signed_at, traceparent)
+
+
+def fetched(identity: UUID, tenant: Tenant, *, at: datetime) -> VerifiedDelivery:
+    """Stand for what was read from Calendly by its API with the organization's own credential: no delivery told it."""
+    return VerifiedDelivery(identity, tenant, b"", "", at, at, None)
 
 
 def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:

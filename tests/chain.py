@@ -91,7 +91,7 @@ async def chain(stack: Stack, database: Database, topic_prefix: str) -> AsyncIte
 
 
 async def _subscribe(world: Simulator, env: dict[str, str]) -> None:
-    subscribed = await slotwire("subscriptions", "create", "--token-file", "-", env=env, stdin=world.owner_token)
+    subscribed = await slotwire("organizations", "add", "--token-file", "-", env=env, stdin=world.owner_token)
     assert subscribed.code == 0, subscribed.stderr
 
 

@@ -27,6 +27,7 @@ _COMMANDS = (
     "migrate",
     "simulate",
     "connections",
+    "organizations",
     "subscriptions",
     "events",
     "bookings",

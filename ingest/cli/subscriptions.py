@@ -1,4 +1,4 @@
-"""Create, list and delete webhook subscriptions at Calendly."""
+"""Make, list and end webhook subscriptions at Calendly."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ from uuid import UUID
 
 import typer
 
-from ingest.cli.token_file import TokenFile, read_token
-
 if TYPE_CHECKING:
     from ingest.operate.actions import Actions
-    from ingest.operate.models import SubscriptionItem
+    from ingest.operate.subscription_models import SubscriptionItem
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Create, list and delete webhook subscriptions at Calendly."
+    no_args_is_help=True, add_completion=False, help="Make, list and end webhook subscriptions at Calendly."
 )
 
-OptionalTokenFile = Annotated[
-    str | None,
-    typer.Option(
-        "--token-file",
-        metavar="FILE",
-        help="Holds a Calendly token, to ask Calendly too; - reads it from standard input.",
-        show_default=False,
-    ),
-]
 Organization = Annotated[
     str | None,
-    typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
+    typer.Option(
+        "--organization",
+        help="The last segment of Calendly's organization URI; not needed where there is one only.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -36,58 +29,66 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 @app.command()
 def create(
     *,
-    token_file: TokenFile,
     organization: Organization = None,
     event: Annotated[
-        list[str] | None, typer.Option(help="An event as Calendly names it; may be repeated. All when left out.")
+        list[str] | None,
+        typer.Option(help="An event as Calendly names it; may be repeated. Bookings and routing forms when left out."),
     ] = None,
-    external_id: Annotated[
-        str | None, typer.Option(help="Your own name for the organization.", show_default=False)
+    user: Annotated[
+        str | None, typer.Option(metavar="URI", help="For one user of it only.", show_default=False)
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="URI", help="For one group of hosts of it only.", show_default=False)
     ] = None,
     max_age: Annotated[
         int | None, typer.Option(min=1, help="Quarantine deliveries signed longer ago, in seconds.", show_default=False)
     ] = None,
-    another: Annotated[bool, typer.Option("--another", help="Make one even where one does this already.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Subscribe the token's organization; doing it twice makes one.
+    """Subscribe an organization, or a user or group of it, with its own connection; doing it twice makes one.
 
-    The token is used for this and kept nowhere.
+    It takes the place of what was wanted there before: the new one is made first.
     """
     from ingest.cli.acting import act, checked
-    from ingest.operate.models import SubscriptionRequest
     from ingest.operate.roles import COMMAND_LINE
+    from ingest.operate.subscription_models import SubscriptionRequest
 
-    request = checked(
-        SubscriptionRequest,
-        token=read_token(token_file),
-        events=tuple(event or ()),
-        external_id=external_id,
-        max_age_seconds=max_age,
-        another=another,
-    )
-    made, new = act("subscriptions", lambda actions: actions.subscriptions.create(COMMAND_LINE, organization, request))
+    request = checked(SubscriptionRequest, events=tuple(event or ()), user=user, group=group, max_age_seconds=max_age)
+
+    async def work(actions: Actions) -> tuple[SubscriptionItem, bool]:
+        org = await actions.organizations.named(COMMAND_LINE, organization)
+        return await actions.subscriptions.create(COMMAND_LINE, org, request)
+
+    made, new = act("subscriptions", work)
     if not as_json:
         typer.echo("subscribed" if new else "subscribed already; nothing was changed", err=True)
     _show([made], as_json=as_json)
 
 
 @app.command("list")
-def list_(*, organization: Organization = None, token_file: OptionalTokenFile = None, as_json: AsJson = False) -> None:
-    """List subscriptions; with a token, beside what Calendly says of them."""
+def list_(
+    *,
+    organization: Annotated[
+        str | None,
+        typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
+    ] = None,
+    at_calendly: Annotated[
+        bool, typer.Option("--at-calendly", help="Ask Calendly, and show what it says beside.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List subscriptions, ended ones too."""
     from ingest.cli.acting import act
     from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
-
-    token = None if token_file is None else read_token(token_file)
+    from ingest.operate.subscription_models import SubscriptionQuery
 
     async def all_pages(actions: Actions) -> list[SubscriptionItem]:
         found: list[SubscriptionItem] = []
         cursor = None
         while True:
-            query = PageQuery(limit=MAX_PAGE, cursor=cursor)
-            page = await actions.subscriptions.list(COMMAND_LINE, organization, query, token)
+            query = SubscriptionQuery(limit=MAX_PAGE, cursor=cursor, at_calendly=at_calendly)
+            page = await actions.subscriptions.list(COMMAND_LINE, organization, query)
             found += page.items
             cursor = page.next_cursor
             if cursor is None:
@@ -97,15 +98,12 @@ def list_(*, organization: Organization = None, token_file: OptionalTokenFile = 
 
 
 @app.command()
-def delete(
-    *, subscription: Annotated[UUID, typer.Argument(help="Its id.")], token_file: TokenFile, as_json: AsJson = False
-) -> None:
+def delete(*, subscription: Annotated[UUID, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
     """End a subscription, at Calendly first. Its address stays valid for 48 h, for what is still on its way."""
     from ingest.cli.acting import act
     from ingest.operate.roles import COMMAND_LINE
 
-    token = read_token(token_file)
-    ended = act("subscriptions", lambda actions: actions.subscriptions.delete(COMMAND_LINE, None, subscription, token))
+    ended = act("subscriptions", lambda actions: actions.subscriptions.delete(COMMAND_LINE, None, subscription))
     _show([ended], as_json=as_json)
 
 
@@ -117,6 +115,7 @@ def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
         {
             "ID": lambda item: item.id,
             "ORGANIZATION": lambda item: item.organization,
+            "SCOPE": lambda item: f"{item.scope} {item.subject}" if item.subject else item.scope,
             "STATE": lambda item: item.state,
             "AT CALENDLY": lambda item: item.at_calendly and item.at_calendly.state,
             "RETRYING SINCE": lambda item: item.at_calendly and item.at_calendly.retry_started_at,
@@ -124,5 +123,5 @@ def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
             "EVENTS": lambda item: ",".join(item.events),
         },
         as_json=as_json,
-        nothing="no subscriptions yet: slotwire subscriptions create --token-file FILE",
+        nothing="no subscriptions yet: slotwire organizations add --token-file FILE",
     )

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from ingest.errors import RequestRefused
+
+Scope: TypeAlias = Literal["organization", "user", "group"]
+"""What a subscription covers."""
 
 ORGANIZATION_EVENTS = (
     "invitee.created",
@@ -26,34 +30,72 @@ ORGANIZATION_EVENTS = (
 """What a subscription for a whole organization may ask for."""
 USER_EVENTS = ("meeting_recap.created", "meeting_recap.updated", "meeting_recap.deleted")
 """What only a subscription for one user may ask for."""
+EVENTS = ORGANIZATION_EVENTS + USER_EVENTS
+"""All there are, in their order."""
+_OF_ORGANIZATIONS_ONLY = frozenset({"routing_form_submission.created"})
+_SCOPES = {
+    "invitee": "scheduled_events:read",
+    "invitee_no_show": "scheduled_events:read",
+    "routing_form_submission": "routing_forms:read",
+    "event_type": "event_types:read",
+    "contact": "contacts:read",
+    "meeting_recap": "meeting_recaps:read",
+}
+MANAGING_SCOPES = ("users:read", "organizations:read", "webhooks:write")
+"""What the manager's token needs, whatever the events."""
 DEFAULT_EVENTS = ORGANIZATION_EVENTS[:5]
 """What is subscribed to when nothing is named: bookings, and what the least set of scopes reads."""
 
 
-def checked_events(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the events to subscribe an organization to, in the catalogue's order, each once.
+def checked_events(wanted: Sequence[str], scope: Scope = "organization") -> tuple[str, ...]:
+    """Return the events to subscribe to in one scope, in the catalogue's order, each once.
 
     Args:
-        wanted: names as Calendly writes them; empty means `DEFAULT_EVENTS`.
+        wanted: names as Calendly writes them; empty means those of `DEFAULT_EVENTS` that the scope has.
+        scope: of the subscription.
 
     Raises:
         RequestRefused: Calendly has no such event, or has it in another scope only.
     """
     if not wanted:
-        return DEFAULT_EVENTS
+        return tuple(name for name in DEFAULT_EVENTS if _allowed(name, scope))
     for name in wanted:
-        if name in USER_EVENTS:
-            raise RequestRefused(
-                f"Calendly sends {name} to subscriptions of one user only",
-                code="event_of_users_only",
-                remedy="This version makes subscriptions for whole organizations: leave the event out.",
-            )
-        if name not in ORGANIZATION_EVENTS:
-            near = difflib.get_close_matches(name, ORGANIZATION_EVENTS, n=1, cutoff=0.5)
+        if name not in EVENTS:
+            near = difflib.get_close_matches(name, EVENTS, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise RequestRefused(
                 f"Calendly has no event {name[:100]!r}",
                 code="event_unknown",
-                remedy=f"{hint}It has: {', '.join(ORGANIZATION_EVENTS)}.",
+                remedy=f"{hint}It has: {', '.join(EVENTS)}.",
             )
-    return tuple(name for name in ORGANIZATION_EVENTS if name in wanted)
+        if not _allowed(name, scope):
+            only = "one user" if name in USER_EVENTS else "a whole organization"
+            raise RequestRefused(
+                f"Calendly sends {name} to subscriptions of {only} only",
+                code="event_of_another_scope",
+                remedy="Leave the event out, or make a subscription of that scope for it (--user, or neither).",
+            )
+    return tuple(name for name in EVENTS if name in wanted)
+
+
+def split_events(wanted: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part events by the widest scope that has them: those of the organization, and those of one user.
+
+    Raises:
+        RequestRefused: Calendly has no such event.
+    """
+    of_user = tuple(name for name in wanted if name in USER_EVENTS)
+    rest = tuple(name for name in wanted if name not in USER_EVENTS)
+    return checked_events(rest) if rest or not wanted else (), checked_events(of_user, "user") if of_user else ()
+
+
+def needed_scopes(events: Sequence[str]) -> tuple[str, ...]:
+    """Return the OAuth scopes that the manager's token needs for these events."""
+    read = {_SCOPES[name.partition(".")[0]] for name in events}
+    return (*MANAGING_SCOPES, *sorted(read))
+
+
+def _allowed(name: str, scope: Scope) -> bool:
+    if name in USER_EVENTS:
+        return scope == "user"
+    return scope == "organization" or name not in _OF_ORGANIZATIONS_ONLY

@@ -1,17 +1,18 @@
-"""The subscription manager: creates, lists and deletes webhook subscriptions at Calendly.
+"""The subscription manager: makes what is wanted of Calendly so, one subscription a scope and subject.
 
     creating ──Calendly said yes──▶ active ──deleted, or gone at Calendly──▶ ended
         └──────Calendly said no, or never heard of it──────────────────────────▲
 
-Hook and signing key are minted and stored before Calendly is asked, so that no delivery can come that we
-cannot check. A creation whose answer was lost stays `creating`; the next one finds it at Calendly by its
-address and adopts it, or ends it.
+What is wanted is a row in Postgres; `plan()` compares it with what we know and with what Calendly has, `apply()`
+does what follows, on demand and again and again. Hook and signing key are minted and stored before Calendly is
+asked, so that no delivery can come that we cannot check. A creation whose answer was lost stays `creating`; the
+next pass finds it at Calendly by its address and adopts it, or ends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,33 +20,29 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import users, webhook_subscriptions
+from ingest.control.calendly_client import webhook_subscriptions
 from ingest.control.calendly_client.transport import Transport
-from ingest.control.catalogue import checked_events
+from ingest.control.catalogue import Scope
 from ingest.control.hooks import HookAddresses
 from ingest.control.signing_keys import mint_signing_key, signing_key_context
-from ingest.control.subscription_plan import AtCalendly, Subscription, match, plan_creation
+from ingest.control.subscription_plan import AtCalendly, Plan, Subscription, Wanted, match, plan
 from ingest.control.vault import Vault
 from ingest.errors import (
     CalendlyError,
     CalendlyProblem,
     ConfigurationError,
     RequestRefused,
-    RowRefused,
-    SchemaMismatch,
 )
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool, read_queries, translated
 from ingest.foundation.settings import LOOPBACK, Settings
-from schemas.ids import OrganizationUri, last_segment, shard_of
+from schemas.ids import OrganizationUri, last_segment
 
 if TYPE_CHECKING:
     import asyncpg
 
-PLANS = 3
-"""How often a creation looks again when another one changed what it had seen."""
-MAX_EXTERNAL_ID = 200
-"""Characters of the user's own name for an organization."""
+PASSES = 4
+"""Passes of one application: what one makes lets the next drop what it replaces."""
 
 _SQL = read_queries("ingest.sql", "control.sql")
 _MAY_HAVE_WORKED = frozenset(
@@ -58,36 +55,21 @@ _MAY_HAVE_WORKED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a creation is asked for.
+@dataclass(slots=True)
+class Applied:
+    """What an application did.
 
     Attributes:
-        events: names as Calendly writes them; empty for all that this version publishes.
-        org: the organization the caller means; None takes whichever the token belongs to.
-        external_id: the user's own name for the organization.
-        max_age_seconds: quarantine older authentic deliveries; None takes any age.
-        another: make a further one beside one that already does what is wanted.
+        serving: what does what is wanted now, by it.
+        made: subscriptions that are new at Calendly.
+        dropped: subscriptions that were deleted at Calendly, because nobody wants them or another does it.
+        orphans: how many were deleted at Calendly that led here and that we had no key for.
     """
 
-    events: tuple[str, ...] = ()
-    org: str | None = None
-    external_id: str | None = None
-    max_age_seconds: int | None = None
-    another: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A creation's result.
-
-    Attributes:
-        subscription: what there is now.
-        new: False when it was there already.
-    """
-
-    subscription: Subscription
-    new: bool
+    serving: dict[Wanted, Subscription] = field(default_factory=dict)
+    made: list[Subscription] = field(default_factory=list)
+    dropped: list[Subscription] = field(default_factory=list)
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,143 +107,175 @@ class Subscriptions:
         vault, hooks = Vault.from_settings(settings.vault), HookAddresses.from_settings(settings)
         return cls(pool, vault, hooks, clock, settings.calendly.api_url)
 
-    async def create(self, calendly: Transport, wanted: Wanted) -> Created:
-        """Subscribe the token's organization, or find that it is.
+    def check_address(self) -> None:
+        """See whether Calendly could send to us at all.
 
         Raises:
-            RequestRefused: the events do not fit, or the token belongs to another organization.
-            ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`.
-            CalendlyError: Calendly refused or failed. What may have worked is found by the next creation.
+            ConfigurationError: `SLOTWIRE_PUBLIC_URL` is not set, or Calendly would refuse it.
         """
-        events = checked_events(wanted.events)
         check_callback(self.hooks.url(self.hooks.mint()), self.api_url)
-        user = await users.me(calendly)
-        uri = user.current_organization
-        org = last_segment(uri)
-        if wanted.org is not None and wanted.org != org:
-            raise _other_organization()
-        await self._keep_organization(org, uri, wanted.external_id)
-        for _ in range(PLANS):
-            ours = await self._live(org)
-            theirs = await self._at_calendly(calendly, uri)
-            plan = plan_creation(ours, theirs, events, self.clock.now())
-            adopted = {item.id: await self._activate(item.id, found) for item, found in plan.adopt}
-            for item in plan.lost:
+
+    async def want(self, org: str, wish: Wanted) -> None:
+        """Write what is wanted in its scope and subject, instead of what was wanted there before.
+
+        Raises:
+            ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`.
+        """
+        self.check_address()
+        arguments = (org, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds, self.clock.now())
+        with translated():
+            await self.pool.execute(_SQL["want"], *arguments)
+
+    async def unwant(self, org: str, scope: str | None = None, subject: str = "") -> None:
+        """No longer want anything in a scope and subject; without a scope, nothing at all of an organization."""
+        with translated():
+            await self.pool.execute(_SQL["unwant"], org, scope, subject)
+
+    async def wanted(self, org: str) -> tuple[Wanted, ...]:
+        """Read what is wanted of an organization."""
+        with translated():
+            rows = await self.pool.fetch(_SQL["wanted"], org)
+        return tuple(Wanted(tuple(row["events"]), row["scope"], row["subject"], row["max_age_seconds"]) for row in rows)
+
+    async def apply(self, calendly: Transport, organization: OrganizationUri, *, patient: bool = False) -> Applied:
+        """Make what is wanted of an organization so.
+
+        Args:
+            calendly: calls of a connection of this organization that is pinned and confirmed.
+            organization: its URI.
+            patient: leave what somebody may be making at this moment to them.
+
+        Raises:
+            RequestRefused: others changed the same all the time.
+            CalendlyError: Calendly refused or failed; what was done stays done, and the next application goes on.
+        """
+        org, applied = last_segment(organization), Applied()
+        for _ in range(PASSES):
+            wanted, ours = await self.wanted(org), await self._live(org)
+            theirs = await self._at_calendly(calendly, organization, [*wanted, *ours])
+            todo = plan(wanted, ours, theirs, self.clock.now(), patient=patient)
+            applied.serving = todo.serving
+            if todo.done:
+                return applied
+            for item, uri in todo.adopt:
+                await self._activate(item.id, uri)
+            for item in todo.lost:
                 await self._end(item)
-            if plan.existing is not None and not wanted.another:
-                return Created(adopted.get(plan.existing.id) or plan.existing, new=False)
-            signing_key = mint_signing_key()
-            seen = await self._live(org) if plan.adopt or plan.lost else ours
-            made = await self._insert(org, events, wanted.max_age_seconds, signing_key, seen=seen)
-            if made is not None:
-                return Created(await self._subscribe(calendly, made, uri, signing_key), new=True)
+            await self._drop(calendly, todo, applied)
+            known = {item.id for item in ours}
+            for wish in todo.make:
+                signing_key = mint_signing_key()
+                made = await self._insert(org, wish, signing_key, known=known)
+                if made is not None:
+                    applied.made.append(await self._subscribe(calendly, made, organization, signing_key))
+        if all(wish in applied.serving for wish in await self.wanted(org)):
+            return applied
         raise RequestRefused(
             "other creations for this organization were under way all the time",
             code="changed_meanwhile",
             remedy="Try again in a minute.",
         )
 
-    async def beside_calendly(self, calendly: Transport, ours: Sequence[Subscription]) -> tuple[Listed, ...]:
-        """Put what Calendly says beside subscriptions of the token's organization; others are left unasked.
+    async def beside_calendly(
+        self, calendly: Transport, organization: OrganizationUri, ours: Sequence[Subscription]
+    ) -> tuple[Listed, ...]:
+        """Put what Calendly says beside subscriptions of one organization; those of others are left unasked.
 
         Raises:
             CalendlyError: Calendly refused or failed.
         """
-        uri = (await users.me(calendly)).current_organization
-        theirs = await self._at_calendly(calendly, uri)
-        asked = last_segment(uri)
+        asked = last_segment(organization)
+        theirs = await self._at_calendly(calendly, organization, [item for item in ours if item.org == asked])
         return tuple(Listed(item, item.org == asked, match(item, theirs)) for item in ours)
 
-    async def delete(self, calendly: Transport, subscription_id: UUID, org: str | None) -> Subscription:
-        """End a subscription, at Calendly first. Ending twice is ending once.
+    async def delete(
+        self, calendly: Transport, subscription: Subscription, organization: OrganizationUri
+    ) -> Subscription:
+        """End a subscription, at Calendly first. Ending twice is ending once. It is no longer wanted either.
+
+        Args:
+            calendly: calls of a connection of the subscription's organization, pinned and confirmed.
+            subscription: which.
+            organization: its organization's URI.
 
         Raises:
-            RequestRefused: there is no such subscription within reach, or the token is another organization's.
             CalendlyError: Calendly refused or failed; the subscription is as it was.
         """
-        subscription = await read_one(self.pool, subscription_id, org)
         if subscription.state == "ended":
             return subscription
-        uri = (await users.me(calendly)).current_organization
-        # A token of another organization would get a 404, and that would look like a deletion.
-        if last_segment(uri) != subscription.org:
-            raise _other_organization()
         provider_uri = subscription.provider_uri
         if provider_uri is None:
-            found = match(subscription, await self._at_calendly(calendly, uri))
+            found = match(subscription, await self._at_calendly(calendly, organization, [subscription]))
             provider_uri = None if found is None else found.uri
+        await self.unwant(subscription.org, subscription.scope, subscription.subject)
         if provider_uri is not None:
             await webhook_subscriptions.delete(calendly, provider_uri)
-        return await self._end(subscription) or await read_one(self.pool, subscription_id, org)
+        return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
 
-    async def _keep_organization(self, org: str, uri: OrganizationUri, external_id: str | None) -> None:
-        with translated():
-            shards = await self.pool.fetchval(_SQL["log_shards"])
-        if shards is None:
-            raise SchemaMismatch("the log is not made yet", remedy="Run `slotwire migrate`.")
-        try:
+    async def give_up(self, subscription: Subscription) -> Subscription:
+        """End a subscription here without Calendly, which goes on sending to an address that answers 401 then."""
+        return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
+
+    async def live(self, org: str) -> tuple[Subscription, ...]:
+        """Read what is not ended of an organization, oldest first."""
+        return await self._live(org)
+
+    async def _drop(self, calendly: Transport, todo: Plan, applied: Applied) -> None:
+        for item, uri in todo.drop:
+            await webhook_subscriptions.delete(calendly, uri)
+            await self._end(item)
+            applied.dropped.append(item)
+        for uri, hook_id in todo.orphans:
             with translated():
-                row = await self.pool.fetchrow(
-                    _SQL["keep_organization"], org, uri, external_id, shard_of(uri, shards), self.clock.now()
-                )
-        except RowRefused as error:
-            raise RequestRefused(
-                "the organization cannot be kept: its identifier or external id is not fit or belongs to another one",
-                code="organization_refused",
-                remedy="Give another external id.",
-            ) from error
-        if row is None or row["uri"] != uri:
-            raise RequestRefused(
-                "an organization of this name is known from another Calendly address",
-                code="organization_refused",
-                remedy="Use a database of its own for each Calendly (or simulator).",
-            )
+                known = await self.pool.fetchval(_SQL["hook_is_live"], hook_id)
+            if not known:
+                await webhook_subscriptions.delete(calendly, uri)
+                applied.orphans += 1
 
     async def _live(self, org: str) -> tuple[Subscription, ...]:
         with translated():
             return tuple(map(_read, await self.pool.fetch(_SQL["live_subscriptions"], org)))
 
-    async def _at_calendly(self, calendly: Transport, uri: OrganizationUri) -> tuple[AtCalendly, ...]:
+    async def _at_calendly(
+        self, calendly: Transport, organization: OrganizationUri, known: Iterable[Wanted | Subscription]
+    ) -> tuple[AtCalendly, ...]:
+        """List what Calendly has for the whole organization, and for the users and groups that are known here."""
+        places: dict[tuple[Scope, str], None] = {("organization", ""): None}
+        places.update({(item.scope, item.subject): None for item in known})
         found = []
-        async for item in webhook_subscriptions.of_organization(calendly, uri):
-            url = item.callback_url.get_secret_value()
-            hook_id = self.hooks.read_url(url)
-            here = self.hooks.is_here(url)
-            events = frozenset(item.events)
-            found.append(AtCalendly(item.uri, hook_id, here, item.state, events, item.retry_started_at))
+        for scope, subject in places:
+            async for item in webhook_subscriptions.every(calendly, organization, scope, subject):
+                url = item.callback_url.get_secret_value()
+                hook_id, here, events = self.hooks.read_url(url), self.hooks.is_here(url), frozenset(item.events)
+                state, retrying = item.state, item.retry_started_at
+                found.append(AtCalendly(item.uri, hook_id, here, state, events, retrying, scope, subject))
         return tuple(found)
 
-    async def _insert(
-        self,
-        org: str,
-        events: tuple[str, ...],
-        max_age_seconds: int | None,
-        signing_key: str,
-        *,
-        seen: Sequence[Subscription],
-    ) -> Subscription | None:
-        """Write the row and its key, unless the organization's subscriptions are not those that were seen."""
+    async def _insert(self, org: str, wish: Wanted, signing_key: str, *, known: Container[UUID]) -> Subscription | None:
+        """Write the row and its key, unless somebody has begun one of this scope and subject since we looked."""
         now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
         sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
                 await connection.execute(_SQL["lock_organization"], org)
                 rows = await connection.fetch(_SQL["live_subscriptions"], org)
-                if tuple(map(_read, rows)) != tuple(seen):
+                place = (wish.scope, wish.subject)
+                if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):
                     return None
-                await connection.execute(
-                    _SQL["insert_subscription"],
-                    subscription_id,
-                    org,
-                    hook_id,
-                    list(events),
-                    max_age_seconds,
-                    now,
-                    key_id,
-                    sealed,
-                )
+                arguments = (hook_id, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds, now)
+                await connection.execute(_SQL["insert_subscription"], subscription_id, org, *arguments, key_id, sealed)
         return Subscription(
-            subscription_id, org, hook_id, None, "organization", events, "creating", max_age_seconds, now, None
+            subscription_id,
+            org,
+            hook_id,
+            provider_uri=None,
+            scope=wish.scope,
+            events=wish.events,
+            state="creating",
+            max_age_seconds=wish.max_age_seconds,
+            created_at=now,
+            ended_at=None,
+            subject=wish.subject,
         )
 
     async def _subscribe(
@@ -274,6 +288,8 @@ class Subscriptions:
                 url=self.hooks.url(made.hook_id),
                 events=made.events,
                 signing_key=SecretStr(signing_key),
+                scope=made.scope,
+                subject=made.subject,
             )
         except CalendlyError as error:
             if error.problem not in _MAY_HAVE_WORKED:
@@ -335,14 +351,6 @@ def check_callback(url: str, api_url: str) -> None:
     raise ConfigurationError(
         "Calendly sends to https addresses only, and SLOTWIRE_PUBLIC_URL is not one",
         remedy="Set SLOTWIRE_PUBLIC_URL to the https address under which Calendly reaches `slotwire serve`.",
-    )
-
-
-def _other_organization() -> RequestRefused:
-    return RequestRefused(
-        "the token belongs to another organization",
-        code="token_of_another_organization",
-        remedy="Give a token of an owner or admin of this organization.",
     )
 
 

@@ -214,6 +214,13 @@ class ConnectionsSettings(Group):
     """How long before its end a credential counts as `expiring`."""
 
 
+class SubscriptionsSettings(Group):
+    """Webhook subscriptions at Calendly."""
+
+    interval_seconds: float = Field(300.0, ge=1)
+    """How often `slotwire control` compares what is wanted with what Calendly has."""
+
+
 class CalendlySettings(Group):
     """Where Calendly is."""
 
@@ -280,6 +287,7 @@ class Settings(BaseSettings):
     vault: VaultSettings = VaultSettings()
     calendly: CalendlySettings = CalendlySettings()
     connections: ConnectionsSettings = ConnectionsSettings()
+    subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     log: LogSettings = LogSettings()
     local: LocalSettings = LocalSettings()
 

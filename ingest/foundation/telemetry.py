@@ -70,6 +70,17 @@ WAITING = Gauge(
     ["kind"],
     registry=REGISTRY,
 )
+SUBSCRIPTION_ROUNDS = Counter(
+    "slotwire_subscription_rounds",
+    "Organizations looked at by the subscription manager: kept, changed, paused (no connection can act), failed.",
+    ["result"],
+    registry=REGISTRY,
+)
+SUBSCRIPTIONS_UNSERVED = Gauge(
+    "slotwire_subscriptions_unserved",
+    "Subscriptions that are wanted and that nothing at Calendly serves, as of the last round.",
+    registry=REGISTRY,
+)
 CONNECTIONS = Gauge(
     "slotwire_connections",
     "Connections to Calendly, by state: active, expiring, needs_reauth, revoked, error.",

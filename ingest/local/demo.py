@@ -54,13 +54,13 @@ async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
     from ingest.control.vault import Vault
     from ingest.foundation.clock import SystemClock
     from ingest.operate.actions import operating
-    from ingest.operate.models import SubscriptionRequest
+    from ingest.operate.organization_models import OrganizationRequest
     from ingest.operate.roles import Principal, Role
 
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)
     async with operating(settings, SystemClock(), application="local") as actions:
         owner = Principal(Role.ADMIN)
-        item, _ = await actions.subscriptions.create(owner, None, SubscriptionRequest(token=SecretStr(token)))
+        item = (await actions.organizations.add(owner, OrganizationRequest(token=SecretStr(token)))).subscriptions[0]
         hook_id = (await read_one(actions.pool, item.id, item.organization)).hook_id
         async with actions.pool.acquire() as connection:
             record = await load_keys(connection, Vault.from_settings(settings.vault), hook_id)

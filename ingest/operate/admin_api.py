@@ -23,7 +23,7 @@ from ingest.operate.openapi import document
 from ingest.operate.problems import problem_of
 from ingest.operate.roles import Principal
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import ORG_FORM, TOKEN_HEADER, Call, Route
+from ingest.operate.routes.base import ORG_FORM, Call, Route
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from ingest import waiting
-from ingest.control import connection_checks
-from ingest.control.connections import Connections
-from ingest.control.hooks import HookAddresses
-from ingest.control.vault import Vault
+from ingest.control import connection_checks, keeping
+from ingest.control.organizations import Organizations
 from ingest.foundation.clock import Clock
 from ingest.foundation.health import Health
 from ingest.foundation.lifecycle import listen, until_stopped
@@ -26,20 +24,18 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     Raises:
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
-    # Read here, so that a missing key ends the start and not the first request that needs it.
-    Vault.from_settings(settings.vault)
-    HookAddresses.from_settings(settings)
     async with operating(settings, clock, application="control") as actions:
+        # Made here, so that a missing key ends the start and not the first request that needs it.
+        organizations = Organizations.from_settings(settings, actions.pool, clock)
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:
             get_logger("control").info("listening", url=url)
             await until_stopped(
                 stop,
+                keeping=keeping.run(organizations, settings.subscriptions),
                 waiting=waiting.run(actions.pool, settings.waiting, clock),
-                connections=connection_checks.run(
-                    Connections.from_settings(settings, actions.pool, clock), settings.connections
-                ),
+                connections=connection_checks.run(organizations.connections, settings.connections),
                 repeats=idempotency.run(actions.pool, clock),
             )
             health.draining = True

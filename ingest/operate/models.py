@@ -7,18 +7,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.control.catalogue import DEFAULT_EVENTS
-from ingest.control.subscription_plan import State
-from ingest.control.subscriptions import MAX_EXTERNAL_ID
 from ingest.operate.api_keys import MAX_LABEL
 from ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
 from ingest.operate.roles import Role
 
 MAX_POSITION = 2**63 - 1
-MAX_AGE_SECONDS = 2**31 - 1
-MAX_SUBSCRIBED_EVENTS = 100
 
 Org = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
 """The last segment of Calendly's organization URI."""
@@ -156,58 +151,6 @@ class DeliveryPage(Page):
     """Deliveries from Calendly."""
 
     items: tuple[DeliveryItem, ...]
-
-
-class AtCalendlyItem(Model):
-    """What Calendly says of a subscription."""
-
-    state: Literal["active", "disabled", "missing"]
-    """`missing`: Calendly has no such subscription."""
-    retry_started_at: datetime | None
-    """When Calendly began to retry; null while all is well."""
-
-
-class SubscriptionItem(Model):
-    """A webhook subscription. Its address is a secret and is not shown."""
-
-    id: UUID
-    organization: str
-    scope: str
-    events: tuple[str, ...]
-    state: State
-    """`creating` before Calendly said yes, `active`, `ended`."""
-    provider_uri: str | None
-    """Calendly's URI for it."""
-    max_age_seconds: int | None
-    """Older authentic deliveries are quarantined; null takes any age."""
-    created_at: datetime
-    ended_at: datetime | None
-    """Its address stays valid for 48 h after this."""
-    at_calendly: AtCalendlyItem | None
-    """Null when Calendly was not asked: that takes a token."""
-
-
-class SubscriptionPage(Page):
-    """Webhook subscriptions."""
-
-    items: tuple[SubscriptionItem, ...]
-
-
-class SubscriptionRequest(Model):
-    """A subscription to make. Making the same twice finds the first."""
-
-    token: SecretStr = Field(min_length=1, max_length=8192)
-    """A personal access or OAuth token of an owner or admin of the organization; used once, kept nowhere."""
-    events: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
-        default=(), max_length=MAX_SUBSCRIBED_EVENTS, examples=[list(DEFAULT_EVENTS)]
-    )
-    """Calendly's names; all that this version publishes when left out."""
-    external_id: str | None = Field(None, min_length=1, max_length=MAX_EXTERNAL_ID)
-    """Your own name for the organization; events carry it as `ce_tenant`."""
-    max_age_seconds: int | None = Field(None, ge=1, le=MAX_AGE_SECONDS)
-    """Quarantine older authentic deliveries; Calendly retries for a day, so mind what this loses."""
-    another: bool = False
-    """Make a further one even where one already does this."""
 
 
 class KeyItem(Model):

@@ -14,7 +14,7 @@ from ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
 from ingest.operate.models import Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import ORG_FORM, TOKEN_HEADER, Route
+from ingest.operate.routes.base import ORG_FORM, Route
 
 _VARIABLE = re.compile(r"{(\w+)}")
 _PATH_FORMS = {

@@ -19,7 +19,7 @@ SELECT shards FROM slotwire.log
 -- Make the organization known, or keep it; a name of the user's own replaces the one before.
 INSERT INTO slotwire.organizations AS o (org, uri, external_id, shard, created_at)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (org) DO UPDATE SET external_id = coalesce(excluded.external_id, o.external_id)
+ON CONFLICT (org) DO UPDATE SET external_id = coalesce(excluded.external_id, o.external_id), ended_at = NULL
 RETURNING o.org, o.uri, o.external_id, o.shard
 
 -- name: lock_organization
@@ -28,12 +28,12 @@ SELECT org FROM slotwire.organizations WHERE org = $1 FOR UPDATE
 
 -- name: live_subscriptions
 -- What of an organization is not ended, oldest first.
-SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
+SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 FROM slotwire.subscriptions WHERE org = $1 AND state <> 'ended' ORDER BY created_at, id
 
 -- name: subscriptions_page
 -- Subscriptions of one organization, or of all, oldest first, after a place.
-SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
+SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 FROM slotwire.subscriptions
 WHERE ($1::text IS NULL OR org = $1)
   AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
@@ -41,27 +41,91 @@ ORDER BY created_at, id LIMIT $4
 
 -- name: subscription
 -- One subscription of an organization, or of any.
-SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
+SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 FROM slotwire.subscriptions WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: insert_subscription
 -- A subscription that is about to be made, with its sealed signing key: both, before Calendly is asked.
 WITH made AS (
-    INSERT INTO slotwire.subscriptions (id, org, hook_id, scope, events, state, max_age_seconds, created_at)
-    VALUES ($1, $2, $3, 'organization', $4, 'creating', $5, $6)
+    INSERT INTO slotwire.subscriptions (id, org, hook_id, scope, subject, events, state, max_age_seconds, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, 'creating', $7, $8)
     RETURNING id
 )
 INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
-SELECT $7, id, $8, $6 FROM made
+SELECT $9, id, $10, $8 FROM made
 
 -- name: activate_subscription
 -- Calendly has it. No row: somebody ended it meanwhile.
 UPDATE slotwire.subscriptions SET state = 'active', provider_uri = $2
 WHERE id = $1 AND state = 'creating'
-RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
+RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 
 -- name: end_subscription
 -- Calendly does not have it, or no longer. Only from the state that was seen; its hook stays valid for a while.
 UPDATE slotwire.subscriptions SET state = 'ended', ended_at = $3
 WHERE id = $1 AND state = $2
-RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at
+RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
+
+-- name: want
+-- One wish a scope and subject; it takes the place of the one before.
+INSERT INTO slotwire.wanted_subscriptions (org, scope, subject, events, max_age_seconds, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (org, scope, subject) DO UPDATE SET
+    events = excluded.events, max_age_seconds = excluded.max_age_seconds, changed_at = excluded.changed_at
+
+-- name: unwant
+-- Of one scope and subject, or, without a scope, all of an organization.
+DELETE FROM slotwire.wanted_subscriptions
+WHERE org = $1 AND ($2::text IS NULL OR (scope = $2 AND subject = $3))
+
+-- name: wanted
+-- What is wanted of one organization.
+SELECT scope, subject, events, max_age_seconds FROM slotwire.wanted_subscriptions WHERE org = $1 ORDER BY scope, subject
+
+-- name: hook_is_live
+-- Whether a hook belongs to a subscription of ours that is not ended.
+SELECT EXISTS (SELECT FROM slotwire.subscriptions WHERE hook_id = $1 AND state <> 'ended')
+
+-- name: organizations_with_work
+-- The organizations that are not given up and of which something is wanted, still subscribed, or to be fetched.
+SELECT org, uri FROM slotwire.organizations o
+WHERE ended_at IS NULL
+  AND (backfill_from IS NOT NULL
+       OR EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE w.org = o.org)
+       OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended'))
+ORDER BY org
+
+-- name: want_backfill
+-- What is still to be fetched: an earlier time that is noted already stays.
+UPDATE slotwire.organizations SET backfill_from = least(backfill_from, $2) WHERE org = $1
+
+-- name: backfill_wanted
+-- What is still to be fetched of one organization, and where it goes; no row when nothing is.
+SELECT uri, shard, external_id, backfill_from FROM slotwire.organizations
+WHERE org = $1 AND backfill_from IS NOT NULL AND ended_at IS NULL
+
+-- name: backfill_done
+-- It was fetched from this time on; an earlier one that was asked for meanwhile stays.
+UPDATE slotwire.organizations SET backfill_from = NULL WHERE org = $1 AND backfill_from = $2
+
+-- name: organizations_page
+-- Organizations by name, after a place, with what hangs on them.
+SELECT o.org, o.uri, o.external_id, o.created_at, o.ended_at, o.backfill_from,
+       (SELECT count(*) FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended') AS subscriptions,
+       array(SELECT c.state FROM slotwire.connections c WHERE c.org = o.org ORDER BY c.created_at, c.id) AS connections
+FROM slotwire.organizations o
+WHERE ($1::text IS NULL OR o.org > $1) AND ($2::text IS NULL OR o.org = $2)
+  AND ($3 OR o.ended_at IS NULL)
+ORDER BY o.org LIMIT $4
+
+-- name: end_organization
+-- Given up; its history stays.
+UPDATE slotwire.organizations SET ended_at = coalesce(ended_at, $2), backfill_from = NULL WHERE org = $1
+
+-- name: forget_connections
+-- The credentials of an organization.
+DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
+
+-- name: revoke_keys_of
+-- Keys of the management API that reach this organization only.
+UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id

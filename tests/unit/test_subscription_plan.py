@@ -1,16 +1,25 @@
-"""The comparison before a creation: what Calendly has decides, whatever we remember."""
+"""The plan: what is wanted against what Calendly has, whatever we remember."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from ingest.control.catalogue import DEFAULT_EVENTS, ORGANIZATION_EVENTS, USER_EVENTS, checked_events
+from ingest.control.catalogue import (
+    DEFAULT_EVENTS,
+    ORGANIZATION_EVENTS,
+    USER_EVENTS,
+    Scope,
+    checked_events,
+    needed_scopes,
+    split_events,
+)
 from ingest.control.hooks import HookId
-from ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, plan_creation
+from ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, Wanted, plan
 from ingest.control.subscriptions import check_callback
 from ingest.errors import ConfigurationError, RequestRefused
 from ingest.normalize import KNOWN_EVENTS
@@ -24,14 +33,25 @@ CREATING = replace(ACTIVE, id=UUID(int=2), hook_id=HookId("h2"), provider_uri=No
 THEIRS = AtCalendly("uri/1", HookId("h1"), here=True, state="active", events=frozenset(EVENTS))
 
 
-def test_nothing_on_either_side_is_nothing_to_do() -> None:
-    """Without anything there is nothing to adopt, to end or to find."""
-    assert plan_creation([], [], EVENTS, NOW) == Plan((), (), None)
+def wish(**changes: Any) -> Wanted:
+    """Want these events of the organization."""
+    return replace(Wanted(EVENTS), **changes)
 
 
-def test_what_does_what_is_wanted_is_found() -> None:
-    """An active one with these events and our address is what is wanted."""
-    assert plan_creation([ACTIVE], [THEIRS], EVENTS, NOW).existing == ACTIVE
+def test_nothing_anywhere_is_nothing_to_do() -> None:
+    """Without anything there is nothing to adopt, to end or to make."""
+    assert plan([], [], [], NOW).done
+
+
+def test_what_is_wanted_and_nowhere_is_made() -> None:
+    """A wish without a subscription is to be made."""
+    assert plan([wish()], [], [], NOW) == Plan(make=(wish(),))
+
+
+def test_what_does_what_is_wanted_is_kept() -> None:
+    """An active one with these events and our address serves, and nothing is left to do."""
+    found = plan([wish()], [ACTIVE], [THEIRS], NOW)
+    assert (found.done, found.serving) == (True, {wish(): ACTIVE})
 
 
 @pytest.mark.parametrize(
@@ -44,14 +64,49 @@ def test_what_does_what_is_wanted_is_found() -> None:
     ],
     ids=["disabled", "old_address", "more_events", "no_events"],
 )
-def test_what_does_not_do_what_is_wanted_is_left_alone(theirs: AtCalendly) -> None:
-    """Disabled, sent elsewhere or with other events: neither what is wanted nor lost."""
-    assert plan_creation([ACTIVE], [theirs], EVENTS, NOW) == Plan((), (), None)
+def test_what_does_not_do_what_is_wanted_stays_until_another_does(theirs: AtCalendly) -> None:
+    """Disabled, sent elsewhere or with other events: another one is made first; only then is it dropped."""
+    assert plan([wish()], [ACTIVE], [theirs], NOW) == Plan(make=(wish(),))
+    newer = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
+    both = [theirs, replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))]
+    found = plan([wish()], [ACTIVE, newer], both, NOW)
+    assert (found.serving, found.drop, found.make) == ({wish(): newer}, ((ACTIVE, "uri/1"),), ())
+
+
+def test_what_calendly_still_owes_is_waited_for() -> None:
+    """One that another replaces is not dropped while Calendly retries to it; disabled, it owes nothing."""
+    newer = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
+    owing = replace(THEIRS, here=False, retry_started_at=NOW)
+    there = replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))
+    assert plan([wish()], [ACTIVE, newer], [owing, there], NOW).done
+    given_up = replace(owing, state="disabled")
+    assert plan([wish()], [ACTIVE, newer], [given_up, there], NOW).drop == ((ACTIVE, "uri/1"),)
+
+
+@pytest.mark.parametrize("changes", [{"max_age_seconds": 60}, {"scope": "user", "subject": "U"}])
+def test_another_age_or_scope_is_another_wish(changes: dict[str, Any]) -> None:
+    """A subscription serves only a wish of its own scope, subject and age."""
+    assert plan([wish(**changes)], [ACTIVE], [THEIRS], NOW).make == (wish(**changes),)
+
+
+def test_each_scope_and_subject_is_served_by_its_own() -> None:
+    """The organization's and a user's wishes stand side by side; the user's alone is dropped when it is withdrawn."""
+    users = replace(ACTIVE, id=UUID(int=4), hook_id=HookId("h4"), provider_uri="uri/4", scope="user", subject="U")
+    there = replace(THEIRS, uri="uri/4", hook_id=HookId("h4"), scope="user", subject="U")
+    theirs = wish(scope="user", subject="U")
+    found = plan([wish(), theirs], [ACTIVE, users], [THEIRS, there], NOW)
+    assert (found.done, found.serving) == (True, {wish(): ACTIVE, theirs: users})
+    assert plan([wish()], [ACTIVE, users], [THEIRS, there], NOW).drop == ((users, "uri/4"),)
+
+
+def test_what_nobody_wants_is_dropped() -> None:
+    """Without a wish an active subscription is dropped at once, whatever Calendly owes it."""
+    assert plan([], [ACTIVE], [replace(THEIRS, retry_started_at=NOW)], NOW).drop == ((ACTIVE, "uri/1"),)
 
 
 def test_what_calendly_does_not_have_is_lost() -> None:
-    """An active one that Calendly does not list is lost, at once."""
-    assert plan_creation([ACTIVE], [], EVENTS, NOW) == Plan((), (ACTIVE,), None)
+    """An active one that Calendly does not list is lost at once, and made anew where it is wanted."""
+    assert plan([wish()], [ACTIVE], [], NOW) == Plan(lost=(ACTIVE,), make=(wish(),))
 
 
 @pytest.mark.parametrize(
@@ -60,26 +115,40 @@ def test_what_calendly_does_not_have_is_lost() -> None:
 def test_an_unfinished_creation_has_its_time(age: timedelta, lost: bool) -> None:
     """A creation that Calendly does not list is lost only once no request of ours can still be under way."""
     young = replace(CREATING, created_at=NOW - age)
-    assert plan_creation([young], [], EVENTS, NOW).lost == ((young,) if lost else ())
+    assert plan([], [young], [], NOW).lost == ((young,) if lost else ())
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_the_patient_leave_a_creation_to_whoever_began_it(patient: bool) -> None:
+    """A round of the manager makes nothing beside a creation that may be under way; who asks for one gets it."""
+    assert plan([wish()], [CREATING], [], NOW, patient=patient).make == (() if patient else (wish(),))
 
 
 def test_an_unfinished_creation_is_adopted_by_its_address() -> None:
-    """A creation whose answer was lost is known by its hook, gets Calendly's URI, and counts as existing."""
+    """A creation whose answer was lost is known by its hook, gets Calendly's URI, and serves."""
     there = replace(THEIRS, uri="uri/2", hook_id=HookId("h2"))
-    assert plan_creation([CREATING], [there], EVENTS, NOW) == Plan(((CREATING, "uri/2"),), (), CREATING)
+    found = plan([wish()], [CREATING], [there], NOW)
+    assert found == Plan(adopt=((CREATING, "uri/2"),), serving={wish(): CREATING})
 
 
 def test_the_oldest_is_kept_where_two_do_the_same() -> None:
-    """Of two that do what is wanted the first one listed is found."""
+    """Of two that do what is wanted the first one serves, and the other is dropped."""
     younger = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     theirs = [replace(THEIRS, uri="uri/3", hook_id=HookId("h3")), THEIRS]
-    assert plan_creation([ACTIVE, younger], theirs, EVENTS, NOW).existing == ACTIVE
+    found = plan([wish()], [ACTIVE, younger], theirs, NOW)
+    assert (found.serving, found.drop) == ({wish(): ACTIVE}, ((younger, "uri/3"),))
 
 
 def test_what_belongs_to_somebody_else_is_nothing_to_us() -> None:
-    """A subscription at Calendly that is not ours changes nothing."""
-    foreign = AtCalendly("uri/9", None, here=False, state="active", events=frozenset(EVENTS))
-    assert plan_creation([], [foreign], EVENTS, NOW) == Plan((), (), None)
+    """A subscription at Calendly whose address we did not make changes nothing, wherever it leads."""
+    foreign = AtCalendly("uri/9", None, here=True, state="active", events=frozenset(EVENTS))
+    assert plan([], [], [foreign], NOW).done
+
+
+def test_what_leads_here_and_is_unknown_is_an_orphan() -> None:
+    """An address we made, that leads here, of which we have no key: named with its hook, to be asked about again."""
+    assert plan([], [], [THEIRS], NOW).orphans == (("uri/1", HookId("h1")),)
+    assert plan([], [], [replace(THEIRS, here=False)], NOW).done
 
 
 def test_without_names_bookings_and_routing_forms_are_subscribed() -> None:
@@ -107,7 +176,7 @@ def test_events_come_in_the_catalogues_order_and_once() -> None:
         ("invitee.no_show.created", "event_unknown", "Did you mean invitee_no_show.created?"),
         ("nonsense", "event_unknown", "invitee.created"),
         ("", "event_unknown", "invitee.created"),
-        ("meeting_recap.created", "event_of_users_only", "leave the event out"),
+        ("meeting_recap.created", "event_of_another_scope", "Leave the event out"),
     ],
 )
 def test_events_that_cannot_be_are_refused_in_words(event: str, code: str, remedy: str) -> None:
@@ -116,6 +185,49 @@ def test_events_that_cannot_be_are_refused_in_words(event: str, code: str, remed
         checked_events(("invitee.created", event))
     assert caught.value.code == code
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("scope", "event", "fits"),
+    [
+        ("organization", "routing_form_submission.created", True),
+        ("user", "routing_form_submission.created", False),
+        ("group", "routing_form_submission.created", False),
+        ("user", "meeting_recap.created", True),
+        ("group", "meeting_recap.created", False),
+        ("group", "contact.created", True),
+    ],
+)
+def test_each_scope_has_its_events(scope: Scope, event: str, fits: bool) -> None:
+    """Routing forms are the organization's, recaps a user's, the rest everybody's; defaults leave out what is not."""
+    refused = False
+    try:
+        assert checked_events((event,), scope) == (event,)
+    except RequestRefused as error:
+        refused = error.code == "event_of_another_scope"
+    assert refused is not fits
+    assert ("routing_form_submission.created" in checked_events((), scope)) is (scope == "organization")
+
+
+def test_events_are_split_by_scope() -> None:
+    """Recaps go to a subscription of the user, all else to the organization's."""
+    assert split_events(("meeting_recap.created", "invitee.created")) == (
+        ("invitee.created",),
+        ("meeting_recap.created",),
+    )
+    assert split_events(("meeting_recap.created",)) == ((), ("meeting_recap.created",))
+    assert split_events(()) == (DEFAULT_EVENTS, ())
+
+
+def test_scopes_follow_from_events() -> None:
+    """What the token needs is what the manager and each family of events need."""
+    assert needed_scopes(("invitee.created", "contact.created")) == (
+        "users:read",
+        "organizations:read",
+        "webhooks:write",
+        "contacts:read",
+        "scheduled_events:read",
+    )
 
 
 def test_everything_that_can_be_subscribed_to_becomes_events() -> None:

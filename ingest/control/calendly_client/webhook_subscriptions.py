@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Literal, TypeAlias
 
 from pydantic import SecretStr
 
 from ingest.control.calendly_client import pages
 from ingest.control.calendly_client.resources import Answer, Resource, path_to
 from ingest.control.calendly_client.transport import Transport
+from ingest.control.catalogue import Scope
 from ingest.errors import CalendlyError, CalendlyProblem
 from schemas.ids import OrganizationUri
-
-Scope: TypeAlias = Literal["organization", "user", "group"]
 
 
 class WebhookSubscription(Resource):

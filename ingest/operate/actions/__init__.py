@@ -18,6 +18,7 @@ from ingest.operate.actions.connections import ConnectionActions
 from ingest.operate.actions.deliveries import DeliveryActions
 from ingest.operate.actions.events import EventActions
 from ingest.operate.actions.keys import KeyActions
+from ingest.operate.actions.organizations import OrganizationActions
 from ingest.operate.actions.quarantine import QuarantineActions
 from ingest.operate.actions.subscriptions import SubscriptionActions
 from ingest.operate.idempotency import IdempotentAnswers
@@ -37,6 +38,7 @@ class Actions:
     bookings: BookingActions
     quarantine: QuarantineActions
     connections: ConnectionActions
+    organizations: OrganizationActions
     subscriptions: SubscriptionActions
     keys: KeyActions
     audit: AuditActions
@@ -54,6 +56,7 @@ class Actions:
             BookingActions(*base),
             QuarantineActions(*base),
             ConnectionActions(*base),
+            OrganizationActions(*base),
             SubscriptionActions(*base),
             KeyActions(*base),
             AuditActions(*base),

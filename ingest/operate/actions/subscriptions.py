@@ -4,101 +4,79 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from pydantic import SecretStr
-
-from ingest.control.calendly_client.transport import connect
-from ingest.control.subscription_plan import Subscription
-from ingest.control.subscriptions import Listed, Subscriptions, Wanted, read_one, read_page
+from ingest.control.catalogue import checked_events
+from ingest.control.organizations import Organizations
+from ingest.control.subscription_plan import Wanted
+from ingest.control.subscriptions import read_one, read_page
 from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
 from ingest.operate.cursors import read_time_place, write_time_place
-from ingest.operate.models import (
-    AtCalendlyItem,
-    PageQuery,
+from ingest.operate.roles import Principal, Role
+from ingest.operate.subscription_models import (
     SubscriptionItem,
     SubscriptionPage,
+    SubscriptionQuery,
     SubscriptionRequest,
+    subscription_item,
 )
-from ingest.operate.roles import Principal, Role
 
 
 class SubscriptionActions(Verbs):
-    """Webhook subscriptions at Calendly."""
+    """Webhook subscriptions at Calendly, made and ended with the organization's own connection."""
 
-    async def list(
-        self, who: Principal, org: str | None, query: PageQuery, token: SecretStr | None = None
-    ) -> SubscriptionPage:
-        """List subscriptions, oldest first; with a token, beside what Calendly says of them."""
+    async def list(self, who: Principal, org: str | None, query: SubscriptionQuery) -> SubscriptionPage:
+        """List subscriptions, oldest first; if asked, beside what Calendly says of them."""
         who.require(Role.READER)
         org = who.reach(org)
         after = None if query.cursor is None else read_time_place("subscriptions", query.cursor)
         found = await read_page(self.pool, org, after=after, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_time_place("subscriptions", (found[-1].created_at, found[-1].id)) if more else None
-        if token is None:
+        if not query.at_calendly:
             return SubscriptionPage(items=tuple(map(subscription_item, found)), next_cursor=cursor)
-        async with connect(self.settings.calendly, token, retries=CALENDLY_RETRIES) as calendly:
-            listed = await self._manager().beside_calendly(calendly, found)
-        beside = tuple(subscription_item(item.subscription, item) for item in listed)
+        organizations, told = self._organizations(), {}
+        for asked in dict.fromkeys(item.org for item in found if item.state != "ended"):
+            ours = [item for item in found if item.org == asked]
+            best = await organizations.connections.for_organization(asked)
+            async with organizations.connections.acting(best) as calendly:
+                listed = await organizations.subscriptions.beside_calendly(calendly, best.organization, ours)
+            told.update({item.subscription.id: item for item in listed})
+        beside = tuple(subscription_item(item, told.get(item.id)) for item in found)
         return SubscriptionPage(items=beside, next_cursor=cursor)
 
-    async def create(
-        self, who: Principal, org: str | None, request: SubscriptionRequest
-    ) -> tuple[SubscriptionItem, bool]:
-        """Subscribe an organization at Calendly; tells whether a new subscription was made."""
+    async def create(self, who: Principal, org: str, request: SubscriptionRequest) -> tuple[SubscriptionItem, bool]:
+        """Subscribe an organization, or a user or group of it, at Calendly; tells whether a new one was made."""
         async with self.audited(who, "subscriptions.create", org=org) as entry:
             who.require(Role.OPERATOR)
-            wanted = Wanted(
-                events=request.events,
-                org=who.reach(org),
-                external_id=request.external_id,
-                max_age_seconds=request.max_age_seconds,
-                another=request.another,
-            )
-            async with connect(self.settings.calendly, request.token, retries=CALENDLY_RETRIES) as calendly:
-                created = await self._manager().create(calendly, wanted)
-            entry.org, entry.target = created.subscription.org, created.subscription.id
-        return subscription_item(created.subscription), created.new
+            who.reach(org)
+            events = checked_events(request.events, request.scope)
+            wish = Wanted(events, request.scope, request.subject, request.max_age_seconds)
+            organizations = self._organizations()
+            organizations.subscriptions.check_address()
+            best = await organizations.connections.for_organization(org)
+            async with organizations.connections.acting(best) as calendly:
+                await organizations.subscriptions.want(org, wish)
+                applied = await organizations.subscriptions.apply(calendly, best.organization)
+            served = applied.serving[wish]
+            entry.target = served.id
+            return subscription_item(served), any(item.id == served.id for item in applied.made)
 
     async def get(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
         """Read one subscription."""
         who.require(Role.READER)
-        org = who.reach(org)
-        return subscription_item(await read_one(self.pool, subscription_id, org))
+        return subscription_item(await read_one(self.pool, subscription_id, who.reach(org)))
 
-    async def delete(
-        self, who: Principal, org: str | None, subscription_id: UUID, token: SecretStr
-    ) -> SubscriptionItem:
-        """End a subscription, at Calendly first."""
+    async def delete(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
+        """End a subscription, at Calendly first; it is no longer wanted either."""
         async with self.audited(who, "subscriptions.delete", org=org, target=subscription_id) as entry:
             who.require(Role.OPERATOR)
-            org = who.reach(org)
-            async with connect(self.settings.calendly, token, retries=CALENDLY_RETRIES) as calendly:
-                ended = await self._manager().delete(calendly, subscription_id, org)
-            entry.org = ended.org
-        return subscription_item(ended)
+            found = await read_one(self.pool, subscription_id, who.reach(org))
+            entry.org = found.org
+            if found.state == "ended":
+                return subscription_item(found)
+            organizations = self._organizations()
+            best = await organizations.connections.for_organization(found.org)
+            async with organizations.connections.acting(best) as calendly:
+                return subscription_item(await organizations.subscriptions.delete(calendly, found, best.organization))
 
-    def _manager(self) -> Subscriptions:
-        return Subscriptions.from_settings(self.settings, self.pool, self.clock)
-
-
-def subscription_item(subscription: Subscription, listed: Listed | None = None) -> SubscriptionItem:
-    """Show a subscription, with Calendly's word where it was asked for."""
-    said = None
-    if listed is not None and listed.asked:
-        found = listed.found
-        said = AtCalendlyItem(
-            state="missing" if found is None else "active" if found.state == "active" else "disabled",
-            retry_started_at=None if found is None else found.retry_started_at,
-        )
-    return SubscriptionItem(
-        id=subscription.id,
-        organization=subscription.org,
-        scope=subscription.scope,
-        events=subscription.events,
-        state=subscription.state,
-        provider_uri=subscription.provider_uri,
-        max_age_seconds=subscription.max_age_seconds,
-        created_at=subscription.created_at,
-        ended_at=subscription.ended_at,
-        at_calendly=said,
-    )
+    def _organizations(self) -> Organizations:
+        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)

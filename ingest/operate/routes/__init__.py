@@ -5,7 +5,7 @@ One file a noun, as the verbs are.
 
 from __future__ import annotations
 
-from ingest.operate.routes import audit, bookings, connections, keys, log, quarantine, subscriptions
+from ingest.operate.routes import audit, bookings, connections, keys, log, organizations, quarantine, subscriptions
 from ingest.operate.routes.base import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -13,6 +13,7 @@ ROUTES: tuple[Route, ...] = (
     *bookings.ROUTES,
     *quarantine.ROUTES,
     *connections.ROUTES,
+    *organizations.ROUTES,
     *subscriptions.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,

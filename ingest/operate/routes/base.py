@@ -14,8 +14,6 @@ from ingest.operate.actions import Actions
 from ingest.operate.problems import invalid
 from ingest.operate.roles import Principal, Role
 
-TOKEN_HEADER = "Calendly-Token"  # noqa: S105 -- a header's name
-"""Carries a Calendly token where a request has no body."""
 ORG_FORM = "[A-Za-z0-9_-]{1,200}"
 """An organization in a path: the last segment of Calendly's organization URI."""
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from ingest.operate.actions import Actions
-from ingest.operate.models import PageQuery, SubscriptionItem, SubscriptionPage, SubscriptionRequest
 from ingest.operate.roles import Role
 from ingest.operate.routes.base import Answer, Call, Route
+from ingest.operate.subscription_models import (
+    SubscriptionItem,
+    SubscriptionPage,
+    SubscriptionQuery,
+    SubscriptionRequest,
+)
 
 _SUBSCRIPTIONS = "/v1/organizations/{org}/subscriptions"
 
 
 async def _list(actions: Actions, call: Call) -> Answer:
-    query = call.query(PageQuery)
-    return Answer(await actions.subscriptions.list(call.who, call.path["org"], query, call.token))
+    return Answer(await actions.subscriptions.list(call.who, call.path["org"], call.query(SubscriptionQuery)))
 
 
 async def _create(actions: Actions, call: Call) -> Answer:
@@ -26,25 +30,23 @@ async def _get(actions: Actions, call: Call) -> Answer:
 
 
 async def _delete(actions: Actions, call: Call) -> Answer:
-    ended = await actions.subscriptions.delete(call.who, call.path["org"], call.id(), call.required_token())
-    return Answer(ended)
+    return Answer(await actions.subscriptions.delete(call.who, call.path["org"], call.id()))
 
 
 ROUTES = (
     Route(
         "GET",
         _SUBSCRIPTIONS,
-        "List an organization's subscriptions, with a token beside what Calendly says of them.",
+        "List an organization's subscriptions; if asked, beside what Calendly says of them.",
         Role.READER,
         _list,
         SubscriptionPage,
-        query=PageQuery,
-        token="optional",  # noqa: S106 -- says whether there is one
+        query=SubscriptionQuery,
     ),
     Route(
         "POST",
         _SUBSCRIPTIONS,
-        "Subscribe an organization at Calendly; 200 when it is subscribed already.",
+        "Subscribe an organization, or a user or group of it, at Calendly; 200 when it is subscribed already.",
         Role.OPERATOR,
         _create,
         SubscriptionItem,
@@ -55,10 +57,9 @@ ROUTES = (
     Route(
         "DELETE",
         _SUBSCRIPTIONS + "/{id}",
-        "End a subscription, at Calendly first.",
+        "End a subscription, at Calendly first; it is no longer wanted either.",
         Role.OPERATOR,
         _delete,
         SubscriptionItem,
-        token="required",  # noqa: S106 -- says whether there is one
     ),
 )

@@ -2,6 +2,8 @@
 
 -- An organization that was given up stays known, so that its history has an owner.
 ALTER TABLE slotwire.organizations ADD COLUMN ended_at timestamptz;
+-- Meetings that start then or later are still to be fetched from Calendly; null when nothing is.
+ALTER TABLE slotwire.organizations ADD COLUMN backfill_from timestamptz;
 
 -- One credential a connected user. `user_uri` is pinned when it is made, and Calendly's answer is compared with
 -- it from then on. States and steps: docs/reference/states.md.

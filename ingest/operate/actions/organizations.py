@@ -1,0 +1,94 @@
+"""Verbs of organizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from ingest.control.backfill import PATIENT, Filled
+from ingest.control.organizations import Organizations
+from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from ingest.operate.cursors import read_name_place, write_name_place
+from ingest.operate.organization_models import (
+    OrganizationAdded,
+    OrganizationDetail,
+    OrganizationPage,
+    OrganizationQuery,
+    OrganizationRemoved,
+    OrganizationRequest,
+    added_item,
+    organization_detail,
+    organization_item,
+    removed_item,
+)
+from ingest.operate.roles import Principal, Role
+
+
+class OrganizationActions(Verbs):
+    """Organizations: connected, subscribed, given up."""
+
+    async def list(self, who: Principal, query: OrganizationQuery) -> OrganizationPage:
+        """List organizations, by name."""
+        who.require(Role.READER)
+        after = None if query.cursor is None else read_name_place("organizations", query.cursor)
+        found = await self._organizations().page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_name_place("organizations", found[-1].org) if more else None
+        return OrganizationPage(items=tuple(map(organization_item, found)), next_cursor=cursor)
+
+    async def get(self, who: Principal, org: str) -> OrganizationDetail:
+        """Read one organization, with what shall be subscribed to."""
+        who.require(Role.READER)
+        who.reach(org)
+        organizations = self._organizations()
+        return organization_detail(await organizations.get(org), await organizations.subscriptions.wanted(org))
+
+    async def add(self, who: Principal, request: OrganizationRequest) -> OrganizationAdded:
+        """Connect a token's user, subscribe the organization, and note what is to be fetched."""
+        async with self.audited(who, "organizations.add", org=request.organization) as entry:
+            who.require(Role.OPERATOR)
+            organizations = self._organizations()
+            org = who.reach(request.organization)
+            begun = await organizations.add(
+                request.token,
+                org=org,
+                external_id=request.external_id,
+                events=request.events,
+                max_age_seconds=request.max_age_seconds,
+            )
+            entry.org = entry.target = begun.organization.org
+            if request.backfill_days is not None:
+                start_from = self.clock.now() - timedelta(days=request.backfill_days)
+                await organizations.want_backfill(begun.organization.org, start_from)
+                return added_item(begun).model_copy(
+                    update={"organization": organization_item(await organizations.get(begun.organization.org))}
+                )
+            return added_item(begun)
+
+    async def remove(self, who: Principal, org: str, *, force: bool) -> OrganizationRemoved:
+        """Give an organization up: at Calendly first, then here. Its history stays."""
+        async with self.audited(who, "organizations.remove", org=org, target=org):
+            who.require(Role.ADMIN)
+            who.reach(org)
+            return removed_item(await self._organizations().remove(org, force=force))
+
+    async def backfill(self, who: Principal, org: str, report: Callable[[Filled], None]) -> Filled | None:
+        """Fetch now what is noted to be fetched of an organization; None when nothing is."""
+        async with self.audited(who, "organizations.backfill", org=org, target=org):
+            who.require(Role.OPERATOR)
+            who.reach(org)
+            organizations = Organizations.from_settings(self.settings, self.pool, self.clock, retries=PATIENT)
+            best = await organizations.connections.for_organization(org)
+            async with organizations.connections.acting(best) as calendly:
+                return await organizations.fill(org, calendly, report)
+
+    async def named(self, who: Principal, org: str | None) -> str:
+        """Return the organization that is meant: the named one, the caller's, or the only one there is."""
+        who.require(Role.READER)
+        reached = who.reach(org)
+        if reached is not None:
+            return reached
+        return (await self._organizations().only()).org
+
+    def _organizations(self) -> Organizations:
+        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)

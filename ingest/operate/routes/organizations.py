@@ -1,0 +1,74 @@
+"""Routes of organizations."""
+
+from __future__ import annotations
+
+from ingest.operate.actions import Actions
+from ingest.operate.organization_models import (
+    OrganizationAdded,
+    OrganizationDetail,
+    OrganizationPage,
+    OrganizationQuery,
+    OrganizationRemoved,
+    OrganizationRequest,
+    RemovalQuery,
+)
+from ingest.operate.roles import Role
+from ingest.operate.routes.base import Answer, Call, Route
+
+
+async def _list(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.organizations.list(call.who, call.query(OrganizationQuery)))
+
+
+async def _add(actions: Actions, call: Call) -> Answer:
+    added = await actions.organizations.add(call.who, OrganizationRequest.model_validate_json(call.body))
+    return Answer(added, 201 if added.new else 200)
+
+
+async def _get(actions: Actions, call: Call) -> Answer:
+    return Answer(await actions.organizations.get(call.who, call.path["org"]))
+
+
+async def _remove(actions: Actions, call: Call) -> Answer:
+    force = call.query(RemovalQuery).force
+    return Answer(await actions.organizations.remove(call.who, call.path["org"], force=force))
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/organizations",
+        "List organizations, by name.",
+        Role.READER,
+        _list,
+        OrganizationPage,
+        query=OrganizationQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/organizations",
+        "From a token to live events: connect its user and subscribe the organization; 200 when it is already.",
+        Role.OPERATOR,
+        _add,
+        OrganizationAdded,
+        takes=OrganizationRequest,
+        statuses=(201, 200),
+    ),
+    Route(
+        "GET",
+        "/v1/organizations/{org}",
+        "Read one organization, with what shall be subscribed to.",
+        Role.READER,
+        _get,
+        OrganizationDetail,
+    ),
+    Route(
+        "DELETE",
+        "/v1/organizations/{org}",
+        "Give an organization up: its subscriptions at Calendly first, then its credentials. Its history stays.",
+        Role.ADMIN,
+        _remove,
+        OrganizationRemoved,
+        query=RemovalQuery,
+    ),
+)
