@@ -5,117 +5,125 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import httpx
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from ingest.errors import RequestRefused
-from ingest.foundation.clock import ManualClock
-from ingest.foundation.settings import CalendlySettings
+from ingest.foundation.clock import ManualClock, SystemClock
 from ingest.local.databases import Database
+from ingest.operate.actions import operating
+from ingest.operate.admin_api import build_app
 from ingest.operate.api_keys import USED_EVERY
-from ingest.operate.booking_models import TimelineQuery
-from ingest.operate.models import EventQuery, KeyRequest, SubscriptionRequest
-from ingest.operate.quarantine_models import DiscardRequest
-from ingest.operate.roles import COMMAND_LINE, Principal, Role
+from ingest.operate.audit_models import AuditQuery
+from ingest.operate.connection_models import ConnectionRequest
+from ingest.operate.models import KeyRequest
+from ingest.operate.organization_models import OrganizationRequest
+from ingest.operate.roles import Principal, Role
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import TOKEN_HEADER, Route
-from ingest.simulator.app import Options, Simulator, simulator
-from schemas.ids import last_segment
-from tests.managing import (
-    EPOCH,
-    Desk,
-    managing,
-    write_booking,
-    write_deliveries,
-    write_events,
-    write_organization,
-    write_quarantine,
-)
+from ingest.operate.routes.base import Route
+from ingest.operate.subscription_models import SubscriptionRequest
+from tests.ground import OTHER, Ground, grounded
+from tests.managing import EPOCH, managing, write_events, write_organization
 from tests.serving import settings_for
 
-OTHER = "SOMEBODYELSE"
-INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
+READS = [route for route in ROUTES if not route.changes]
+CHANGES = [route for route in ROUTES if route.changes]
 
 
-@dataclass(frozen=True)
-class Ground:
-    """The API with something behind each route, for one organization; another one is known too."""
-
-    desk: Desk
-    running: Simulator
-    ids: dict[str, UUID]
-    org: str
-
-    async def send(self, route: Route, key: str | None, *, org: str | None = None) -> httpx.Response:
-        """Send a request that fits the route."""
-        about = next((word for word in reversed(route.path.split("/")) if word in self.ids), "")
-        path = route.path.format(org=org or self.org, id=self.ids.get(about, uuid4()))
-        if route.query is TimelineQuery:
-            path += f"?invitee={INVITEE}"
-        headers = {} if route.token is None else {TOKEN_HEADER: self.running.owner_token}
-        bodies: dict[type[BaseModel], object] = {
-            SubscriptionRequest: {"token": self.running.owner_token},
-            DiscardRequest: {"why": "not wanted"},
-            KeyRequest: {"role": "reader", "label": "made in passing"},
-        }
-        body = None if route.takes is None else bodies[route.takes]
-        return await self.desk.ask(route.method, path, key, headers=headers, json=body)
+def named(route: Route) -> str:
+    """Name a test by its route."""
+    return f"{route.method} {route.path}"
 
 
 @pytest.fixture
 async def ground(database: Database) -> AsyncIterator[Ground]:
     """Something behind each route."""
-    async with simulator(Options(seed="access")) as running:
-        settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
-        org = last_segment(running.organization)
-        async with managing(settings) as desk:
-            token = SecretStr(running.owner_token)
-            made, _ = await desk.actions.subscriptions.create(COMMAND_LINE, None, SubscriptionRequest(token=token))
-            key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
-            await write_organization(database, OTHER)
-            for name in (org, OTHER):
-                await write_events(database, name, 2)
-            await write_deliveries(database, org, 2)
-            await write_deliveries(database, OTHER, 2, first=100)
-            mine = (await desk.actions.events.latest(Principal(Role.READER, org), EventQuery()))[0].id
-            await write_booking(database, org, INVITEE)
-            await write_booking(database, OTHER, INVITEE + "2")
-            await write_quarantine(database, OTHER, [b"{}"], first=300)
-            kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
-            settled = {"quarantine": kept[0], "retry": kept[0], "discard": kept[1]}
-            ids = settled | {"events": mine, "subscriptions": made.id, "keys": key.id}
-            yield Ground(desk, running, ids, org)
+    async with grounded(database, "access") as found:
+        yield found
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_every_key_at_every_route(route: Route, ground: Ground) -> None:
-    """No key: 401. Too low a role: 403. Another organization's key: 403, 404 or nothing of ours. Else it works."""
-    for nobody in (None, "slw_", "slw_" + "A" * 43, "A" * 5000, "Bearer x"):
-        assert (await ground.send(route, nobody)).status_code == 401
+async def test_the_application_serves_the_table_and_nothing_else(database: Database) -> None:
+    """Every route that answers is in the table that these tests are made from, but for the document."""
+    async with operating(settings_for(database), SystemClock(), application="test") as actions:
+        routes = build_app(actions).router.routes()
+    served = {(route.method, route.resource.canonical) for route in routes if route.resource is not None}
+    assert served == {(route.method, route.path) for route in ROUTES} | {("GET", "/openapi.json")}
+    assert len(CHANGES) + len(READS) == len(served) - 1
+
+
+@pytest.mark.parametrize("route", READS, ids=named)
+async def test_every_key_at_every_route_that_reads(route: Route, ground: Ground) -> None:
+    """No key: 401. Too low a role: 403. Another organization's key sees nothing of ours. Else it works."""
+    before = await ground.state()
+    await refuses_nobody(route, ground)
     for role in Role:
         for org in (None, ground.org, OTHER):
             response = await ground.send(route, await ground.desk.key(role, org))
-            problem = response.json().get("code")
             if role.rank < route.role.rank:
-                assert (response.status_code, problem) == (403, "role_too_low")
-            elif org != OTHER:
-                assert response.status_code in route.statuses, response.text
-                assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
-            elif route.query is TimelineQuery:
-                assert (response.status_code, problem) == (404, "not_found")
-            elif "{org}" in route.path:
-                assert (response.status_code, problem) == (403, "out_of_reach")
-            elif "{id}" in route.path:
-                assert (response.status_code, problem) == (404, "not_found")
+                assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
+            elif org == OTHER:
+                sees_nothing(response, route, ground)
             else:
-                assert response.status_code in route.statuses
-                assert ground.org not in response.text
+                works(response, route)
+    after = await ground.state()
+    assert {**after, "api_keys": None} == {**before, "api_keys": None}
+
+
+@pytest.mark.parametrize("route", CHANGES, ids=named)
+@pytest.mark.parametrize("bound", [False, True], ids=["unbound", "bound"])
+async def test_every_key_at_every_route_that_changes(bound: bool, route: Route, ground: Ground) -> None:
+    """Only a key of the role and reach changes anything, here or at Calendly; each attempt is in the audit."""
+    low = [
+        await ground.desk.key(role, org) for role in Role if role.rank < route.role.rank for org in (None, ground.org)
+    ]
+    foreign = [await ground.desk.key(role, OTHER) for role in Role]
+    right = await ground.desk.key(route.role, ground.org if bound else None)
+    before, ours = await ground.state(), await ground.state(ground.org)
+    await refuses_nobody(route, ground)
+    for key in low:
+        response = await ground.send(route, key)
+        assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
+    assert await ground.state() == before
+    for key in foreign:
+        sees_nothing(await ground.send(route, key), route, ground)
+    assert await ground.state(ground.org) == ours
+    works(await ground.send(route, right), route)
+    audited = await ground.audited(route.action)
+    assert (await ground.key_id(right), "done") in audited
+    assert {(await ground.key_id(key), "refused") for key in low} <= audited
+    assert {await ground.key_id(key) for key in foreign} <= {actor for actor, _ in audited}
+
+
+async def refuses_nobody(route: Route, ground: Ground) -> None:
+    """Check that a request without a key that is good is 401."""
+    for nobody in (None, "slw_", "slw_" + "A" * 43, "A" * 5000, "Bearer x"):
+        assert (await ground.send(route, nobody)).status_code == 401
+
+
+def sees_nothing(response: httpx.Response, route: Route, ground: Ground) -> None:
+    """Check that an answer to another organization's key refuses, or holds nothing of ours."""
+    if response.status_code in route.statuses:
+        assert ground.org not in response.text
+        assert "{org}" not in route.path
+        assert "{id}" not in route.path
+    else:
+        assert (response.status_code, response.json()["code"]) in {
+            (403, "role_too_low"),
+            (403, "out_of_reach"),
+            (404, "not_found"),
+            (422, "token_of_another_organization"),
+        }
+
+
+def works(response: httpx.Response, route: Route) -> None:
+    """Check that an answer is as described, with all of its fields."""
+    assert response.status_code in route.statuses, response.text
+    assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
 
 
 async def test_another_organization_answers_as_one_that_is_none(ground: Ground) -> None:
@@ -123,7 +131,13 @@ async def test_another_organization_answers_as_one_that_is_none(ground: Ground) 
     key = await ground.desk.key(Role.ADMIN, ground.org)
     answers = [
         await ground.desk.ask("GET", path.format(org=org), key)
-        for path in ("/v1/organizations/{org}/subscriptions", "/v1/events?organization={org}")
+        for path in (
+            "/v1/organizations/{org}",
+            "/v1/organizations/{org}/subscriptions",
+            "/v1/organizations/{org}/connections",
+            "/v1/events?organization={org}",
+            "/v1/audit?organization={org}",
+        )
         for org in (OTHER, "NOBODY")
     ]
     assert {response.status_code for response in answers} == {403}
@@ -241,16 +255,23 @@ def test_roles_grow() -> None:
 async def test_the_actions_refuse_without_http(ground: Ground) -> None:
     """The verbs themselves check role and reach, whoever calls them."""
     reader, foreign = Principal(Role.READER, ground.org), Principal(Role.ADMIN, OTHER)
-    request = SubscriptionRequest(token=SecretStr(ground.running.owner_token))
-    actions = ground.desk.actions
+    request, actions = SubscriptionRequest(), ground.desk.actions
+    connection = ConnectionRequest(token=SecretStr(ground.running.owner_token))
+    organization = OrganizationRequest(token=connection.token)
     for attempt, code in (
+        (actions.organizations.add(reader, organization), "role_too_low"),
+        (actions.organizations.add(foreign, organization), "token_of_another_organization"),
+        (actions.organizations.remove(foreign, ground.org, force=True), "out_of_reach"),
+        (actions.connections.add(reader, ground.org, connection), "role_too_low"),
+        (actions.connections.add(foreign, ground.org, connection), "out_of_reach"),
+        (actions.connections.delete(foreign, None, ground.ids["connections"]), "not_found"),
         (actions.subscriptions.create(reader, ground.org, request), "role_too_low"),
         (actions.subscriptions.create(foreign, ground.org, request), "out_of_reach"),
+        (actions.subscriptions.delete(foreign, ground.org, ground.ids["subscriptions"]), "out_of_reach"),
+        (actions.subscriptions.delete(foreign, None, ground.ids["subscriptions"]), "not_found"),
         (actions.keys.create(reader, KeyRequest(role=Role.READER)), "role_too_low"),
         (actions.keys.revoke(foreign, ground.ids["keys"]), "not_found"),
-        (actions.subscriptions.delete(foreign, ground.org, ground.ids["subscriptions"], request.token), "out_of_reach"),
-        (actions.subscriptions.delete(foreign, None, ground.ids["subscriptions"], request.token), "not_found"),
-        (actions.subscriptions.create(foreign, None, request), "token_of_another_organization"),
+        (actions.audit.list(reader, AuditQuery()), "role_too_low"),
     ):
         with pytest.raises(RequestRefused) as caught:
             await attempt
