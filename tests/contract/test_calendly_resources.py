@@ -26,6 +26,7 @@ from ingest.control.calendly_client import (
 )
 from ingest.control.calendly_client.answers import MAX_SCOPES
 from ingest.control.calendly_client.transport import Transport
+from ingest.control.catalogue import Scope
 from ingest.errors import CalendlyError, CalendlyProblem
 from schemas.ids import OrganizationUri
 from tests.canned import QUICK, Said, calendly, refusal
@@ -244,7 +245,7 @@ async def test_only_known_roles_administer(role: str, administers: bool) -> None
 
 
 @pytest.mark.parametrize(("scope", "subject"), [("user", USER), ("group", GROUP)])
-async def test_a_narrower_scope_names_its_subject(scope: webhook_subscriptions.Scope, subject: str) -> None:
+async def test_a_narrower_scope_names_its_subject(scope: Scope, subject: str) -> None:
     """A subscription of a user or group carries organization, scope and subject, and comes back with them."""
     told = {
         "uri": f"{API}/webhook_subscriptions/S",
@@ -274,7 +275,7 @@ async def test_a_narrower_scope_names_its_subject(scope: webhook_subscriptions.S
 
 
 @pytest.mark.parametrize(("scope", "subject"), [("user", ""), ("group", ""), ("organization", USER)])
-async def test_a_scope_without_its_subject_asks_nobody(scope: webhook_subscriptions.Scope, subject: str) -> None:
+async def test_a_scope_without_its_subject_asks_nobody(scope: Scope, subject: str) -> None:
     """Scope and subject that do not fit are refused before any call."""
     async with calendly(several()) as (server, client):
         with pytest.raises(ValueError, match="subject"):

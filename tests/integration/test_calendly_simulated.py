@@ -25,6 +25,7 @@ from ingest.control.calendly_client import (
 )
 from ingest.control.calendly_client.pages import PAGE_SIZE
 from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from ingest.control.catalogue import Scope
 from ingest.control.token_claims import read_claims
 from ingest.errors import CalendlyError, CalendlyProblem
 from ingest.foundation.settings import CalendlySettings
@@ -96,7 +97,7 @@ async def subscribe(
     url: str = "http://127.0.0.1:9/hook",
     *,
     events: tuple[str, ...] = ("invitee.created",),
-    scope: webhook_subscriptions.Scope = "organization",
+    scope: Scope = "organization",
     subject: str = "",
 ) -> webhook_subscriptions.WebhookSubscription:
     """Subscribe."""
@@ -139,7 +140,7 @@ async def test_each_scope_gets_its_events_and_is_listed_alone(ground: Ground, re
     world = ground.there.running.world
     host, outsider = ground.member(0), ground.member(3)
     group = next(each for each in world.groups.values() if host.id in each.members)
-    subjects: tuple[tuple[webhook_subscriptions.Scope, str, str], ...] = (
+    subjects: tuple[tuple[Scope, str, str], ...] = (
         ("organization", "", "/org"),
         ("user", f"{API}/users/{host.id}", "/host"),
         ("user", f"{API}/users/{outsider.id}", "/outsider"),

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from ingest.control.calendly_client.answers import MAX_TEXT, plain
 from ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, connect
-from ingest.errors import ConfigurationError
+from ingest.errors import ConfigurationError, RequestRefused
 from ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
@@ -45,7 +45,7 @@ async def test_what_can_be_no_token_is_refused(token: str, fits: bool) -> None:
     if fits:
         assert await attempt()
     else:
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises(RequestRefused) as caught:
             await attempt()
         assert not token or token not in str(caught.value)
 
