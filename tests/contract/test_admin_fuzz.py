@@ -1,0 +1,64 @@
+"""The management API under schemathesis: whatever is sent, no 5xx and no answer outside its schema."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingest.local.databases import Database
+from ingest.operate.roles import Role
+from tests.ground import grounded
+
+CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
+
+
+async def fuzz(database: Database, role: Role, *options: str, bound: bool, seconds: float) -> None:
+    """Run schemathesis against the API, with something behind its routes and a simulator in Calendly's place."""
+    async with grounded(database, "fuzz") as ground:
+        key = await ground.desk.key(role, ground.org if bound else None)
+        code, told = await schemathesis(ground.desk.url, key, *options, seconds=seconds)
+    assert code == 0, told
+
+
+async def schemathesis(url: str, key: str, *options: str, seconds: float) -> tuple[int, str]:
+    """Run it as a person would, with all of its checks; returns its exit code and what it said."""
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("schemathesis"),
+        *("--config-file", CONFIG),
+        *("run", f"{url}/openapi.json", "--checks", "all", "--continue-on-failure", "--no-color"),
+        *("--header", f"Authorization: Bearer {key}"),
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            told, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, told.decode()
+
+
+@pytest.mark.parametrize(
+    ("role", "bound", "phases"),
+    [
+        (Role.READER, True, "examples,fuzzing"),
+        (Role.OPERATOR, False, "examples,fuzzing"),
+        (Role.ADMIN, False, "examples,coverage,fuzzing,stateful"),
+    ],
+)
+async def test_whatever_is_sent(role: Role, bound: bool, phases: str, database: Database) -> None:
+    """With a key of each role: no 5xx, no status, type, header or form of an answer that is not described."""
+    await fuzz(database, role, "--phases", phases, "--max-examples", "3", "--seed", "1", bound=bound, seconds=60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("role", Role)
+async def test_whatever_is_sent_for_long(role: Role, database: Database) -> None:
+    """The same for minutes, from a seed of its own each time; it is in what a failure prints."""
+    await fuzz(database, role, "--max-examples", "300", bound=role is Role.OPERATOR, seconds=900)
