@@ -1,0 +1,327 @@
+"""Organizations end to end: a token becomes live events in one step, and nothing is left when one is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from ingest.control import keeping
+from ingest.control.organizations import Organizations
+from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from ingest.foundation.settings import CalendlySettings, Settings
+from ingest.local.databases import Database
+from ingest.operate.actions import Actions
+from ingest.operate.models import KeyRequest
+from ingest.operate.organization_models import OrganizationAdded, OrganizationRequest
+from ingest.operate.roles import COMMAND_LINE, Role
+from ingest.simulator.app import Options, Simulator, simulator
+from schemas.ids import last_segment
+from tests.children import free_port
+from tests.managing import Desk, managing
+from tests.serving import running, settings_for
+
+CREATED = "com.calendly.invitee.created.v1"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A simulated Calendly, the endpoint it sends to, and the management API, on one database."""
+
+    calendly: Simulator
+    desk: Desk
+    database: Database
+    settings: Settings
+    client: httpx.AsyncClient
+
+    @property
+    def org(self) -> str:
+        """The first simulated organization."""
+        return last_segment(self.calendly.organization)
+
+    @property
+    def actions(self) -> Actions:
+        """The verbs."""
+        return self.desk.actions
+
+    @property
+    def organizations(self) -> Organizations:
+        """What the control process goes its rounds with."""
+        return Organizations.from_settings(self.settings, self.actions.pool, self.actions.clock)
+
+    @property
+    def calls(self) -> int:
+        """How many REST calls were made at the simulator."""
+        return int(str(self.calendly.gate.calls.summary()["calls"]))
+
+    async def add(self, **options: Any) -> OrganizationAdded:
+        """Add the organization of a token; the first one's owner's where none is named."""
+        options = {"token": SecretStr(self.calendly.owner_token), **options}
+        return await self.actions.organizations.add(COMMAND_LINE, OrganizationRequest(**options))
+
+    async def simulate(self, verb: str, **body: Any) -> Any:
+        """Make something happen at the simulated Calendly."""
+        answer = await self.client.post(f"{self.calendly.url}/simulator/{verb}", json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def settled(self) -> None:
+        """Wait until nothing is on its way any more."""
+        async with asyncio.timeout(20):
+            await self.calendly.engine.sender.idle()
+
+    async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Ask the database as its owner."""
+        connection = await asyncpg.connect(self.database.owner_url)
+        try:
+            return list(await connection.fetch(query, *arguments))
+        finally:
+            await connection.close()
+
+    def token(self, org: str, role: str = "owner") -> SecretStr:
+        """Return the token of a member of an organization."""
+        user = next(each for each in self.calendly.world.members(org) if each.role == role)
+        return SecretStr(next(each.value for each in self.calendly.world.tokens if each.user == user.id))
+
+
+@asynccontextmanager
+async def grounded(database: Database, *, organizations: int = 2) -> AsyncIterator[Ground]:
+    """Run all of it."""
+    port = free_port()
+    async with simulator(Options(seed="organizations", organizations=organizations)) as calendly:
+        settings = settings_for(database, port=port).model_copy(
+            update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
+        )
+        async with running(settings) as endpoint, managing(settings) as desk:
+            yield Ground(calendly, desk, database, settings, endpoint.client)
+
+
+@pytest.fixture
+async def ground(database: Database) -> AsyncIterator[Ground]:
+    """Two organizations at the simulator, none here."""
+    async with grounded(database) as made:
+        yield made
+
+
+async def test_one_step_from_a_token_to_live_events(ground: Ground) -> None:
+    """What was booked before, while and after an organization is added is in the log, each once."""
+    before = [await ground.simulate("book") for _ in range(3)]
+
+    async def book() -> list[Any]:
+        return [await ground.simulate("book") for _ in range(12)]
+
+    added, during = await asyncio.gather(ground.add(external_id="customer-1", backfill_days=0), book())
+    assert (added.new, added.organization.external_id, len(added.subscriptions)) == (True, "customer-1", 1)
+    assert await keeping.run_once(ground.organizations) == {ground.org: "kept"}  # and fetches what was asked for
+    after = [await ground.simulate("book") for _ in range(2)]
+    await ground.settled()
+    told = Counter(
+        row["subject"] for row in await ground.rows("SELECT subject FROM slotwire.events WHERE type = $1", CREATED)
+    )
+    booked = [each["invitees"][0] for each in (*before, *during, *after)]
+    assert told == Counter(booked)
+    tenants = await ground.rows("SELECT DISTINCT tenant FROM slotwire.events")
+    assert [row["tenant"] for row in tenants] == ["customer-1"]
+
+
+async def test_adding_twice_is_adding_once(ground: Ground) -> None:
+    """Again with the same token: nothing is subscribed anew, and there is one connection."""
+    first = await ground.add()
+    again = await ground.add(external_id="late")
+    assert (again.new, again.connection_id) == (False, first.connection_id)
+    assert [item.id for item in again.subscriptions] == [item.id for item in first.subscriptions]
+    assert again.organization.external_id == "late"
+    assert len(ground.calendly.engine.ledger.subscriptions()) == 1
+
+
+async def test_recaps_are_subscribed_for_the_tokens_user(ground: Ground) -> None:
+    """Events of users only get a subscription of their own beside the organization's."""
+    added = await ground.add(events=("invitee.created", "meeting_recap.created"))
+    assert {(item.scope, item.events) for item in added.subscriptions} == {
+        ("organization", ("invitee.created",)),
+        ("user", ("meeting_recap.created",)),
+    }
+
+
+async def test_giving_up_leaves_nothing_behind(ground: Ground) -> None:
+    """Nothing is left at Calendly, no credential and no working key; the history stays, and adding revives it."""
+    await ground.add(events=("invitee.created", "meeting_recap.created"))
+    await ground.simulate("book")
+    await ground.settled()
+    await ground.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=ground.org))
+    done = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    assert (len(done.ended), done.left, len(done.connections), len(done.keys)) == (2, (), 1, 1)
+    assert done.organization.ended_at is not None
+    assert ground.calendly.engine.ledger.subscriptions() == ()
+    assert await ground.rows("SELECT FROM slotwire.connections") == []
+    assert await keeping.run_once(ground.organizations) == {}
+    assert len(await ground.rows("SELECT FROM slotwire.events")) == 1
+    again = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    assert again.organization.ended_at == done.organization.ended_at
+    assert (await ground.add()).organization.ended_at is None
+
+
+async def test_what_calendly_would_not_end_is_said_and_kept(ground: Ground) -> None:
+    """With a revoked token nothing can be ended: all of it is named and kept; `force` forgets it."""
+    added = await ground.add()
+    await ground.simulate("tokens/state", token=ground.calendly.owner_token, state="revoked")
+    done = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    assert (done.ended, done.organization.ended_at, done.connections) == ((), None, ())
+    [left] = done.left
+    assert left.id == added.subscriptions[0].id
+    assert "revoked" in left.why
+    forced = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=True)
+    assert forced.organization.ended_at is not None
+    assert len(forced.connections) == 1
+    assert len(ground.calendly.engine.ledger.subscriptions()) == 1  # Calendly still has it, as was said
+
+
+async def test_everything_that_is_missing_is_said_at_once(ground: Ground) -> None:
+    """A member's token with too few scopes: role and scopes in one message, with what to tick; nothing is kept."""
+    member = next(each for each in ground.calendly.world.members(ground.org) if each.role == "user")
+    issued = await ground.simulate("tokens", user=member.id, scopes=["users:read", "organizations:read"])
+    with pytest.raises(RequestRefused) as caught:
+        await ground.add(token=SecretStr(issued["token"]), events=("invitee.created", "contact.created"))
+    assert caught.value.code == "token_not_enough"
+    for word in ("'user'", "webhooks:write", "scheduled_events:read", "contacts:read"):
+        assert word in caught.value.message
+    assert "Integrations" in caught.value.remedy
+    assert issued["token"] not in caught.value.message + caught.value.remedy
+    assert await ground.rows("SELECT FROM slotwire.organizations") == []
+
+
+async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_anything(ground: Ground) -> None:
+    """Another organization's token, an event that is none, and an address Calendly cannot reach keep nothing."""
+    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
+    with pytest.raises(RequestRefused) as caught:
+        await ground.add(organization=other)
+    assert caught.value.code == "token_of_another_organization"
+    with pytest.raises(RequestRefused, match="no event"):
+        await ground.add(events=("invitee.rescheduled",))
+    calls = ground.calls
+    real = ground.settings.model_copy(update={"calendly": CalendlySettings()})
+    with pytest.raises(ConfigurationError, match="https addresses only"):
+        await Organizations.from_settings(real, ground.actions.pool, ground.actions.clock).add(SecretStr("x"))
+    assert ground.calls == calls
+    assert await ground.rows("SELECT FROM slotwire.organizations") == []
+
+
+async def test_an_external_id_belongs_to_one_organization(ground: Ground) -> None:
+    """Two organizations cannot have one external id; the second is refused in words."""
+    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
+    await ground.add(external_id="customer-1")
+    with pytest.raises(RequestRefused, match="external id"):
+        await ground.add(token=ground.token(other), external_id="customer-1")
+
+
+async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the_upgrade(ground: Ground) -> None:
+    """Calendly's plan gate names cause and remedy; organization and wish stay, and a round subscribes later."""
+    await ground.simulate("organizations", organization=ground.org, webhooks=False)
+    with pytest.raises(CalendlyError) as caught:
+        await ground.add()
+    assert caught.value.problem is CalendlyProblem.PLAN
+    assert "Upgrade" in caught.value.remedy
+    assert await keeping.run_once(ground.organizations) == {ground.org: "failed"}
+    await ground.simulate("organizations", organization=ground.org, webhooks=True)
+    assert await keeping.run_once(ground.organizations) == {ground.org: "changed"}
+    assert len(ground.calendly.engine.ledger.subscriptions()) == 1
+
+
+async def test_the_rounds_keep_what_is_wanted(ground: Ground) -> None:
+    """What somebody deleted at Calendly is made again; an organization that cannot act does not stop the others."""
+    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
+    await ground.add()
+    await ground.add(token=ground.token(other))
+    for known in ground.calendly.engine.ledger.subscriptions():
+        ground.calendly.engine.ledger.delete_subscription(known.id)
+    await ground.simulate("tokens/state", token=ground.calendly.owner_token, state="revoked")
+    assert await keeping.run_once(ground.organizations) == {ground.org: "failed", other: "changed"}
+    assert await keeping.run_once(ground.organizations) == {ground.org: "paused", other: "kept"}
+    [known] = ground.calendly.engine.ledger.subscriptions()
+    assert known.organization == other
+    revoked = await ground.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")
+    assert [row["org"] for row in revoked] == [ground.org]
+
+
+async def test_what_was_told_is_not_fetched_again(ground: Ground) -> None:
+    """Cancellations, no-shows and reschedules by REST have the ids that the webhooks gave them."""
+    await ground.add()
+    one, two, three = [(await ground.simulate("book"))["invitees"][0] for _ in range(3)]
+    await ground.simulate("cancel", invitee=one)
+    await ground.simulate("no-show", invitee=two)
+    await ground.simulate("reschedule", invitee=three)
+    await ground.settled()
+    told = await ground.rows("SELECT event_id FROM slotwire.events ORDER BY 1")
+    await ground.organizations.want_backfill(ground.org, ground.actions.clock.now())
+    filled = await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None)
+    assert filled is not None
+    assert (filled.meetings, filled.invitees, filled.new, filled.skipped) == (4, 4, 0, 0)
+    assert await ground.rows("SELECT event_id FROM slotwire.events ORDER BY 1") == told
+    assert await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None) is None
+
+
+async def test_what_was_never_told_is_fetched_with_its_right_ids(ground: Ground) -> None:
+    """Bookings, a cancellation, a no-show and a reschedule of which no webhook told are in the log as if one had."""
+    one, two, three = [(await ground.simulate("book"))["invitees"][0] for _ in range(3)]
+    await ground.simulate("cancel", invitee=one)
+    await ground.simulate("no-show", invitee=two)
+    await ground.simulate("reschedule", invitee=three)
+    await ground.add(backfill_days=1)
+    filled = await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None)
+    assert filled is not None
+    assert (filled.meetings, filled.skipped) == (4, 0)
+    types = Counter(row["type"].split(".", 2)[2] for row in await ground.rows("SELECT type FROM slotwire.events"))
+    assert types == {
+        "invitee.created.v1": 4,
+        "invitee.canceled.v1": 2,
+        "invitee_no_show.created.v1": 1,
+        "invitee.rescheduled.v1": 1,
+    }
+    assert await ground.rows("SELECT FROM slotwire.deliveries") == []
+
+
+async def test_fifty_organizations_and_no_foreign_call(database: Database) -> None:
+    """Fifty tokens side by side: each acts for its own organization only, and each booking is its own one's."""
+    async with grounded(database, organizations=50) as ground:
+        orgs = list(ground.calendly.world.organizations)
+        gate = asyncio.Semaphore(8)
+
+        async def add(org: str) -> OrganizationAdded:
+            async with gate:
+                return await ground.add(token=ground.token(org), backfill_days=0)
+
+        added = await asyncio.gather(*(add(org) for org in orgs))
+        assert [item.organization.organization for item in added] == orgs
+        booked = {(await ground.simulate("book", organization=org))["invitees"][0]: org for org in orgs}
+        assert await keeping.run_once(ground.organizations) == dict.fromkeys(orgs, "kept")
+        await ground.settled()
+        rows = await ground.rows("SELECT subject, org FROM slotwire.events WHERE type = $1", CREATED)
+        assert {row["subject"]: row["org"] for row in rows} == booked
+        assert ground.calendly.gate.calls.foreign() == ()
+        assert ground.calls > 50 * 5
+        # Two customers' secrets swapped: each opens in its own row only, and nobody's data is asked for.
+        await _swap_secrets(ground, orgs[0], orgs[1])
+        results = await keeping.run_once(ground.organizations)
+        assert {org for org, result in results.items() if result != "kept"} == set(orgs[:2])
+        assert ground.calendly.gate.calls.foreign() == ()
+
+
+async def _swap_secrets(ground: Ground, one: str, two: str) -> None:
+    connection = await asyncpg.connect(ground.database.owner_url)
+    try:
+        await connection.execute(
+            "UPDATE slotwire.connections c SET sealed = d.sealed FROM slotwire.connections d"
+            " WHERE (c.org, d.org) IN (($1, $2), ($2, $1))",
+            one,
+            two,
+        )
+    finally:
+        await connection.close()
