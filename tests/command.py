@@ -7,7 +7,28 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
+from ingest.foundation.settings import Settings
+
 SECONDS = 60
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Write settings as a process is given them."""
+    return {
+        "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SLOTWIRE_PUBLIC_URL": settings.public_url,
+        "SLOTWIRE_HTTP__HOOK_KEYS": _joined(settings.http.hook_keys),
+        "SLOTWIRE_VAULT__KEYS": _joined(settings.vault.keys),
+        "SLOTWIRE_ADMIN__PORT": "0",
+        "SLOTWIRE_HEALTH__PORT": "0",
+        **more,
+    }
+
+
+def _joined(keys: tuple[SecretStr, ...]) -> str:
+    return ",".join(key.get_secret_value() for key in keys)
 
 
 @dataclass(frozen=True)

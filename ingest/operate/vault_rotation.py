@@ -6,7 +6,7 @@ nothing written meanwhile is lost; what is interrupted is finished by the next r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -101,7 +101,7 @@ _TABLES = (
 )
 
 
-async def rotate(pool: Pool, vault: Vault) -> AsyncIterator[Rotated]:
+async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[Rotated, None]:
     """Seal anew what the first key did not seal, telling of each page; safe to interrupt and to repeat.
 
     Raises:

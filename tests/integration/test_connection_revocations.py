@@ -94,7 +94,7 @@ async def test_many_401s_at_once_are_one_event(ground: Ground) -> None:
     assert (await ground.connections.get(made.id)).state == "revoked"
 
 
-async def test_a_death_between_event_and_state_repeats_nothing(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_death_between_event_and_state_repeats_nothing(ground: Ground) -> None:
     """Where the state was not written, the next 401 writes it and finds its event there already."""
     token = ground.token()
     made = (await ground.connections.add(token)).connection

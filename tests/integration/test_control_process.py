@@ -11,34 +11,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
-from pydantic import SecretStr
 
-from ingest.foundation.settings import Settings
 from ingest.local.databases import Database
 from ingest.operate.routes.base import TOKEN_HEADER
 from ingest.simulator.app import Options, simulator
 from schemas.ids import last_segment
-from tests.command import slotwire
+from tests.command import environment, slotwire
 from tests.serving import settings_for
 
 START_SECONDS = 30
-
-
-def environment(settings: Settings, **more: str) -> dict[str, str]:
-    """Write settings as a process is given them."""
-    return {
-        "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
-        "SLOTWIRE_PUBLIC_URL": settings.public_url,
-        "SLOTWIRE_HTTP__HOOK_KEYS": _joined(settings.http.hook_keys),
-        "SLOTWIRE_VAULT__KEYS": _joined(settings.vault.keys),
-        "SLOTWIRE_ADMIN__PORT": "0",
-        "SLOTWIRE_HEALTH__PORT": "0",
-        **more,
-    }
-
-
-def _joined(keys: tuple[SecretStr, ...]) -> str:
-    return ",".join(key.get_secret_value() for key in keys)
 
 
 @dataclass

@@ -1,0 +1,125 @@
+"""The chore that asks about each credential now and then, against the simulator and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from ingest.control.connection_checks import PAGE, STATES, Checked, run, run_once
+from ingest.errors import DatabaseUnavailable
+from ingest.foundation.clock import ManualClock
+from ingest.foundation.settings import ConnectionsSettings
+from ingest.foundation.telemetry import REGISTRY
+from ingest.local.databases import Database
+from tests.connected import NOW, Ground, grounded
+
+HOUR = timedelta(hours=1)
+HOURLY = ConnectionsSettings(check_interval_seconds=HOUR.total_seconds())
+
+
+@pytest.fixture
+async def ground(database: Database) -> AsyncIterator[Ground]:
+    """Two organizations at a simulator, known here and not connected."""
+    async with grounded(database) as made:
+        yield made
+
+
+def counted(state: str) -> float | None:
+    """Read what the metrics say of a state."""
+    return REGISTRY.get_sample_value("slotwire_connections", {"state": state})
+
+
+async def test_a_revocation_is_noticed_without_traffic(ground: Ground) -> None:
+    """A revoked token is found by the first round after the interval, not before it; told once, and not asked again."""
+    token = ground.token()
+    made = (await ground.connections.add(token)).connection
+    await ground.connections.add(ground.token(number=1))
+    await ground.revoke(token)
+    ground.clock.advance(HOUR - timedelta(seconds=1))
+    assert await run_once(ground.connections, HOURLY) == Checked(0, 0)
+    assert (counted("active"), counted("revoked")) == (2, 0)
+    ground.clock.advance(timedelta(seconds=1))
+    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
+    assert (await ground.connections.get(made.id)).state == "revoked"
+    assert [counted(state) for state in STATES] == [1, 0, 0, 1, 0]
+    assert len(await ground.revoked_events()) == 1
+    ground.clock.advance(HOUR)
+    assert await run_once(ground.connections, HOURLY) == Checked(1, 0)
+
+
+async def test_what_was_used_lately_is_left_alone(ground: Ground) -> None:
+    """A connection that acted within the interval is not asked about."""
+    made = (await ground.connections.add(ground.token())).connection
+    ground.clock.advance(HOUR)
+    async with ground.connections.acting(made):
+        assert await run_once(ground.connections, HOURLY) == Checked(0, 0)
+
+
+async def test_one_that_fails_stops_no_other(ground: Ground) -> None:
+    """While one cannot be asked about, the others are; it is asked about again by the next round."""
+    broken = (await ground.connections.add(ground.token())).connection
+    fine = (await ground.connections.add(ground.token(number=1))).connection
+    await ground.tamper("UPDATE slotwire.connections SET sealed = 'x' WHERE id = $1", broken.id)
+    ground.clock.advance(HOUR)
+    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
+    assert (await ground.connections.get(broken.id)).state == "error"
+    assert (await ground.connections.get(fine.id)).checked_at == NOW + HOUR
+    assert await run_once(ground.connections, HOURLY) == Checked(1, 0)
+    await ground.simulate("faults", rest_error_rate=1.0)
+    ground.clock.advance(HOUR)
+    assert await run_once(ground.connections, HOURLY) == Checked(2, 1)
+    await ground.simulate("faults", rest_error_rate=0.0)
+    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
+    assert (await ground.connections.get(fine.id)).checked_at == NOW + 2 * HOUR
+
+
+@pytest.mark.parametrize("count", [PAGE, PAGE + 1])
+async def test_all_pages_are_asked_about(ground: Ground, count: int) -> None:
+    """Each connection is asked about once a round, at a page's end and one past it."""
+    made = (await ground.connections.add(ground.token())).connection
+    await ground.tamper(
+        "INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, state, checked_at,"
+        " created_at, changed_at) SELECT gen_random_uuid(), $1, 'personal_access_token', 'u' || n, gen_random_uuid(),"
+        " 'x', 'active', $2, $2, $2 FROM generate_series(2, $3) AS n",
+        made.org,
+        NOW,
+        count,
+    )
+    ground.clock.advance(HOUR)
+    assert await run_once(ground.connections, HOURLY) == Checked(count, 0)
+    assert (counted("active"), counted("error")) == (1, count - 1)
+
+
+@dataclass
+class Rounds:
+    """A clock that fails the first rounds, and tells when one was begun after them."""
+
+    behind: ManualClock
+    failing: int
+    gone_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def now(self) -> datetime:
+        """Tell the time, once the failing rounds are over."""
+        if self.failing:
+            self.failing -= 1
+            raise DatabaseUnavailable("gone for a moment", reason="test")
+        self.gone_on.set()
+        return self.behind.now()
+
+
+async def test_a_round_that_fails_does_not_end_the_chore(ground: Ground) -> None:
+    """After a round that failed as a whole comes another one."""
+    often = HOURLY.model_copy(update={"check_interval_seconds": 0.04})
+    clock = Rounds(ground.clock, failing=2)
+    chore = asyncio.create_task(run(replace(ground.connections, clock=clock), often))
+    async with asyncio.timeout(10):
+        await clock.gone_on.wait()
+    assert not chore.done()
+    chore.cancel()
+    with suppress(asyncio.CancelledError):
+        await chore
