@@ -56,6 +56,7 @@ def _models(route: Route) -> list[tuple[type[BaseModel], Any]]:
 def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.operation,
+        "tags": [route.noun],
         "summary": route.summary,
         "description": f"Takes a key with the role `{route.role}` or more.",
         "parameters": _parameters(route),

@@ -15,15 +15,15 @@ from tests.ground import grounded
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 
 
-async def fuzz(database: Database, role: Role, *options: str, bound: bool, seconds: float) -> None:
+async def fuzz(database: Database, folder: Path, role: Role, *options: str, bound: bool, seconds: float) -> None:
     """Run schemathesis against the API, with something behind its routes and a simulator in Calendly's place."""
     async with grounded(database, "fuzz") as ground:
         key = await ground.desk.key(role, ground.org if bound else None)
-        code, told = await schemathesis(ground.desk.url, key, *options, seconds=seconds)
+        code, told = await schemathesis(ground.desk.url, key, folder, *options, seconds=seconds)
     assert code == 0, told
 
 
-async def schemathesis(url: str, key: str, *options: str, seconds: float) -> tuple[int, str]:
+async def schemathesis(url: str, key: str, folder: Path, *options: str, seconds: float) -> tuple[int, str]:
     """Run it as a person would, with all of its checks; returns its exit code and what it said."""
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("schemathesis"),
@@ -31,6 +31,7 @@ async def schemathesis(url: str, key: str, *options: str, seconds: float) -> tup
         *("run", f"{url}/openapi.json", "--checks", "all", "--continue-on-failure", "--no-color"),
         *("--header", f"Authorization: Bearer {key}"),
         *options,
+        cwd=folder,  # it leaves notes where it runs
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -52,13 +53,14 @@ async def schemathesis(url: str, key: str, *options: str, seconds: float) -> tup
         (Role.ADMIN, False, "examples,coverage,fuzzing,stateful"),
     ],
 )
-async def test_whatever_is_sent(role: Role, bound: bool, phases: str, database: Database) -> None:
+async def test_whatever_is_sent(role: Role, bound: bool, phases: str, database: Database, tmp_path: Path) -> None:
     """With a key of each role: no 5xx, no status, type, header or form of an answer that is not described."""
-    await fuzz(database, role, "--phases", phases, "--max-examples", "3", "--seed", "1", bound=bound, seconds=60)
+    options = ("--phases", phases, "--max-examples", "3", "--seed", "1")
+    await fuzz(database, tmp_path, role, *options, bound=bound, seconds=60)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("role", Role)
-async def test_whatever_is_sent_for_long(role: Role, database: Database) -> None:
+async def test_whatever_is_sent_for_long(role: Role, database: Database, tmp_path: Path) -> None:
     """The same for minutes, from a seed of its own each time; it is in what a failure prints."""
-    await fuzz(database, role, "--max-examples", "300", bound=role is Role.OPERATOR, seconds=900)
+    await fuzz(database, tmp_path, role, "--max-examples", "300", bound=role is Role.OPERATOR, seconds=900)

@@ -117,17 +117,21 @@ class Route:
         return self.method == "POST"
 
     @property
+    def noun(self) -> str:
+        """What it is about: the name of its file."""
+        return self.run.__module__.rpartition(".")[2]
+
+    @property
     def action(self) -> str:
         """`noun.verb`, as the audit writes it: the file of the route and the name of what runs it."""
-        return f"{self.run.__module__.rpartition('.')[2]}.{self._verb}"
+        return f"{self.noun}.{self._verb}"
 
     @property
     def operation(self) -> str:
         """Its name in the document, unique: `list_keys`, `create_key`; a longer name is taken as it is."""
-        noun = self.run.__module__.rpartition(".")[2]
         if "_" in self._verb:
             return self._verb
-        return f"{self._verb}_{noun if self._verb == 'list' else noun.removesuffix('s')}"
+        return f"{self._verb}_{self.noun if self._verb == 'list' else self.noun.removesuffix('s')}"
 
     @property
     def _verb(self) -> str:
