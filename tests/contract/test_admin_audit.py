@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 
 from ingest.errors import (
     CalendlyError,
@@ -92,7 +91,7 @@ async def test_what_is_refused_is_told_too(database: Database) -> None:
             actions.keys.revoke(bound, uuid4()),
             actions.quarantine.retry(reader, uuid4()),
             actions.quarantine.discard(bound, uuid4(), DiscardRequest(why="x")),
-            actions.subscriptions.delete(bound, "OTHER", uuid4(), SecretStr("x")),
+            actions.subscriptions.delete(bound, "OTHER", uuid4()),
         ):
             with pytest.raises(RequestRefused):
                 await attempt

@@ -120,7 +120,7 @@ async def test_names_belong_to_a_key_of_the_api(desk: Desk) -> None:
 async def test_a_failure_on_our_side_is_not_kept(desk: Desk) -> None:
     """An answer of 5xx lets go of the name: the next one is carried out, not told the same."""
     admin = await desk.key()
-    path, body = "/v1/organizations/ORG/subscriptions", {"token": "x"}
+    path, body = "/v1/organizations", {"token": "x"}
     for _ in range(2):
         response = await desk.ask("POST", path, admin, json=body, headers={HEADER: "first"})
         assert (response.status_code, response.json()["code"]) == (504, "calendly_unreachable")
@@ -251,7 +251,7 @@ async def test_a_request_that_gives_up_lets_go(settings: Settings) -> None:
     slow = settings.model_copy(update={"calendly": CalendlySettings(api_url=api_url)})
     async with managing(slow, limits=Limits(answer_seconds=0.5)) as desk:
         admin = await desk.key()
-        path, body = "/v1/organizations/ORG/subscriptions", {"token": "x"}
+        path, body = "/v1/organizations", {"token": "x"}
         response = await desk.ask("POST", path, admin, json=body, headers={HEADER: "k"})
         assert (response.status_code, response.json()["code"]) == (503, "answer_timeout")
         assert await count(desk, "idempotent_answers") == 0

@@ -10,7 +10,6 @@ import pytest
 from ingest.local.databases import Database
 from ingest.operate.openapi import document
 from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import TOKEN_HEADER
 from tests.managing import (
     managing,
     write_booking,
@@ -50,25 +49,17 @@ def test_every_reference_leads_somewhere() -> None:
     assert wanted == set(DOCUMENT["components"]["schemas"])
 
 
-def test_nothing_secret_is_an_example() -> None:
-    """The token of a subscription is write-only, and no answer has one."""
-    token = DOCUMENT["components"]["schemas"]["SubscriptionRequest"]["properties"]["token"]
-    assert token["writeOnly"] is True
-    shown = set(DOCUMENT["components"]["schemas"]["SubscriptionItem"]["properties"])
-    assert not shown & {"token", "url", "callback_url", "hook", "hook_id", "signing_key"}
-
-
-def test_what_takes_a_token_says_so() -> None:
-    """The header with a Calendly token is named where it is read, required where it must be there."""
-    named = {
-        (method, path): parameter["required"]
-        for path, operations in DOCUMENT["paths"].items()
-        for method, operation in operations.items()
-        for parameter in operation["parameters"]
-        if parameter["name"] == TOKEN_HEADER
-    }
-    one = "/v1/organizations/{org}/subscriptions"
-    assert named == {("get", one): False, ("delete", one + "/{id}"): True}
+def test_nothing_secret_is_an_example_or_in_an_answer() -> None:
+    """Tokens are write-only where they are taken, and no answer has one, nor an address that is a secret."""
+    schemas, taken = DOCUMENT["components"]["schemas"], {route.takes.__name__ for route in ROUTES if route.takes}
+    tokens = [(name, form["token"]) for name in taken if "token" in (form := schemas[name]["properties"])]
+    assert {name for name, _ in tokens} == {"OrganizationRequest", "ConnectionRequest"}
+    for _, token in tokens:
+        assert token["writeOnly"] is True
+        assert "examples" not in token
+    for name in set(schemas) - taken:
+        shown = set(schemas[name].get("properties", ()))
+        assert not shown & {"token", "url", "callback_url", "hook", "hook_id", "signing_key", "sealed"}, name
 
 
 async def test_it_is_served_without_a_key(database: Database) -> None:

@@ -21,12 +21,12 @@ from ingest.local.databases import Database
 from ingest.operate.admin_api import MAX_BODY_BYTES
 from ingest.operate.models import KeyRequest, Problem
 from ingest.operate.problems import RETRY_AFTER_SECONDS, problem_of
-from ingest.operate.routes.base import TOKEN_HEADER
 from tests.managing import managing, write_organization
 from tests.serving import settings_for
 
 SECRET = "a-token-that-nobody-may-see"
 SUBSCRIPTIONS = "/v1/organizations/ORG/subscriptions"
+CONNECTIONS = "/v1/organizations/ORG/connections"
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,22 @@ SUBSCRIPTIONS = "/v1/organizations/ORG/subscriptions"
         ("POST", "/v1/keys", {"role": "reader", "label": "x" * 201}, 400, "body_invalid"),
         ("POST", "/v1/keys", {"role": "reader", "organization": "NOBODY"}, 422, "organization_unknown"),
         ("POST", "/v1/keys", [], 400, "body_invalid"),
-        ("POST", SUBSCRIPTIONS, {"token": ""}, 400, "body_invalid"),
-        ("POST", SUBSCRIPTIONS, {"token": SECRET, "events": [SECRET, 1]}, 400, "body_invalid"),
-        ("POST", SUBSCRIPTIONS, {"token": SECRET, "max_age_seconds": 0}, 400, "body_invalid"),
-        ("POST", SUBSCRIPTIONS, {"token": SECRET, "events": ["invitee.rescheduled"]}, 422, "event_unknown"),
-        ("POST", SUBSCRIPTIONS, {"token": SECRET}, 504, "calendly_unreachable"),
+        ("POST", "/v1/organizations", {"token": ""}, 400, "body_invalid"),
+        ("POST", "/v1/organizations", {"token": SECRET, "events": [SECRET, 1]}, 400, "body_invalid"),
+        ("POST", "/v1/organizations", {"token": SECRET, "max_age_seconds": 0}, 400, "body_invalid"),
+        ("POST", "/v1/organizations", {"token": SECRET, "events": ["invitee.rescheduled"]}, 422, "event_unknown"),
+        ("POST", "/v1/organizations", {"token": SECRET}, 504, "calendly_unreachable"),
+        ("POST", "/v1/organizations", {"token": "two words"}, 422, "token_unfit"),
+        ("POST", CONNECTIONS, {"token": SECRET, "user": SECRET}, 400, "body_invalid"),
+        ("POST", CONNECTIONS, {"token": SECRET}, 504, "calendly_unreachable"),
+        ("POST", SUBSCRIPTIONS, {"user": "x", "group": "y"}, 400, "body_invalid"),
+        ("POST", SUBSCRIPTIONS, {"token": SECRET}, 400, "body_invalid"),
+        ("POST", SUBSCRIPTIONS, {}, 409, "connection_missing"),
         ("DELETE", f"{SUBSCRIPTIONS}/00000000-0000-0000-0000-000000000009", None, 404, "not_found"),
         ("GET", f"/v1/organizations/{'x' * 200}/subscriptions", None, 200, None),
         ("GET", f"/v1/organizations/{'x' * 201}/subscriptions", None, 404, "not_found"),
         ("GET", "/v1/organizations/a%0A/subscriptions", None, 404, "not_found"),
         ("GET", "/v1/events?subject=" + "x" * 9000, None, 431, "request_unreadable"),
-        ("POST", SUBSCRIPTIONS, {"token": "two words"}, 422, "token_unfit"),
     ],
 )
 async def test_every_bad_request_has_its_answer(
@@ -83,8 +88,7 @@ async def test_every_bad_request_has_its_answer(
     settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url="http://127.0.0.1:9")})
     async with managing(settings) as desk:
         await write_organization(database, "ORG")
-        headers = {TOKEN_HEADER: SECRET} if method == "DELETE" else {}
-        response = await desk.ask(method, path, await desk.key(), json=body, headers=headers)
+        response = await desk.ask(method, path, await desk.key(), json=body)
     assert response.status_code == status
     assert response.headers["Cache-Control"] == "no-store"
     assert SECRET not in response.text
@@ -149,14 +153,6 @@ async def test_a_body_that_cannot_be_read_is_400(body: bytes, database: Database
         headers = {"Content-Type": "application/json"}
         response = await desk.ask("POST", "/v1/keys", await desk.key(), content=body, headers=headers)
     assert (response.status_code, response.json()["code"]) == (400, "body_invalid")
-
-
-async def test_a_deletion_takes_a_token(database: Database) -> None:
-    """Without the header a deletion is refused, and says which header."""
-    async with managing(settings_for(database)) as desk:
-        response = await desk.ask("DELETE", f"{SUBSCRIPTIONS}/00000000-0000-0000-0000-000000000009", await desk.key())
-    assert (response.status_code, response.json()["code"]) == (400, "token_missing")
-    assert TOKEN_HEADER in response.json()["remedy"]
 
 
 async def test_without_postgres_it_says_so_and_when_to_come_back(database: Database) -> None:
