@@ -1,0 +1,109 @@
+"""Bad bodies at every POST route: the field is named, and nothing of what was sent is in the answer or in a log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from ingest.local.databases import Database
+from ingest.operate.idempotency import HEADER
+from ingest.operate.routes import ROUTES
+from ingest.operate.routes.base import Route
+from tests.ground import BODIES, Ground, grounded
+
+SECRET = "tok-9d1c-nobody-may-see-this"
+
+
+def text_fields(form: type[BaseModel]) -> tuple[str, ...]:
+    """Which fields of a model can hold text, alone or in a list."""
+    fields = form.model_json_schema()["properties"]
+    return tuple(name for name, schema in fields.items() if b'"string"' in orjson.dumps(schema) or "$ref" in schema)
+
+
+WITH_BODIES = [
+    pytest.param(route, route.takes, id=f"{route.method} {route.path}") for route in ROUTES if route.takes is not None
+]
+WITH_TOKENS = [
+    pytest.param(route, id=f"{route.method} {route.path}")
+    for route in ROUTES
+    if route.takes is not None and "token" in text_fields(route.takes)
+]
+
+
+def bad_bodies(good: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[tuple[str | None, bytes]]:
+    """Give bodies that hold the secret and do not fit, with the field that is to be named."""
+    wrong = ([SECRET, [SECRET]], {SECRET: SECRET}, [{"a": SECRET}], [SECRET, 1], SECRET * 1000, 5)
+    for field in fields:
+        for value in wrong:
+            yield field, orjson.dumps({**good, field: value, "no_such_field": SECRET})
+    everywhere = dict.fromkeys(fields, SECRET)
+    yield "no_such_field", orjson.dumps({**good, **everywhere, "no_such_field": SECRET})
+    for whole in (SECRET, [SECRET], {SECRET[:3]: 1} | everywhere):
+        yield None, orjson.dumps(whole)
+    yield None, b'{"token": "' + SECRET.encode()
+    yield None, b'{"token": "' + SECRET.encode() + b'\xff"}'
+    yield None, SECRET.encode() + b"{}"
+
+
+@pytest.fixture
+async def ground(database: Database) -> AsyncIterator[Ground]:
+    """Something behind each route."""
+    async with grounded(database, "secrets") as found:
+        yield found
+
+
+@pytest.mark.parametrize(("route", "form"), WITH_BODIES)
+async def test_a_bad_body_is_not_told_again(
+    route: Route,
+    form: type[BaseModel],
+    ground: Ground,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each string field with a secret in a body that does not fit: 400 that names the field and holds no value."""
+    good, key, fields = BODIES[form](ground.running), await ground.desk.key(), text_fields(form)
+    assert fields
+    for field, body in bad_bodies(good, fields):
+        response = await post(ground, route, key, body)
+        assert (response.status_code, response.json()["code"]) == (400, "body_invalid"), body[:200]
+        assert SECRET not in response.text, body[:200]
+        if field is not None:
+            assert any(place.startswith(field) for place in response.json()["errors"]), (field, response.text)
+    printed = capsys.readouterr()
+    assert SECRET not in caplog.text + printed.out + printed.err
+    assert SECRET not in str(await ground.state())
+
+
+@pytest.mark.parametrize("route", WITH_TOKENS)
+async def test_a_token_that_calendly_refuses_is_not_told_again(
+    route: Route, ground: Ground, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A token that fits and is none, first and repeated: refused, and neither told, logged, kept nor audited."""
+    key = await ground.desk.key()
+    for token in (SECRET, SECRET + " ", SECRET + "\n", SECRET + "\u00e9"):
+        body = orjson.dumps({"token": token})
+        for _ in range(2):
+            response = await post(ground, route, key, body, {HEADER: str(len(body))})
+            assert response.status_code == 422
+            assert SECRET not in response.text
+    printed = capsys.readouterr()
+    assert SECRET not in caplog.text + printed.out + printed.err
+    assert SECRET not in str(await ground.state())
+    traces = await ground.desk.actions.pool.fetch(
+        "SELECT a::text FROM slotwire.audit a UNION ALL SELECT a::text FROM slotwire.idempotent_answers a"
+    )
+    assert traces
+    assert SECRET not in str(traces)
+
+
+async def post(
+    ground: Ground, route: Route, key: str, body: bytes, headers: Mapping[str, str] | None = None
+) -> httpx.Response:
+    """Send a body as it is."""
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    return await ground.desk.ask(route.method, ground.path(route), key, content=body, headers=sent)
