@@ -8,14 +8,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
 from pydantic import SecretStr
 
 from ingest.control.calendly_client.transport import RetryPolicy
+from ingest.control.connection_records import connection_context
 from ingest.control.connections import Connections
 from ingest.control.server_keys import encode_base64url
+from ingest.control.vault import Vault
 from ingest.foundation.clock import ManualClock
 from ingest.foundation.postgres import Pool, create_pool
 from ingest.foundation.settings import CalendlySettings, Settings
@@ -131,3 +134,27 @@ async def grounded(database: Database, *, organizations: int = 2) -> AsyncIterat
                 )
             connections = Connections.from_settings(settings, pool, clock, retries=ONCE)
             yield Ground(settings, database, pool, connections, clock, running, http)
+
+
+async def write_connection(
+    settings: Settings, database: Database, org: str, *, state: str = "active", reason: str | None = None
+) -> None:
+    """Write a connection that nobody asks Calendly about, sealed with the settings' key."""
+    made, credential = uuid4(), uuid4()
+    sealed = Vault.from_settings(settings.vault).seal(b"token", context=connection_context(org, made, credential))
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute(
+            "INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, state, checked_at,"
+            " created_at, changed_at) VALUES ($1, $2, 'personal_access_token', $1::uuid::text, $3, $4, 'active', $5, $5, $5)",
+            made,
+            org,
+            credential,
+            sealed,
+            NOW,
+        )
+        await connection.execute(
+            "UPDATE slotwire.connections SET state = $2, reason = $3 WHERE id = $1", made, state, reason
+        )
+    finally:
+        await connection.close()

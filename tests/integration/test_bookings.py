@@ -13,8 +13,7 @@ from ingest.local.databases import Database
 from ingest.operate.booking_models import MAX_STORY
 from ingest.operate.roles import Role
 from schemas.ids import last_segment
-from tests.command import Ran, slotwire
-from tests.integration.test_control_process import environment
+from tests.command import Ran, environment, slotwire
 from tests.managing import EPOCH, Desk, managing, write_booking, write_deliveries
 from tests.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
 

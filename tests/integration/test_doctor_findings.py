@@ -14,9 +14,10 @@ from ingest.local.databases import Database
 from ingest.local.stack import Stack
 from ingest.operate.doctor import SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
 from ingest.topic_admin import ensure_topics
+from schemas.ids import last_segment
 from schemas.topics import TOPICS
-from tests.command import slotwire
-from tests.integration.test_control_process import environment
+from tests.command import environment, slotwire
+from tests.connected import write_connection
 from tests.serving import make_hook, random_key, settings_for
 
 
@@ -43,7 +44,8 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
     """On a migrated database and with topics made, everything is ok and nothing is to be done."""
     settings = settings_of(database, kafka_bootstrap, topic_prefix)
     await ensure_topics(settings.kafka)
-    await make_hook(settings, database)
+    hook = await make_hook(settings, database)
+    await write_connection(settings, database, last_segment(hook.organization))
     found = await findings(settings)
     assert {item.state for item in found.values()} == {"ok"}, found
     assert list(found) == [
@@ -56,12 +58,16 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "schema",
         "rights",
         "sealed keys",
+        "vault use",
+        "connections",
         "kafka",
         "topics",
     ]
     assert not [item for item in found.values() if item.remedy]
     assert "fsync on, synchronous_commit on" in found["durability"].message
     assert found["sealed keys"].message.startswith("1 signing keys")
+    assert found["vault use"].message == "secrets by the key that sealed them: 'test': 2"
+    assert found["connections"].message == "1 active"
     assert verdict(found.values()) == 0
 
 
@@ -177,6 +183,52 @@ async def test_a_vault_key_that_is_gone_fails(database: Database) -> None:
     assert found.state == "failed"
     assert "'test'" in found.message
     assert "SLOTWIRE_VAULT__KEYS" in found.remedy
+
+
+async def test_keys_still_in_use_are_counted(database: Database) -> None:
+    """A key that is missing is a failure, an unfinished rotation a warning, and a key nothing hangs on is told."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    await write_connection(settings, database, last_segment(hook.organization))
+    old, new = settings.vault.keys[0], SecretStr(f"new:{random_key()}")
+
+    async def with_keys(*keys: SecretStr) -> Finding:
+        return (await findings(settings.model_copy(update={"vault": VaultSettings(keys=keys)})))["vault use"]
+
+    gone = await with_keys(new)
+    assert (gone.state, gone.message.partition(": ")[2]) == ("failed", "'new': 0, 'test': 2")
+    assert "'test'" in gone.remedy
+    unfinished = await with_keys(new, old)
+    assert unfinished.state == "warning"
+    assert "slotwire keys vault rotate" in unfinished.remedy
+    spare = await with_keys(old, new)
+    assert (spare.state, spare.remedy) == ("ok", "")
+    assert "'new' may be removed" in spare.message
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "words"),
+    [
+        ("revoked", "refused", "1 revoked; nothing can be done at Calendly for: "),
+        ("needs_reauth", "another_user", "1 needs_reauth; nothing can be done at Calendly for: "),
+        ("expiring", "expires_soon", "1 expiring; expiring means within 14 days"),
+        (None, None, "none yet; nothing can be done at Calendly for: "),
+    ],
+)
+async def test_connections_that_need_somebody_are_told(
+    state: str | None, reason: str | None, words: str, database: Database
+) -> None:
+    """An organization without a connection that can act is named, and a credential near its end is told."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    org = last_segment(hook.organization)
+    if state is not None:
+        await write_connection(settings, database, org, state=state, reason=reason)
+    found = (await findings(settings))["connections"]
+    assert found.state == "warning"
+    assert found.message.startswith(words)
+    assert (org in found.message) == (state != "expiring")
+    assert "slotwire connections add --token-file FILE" in found.remedy
 
 
 @pytest.mark.parametrize(

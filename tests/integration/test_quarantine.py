@@ -18,8 +18,7 @@ from ingest.operate.models import EventQuery
 from ingest.operate.quarantine_models import MAX_NOTE
 from ingest.operate.roles import COMMAND_LINE, Role
 from schemas.ids import event_id, last_segment
-from tests.command import Ran, slotwire
-from tests.integration.test_control_process import environment
+from tests.command import Ran, environment, slotwire
 from tests.managing import Desk, managing, write_quarantine
 from tests.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
 
