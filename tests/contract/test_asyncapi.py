@@ -210,5 +210,5 @@ def test_a_type_without_a_payload_is_an_error(monkeypatch: pytest.MonkeyPatch, t
     """Without a scenario there is no example, and the generator says where one is missing."""
     monkeypatch.setattr(generate_asyncapi, "scenarios", list)
     monkeypatch.setattr(generate_asyncapi, "STORIES", ())
-    with pytest.raises(ValueError, match=r"com\.calendly\.invitee\.created\.v1, .*: add one to tests/payloads/"):
+    with pytest.raises(ValueError, match=r"com\.calendly\.invitee\.created\.v1, .*: add a scenario to tests/payloads/"):
         generate_asyncapi.examples()
