@@ -9,6 +9,8 @@ import typer
 from ingest.cli.token_file import TokenFile, read_token
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from ingest.control.backfill import Filled
     from ingest.operate.actions import Actions
     from ingest.operate.organization_models import OrganizationAdded, OrganizationItem
@@ -158,8 +160,8 @@ def remove(
         typer.echo(json_line(done))
     else:
         typer.echo(
-            f"ended {len(done.ended)} subscriptions at Calendly, forgot {len(done.connections)} credentials,"
-            f" revoked {len(done.keys)} keys"
+            f"ended {_counted(done.ended, 'subscription')} at Calendly,"
+            f" forgot {_counted(done.connections, 'credential')}, revoked {_counted(done.keys, 'key')}"
         )
         for item in done.left:
             typer.echo(f"left at Calendly: {item.provider_uri or item.id}: {item.why}", err=True)
@@ -167,6 +169,10 @@ def remove(
             typer.echo("Nothing was forgotten. Run it again, or with --force to forget it all the same.", err=True)
     if done.left:
         raise typer.Exit(1)
+
+
+def _counted(items: Sized, what: str) -> str:
+    return f"{len(items)} {what}" + ("" if len(items) == 1 else "s")
 
 
 def _tell(added: OrganizationAdded) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import httpx
 
 from ingest.local.databases import Database
-from ingest.operate.routes.base import TOKEN_HEADER
 from ingest.simulator.app import Options, simulator
 from schemas.ids import last_segment
 from tests.command import environment, slotwire
@@ -29,6 +28,12 @@ class Control:
     url: str
     child: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
+
+    async def line(self) -> str:
+        """Return the next line of its log."""
+        assert self.child.stderr is not None
+        self.lines.append((await self.child.stderr.readline()).decode())
+        return self.lines[-1]
 
 
 @asynccontextmanager
@@ -54,31 +59,58 @@ async def control(env: Mapping[str, str]) -> AsyncIterator[Control]:
 
 
 async def test_it_serves_and_keeps_its_secrets(database: Database) -> None:
-    """Subscribing, listing and deleting work over HTTP; neither key, token, hook nor signing key is in the log."""
+    """Adding, listing and removing work over HTTP; neither key, token, hook nor signing key is in the log."""
     async with simulator(Options(seed="process")) as calendly:
         env = environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url)
-        made = await slotwire("keys", "api", "create", "--role", "operator", env=env)
+        made = await slotwire("keys", "api", "create", "--role", "admin", env=env)
         key, token = made.stdout.strip(), calendly.owner_token
-        one = f"/v1/organizations/{last_segment(calendly.organization)}/subscriptions"
+        one = f"/v1/organizations/{last_segment(calendly.organization)}"
         async with control(env) as process, httpx.AsyncClient(base_url=process.url, timeout=20) as client:
             client.headers["Authorization"] = f"Bearer {key}"
-            created = await client.post(one, json={"token": token})
-            again = await client.post(one, json={"token": token})
-            refused = await client.post(one, json={"token": token + "x"})
-            listed = await client.get(one, headers={TOKEN_HEADER: token})
+            added = await client.post("/v1/organizations", json={"token": token})
+            again = await client.post("/v1/organizations", json={"token": token})
+            refused = await client.post("/v1/organizations", json={"token": token + "x"})
+            listed = await client.get(f"{one}/subscriptions", params={"at_calendly": True})
             [known] = calendly.engine.ledger.subscriptions()
-            ended = await client.delete(f"{one}/{created.json()['id']}", headers={TOKEN_HEADER: token})
+            subscription = added.json()["subscriptions"][0]["id"]
+            ended = await client.delete(f"{one}/subscriptions/{subscription}")
+            removed = await client.delete(one)
         left = calendly.engine.ledger.subscriptions()
-    assert [item.status_code for item in (created, again, refused, listed, ended)] == [201, 200, 422, 200, 200]
+    answers = (added, again, refused, listed, ended, removed)
+    assert [item.status_code for item in answers] == [201, 200, 422, 200, 200, 200]
     assert refused.json()["code"] == "calendly_credential"
     assert listed.json()["items"][0]["at_calendly"]["state"] == "active"
     assert ended.json()["state"] == "ended"
+    assert removed.json()["left"] == []
     assert not list(left)
     assert process.child.returncode == 0
-    said = "\n".join([*process.lines, *(item.text for item in (created, again, refused, listed, ended))])
+    said = "\n".join([*process.lines, *(item.text for item in answers)])
     assert known.signing_key is not None
     for secret in (key, token, known.url, known.url.rpartition("/")[2], known.signing_key):
         assert secret not in said
+
+
+async def test_it_goes_its_rounds(database: Database) -> None:
+    """What somebody deleted at Calendly is there again a round later, made by the process alone."""
+    async with simulator(Options(seed="rounds")) as calendly:
+        env = environment(
+            settings_for(database),
+            SLOTWIRE_CALENDLY__API_URL=calendly.url,
+            SLOTWIRE_SUBSCRIPTIONS__INTERVAL_SECONDS="1",
+        )
+        added = await slotwire("organizations", "add", "--token-file", "-", env=env, stdin=calendly.owner_token)
+        assert added.code == 0, added.stderr
+        [first] = calendly.engine.ledger.subscriptions()
+        async with control(env) as process:
+            calendly.engine.ledger.delete_subscription(first.id)
+            async with asyncio.timeout(START_SECONDS):
+                while True:
+                    line = (await process.line()).strip()
+                    if "subscriptions_changed" in line:
+                        break
+        [second] = calendly.engine.ledger.subscriptions()
+    assert second.url != first.url
+    assert process.child.returncode == 0
 
 
 async def test_it_starts_without_postgres_and_says_that_it_is_not_ready(database: Database) -> None:

@@ -8,16 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
 from ingest.local.databases import Database
 from ingest.simulator.app import Options, Simulator, simulator
+from ingest.simulator.model import uri
 from schemas.ids import last_segment
-from tests.command import Ran, slotwire
-from tests.integration.test_control_process import environment
+from tests.command import Ran, environment, slotwire
 from tests.managing import managing, write_events
 from tests.serving import settings_for
 
@@ -89,70 +87,77 @@ async def test_a_key_in_json_is_one_object(terminal: Terminal) -> None:
         (("keys", "api", "create", "--role", "boss"), "'reader', 'operator' or 'admin'"),
         (("keys", "api", "create", "--role", "reader", "--organization", "NOBODY"), "no such organization"),
         (("keys", "api", "revoke", "00000000-0000-0000-0000-000000000000"), "no such key"),
-        (("subscriptions", "delete", "00000000-0000-0000-0000-000000000000", "--token-file", "-"), "no such"),
-        (("subscriptions", "create", "--token-file", "-", "--event", "invitee.rescheduled"), "no event"),
-        (("subscriptions", "create", "--token-file", "/nowhere/token"), "no such file"),
+        (("subscriptions", "delete", "00000000-0000-0000-0000-000000000000"), "no such subscription"),
+        (("subscriptions", "create"), "no organization yet"),
+        (("subscriptions", "create", "--organization", "NOBODY"), "no connection"),
+        (("subscriptions", "create", "--organization", "X", "--event", "invitee.rescheduled"), "no event"),
+        (("subscriptions", "create", "--organization", "X", "--event", "meeting_recap.created"), "one user only"),
+        (("subscriptions", "create", "--organization", "X", "--user", "x", "--group", "x"), "not both"),
         (("events", "show", "00000000-0000-0000-0000-000000000000"), "no such event"),
         (("events", "list", "--organization", "a b"), "organization"),
     ],
 )
 async def test_what_cannot_be_is_said_in_words(arguments: tuple[str, ...], words: str, terminal: Terminal) -> None:
     """A mistake is a few lines on standard error that name it, exit code 1, and never a stack trace."""
-    ran = await terminal.type(*arguments, stdin=terminal.calendly.owner_token)
+    ran = await terminal.type(*arguments)
     assert (ran.code, ran.stdout) == (1, "")
     assert words in ran.stderr
     assert ran.stderr.startswith("slotwire: ")
     assert len(ran.stderr.splitlines()) <= 4
-    assert terminal.calendly.owner_token not in ran.stderr
 
 
 async def test_the_life_of_a_subscription(terminal: Terminal) -> None:
-    """Create, create again, list beside Calendly, delete: each says what is now, and never the token or the hook."""
-    token, said = terminal.calendly.owner_token, []
-    first = await terminal.type("subscriptions", "create", "--token-file", "-", stdin=token + "\n")
-    second = await terminal.type("subscriptions", "create", "--token-file", "-", stdin=token)
-    assert (first.code, second.code) == (0, 0)
-    assert first.stderr == "subscribed\n"
-    assert second.stderr == "subscribed already; nothing was changed\n"
+    """Create, create again, list beside Calendly, delete, make anew: each says what is now, and never the hook."""
+    token = terminal.calendly.owner_token
+    added = await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
+    again = await terminal.type("subscriptions", "create")
+    assert (added.code, again.code) == (0, 0)
+    assert again.stderr == "subscribed already; nothing was changed\n"
     [known] = terminal.calendly.engine.ledger.subscriptions()
     [alone] = await terminal.rows("subscriptions", "list")
-    [beside] = await terminal.rows("subscriptions", "list", "--token-file", "-", stdin=token)
+    [beside] = await terminal.rows("subscriptions", "list", "--at-calendly")
     assert (alone["state"], alone["at_calendly"]) == ("active", None)
     assert beside["at_calendly"] == {"state": "active", "retry_started_at": None}
     assert beside["organization"] == last_segment(terminal.calendly.organization)
-    [ended] = await terminal.rows("subscriptions", "delete", str(alone["id"]), "--token-file", "-", stdin=token)
+    table = await terminal.type("subscriptions", "list", "--at-calendly")
+    [ended] = await terminal.rows("subscriptions", "delete", str(alone["id"]))
     assert ended["state"] == "ended"
     assert not list(terminal.calendly.engine.ledger.subscriptions())
-    said = [first.stdout, second.stdout, json.dumps([alone, beside, ended])]
+    anew = await terminal.type("subscriptions", "create", "--event", "invitee.created")
+    assert (anew.code, anew.stderr) == (0, "subscribed\n")
+    said = [added.stdout, again.stdout, table.stdout, anew.stdout, json.dumps([alone, beside, ended])]
     assert known.signing_key is not None
     for secret in (token, known.url.rpartition("/")[2], known.signing_key):
         assert secret not in "".join(said)
 
 
-async def test_a_token_comes_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
-    """The file is read up to its limit; empty or longer is refused without being shown."""
-    file = tmp_path / "token"
-    file.write_text(terminal.calendly.owner_token.ljust(MAX_TOKEN_FILE_BYTES), encoding="ascii")
-    assert len(await terminal.rows("subscriptions", "create", "--token-file", str(file))) == 1
-    for text, words in (
-        (terminal.calendly.owner_token.ljust(MAX_TOKEN_FILE_BYTES + 1), "too long"),
-        (" \n", "empty"),
-        ("two words", "no Calendly token"),
-    ):
-        file.write_text(text, encoding="ascii")
-        ran = await terminal.type("subscriptions", "create", "--token-file", str(file))
-        assert ran.code == 1
-        assert words in ran.stderr
-        assert terminal.calendly.owner_token not in ran.stderr
+async def test_another_wish_takes_the_place_of_the_one_before(terminal: Terminal) -> None:
+    """Other events make a new subscription and end the old one; a user's stands beside the organization's."""
+    token, user = terminal.calendly.owner_token, _owner(terminal.calendly)
+    await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
+    [before] = await terminal.rows("subscriptions", "list")
+    [wider] = await terminal.rows("subscriptions", "create", "--event", "invitee.created", "--event", "contact.created")
+    await terminal.rows("subscriptions", "create", "--user", user, "--event", "meeting_recap.created")
+    listed = await terminal.rows("subscriptions", "list")
+    assert [(row["scope"], row["subject"], row["state"]) for row in listed] == [
+        ("organization", None, "ended"),
+        ("organization", None, "active"),
+        ("user", user, "active"),
+    ]
+    assert [row["id"] for row in listed[:2]] == [before["id"], wider["id"]]
+    assert len(terminal.calendly.engine.ledger.subscriptions()) == 2
 
 
-async def test_a_token_is_never_an_argument(terminal: Terminal) -> None:
-    """There is no option that takes a token itself: others on the machine could read it."""
-    ran = await terminal.type("subscriptions", "create", "--token", terminal.calendly.owner_token)
-    assert ran.code == 2
-    shown = await terminal.type("subscriptions", "create", "--help")
-    assert "--token-file" in shown.stdout
-    assert "--token " not in shown.stdout
+async def test_subscriptions_are_made_with_the_stored_connection_only(terminal: Terminal) -> None:
+    """No command of subscriptions takes a token, from a file or as an argument."""
+    for verb in ("create", "list", "delete"):
+        shown = await terminal.type("subscriptions", verb, "--help")
+        assert shown.code == 0
+        assert "--token" not in shown.stdout
+
+
+def _owner(calendly: Simulator) -> str:
+    return uri("users", calendly.world.members(last_segment(calendly.organization))[0].id)
 
 
 async def test_events_are_listed_and_shown(terminal: Terminal, database: Database) -> None:

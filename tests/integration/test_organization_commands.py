@@ -1,0 +1,234 @@
+"""`slotwire organizations` as an operator types it: from a token to live events, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
+from ingest.local.databases import Database
+from ingest.simulator.app import Options, Simulator, simulator
+from tests.command import Ran, environment, slotwire
+from tests.serving import settings_for
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where commands are typed."""
+
+    env: dict[str, str]
+    calendly: Simulator
+
+    @property
+    def orgs(self) -> list[str]:
+        """The simulated organizations."""
+        return list(self.calendly.world.organizations)
+
+    def token(self, org: str, role: str = "owner") -> str:
+        """The token of a member of an organization."""
+        user = next(each for each in self.calendly.world.members(org) if each.role == role)
+        return next(each.value for each in self.calendly.world.tokens if each.user == user.id)
+
+    async def type(self, *arguments: str, stdin: str | None = None) -> Ran:
+        """Run `slotwire …` to its end."""
+        return await slotwire(*arguments, env=self.env, stdin=stdin)
+
+    async def rows(self, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
+        """Run a command that prints JSON lines, and read them."""
+        ran = await self.type(*arguments, "--json", stdin=stdin)
+        assert ran.code == 0, ran.stderr
+        return [json.loads(line) for line in ran.stdout.splitlines()]
+
+    async def add(self, *options: str, org: str | None = None) -> Ran:
+        """Add an organization by its owner's token from standard input."""
+        return await self.type(
+            "organizations", "add", "--token-file", "-", *options, stdin=self.token(org or self.orgs[0]) + "\n"
+        )
+
+    async def simulate(self, verb: str, **body: object) -> None:
+        """Make something happen at the simulated Calendly."""
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{self.calendly.url}/simulator/{verb}", json=body)
+        assert answer.is_success, answer.text
+
+
+@pytest.fixture
+async def terminal(database: Database) -> AsyncIterator[Terminal]:
+    """A terminal with the settings of one database and one simulator with two organizations."""
+    async with simulator(Options(seed="terminal", organizations=2)) as calendly:
+        yield Terminal(environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url), calendly)
+
+
+async def test_the_life_of_an_organization(terminal: Terminal) -> None:
+    """Add, add again, list, show, remove: each says what is now, and none ever shows token, hook or signing key."""
+    org = terminal.orgs[0]
+    empty = await terminal.type("organizations", "list")
+    assert (empty.code, empty.stdout) == (0, "")
+    assert "slotwire organizations add --token-file FILE" in empty.stderr
+    added = await terminal.add("--external-id", "customer-1")
+    assert (added.code, added.stderr) == (0, "customer-1 is live\n")
+    assert added.stdout.startswith("organization ")
+    assert "invitee.created" in added.stdout
+    again = await terminal.add("--organization", org)
+    assert (again.code, again.stderr) == (0, "customer-1 is live already; nothing was subscribed anew\n")
+    [known] = terminal.calendly.engine.ledger.subscriptions()
+    table = await terminal.type("organizations", "list")
+    shown = await terminal.type("organizations", "show", org)
+    assert [org, "customer-1", "1", "active"] in [line.split()[:4] for line in table.stdout.splitlines()]
+    assert ["external_id:", "customer-1"] in [line.split() for line in shown.stdout.splitlines()]
+    assert "wanted:        organization: invitee.created, " in shown.stdout
+    removed = await terminal.type("organizations", "remove", org)
+    assert (removed.code, removed.stderr) == (0, "")
+    assert removed.stdout == "ended 1 subscription at Calendly, forgot 1 credential, revoked 0 keys\n"
+    assert terminal.calendly.engine.ledger.subscriptions() == ()
+    assert (await terminal.type("organizations", "list")).stdout == ""
+    ended = await terminal.type("organizations", "list", "--ended")
+    assert org in ended.stdout
+    said = "".join(ran.stdout + ran.stderr for ran in (added, again, table, shown, removed, ended))
+    assert known.signing_key is not None
+    for secret in (terminal.token(org), known.url.rpartition("/")[2], known.signing_key):
+        assert secret not in said
+
+
+async def test_programs_read_the_same_as_json(terminal: Terminal) -> None:
+    """Every command prints one object a line with `--json`, and nothing but it on standard output."""
+    org = terminal.orgs[0]
+    token = terminal.token(org)
+    [added] = await terminal.rows("organizations", "add", "--token-file", "-", "--backfill-days", "1", stdin=token)
+    assert added["new"] is True
+    assert added["organization"]["organization"] == org
+    [listed] = await terminal.rows("organizations", "list")
+    assert (listed["organization"], listed["subscriptions"], listed["connections"]) == (org, 1, ["active"])
+    [shown] = await terminal.rows("organizations", "show", org)
+    assert shown["wanted"][0]["scope"] == "organization"
+    assert {key: value for key, value in shown.items() if key != "wanted"} == listed
+    [removed] = await terminal.rows("organizations", "remove", org)
+    assert (removed["left"], len(removed["ended"])) == ([], 1)
+    assert await terminal.rows("organizations", "list") == []
+    assert len(await terminal.rows("organizations", "list", "--ended")) == 1
+
+
+async def test_what_was_booked_before_is_fetched(terminal: Terminal) -> None:
+    """`--backfill-days` fetches it in the same command and says how much; again, all of it is known."""
+    for _ in range(3):
+        await terminal.simulate("book")
+    first = await terminal.add("--backfill-days", "0")
+    assert first.code == 0
+    assert "fetched 3 meetings with 3 invitees: 3 new, 0 known" in first.stderr
+    second = await terminal.add("--backfill-days", "0")
+    assert "fetched 3 meetings with 3 invitees: 0 new, 3 known" in second.stderr
+    [shown] = await terminal.rows("organizations", "show", terminal.orgs[0])
+    assert shown["backfill_from"] is None
+
+
+async def test_recaps_come_for_the_tokens_user(terminal: Terminal) -> None:
+    """Events that Calendly sends for one user only get a line of their own."""
+    added = await terminal.add("--event", "invitee.created", "--event", "meeting_recap.created")
+    assert [line.split()[0] for line in added.stdout.splitlines()] == ["organization", "user"]
+    shown = await terminal.type("organizations", "show", terminal.orgs[0])
+    wanted = [line for line in shown.stdout.splitlines() if line.startswith("wanted:")]
+    assert len(wanted) == 2
+    assert wanted[1].endswith(": meeting_recap.created")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "--token-file", "/nowhere/token"), "no such file"),
+        (("add", "--token-file", "-", "--organization", "OTHER"), "belongs to another organization"),
+        (("add", "--token-file", "-", "--organization", "a b"), "organization"),
+        (("add", "--token-file", "-", "--event", "invitee.rescheduled"), "no event"),
+        (("add", "--token-file", "-", "--external-id", "x" * 201), "external_id"),
+        (("add", "--token-file", "-", "--backfill-days", "3651"), "backfill_days"),
+        (("show", "NOBODY"), "no such organization"),
+        (("remove", "NOBODY"), "no such organization"),
+    ],
+)
+async def test_what_cannot_be_is_said_in_words(arguments: tuple[str, ...], words: str, terminal: Terminal) -> None:
+    """A mistake is a few lines on standard error that name it, exit code 1, and never a stack trace or the token."""
+    token = terminal.token(terminal.orgs[0])
+    ran = await terminal.type("organizations", *arguments, stdin=token)
+    assert (ran.code, ran.stdout) == (1, "")
+    assert words in ran.stderr
+    assert ran.stderr.startswith("slotwire: ")
+    assert len(ran.stderr.splitlines()) <= 4
+    assert token not in ran.stderr
+    assert terminal.calendly.engine.ledger.subscriptions() == ()
+
+
+async def test_tokens_that_are_not_enough(terminal: Terminal) -> None:
+    """An unknown token, a member's, one with too few scopes: each is told with what to do, and nothing is kept."""
+    org = terminal.orgs[0]
+    member = next(each for each in terminal.calendly.world.members(org) if each.role == "user")
+    narrow = await terminal.type("simulate", "token", "--user", member.id, "--scope", "users:read")
+    for token, words in (
+        ("nobodys-token", "refused the token"),
+        (terminal.token(org, "user"), "an owner or admin is needed"),
+        (narrow.stdout.strip(), "it lacks the scopes"),
+    ):
+        ran = await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
+        assert (ran.code, ran.stdout) == (1, ""), words
+        assert words in ran.stderr
+        assert "\n  " in ran.stderr  # what to do
+        assert token not in ran.stderr
+    assert await terminal.rows("organizations", "list", "--ended") == []
+
+
+async def test_a_token_comes_from_a_file(terminal: Terminal, tmp_path: Path) -> None:
+    """The file is read up to its limit; empty or longer is refused without being shown; no option takes a token."""
+    file, token = tmp_path / "token", terminal.token(terminal.orgs[0])
+    for text, words in (
+        (token.ljust(MAX_TOKEN_FILE_BYTES + 1), "too long"),
+        (" \n", "empty"),
+        ("two words", "no Calendly token"),
+    ):
+        file.write_text(text, encoding="ascii")
+        ran = await terminal.type("organizations", "add", "--token-file", str(file))
+        assert ran.code == 1
+        assert words in ran.stderr
+        assert token not in ran.stderr
+    file.write_text(token.ljust(MAX_TOKEN_FILE_BYTES), encoding="ascii")
+    assert (await terminal.type("organizations", "add", "--token-file", str(file))).code == 0
+    assert (await terminal.type("organizations", "add", "--token", token)).code == 2
+
+
+async def test_of_several_organizations_one_must_be_named(terminal: Terminal) -> None:
+    """A command takes the only organization there is; where there are two it asks for a name."""
+    one, two = terminal.orgs
+    await terminal.add(org=one)
+    assert (await terminal.type("subscriptions", "create")).code == 0
+    await terminal.add(org=two)
+    unnamed = await terminal.type("subscriptions", "create")
+    assert unnamed.code == 1
+    assert "there are several organizations" in unnamed.stderr
+    assert "--organization ORG" in unnamed.stderr
+    named = await terminal.type("subscriptions", "create", "--organization", two)
+    assert (named.code, named.stderr) == (0, "subscribed already; nothing was changed\n")
+    assert {row["organization"] for row in await terminal.rows("subscriptions", "list", "--at-calendly")} == {one, two}
+
+
+async def test_what_could_not_be_removed_ends_with_1(terminal: Terminal) -> None:
+    """With a revoked token it says what Calendly still has, and that nothing was forgotten; `--force` forgets."""
+    org = terminal.orgs[0]
+    await terminal.add()
+    [known] = terminal.calendly.engine.ledger.subscriptions()
+    await terminal.simulate("tokens/state", token=terminal.token(org), state="revoked")
+    left = await terminal.type("organizations", "remove", org)
+    assert left.code == 1
+    assert f"left at Calendly: https://api.calendly.com/webhook_subscriptions/{known.id}: " in left.stderr
+    assert "Nothing was forgotten" in left.stderr
+    again = await terminal.type("organizations", "remove", org, "--json")
+    assert again.code == 1
+    assert len(json.loads(again.stdout)["left"]) == 1
+    forced = await terminal.type("organizations", "remove", org, "--force")
+    assert forced.code == 1
+    assert "forgot 1 credential" in forced.stdout
+    assert (await terminal.type("organizations", "list")).stdout == ""
+    gone = await terminal.type("organizations", "remove", org)
+    assert (gone.code, gone.stderr) == (0, "")
