@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -166,6 +167,36 @@ async def test_a_process_that_dies_in_the_middle_leaves_a_trace(database: Databa
         "started",
     )
     assert entry.target == str(delivery)
+
+
+async def test_a_killed_process_leaves_a_trace(database: Database) -> None:
+    """A command that is killed after its change and before its end: the change is there, and the audit says begun."""
+    await as_owner(
+        database,
+        "CREATE FUNCTION slotwire.slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$",
+        "CREATE TRIGGER slow BEFORE INSERT ON slotwire.audit FOR EACH ROW WHEN (NEW.begun IS NOT NULL)"
+        " EXECUTE FUNCTION slotwire.slow()",
+    )
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("SELECT pg_advisory_lock(4711)")
+    command = (sys.executable, "-m", "ingest.cli", "keys", "api", "create", "--role", "reader")
+    child = await asyncio.create_subprocess_exec(
+        *command, env=environment(settings_for(database)), stdout=asyncio.subprocess.PIPE
+    )
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
+    async with asyncio.timeout(20):
+        while not await owner.fetchval(waiting):
+            assert child.returncode is None
+        child.kill()
+        await child.communicate()
+        while await owner.fetchval(waiting):  # its lock_timeout ends what the server still does for it
+            pass
+    assert await owner.fetchval("SELECT count(*) FROM slotwire.api_keys") == 1
+    await owner.close()
+    async with verbs(database) as actions:
+        [entry] = await told(actions)
+    assert (entry.action, entry.result, entry.actor) == ("keys.create", "started", "command line")
 
 
 @pytest.mark.parametrize(
