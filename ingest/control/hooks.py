@@ -7,7 +7,6 @@ A hook is a capability: write it into no log; `masked` gives what may be written
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -109,4 +108,4 @@ def masked(hook: str) -> str:
 
 
 def _mac(key: bytes, identifier: bytes) -> bytes:
-    return hmac.new(key, _LABEL + identifier, hashlib.sha256).digest()[:MAC_BYTES]
+    return hmac.digest(key, _LABEL + identifier, "sha256")[:MAC_BYTES]
