@@ -51,16 +51,18 @@ async def run_once(organizations: Organizations) -> dict[str, Result]:
             results[org], unserved[org] = await _look(organizations, org, uri)
             SUBSCRIPTION_ROUNDS.labels(results[org]).inc()
 
+    work = await organizations.with_work()
     async with asyncio.TaskGroup() as group:
-        for org, uri in await organizations.with_work():
+        for org, uri in work:
             group.create_task(look(org, uri))
     SUBSCRIPTIONS_UNSERVED.set(sum(unserved.values()))
     return results
 
 
 async def _look(organizations: Organizations, org: str, uri: OrganizationUri) -> tuple[Result, int]:
-    wanted = len(await organizations.subscriptions.wanted(org))
+    wanted = 1  # as long as nobody knows: it has work
     try:
+        wanted = len(await organizations.subscriptions.wanted(org))
         best = await organizations.connections.for_organization(org)
         async with organizations.connections.acting(best) as calendly:
             applied = await organizations.subscriptions.apply(calendly, uri, patient=True)

@@ -168,7 +168,7 @@ async def test_tokens_that_are_not_enough(terminal: Terminal) -> None:
     member = next(each for each in terminal.calendly.world.members(org) if each.role == "user")
     narrow = await terminal.type("simulate", "token", "--user", member.id, "--scope", "users:read")
     for token, words in (
-        ("nobodys-token", "refused the token"),
+        ("nobodys-token", "did not accept the token"),
         (terminal.token(org, "user"), "an owner or admin is needed"),
         (narrow.stdout.strip(), "it lacks the scopes"),
     ):

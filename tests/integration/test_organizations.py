@@ -251,6 +251,16 @@ async def test_the_rounds_keep_what_is_wanted(ground: Ground) -> None:
     assert [row["org"] for row in revoked] == [ground.org]
 
 
+async def test_a_round_outlives_a_database_that_refuses(ground: Ground) -> None:
+    """What one organization's database calls meet is its failure: the round ends, and the process lives on."""
+    await ground.add()
+    await ground.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
+    await ground.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    assert await keeping.run_once(ground.organizations) == {ground.org: "failed"}
+    await ground.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    assert await keeping.run_once(ground.organizations) == {ground.org: "kept"}
+
+
 async def test_what_was_told_is_not_fetched_again(ground: Ground) -> None:
     """Cancellations, no-shows and reschedules by REST have the ids that the webhooks gave them."""
     await ground.add()
