@@ -36,7 +36,8 @@ async def test_a_changed_or_unknown_migration_is_refused(database: Database) -> 
     await connection.execute("UPDATE slotwire.migrations SET checksum = 'edited' WHERE name LIKE '0001%'")
     with pytest.raises(SchemaMismatch, match="was changed after it was applied"):
         await migrations.pending(connection)
-    await connection.execute("UPDATE slotwire.migrations SET name = '9999_post_from_the_future' WHERE name LIKE '0001%'")
+    future = "UPDATE slotwire.migrations SET name = '9999_post_from_the_future' WHERE name LIKE '0001%'"
+    await connection.execute(future)
     with pytest.raises(SchemaMismatch, match="9999_post_from_the_future"):
         await migrations.pending(connection)
     await connection.close()
