@@ -21,7 +21,7 @@ from ingest.control.calendly_client.transport import RetryPolicy, Transport
 from ingest.control.connection_records import ConnectionRecord
 from ingest.control.connections import Connections, Identity
 from ingest.control.subscription_plan import Subscription, Wanted
-from ingest.control.subscriptions import Applied, Subscriptions
+from ingest.control.subscriptions import Applied, Changing, Subscriptions, unwatched
 from ingest.errors import CalendlyError, RequestRefused, RowRefused, SchemaMismatch, SecretUnreadable
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool, read_queries, translated
@@ -109,14 +109,29 @@ class Organizations:
     subscriptions: Subscriptions
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, *, retries: RetryPolicy | None = None) -> Self:
+    def from_settings(
+        cls,
+        settings: Settings,
+        pool: Pool,
+        clock: Clock,
+        *,
+        retries: RetryPolicy | None = None,
+        changing: Changing = unwatched,
+    ) -> Self:
         """Read the keys it needs.
+
+        Args:
+            settings: keys and addresses.
+            pool: the database.
+            clock: for what is written.
+            retries: of calls of Calendly.
+            changing: wraps each change of subscriptions at Calendly.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
         connections = Connections.from_settings(settings, pool, clock, retries=retries)
-        return cls(pool, clock, connections, Subscriptions.from_settings(settings, pool, clock))
+        return cls(pool, clock, connections, Subscriptions.from_settings(settings, pool, clock, changing=changing))
 
     async def add(
         self,

@@ -11,10 +11,11 @@ next pass finds it at Calendly by its address and adopts it, or ends it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -53,6 +54,15 @@ _MAY_HAVE_WORKED = frozenset(
         CalendlyProblem.UNEXPECTED,
     }
 )
+
+
+Changing: TypeAlias = Callable[[str, str, UUID | str], AbstractAsyncContextManager[object]]
+"""Wraps each change at Calendly: told what is done, to which organization, and to what."""
+
+
+def unwatched(_what: str, _org: str, _target: UUID | str) -> AbstractAsyncContextManager[object]:
+    """Wrap a change in nothing: whoever asked for it has noted it."""
+    return nullcontext()
 
 
 @dataclass(slots=True)
@@ -96,16 +106,25 @@ class Subscriptions:
     hooks: HookAddresses
     clock: Clock
     api_url: str
+    changing: Changing = unwatched
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock) -> Subscriptions:
+    def from_settings(
+        cls, settings: Settings, pool: Pool, clock: Clock, *, changing: Changing = unwatched
+    ) -> Subscriptions:
         """Read the keys it needs.
+
+        Args:
+            settings: keys and addresses.
+            pool: the database.
+            clock: for what is written.
+            changing: wraps each change at Calendly.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
         vault, hooks = Vault.from_settings(settings.vault), HookAddresses.from_settings(settings)
-        return cls(pool, vault, hooks, clock, settings.calendly.api_url)
+        return cls(pool, vault, hooks, clock, settings.calendly.api_url, changing)
 
     def check_address(self) -> None:
         """See whether Calendly could send to us at all.
@@ -161,13 +180,14 @@ class Subscriptions:
                 await self._activate(item.id, uri)
             for item in todo.lost:
                 await self._end(item)
-            await self._drop(calendly, todo, applied)
+            await self._drop(calendly, org, todo, applied)
             known = {item.id for item in ours}
             for wish in todo.make:
                 signing_key = mint_signing_key()
                 made = await self._insert(org, wish, signing_key, known=known)
                 if made is not None:
-                    applied.made.append(await self._subscribe(calendly, made, organization, signing_key))
+                    async with self.changing("subscriptions.create", org, made.id):
+                        applied.made.append(await self._subscribe(calendly, made, organization, signing_key))
         if all(wish in applied.serving for wish in await self.wanted(org)):
             return applied
         raise RequestRefused(
@@ -220,16 +240,18 @@ class Subscriptions:
         """Read what is not ended of an organization, oldest first."""
         return await self._live(org)
 
-    async def _drop(self, calendly: Transport, todo: Plan, applied: Applied) -> None:
+    async def _drop(self, calendly: Transport, org: str, todo: Plan, applied: Applied) -> None:
         for item, uri in todo.drop:
-            await webhook_subscriptions.delete(calendly, uri)
-            await self._end(item)
+            async with self.changing("subscriptions.delete", org, item.id):
+                await webhook_subscriptions.delete(calendly, uri)
+                await self._end(item)
             applied.dropped.append(item)
         for uri, hook_id in todo.orphans:
             with translated():
                 known = await self.pool.fetchval(_SQL["hook_is_live"], hook_id)
             if not known:
-                await webhook_subscriptions.delete(calendly, uri)
+                async with self.changing("subscriptions.delete", org, uri):
+                    await webhook_subscriptions.delete(calendly, uri)
                 applied.orphans += 1
 
     async def _live(self, org: str) -> tuple[Subscription, ...]:

@@ -26,7 +26,9 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     """
     async with operating(settings, clock, application="control") as actions:
         # Made here, so that a missing key ends the start and not the first request that needs it.
-        organizations = Organizations.from_settings(settings, actions.pool, clock)
+        organizations = Organizations.from_settings(
+            settings, actions.pool, clock, changing=actions.organizations.of_rounds
+        )
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:

@@ -55,7 +55,8 @@ class Ground:
     @property
     def organizations(self) -> Organizations:
         """What the control process goes its rounds with."""
-        return Organizations.from_settings(self.settings, self.actions.pool, self.actions.clock)
+        changing = self.actions.organizations.of_rounds
+        return Organizations.from_settings(self.settings, self.actions.pool, self.actions.clock, changing=changing)
 
     @property
     def calls(self) -> int:
@@ -247,6 +248,11 @@ async def test_the_rounds_keep_what_is_wanted(ground: Ground) -> None:
     assert await keeping.run_once(ground.organizations) == {ground.org: "paused", other: "kept"}
     [known] = ground.calendly.engine.ledger.subscriptions()
     assert known.organization == other
+    noted = await ground.rows("SELECT org, action, result FROM slotwire.audit WHERE actor = 'control' ORDER BY id")
+    assert [tuple(row) for row in noted] == [
+        (other, "subscriptions.create", "started"),
+        (other, "subscriptions.create", "done"),
+    ]
     revoked = await ground.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")
     assert [row["org"] for row in revoked] == [ground.org]
 

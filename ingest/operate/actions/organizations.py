@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from uuid import UUID
 
 from ingest.control.backfill import PATIENT, Filled
 from ingest.control.organizations import Organizations
@@ -21,7 +23,7 @@ from ingest.operate.organization_models import (
     organization_item,
     removed_item,
 )
-from ingest.operate.roles import Principal, Role
+from ingest.operate.roles import CONTROL, Principal, Role
 
 
 class OrganizationActions(Verbs):
@@ -89,6 +91,10 @@ class OrganizationActions(Verbs):
         if reached is not None:
             return reached
         return (await self._organizations().only()).org
+
+    def of_rounds(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:
+        """Wrap a change that the subscription manager makes on its rounds: nobody asked, and the audit tells it."""
+        return self.audited(CONTROL, action, org=org, target=target)
 
     def _organizations(self) -> Organizations:
         return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
