@@ -45,7 +45,6 @@ FRESH = timedelta(minutes=1)
 """How long Calendly's last answer to a credential is not written anew."""
 
 _SQL = read_queries("ingest.sql", "connections.sql")
-_CONTROL = read_queries("ingest.sql", "control.sql")
 _STORE = read_queries("ingest.sql", "store.sql")
 _log = get_logger("connections")
 
@@ -123,15 +122,14 @@ class Connections:
         """Seal a token that was identified; where its user is connected already, it replaces the one before.
 
         Raises:
-            RequestRefused: the organization is not known here; nothing is kept.
+            RequestRefused: the organization is not known here, or was given up; nothing is kept.
         """
         org, now, credential = identity.org, self.clock.now(), uuid4()
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
-                # Two that connect one user at once come one after the other.
-                if await connection.fetchval(_CONTROL["lock_organization"], org) is None:
+                if await connection.fetchval(_SQL["lock_kept_organization"], org) is None:
                     raise RequestRefused(
-                        "the token's organization is not known here",
+                        "the token's organization is not known here, or was given up",
                         code="organization_unknown",
                         remedy="Add it first: slotwire organizations add --token-file FILE",
                     )

@@ -26,6 +26,11 @@ ORDER BY c.state NOT IN ('active', 'expiring'), array_position(ARRAY['owner', 'a
          c.state, c.checked_at DESC, c.id
 LIMIT 1
 
+-- name: lock_kept_organization
+-- Taken while a credential is written, so that two that connect one user come one after the other; no row where
+-- the organization is not known, or was given up.
+SELECT org FROM slotwire.organizations WHERE org = $1 AND ended_at IS NULL FOR UPDATE
+
 -- name: connection_of_user
 -- The connection that acts as a user, if there is one already.
 SELECT id, state, reason FROM slotwire.connections WHERE org = $1 AND user_uri = $2

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import product
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from ingest.control.calendly_client import users
+from ingest.control.connection_checks import STATES
 from ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused
 from ingest.local.databases import Database
 from schemas.events import ConnectionRevoked
@@ -197,3 +199,20 @@ async def test_the_database_refuses_a_beginning_that_cannot_act(ground: Ground) 
                 NOW,
             )
         assert caught.value.constraint_name == "connections_new_credential"
+
+
+async def test_the_database_lets_pass_what_is_drawn(ground: Ground) -> None:
+    """For one credential each state leads to each, but for revoked, which leads nowhere; a new one begins anew."""
+    made = (await ground.connections.add(ground.token())).connection
+    anew = "UPDATE slotwire.connections SET credential_id = gen_random_uuid(), state = 'active', reason = NULL WHERE id = $1"
+    step = "UPDATE slotwire.connections SET state = $2, reason = nullif($3, '') WHERE id = $1"
+    for first, second in product(STATES, STATES):
+        await ground.pool.execute(anew, made.id)
+        await ground.pool.execute(step, made.id, first, "" if first == "active" else "x")
+        if first == "revoked" and second != "revoked":
+            with pytest.raises(asyncpg.CheckViolationError):
+                await ground.pool.execute(step, made.id, second, "" if second == "active" else "x")
+        else:
+            await ground.pool.execute(step, made.id, second, "" if second == "active" else "x")
+        found = (await ground.connections.get(made.id)).state
+        assert found == (first if first == "revoked" else second)

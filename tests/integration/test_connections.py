@@ -74,12 +74,15 @@ async def test_a_token_of_another_organization_is_refused(ground: Ground) -> Non
 
 
 async def test_a_token_of_an_unknown_organization_is_refused(ground: Ground) -> None:
-    """An organization nobody added cannot be connected, and the message names the command that adds it."""
+    """One nobody added, or that was given up, cannot be connected; the message names the command that adds it."""
+    await ground.tamper("UPDATE slotwire.organizations SET ended_at = $2 WHERE org = $1", ground.org(0), NOW)
     await ground.tamper("DELETE FROM slotwire.organizations WHERE org = $1", ground.org(1))
-    with pytest.raises(RequestRefused, match="not known here") as caught:
-        await ground.connections.add(ground.token(number=1))
-    assert caught.value.code == "organization_unknown"
-    assert "slotwire organizations add" in caught.value.remedy
+    for number in (0, 1):
+        with pytest.raises(RequestRefused, match="not known here") as caught:
+            await ground.connections.add(ground.token(number=number))
+        assert caught.value.code == "organization_unknown"
+        assert "slotwire organizations add" in caught.value.remedy
+    assert await ground.rows("SELECT FROM slotwire.connections") == []
 
 
 async def test_acting_is_acting_as_that_user(ground: Ground) -> None:
