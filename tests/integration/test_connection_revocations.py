@@ -204,10 +204,10 @@ async def test_the_database_refuses_a_beginning_that_cannot_act(ground: Ground) 
 async def test_the_database_lets_pass_what_is_drawn(ground: Ground) -> None:
     """For one credential each state leads to each, but for revoked, which leads nowhere; a new one begins anew."""
     made = (await ground.connections.add(ground.token())).connection
-    anew = "UPDATE slotwire.connections SET credential_id = gen_random_uuid(), state = 'active', reason = NULL WHERE id = $1"
+    anew = "UPDATE slotwire.connections SET credential_id = gen_random_uuid(), state = 'active', reason = NULL"
     step = "UPDATE slotwire.connections SET state = $2, reason = nullif($3, '') WHERE id = $1"
     for first, second in product(STATES, STATES):
-        await ground.pool.execute(anew, made.id)
+        await ground.pool.execute(anew)
         await ground.pool.execute(step, made.id, first, "" if first == "active" else "x")
         if first == "revoked" and second != "revoked":
             with pytest.raises(asyncpg.CheckViolationError):
