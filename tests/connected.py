@@ -146,7 +146,8 @@ async def write_connection(
     try:
         await connection.execute(
             "INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, state, checked_at,"
-            " created_at, changed_at) VALUES ($1, $2, 'personal_access_token', $1::uuid::text, $3, $4, 'active', $5, $5, $5)",
+            " created_at, changed_at)"
+            " VALUES ($1, $2, 'personal_access_token', $1::uuid::text, $3, $4, 'active', $5, $5, $5)",
             made,
             org,
             credential,
