@@ -13,11 +13,11 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ingest.errors import CannotNormalize
 from ingest.verify import VerifiedDelivery
-from schemas.calendly import InviteePayload
+from schemas.calendly import InviteePayload, Time
 from schemas.events import RESOURCE_EVENTS, ResourceEvent
 
 MAX_DEPTH = 64
@@ -26,6 +26,7 @@ MAX_DETAIL = 300
 """Characters of a quarantine's detail. It names places in the payload, never values."""
 
 M = TypeVar("M", bound=BaseModel)
+_TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
 
 
@@ -86,7 +87,7 @@ class _Usual(BaseModel):
     """A delivery about an invitee in which everything is known."""
 
     event: str
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     created_by: str | None = None
     payload: InviteePayload
 
@@ -129,17 +130,23 @@ def _invitee_fact(
 
 
 def _read_usual(body: bytes) -> _Usual | None:
-    """Read what nearly every delivery is, in one pass; None where anything at all is out of the ordinary."""
+    """Read what nearly every delivery is, in one pass; None where anything at all is out of the ordinary.
+
+    Raises:
+        CannotNormalize: it is not JSON to other readers, or too deep.
+    """
     try:
         usual = _Usual.model_validate_json(body, extra="forbid")
     except ValidationError:
         return None
     if usual.event not in _INVITEE_EVENTS:
         return None
-    # Where there is room for anything, there may be what other readers refuse: too deep, or numbers that are none.
+    # Where there is room for anything, there may be what others who read the event would refuse: too deep, or numbers
+    # that are none. "extra" may be written with escapes.
     meeting = usual.payload.scheduled_event
-    roomy = (meeting is not None and meeting.location is not None and meeting.location.data) or b'"extra"' in body
-    return None if roomy and (_brackets(body) > MAX_DEPTH or b"NaN" in body or b"Infinity" in body) else usual
+    if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or b"\\u" in body:
+        _parse(body)
+    return usual
 
 
 def _brackets(body: bytes) -> int:
@@ -186,15 +193,10 @@ def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
     if not isinstance(payload, dict):
         raise CannotNormalize("not_an_envelope", "payload")
     told_at = parsed.get("created_at")
-    if told_at is None:
-        return name, None, payload
     try:
-        time = datetime.fromisoformat(told_at)
-    except (TypeError, ValueError):
+        return name, _TOLD_AT.validate_python(told_at), payload
+    except ValidationError:
         raise CannotNormalize("not_an_envelope", "created_at") from None
-    if time.tzinfo is None:
-        raise CannotNormalize("not_an_envelope", "created_at")
-    return name, time, payload
 
 
 def _validated(model: type[M], payload: dict[str, Any]) -> M:

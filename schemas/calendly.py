@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -109,6 +110,11 @@ def null_to_empty(value: Any) -> Any:
     return [] if value is None else value
 
 
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+Time = Annotated[AwareDatetime, Field(ge=_EARLIEST, le=_LATEST)]
+"""A time with its offset, a day short of either end of what a time can be: so each can be written in UTC."""
+Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+"""A whole number that every reader of JSON takes for the same (RFC 7493, section 2.2)."""
 Uri = Annotated[str, Field(min_length=1, max_length=2000)]
 """An opaque address of Calendly's; 2,000 characters at the most."""
 
@@ -137,7 +143,7 @@ class QuestionAndAnswer(Part):
     """The question as it was asked."""
     answer: str | None = None
     """The answer as text; several are parted by line ends."""
-    position: int | None = None
+    position: Whole | None = None
     """Where it stands in the form."""
 
 
@@ -150,7 +156,7 @@ class Cancellation(Part):
     """As it was typed; may be empty."""
     canceler_type: str | None = None
     """`host` or `invitee`."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was cancelled."""
 
 
@@ -159,7 +165,7 @@ class NoShow(Part):
 
     uri: Uri
     """The mark."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was set."""
 
 
@@ -183,9 +189,9 @@ class Payment(Part):
 class Reconfirmation(Part):
     """A request to confirm again."""
 
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was asked for."""
-    confirmed_at: AwareDatetime | None = None
+    confirmed_at: Time | None = None
     """When it was given; null until then."""
 
 
@@ -205,20 +211,20 @@ class EventGuest(Part):
 
     email: str | None = None
     """The guest's mail address."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When the guest was added."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """When the guest was last changed."""
 
 
 class InviteesCounter(Part):
     """How many invitees a scheduled event has."""
 
-    total: int | None = None
+    total: Whole | None = None
     """All, cancelled ones included."""
-    active: int | None = None
+    active: Whole | None = None
     """Those who are still booked."""
-    limit: int | None = None
+    limit: Whole | None = None
     """How many there may be."""
 
 
@@ -256,9 +262,9 @@ class ScheduledEvent(Part):
     """The host's notes as HTML."""
     status: str | None = None
     """`active` or `canceled`, for all its invitees together."""
-    start_time: AwareDatetime | None = None
+    start_time: Time | None = None
     """When it starts."""
-    end_time: AwareDatetime | None = None
+    end_time: Time | None = None
     """When it ends."""
     event_type: str | None = None
     """The event type's URI."""
@@ -266,9 +272,9 @@ class ScheduledEvent(Part):
     """Where it is."""
     invitees_counter: InviteesCounter | None = None
     """How many invitees it has."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was made."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """When it was last changed."""
     event_memberships: Annotated[list[EventMembership], BeforeValidator(null_to_empty)] = Field(default_factory=list)
     """Its hosts."""
@@ -301,9 +307,9 @@ class InviteePayload(Part):
     """IANA name, legacy ones included."""
     event: str | None = None
     """The scheduled event's URI."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was booked."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """Does not move when a no-show is marked or cleared."""
     tracking: Tracking | None = None
     """Where the booking came from."""
@@ -342,7 +348,7 @@ class Envelope(Part):
 
     event: str
     """The name of the event."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """Whole seconds only; cannot order events within one."""
     created_by: str | None = None
     """The user who made the subscription, not the host."""

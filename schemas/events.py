@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime
-
-from .calendly import InviteePayload, Part, Uri
+from .calendly import InviteePayload, Part, Time, Uri
 from .resources import EventTypePayload, ResourcePayload, RoutingFormSubmissionPayload
 from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, OPERATIONS, ROUTING_FORM, Topic
 
@@ -75,7 +73,7 @@ class InviteeNoShowDeleted(_InviteeEvent):
 
     cleared_mark: str | None = None
     """The mark that was cleared; null when we never heard of it."""
-    cleared_at: AwareDatetime
+    cleared_at: Time
     """When it was cleared, to the second."""
 
 
@@ -198,13 +196,13 @@ class InviteeRescheduled(EventData):
     """The new scheduled event."""
     old_scheduled_event: str | None = None
     """The scheduled event it was before."""
-    start_time: AwareDatetime | None = None
+    start_time: Time | None = None
     """When the new one starts."""
-    end_time: AwareDatetime | None = None
+    end_time: Time | None = None
     """When the new one ends."""
-    old_start_time: AwareDatetime | None = None
+    old_start_time: Time | None = None
     """When the old one would have started."""
-    old_end_time: AwareDatetime | None = None
+    old_end_time: Time | None = None
     """When the old one would have ended."""
     booking: BookingState
     """The new invitee's booking."""
@@ -232,7 +230,7 @@ class ConnectionRevoked(EventData):
     """What the credential is: `personal_access_token`."""
     reason: str
     """`refused`: Calendly refused it; `expired`: it refused it, and its time was over."""
-    noticed_at: AwareDatetime
+    noticed_at: Time
     """When Calendly refused it to us; it may have been revoked earlier."""
 
 

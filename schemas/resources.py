@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
-from .calendly import Part, Tracking, Uri, null_to_empty
+from .calendly import Part, Time, Tracking, Uri, Whole, null_to_empty
 
 
 class RoutingAnswer(Part):
@@ -49,9 +49,9 @@ class RoutingFormSubmissionPayload(Part):
     """The invitee who booked after it, by URI; often null."""
     submitter_type: str | None = None
     """`Invitee`."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was submitted."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """When it was last changed."""
 
 
@@ -73,7 +73,7 @@ class CustomQuestion(Part):
     """The question."""
     type: str | None = None
     """What kind of answer: `string`, `text`, `single_select` and so on."""
-    position: int | None = None
+    position: Whole | None = None
     """Where it stands in the form."""
     enabled: bool | None = None
     """Whether it is asked."""
@@ -98,9 +98,9 @@ class EventTypePayload(Part):
     """Its part of the booking page's address."""
     scheduling_url: str | None = None
     """Its booking page."""
-    duration: int | None = None
+    duration: Whole | None = None
     """Minutes."""
-    duration_options: list[int] | None = None
+    duration_options: list[Whole] | None = None
     """Other lengths to choose from, in minutes."""
     kind: str | None = None
     """`solo` or `group`."""
@@ -112,9 +112,9 @@ class EventTypePayload(Part):
     """`type` in JSON: `StandardEventType` or `AdhocEventType`."""
     color: str | None = None
     """As on the booking page."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was made."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """When it was last changed."""
     internal_note: str | None = None
     """For hosts only."""
@@ -130,13 +130,13 @@ class EventTypePayload(Part):
     """`instant` or `poll`."""
     custom_questions: Annotated[list[CustomQuestion], BeforeValidator(null_to_empty)] = Field(default_factory=list)
     """What its booking form asks."""
-    deleted_at: AwareDatetime | None = None
+    deleted_at: Time | None = None
     """When it was deleted."""
     admin_managed: bool | None = None
     """Whether an admin of the organization manages it."""
     locations: list[dict[str, Any]] | None = None
     """Where meetings can be, as configured."""
-    position: int | None = None
+    position: Whole | None = None
     """Where it stands among the others."""
     locale: str | None = None
     """The language of its booking page."""
@@ -151,9 +151,9 @@ class ResourcePayload(Part):
 
     uri: Uri
     """The contact or the recap."""
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
     """When it was made."""
-    updated_at: AwareDatetime | None = None
+    updated_at: Time | None = None
     """When it was last changed."""
-    deleted_at: AwareDatetime | None = None
+    deleted_at: Time | None = None
     """When it was deleted."""

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime
 from functools import cache
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from uuid import UUID
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
-from pydantic import AwareDatetime
 
-from schemas.calendly import Part
 from schemas.codec import DATASCHEMA, encode_data
 from schemas.events import BY_TYPE, EVENT_CLASSES, EventData
 from tests.expected import expected_file, scenarios
+from tests.fuzzing import objects
 from tests.generate_asyncapi import examples
 from tests.generate_schemas import (
     DIALECT,
@@ -182,47 +179,3 @@ def add_everywhere(value: Any, name: str) -> None:
         add_everywhere(item, name)
     if isinstance(value, dict):
         value[name] = {"new": True}
-
-
-OFFSETS = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=12))])
-TIMES = st.datetimes(min_value=datetime(1970, 1, 1), timezones=OFFSETS).map(datetime.isoformat)  # noqa: DTZ001 - hypothesis wants a bound without a zone, and adds one
-JSON = st.dictionaries(st.text(max_size=9), st.none() | st.integers(0, 2**53) | st.text(max_size=9), max_size=2)
-
-SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
-    NoneType: st.none(),
-    UUID: st.uuids(),
-    str: st.text(min_size=1, max_size=30),
-    bool: st.booleans(),
-    int: st.integers(-(2**53), 2**53),
-    float: st.floats(allow_nan=False),
-    AwareDatetime: TIMES,
-}
-
-
-@cache
-def objects(cls: type[Part]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return payloads that a class accepts: each field absent (where it may be), null, or of its type."""
-    fields = {field.alias or name: (field, values(field.annotation)) for name, field in cls.model_fields.items()}
-    return st.fixed_dictionaries(
-        {name: strategy for name, (field, strategy) in fields.items() if field.is_required()},
-        optional={name: strategy for name, (field, strategy) in fields.items() if not field.is_required()}
-        | {"not_known_yet": JSON},
-    )
-
-
-def values(annotation: Any) -> st.SearchStrategy[Any]:
-    """Return what an annotation of our classes accepts."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    composed: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
-        Annotated: lambda: values(inner[0]),
-        Union: lambda: st.one_of(*map(values, inner)),
-        UnionType: lambda: st.one_of(*map(values, inner)),
-        list: lambda: st.lists(values(inner[0]), max_size=2),
-        Literal: lambda: st.sampled_from(inner),
-        dict: lambda: JSON,
-    }
-    if origin is not None:
-        return composed[origin]()
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        return objects(annotation)
-    return SIMPLE[annotation]

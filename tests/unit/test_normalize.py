@@ -12,7 +12,7 @@ import pytest
 from ingest import normalize as stage
 from ingest.normalize import MAX_DEPTH, Fact, InviteeFact, Quarantined, normalize
 from ingest.verify import Tenant, verified_before
-from tests.expected import scenarios
+from tests.expected import outcome_of, scenarios
 from tests.serving import invitee_body
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -68,6 +68,15 @@ def nested(levels: int) -> object:
         invitee_body(payment={"amount": 12.5}),
         invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":NaN}'),
         invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":1e999}'),
+        zoom({"id": 1}).replace(b'{"id":1}', b'{"id":1e400}'),
+        zoom({"id": 1}).replace(b'{"id":1}', b'{"id":' + b"1" * 400 + b"}"),
+        zoom({"id": 1}).replace(b'{"id":1}', rb'{"\u0069d":NaN}'),
+        invitee_body(extra={"n": 1}).replace(b'"extra":{"n":1}', rb'"\u0065xtra":{"n":NaN}'),
+        invitee_body(extra={"n": nested(MAX_DEPTH)}).replace(b"extra", rb"\u0065xtra"),
+        invitee_body(questions_and_answers=[{"position": 2**53 - 1}]),
+        invitee_body(questions_and_answers=[{"position": 2**53}]),
+        invitee_body(told_at="1700000000"),
+        invitee_body(told_at="0001-01-01T00:00:00+14:00"),
         invitee_body(unheard_of=1, tracking={"unheard_of": 2}),
         invitee_body("invitee_no_show.created"),
         invitee_body("invitee.moved"),
@@ -98,3 +107,23 @@ def test_depth_is_refused_where_there_is_room_for_it() -> None:
     assert isinstance(at, InviteeFact)
     assert isinstance(past, Quarantined)
     assert past.reason == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+@pytest.mark.parametrize("event", ["invitee.created", "invitee_no_show.deleted"])
+def test_a_time_that_has_no_place_in_utc_is_refused(time: str, event: str) -> None:
+    """At either end of the calendar an offset leads out of it: such a time is quarantined, wherever it stands."""
+    for body in (invitee_body(event, created_at=time), invitee_body(event, told_at=time)):
+        refused = read(body)
+        assert isinstance(refused, Quarantined)
+        assert refused.detail == "created_at"
+
+
+@pytest.mark.parametrize("time", ["0001-01-02T23:59:00+23:59", "9999-12-29T00:01:00-23:59"])
+def test_the_outermost_times_are_written_in_utc(time: str) -> None:
+    """A day inside either end every offset is taken, and the event says it in UTC."""
+    [event] = outcome_of(invitee_body(created_at=time))["events"]
+    assert event["time"].endswith("Z")
+    assert datetime.fromisoformat(event["time"]) == datetime.fromisoformat(time)

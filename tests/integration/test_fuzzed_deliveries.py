@@ -1,0 +1,115 @@
+"""Whatever is signed is answered 2xx and kept: as an event, as a copy, or in quarantine, and the count adds up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.local.databases import Database
+from schemas.codec import Attributes, decode, encode_headers
+from tests.fuzzing import any_bodies, valid_bodies
+from tests.serving import Endpoint, Hook, make_hook, running, settings_for
+
+BODIES = 24
+"""Deliveries of one example at the most: sent at once, so that they meet in few commits."""
+_ROUND = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A running endpoint and what is behind it."""
+
+    endpoint: Endpoint
+    hook: Hook
+    owner: asyncpg.Connection[asyncpg.Record]
+
+    async def empty(self) -> None:
+        """Forget all that was sent: each example stands alone, so that a failure can be made small."""
+        await self.owner.execute(
+            "TRUNCATE slotwire.deliveries, slotwire.events, slotwire.bookings, slotwire.quarantine"
+        )
+
+    async def rows(self, table: str) -> list[Any]:
+        """Read a table whole."""
+        return list(await self.owner.fetch(f"SELECT * FROM slotwire.{table}"))
+
+    async def send(self, bodies: list[bytes]) -> list[int]:
+        """Deliver bodies at once."""
+        answers = await asyncio.gather(*(self.endpoint.deliver(self.hook, body) for body in bodies))
+        return [answer.status_code for answer in answers]
+
+
+@pytest.fixture
+async def ground(database: Database) -> AsyncIterator[Ground]:
+    """An endpoint on a database of the test's own."""
+    made = settings_for(database)
+    hook = await make_hook(made, database)
+    owner = await asyncpg.connect(database.owner_url)
+    try:
+        async with running(made) as endpoint:
+            yield Ground(endpoint, hook, owner)
+    finally:
+        await owner.close()
+
+
+async def check(ground: Ground, bodies: list[bytes], outcomes: set[str]) -> None:
+    """Send bodies; each is answered 200 and kept byte for byte, with one of these outcomes and what it stands for."""
+    await ground.empty()
+    assert await ground.send(bodies) == [200] * len(bodies)
+    deliveries = await ground.rows("deliveries")
+    assert Counter(row["body"] for row in deliveries) == Counter(bodies)
+    assert {row["outcome"] for row in deliveries} <= outcomes
+    events = {row["event_id"]: row for row in await ground.rows("events")}
+    waiting = {each["delivery"] for row in await ground.rows("bookings") for each in orjson.loads(row["clears"])}
+    by_outcome: dict[str, set[Any]] = {"stored": set(), "duplicate": set(), "quarantined": set()}
+    for row in deliveries:
+        by_outcome[row["outcome"]].add(row["id"])
+        if row["outcome"] == "stored":
+            # A clear whose mark is not known yet waits in its booking.
+            assert row["event_id"] in events or (row["event_id"] is None and str(row["id"]) in waiting)
+    assert {row["delivery_id"] for row in await ground.rows("quarantine") if row["reason"]} == by_outcome["quarantined"]
+    assert {row["delivery_id"] for row in events.values()}.isdisjoint(by_outcome["quarantined"])
+    for row in events.values():
+        check_readable(row)
+
+
+def check_readable(row: Any) -> None:
+    """Let a consumer read an event of the log."""
+    attributes = Attributes(
+        row["event_id"], row["type"], row["org"], row["subject"], row["time"], row["key"], row["position"]
+    )
+    assert decode(encode_headers(attributes), row["data"]).id == row["event_id"]
+
+
+@settings(_ROUND, max_examples=50)
+@given(bodies=st.lists(any_bodies(), min_size=1, max_size=BODIES))
+async def test_whatever_is_sent_is_answered_and_kept(bodies: list[bytes], ground: Ground) -> None:
+    """Valid and broken bodies in one commit: none fails its neighbours, none is lost."""
+    await check(ground, bodies, {"stored", "duplicate", "quarantined"})
+
+
+@settings(_ROUND, max_examples=25)
+@given(bodies=st.lists(valid_bodies(), min_size=1, max_size=BODIES))
+async def test_what_is_valid_is_never_quarantined(bodies: list[bytes], ground: Ground) -> None:
+    """Whatever Calendly's words allow becomes events, or is a copy of one."""
+    await check(ground, bodies, {"stored", "duplicate"})
+
+
+@pytest.mark.soak
+@settings(_ROUND, max_examples=1_500)
+@given(bodies=st.lists(any_bodies(), min_size=8, max_size=BODIES))
+async def test_whatever_is_sent_in_the_long_form(bodies: list[bytes], ground: Ground) -> None:
+    """The same over some twenty thousand deliveries."""
+    await check(ground, bodies, {"stored", "duplicate", "quarantined"})

@@ -1,0 +1,94 @@
+"""Whatever is sent and signed is read: as a fact that makes events, or as one for the quarantine. Nothing is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from ingest.batch import Batch
+from ingest.normalize import normalize
+from ingest.verify import Tenant, verified_before
+from schemas.codec import Attributes, decode, encode_data, encode_headers
+from tests.fuzzing import any_bodies, valid_bodies
+from tests.generate_schemas import json_schemas
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))
+VALIDATORS = {kind: Draft202012Validator(schema) for kind, schema in json_schemas().items()}
+Check = Callable[[list[bytes]], list[str]]
+Bodies = Callable[[], st.SearchStrategy[bytes]]
+REASONS = {
+    *("compressed", "not_json", "invalid_utf8", "too_deep", "not_an_envelope", "v1_shape", "invalid_payload"),
+    *("unknown_event", "contradictory", "too_many_toggles"),
+}
+
+
+def folded(bodies: list[bytes]) -> Batch:
+    """Take bodies through normalize and join, in one batch, the first we hear, as far as Postgres."""
+    facts = [
+        normalize(verified_before(uuid4(), TENANT, body, received_at=NOW, signed_at=NOW, traceparent=None))
+        for body in bodies
+    ]
+    batch = Batch(facts, {})
+    batch.arguments(shard=0, now=NOW)
+    return batch
+
+
+def check_strict_out(batch: Batch) -> None:
+    """Each event fits its JSON Schema, and a consumer reads it."""
+    for event in batch.events:
+        written = encode_data(event.data)
+        assert VALIDATORS[event.data.type].is_valid(orjson.loads(written))
+        attributes = Attributes(event.id, event.data.type, "ORG", event.subject, event.time, event.key, 1)
+        read = decode(encode_headers(attributes), written)
+        assert (read.id, read.subject, read.time) == (event.id, event.subject, event.time)
+        assert encode_data(read.data) == written
+
+
+def check_any(bodies: list[bytes]) -> list[str]:
+    """Return the one outcome of every body; a quarantined one has a reason and a place that holds no value of the payload."""
+    batch = folded(bodies)
+    for outcome, quarantined in zip(batch.outcomes, batch.quarantined, strict=True):
+        assert (outcome == "quarantined") == (quarantined is not None)
+        assert quarantined is None or (quarantined.reason in REASONS and quarantined.detail.isprintable())
+    check_strict_out(batch)
+    return batch.outcomes
+
+
+def check_valid(bodies: list[bytes]) -> list[str]:
+    """Return the outcomes: every valid body becomes events, or is a copy; none is quarantined."""
+    batch = folded(bodies)
+    assert set(batch.outcomes) <= {"stored", "duplicate"}
+    assert batch.outcomes[0] == "stored"
+    check_strict_out(batch)
+    return batch.outcomes
+
+
+CHECKS = [pytest.param(check_any, any_bodies, id="any"), pytest.param(check_valid, valid_bodies, id="valid")]
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@pytest.mark.parametrize(("check", "bodies"), CHECKS)
+@settings(max_examples=150, deadline=None, suppress_health_check=_SLOW)
+@given(data=st.data())
+def test_whatever_comes_ends_as_an_event_or_in_quarantine(check: Check, bodies: Bodies, data: st.DataObject) -> None:
+    """Batches of a few bodies: nothing is raised, the count adds up, and what goes out keeps its schema."""
+    sent = data.draw(st.lists(bodies(), min_size=1, max_size=6))
+    assert len(check(sent)) == len(sent)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("check", "bodies"), CHECKS)
+@settings(max_examples=20_000, deadline=None, suppress_health_check=_SLOW)
+@given(data=st.data())
+def test_whatever_comes_in_the_long_form(check: Check, bodies: Bodies, data: st.DataObject) -> None:
+    """The same over twenty thousand batches."""
+    sent = data.draw(st.lists(bodies(), min_size=1, max_size=6))
+    assert len(check(sent)) == len(sent)
