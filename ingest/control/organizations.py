@@ -8,7 +8,7 @@ adding once. Removing ends the subscriptions at Calendly before it forgets the c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -150,8 +150,8 @@ class Organizations:
             token: of an owner or admin of the organization.
             org: the organization the caller means; None takes the token's.
             external_id: the user's own name for it; None keeps the one before.
-            events: names as Calendly writes them; empty means `catalogue.DEFAULT_EVENTS`.
-            max_age_seconds: quarantine older authentic deliveries; None takes any age.
+            events: names as Calendly writes them; empty means what is wanted already, or `catalogue.DEFAULT_EVENTS`.
+            max_age_seconds: quarantine older authentic deliveries; None keeps what is wanted already, or any age.
 
         Raises:
             RequestRefused: something is missing, and nothing was kept: the message says all of it.
@@ -159,16 +159,17 @@ class Organizations:
             CalendlyError: Calendly refused or failed. Where it refused the subscription, organization and
                 connection are kept: adding again, or the manager's next round, goes on from there.
         """
-        of_organization, of_user = catalogue.split_events(events)
+        catalogue.split_events(events)  # what is no event is refused before anybody is asked
         self.subscriptions.check_address()
         identity = await self.connections.identify(token)
         if org is not None and identity.org != org:
             raise _other_organization()
-        _require(identity, (*of_organization, *of_user), administrator=bool(of_organization))
+        before = () if events else await self.subscriptions.wanted(identity.org)
+        wishes = _kept(before, max_age_seconds) or _wishes(events, identity, max_age_seconds)
+        needed = tuple(dict.fromkeys(event for wish in wishes for event in wish.events))
+        _require(identity, needed, administrator=any(wish.scope == "organization" for wish in wishes))
         await self._keep(identity.org, identity.organization, external_id)
         added = await self.connections.keep(identity, token)
-        wishes = [Wanted(of_organization, max_age_seconds=max_age_seconds)] if of_organization else []
-        wishes += [Wanted(of_user, "user", identity.user_uri, max_age_seconds)] if of_user else []
         for wish in wishes:
             await self.subscriptions.want(identity.org, wish)
         async with self.connections.acting(added.connection) as calendly:
@@ -198,6 +199,8 @@ class Organizations:
             now = self.clock.now()
             with translated():
                 async with self.pool.acquire() as connection, connection.transaction():
+                    # Whoever connects a user at this moment comes before, or finds it given up.
+                    await connection.execute(_SQL["lock_organization"], org)
                     connections = [row["id"] for row in await connection.fetch(_SQL["forget_connections"], org)]
                     keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
                     await connection.execute(_SQL["end_organization"], org, now)
@@ -316,6 +319,19 @@ class Organizations:
             done = {item.id for item in (*ended, *(each for each, _ in left))}
             left += [(item, error.message) for item in live if item.id not in done]
         return ended, left
+
+
+def _kept(before: Sequence[Wanted], max_age_seconds: int | None) -> list[Wanted]:
+    if max_age_seconds is None:
+        return list(before)
+    return [replace(wish, max_age_seconds=max_age_seconds) for wish in before]
+
+
+def _wishes(events: Sequence[str], identity: Identity, max_age_seconds: int | None) -> list[Wanted]:
+    """Ask for each event in the widest scope that has it; what comes for users only, for the token's user."""
+    of_organization, of_user = catalogue.split_events(events)
+    wishes = [Wanted(of_organization, max_age_seconds=max_age_seconds)] if of_organization else []
+    return wishes + ([Wanted(of_user, "user", identity.user_uri, max_age_seconds)] if of_user else [])
 
 
 def _require(identity: Identity, events: Sequence[str], *, administrator: bool) -> None:
