@@ -23,6 +23,7 @@ app = typer.Typer(
 
 Named = Annotated[str, typer.Argument(metavar="ORG", help="The last segment of Calendly's organization URI.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsOneJson = Annotated[bool, typer.Option("--json", help="Print it on one line of JSON.")]
 
 
 @app.command()
@@ -30,25 +31,34 @@ def add(
     *,
     token_file: TokenFile,
     organization: Annotated[
-        str | None, typer.Option("--organization", help="The one you mean: another's token is refused.")
+        str | None,
+        typer.Option(
+            "--organization", metavar="ORG", help="The one you mean: another's token is refused.", show_default=False
+        ),
     ] = None,
     external_id: Annotated[
-        str | None, typer.Option(help="Your own name for it; events carry it.", show_default=False)
+        str | None, typer.Option(metavar="NAME", help="Your own name for it; events carry it.", show_default=False)
     ] = None,
     event: Annotated[
         list[str] | None,
-        typer.Option(help="An event as Calendly names it; may be repeated. Bookings and routing forms when left out."),
+        typer.Option(
+            help="An event as Calendly names it; may be repeated. When left out: as before, or bookings and routing"
+            " forms.",
+            show_default=False,
+        ),
     ] = None,
     max_age: Annotated[
         int | None, typer.Option(min=1, help="Quarantine deliveries signed longer ago, in seconds.", show_default=False)
     ] = None,
     backfill_days: Annotated[
         int | None,
-        typer.Option(min=0, help="Fetch meetings from so many days ago on, without end, too.", show_default=False),
+        typer.Option(
+            min=0, help="Fetch what was booked before, too: meetings from so many days ago on.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connect a token's user and subscribe the organization; doing it twice makes one.
+    """From a token to live events: connect its user, subscribe the organization; twice makes one.
 
     What is missing is said all at once, before anything is kept: role, scopes, address.
     """
@@ -121,7 +131,11 @@ def list_(
 
 
 @app.command()
-def show(*, organization: Named, as_json: Annotated[bool, typer.Option("--json", help="On one line.")] = False) -> None:
+def show(
+    *,
+    organization: Named,
+    as_json: AsOneJson = False,
+) -> None:
     """Show one organization, and what shall be subscribed to."""
     from ingest.cli.acting import act
     from ingest.cli.listing import cell, json_line
@@ -145,7 +159,7 @@ def remove(
     *,
     organization: Named,
     force: Annotated[bool, typer.Option("--force", help="Forget also what Calendly would not end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it on one line of JSON.")] = False,
+    as_json: AsOneJson = False,
 ) -> None:
     """Give an organization up: its subscriptions at Calendly first, then its credentials. Its history stays.
 
@@ -200,6 +214,6 @@ async def _backfill(actions: Actions, org: str) -> None:
         return
     skipped = f", {filled.skipped} skipped (the log says why)" if filled.skipped else ""
     console.print(
-        f"fetched {filled.meetings} meetings with {filled.invitees} invitees: {filled.new} new,"
+        f"fetched {filled.meetings} meetings with {filled.invitees} invitees: {filled.new} new facts,"
         f" {filled.known} known{skipped}"
     )

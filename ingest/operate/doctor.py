@@ -116,6 +116,7 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
             yield await _asked("sealed keys", _sealed_keys(connection, settings))
             yield await _asked("vault use", _vault_use(connection, settings))
             yield await _asked("connections", _connections(connection, settings))
+            yield await _asked("organizations", _organizations(connection, settings))
     finally:
         await connection.close(timeout=settings.database.connect_timeout_seconds)
 
@@ -246,6 +247,27 @@ async def _connections(connection: Connection, settings: Settings) -> Finding:
         state="warning",
         message=f"{counted}; nothing can be done at Calendly for: {named}",
         remedy="Connect an owner or admin of it: slotwire connections add --token-file FILE",
+    )
+
+
+async def _organizations(connection: Connection, settings: Settings) -> Finding:
+    """Say whether what is wanted is there, as far as the database knows; only Calendly knows the rest."""
+    with translated():
+        row = await connection.fetchrow(_SQL["organizations_at_work"])
+        unserved = await connection.fetch(_SQL["organizations_unserved"])
+    if row is None:  # pragma: no cover - an aggregate gives one row
+        raise AssertionError
+    said = f"{row['kept']} kept, {row['wanted']} wanted subscriptions"
+    said += f"; fetching what was booked before for {row['filling']}" if row["filling"] else ""
+    if not unserved:
+        return ok("organizations", said if row["kept"] else "none yet")
+    named = ", ".join(item["org"] for item in unserved[:MAX_NAMED]) + (", …" if len(unserved) > MAX_NAMED else "")
+    return Finding(
+        check="organizations",
+        state="warning",
+        message=f"{said}, {sum(item['wishes'] for item in unserved)} of them not there, of: {named}",
+        remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s; its log says what is in"
+        " the way.\n  To try now and be told: slotwire organizations add --token-file FILE",
     )
 
 

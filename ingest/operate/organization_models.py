@@ -73,7 +73,8 @@ class OrganizationRequest(Model):
     external_id: str | None = Field(None, min_length=1, max_length=MAX_EXTERNAL_ID)
     """Your own name for it; events carry it as `ce_tenant`. Null keeps the one before."""
     events: EventNames = ()
-    """All events about bookings and routing forms when left out. `meeting_recap.*` come for the token's user."""
+    """When left out: what is wanted already, or all events about bookings and routing forms. `meeting_recap.*` come for
+    the token's user."""
     max_age_seconds: MaxAge | None = None
     """Quarantine older authentic deliveries; Calendly retries for a day, so mind what this loses."""
     backfill_days: int | None = Field(None, ge=0, le=MAX_BACKFILL_DAYS)

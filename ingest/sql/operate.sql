@@ -222,12 +222,29 @@ SELECT current_user::text AS role,
 SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state ORDER BY state
 
 -- name: organizations_without_connection
--- Organizations that are kept and have subscriptions, but no connection that can act.
+-- Organizations that are kept and have or want subscriptions, but no connection that can act.
 SELECT o.org FROM slotwire.organizations o
 WHERE o.ended_at IS NULL
-  AND EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended')
+  AND (EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended')
+       OR EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE w.org = o.org))
   AND NOT EXISTS (SELECT FROM slotwire.connections c WHERE c.org = o.org AND c.state IN ('active', 'expiring'))
 ORDER BY o.org LIMIT $1
+
+-- name: organizations_at_work
+-- How many organizations are kept, what is wanted of them, and for how many something is still to be fetched.
+SELECT count(*) AS kept, count(backfill_from) AS filling,
+       (SELECT count(*) FROM slotwire.wanted_subscriptions) AS wanted
+FROM slotwire.organizations WHERE ended_at IS NULL
+
+-- name: organizations_unserved
+-- Organizations of which something is wanted that no subscription of ours does, as far as is known here.
+SELECT w.org, count(*) AS wishes FROM slotwire.wanted_subscriptions w
+WHERE NOT EXISTS (
+    SELECT FROM slotwire.subscriptions s
+    WHERE s.org = w.org AND s.scope = w.scope AND s.subject = w.subject AND s.state = 'active'
+      AND s.max_age_seconds IS NOT DISTINCT FROM w.max_age_seconds
+      AND s.events <@ w.events AND w.events <@ s.events)
+GROUP BY w.org ORDER BY w.org
 
 -- name: sealed_keys
 -- Signing keys whose deliveries are still taken, the newest first.

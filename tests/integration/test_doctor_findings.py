@@ -9,10 +9,17 @@ import pytest
 from pydantic import SecretStr
 
 from ingest.foundation.clock import ManualClock, SystemClock
-from ingest.foundation.settings import CalendlySettings, DatabaseSettings, KafkaSettings, Settings, VaultSettings
+from ingest.foundation.settings import (
+    CalendlySettings,
+    DatabaseSettings,
+    HttpSettings,
+    KafkaSettings,
+    Settings,
+    VaultSettings,
+)
 from ingest.local.databases import Database
 from ingest.local.stack import Stack
-from ingest.operate.doctor import SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
+from ingest.operate.doctor import MAX_NAMED, SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
 from ingest.topic_admin import ensure_topics
 from schemas.ids import last_segment
 from schemas.topics import TOPICS
@@ -60,6 +67,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "sealed keys",
         "vault use",
         "connections",
+        "organizations",
         "kafka",
         "topics",
     ]
@@ -68,6 +76,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
     assert found["sealed keys"].message.startswith("1 signing keys")
     assert found["vault use"].message == "secrets by the key that sealed them: 'test': 2"
     assert found["connections"].message == "1 active"
+    assert found["organizations"].message == "1 kept, 0 wanted subscriptions"
     assert verdict(found.values()) == 0
 
 
@@ -229,6 +238,66 @@ async def test_connections_that_need_somebody_are_told(
     assert found.message.startswith(words)
     assert (org in found.message) == (state != "expiring")
     assert "slotwire connections add --token-file FILE" in found.remedy
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:8080"])
+async def test_an_address_calendly_cannot_reach_fails(url: str) -> None:
+    """Without a public https address nothing can be subscribed at Calendly: a failure that names the setting."""
+    settings = Settings(public_url=url, http=HttpSettings(hook_keys=(SecretStr(random_key()),)))
+    found = (await findings(settings))["public url"]
+    assert found.state == "failed"
+    assert "SLOTWIRE_PUBLIC_URL" in found.message + found.remedy
+
+
+async def test_wishes_that_are_not_served_are_told(database: Database) -> None:
+    """What is wanted and not there is counted and its organization named, until a subscription does just that."""
+    settings = settings_for(database)
+    orgs = [last_segment((await make_hook(settings, database)).organization) for _ in range(MAX_NAMED + 1)]
+    owner = await asyncpg.connect(database.owner_url)
+    wish = "INSERT INTO slotwire.wanted_subscriptions VALUES ($1, $2, $3, $4, $5, '2026-01-01')"
+    try:
+        await owner.execute(wish, orgs[0], "organization", "", ["invitee.created"], None)  # as make_hook made it
+        served = (await findings(settings))["organizations"]
+        await owner.execute("UPDATE slotwire.organizations SET backfill_from = '2026-01-01' WHERE org = $1", orgs[0])
+        for org in orgs[1:3]:
+            await owner.execute(wish, org, "organization", "", ["invitee.created", "invitee.canceled"], None)
+        await owner.execute(wish, orgs[0], "user", "https://api.calendly.com/users/U", ["meeting_recap.created"], None)
+        some = (await findings(settings))["organizations"]
+        for org in orgs[3:]:
+            await owner.execute(wish, org, "organization", "", ["invitee.created"], 60)
+        many = (await findings(settings))["organizations"]
+    finally:
+        await owner.close()
+    assert (served.state, served.message) == ("ok", "6 kept, 1 wanted subscriptions")
+    assert some.state == "warning"
+    assert some.message.startswith(
+        "6 kept, 4 wanted subscriptions; fetching what was booked before for 1, 3 of them not"
+    )
+    assert set(some.message.rpartition(": ")[2].split(", ")) == set(orgs[:3])
+    assert "`slotwire control` tries every 300 s" in some.remedy
+    assert many.message.endswith(", …")
+    assert len(many.message.rpartition(": ")[2].split(", ")) == MAX_NAMED + 1
+
+
+async def test_a_wish_that_nobody_can_act_on_is_told(database: Database) -> None:
+    """An organization of which something is wanted, without a connection that can act, is named with what to do."""
+    settings = settings_for(database)
+    org = last_segment((await make_hook(settings, database)).organization)
+    owner = await asyncpg.connect(database.owner_url)
+    try:
+        await owner.execute("UPDATE slotwire.subscriptions SET state = 'ended', ended_at = '2026-01-01'")
+        before = (await findings(settings))["connections"]
+        await owner.execute(
+            "INSERT INTO slotwire.wanted_subscriptions VALUES ($1, 'organization', '', '{invitee.created}', NULL, $2)",
+            org,
+            datetime.now(UTC),
+        )
+        after = (await findings(settings))["connections"]
+    finally:
+        await owner.close()
+    assert before.state == "ok"
+    assert (after.state, after.message) == ("warning", f"none yet; nothing can be done at Calendly for: {org}")
+    assert "slotwire connections add --token-file FILE" in after.remedy
 
 
 @pytest.mark.parametrize(

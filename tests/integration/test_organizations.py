@@ -143,6 +143,23 @@ async def test_adding_twice_is_adding_once(ground: Ground) -> None:
     assert len(ground.calendly.engine.ledger.subscriptions()) == 1
 
 
+async def test_adding_again_keeps_what_was_wanted(ground: Ground) -> None:
+    """Without events a new token changes no wish; a new age is taken over, and events replace what was there."""
+    first = await ground.add(events=("contact.created", "meeting_recap.created"), max_age_seconds=90_000)
+    again = await ground.add()
+    assert {item.id for item in again.subscriptions} == {item.id for item in first.subscriptions}
+    older = await ground.add(max_age_seconds=100_000)
+    assert {(item.scope, item.events, item.max_age_seconds) for item in older.subscriptions} == {
+        ("organization", ("contact.created",), 100_000),
+        ("user", ("meeting_recap.created",), 100_000),
+    }
+    other = await ground.add(events=("invitee.created",))
+    assert ("organization", ("invitee.created",)) in {(item.scope, item.events) for item in other.subscriptions}
+    issued = await ground.simulate("tokens", scopes=["users:read", "organizations:read", "webhooks:write"])
+    with pytest.raises(RequestRefused, match="meeting_recaps:read, scheduled_events:read"):
+        await ground.add(token=SecretStr(issued["token"]))  # it could not keep what is wanted
+
+
 async def test_recaps_are_subscribed_for_the_tokens_user(ground: Ground) -> None:
     """Events of users only get a subscription of their own beside the organization's."""
     added = await ground.add(events=("invitee.created", "meeting_recap.created"))

@@ -35,7 +35,7 @@ class SubscriptionActions(Verbs):
             return SubscriptionPage(items=tuple(map(subscription_item, found)), next_cursor=cursor)
         organizations, told = self._organizations(), {}
         for asked in dict.fromkeys(item.org for item in found if item.state != "ended"):
-            ours = [item for item in found if item.org == asked]
+            ours = [item for item in found if item.org == asked and item.state != "ended"]
             best = await organizations.connections.for_organization(asked)
             async with organizations.connections.acting(best) as calendly:
                 listed = await organizations.subscriptions.beside_calendly(calendly, best.organization, ours)
