@@ -17,7 +17,7 @@ import orjson
 from ingest.booking import Booking, Clear, Mark
 from ingest.errors import CannotNormalize
 from ingest.join import Joined, NewEvent, join_invitee, join_overdue, join_resource, touched
-from ingest.normalize import Fact, InviteeFact, Quarantined, ResourceFact
+from ingest.normalize import Fact, InviteeFact, Quarantined, ResourceFact, defect
 from ingest.verify import VerifiedDelivery
 from schemas.codec import encode_data
 from schemas.ids import EventId
@@ -68,7 +68,7 @@ class Batch:
                 case Quarantined():
                     self._quarantine(fact)
                 case ResourceFact():
-                    self._add(position, join_resource(fact))
+                    self._add_resource(position, fact)
                 case InviteeFact():
                     self._add_invitee(position, fact)
                 case OverdueClear():
@@ -146,6 +146,14 @@ class Batch:
             [now if kept or fetched else each.received_at for each in by],
         ]
 
+    def _add_resource(self, position: int, fact: ResourceFact) -> None:
+        try:
+            joined = join_resource(fact)
+        except Exception as problem:  # noqa: BLE001 - as below
+            self._quarantine(defect(fact.delivery, problem))
+            return
+        self._add(position, joined)
+
     def _add_invitee(self, position: int, fact: InviteeFact, *, overdue: bool = False) -> None:
         rows = touched(fact, self._state)
         for uri in rows:
@@ -155,6 +163,9 @@ class Batch:
             joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
         except CannotNormalize as problem:
             self._quarantine(Quarantined(fact.delivery, problem.reason, problem.detail))
+            return
+        except Exception as problem:  # noqa: BLE001 - a defect of ours must not end the commits of everybody
+            self._quarantine(defect(fact.delivery, problem))
             return
         for stale, root in joined.roots:
             self._roots[stale] = (position, root)

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import orjson
@@ -98,6 +100,17 @@ def normalize(delivery: VerifiedDelivery) -> Fact:
         return _read(delivery)
     except CannotNormalize as problem:
         return Quarantined(delivery, problem.reason, problem.detail[:MAX_DETAIL])
+    except Exception as problem:  # noqa: BLE001 - a defect of ours is no reason to answer 5xx for a day
+        return defect(delivery, problem)
+
+
+def defect(delivery: VerifiedDelivery, problem: Exception) -> Quarantined:
+    """Keep a delivery on which our own code fails: it costs itself, not its neighbours nor the process.
+
+    What the exception says stays out of it: that may be the payload's words.
+    """
+    frame = extract_tb(problem.__traceback__)[-1]
+    return Quarantined(delivery, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
 
 
 def _read(delivery: VerifiedDelivery) -> Fact:

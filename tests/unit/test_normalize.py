@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from uuid import UUID
 
 import orjson
 import pytest
 
 from ingest import normalize as stage
-from ingest.normalize import MAX_DEPTH, Fact, InviteeFact, Quarantined, normalize
+from ingest.batch import Batch
+from ingest.normalize import MAX_DEPTH, Fact, InviteeEvent, InviteeFact, Quarantined, ResourceFact, normalize
 from ingest.verify import Tenant, verified_before
 from tests.expected import outcome_of, scenarios
 from tests.serving import invitee_body
@@ -127,3 +131,37 @@ def test_the_outermost_times_are_written_in_utc(time: str) -> None:
     [event] = outcome_of(invitee_body(created_at=time))["events"]
     assert event["time"].endswith("Z")
     assert datetime.fromisoformat(event["time"]) == datetime.fromisoformat(time)
+
+
+def test_a_defect_of_ours_costs_one_delivery() -> None:
+    """A fact on which the join fails is quarantined by the place in our code, and the others go on."""
+    good, other, contact = read(invitee_body()), read(invitee_body()), read(CONTACT)
+    assert isinstance(other, InviteeFact)
+    assert isinstance(contact, ResourceFact)
+    no_time = cast("datetime", None)
+    batch = Batch(
+        [
+            replace(other, event=InviteeEvent.NO_SHOW_DELETED, told_at=no_time),
+            replace(contact, told_at=no_time),
+            good,
+        ],
+        {},
+    )
+    assert batch.outcomes == ["quarantined", "quarantined", "stored"]
+    for refused in batch.quarantined[:2]:
+        assert refused is not None
+        assert re.fullmatch(r"defect AttributeError at (join|codec)\.py:\d+", f"{refused.reason} {refused.detail}")
+
+
+def test_a_body_that_no_reader_foresaw_is_quarantined() -> None:
+    """Whatever is raised while a body is read, the delivery is kept with the place where it was."""
+    refused = read(cast("bytes", NotBytes()))
+    assert isinstance(refused, Quarantined)
+    assert re.fullmatch(r"defect \w+ at \w+\.py:\d+", f"{refused.reason} {refused.detail}")
+
+
+class NotBytes:
+    """Something no reader can have foreseen."""
+
+
+CONTACT = orjson.dumps({"event": "contact.updated", "payload": {"uri": "https://api.calendly.com/contacts/C"}})
