@@ -35,8 +35,8 @@ it did not exist. Roles: {roles}
 Lists give `items` and `next_cursor`: give that back as `cursor` for the next page; it is null on the last one. A page
 has {default} items, {most} at the most. Times are RFC 3339 in UTC.
 
-Some calls ask Calendly, and that takes a Calendly token of an owner or admin of the organization: in the body, or in
-the header `Calendly-Token`. It is used for that call and kept nowhere.
+Some calls ask Calendly, with the organization's own connection. The Calendly token for it comes once, in the body of a
+POST; it is kept sealed, and no answer shows it.
 
 A POST may carry the header `Idempotency-Key`: any name of your own for the request, of 1 to {longest} visible ASCII
 characters. Sent again with the same name, octet by octet, it is carried out once: for {kept} hours the first answer
@@ -102,8 +102,8 @@ def _page(described: dict[str, Any], made: str) -> Iterator[str]:
 _FORMATS = {"date-time": "time", "uuid": "UUID", "password": "secret"}
 _ROLES = {
     Role.READER: "reads events, bookings, deliveries and subscriptions, personal data included",
-    Role.OPERATOR: "makes and ends subscriptions and settles what is in quarantine, too",
-    Role.ADMIN: "makes and revokes keys too",
+    Role.OPERATOR: "adds organizations, connects, subscribes and settles what is in quarantine, too",
+    Role.ADMIN: "removes organizations and makes and revokes keys too",
 }
 
 
