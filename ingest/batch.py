@@ -56,6 +56,7 @@ class Batch:
         self.quarantined: list[Quarantined | None] = []
         self.primaries: list[EventId | None] = []
         self._events: list[tuple[int, NewEvent]] = []
+        self._written: set[EventId] = set()
         self._read = {uri: row.revision for uri, row in known.items()}
         self._state = dict(known)
         self._changed: set[str] = set()
@@ -176,10 +177,22 @@ class Batch:
         self._add(position, joined)
 
     def _add(self, position: int, joined: Joined) -> None:
-        self.outcomes.append("stored" if joined.events or joined.bookings else "duplicate")
+        events = [event for event in joined.events if event.id not in self._written]
+        self._written.update(event.id for event in events)
+        self.outcomes.append("stored" if self._is_new(position, joined, events) else "duplicate")
         self.quarantined.append(None)
         self.primaries.append(joined.primary)
-        self._events.extend((position, event) for event in joined.events)
+        self._events.extend((position, event) for event in events)
+
+    def _is_new(self, position: int, joined: Joined, events: list[NewEvent]) -> bool:
+        """Whether a fact's own event is written for it, or, of a clear that waits for its mark, nobody told it before.
+
+        What a copy says in other words changes the booking's row, and it is a copy nonetheless.
+        """
+        if joined.primary is not None:
+            return any(event.id == joined.primary for event in events)
+        told_by = self.facts[position].delivery.id
+        return any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)
 
     def _quarantine(self, fact: Quarantined) -> None:
         self.outcomes.append("quarantined")

@@ -65,22 +65,27 @@ async def ground(database: Database) -> AsyncIterator[Ground]:
 
 
 async def check(ground: Ground, bodies: list[bytes], outcomes: set[str]) -> None:
-    """Send bodies; each is answered 200 and kept byte for byte, with one of these outcomes and what it stands for."""
+    """Send bodies; each is answered 200 and kept byte for byte, with one of these outcomes.
+
+    Each event is stored by one delivery and told again by its copies; a clear whose mark is not known yet waits in
+    its booking; each that is quarantined has a reason, and no event.
+    """
     await ground.empty()
     assert await ground.send(bodies) == [200] * len(bodies)
     deliveries = await ground.rows("deliveries")
     assert Counter(row["body"] for row in deliveries) == Counter(bodies)
     assert {row["outcome"] for row in deliveries} <= outcomes
+    by_outcome = {name: [row for row in deliveries if row["outcome"] == name] for name in outcomes}
     events = {row["event_id"]: row for row in await ground.rows("events")}
-    waiting = {each["delivery"] for row in await ground.rows("bookings") for each in orjson.loads(row["clears"])}
-    by_outcome: dict[str, set[Any]] = {"stored": set(), "duplicate": set(), "quarantined": set()}
-    for row in deliveries:
-        by_outcome[row["outcome"]].add(row["id"])
-        if row["outcome"] == "stored":
-            # A clear whose mark is not known yet waits in its booking.
-            assert row["event_id"] in events or (row["event_id"] is None and str(row["id"]) in waiting)
-    assert {row["delivery_id"] for row in await ground.rows("quarantine") if row["reason"]} == by_outcome["quarantined"]
-    assert {row["delivery_id"] for row in events.values()}.isdisjoint(by_outcome["quarantined"])
+    clears = [each for row in await ground.rows("bookings") for each in orjson.loads(row["clears"])]
+    told = [row["event_id"] for row in by_outcome["stored"] if row["event_id"]]
+    waiting = {str(row["id"]) for row in by_outcome["stored"] if not row["event_id"]}
+    assert len(told) == len(set(told))
+    assert {row["event_id"] for row in deliveries if row["event_id"]} <= events.keys()
+    assert waiting <= {each["delivery"] for each in clears}
+    kept = {row["delivery_id"] for row in await ground.rows("quarantine") if row["reason"]}
+    assert kept == {row["id"] for row in by_outcome.get("quarantined", ())}
+    assert kept.isdisjoint({row["delivery_id"] for row in events.values()})
     for row in events.values():
         check_readable(row)
 
