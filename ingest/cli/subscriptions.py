@@ -32,7 +32,7 @@ def create(
     organization: Organization = None,
     event: Annotated[
         list[str] | None,
-        typer.Option(help="An event as Calendly names it; may be repeated. Bookings and routing forms when left out."),
+        typer.Option(help="An event as Calendly names it; may be repeated. When left out: bookings and routing forms."),
     ] = None,
     user: Annotated[
         str | None, typer.Option(metavar="URI", help="For one user of it only.", show_default=False)
@@ -45,7 +45,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Subscribe an organization, or a user or group of it, with its own connection; doing it twice makes one.
+    """Subscribe an organization, or a user or group of it, with its connection; twice makes one.
 
     It takes the place of what was wanted there before: the new one is made first.
     """
@@ -73,7 +73,7 @@ def list_(
         typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
     ] = None,
     at_calendly: Annotated[
-        bool, typer.Option("--at-calendly", help="Ask Calendly, and show what it says beside.")
+        bool, typer.Option("--at-calendly", help="Ask Calendly about those not ended, and show what it says.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
