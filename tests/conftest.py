@@ -8,9 +8,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from ingest.local.databases import Database, create_database, drop_database, migrate_template
 from ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
+
+# A slow machine is no failure of the code, and whoever sees a failure can repeat it: the line to do so is printed.
+settings.register_profile("slotwire", settings.default, deadline=None, print_blob=True)
+settings.load_profile("slotwire")
 
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
 _TUNING = StackOptions(
