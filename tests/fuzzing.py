@@ -101,11 +101,12 @@ def _scenario_bodies() -> list[bytes]:
     return [path.read_bytes() for path in scenarios()]
 
 
-def _shuffled(value: Any, chance: random.Random) -> Any:
+def shuffled(value: Any, chance: random.Random) -> Any:
+    """Put the keys of every object in another order."""
     if isinstance(value, dict):
         names = chance.sample(list(value), len(value))
-        return {name: _shuffled(value[name], chance) for name in names}
-    return [_shuffled(item, chance) for item in value] if isinstance(value, list) else value
+        return {name: shuffled(value[name], chance) for name in names}
+    return [shuffled(item, chance) for item in value] if isinstance(value, list) else value
 
 
 @st.composite
@@ -115,7 +116,7 @@ def told_again(draw: st.DrawFn) -> bytes:
     told["created_at"] = draw(TIMES)
     told["created_by"] = draw(st.none() | TEXT)
     told["payload"] |= {"unheard_of": draw(JSON)} if draw(st.booleans()) else {}
-    return orjson.dumps(_shuffled(told, random.Random(draw(st.integers(0, 2**32)))))  # noqa: S311 - no secret
+    return orjson.dumps(shuffled(told, random.Random(draw(st.integers(0, 2**32)))))  # noqa: S311 - no secret
 
 
 def _told() -> st.SearchStrategy[bytes]:
