@@ -69,6 +69,8 @@ class Model:
                 self.events.setdefault(identity, written)
         for row in rows:
             if row.pop("grp") not in conflicts:
+                known = self.rows.get(row["invitee"])
+                assert known is None or known.chain_key == row["chain_key"]
                 self.rows[row["invitee"]] = _ROW.validate_json(orjson.dumps(row))
         moved = {each["from"]: each["to"] for each in roots if each["grp"] not in conflicts}
         for uri, each in self.rows.items():
@@ -195,6 +197,17 @@ def test_writers_side_by_side_end_alike(story: str, data: st.DataObject) -> None
     """Whoever read what has changed since is given back its facts; the end is the same."""
     check_writers(data, story)
     assert ALL[story]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_key_changes_at_most_once_along_a_chain_of_three(data: st.DataObject) -> None:
+    """Whatever the order, three bookings of one line have at most two keys, side by side; each keeps its own."""
+    model = Model()
+    for facts in cut(data, ALL["chain of three"]):
+        model.tell(facts)
+    keys = [model.rows[invitee(name)].chain_key for name in "abc"]
+    assert sum(one != other for one, other in pairwise(keys)) <= 1
 
 
 @pytest.mark.soak
