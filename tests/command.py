@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -42,12 +43,21 @@ class Ran:
 
 async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
     """Run `slotwire` to its end."""
+    return await _run((sys.executable, "-m", "ingest.cli", *arguments), env=env, stdin=stdin)
+
+
+async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> Ran:
+    """Run one line of a document in bash, in a folder of the test's own."""
+    return await _run(("bash", "-c", line), env=env, cwd=cwd)
+
+
+async def _run(
+    words: tuple[str, ...], *, env: Mapping[str, str], stdin: str | None = None, cwd: Path | None = None
+) -> Ran:
     child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "ingest.cli",
-        *arguments,
+        *words,
         env=env,
+        cwd=cwd,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -214,6 +214,6 @@ async def _backfill(actions: Actions, org: str) -> None:
         return
     skipped = f", {filled.skipped} skipped (the log says why)" if filled.skipped else ""
     console.print(
-        f"fetched {filled.meetings} meetings with {filled.invitees} invitees: {filled.new} new facts,"
+        f"fetched {filled.meetings} meetings with {filled.invitees} invitees; facts: {filled.new} new,"
         f" {filled.known} known{skipped}"
     )

@@ -120,9 +120,9 @@ async def test_what_was_booked_before_is_fetched(terminal: Terminal) -> None:
         await terminal.simulate("book")
     first = await terminal.add("--backfill-days", "0")
     assert first.code == 0
-    assert "fetched 3 meetings with 3 invitees: 3 new facts, 0 known" in first.stderr
+    assert "fetched 3 meetings with 3 invitees; facts: 3 new, 0 known" in first.stderr
     second = await terminal.add("--backfill-days", "0")
-    assert "fetched 3 meetings with 3 invitees: 0 new facts, 3 known" in second.stderr
+    assert "fetched 3 meetings with 3 invitees; facts: 0 new, 3 known" in second.stderr
     [shown] = await terminal.rows("organizations", "show", terminal.orgs[0])
     assert shown["backfill_from"] is None
 
