@@ -301,6 +301,26 @@ def test_a_mark_told_as_set_is_told_as_cleared() -> None:
     assert [event.state["no_show"] for event in model.events.values()] == [False, True, True, False]
 
 
+def test_a_clear_within_the_second_of_two_marks_takes_both() -> None:
+    """The limit as the documentation has it: set, cleared and set within one second counts as cleared, until marked."""
+    model = Model()
+    model.tell([marked("a", 20, number=1, time=20.1), cleared("a", 20), marked("a", 20, number=2, time=20.7)])
+    assert not model.rows[invitee("a")].no_show
+    model.tell([marked("a", 40)])
+    assert model.rows[invitee("a")].no_show
+
+
+def test_a_clear_stamped_anew_changes_nothing_but_a_mark_between() -> None:
+    """The limit as the documentation has it: told again with a later time, a clear takes a mark set before that time."""
+    model = Model()
+    model.tell([marked("a", 20), cleared("a", 30)])
+    before = len(model.events)
+    model.tell([cleared("a", 35)])
+    assert len(model.events) == before
+    model.tell([marked("a", 32)])
+    assert not model.rows[invitee("a")].no_show
+
+
 def test_what_waits_is_noted_at_the_newer_half() -> None:
     """Either half alone waits at the newer invitee's row since its delivery came; both together wait for nothing."""
     _, moved, arrived = chain(["a", "b"], cancel_last=False)
