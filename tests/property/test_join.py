@@ -311,7 +311,7 @@ def test_a_clear_within_the_second_of_two_marks_takes_both() -> None:
 
 
 def test_a_clear_stamped_anew_changes_nothing_but_a_mark_between() -> None:
-    """The limit as the documentation has it: told again with a later time, a clear takes a mark set before that time."""
+    """The limit as the documentation has it: told again with a later time, a clear takes a mark set before it."""
     model = Model()
     model.tell([marked("a", 20), cleared("a", 30)])
     before = len(model.events)
