@@ -148,7 +148,10 @@ class Subscriptions:
     async def unwant(self, org: str, scope: str | None = None, subject: str = "") -> None:
         """No longer want anything in a scope and subject; without a scope, nothing at all of an organization."""
         with translated():
-            await self.pool.execute(_SQL["unwant"], org, scope, subject)
+            async with self.pool.acquire() as connection, connection.transaction():
+                # Who makes a subscription holds this too: afterwards it is there to be ended, or it is not made.
+                await connection.execute(_SQL["lock_organization"], org)
+                await connection.execute(_SQL["unwant"], org, scope, subject)
 
     async def wanted(self, org: str) -> tuple[Wanted, ...]:
         """Read what is wanted of an organization."""
@@ -274,12 +277,15 @@ class Subscriptions:
         return tuple(found)
 
     async def _insert(self, org: str, wish: Wanted, signing_key: str, *, known: Container[UUID]) -> Subscription | None:
-        """Write the row and its key, unless somebody has begun one of this scope and subject since we looked."""
+        """Write the row and its key, unless the wish is gone or somebody has begun one in its place since we looked."""
         now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
         sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
                 await connection.execute(_SQL["lock_organization"], org)
+                stands = (org, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds)
+                if not await connection.fetchval(_SQL["is_wanted"], *stands):
+                    return None
                 rows = await connection.fetch(_SQL["live_subscriptions"], org)
                 place = (wish.scope, wish.subject)
                 if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):

@@ -78,6 +78,12 @@ ON CONFLICT (org, scope, subject) DO UPDATE SET
 DELETE FROM slotwire.wanted_subscriptions
 WHERE org = $1 AND ($2::text IS NULL OR (scope = $2 AND subject = $3))
 
+-- name: is_wanted
+-- Whether a wish still stands as it was read.
+SELECT EXISTS (
+    SELECT FROM slotwire.wanted_subscriptions
+    WHERE org = $1 AND scope = $2 AND subject = $3 AND events = $4 AND max_age_seconds IS NOT DISTINCT FROM $5)
+
 -- name: wanted
 -- What is wanted of one organization.
 SELECT scope, subject, events, max_age_seconds FROM slotwire.wanted_subscriptions WHERE org = $1 ORDER BY scope, subject

@@ -274,6 +274,28 @@ async def test_the_rounds_keep_what_is_wanted(ground: Ground) -> None:
     assert [row["org"] for row in revoked] == [ground.org]
 
 
+async def test_what_is_given_up_while_it_is_made_is_not_made(ground: Ground) -> None:
+    """A round that read a wish before it was taken away makes nothing of it, at Calendly or here."""
+    await ground.add()
+    organizations = ground.organizations
+    for known in ground.calendly.engine.ledger.subscriptions():
+        ground.calendly.engine.ledger.delete_subscription(known.id)
+    other = await asyncpg.connect(ground.database.owner_url)
+    try:
+        async with other.transaction():
+            await other.execute("SELECT FROM slotwire.organizations FOR UPDATE")
+            going = asyncio.create_task(keeping.run_once(organizations))
+            async with asyncio.timeout(20):
+                while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                    await asyncio.wait({going}, timeout=0.02)
+            await other.execute("DELETE FROM slotwire.wanted_subscriptions")
+        assert await going == {ground.org: "kept"}
+    finally:
+        await other.close()
+    assert ground.calendly.engine.ledger.subscriptions() == ()
+    assert await ground.rows("SELECT FROM slotwire.subscriptions WHERE state <> 'ended'") == []
+
+
 async def test_a_round_outlives_a_database_that_refuses(ground: Ground) -> None:
     """What one organization's database calls meet is its failure: the round ends, and the process lives on."""
     await ground.add()
