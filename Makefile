@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml requirements/dev.lock
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "slotwire: this Python has no venv module. On Debian and Ubuntu: apt install python3-venv. Then run the command again." >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@echo "installing the locked requirements into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock || { echo "slotwire: the requirements could not be installed: is the package index reachable? Set pip's index or proxy, then run the command again." >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.lock || { echo "slotwire: the requirements could not be installed: is the package index reachable? Set pip's index or proxy, then run the command again." >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
