@@ -161,6 +161,7 @@ async def test_what_is_authentic_but_unreadable_is_kept_and_answered_200(databas
         ("unknown_event", b'{"event":"invitee.teleported","payload":{}}', {}),
         ("v1_shape", envelope % b'{"event_type":{},"event":{},"invitee":{}}', {}),
         ("invalid_payload", envelope % b'{"uri":7}', {}),
+        ("invalid_payload", envelope % b'{"uri":"x","updated_at":"0001-01-01T00:00:00+14:00"}', {}),
         ("refused_by_database", invitee_body(email="a\0b@example.com", invitee="https://x/\0/invitees/1"), {}),
     ]
     async with running(settings) as endpoint:
