@@ -7,13 +7,13 @@ only what gives an event its identity is required here. Source: docs/reference/c
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
 
 
 class Part(BaseModel):
@@ -58,7 +58,7 @@ class Part(BaseModel):
         except ValidationError as problem:
             if any(issue["type"] == "json_invalid" for issue in problem.errors(include_url=False, include_input=False)):
                 raise
-            return super().model_validate(_set_apart(cls, from_json(json_data)), **options)
+            return super().model_validate(_set_apart(cls, json.loads(json_data)), **options)
 
     @classmethod
     def made(cls, known: Mapping[str, Any], **values: Any) -> Self:
