@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from ingest.errors import RequestRefused
-from ingest.foundation.lifecycle import wait_for
 from ingest.operate import log_pages
 from ingest.operate.actions.base import Verbs
 from ingest.operate.cursors import read_log_place, write_log_place
@@ -55,6 +54,8 @@ class EventActions(Verbs):
 
     async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
         """Give events as they are committed, from `after` (or from now) until a stop is asked for."""
+        from ingest.foundation.lifecycle import wait_for  # brings aiohttp, which no other verb needs
+
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
         place = await log_pages.log_ends(self.pool)
