@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ingest.foundation.settings import Settings
+from tests import warm
 
 SECONDS = 60
 
@@ -42,8 +42,9 @@ class Ran:
 
 
 async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
-    """Run `slotwire` to its end."""
-    return await _run((sys.executable, "-m", "ingest.cli", *arguments), env=env, stdin=stdin)
+    """Run `slotwire` to its end, in a process of its own; see `tests.warm` for what it does not do again."""
+    code, out, err = await asyncio.to_thread(warm.run, arguments, env, (stdin or "").encode())
+    return Ran(code, out.decode(), err.decode())
 
 
 async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> Ran:
@@ -51,9 +52,7 @@ async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> Ran:
     return await _run(("bash", "-c", line), env=env, cwd=cwd)
 
 
-async def _run(
-    words: tuple[str, ...], *, env: Mapping[str, str], stdin: str | None = None, cwd: Path | None = None
-) -> Ran:
+async def _run(words: tuple[str, ...], *, env: Mapping[str, str], cwd: Path | None = None) -> Ran:
     child = await asyncio.create_subprocess_exec(
         *words,
         env=env,
@@ -64,7 +63,7 @@ async def _run(
     )
     try:
         async with asyncio.timeout(SECONDS):
-            out, err = await child.communicate(stdin.encode() if stdin is not None else b"")
+            out, err = await child.communicate(b"")
     finally:
         if child.returncode is None:
             child.kill()
