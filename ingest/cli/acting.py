@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ingest.operate.actions import Actions
+    from ingest.operate.models import PageQuery
 
     M = TypeVar("M", bound=BaseModel)
+    Q = TypeVar("Q", bound=PageQuery)
 
 T = TypeVar("T")
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class PageOf(Protocol[Item_co]):
+    """One page of a list."""
+
+    @property
+    def items(self) -> tuple[Item_co, ...]:
+        """What is on it."""
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Leads to the next one; None on the last."""
 
 
 def checked(form: type[M], **options: object) -> M:
@@ -31,6 +46,24 @@ def checked(form: type[M], **options: object) -> M:
     except ValidationError as error:
         places = "; ".join(invalid("option_invalid", error).errors)
         raise RequestRefused(places, code="option_invalid", remedy="See the command's --help.") from None
+
+
+async def every_item(
+    read: Callable[[Q], Awaitable[PageOf[Item_co]]], first: Q, *, limit: int | None = None
+) -> list[Item_co]:
+    """Read a list page after page.
+
+    Args:
+        read: a verb that lists, given one page's query.
+        first: the query of the first page.
+        limit: how many at the most; None for all.
+    """
+    page = await read(first)
+    found = list(page.items)
+    while page.next_cursor is not None and (limit is None or len(found) < limit):
+        page = await read(first.model_copy(update={"cursor": page.next_cursor}))
+        found += page.items
+    return found[:limit]
 
 
 def act(command: str, work: Callable[[Actions], Awaitable[T]]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +33,7 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List changes, newest first, and what was refused of them."""
-    from ingest.cli.acting import act, checked
+    from ingest.cli.acting import act, checked, every_item
     from ingest.cli.listing import show
     from ingest.operate.audit_models import AuditQuery
     from ingest.operate.cursors import MAX_PAGE
@@ -41,12 +42,7 @@ def list_(
     first = checked(AuditQuery, organization=organization, action=action, actor=actor, limit=min(limit, MAX_PAGE))
 
     async def read(actions: Actions) -> list[AuditItem]:
-        page = await actions.audit.list(COMMAND_LINE, first)
-        found = list(page.items)
-        while page.next_cursor is not None and len(found) < limit:
-            page = await actions.audit.list(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
-            found += page.items
-        return found[:limit]
+        return await every_item(partial(actions.audit.list, COMMAND_LINE), first, limit=limit)
 
     show(
         act("audit", read),

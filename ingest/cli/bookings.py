@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -43,7 +44,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List bookings by their invitees' names."""
-    from ingest.cli.acting import act, checked
+    from ingest.cli.acting import act, checked, every_item
     from ingest.cli.listing import show as show_items
     from ingest.operate.booking_models import BookingQuery
     from ingest.operate.cursors import MAX_PAGE
@@ -52,12 +53,7 @@ def list_(
     first = checked(BookingQuery, organization=organization, state=state, waiting=waiting, limit=min(limit, MAX_PAGE))
 
     async def read(actions: Actions) -> list[BookingItem]:
-        page = await actions.bookings.list(COMMAND_LINE, first)
-        found = list(page.items)
-        while page.next_cursor is not None and len(found) < limit:
-            page = await actions.bookings.list(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
-            found += page.items
-        return found[:limit]
+        return await every_item(partial(actions.bookings.list, COMMAND_LINE), first, limit=limit)
 
     show_items(
         act("bookings", read),

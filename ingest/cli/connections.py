@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -32,21 +33,15 @@ _NOTHING = "no connections yet: slotwire organizations add --token-file FILE"
 @app.command("list")
 def list_(*, organization: Organization = None, as_json: AsJson = False) -> None:
     """List connections as they were last known, without their secrets."""
-    from ingest.cli.acting import act
+    from ingest.cli.acting import act, every_item
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[ConnectionItem]:
-        found: list[ConnectionItem] = []
-        cursor = None
-        while True:
-            query = PageQuery(limit=MAX_PAGE, cursor=cursor)
-            page = await actions.connections.list(COMMAND_LINE, organization, query)
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return await every_item(
+            partial(actions.connections.list, COMMAND_LINE, organization), PageQuery(limit=MAX_PAGE)
+        )
 
     _show(act("connections", all_pages), as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -53,20 +54,13 @@ def create(
 @api.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List keys, without the keys."""
-    from ingest.cli.acting import act
+    from ingest.cli.acting import act, every_item
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.models import PageQuery
     from ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[KeyItem]:
-        found: list[KeyItem] = []
-        cursor = None
-        while True:
-            page = await actions.keys.list(COMMAND_LINE, PageQuery(limit=MAX_PAGE, cursor=cursor))
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return await every_item(partial(actions.keys.list, COMMAND_LINE), PageQuery(limit=MAX_PAGE))
 
     _show(act("keys", all_pages), as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,22 +99,16 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List organizations by name."""
-    from ingest.cli.acting import act
+    from ingest.cli.acting import act, every_item
     from ingest.cli.listing import show as show_items
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.organization_models import OrganizationQuery
     from ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[OrganizationItem]:
-        found: list[OrganizationItem] = []
-        cursor = None
-        while True:
-            query = OrganizationQuery(limit=MAX_PAGE, cursor=cursor, ended=ended)
-            page = await actions.organizations.list(COMMAND_LINE, query)
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return await every_item(
+            partial(actions.organizations.list, COMMAND_LINE), OrganizationQuery(limit=MAX_PAGE, ended=ended)
+        )
 
     show_items(
         act("organizations", all_pages),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
@@ -36,7 +37,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List quarantined deliveries, newest first, without their bodies."""
-    from ingest.cli.acting import act, checked
+    from ingest.cli.acting import act, checked, every_item
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.quarantine_models import QuarantineQuery
     from ingest.operate.roles import COMMAND_LINE
@@ -44,12 +45,7 @@ def list_(
     first = checked(QuarantineQuery, organization=organization, reason=reason, state=state, limit=min(limit, MAX_PAGE))
 
     async def read(actions: Actions) -> list[QuarantineItem]:
-        page = await actions.quarantine.list(COMMAND_LINE, first)
-        found = list(page.items)
-        while page.next_cursor is not None and len(found) < limit:
-            page = await actions.quarantine.list(COMMAND_LINE, first.model_copy(update={"cursor": page.next_cursor}))
-            found += page.items
-        return found[:limit]
+        return await every_item(partial(actions.quarantine.list, COMMAND_LINE), first, limit=limit)
 
     _show(act("quarantine", read), as_json=as_json)
 

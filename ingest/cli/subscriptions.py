@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -78,21 +79,16 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List subscriptions, ended ones too."""
-    from ingest.cli.acting import act
+    from ingest.cli.acting import act, every_item
     from ingest.operate.cursors import MAX_PAGE
     from ingest.operate.roles import COMMAND_LINE
     from ingest.operate.subscription_models import SubscriptionQuery
 
     async def all_pages(actions: Actions) -> list[SubscriptionItem]:
-        found: list[SubscriptionItem] = []
-        cursor = None
-        while True:
-            query = SubscriptionQuery(limit=MAX_PAGE, cursor=cursor, at_calendly=at_calendly)
-            page = await actions.subscriptions.list(COMMAND_LINE, organization, query)
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        return await every_item(
+            partial(actions.subscriptions.list, COMMAND_LINE, organization),
+            SubscriptionQuery(limit=MAX_PAGE, at_calendly=at_calendly),
+        )
 
     _show(act("subscriptions", all_pages), as_json=as_json)
 
