@@ -119,7 +119,7 @@ class Batch:
             [each.signed_at for each in deliveries],
             self.outcomes,
             self.primaries,
-            [_event_name(fact) for fact in self.facts],
+            [event_name(fact) for fact in self.facts],
             [each.traceparent for each in deliveries],
             [each.reason if each else None for each in self.quarantined],
             [each.detail if each else None for each in self.quarantined],
@@ -262,7 +262,8 @@ def own_arguments(events: Sequence[OwnEvent], *, shard: int, now: datetime) -> l
     ]
 
 
-def _event_name(fact: Fact | OverdueClear) -> str | None:
+def event_name(fact: Fact | OverdueClear) -> str | None:
+    """Return Calendly's name for what a fact tells; None for what was not understood."""
     match fact:
         case InviteeFact():
             return fact.event.value

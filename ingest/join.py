@@ -22,6 +22,7 @@ from datetime import datetime
 from ingest.booking import Booking, Clear, Mark, by_time, half_moved, moved, retold
 from ingest.errors import CannotNormalize
 from ingest.normalize import InviteeEvent, InviteeFact, ResourceFact
+from schemas.calendly import InviteePayload
 from schemas.codec import format_time
 from schemas.events import (
     BookingState,
@@ -71,15 +72,20 @@ class Joined:
     roots: list[tuple[str, str]] = field(default_factory=list)
 
 
+def named(payload: InviteePayload) -> list[str]:
+    """Return the invitees a payload names: its own, and the neighbours told."""
+    return [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
+
+
 def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
     """Return the invitees whose rows a fact is joined with: its own, and the neighbours told or known."""
     payload = fact.payload
-    named = [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
+    found = named(payload)
     own = known.get(payload.uri)
     if own is not None:
-        named += own.old_invitees
-        named += own.new_invitees
-    return named if len(named) == 1 else list(dict.fromkeys(named))
+        found += own.old_invitees
+        found += own.new_invitees
+    return found if len(found) == 1 else list(dict.fromkeys(found))
 
 
 def join_resource(fact: ResourceFact) -> Joined:

@@ -12,10 +12,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ingest.batch import Batch, read_row
+from ingest.batch import Batch, event_name, read_row
 from ingest.errors import DatabaseUnavailable, RowRefused
 from ingest.foundation.postgres import Connection, Pool, read_queries, translated
-from ingest.normalize import Fact, InviteeFact, Quarantined, ResourceFact, normalize
+from ingest.join import named
+from ingest.normalize import Fact, InviteeFact, Quarantined, normalize
 from ingest.verify import Tenant, VerifiedDelivery, verified_before
 
 if TYPE_CHECKING:
@@ -144,8 +145,9 @@ async def _append(connection: Connection, fact: Fact, *, shard: int, now: dateti
     for _ in range(MAX_TRIES):
         if isinstance(fact, Quarantined):
             return _still(fact)
-        named = _named(fact)
-        rows = await connection.fetch(_STORE["read_bookings"], named) if named else []
+        rows = []
+        if isinstance(fact, InviteeFact):
+            rows = await connection.fetch(_STORE["read_bookings"], named(fact.payload))
         batch = Batch([fact], {row["invitee"]: read_row(dict(row)) for row in rows})
         if (refused := batch.quarantined[0]) is not None:
             return _still(refused)
@@ -156,23 +158,12 @@ async def _append(connection: Connection, fact: Fact, *, shard: int, now: dateti
         except RowRefused as problem:
             return _still(Quarantined(fact.delivery, "refused_by_database", problem.sqlstate))
         if answer is not None and not answer["conflicts"]:
-            return "retried", None, None, None, batch.primaries[0], _event_name(fact)
+            return "retried", None, None, None, batch.primaries[0], event_name(fact)
     raise DatabaseUnavailable("its booking keeps changing", reason="contention")
 
 
 def _still(fact: Quarantined) -> tuple[object, ...]:
     return None, fact.reason, fact.detail, None, None, None
-
-
-def _named(fact: InviteeFact | ResourceFact) -> list[str]:
-    if isinstance(fact, ResourceFact):
-        return []
-    payload = fact.payload
-    return [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
-
-
-def _event_name(fact: InviteeFact | ResourceFact) -> str | None:
-    return fact.event.value if isinstance(fact, InviteeFact) else fact.data.calendly_event
 
 
 def _delivery(row: asyncpg.Record) -> VerifiedDelivery:

@@ -20,6 +20,7 @@ from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
 from ingest.foundation.settings import DatabaseSettings
 from ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECONDS, PENDING_DELIVERIES, get_logger
+from ingest.join import named
 from ingest.normalize import Fact, InviteeEvent, InviteeFact, Quarantined
 
 MAX_BATCH_DELIVERIES = 200
@@ -110,9 +111,9 @@ class Log:
     async def _append(self, facts: Sequence[Fact], *, trusting: bool) -> list[Outcome | None]:
         try:
             connection = await self._connected()
-            named = {uri for fact in facts for uri in _named(fact, trusting=trusting)}
+            wanted = {uri for fact in facts for uri in _to_read(fact, trusting=trusting)}
             with translated():
-                rows = await connection.fetch(_SQL["read_bookings"], list(named)) if named else []
+                rows = await connection.fetch(_SQL["read_bookings"], list(wanted)) if wanted else []
             batch = Batch(facts, {row["invitee"]: read_row(dict(row)) for row in rows})
             arguments = batch.arguments(shard=self._shard, now=self._clock.now())
             with translated():
@@ -147,13 +148,12 @@ async def _require_durable(connection: Connection, settings: DatabaseSettings) -
         )
 
 
-def _named(fact: Fact, *, trusting: bool) -> list[str]:
+def _to_read(fact: Fact, *, trusting: bool) -> list[str]:
     """Return the invitees whose rows must be read for a fact."""
     if not isinstance(fact, InviteeFact):
         return []
-    payload = fact.payload
-    named = [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
-    return [] if trusting and fact.event is InviteeEvent.CREATED and len(named) == 1 else named
+    found = named(fact.payload)
+    return [] if trusting and fact.event is InviteeEvent.CREATED and len(found) == 1 else found
 
 
 def _outcomes(batch: Batch, conflicts: set[int], duplicates: set[UUID]) -> list[Outcome | None]:

@@ -21,6 +21,7 @@ from ingest.errors import DatabaseUnavailable, RowRefused
 from ingest.foundation.clock import Clock, ordered_id
 from ingest.foundation.postgres import Connection, Pool, read_queries, translated
 from ingest.foundation.telemetry import get_logger
+from ingest.join import named
 from ingest.normalize import InviteeEvent, InviteeFact
 from ingest.verify import Tenant, fetched
 from schemas.calendly import InviteePayload
@@ -125,14 +126,9 @@ async def _append_some(
     connection: Connection, facts: Sequence[InviteeFact], shard: int, clock: Clock, filled: Filled
 ) -> None:
     for _ in range(MAX_TRIES):
-        named = {
-            uri
-            for fact in facts
-            for uri in (fact.payload.uri, fact.payload.old_invitee, fact.payload.new_invitee)
-            if uri is not None
-        }
+        wanted = {uri for fact in facts for uri in named(fact.payload)}
         with translated():
-            rows = await connection.fetch(_STORE["read_bookings"], list(named))
+            rows = await connection.fetch(_STORE["read_bookings"], list(wanted))
         batch = Batch(facts, {row["invitee"]: read_row(dict(row)) for row in rows})
         arguments = batch.arguments(shard=shard, now=clock.now(), fetched=True)
         try:

@@ -71,13 +71,11 @@ class Begun:
         organization: as it is now.
         connection: of the token's user.
         applied: what became of the subscriptions.
-        new_connection: False where the user was connected before.
     """
 
     organization: Organization
     connection: ConnectionRecord
     applied: Applied
-    new_connection: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class Organizations:
             await self.subscriptions.want(identity.org, wish)
         async with self.connections.acting(added.connection) as calendly:
             applied = await self.subscriptions.apply(calendly, identity.organization)
-        return Begun(await self.get(identity.org), added.connection, applied, added.new)
+        return Begun(await self.get(identity.org), added.connection, applied)
 
     async def remove(self, org: str, *, force: bool = False) -> Given:
         """Give an organization up: its subscriptions first, at Calendly, then its credentials. Its history stays.

@@ -173,7 +173,7 @@ class Subscriptions:
         """
         org, applied = last_segment(organization), Applied()
         for _ in range(PASSES):
-            wanted, ours = await self.wanted(org), await self._live(org)
+            wanted, ours = await self.wanted(org), await self.live(org)
             theirs = await self._at_calendly(calendly, organization, [*wanted, *ours])
             todo = plan(wanted, ours, theirs, self.clock.now(), patient=patient)
             applied.serving = todo.serving
@@ -239,10 +239,6 @@ class Subscriptions:
         """End a subscription here without Calendly, which goes on sending to an address that answers 401 then."""
         return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
 
-    async def live(self, org: str) -> tuple[Subscription, ...]:
-        """Read what is not ended of an organization, oldest first."""
-        return await self._live(org)
-
     async def _drop(self, calendly: Transport, org: str, todo: Plan, applied: Applied) -> None:
         for item, uri in todo.drop:
             async with self.changing("subscriptions.delete", org, item.id):
@@ -257,7 +253,8 @@ class Subscriptions:
                     await webhook_subscriptions.delete(calendly, uri)
                 applied.orphans += 1
 
-    async def _live(self, org: str) -> tuple[Subscription, ...]:
+    async def live(self, org: str) -> tuple[Subscription, ...]:
+        """Read what is not ended of an organization, oldest first."""
         with translated():
             return tuple(map(_read, await self.pool.fetch(_SQL["live_subscriptions"], org)))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ingest.control.calendly_client.transport import RetryPolicy
+from ingest.control.organizations import Organizations
 from ingest.errors import SlotwireError
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Pool
@@ -33,6 +34,14 @@ class Verbs:
     pool: Pool
     settings: Settings
     clock: Clock
+
+    def organizations(self) -> Organizations:
+        """What acts at Calendly for an organization, with its own connection.
+
+        Raises:
+            ConfigurationError: vault or hook keys are missing or unfit.
+        """
+        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
 
     @asynccontextmanager
     async def audited(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ingest.control.backfill import PATIENT, Filled
 from ingest.control.organizations import Organizations
-from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from ingest.operate.actions.base import Verbs
 from ingest.operate.cursors import read_name_place, write_name_place
 from ingest.operate.organization_models import (
     OrganizationAdded,
@@ -33,7 +33,7 @@ class OrganizationActions(Verbs):
         """List organizations, by name."""
         who.require(Role.READER)
         after = None if query.cursor is None else read_name_place("organizations", query.cursor)
-        found = await self._organizations().page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
+        found = await self.organizations().page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_name_place("organizations", found[-1].org) if more else None
         return OrganizationPage(items=tuple(map(organization_item, found)), next_cursor=cursor)
@@ -42,14 +42,14 @@ class OrganizationActions(Verbs):
         """Read one organization, with what shall be subscribed to."""
         who.require(Role.READER)
         who.reach(org)
-        organizations = self._organizations()
+        organizations = self.organizations()
         return organization_detail(await organizations.get(org), await organizations.subscriptions.wanted(org))
 
     async def add(self, who: Principal, request: OrganizationRequest) -> OrganizationAdded:
         """Connect a token's user, subscribe the organization, and note what is to be fetched."""
         async with self.audited(who, "organizations.add", org=request.organization) as entry:
             who.require(Role.OPERATOR)
-            organizations = self._organizations()
+            organizations = self.organizations()
             org = who.reach(request.organization)
             begun = await organizations.add(
                 request.token,
@@ -72,7 +72,7 @@ class OrganizationActions(Verbs):
         async with self.audited(who, "organizations.remove", org=org, target=org):
             who.require(Role.ADMIN)
             who.reach(org)
-            return removed_item(await self._organizations().remove(org, force=force))
+            return removed_item(await self.organizations().remove(org, force=force))
 
     async def backfill(self, who: Principal, org: str, report: Callable[[Filled], None]) -> Filled | None:
         """Fetch now what is noted to be fetched of an organization; None when nothing is."""
@@ -90,11 +90,8 @@ class OrganizationActions(Verbs):
         reached = who.reach(org)
         if reached is not None:
             return reached
-        return (await self._organizations().only()).org
+        return (await self.organizations().only()).org
 
     def of_rounds(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:
         """Wrap a change that the subscription manager makes on its rounds: nobody asked, and the audit tells it."""
         return self.audited(CONTROL, action, org=org, target=target)
-
-    def _organizations(self) -> Organizations:
-        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)

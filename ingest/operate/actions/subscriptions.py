@@ -5,10 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from ingest.control.catalogue import checked_events
-from ingest.control.organizations import Organizations
 from ingest.control.subscription_plan import Wanted
 from ingest.control.subscriptions import read_one, read_page
-from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from ingest.operate.actions.base import Verbs
 from ingest.operate.cursors import read_time_place, write_time_place
 from ingest.operate.roles import Principal, Role
 from ingest.operate.subscription_models import (
@@ -33,7 +32,7 @@ class SubscriptionActions(Verbs):
         cursor = write_time_place("subscriptions", (found[-1].created_at, found[-1].id)) if more else None
         if not query.at_calendly:
             return SubscriptionPage(items=tuple(map(subscription_item, found)), next_cursor=cursor)
-        organizations, told = self._organizations(), {}
+        organizations, told = self.organizations(), {}
         for asked in dict.fromkeys(item.org for item in found if item.state != "ended"):
             ours = [item for item in found if item.org == asked and item.state != "ended"]
             best = await organizations.connections.for_organization(asked)
@@ -50,7 +49,7 @@ class SubscriptionActions(Verbs):
             who.reach(org)
             events = checked_events(request.events, request.scope)
             wish = Wanted(events, request.scope, request.subject, request.max_age_seconds)
-            organizations = self._organizations()
+            organizations = self.organizations()
             organizations.subscriptions.check_address()
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
@@ -73,10 +72,7 @@ class SubscriptionActions(Verbs):
             entry.org = found.org
             if found.state == "ended":
                 return subscription_item(found)
-            organizations = self._organizations()
+            organizations = self.organizations()
             best = await organizations.connections.for_organization(found.org)
             async with organizations.connections.acting(best) as calendly:
                 return subscription_item(await organizations.subscriptions.delete(calendly, found, best.organization))
-
-    def _organizations(self) -> Organizations:
-        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
