@@ -66,12 +66,12 @@ class Batch:
         self._line_owner: dict[str, int] = {}
         for position, fact in enumerate(facts):
             match fact:
-                case Quarantined():
-                    self._quarantine(fact)
-                case ResourceFact():
-                    self._add_resource(position, fact)
                 case InviteeFact():
                     self._add_invitee(position, fact)
+                case ResourceFact():
+                    self._add_resource(position, fact)
+                case Quarantined():
+                    self._quarantine(fact)
                 case OverdueClear():
                     self._add_invitee(position, fact.fact, overdue=True)
 
@@ -158,7 +158,9 @@ class Batch:
     def _add_invitee(self, position: int, fact: InviteeFact, *, overdue: bool = False) -> None:
         rows = touched(fact, self._state)
         for uri in rows:
-            self._unite(position, self._owner.setdefault(uri, position))
+            owner = self._owner.setdefault(uri, position)
+            if owner != position:
+                self._unite(position, owner)
         known = {uri: self._followed(position, self._state[uri]) for uri in rows if uri in self._state}
         try:
             joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
@@ -177,20 +179,19 @@ class Batch:
         self._add(position, joined)
 
     def _add(self, position: int, joined: Joined) -> None:
-        events = [event for event in joined.events if event.id not in self._written]
-        self._written.update(event.id for event in events)
-        self.outcomes.append("stored" if self._is_new(position, joined, events) else "duplicate")
+        is_new = joined.primary is None and self._is_first_told(position, joined)
+        for event in joined.events:
+            if event.id not in self._written:
+                self._written.add(event.id)
+                self._events.append((position, event))
+                is_new = is_new or event.id == joined.primary
+        # What a copy says in other words changes the booking's row, and it is a copy nonetheless.
+        self.outcomes.append("stored" if is_new else "duplicate")
         self.quarantined.append(None)
         self.primaries.append(joined.primary)
-        self._events.extend((position, event) for event in events)
 
-    def _is_new(self, position: int, joined: Joined, events: list[NewEvent]) -> bool:
-        """Whether a fact's own event is written for it, or, of a clear that waits for its mark, nobody told it before.
-
-        What a copy says in other words changes the booking's row, and it is a copy nonetheless.
-        """
-        if joined.primary is not None:
-            return any(event.id == joined.primary for event in events)
+    def _is_first_told(self, position: int, joined: Joined) -> bool:
+        """Whether nobody before told of a clear that waits for its mark."""
         told_by = self.facts[position].delivery.id
         return any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from schemas.calendly import InviteePayload
+from schemas.calendly import InviteePayload, ScheduledEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Booking(NamedTuple):
     @property
     def no_show(self) -> bool:
         """Whether a mark is set."""
-        return any(mark.cleared_at is None for mark in self.marks)
+        return bool(self.marks) and any(mark.cleared_at is None for mark in self.marks)
 
     @property
     def waiting_clears(self) -> tuple[Clear, ...]:
@@ -90,6 +90,27 @@ class Booking(NamedTuple):
     def clear_of(self, mark: Mark) -> Clear | None:
         """Return the clear that took a mark away: the first one at or after its time."""
         return next((clear for clear in self.clears if clear.at >= mark.second), None)
+
+
+def first_told(invitee: str, org: str, key: str, payload: InviteePayload) -> Booking:
+    """Make the row of an invitee nobody has named yet: what `retold` makes of a blank one, in one step."""
+    event, status = payload.scheduled_event, payload.status
+    told_at, start_time, end_time, hosts, place = _meeting(event, payload) if event else (None, None, None, (), None)
+    return Booking(
+        invitee=invitee,
+        org=org,
+        chain_key=key,
+        chain_root=invitee,
+        provider_status=status,
+        told_at=None if status is None else payload.updated_at,
+        booked_at=payload.created_at,
+        scheduled_event=payload.event or (event.uri if event else None),
+        event_told_at=told_at,
+        start_time=start_time,
+        end_time=end_time,
+        hosts=hosts,
+        location_type=place,
+    )
 
 
 def moved(older: Booking, newer: Booking) -> bool:
@@ -124,12 +145,20 @@ def retold(row: Booking, payload: InviteePayload) -> Booking:
     ):
         changes |= {"told_at": payload.updated_at, "provider_status": status}
     if event is not None:
-        hosts = tuple(host.user for host in event.event_memberships if host.user)
-        place = event.location.type if event.location else None
-        words = (event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place)
+        words = _meeting(event, payload)
         if _newer(words, (row.event_told_at, row.start_time, row.end_time, row.hosts, row.location_type)):
-            changes |= zip(("event_told_at", "start_time", "end_time", "hosts", "location_type"), words, strict=True)
+            changes |= zip(_MEETING, words, strict=True)
     return row._replace(**changes)
+
+
+_MEETING = ("event_told_at", "start_time", "end_time", "hosts", "location_type")
+
+
+def _meeting(event: ScheduledEvent, payload: InviteePayload) -> tuple[Any, ...]:
+    """Read what a scheduled event says of itself, in the order of `_MEETING`."""
+    hosts = tuple([host.user for host in event.event_memberships if host.user])
+    place = event.location.type if event.location else None
+    return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place
 
 
 def _greater(known: Any, told: Any) -> Any:

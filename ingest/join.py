@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
-from ingest.booking import Booking, Clear, Mark, by_time, half_moved, moved, retold
+from ingest.booking import Booking, Clear, Mark, by_time, first_told, half_moved, moved, retold
 from ingest.errors import CannotNormalize
 from ingest.normalize import InviteeEvent, InviteeFact, ResourceFact
 from schemas.calendly import InviteePayload
@@ -43,8 +44,7 @@ MAX_TOGGLES = 200
 """No-show marks of one booking, and clears: each is kept, so that copies and late ones find their place."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """An event to append to the log."""
 
     id: EventId
@@ -109,8 +109,9 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
         CannotNormalize: `cross_tenant` when a row belongs to another organization, `contradictory` past
             `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
     """
-    if any(row.org != fact.delivery.tenant.org for row in known.values()):
-        raise CannotNormalize("cross_tenant")
+    for row in known.values():
+        if row.org != fact.delivery.tenant.org:
+            raise CannotNormalize("cross_tenant")
     return _InviteeJoin(fact, known).run()
 
 
@@ -137,9 +138,9 @@ class _InviteeJoin:
 
     def run(self) -> Joined:
         uri = self._payload.uri
-        self._open(uri)
+        before = self._known.get(uri)
+        self._rows[uri] = self._opened(uri) if before is None else retold(before, self._payload)
         self._link()
-        self._rows[uri] = retold(self._row(uri), self._payload)
         created = self._identity("invitee.created", uri)
         if self._row(uri).state == "named":
             self._write_created(uri, created)
@@ -192,17 +193,15 @@ class _InviteeJoin:
     def _identity(self, name: str, uri: str, discriminator: str = "") -> EventId:
         return event_id(self._organization, name, uri, discriminator)
 
-    def _open(self, uri: str) -> None:
-        """Give an invitee that is new to us its row, its key inherited from a known neighbour."""
-        if uri in self._known:
-            return
+    def _opened(self, uri: str) -> Booking:
+        """Make the row of an invitee that is new to us, its key inherited from a known neighbour."""
         for neighbour in (self._payload.old_invitee, self._payload.new_invitee):
             if neighbour is not None and neighbour in self._known:
                 key = self._known[neighbour].chain_key
                 break
         else:
             key = chain_key(uri)
-        self._rows[uri] = Booking(uri, self._fact.delivery.tenant.org, key, uri)
+        return first_told(uri, self._fact.delivery.tenant.org, key, self._payload)
 
     def _link(self) -> None:
         uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -49,20 +49,19 @@ class Gate:
         """How many connections are open."""
         return self._open
 
-    @contextmanager
-    def passing(self, request: web.BaseRequest) -> Iterator[None]:
-        """Count a request while it runs; its header has arrived in time."""
+    def enter(self, request: web.BaseRequest) -> None:
+        """Count a request that begins; its header has arrived in time."""
         protocol = request.protocol
         if isinstance(protocol, _Connection):
             protocol.header_arrived()
         self._running += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if self._running == 0:
-                self._idle.set()
+
+    def leave(self) -> None:
+        """Count a request that is over."""
+        self._running -= 1
+        if self._running == 0:
+            self._idle.set()
 
     def opened(self) -> None:
         """Count a connection."""

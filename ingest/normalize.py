@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -41,8 +41,7 @@ class InviteeEvent(Enum):
     NO_SHOW_DELETED = "invitee_no_show.deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class InviteeFact:
+class InviteeFact(NamedTuple):
     """Something happened to an invitee.
 
     Attributes:
@@ -157,9 +156,14 @@ def _read_usual(body: bytes) -> _Usual | None:
     # Where there is room for anything, there may be what others who read the event would refuse: too deep, or numbers
     # that are none. "extra" may be written with escapes.
     meeting = usual.payload.scheduled_event
-    if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or b"\\u" in body:
+    if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or _escapes(body):
         _parse(body)
     return usual
+
+
+def _escapes(body: bytes) -> bool:
+    """Whether a character is written as its number; most bodies have not one backslash, and that is quickly seen."""
+    return b"\\" in body and b"\\u" in body
 
 
 def _brackets(body: bytes) -> int:

@@ -1,11 +1,10 @@
-"""The sentence: find the tenant, verify, normalize, store. What follows the commit is the relay's."""
+"""The sentence: find the tenant, verify, store with all that came meanwhile. What follows the commit is the relay's."""
 
 from __future__ import annotations
 
 import asyncio
 
 from ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS
-from ingest.normalize import normalize
 from ingest.store import Outcome, Store
 from ingest.tenants import Tenants
 from ingest.verify import ReceivedDelivery, verify
@@ -31,4 +30,4 @@ class Pipeline:
         tenant, keys = (knocked.tenant, knocked.keys) if knocked else (None, ())
         verified = verify(delivery, tenant, keys, now=delivery.received_at)
         SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
-        return await self._store.put(normalize(verified), until=until)
+        return await self._store.put(verified, until=until)

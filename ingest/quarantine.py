@@ -7,7 +7,7 @@ delivery's row and body are there already and stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -177,7 +177,7 @@ def _delivery(row: asyncpg.Record) -> VerifiedDelivery:
         traceparent=row["traceparent"],
     )
     # The header is not kept; the reason says that there was one.
-    return replace(delivery, content_encoding="unknown") if row["reason"] == "compressed" else delivery
+    return delivery._replace(content_encoding="unknown") if row["reason"] == "compressed" else delivery
 
 
 def _kept(row: asyncpg.Record, *, body: bytes | None = None) -> Kept:

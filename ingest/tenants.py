@@ -74,13 +74,13 @@ class Tenants:
         Raises:
             DatabaseUnavailable: it is not known here, and Postgres does not answer.
         """
-        # Read even where it is known: a hook nobody has must not be told apart by its time.
-        hook_id = self._addresses.read(hook)
-        if hook_id is None:
+        # Proven even where it is known: a hook nobody has must not be told apart by its time.
+        if not self._addresses.is_ours(hook):
             return None
         cached = self._cache.get(hook)
         if cached is None or cached.until <= self._timer():
-            cached = await self._ask(hook, hook_id, until)
+            hook_id = self._addresses.read(hook)
+            cached = await self._ask(hook, hook_id, until) if hook_id else None
             if cached is None:
                 return None
         ended_at = cached.record.ended_at

@@ -22,13 +22,21 @@ ChainKey = NewType("ChainKey", str)
 
 _EVENTS = uuid5(NAMESPACE_URL, "urn:slotwire:event").bytes
 _CHAINS = uuid5(NAMESPACE_URL, "urn:slotwire:chain").bytes
+_FREE_BITS = ~(0xF << 76) & ~(0x3 << 62)
+_VERSION_5 = (0x5 << 76) | (0x2 << 62)
 
 
 def _named(namespace: bytes, name: str) -> UUID:
     """Make the UUID version 5 of a name, as `uuid.uuid5` does, in half its time."""
     digest = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()
-    value = int.from_bytes(digest[:16], "big") & ~(0xF << 76) & ~(0x3 << 62)
-    return UUID(int=value | (0x5 << 76) | (0x2 << 62))
+    return UUID(int=int.from_bytes(digest[:16], "big") & _FREE_BITS | _VERSION_5)
+
+
+def _named_text(namespace: bytes, name: str) -> str:
+    """Make the same as text, in a third of the time it takes to make it first and write it then."""
+    text = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
 
 
 def event_id(organization: str, event: str, resource: str, discriminator: str = "") -> EventId:
@@ -45,7 +53,7 @@ def event_id(organization: str, event: str, resource: str, discriminator: str = 
 
 def chain_key(invitee: str) -> ChainKey:
     """Derive the key of a chain whose first known invitee this is."""
-    return ChainKey(str(_named(_CHAINS, invitee)))
+    return ChainKey(_named_text(_CHAINS, invitee))
 
 
 def last_segment(uri: str) -> str:

@@ -69,14 +69,18 @@ class HookAddresses:
 
     def read(self, hook: str) -> HookId | None:
         """Return the id of a hook that one of our keys made, else None. Takes the same time for every key."""
+        return HookId(encode_base64url(decode_base64url(hook)[:ID_BYTES])) if self.is_ours(hook) else None
+
+    def is_ours(self, hook: str) -> bool:
+        """Tell whether one of our keys made a hook. Takes the same time for every key."""
         if not _HOOK.fullmatch(hook):
-            return None
+            return False
         octets = decode_base64url(hook)
         identifier, mac = octets[:ID_BYTES], octets[ID_BYTES:]
         genuine = False
         for key in self._keys:
             genuine |= hmac.compare_digest(_mac(key, identifier), mac)
-        return HookId(encode_base64url(identifier)) if genuine else None
+        return genuine
 
     def read_url(self, url: str) -> HookId | None:
         """Return the id of the hook that an address ends in, wherever the address leads."""

@@ -43,9 +43,12 @@ class ManualClock:
         self._now += by
 
 
+_FREE_BITS = ~(0xF << 76) & ~(0x3 << 62)
+_VERSION_7 = (0x7 << 76) | (0x2 << 62)
+
+
 def ordered_id(now: datetime) -> UUID:
     """Make an id that sorts by time, to the millisecond (UUID version 7): its index grows at one end."""
     milliseconds = int(now.timestamp() * 1000)
     value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    return UUID(int=(value & ~(0x3 << 62)) | (0x2 << 62))
+    return UUID(int=value & _FREE_BITS | _VERSION_7)

@@ -1,4 +1,4 @@
-"""Durable acknowledgements: Slotwire beside the bare endpoint and the naive service, in interleaved rounds."""
+"""Durable acknowledgements: Slotwire beside its contenders, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.bench.deliveries import Target
 from tests.bench.load import Measured
 from tests.bench.stage import BenchError, Stage, started
 
-Name = Literal["slotwire", "bare", "naive"]
-NAMES: tuple[Name, ...] = ("slotwire", "bare", "naive")
+Name = Literal["slotwire", "bare", "grouped", "naive"]
+NAMES: tuple[Name, ...] = ("slotwire", "bare", "grouped", "naive")
 CONNECTIONS = (1, 64)
 POOL_SIZES = (4, 8, 16, 32)
 WARM_UP_SECONDS = 0.3
 HEADROOM = 1.6
 """Requests are made beforehand for so much more than the last rate."""
-FIRST_GUESS = {"slotwire": 4_000, "bare": 8_000, "naive": 1_500}
+FIRST_GUESS = {"slotwire": 5_000, "bare": 9_000, "grouped": 8_000, "naive": 1_500}
 """Requests a second, to know how many to make for the first round."""
 
 
@@ -111,15 +111,10 @@ async def _sweep(stage: Stage, size: int, seconds: float) -> float:
 
 
 async def _start(stage: Stage, pool: int, running: AsyncExitStack) -> list[Contender]:
-    bare, bare_target = stage.contender("bare")
-    naive, naive_target = stage.contender("naive", pool=pool)
-    ours = stage.ours("serve", "serve")
-    await running.enter_async_context(started(ours, bare, naive))
-    return [
-        Contender("slotwire", ours, stage.target),
-        Contender("bare", bare, bare_target),
-        Contender("naive", naive, naive_target),
-    ]
+    contenders = [Contender("slotwire", stage.ours("serve", "serve"), stage.target)]
+    contenders += [Contender(name, *stage.contender(name, pool=pool)) for name in NAMES if name != "slotwire"]
+    await running.enter_async_context(started(*[each.process for each in contenders]))
+    return contenders
 
 
 async def _turn(stage: Stage, contender: Contender, connections: int, seconds: float, acks: Acks) -> None:

@@ -1,10 +1,13 @@
-"""What Slotwire is measured beside: a bare endpoint, and the service most people would write.
+"""What Slotwire is measured beside: a bare endpoint, one that keeps, and the service most people would write.
 
-bare   aiohttp on uvloop: reads, verifies, parses, answers. Nothing is kept: the ceiling of this stack.
-naive  the same, then one INSERT of body and event on an asyncpg pool, then one awaited idempotent produce with
-       `acks=all`, then the answer. Its table stores bodies as ours does, uncompressed.
+bare     aiohttp on uvloop: reads, verifies, parses, answers. Nothing is kept: the ceiling of this stack.
+grouped  the same, then body and event of all that came meanwhile in one INSERT, then the answers: the ceiling of
+         whatever keeps a delivery before it answers. No types, no identity, no order, no bookings, no outbox.
+naive    as bare, then one INSERT of body and event on an asyncpg pool, then one awaited idempotent produce with
+         `acks=all`, then the answer.
 
-Both verify with Slotwire's own `verify`, so that it weighs the same for all.
+The tables store bodies as ours do: uncompressed, in their rows. All verify with Slotwire's own `verify`, so that it
+weighs the same for all.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import uvloop
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
+from ingest.foundation.postgres import Connection
 from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery, Tenant, VerifiedDelivery, verify
 
 TABLE = """
@@ -31,6 +35,13 @@ CREATE TABLE naive.events (
     id uuid PRIMARY KEY, received_at timestamptz NOT NULL, body bytea NOT NULL, event bytea NOT NULL
 );
 ALTER TABLE naive.events ALTER COLUMN body SET STORAGE EXTERNAL, ALTER COLUMN event SET STORAGE EXTERNAL;
+ALTER TABLE naive.events SET (toast_tuple_target = 8160);
+CREATE TABLE naive.grouped (LIKE naive.events INCLUDING ALL);
+ALTER TABLE naive.grouped SET (toast_tuple_target = 8160);
+"""
+INSERT_GROUP = """
+INSERT INTO naive.grouped (id, received_at, body, event)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::bytea[])
 """
 INSERT = "INSERT INTO naive.events (id, received_at, body, event) VALUES ($1, $2, $3, $4)"
 TOPIC = "naive-events"
@@ -65,14 +76,62 @@ def bare(checker: Checker) -> Handler:
     return handle
 
 
+def _event(delivery: VerifiedDelivery) -> tuple[bytes, dict[str, Any]]:
+    """Make an event of what was told, as it was told; returns the payload too."""
+    told = orjson.loads(delivery.body)
+    payload = told["payload"]
+    return orjson.dumps({"id": str(delivery.id), "type": told["event"], "data": payload}), payload
+
+
+class Group:
+    """Gathers deliveries while an INSERT is under way, and inserts them together."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._waiting: list[tuple[VerifiedDelivery, bytes, asyncio.Future[None]]] = []
+        self._some = asyncio.Event()
+
+    async def handle(self, delivery: VerifiedDelivery) -> None:
+        """Return once the delivery is committed."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((delivery, _event(delivery)[0], done))
+        self._some.set()
+        await done
+
+    async def run(self) -> None:
+        """Insert until cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            group, self._waiting = self._waiting, []
+            deliveries = [delivery for delivery, _, _ in group]
+            await self._connection.execute(
+                INSERT_GROUP,
+                [each.id for each in deliveries],
+                [each.received_at for each in deliveries],
+                [each.body for each in deliveries],
+                [event for _, event, _ in group],
+            )
+            for _, _, done in group:
+                done.set_result(None)
+
+
+def grouped(checker: Checker, group: Group) -> Handler:
+    """Make the handler of the endpoint that keeps."""
+
+    async def handle(request: web.Request) -> web.Response:
+        await group.handle(await checker.check(request))
+        return web.Response()
+
+    return handle
+
+
 def naive(checker: Checker, pool: asyncpg.Pool[Any], producer: AIOKafkaProducer) -> Handler:
     """Make the naive service's handler."""
 
     async def handle(request: web.Request) -> web.Response:
         delivery = await checker.check(request)
-        told = orjson.loads(delivery.body)
-        payload = told["payload"]
-        event = orjson.dumps({"id": str(delivery.id), "type": told["event"], "data": payload})
+        event, payload = _event(delivery)
         async with pool.acquire() as connection:
             await connection.execute(INSERT, delivery.id, delivery.received_at, delivery.body, event)
         await producer.send_and_wait(TOPIC, event, key=payload["uri"].encode())
@@ -89,6 +148,12 @@ async def made(options: argparse.Namespace) -> AsyncIterator[Handler]:
         yield bare(checker)
         return
     async with AsyncExitStack() as stack:
+        if options.contender == "grouped":
+            group = Group(await asyncpg.connect(options.dsn))
+            running = asyncio.create_task(group.run())
+            stack.callback(running.cancel)
+            yield grouped(checker, group)
+            return
         size = options.pool
         pool = await stack.enter_async_context(asyncpg.create_pool(options.dsn, min_size=size, max_size=size))
         producer = AIOKafkaProducer(bootstrap_servers=options.kafka, enable_idempotence=True, acks="all")
@@ -117,7 +182,7 @@ async def serve(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the options and serve."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("contender", choices=("bare", "naive"))
+    parser.add_argument("contender", choices=("bare", "grouped", "naive"))
     for name in ("--key", "--dsn", "--kafka"):
         parser.add_argument(name, default="")
     for name in ("--port", "--pool"):

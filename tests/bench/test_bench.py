@@ -64,7 +64,7 @@ def test_percentiles_are_measured_values() -> None:
 
 
 def _acks(ours: float, bare: float, naive: float) -> Acks:
-    rates: dict[Name, float] = {"slotwire": ours, "bare": bare, "naive": naive}
+    rates: dict[Name, float] = {"slotwire": ours, "bare": bare, "grouped": bare, "naive": naive}
     acks = Acks()
     for name, rate in rates.items():
         for connections in (1, 64):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import asyncpg
 import orjson
+import pytest
 
 from ingest.local.databases import Database
-from tests.serving import invitee_body, make_hook, new_invitee, running, settings_for
+from tests.serving import SIGNATURE, Hook, invitee_body, make_hook, new_invitee, running, settings_for, sign
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
@@ -104,3 +107,43 @@ async def test_two_halves_of_a_reschedule_make_one_event_on_one_key(database: Da
         ]
         roots = await rows(database, "SELECT chain_root FROM slotwire.bookings WHERE invitee = ANY($1)", [old, new])
         assert {row["chain_root"] for row in roots} == {old}
+
+
+async def test_an_acknowledgement_is_a_whole_answer_and_keeps_the_connection(database: Database) -> None:
+    """Two deliveries over one connection: each is answered by a 200 that says its length and the time."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+        for _ in range(2):
+            body = invitee_body()
+            writer.write(posted(hook, body, "HTTP/1.1"))
+            async with asyncio.timeout(20):
+                line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
+            found = dict(field.split(": ", 1) for field in fields)
+            assert (line, found["Content-Length"]) == ("HTTP/1.1 200 OK", "0")
+            said = parsedate_to_datetime(found["Date"])
+            assert abs((datetime.now(UTC) - said).total_seconds()) < 60
+        writer.close()
+
+
+@pytest.mark.parametrize(("version", "lines"), [("HTTP/1.0", ()), ("HTTP/1.1", ("Connection: close",))])
+async def test_who_wants_the_connection_closed_has_it_closed(
+    version: str, lines: tuple[str, ...], database: Database
+) -> None:
+    """Asked so, or in a version that keeps none: the delivery is answered 200, and the connection ends."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    async with running(settings) as endpoint:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+        writer.write(posted(hook, invitee_body(), version, *lines))
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        writer.close()
+    assert answer.split(b" ", 2)[1] == b"200"
+
+
+def posted(hook: Hook, body: bytes, version: str, *lines: str) -> bytes:
+    """Write a signed POST by hand."""
+    head = [f"POST {hook.path} {version}", "Host: h", f"{SIGNATURE}: {sign(body, hook.key)}", *lines]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -86,3 +87,22 @@ def test_migrations_are_numbered_and_named_by_when_they_run() -> None:
     names = [migration.name for migration in migrations.known_migrations()]
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
     assert all(name[4:].startswith(("_pre_", "_post_")) for name in names)
+
+
+@pytest.mark.parametrize(("size", "elsewhere"), [(2_000, False), (7_500, False), (20_000, True)])
+async def test_bodies_of_the_usual_size_stay_in_their_rows(size: int, elsewhere: bool, database: Database) -> None:
+    """What fits on a page with its row costs no second one; what does not is moved out, and nothing is compressed."""
+    connection = await asyncpg.connect(database.owner_url)
+    await connection.execute(
+        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, body)"
+        " VALUES ($1, 'A', $1, $2, $2, 'stored', $3)",
+        uuid4(),
+        NOW,
+        b"a" * size,
+    )
+    moved = await connection.fetchval(
+        "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'slotwire.deliveries'::regclass"
+    )
+    assert moved == elsewhere
+    assert await connection.fetchval("SELECT pg_column_size(body) FROM slotwire.deliveries") >= size
+    await connection.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from ingest.batch import Batch, OverdueClear
-from ingest.booking import Booking
+from ingest.booking import Booking, first_told, retold
 from ingest.join import MAX_LINKS, MAX_TOGGLES
 from ingest.normalize import Fact, InviteeEvent, InviteeFact
 from schemas.codec import format_time
@@ -350,3 +350,11 @@ def test_what_a_row_holds_has_a_limit(facts: list[Fact], limit: int, reason: str
     [refused] = [each for each in batch.quarantined if each]
     assert refused.reason == reason
     assert batch.merged() == Batch(facts[:-1], {}).merged()
+
+
+@pytest.mark.parametrize("story", ALL)
+def test_the_first_word_makes_what_it_would_make_of_a_blank_row(story: str) -> None:
+    """A row made in one step is the row that telling a blank one would make."""
+    for each in ALL[story]:
+        uri = each.payload.uri
+        assert first_told(uri, "A", "key", each.payload) == retold(Booking(uri, "A", "key", uri), each.payload)

@@ -30,6 +30,12 @@ def test_event_ids_are_uuid5(organization: str, event: str, resource: str, discr
     assert event_id(*names) == expected
 
 
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_chain_keys_are_uuid5(invitee: str) -> None:
+    """Any client can compute the key an invitee begins with."""
+    assert chain_key(invitee) == str(uuid5(uuid5(NAMESPACE_URL, "urn:slotwire:chain"), invitee))
+
+
 def test_the_last_segment_is_what_follows_the_last_slash() -> None:
     """Identifiers are opaque; a slash at the end changes nothing."""
     assert [last_segment(uri) for uri in ("https://x/a/B-1_c", "https://x/a/B/", "B")] == ["B-1_c", "B", "B"]

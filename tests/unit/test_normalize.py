@@ -141,7 +141,7 @@ def test_a_defect_of_ours_costs_one_delivery() -> None:
     no_time = cast("datetime", None)
     batch = Batch(
         [
-            replace(other, event=InviteeEvent.NO_SHOW_DELETED, told_at=no_time),
+            other._replace(event=InviteeEvent.NO_SHOW_DELETED, told_at=no_time),
             replace(contact, told_at=no_time),
             good,
         ],

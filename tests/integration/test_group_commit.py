@@ -1,0 +1,153 @@
+"""Commits of one shard that overlap: when a second one goes, and that it sees what the first one wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from ingest.foundation.clock import SystemClock
+from ingest.foundation.settings import DatabaseSettings
+from ingest.local.databases import Database
+from ingest.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
+from ingest.verify import VerifiedDelivery, verified_before
+from tests.serving import invitee_body, new_invitee
+from tests.stories import START, TENANT, created
+
+SHARD_LOCK = (1936487278, 0)
+_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND NOT granted"
+
+
+class Ground:
+    """A running group commit, and the connection that holds the shard's lock."""
+
+    def __init__(self, commit: GroupCommit, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        self.commit = commit
+        self.connection = connection
+
+    def put(self, body: bytes) -> asyncio.Future[Outcome]:
+        """Give a delivery to the next commit."""
+        return self.commit.put(delivery(body), until=asyncio.get_running_loop().time() + 30)
+
+    async def until_commits_wait(self, count: int) -> None:
+        """Wait until so many commits have come as far as the shard's lock."""
+        async with asyncio.timeout(20):
+            while await self.connection.fetchval(_WAITING, *SHARD_LOCK) != count:
+                pass
+
+    async def release(self) -> None:
+        """Let the commits go on."""
+        await self.connection.execute("SELECT pg_advisory_unlock($1, $2)", *SHARD_LOCK)
+
+
+def delivery(body: bytes) -> VerifiedDelivery:
+    """Make a delivery that was verified, with an id of its own."""
+    told = created("another", 0).delivery
+    return verified_before(told.id, TENANT, body, received_at=START, signed_at=START, traceparent=None)
+
+
+@asynccontextmanager
+async def running(database: Database) -> AsyncIterator[Ground]:
+    """Run a group commit whose ends are open, and hold the shard's lock."""
+    commit = GroupCommit(max_pending=100)
+    logs = [Log(database.runtime_url, DatabaseSettings(), 0, SystemClock()) for _ in range(COMMITS_UNDER_WAY)]
+    connection = await asyncpg.connect(database.owner_url)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(commit.run(log, asyncio.Event())) for log in logs]
+        try:
+            await connection.execute("SELECT pg_advisory_lock($1, $2)", *SHARD_LOCK)
+            yield Ground(commit, connection)
+        finally:
+            await connection.close()
+            for task in tasks:
+                task.cancel()
+
+
+async def test_a_second_commit_goes_when_as_many_wait_and_never_a_third(database: Database) -> None:
+    """One goes alone; beside it go eight, not seven; what comes then waits for either of them, however much it is."""
+    async with running(database) as ground:
+        first = ground.put(invitee_body())
+        await ground.until_commits_wait(1)
+        second = [ground.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
+        await asyncio.sleep(0)
+        assert ground.commit.waiting == LEAST_BESIDE - 1
+        second.append(ground.put(invitee_body()))
+        await ground.until_commits_wait(2)
+        rest = [ground.put(invitee_body()) for _ in range(2 * LEAST_BESIDE)]
+        await asyncio.sleep(0)
+        assert ground.commit.waiting == len(rest)
+        await ground.release()
+        outcomes = await asyncio.gather(first, *second, *rest)
+    assert {outcome.outcome for outcome in outcomes} == {"stored"}
+
+
+async def test_fewer_than_are_under_way_wait_for_them(database: Database) -> None:
+    """Beside a commit of twenty, nineteen do not go, and one more lets them."""
+    async with running(database) as ground:
+        first = [ground.put(invitee_body()) for _ in range(20)]
+        await ground.until_commits_wait(1)
+        second = [ground.put(invitee_body()) for _ in range(19)]
+        await asyncio.sleep(0)
+        assert ground.commit.waiting == 19
+        second.append(ground.put(invitee_body()))
+        await ground.until_commits_wait(2)
+        assert ground.commit.waiting == 0
+        await ground.release()
+        await asyncio.gather(*first, *second)
+
+
+async def test_what_overlaps_on_one_booking_is_joined_anew(database: Database) -> None:
+    """A cancel made ready before the commit of its created is seen comes back, and infers nothing."""
+    invitee = new_invitee()
+    async with running(database) as ground:
+        told = ground.put(invitee_body(invitee=invitee))
+        await ground.until_commits_wait(1)
+        ended = ground.put(invitee_body("invitee.canceled", invitee=invitee))
+        others = [ground.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
+        await ground.until_commits_wait(2)
+        await ground.release()
+        outcomes = await asyncio.gather(told, ended, *others)
+        about = "FROM slotwire.events WHERE subject = $1 ORDER BY position"
+        rows = await ground.connection.fetch(f"SELECT type, inferred {about}", invitee)
+        revision = await ground.connection.fetchval(
+            "SELECT revision FROM slotwire.bookings WHERE invitee = $1", invitee
+        )
+    assert {outcome.outcome for outcome in outcomes} == {"stored"}
+    assert [tuple(row) for row in rows] == [
+        ("com.calendly.invitee.created.v1", False),
+        ("com.calendly.invitee.canceled.v1", False),
+    ]
+    assert revision == 2
+
+
+async def test_what_is_joined_anew_goes_alone(database: Database) -> None:
+    """Twenty words on one booking, each against the others: none is sent away for contention, each event is there."""
+    invitee = new_invitee()
+    bodies = [invitee_body(invitee=invitee)]
+    for number in range(10):
+        mark = {"uri": f"https://api.calendly.com/invitee_no_shows/{number}", "created_at": at(number, ".5")}
+        bodies.append(invitee_body("invitee_no_show.created", invitee=invitee, no_show=mark))
+        bodies.append(invitee_body("invitee_no_show.deleted", invitee=invitee, told_at=at(number + 1)))
+    async with running(database) as ground:
+        await ground.release()
+        outcomes = []
+        for number, body in enumerate(bodies):
+            outcomes.append(ground.put(body))
+            if number % (2 * LEAST_BESIDE) == LEAST_BESIDE:
+                await asyncio.sleep(0)
+        # A clear that overtook an earlier one stands for its mark, and the earlier one is then told already.
+        assert {(await outcome).outcome for outcome in outcomes} <= {"stored", "duplicate"}
+        kinds = await ground.connection.fetch("SELECT type, count(*) FROM slotwire.events GROUP BY type")
+    assert dict(map(tuple, kinds)) == {
+        "com.calendly.invitee.created.v1": 1,
+        "com.calendly.invitee_no_show.created.v1": 10,
+        "com.calendly.invitee_no_show.deleted.v1": 10,
+    }
+
+
+def at(second: int, fraction: str = "") -> str:
+    """Write a time."""
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S{fraction}Z", time.gmtime(1_800_000_000 + 10 * second))
