@@ -50,7 +50,7 @@ def run(arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes) -> tup
         given.seek(0)
         line.settimeout(SECONDS)
         line.connect(_address())
-        request = json.dumps({"arguments": arguments, "env": dict(env)}).encode()
+        request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(Path.cwd())}).encode()
         socket.send_fds(line, [request], [given.fileno(), out.fileno(), err.fileno()])
         pid = int(line.recv(32))
         try:
@@ -61,6 +61,25 @@ def run(arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes) -> tup
         out.seek(0)
         err.seek(0)
         return code, out.read(), err.read()
+
+
+def put_command(folder: Path) -> None:
+    """Put a `slotwire` into a folder of the PATH, for lines that a shell runs; it asks as `run` does."""
+    command = folder / "slotwire"
+    command.write_text(_COMMAND.format(python=sys.executable, address=_address()), encoding="ascii")
+    command.chmod(0o755)
+
+
+_COMMAND = """\
+#!{python} -IS
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect({address!r})
+request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "folder": os.getcwd()}}
+socket.send_fds(line, [json.dumps(request).encode()], [0, 1, 2])
+line.recv(32)
+sys.exit(int(line.recv(32)))
+"""
 
 
 @cache
@@ -106,6 +125,7 @@ def _answer(line: socket.socket) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        os.chdir(request["folder"])
         _command(request["arguments"], request["env"])
     line.sendall(f"{pid}".encode().ljust(32))
     _, status = os.waitpid(pid, 0)

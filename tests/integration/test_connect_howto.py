@@ -16,6 +16,7 @@ from ingest.foundation.settings import CalendlySettings
 from ingest.local.databases import Database
 from ingest.simulator.app import Options, Simulator, simulator
 from schemas.ids import last_segment
+from tests import warm
 from tests.children import free_port
 from tests.command import Ran, environment, shell
 from tests.documents import ROOT
@@ -140,7 +141,10 @@ async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
         settings = settings_for(database, port=port).model_copy(
             update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
         )
-        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        warm.put_command(programs)
+        path = f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         env = environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url, PATH=path)
         async with running(settings):
             yield Reader(calendly, env, tmp_path, f"http://127.0.0.1:{port}")
