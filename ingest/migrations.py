@@ -1,6 +1,7 @@
 """Migrations: numbered SQL files, each applied once, in one transaction, under one lock.
 
-A file that was changed after it was applied is an error: what ran is what is written.
+A file that was changed after it was applied is an error: what ran is what is written. A `pre_` migration leaves the
+processes of the version before working, so they go on while the new ones start; after a `post_` one they cannot.
 """
 
 from __future__ import annotations
@@ -47,6 +48,19 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Schema:
+    """How a database stands to this version.
+
+    Attributes:
+        missing: what this version knows and the database has not seen, in order.
+        newer: names of what the database has seen and this version does not know; it works with that.
+    """
+
+    missing: tuple[Migration, ...]
+    newer: tuple[str, ...]
+
+
 @cache
 def known_migrations() -> tuple[Migration, ...]:
     """Return the migrations of this version in their order."""
@@ -58,21 +72,27 @@ def known_migrations() -> tuple[Migration, ...]:
     )
 
 
-async def pending(connection: Connection) -> tuple[Migration, ...]:
-    """Return the migrations that this database has not seen.
+def _runs_after(name: str) -> bool:
+    """Whether a migration runs when no process of the version before is left."""
+    return name.partition("_")[2].startswith("post_")
+
+
+async def compare(connection: Connection) -> Schema:
+    """Tell how the database stands to this version.
 
     Raises:
-        SchemaMismatch: an applied file was changed since, or the database is newer than this version.
+        SchemaMismatch: an applied file was changed since, or a newer version has taken away what this one needs.
     """
     with translated():
         ledger = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
         rows = await connection.fetch("SELECT name, checksum FROM slotwire.migrations") if ledger else []
     applied = {row["name"]: row["checksum"] for row in rows}
     known = known_migrations()
-    unknown = sorted(applied.keys() - {migration.name for migration in known})
-    if unknown:
+    newer = sorted(applied.keys() - {migration.name for migration in known})
+    ended = [name for name in newer if _runs_after(name)]
+    if ended:
         raise SchemaMismatch(
-            f"the database has migrations this version does not know: {', '.join(unknown)}",
+            f"the database was migrated past this version: {', '.join(ended)}",
             remedy="Run a version that is at least as new as the one that migrated it.",
         )
     for migration in known:
@@ -81,7 +101,7 @@ async def pending(connection: Connection) -> tuple[Migration, ...]:
                 f"migration {migration.name} was changed after it was applied",
                 remedy="Restore the file; write what shall change as a new migration.",
             )
-    return tuple(migration for migration in known if migration.name not in applied)
+    return Schema(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
 
 
 async def migrate(connection: Connection, *, runtime_role: str, shards: int, now: datetime) -> Sequence[str]:
@@ -98,7 +118,7 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
 
     Raises:
         ConfigurationError: the role may not create what is needed.
-        SchemaMismatch: see `pending`.
+        SchemaMismatch: see `compare`.
     """
     await _ensure_role(connection, runtime_role)
     with translated():
@@ -107,7 +127,7 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
         with translated():
             await connection.execute(_LEDGER)
         names = []
-        for migration in await pending(connection):
+        for migration in (await compare(connection)).missing:
             with translated():
                 async with connection.transaction():
                     await connection.execute(migration.sql.replace("{runtime_role}", f'"{runtime_role}"'))
@@ -147,15 +167,17 @@ async def _ensure_role(connection: Connection, role: str) -> None:
             ) from None
 
 
-async def require_current(connection: Connection) -> None:
-    """Refuse to work on another schema than this version's.
+async def require_fitting(connection: Connection) -> Schema:
+    """Refuse to work on a schema that this version cannot work on; what runs afterwards may be missing.
 
     Raises:
-        SchemaMismatch: `slotwire migrate` must run first, or the database is newer.
+        SchemaMismatch: `slotwire migrate` must run first, or see `compare`.
     """
-    waiting = await pending(connection)
+    found = await compare(connection)
+    waiting = [migration for migration in found.missing if not _runs_after(migration.name)]
     if waiting:
         raise SchemaMismatch(
             f"the database lacks {len(waiting)} migration(s): {', '.join(item.name for item in waiting)}",
             remedy="Run `slotwire migrate`.",
         )
+    return found

@@ -6,7 +6,7 @@ import asyncio
 
 from ingest.errors import DatabaseUnavailable, SlotwireError
 from ingest.foundation.postgres import Pool, translated
-from ingest.migrations import require_current
+from ingest.migrations import require_fitting
 
 READY_SECONDS = 2.0
 """How long readiness waits for Postgres."""
@@ -19,7 +19,7 @@ async def postgres_problem(pool: Pool) -> str | None:
             with translated():
                 connection = await pool.acquire(timeout=READY_SECONDS)
             try:
-                await require_current(connection)
+                await require_fitting(connection)
             finally:
                 await pool.release(connection, timeout=READY_SECONDS)
     except TimeoutError:

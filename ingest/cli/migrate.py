@@ -35,7 +35,7 @@ async def _migrate(*, check: bool) -> None:
     connection = await connect(owner.get_secret_value(), settings.migrate.limits, application="migrate")
     try:
         if check:
-            waiting = await migrations.pending(connection)
+            waiting = (await migrations.compare(connection)).missing
             if waiting:
                 raise SchemaMismatch(
                     f"{len(waiting)} migration(s) are missing: {', '.join(item.name for item in waiting)}",

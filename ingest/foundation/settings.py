@@ -139,7 +139,7 @@ class DatabaseSettings(Group):
     """Limits of every connection that writes; all of them below the answer's deadline."""
 
     pool_size: int = Field(4, ge=1, le=100)
-    """Connections a process opens at the most."""
+    """Connections in a process's pool at the most. `serve` opens up to three more a shard, `relay` one a shard."""
     connect_timeout_seconds: float = Field(3.0, gt=0)
     """How long opening a connection may take."""
     statement_timeout_seconds: float = Field(5.0, gt=0)

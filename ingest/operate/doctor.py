@@ -16,7 +16,7 @@ from ingest.errors import DatabaseUnavailable, SlotwireError
 from ingest.foundation.clock import Clock
 from ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
 from ingest.foundation.settings import Settings
-from ingest.migrations import require_current
+from ingest.migrations import require_fitting
 from ingest.operate.models import Model
 from ingest.operate.vault_rotation import keys_in_use
 from ingest.topic_admin import check_topics
@@ -171,8 +171,9 @@ async def _skew(connection: Connection, clock: Clock) -> Finding:
 
 
 async def _schema(connection: Connection) -> Finding:
-    await require_current(connection)
-    return ok("schema", "this version's")
+    found = await require_fitting(connection)
+    newer = f"newer than this version, which works with it: {', '.join(found.newer)}"
+    return ok("schema", newer if found.newer else "this version's")
 
 
 async def _rights(connection: Connection, settings: Settings) -> Finding:

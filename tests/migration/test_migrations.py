@@ -15,7 +15,7 @@ from ingest.foundation.settings import DatabaseSettings
 from ingest.local.databases import Database
 from tests.children import environment
 from tests.command import slotwire
-from tests.serving import settings_for
+from tests.serving import running, settings_for
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -27,20 +27,46 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
     applied = await migrations.migrate(connection, runtime_role="slotwire_runtime", shards=4, now=NOW)
     assert list(applied) == []
     assert await connection.fetchrow("SELECT * FROM slotwire.log") == before
-    await migrations.require_current(connection)
+    assert await migrations.require_fitting(connection) == migrations.Schema((), ())
     await connection.close()
 
 
-async def test_a_changed_or_unknown_migration_is_refused(database: Database) -> None:
-    """What ran is what is written: an edited file and a newer database are named, with what to do."""
+async def test_a_changed_migration_is_refused(database: Database) -> None:
+    """What ran is what is written: an edited file is named, with what to do."""
     connection = await connect(database.owner_url, DatabaseSettings(), application="test")
     await connection.execute("UPDATE slotwire.migrations SET checksum = 'edited' WHERE name LIKE '0001%'")
     with pytest.raises(SchemaMismatch, match="was changed after it was applied"):
-        await migrations.pending(connection)
-    future = "UPDATE slotwire.migrations SET name = '9999_post_from_the_future' WHERE name LIKE '0001%'"
-    await connection.execute(future)
-    with pytest.raises(SchemaMismatch, match="9999_post_from_the_future"):
-        await migrations.pending(connection)
+        await migrations.compare(connection)
+    await connection.close()
+
+
+async def test_a_version_goes_on_while_the_next_one_is_rolled_out(database: Database) -> None:
+    """What a newer version needs beforehand leaves a process ready; what runs when it shall be gone does not."""
+    settings = settings_for(database)
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    remember = "INSERT INTO slotwire.migrations VALUES ($1, 'as written then', $2)"
+    async with running(settings) as endpoint:
+        assert await endpoint.health.problems() == {}
+        await connection.execute(remember, "9998_pre_of_the_future", NOW)
+        assert await endpoint.health.problems() == {}
+        assert (await migrations.require_fitting(connection)).newer == ("9998_pre_of_the_future",)
+        await connection.execute(remember, "9999_post_of_the_future", NOW)
+        [said] = (await endpoint.health.problems()).values()
+        assert "9999_post_of_the_future" in said
+        assert "at least as new" in said
+    await connection.close()
+
+
+async def test_what_runs_after_the_roll_out_may_be_missing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a new version are ready before its `post_` migrations, and not before its `pre_` ones."""
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    known = migrations.known_migrations()
+    after, before = migrations.Migration("0998_post_x", "SELECT 1"), migrations.Migration("0999_pre_x", "SELECT 1")
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*known, after))
+    assert (await migrations.require_fitting(connection)).missing == (after,)
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*known, after, before))
+    with pytest.raises(SchemaMismatch, match=r"lacks 1 migration.*0999_pre_x"):
+        await migrations.require_fitting(connection)
     await connection.close()
 
 
