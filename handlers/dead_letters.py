@@ -28,6 +28,7 @@ from ingest.foundation.kafka import (
     discard,
     opened_client,
     translated,
+    until_led,
 )
 from ingest.foundation.settings import KafkaSettings
 from schemas.codec import format_time
@@ -147,9 +148,10 @@ async def ensure_topics(settings: KafkaSettings, agent: str, topics: Iterable[st
     names = [dead_letter_topic(topic, agent) for topic in topics]
     async with opened_client(settings, client=f"agent-{agent}") as client:
         found = await describe_topics(client, names)
-    forbidden = [topic.name for topic in found if topic.state == "forbidden"]
-    missing = [topic.name for topic in found if topic.state == "missing"]
-    refused = await _create(settings, agent, missing) if missing else []
+        forbidden = [topic.name for topic in found if topic.state == "forbidden"]
+        missing = [topic.name for topic in found if topic.state == "missing"]
+        refused = await _create(settings, agent, missing) if missing else []
+        await until_led(client, {topic.name for topic in found if topic.state != "ready"} - {*forbidden, *refused})
     if forbidden or refused:
         listed = ", ".join((*forbidden, *refused))
         raise TopicUnavailable(

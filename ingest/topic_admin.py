@@ -15,7 +15,6 @@ from typing import Literal
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.client import AIOKafkaClient
 
 from ingest.errors import BrokerUnavailable, ConfigurationError, TopicUnavailable
 from ingest.foundation.kafka import (
@@ -27,6 +26,7 @@ from ingest.foundation.kafka import (
     opened_client,
     topics_unavailable,
     translated,
+    until_led,
 )
 from ingest.foundation.settings import KafkaSettings
 from schemas.topics import TOPICS, Topic
@@ -37,8 +37,7 @@ change it. The relay's `max_record_bytes` stays below it."""
 CURSOR_SEGMENT_BYTES = 16 * 1024 * 1024
 """Segments of the compacted topic: the one being written is never compacted, so it is kept small."""
 READY_SECONDS = 15.0
-"""How long new topics may take to get their leaders."""
-_POLL_SECONDS = 0.05
+"""How long the broker may take to make topics."""
 Severity = Literal["error", "warning"]
 Problem = Literal[
     "missing",
@@ -128,7 +127,7 @@ async def ensure_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPIC
                     _require_partitions(settings, topic, description)
         if missing:
             await _create(settings, missing)
-            await _until_led(client, [full_name(settings, topic) for topic in missing])
+            await until_led(client, [full_name(settings, topic) for topic in missing])
     return [_made(settings, topic) for topic in missing]
 
 
@@ -193,17 +192,6 @@ def _judge(settings: KafkaSettings, *, name: str, code: int, said: str | None) -
             remedy="Set SLOTWIRE_KAFKA__PARTITIONS, __REPLICATION_FACTOR and __RETENTION_HOURS to what it allows.",
         )
     raise BrokerUnavailable(f"topic {name} could not be made: {error.message.lower()}", reason="topic")
-
-
-async def _until_led(client: AIOKafkaClient, names: Sequence[str]) -> None:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            while any(topic.state != "ready" for topic in await describe_topics(client, names)):  # noqa: ASYNC110 - the broker sends no signal
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError:
-        raise BrokerUnavailable(
-            "the new topics have no leaders yet", reason="topic", remedy="Run `slotwire migrate` again."
-        ) from None
 
 
 @asynccontextmanager

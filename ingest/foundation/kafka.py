@@ -36,6 +36,9 @@ from schemas.topics import Topic
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """How long one question to the broker may take, connecting included; aiokafka's own limit is 40 s."""
+LED_SECONDS = 15.0
+"""How long topics that were just made may be without a leader."""
+_POLL_SECONDS = 0.05
 DISCARD_TIMEOUT_SECONDS = 2.0
 """How long a producer that is given up may take to let go."""
 MIGRATE = "Run `slotwire migrate`, or ask whoever administers the broker; work flows on by itself then."
@@ -257,6 +260,25 @@ async def require_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[
     if problems:
         raise topics_unavailable(problems)
     return found
+
+
+async def until_led(client: AIOKafkaClient, names: Iterable[str]) -> None:
+    """Wait for topics that were just made: a broker says that they are there a moment before it knows them.
+
+    Raises:
+        BrokerUnavailable: after `LED_SECONDS` some have no leader, or it does not answer.
+    """
+    wanted = tuple(names)
+    if not wanted:  # asked of none, a broker tells of all
+        return
+    try:
+        async with asyncio.timeout(LED_SECONDS):
+            while any(topic.state != "ready" for topic in await describe_topics(client, wanted)):  # noqa: ASYNC110 - the broker sends no signal
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        raise BrokerUnavailable(
+            "the new topics have no leaders yet", reason="topic", remedy="It passes by itself; else look at the broker."
+        ) from None
 
 
 def topics_unavailable(problems: Iterable[TopicDescription]) -> TopicUnavailable:
