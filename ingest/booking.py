@@ -79,7 +79,7 @@ class Booking(NamedTuple):
     @property
     def no_show(self) -> bool:
         """Whether a mark is set."""
-        return bool(self.marks) and any(mark.cleared_at is None for mark in self.marks)
+        return any(mark.cleared_at is None for mark in self.marks)
 
     @property
     def waiting_clears(self) -> tuple[Clear, ...]:

@@ -5,6 +5,7 @@ An independent signer: it follows docs/reference/calendly.md, "Webhook signature
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -32,6 +33,8 @@ from ingest.processes import serving_hooks
 from schemas.ids import last_segment
 
 SIGNATURE = "Calendly-Webhook-Signature"
+READ_SECONDS = 15
+"""How long a raw exchange may take."""
 
 
 def random_key() -> str:
@@ -155,6 +158,25 @@ class Endpoint:
         """Send a signed delivery."""
         sent = {SIGNATURE: sign(body, hook.key), "Content-Type": "application/json", **(headers or {})}
         return await self.client.post(self.url + hook.path, content=body, headers=sent)
+
+
+def written(hook: Hook, body: bytes, *lines: str, version: str = "HTTP/1.1", length: int | None = None) -> bytes:
+    """Write a signed POST by hand, with a length of its own if one is named; below zero none is told."""
+    head = [f"POST {hook.path} {version}", "Host: hooks.example.com", f"{SIGNATURE}: {sign(body, hook.key)}", *lines]
+    if length is None or length >= 0:
+        head.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
+    """Send bytes on a fresh connection, keep it open, and return all that comes until the server closes it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(READ_SECONDS):
+            return await reader.read()
+    finally:
+        writer.close()
 
 
 @asynccontextmanager

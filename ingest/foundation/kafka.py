@@ -277,7 +277,9 @@ async def until_led(client: AIOKafkaClient, names: Iterable[str]) -> None:
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise BrokerUnavailable(
-            "the new topics have no leaders yet", reason="topic", remedy="It passes by itself; else look at the broker."
+            "the new topics have no leaders yet",
+            reason="topic",
+            remedy="Is every broker up? Agents try again by themselves; run `slotwire migrate` again.",
         ) from None
 
 

@@ -120,19 +120,37 @@ async def _start(stage: Stage, pool: int, running: AsyncExitStack) -> list[Conte
 async def _turn(stage: Stage, contender: Contender, connections: int, seconds: float, acks: Acks) -> None:
     past = acks.rounds.setdefault((contender.name, connections), [])
     rate = max((each.measured.rate for each in past), default=FIRST_GUESS[contender.name])
-    before = stage.cpu(contender.process)
-    measured = await stage.loader.perform(
+    turn = await take_turn(
+        stage,
+        contender.process,
         contender.target,
         connections,
         seconds=seconds,
         warm_up_seconds=WARM_UP_SECONDS,
         prepared=int(rate * HEADROOM * (seconds + WARM_UP_SECONDS)),
     )
-    after = stage.cpu(contender.process)
-    cpu = {name: (after[name] - before[name]) / measured.acknowledged * 1e6 for name in after}
-    past.append(Round(measured, cpu))
+    past.append(turn)
     if contender.name == "slotwire":
-        acks.acknowledged += measured.acknowledged
+        acks.acknowledged += turn.measured.acknowledged
+
+
+async def take_turn(
+    stage: Stage,
+    process: Process,
+    target: Target,
+    connections: int,
+    *,
+    seconds: float,
+    warm_up_seconds: float,
+    prepared: int,
+) -> Round:
+    """Load one server for a while, and see what it used meanwhile."""
+    before = stage.cpu(process)
+    measured = await stage.loader.perform(
+        target, connections, seconds=seconds, warm_up_seconds=warm_up_seconds, prepared=prepared
+    )
+    after = stage.cpu(process)
+    return Round(measured, {name: (after[name] - before[name]) / measured.acknowledged * 1e6 for name in after})
 
 
 def _line(acks: Acks) -> str:

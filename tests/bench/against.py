@@ -13,14 +13,16 @@ import argparse
 import asyncio
 import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ingest.errors import SlotwireError
 from ingest.local.stack import ephemeral_folder
 from ingest.local.supervisor import Process
 from tests.bench.__main__ import say
+from tests.bench.acks import Round, take_turn
 from tests.bench.deliveries import Target
 from tests.bench.stage import ROOT, BenchError, Stage, free_port, staged, started
 
@@ -29,15 +31,11 @@ SECONDS = 0.5
 """Of one turn: shorter than the machine keeps a mood."""
 WARM_UP_SECONDS = 0.05
 PREPARED = 8_000
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one turn showed: deliveries a second, and CPU microseconds a delivery."""
-
-    rate: float
-    serve: float
-    postgres: float
+FIGURES: dict[str, Callable[[Round], float]] = {
+    "deliveries/s": lambda each: each.measured.rate,
+    "CPU us: serve": lambda each: each.cpu["server"],
+    "CPU us: Postgres": lambda each: each.cpu["postgres"],
+}
 
 
 def ours(stage: Stage, name: str, checkout: Path) -> tuple[Process, Target]:
@@ -48,36 +46,33 @@ def ours(stage: Stage, name: str, checkout: Path) -> tuple[Process, Target]:
     return replace(stage, environment=environment).ours(name, "serve"), target
 
 
-async def take_turn(stage: Stage, process: Process, target: Target) -> Turn:
-    """Load one service for a moment."""
-    before = stage.cpu(process)
-    measured = await stage.loader.perform(
-        target, CONNECTIONS, seconds=SECONDS, warm_up_seconds=WARM_UP_SECONDS, prepared=PREPARED
-    )
-    after = stage.cpu(process)
-    spent = {name: (after[name] - before[name]) / measured.acknowledged * 1e6 for name in ("server", "postgres")}
-    return Turn(measured.rate, spent["server"], spent["postgres"])
-
-
-async def compare(folder: Path, other: Path, rounds: int) -> tuple[list[Turn], list[Turn]]:
+async def compare(folder: Path, other: Path, rounds: int) -> tuple[list[Round], list[Round]]:
     """Measure both in turns; who begins changes each round."""
     async with staged(folder, say) as stage:
         pair = ours(stage, "here", ROOT), ours(stage, "other", other)
-        turns: tuple[list[Turn], list[Turn]] = ([], [])
+        turns: tuple[list[Round], list[Round]] = ([], [])
+        turn = partial(
+            take_turn,
+            stage,
+            seconds=SECONDS,
+            warm_up_seconds=WARM_UP_SECONDS,
+            prepared=PREPARED,
+            connections=CONNECTIONS,
+        )
         async with started(pair[0][0], pair[1][0]):
             for each in pair:  # a first one that does not count: plans, caches, connections
-                await take_turn(stage, *each)
+                await turn(*each)
             for number in range(rounds):
                 for which in (number % 2, 1 - number % 2):
-                    turns[which].append(await take_turn(stage, *pair[which]))
+                    turns[which].append(await turn(*pair[which]))
         return turns
 
 
-def tell(here: Sequence[Turn], other: Sequence[Turn]) -> None:
+def tell(here: Sequence[Round], other: Sequence[Round]) -> None:
     """Print the medians, and the median of the rounds' ratios with the middle half of them."""
     sys.stdout.write(f"{'':22}{'here':>10}{'other':>10}   here / other (middle half)\n")
-    for name, words in (("rate", "deliveries/s"), ("serve", "CPU us: serve"), ("postgres", "CPU us: Postgres")):
-        mine, theirs = [[getattr(turn, name) for turn in turns] for turns in (here, other)]
+    for words, read in FIGURES.items():
+        mine, theirs = [[read(each) for each in turns] for turns in (here, other)]
         low, middle, high = statistics.quantiles([a / b for a, b in zip(mine, theirs, strict=True)], n=4)
         medians = f"{statistics.median(mine):>10,.0f}{statistics.median(theirs):>10,.0f}"
         sys.stdout.write(f"{words:22}{medians}   {middle:.2f} ({low:.2f}-{high:.2f})\n")

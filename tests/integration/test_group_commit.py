@@ -14,11 +14,9 @@ from ingest.foundation.settings import DatabaseSettings
 from ingest.local.databases import Database
 from ingest.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
 from ingest.verify import VerifiedDelivery, verified_before
+from tests import shard_lock
 from tests.serving import invitee_body, new_invitee
 from tests.stories import START, TENANT, created
-
-SHARD_LOCK = (1936487278, 0)
-_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1 AND objid = $2 AND NOT granted"
 
 
 class Ground:
@@ -34,13 +32,11 @@ class Ground:
 
     async def until_commits_wait(self, count: int) -> None:
         """Wait until so many commits have come as far as the shard's lock."""
-        async with asyncio.timeout(20):
-            while await self.connection.fetchval(_WAITING, *SHARD_LOCK) != count:
-                pass
+        await shard_lock.until_waiting(self.connection, count)
 
     async def release(self) -> None:
         """Let the commits go on."""
-        await self.connection.execute("SELECT pg_advisory_unlock($1, $2)", *SHARD_LOCK)
+        await shard_lock.release(self.connection)
 
 
 def delivery(body: bytes) -> VerifiedDelivery:
@@ -58,7 +54,7 @@ async def running(database: Database) -> AsyncIterator[Ground]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(commit.run(log, asyncio.Event())) for log in logs]
         try:
-            await connection.execute("SELECT pg_advisory_lock($1, $2)", *SHARD_LOCK)
+            await shard_lock.hold(connection)
             yield Ground(commit, connection)
         finally:
             await connection.close()

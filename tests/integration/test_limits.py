@@ -12,34 +12,12 @@ import pytest
 from ingest.listener import MAX_HEADERS
 from ingest.local.databases import Database
 from ingest.normalize import MAX_DEPTH
-from tests.serving import SIGNATURE, Endpoint, Hook, invitee_body, make_hook, running, settings_for, sign
-
-READ_SECONDS = 15
-
-
-async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
-    """Send bytes on a fresh connection, keep it open, and return all that comes until the server closes it."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
-    try:
-        writer.write(sent)
-        async with asyncio.timeout(READ_SECONDS):
-            return await reader.read()
-    finally:
-        writer.close()
+from tests.serving import SIGNATURE, Hook, exchange, invitee_body, make_hook, running, settings_for, sign, written
 
 
 def post(hook: Hook, body: bytes, *lines: str, length: int | None = None) -> bytes:
     """Write a signed POST by hand; the connection is to be closed after it."""
-    head = [
-        f"POST {hook.path} HTTP/1.1",
-        "Host: hooks.example.com",
-        "Connection: close",
-        f"{SIGNATURE}: {sign(body, hook.key)}",
-        *lines,
-    ]
-    if length is None or length >= 0:
-        head.append(f"Content-Length: {len(body) if length is None else length}")
-    return "\r\n".join([*head, "", ""]).encode() + body
+    return written(hook, body, "Connection: close", *lines, length=length)
 
 
 def status(answer: bytes) -> int:

@@ -14,6 +14,7 @@ from ingest.local.databases import Database
 from ingest.normalize import InviteeFact, normalize
 from ingest.store import Log
 from ingest.verify import Tenant, VerifiedDelivery
+from tests import shard_lock
 from tests.serving import invitee_body, new_invitee
 
 WRITERS = 6
@@ -88,12 +89,10 @@ async def test_two_writers_of_one_booking_converge(database: Database) -> None:
         return tries
 
     connection = await asyncpg.connect(database.owner_url)
-    await connection.execute("SELECT pg_advisory_lock(1936487278, 0)")  # the shard's: all read before one writes
+    await shard_lock.hold(connection)  # all read before one writes
     writing = asyncio.gather(*(write(log, position) for position, log in enumerate(logs)))
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1936487278 AND NOT granted"
-    while await connection.fetchval(waiting) < len(logs):
-        pass
-    await connection.execute("SELECT pg_advisory_unlock(1936487278, 0)")
+    await shard_lock.until_waiting(connection, len(logs))
+    await shard_lock.release(connection)
     tries = await writing
     types = [row["type"] for row in await connection.fetch("SELECT type FROM slotwire.events ORDER BY position")]
     booking = await connection.fetchrow("SELECT state, marks FROM slotwire.bookings")

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from ingest.local.databases import Database
-from tests.serving import SIGNATURE, Hook, invitee_body, make_hook, new_invitee, running, settings_for, sign
+from tests.serving import exchange, invitee_body, make_hook, new_invitee, running, settings_for, written
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
@@ -116,8 +116,7 @@ async def test_an_acknowledgement_is_a_whole_answer_and_keeps_the_connection(dat
     async with running(settings) as endpoint:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
         for _ in range(2):
-            body = invitee_body()
-            writer.write(posted(hook, body, "HTTP/1.1"))
+            writer.write(written(hook, invitee_body()))
             async with asyncio.timeout(20):
                 line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
             found = dict(field.split(": ", 1) for field in fields)
@@ -135,15 +134,5 @@ async def test_who_wants_the_connection_closed_has_it_closed(
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     async with running(settings) as endpoint:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
-        writer.write(posted(hook, invitee_body(), version, *lines))
-        async with asyncio.timeout(20):
-            answer = await reader.read()
-        writer.close()
+        answer = await exchange(endpoint, written(hook, invitee_body(), *lines, version=version))
     assert answer.split(b" ", 2)[1] == b"200"
-
-
-def posted(hook: Hook, body: bytes, version: str, *lines: str) -> bytes:
-    """Write a signed POST by hand."""
-    head = [f"POST {hook.path} {version}", "Host: h", f"{SIGNATURE}: {sign(body, hook.key)}", *lines]
-    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
