@@ -12,6 +12,7 @@ RUN --mount=type=secret,id=pip \
     /opt/build/bin/pip install --require-hashes --requirement requirements/build.lock && \
     /opt/slotwire/bin/pip install --require-hashes --only-binary :all: --requirement requirements/runtime.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY src src
 COPY schemas schemas
 COPY ingest ingest
 COPY handlers handlers

@@ -43,7 +43,7 @@ bench: install ## durable acks and webhook-to-handler latency, beside a bare end
 	@$(BIN)/python -m tests.bench
 
 generate: install ## rewrite what is made from the code: references under docs/, schemas for programs
-	@$(BIN)/python -m tests.generate
+	@$(BIN)/python -m tools.generate
 
 lock: install ## resolve the requirements anew, as hashes without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.lock

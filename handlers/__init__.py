@@ -11,7 +11,7 @@ dispatch      runs lanes, bounded
 inbox         Postgres: an effect happens once
 dead_letters  Kafka: what was given up on
 consume       the member of the consumer group
-processes     the composition root; nothing else opens a pool
+process       the composition root
 testing       the same dispatch in memory, for an agent's own tests
 """
 
@@ -20,25 +20,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from handlers.context import Context
-    from handlers.outcome import Done, Reject, Retry
-    from handlers.registry import Agent
+    from slotwire.handlers.context import Context
+    from slotwire.handlers.outcome import Done, Reject, Retry
+    from slotwire.handlers.registry import Agent
+
+if __name__ != "slotwire.handlers":
+    # From the repository's root `import handlers` would find this folder and load everything a second time.
+    raise ImportError(f"this package is slotwire.handlers, not {__name__}: import it under that name")
 
 __all__ = ["Agent", "Context", "Done", "Reject", "Retry"]
 
 _HOMES = {
-    "Agent": "handlers.registry",
-    "Context": "handlers.context",
-    "Done": "handlers.outcome",
-    "Reject": "handlers.outcome",
-    "Retry": "handlers.outcome",
+    "Agent": "slotwire.handlers.registry",
+    "Context": "slotwire.handlers.context",
+    "Done": "slotwire.handlers.outcome",
+    "Reject": "slotwire.handlers.outcome",
+    "Retry": "slotwire.handlers.outcome",
 }
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first asked for: `slotwire --help` passes here and needs none of them."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'handlers' has no attribute {name!r}")
+        raise AttributeError(f"module 'slotwire.handlers' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)

@@ -6,13 +6,13 @@ import asyncio
 import traceback
 from dataclasses import dataclass
 
-from handlers.context import Context
-from handlers.dead_letters import GivenUp
-from handlers.inbox import AlreadyDone
-from handlers.outcome import Done, Reject, Retry
-from handlers.registry import Agent
-from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
-from ingest.foundation.telemetry import HANDLER_SECONDS
+from slotwire.handlers.context import Context
+from slotwire.handlers.dead_letters import GivenUp
+from slotwire.handlers.inbox import AlreadyDone
+from slotwire.handlers.outcome import Done, Reject, Retry
+from slotwire.handlers.registry import Agent
+from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
+from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
 
 _MAX_FRAMES = 6
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-_EXAMPLE = "handlers.agents.demo:agent"
+_EXAMPLE = "slotwire.handlers.agents.demo:agent"
 
 
 @app.callback()
@@ -29,11 +29,11 @@ def run(
     """
     import asyncio
 
-    from handlers.processes import run_agents
-    from handlers.registry import load_agents
-    from ingest.foundation import lifecycle
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
+    from slotwire.handlers.process import run_agents
+    from slotwire.handlers.registry import load_agents
+    from slotwire.ingest.foundation import lifecycle
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.telemetry import configure_logging
 
     settings = load_settings()
     configure_logging(settings.log, process="agents")
@@ -53,9 +53,9 @@ def list_agents(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List agents: what they handle, and which consumer group they are."""
-    from handlers.registry import group_name, load_agent, shipped_agents
-    from ingest.foundation.settings import load_settings
-    from schemas.topics import dead_letter_topic
+    from slotwire.handlers.registry import group_name, load_agent, shipped_agents
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.schemas.topics import dead_letter_topic
 
     prefix = load_settings().kafka.topic_prefix
     for reference in references or shipped_agents():

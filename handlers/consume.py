@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
-from handlers.dispatch import Dispatcher, Handle
-from handlers.problems import Problems
-from handlers.records import Partition, Record
-from handlers.watch import Watch
-from ingest.foundation.errors import BrokerUnavailable
-from ingest.foundation.kafka import connection_options, translated
-from ingest.foundation.lifecycle import wait_for
-from ingest.foundation.settings import AgentsSettings, KafkaSettings
-from ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
+from slotwire.handlers.dispatch import Dispatcher, Handle
+from slotwire.handlers.problems import Problems
+from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.watch import Watch
+from slotwire.ingest.foundation.errors import BrokerUnavailable
+from slotwire.ingest.foundation.kafka import connection_options, translated
+from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.settings import AgentsSettings, KafkaSettings
+from slotwire.ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from handlers.inbox import AlreadyDone, Inbox
-from schemas.envelope import Event
+from slotwire.handlers.inbox import AlreadyDone, Inbox
+from slotwire.schemas.envelope import Event
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

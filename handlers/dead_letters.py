@@ -17,11 +17,11 @@ from typing import Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from handlers.outcome import MAX_REASON_CHARACTERS
-from handlers.records import Record
-from ingest.foundation.clock import Clock
-from ingest.foundation.errors import TopicUnavailable
-from ingest.foundation.kafka import (
+from slotwire.handlers.outcome import MAX_REASON_CHARACTERS
+from slotwire.handlers.records import Record
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.errors import TopicUnavailable
+from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
     connection_options,
     describe_topics,
@@ -30,9 +30,9 @@ from ingest.foundation.kafka import (
     translated,
     until_led,
 )
-from ingest.foundation.settings import KafkaSettings
-from schemas.codec import format_time
-from schemas.topics import dead_letter_topic
+from slotwire.ingest.foundation.settings import KafkaSettings
+from slotwire.schemas.codec import format_time
+from slotwire.schemas.topics import dead_letter_topic
 
 SEND_TIMEOUT_SECONDS = 10.0
 """An idempotent producer never gives up by itself; after this it is dropped and the letter sent again."""

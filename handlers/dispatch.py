@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
-from handlers.handle import Ended, Settled
-from handlers.lanes import Lanes
-from handlers.records import Partition, Record
-from handlers.settle import MAX_HELD, Ledger
-from ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
+from slotwire.handlers.handle import Ended, Settled
+from slotwire.handlers.lanes import Lanes
+from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.settle import MAX_HELD, Ledger
+from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
 CANCEL_SECONDS = 2.0
 """How long an interrupted handler may take to let go before it is left behind."""

@@ -14,27 +14,27 @@ from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from handlers.attempt import Failed, Finished, Held, run_once
-from handlers.context import Context
-from handlers.dead_letters import DeadLetters, GivenUp
-from handlers.inbox import Inbox
-from handlers.policy import GivingUp, RetryPolicy
-from handlers.problems import Problems
-from handlers.records import Record
-from handlers.registry import Agent
-from ingest.foundation.clock import Clock
-from ingest.foundation.errors import (
+from slotwire.handlers.attempt import Failed, Finished, Held, run_once
+from slotwire.handlers.context import Context
+from slotwire.handlers.dead_letters import DeadLetters, GivenUp
+from slotwire.handlers.inbox import Inbox
+from slotwire.handlers.policy import GivingUp, RetryPolicy
+from slotwire.handlers.problems import Problems
+from slotwire.handlers.records import Record
+from slotwire.handlers.registry import Agent
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseUnavailable,
     RecordRefused,
     SchemaMismatch,
 )
-from ingest.foundation.lifecycle import wait_for
-from ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, get_logger
-from schemas.codec import UndecodableRecord, decode
-from schemas.envelope import Event
-from schemas.events import BY_TYPE
+from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, get_logger
+from slotwire.schemas.codec import UndecodableRecord, decode
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import BY_TYPE
 
 HOLD = RetryPolicy(first_seconds=0.2, longest_seconds=5.0)
 """How often a server that is away is asked again; attempts do not count there."""

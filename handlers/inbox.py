@@ -9,12 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
-from handlers.gather import Gathered, Reply
-from ingest.foundation.clock import Clock
-from ingest.foundation.errors import DatabaseUnavailable
-from ingest.foundation.postgres import read_queries, translated
+from slotwire.handlers.gather import Gathered, Reply
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.postgres import read_queries, translated
 
-_QUERIES = read_queries("handlers", "inbox.sql")
+_QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _READ_ONLY = "25006"
 
 

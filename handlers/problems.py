@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingest.foundation.errors import SlotwireError
+from slotwire.ingest.foundation.errors import SlotwireError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

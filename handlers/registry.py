@@ -12,15 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from handlers.outcome import Outcome
-from handlers.policy import GiveUpLimit, RetryPolicy
-from ingest.foundation.errors import ConfigurationError
-from schemas.envelope import Event
-from schemas.events import EventData
-from schemas.topics import Topic
+from slotwire.handlers.outcome import Outcome
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import EventData
+from slotwire.schemas.topics import Topic
 
 if TYPE_CHECKING:
-    from handlers.context import Context
+    from slotwire.handlers.context import Context
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """The form of an agent's name: it becomes part of topics' names and of the consumer group's."""
@@ -68,7 +68,7 @@ class Agent:
         self._classes: list[type[EventData]] = []
 
     def on(self, *classes: type[EventData]) -> Callable[[H], H]:
-        """Name the events a handler takes: classes of `schemas.events`.
+        """Name the events a handler takes: classes of `slotwire.schemas.events`.
 
         Raises:
             ConfigurationError: no class is named, one is no event or has a handler already, or what is
@@ -92,7 +92,7 @@ class Agent:
         if not (isinstance(cls, type) and issubclass(cls, EventData) and hasattr(cls, "type")):
             raise ConfigurationError(
                 f"agent {self.name}: @agent.on() takes event classes, not {cls!r}",
-                remedy="Import one from schemas.events, for example InviteeCanceled.",
+                remedy="Import one from slotwire.schemas.events, for example InviteeCanceled.",
             )
         if cls.type in self._handlers:
             raise ConfigurationError(
@@ -186,8 +186,8 @@ def load_agents(references: Sequence[str]) -> tuple[Agent, ...]:
 
 
 def shipped_agents() -> tuple[str, ...]:
-    """Return the references of the agents that come with Slotwire: one `agent` in each module of `handlers.agents`."""
-    from handlers import agents
+    """Return the references of the shipped agents: one `agent` in each module of `slotwire.handlers.agents`."""
+    from slotwire.handlers import agents
 
     names = sorted(module.name for module in pkgutil.iter_modules(agents.__path__))
     return tuple(f"{agents.__name__}.{name}:agent" for name in names)

@@ -19,18 +19,18 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from handlers.dead_letters import GivenUp
-from handlers.dispatch import Dispatcher
-from handlers.handle import Ended, Handling, Settled
-from handlers.inbox import AlreadyDone
-from handlers.problems import Problems
-from handlers.records import Partition, Record
-from handlers.registry import Agent
-from ingest.foundation.clock import Clock, SystemClock
-from ingest.foundation.telemetry import get_logger
-from schemas.codec import Attributes, encode_data, encode_headers
-from schemas.envelope import Event
-from schemas.events import EventData
+from slotwire.handlers.dead_letters import GivenUp
+from slotwire.handlers.dispatch import Dispatcher
+from slotwire.handlers.handle import Ended, Handling, Settled
+from slotwire.handlers.inbox import AlreadyDone
+from slotwire.handlers.problems import Problems
+from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.registry import Agent
+from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.schemas.codec import Attributes, encode_data, encode_headers
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import EventData
 
 __all__ = ["DeadLetter", "Ended", "Settled", "Trial", "event_of", "record_of"]
 
@@ -55,7 +55,7 @@ def event_of(
     """Wrap data as the event that would carry it.
 
     Args:
-        data: an instance of a class of `schemas.events`.
+        data: an instance of a class of `slotwire.schemas.events`.
         key: events of one key come in order; the data's own `uri` unless set.
         event_id: derived from type, `uri` and sequence unless set: the same arguments give the same event.
         time: when it happened; the start of 2026 unless set.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from handlers.records import Partition
+from slotwire.handlers.records import Partition
 
 
 class Watch:

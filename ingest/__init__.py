@@ -1,4 +1,20 @@
-"""From Calendly's webhook to Kafka: receive → verify → normalize → join → store → relay.
+"""From Calendly's webhook to Kafka, and everything that runs beside it: a folder for each stage or part.
 
-One stage, one file. `pipeline.py` is the sentence; ARCHITECTURE.md tells the way of one delivery.
+receive     `serve`: from the socket to the commit
+log         what a delivery becomes: normalize, join, append
+relay       `relay`: from the log to Kafka
+keys        the vault, hooks and signing keys: what `receive` and `control` share
+control     Calendly's side: connections, subscriptions, backfill, the API client
+operate     the operators' side: actions, management API, doctor; `process.py` puts `control` together
+cli         commands, a file a noun
+foundation  what every process stands on: settings, Postgres, Kafka, telemetry, health, clock
+local       the embedded stack of `slotwire local` and of the tests
+simulator   a small Calendly
+sql         statements by name, and migrations
+
+ARCHITECTURE.md tells the way of one delivery.
 """
+
+if __name__ != "slotwire.ingest":
+    # From the repository's root `import ingest` would find this folder and load everything a second time.
+    raise ImportError(f"this package is slotwire.ingest, not {__name__}: import it under that name")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from ingest.foundation.errors import (
+from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseUnavailable,

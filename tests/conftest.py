@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from ingest.local.databases import Database, create_database, drop_database, migrate_template
-from ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
+from slotwire.ingest.local.databases import Database, create_database, drop_database, migrate_template
+from slotwire.ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
 
 # A slow machine is no failure of the code, and whoever sees a failure can repeat it: the line to do so is printed.
 settings.register_profile("slotwire", settings.default, deadline=None, print_blob=True)

@@ -1,7 +1,7 @@
 """Prints each booking's story as it happens, one line an event.
 
-    slotwire agents run handlers.agents.demo:agent
-    slotwire agents run handlers.agents.demo:json_agent     (one JSON object a line)
+    slotwire agents run slotwire.handlers.agents.demo:agent
+    slotwire agents run slotwire.handlers.agents.demo:json_agent     (one JSON object a line)
 
 A symbol and a colour stand for a booking and its reschedules, so that a story can be followed by eye. The last
 column is the time from the delivery's arrival to this handler. It names nobody: an invitee is the first characters
@@ -16,9 +16,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from handlers import Agent, Context
-from schemas.envelope import Event
-from schemas.events import (
+from slotwire.handlers import Agent, Context
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import (
     EVENT_CLASSES,
     InviteeCanceled,
     InviteeCreated,
@@ -27,7 +27,7 @@ from schemas.events import (
     InviteeRescheduled,
     RoutingFormSubmissionCreated,
 )
-from schemas.ids import last_segment
+from slotwire.schemas.ids import last_segment
 
 agent = Agent("demo")
 json_agent = Agent("demo")

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ingest.foundation.errors import SlotwireError
+from slotwire.ingest.foundation.errors import SlotwireError
 
 _COMMANDS = (
     "local",
@@ -36,7 +36,7 @@ _COMMANDS = (
     "audit",
     "doctor",
 )
-_MODULES = {name: f"ingest.cli.{name}" for name in _COMMANDS}
+_MODULES = {name: f"slotwire.ingest.cli.{name}" for name in _COMMANDS}
 
 
 def _modules() -> dict[str, str]:

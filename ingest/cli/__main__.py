@@ -1,5 +1,5 @@
-"""Runs the command: `python -m ingest.cli`."""
+"""Runs the command: `python -m slotwire.ingest.cli`."""
 
-from ingest.cli import main
+from slotwire.ingest.cli import main
 
 main()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from ingest.operate.actions import Actions
-    from ingest.operate.models import PageQuery
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.models import PageQuery
 
     M = TypeVar("M", bound=BaseModel)
     Q = TypeVar("Q", bound=PageQuery)
@@ -38,8 +38,8 @@ def checked(form: type[M], **options: object) -> M:
     """
     from pydantic import ValidationError
 
-    from ingest.errors import RequestRefused
-    from ingest.operate.problems import invalid
+    from slotwire.ingest.errors import RequestRefused
+    from slotwire.ingest.operate.problems import invalid
 
     try:
         return form.model_validate(options)
@@ -75,10 +75,10 @@ def act(command: str, work: Callable[[Actions], Awaitable[T]]) -> T:
     """
     import asyncio
 
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
-    from ingest.operate.actions import operating
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.operate.actions import operating
 
     settings = load_settings()
     configure_logging(settings.log, process=command)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.audit_models import AuditItem
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.audit_models import AuditItem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="List who changed what, by command or by HTTP.")
 
@@ -33,11 +33,11 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
 ) -> None:
     """List changes, newest first, and what was refused of them."""
-    from ingest.cli.acting import act, checked, every_item
-    from ingest.cli.listing import show
-    from ingest.operate.audit_models import AuditQuery
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked, every_item
+    from slotwire.ingest.cli.listing import show
+    from slotwire.ingest.operate.audit_models import AuditQuery
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     first = checked(AuditQuery, organization=organization, action=action, actor=actor, limit=min(limit, MAX_PAGE))
 

@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from ingest.operate.actions import Actions
-    from ingest.operate.booking_models import BookingItem, StoryEvent, Timeline
-    from ingest.operate.models import DeliveryItem
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.booking_models import BookingItem, StoryEvent, Timeline
+    from slotwire.ingest.operate.models import DeliveryItem
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,11 +44,11 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List bookings by their invitees' names."""
-    from ingest.cli.acting import act, checked, every_item
-    from ingest.cli.listing import show as show_items
-    from ingest.operate.booking_models import BookingQuery
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked, every_item
+    from slotwire.ingest.cli.listing import show as show_items
+    from slotwire.ingest.operate.booking_models import BookingQuery
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     first = checked(BookingQuery, organization=organization, state=state, waiting=waiting, limit=min(limit, MAX_PAGE))
 
@@ -77,10 +77,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print it on one line of JSON.")] = False,
 ) -> None:
     """Draw one booking's way: what Calendly sent, what was written, what is on the topic, and its line."""
-    from ingest.cli.acting import act, checked
-    from ingest.cli.listing import json_line
-    from ingest.operate.booking_models import TimelineQuery
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.operate.booking_models import TimelineQuery
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     query = checked(TimelineQuery, invitee=invitee)
     found = act("bookings", lambda actions: actions.bookings.timeline(COMMAND_LINE, query.invitee))
@@ -103,7 +103,7 @@ def draw(found: Timeline) -> Tree:
     from rich.text import Text
     from rich.tree import Tree
 
-    from ingest.cli.listing import cell
+    from slotwire.ingest.cli.listing import cell
 
     booking = found.booking
     tree = Tree(Text(booking.invitee, style="bold"))
@@ -129,7 +129,7 @@ def draw(found: Timeline) -> Tree:
 
 
 def _state(booking: BookingItem) -> list[str]:
-    from ingest.cli.listing import cell
+    from slotwire.ingest.cli.listing import cell
 
     words = [booking.state, f"revision {booking.revision}"]
     words += ["no-show"] if booking.no_show else []
@@ -144,7 +144,7 @@ def _state(booking: BookingItem) -> list[str]:
 
 
 def _delivery(delivery: DeliveryItem, found: Timeline, *, nothing: bool) -> str:
-    from ingest.cli.listing import cell
+    from slotwire.ingest.cli.listing import cell
 
     age = max(0.0, (delivery.received_at - delivery.signed_at).total_seconds())
     words = f"POST {cell(delivery.received_at)}  {delivery.event_name or '-'}  {delivery.outcome}"

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import typer
 
-from ingest.cli.token_file import TokenFile, read_token
+from slotwire.ingest.cli.token_file import TokenFile, read_token
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.connection_models import ConnectionItem
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.connection_models import ConnectionItem
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,10 +33,10 @@ _NOTHING = "no connections yet: slotwire organizations add --token-file FILE"
 @app.command("list")
 def list_(*, organization: Organization = None, as_json: AsJson = False) -> None:
     """List connections as they were last known, without their secrets."""
-    from ingest.cli.acting import act, every_item
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.models import PageQuery
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, every_item
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.models import PageQuery
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[ConnectionItem]:
         return await every_item(
@@ -49,8 +49,8 @@ def list_(*, organization: Organization = None, as_json: AsJson = False) -> None
 @app.command()
 def show(*, connection: Id, as_json: AsJson = False) -> None:
     """Show one connection as it was last known; `check` asks Calendly."""
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     _tell(act("connections", lambda actions: actions.connections.get(COMMAND_LINE, None, connection)), as_json=as_json)
 
@@ -61,9 +61,9 @@ def add(*, token_file: TokenFile, organization: Organization = None, as_json: As
 
     The token is kept sealed. Its organization must be known: slotwire organizations add does both.
     """
-    from ingest.cli.acting import act, checked
-    from ingest.operate.connection_models import ConnectionRequest
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.operate.connection_models import ConnectionRequest
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     request = checked(ConnectionRequest, token=read_token(token_file))
     made, new = act("connections", lambda actions: actions.connections.add(COMMAND_LINE, organization, request))
@@ -75,10 +75,10 @@ def add(*, token_file: TokenFile, organization: Organization = None, as_json: As
 @app.command()
 def check(*, connection: Id, as_json: AsJson = False) -> None:
     """Ask Calendly once whether a connection is still good; exits with 1 when it cannot act."""
-    from ingest.cli.acting import act
-    from ingest.control.connection_records import ADD
-    from ingest.control.connection_states import Standing
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.control.connection_records import ADD
+    from slotwire.ingest.control.connection_states import Standing
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     found = act("connections", lambda actions: actions.connections.check(COMMAND_LINE, None, connection))
     _show([found], as_json=as_json)
@@ -90,8 +90,8 @@ def check(*, connection: Id, as_json: AsJson = False) -> None:
 @app.command()
 def delete(*, connection: Id, as_json: AsJson = False) -> None:
     """Forget a credential. What was subscribed with it goes on; revoke the token at Calendly too."""
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     gone = act("connections", lambda actions: actions.connections.delete(COMMAND_LINE, None, connection))
     if not as_json:
@@ -100,7 +100,7 @@ def delete(*, connection: Id, as_json: AsJson = False) -> None:
 
 
 def _show(items: list[ConnectionItem], *, as_json: bool) -> None:
-    from ingest.cli.listing import show as show_all
+    from slotwire.ingest.cli.listing import show as show_all
 
     show_all(
         items,
@@ -120,7 +120,7 @@ def _show(items: list[ConnectionItem], *, as_json: bool) -> None:
 
 
 def _tell(item: ConnectionItem, *, as_json: bool) -> None:
-    from ingest.cli.listing import cell, json_line
+    from slotwire.ingest.cli.listing import cell, json_line
 
     if as_json:
         typer.echo(json_line(item))

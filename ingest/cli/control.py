@@ -12,12 +12,12 @@ def control() -> None:
     """Serve the management API and keep the subscriptions. Needs Postgres; never asks Kafka at start."""
     import asyncio
 
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.health import Health, serving_health
-    from ingest.foundation.lifecycle import run
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
-    from ingest.operate.control_process import run_control
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.health import Health, serving_health
+    from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.operate.process import run_control
 
     settings = load_settings()
     configure_logging(settings.log, process="control")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.doctor import Finding
+    from slotwire.ingest.operate.doctor import Finding
 
 app = typer.Typer(add_completion=False)
 
@@ -23,10 +23,10 @@ def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, 
 
 
 async def _examine(*, as_json: bool) -> int:
-    from ingest.errors import ConfigurationError
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.settings import load_settings
-    from ingest.operate.doctor import examine, failed, ok, verdict
+    from slotwire.ingest.errors import ConfigurationError
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.operate.doctor import examine, failed, ok, verdict
 
     try:
         settings = load_settings()
@@ -43,7 +43,7 @@ async def _examine(*, as_json: bool) -> int:
 
 
 def _tell(found: Finding, *, as_json: bool) -> None:
-    from ingest.cli.listing import json_line
+    from slotwire.ingest.cli.listing import json_line
 
     if as_json:
         typer.echo(json_line(found))

@@ -8,8 +8,8 @@ from uuid import UUID
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.models import EventItem, EventQuery
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.models import EventItem, EventQuery
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Read the log: list, show and follow events.")
 
@@ -34,8 +34,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the last events; with --after, the first ones after that position."""
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     query = _query(organization, type_, subject, after, limit)
 
@@ -56,9 +56,9 @@ def show(
     """Show one event with its data, personal data included."""
     import orjson
 
-    from ingest.cli.acting import act
-    from ingest.cli.listing import json_line
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     line = json_line(act("events", lambda actions: actions.events.get(COMMAND_LINE, event)))
     typer.echo(line if as_json else orjson.dumps(orjson.loads(line), option=orjson.OPT_INDENT_2).decode())
@@ -76,12 +76,12 @@ def tail(
     """Follow the log as events are committed, from now or from --after, until interrupted."""
     import asyncio
 
-    from ingest.cli.listing import json_line
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.lifecycle import run
-    from ingest.foundation.settings import load_settings
-    from ingest.operate.actions import operating
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.operate.actions import operating
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     settings, query = load_settings(), _query(organization, type_, subject, after, 200)
 
@@ -96,14 +96,14 @@ def tail(
 def _query(
     organization: str | None, type_: str | None, subject: str | None, after: int | None, limit: int
 ) -> EventQuery:
-    from ingest.cli.acting import checked
-    from ingest.operate.models import EventQuery
+    from slotwire.ingest.cli.acting import checked
+    from slotwire.ingest.operate.models import EventQuery
 
     return checked(EventQuery, organization=organization, type=type_, subject=subject, after=after, limit=limit)
 
 
 def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:
-    from ingest.cli.listing import show as show_items
+    from slotwire.ingest.cli.listing import show as show_items
 
     show_items(
         items,
@@ -121,7 +121,7 @@ def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:
 
 
 def _line(item: EventItem) -> str:
-    from ingest.cli.listing import cell
+    from slotwire.ingest.cli.listing import cell
 
     subject = item.subject.partition("//")[2].partition("/")[2]
     return f"{item.sequence}  {cell(item.time)}  {item.type}  {item.id}  {subject}"

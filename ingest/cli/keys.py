@@ -9,9 +9,9 @@ from uuid import UUID
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.models import KeyItem
-    from ingest.operate.vault_rotation import KeyUse, Rotated
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.models import KeyItem
+    from slotwire.ingest.operate.vault_rotation import KeyUse, Rotated
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,10 +37,10 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and show it this once, on standard output; only its hash is kept."""
-    from ingest.cli.acting import act, checked
-    from ingest.cli.listing import json_line
-    from ingest.operate.models import KeyRequest
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.operate.models import KeyRequest
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     request = checked(KeyRequest, role=role, organization=organization, label=label)
     made = act("keys", lambda actions: actions.keys.create(COMMAND_LINE, request))
@@ -54,10 +54,10 @@ def create(
 @api.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List keys, without the keys."""
-    from ingest.cli.acting import act, every_item
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.models import PageQuery
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, every_item
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.models import PageQuery
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[KeyItem]:
         return await every_item(partial(actions.keys.list, COMMAND_LINE), PageQuery(limit=MAX_PAGE))
@@ -70,8 +70,8 @@ def revoke(
     *, key: Annotated[UUID, typer.Argument(help="Its id, not the key itself.")], as_json: AsJson = False
 ) -> None:
     """Revoke a key at once."""
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     _show([act("keys", lambda actions: actions.keys.revoke(COMMAND_LINE, key))], as_json=as_json)
 
@@ -83,8 +83,8 @@ def rotate(*, as_json: AsJson = False) -> None:
     Put the new key first in SLOTWIRE_VAULT__KEYS and keep the old one behind it, in every process; then run this.
     Exits with 1 when a secret does not open with any of the keys.
     """
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     async def work(actions: Actions) -> tuple[dict[str, Rotated], tuple[KeyUse, ...]]:
         tables: dict[str, Rotated] = {}
@@ -101,8 +101,8 @@ def rotate(*, as_json: AsJson = False) -> None:
 
 
 def _tell_rotation(tables: dict[str, Rotated], uses: tuple[KeyUse, ...], *, as_json: bool) -> None:
-    from ingest.cli.listing import json_line
-    from ingest.cli.listing import show as show_all
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.cli.listing import show as show_all
 
     if as_json:
         for item in (*tables.values(), *uses):
@@ -135,7 +135,7 @@ def _tell_rotation(tables: dict[str, Rotated], uses: tuple[KeyUse, ...], *, as_j
 
 
 def _show(items: list[KeyItem], *, as_json: bool) -> None:
-    from ingest.cli.listing import show
+    from slotwire.ingest.cli.listing import show
 
     show(
         items,

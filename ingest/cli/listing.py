@@ -39,7 +39,7 @@ def show(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str
 
 def json_line(item: BaseModel) -> str:
     """Write one model as one line of JSON."""
-    from ingest.operate.models import encode
+    from slotwire.ingest.operate.models import encode
 
     return encode(item).decode()
 

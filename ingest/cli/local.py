@@ -29,8 +29,8 @@ def local(
 
     Real servers from packages, without Docker. The first run downloads Kafka (37 MB) once. Ctrl-C stops all.
     """
-    from ingest.errors import ConfigurationError
-    from ingest.local.folders import default_state_dir
+    from slotwire.ingest.errors import ConfigurationError
+    from slotwire.ingest.local.folders import default_state_dir
 
     if ephemeral and (state_dir or wipe):
         raise ConfigurationError("--ephemeral keeps nothing: it goes with neither --state-dir nor --wipe")
@@ -39,7 +39,7 @@ def local(
         _wipe(folder)
         return
     if ephemeral:
-        from ingest.local.stack import ephemeral_folder
+        from slotwire.ingest.local.stack import ephemeral_folder
 
         with ephemeral_folder() as made:
             _run(made, as_json=as_json, demo=not no_demo, ephemeral=True)
@@ -51,10 +51,10 @@ def _run(folder: Path, *, as_json: bool, demo: bool, ephemeral: bool) -> None:
     import asyncio
     import os
 
-    from ingest.foundation.settings import load_settings
-    from ingest.local.console import Console
-    from ingest.local.run import LocalOptions, run_local
-    from ingest.local.wiring import unheeded
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.local.console import Console
+    from slotwire.ingest.local.run import LocalOptions, run_local
+    from slotwire.ingest.local.wiring import unheeded
 
     settings = load_settings()
     console = Console(as_json)
@@ -68,7 +68,7 @@ def _run(folder: Path, *, as_json: bool, demo: bool, ephemeral: bool) -> None:
 def _wipe(folder: Path) -> None:
     import asyncio
 
-    from ingest.local.state import wipe
+    from slotwire.ingest.local.state import wipe
 
     deleted = asyncio.run(wipe(folder))
     if not deleted:

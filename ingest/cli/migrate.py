@@ -23,12 +23,12 @@ def migrate(
 
 
 async def _migrate(*, check: bool) -> None:
-    from ingest import migrations
-    from ingest.errors import SchemaMismatch
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.postgres import connect
-    from ingest.foundation.settings import load_settings
-    from ingest.topic_admin import ensure_topics
+    from slotwire.ingest.errors import SchemaMismatch
+    from slotwire.ingest.foundation import migrations
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.postgres import connect
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.topic_admin import ensure_topics
 
     settings = load_settings()
     owner = settings.migrate.database_url or settings.database_url

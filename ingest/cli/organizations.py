@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.cli.token_file import TokenFile, read_token
+from slotwire.ingest.cli.token_file import TokenFile, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from ingest.control.backfill import Filled
-    from ingest.operate.actions import Actions
-    from ingest.operate.organization_models import OrganizationAdded, OrganizationItem
+    from slotwire.ingest.control.backfill import Filled
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.organization_models import OrganizationAdded, OrganizationItem
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,9 +63,9 @@ def add(
 
     What is missing is said all at once, before anything is kept: role, scopes, address.
     """
-    from ingest.cli.acting import act, checked
-    from ingest.operate.organization_models import OrganizationRequest
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.operate.organization_models import OrganizationRequest
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     request = checked(
         OrganizationRequest,
@@ -87,7 +87,7 @@ def add(
 
     added = act("organizations", work)
     if as_json:
-        from ingest.cli.listing import json_line
+        from slotwire.ingest.cli.listing import json_line
 
         typer.echo(json_line(added))
 
@@ -99,11 +99,11 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List organizations by name."""
-    from ingest.cli.acting import act, every_item
-    from ingest.cli.listing import show as show_items
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.organization_models import OrganizationQuery
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, every_item
+    from slotwire.ingest.cli.listing import show as show_items
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.organization_models import OrganizationQuery
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     async def all_pages(actions: Actions) -> list[OrganizationItem]:
         return await every_item(
@@ -132,9 +132,9 @@ def show(
     as_json: AsOneJson = False,
 ) -> None:
     """Show one organization, and what shall be subscribed to."""
-    from ingest.cli.acting import act
-    from ingest.cli.listing import cell, json_line
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.cli.listing import cell, json_line
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     found = act("organizations", lambda actions: actions.organizations.get(COMMAND_LINE, organization))
     if as_json:
@@ -160,9 +160,9 @@ def remove(
 
     Ends with 1 while Calendly may still have something of it.
     """
-    from ingest.cli.acting import act
-    from ingest.cli.listing import json_line
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.cli.listing import json_line
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     done = act("organizations", lambda actions: actions.organizations.remove(COMMAND_LINE, organization, force=force))
     if as_json:
@@ -195,7 +195,7 @@ async def _backfill(actions: Actions, org: str) -> None:
     """Fetch what Calendly has; a terminal shows how far it is. Interrupted, `slotwire control` does the rest."""
     from rich.console import Console
 
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     console = Console(stderr=True)
     with console.status("fetching meetings") as status:

@@ -10,8 +10,8 @@ from uuid import UUID
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.quarantine_models import QuarantineItem
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.quarantine_models import QuarantineItem
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,10 +37,10 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List quarantined deliveries, newest first, without their bodies."""
-    from ingest.cli.acting import act, checked, every_item
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.quarantine_models import QuarantineQuery
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked, every_item
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.quarantine_models import QuarantineQuery
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     first = checked(QuarantineQuery, organization=organization, reason=reason, state=state, limit=min(limit, MAX_PAGE))
 
@@ -61,9 +61,9 @@ def show(
     import base64
     import sys
 
-    from ingest.cli.acting import act
-    from ingest.cli.listing import cell, json_line
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.cli.listing import cell, json_line
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     found = act("quarantine", lambda actions: actions.quarantine.get(COMMAND_LINE, delivery))
     body = found.body or ""
@@ -94,9 +94,9 @@ def retry(
 
     What still cannot be understood stays, with the reason it has now. To retry twice is harmless.
     """
-    from ingest.cli.acting import act
-    from ingest.errors import RequestRefused
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.errors import RequestRefused
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     if bool(deliveries) == all_ or (all_ and reason is None) or (not all_ and (reason or organization)):
         raise RequestRefused(
@@ -126,9 +126,9 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Settle deliveries as not wanted. Their bodies stay, and they can still be retried by their ids."""
-    from ingest.cli.acting import act, checked
-    from ingest.operate.quarantine_models import DiscardRequest
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.operate.quarantine_models import DiscardRequest
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     request = checked(DiscardRequest, why=why)
 
@@ -143,7 +143,7 @@ async def _retry_all(actions: Actions, reason: str, organization: str | None) ->
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     total = await actions.quarantine.count_waiting(COMMAND_LINE, reason, organization)
     console = Console(stderr=True)
@@ -158,7 +158,7 @@ async def _retry_all(actions: Actions, reason: str, organization: str | None) ->
 
 
 def _show(items: list[QuarantineItem], *, as_json: bool, nothing: str = "nothing is in quarantine here") -> None:
-    from ingest.cli.listing import show as show_items
+    from slotwire.ingest.cli.listing import show as show_items
 
     if not items and not nothing:
         return

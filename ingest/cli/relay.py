@@ -33,17 +33,17 @@ def relay(
     Several may run: each shard of the log has one leader, the others stand by. While something it needs is
     missing it holds, is not ready, says what to do, and flows on by itself.
     """
-    from ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.lifecycle import run
 
     run(lambda stop: _relay(stop, cursor_from))
 
 
 async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.health import Health, serving_health
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
-    from ingest.relay import run_relay
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.health import Health, serving_health
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.relay.process import run_relay
 
     settings = load_settings()
     configure_logging(settings.log, process="relay")

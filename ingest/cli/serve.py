@@ -10,10 +10,10 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def serve() -> None:
     """Take Calendly's deliveries: the public endpoint. Needs Postgres; never asks Kafka."""
-    from ingest.foundation.lifecycle import run
-    from ingest.foundation.settings import load_settings
-    from ingest.foundation.telemetry import configure_logging
-    from ingest.processes import serve as process
+    from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.settings import load_settings
+    from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.receive.process import serve as process
 
     settings = load_settings()
     configure_logging(settings.log, process="serve")

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.cli import simulate_access
-from ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
+from slotwire.ingest.cli import simulate_access
+from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and drive a small Calendly on this machine.")
 
@@ -39,10 +39,10 @@ def serve(  # noqa: PLR0913 -- the options of a server
     """Run the simulator until interrupted."""
     import asyncio
 
-    from ingest.errors import SlotwireError
-    from ingest.foundation.lifecycle import run
-    from ingest.simulator.app import Options, simulator
-    from ingest.simulator.sender import Policy
+    from slotwire.ingest.errors import SlotwireError
+    from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.simulator.app import Options, simulator
+    from slotwire.ingest.simulator.sender import Policy
 
     try:
         policy = Policy(concurrency, first_retry, retry_factor, max_retry)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
+from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
 
 
 def token(

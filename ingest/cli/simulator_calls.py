@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ingest.simulator.client import SimulatorClient
+    from slotwire.ingest.simulator.client import SimulatorClient
 
 Url = Annotated[
     str | None,
@@ -24,10 +24,10 @@ def connected(url: str | None) -> SimulatorClient:
     Raises:
         SlotwireError: the address is not a loopback one.
     """
-    from ingest.simulator.client import SimulatorClient
+    from slotwire.ingest.simulator.client import SimulatorClient
 
     if url is None:
-        from ingest.foundation.settings import load_settings
+        from slotwire.ingest.foundation.settings import load_settings
 
         url = load_settings().calendly.api_url
     return SimulatorClient(url)

@@ -9,8 +9,8 @@ from uuid import UUID
 import typer
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.subscription_models import SubscriptionItem
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.subscription_models import SubscriptionItem
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Make, list and end webhook subscriptions at Calendly."
@@ -50,9 +50,9 @@ def create(
 
     It takes the place of what was wanted there before: the new one is made first.
     """
-    from ingest.cli.acting import act, checked
-    from ingest.operate.roles import COMMAND_LINE
-    from ingest.operate.subscription_models import SubscriptionRequest
+    from slotwire.ingest.cli.acting import act, checked
+    from slotwire.ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 
     request = checked(SubscriptionRequest, events=tuple(event or ()), user=user, group=group, max_age_seconds=max_age)
 
@@ -79,10 +79,10 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List subscriptions, ended ones too."""
-    from ingest.cli.acting import act, every_item
-    from ingest.operate.cursors import MAX_PAGE
-    from ingest.operate.roles import COMMAND_LINE
-    from ingest.operate.subscription_models import SubscriptionQuery
+    from slotwire.ingest.cli.acting import act, every_item
+    from slotwire.ingest.operate.cursors import MAX_PAGE
+    from slotwire.ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.operate.subscription_models import SubscriptionQuery
 
     async def all_pages(actions: Actions) -> list[SubscriptionItem]:
         return await every_item(
@@ -96,15 +96,15 @@ def list_(
 @app.command()
 def delete(*, subscription: Annotated[UUID, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
     """End a subscription, at Calendly first. Its address stays valid for 48 h, for what is still on its way."""
-    from ingest.cli.acting import act
-    from ingest.operate.roles import COMMAND_LINE
+    from slotwire.ingest.cli.acting import act
+    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     ended = act("subscriptions", lambda actions: actions.subscriptions.delete(COMMAND_LINE, None, subscription))
     _show([ended], as_json=as_json)
 
 
 def _show(items: list[SubscriptionItem], *, as_json: bool) -> None:
-    from ingest.cli.listing import show
+    from slotwire.ingest.cli.listing import show
 
     show(
         items,

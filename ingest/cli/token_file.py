@@ -35,7 +35,7 @@ def read_token(source: str) -> SecretStr:
     """
     from pydantic import SecretStr
 
-    from ingest.errors import RequestRefused
+    from slotwire.ingest.errors import RequestRefused
 
     remedy = "Write the token alone into a file that only you can read, or pipe it in: --token-file -"
     try:

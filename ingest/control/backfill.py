@@ -14,18 +14,18 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
-from ingest.batch import Batch, read_row
-from ingest.control.calendly_client import invitees, scheduled_events
-from ingest.control.calendly_client.transport import RetryPolicy, Transport
-from ingest.errors import DatabaseUnavailable, RowRefused
-from ingest.foundation.clock import Clock, ordered_id
-from ingest.foundation.postgres import Connection, Pool, read_queries, translated
-from ingest.foundation.telemetry import get_logger
-from ingest.join import named
-from ingest.normalize import InviteeEvent, InviteeFact
-from ingest.verify import Tenant, fetched
-from schemas.calendly import InviteePayload
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client import invitees, scheduled_events
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport
+from slotwire.ingest.errors import DatabaseUnavailable, RowRefused
+from slotwire.ingest.foundation.clock import Clock, ordered_id
+from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.log.batch import Batch, read_row
+from slotwire.ingest.log.join import named
+from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact
+from slotwire.ingest.receive.verify import Tenant, fetched
+from slotwire.schemas.calendly import InviteePayload
+from slotwire.schemas.ids import OrganizationUri
 
 MAX_TRIES = 10
 """How often facts are joined anew because another writer changed their bookings."""
@@ -34,7 +34,7 @@ FACTS_AT_ONCE = 100
 PATIENT = RetryPolicy(attempts=6, max_wait_seconds=70.0)
 """Nobody waits, and Calendly counts requests by the minute."""
 
-_STORE = read_queries("ingest.sql", "store.sql")
+_STORE = read_queries("slotwire.ingest.sql", "store.sql")
 _log = get_logger("backfill")
 
 

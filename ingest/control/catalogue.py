@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from ingest.errors import RequestRefused
+from slotwire.ingest.errors import RequestRefused
 
 Scope: TypeAlias = Literal["organization", "user", "group"]
 """What a subscription covers."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ingest.control.connections import Connections
-from ingest.errors import SlotwireError
-from ingest.foundation.postgres import read_queries, translated
-from ingest.foundation.settings import ConnectionsSettings
-from ingest.foundation.telemetry import CONNECTIONS, get_logger
+from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.postgres import read_queries, translated
+from slotwire.ingest.foundation.settings import ConnectionsSettings
+from slotwire.ingest.foundation.telemetry import CONNECTIONS, get_logger
 
 PAGE = 100
 """Connections read at a time."""
@@ -27,7 +27,7 @@ MAX_ROUND_SECONDS = 60.0
 """The longest pause between two rounds: what failed is asked again after it."""
 STATES = ("active", "expiring", "needs_reauth", "revoked", "error")
 
-_SQL = read_queries("ingest.sql", "connections.sql")
+_SQL = read_queries("slotwire.ingest.sql", "connections.sql")
 _FIRST = UUID(int=0)
 _log = get_logger("connections")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ingest.control.connection_records import ConnectionRecord
-from ingest.control.connection_states import Standing
-from ingest.join import NewEvent
-from schemas.events import ConnectionRevoked
-from schemas.ids import event_id
+from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.control.connection_states import Standing
+from slotwire.ingest.log.join import NewEvent
+from slotwire.schemas.events import ConnectionRevoked
+from slotwire.schemas.ids import event_id
 
 
 def revoked_event(record: ConnectionRecord, stands: Standing, now: datetime) -> NewEvent:

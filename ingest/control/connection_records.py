@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ingest.control.connection_states import Standing, State
-from ingest.errors import RequestRefused
-from ingest.foundation.postgres import Pool, read_queries, translated
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.connection_states import Standing, State
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.schemas.ids import OrganizationUri
 
 if TYPE_CHECKING:
     import asyncpg
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ADD = "slotwire connections add --token-file FILE"
 """The command that connects a user, or connects it anew."""
 
-_SQL = read_queries("ingest.sql", "connections.sql")
+_SQL = read_queries("slotwire.ingest.sql", "connections.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
-from ingest.batch import OwnEvent, own_arguments
-from ingest.control.calendly_client import organization_memberships, users
-from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
-from ingest.control.connection_events import revoked_event
-from ingest.control.connection_records import (
+from slotwire.ingest.control.calendly_client import organization_memberships, users
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.connection_events import revoked_event
+from slotwire.ingest.control.connection_records import (
     ADD,
     ConnectionRecord,
     Kept,
@@ -30,22 +29,23 @@ from ingest.control.connection_records import (
     read_kept,
     unable,
 )
-from ingest.control.connection_states import Noticed, Standing, after
-from ingest.control.token_claims import TokenClaims, read_claims
-from ingest.control.vault import Vault
-from ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.foundation.settings import CalendlySettings, Settings
-from ingest.foundation.telemetry import get_logger
-from schemas.ids import OrganizationUri, last_segment
+from slotwire.ingest.control.connection_states import Noticed, Standing, after
+from slotwire.ingest.control.token_claims import TokenClaims, read_claims
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.log.batch import OwnEvent, own_arguments
+from slotwire.schemas.ids import OrganizationUri, last_segment
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
 FRESH = timedelta(minutes=1)
 """How long Calendly's last answer to a credential is not written anew."""
 
-_SQL = read_queries("ingest.sql", "connections.sql")
-_STORE = read_queries("ingest.sql", "store.sql")
+_SQL = read_queries("slotwire.ingest.sql", "connections.sql")
+_STORE = read_queries("slotwire.ingest.sql", "store.sql")
 _log = get_logger("connections")
 
 

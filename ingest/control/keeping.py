@@ -13,11 +13,11 @@ import asyncio
 import random
 from typing import Literal
 
-from ingest.control.organizations import Organizations
-from ingest.errors import RequestRefused, SlotwireError
-from ingest.foundation.settings import SubscriptionsSettings
-from ingest.foundation.telemetry import SUBSCRIPTION_ROUNDS, SUBSCRIPTIONS_UNSERVED, get_logger
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.settings import SubscriptionsSettings
+from slotwire.ingest.foundation.telemetry import SUBSCRIPTION_ROUNDS, SUBSCRIPTIONS_UNSERVED, get_logger
+from slotwire.schemas.ids import OrganizationUri
 
 AT_ONCE = 8
 """Organizations looked at side by side: each has a rate limit of its own at Calendly."""

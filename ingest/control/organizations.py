@@ -15,26 +15,26 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from ingest.control import catalogue
-from ingest.control.backfill import Filled, fill
-from ingest.control.calendly_client.transport import RetryPolicy, Transport
-from ingest.control.connection_records import ConnectionRecord
-from ingest.control.connections import Connections, Identity
-from ingest.control.subscription_plan import Subscription, Wanted
-from ingest.control.subscriptions import Applied, Changing, Subscriptions, unwatched
-from ingest.errors import CalendlyError, RequestRefused, RowRefused, SchemaMismatch, SecretUnreadable
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.foundation.settings import Settings
-from ingest.verify import Tenant
-from schemas.ids import OrganizationUri, shard_of
+from slotwire.ingest.control import catalogue
+from slotwire.ingest.control.backfill import Filled, fill
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport
+from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.control.connections import Connections, Identity
+from slotwire.ingest.control.subscription_plan import Subscription, Wanted
+from slotwire.ingest.control.subscriptions import Applied, Changing, Subscriptions, unwatched
+from slotwire.ingest.errors import CalendlyError, RequestRefused, RowRefused, SchemaMismatch, SecretUnreadable
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.receive.verify import Tenant
+from slotwire.schemas.ids import OrganizationUri, shard_of
 
 MAX_EXTERNAL_ID = 200
 """Characters of the user's own name for an organization."""
 ADMINISTRATORS = frozenset({"owner", "admin"})
 """Roles whose token may subscribe a whole organization."""
 
-_SQL = read_queries("ingest.sql", "control.sql")
+_SQL = read_queries("slotwire.ingest.sql", "control.sql")
 _NO_SUBSCRIPTION = UUID(int=0)
 
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from ingest.control.catalogue import Scope
-from ingest.control.hooks import HookId
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.keys.hooks import HookId
 
 State = Literal["creating", "active", "ended"]
 

@@ -21,23 +21,23 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import webhook_subscriptions
-from ingest.control.calendly_client.transport import Transport
-from ingest.control.catalogue import Scope
-from ingest.control.hooks import HookAddresses
-from ingest.control.signing_keys import mint_signing_key, signing_key_context
-from ingest.control.subscription_plan import AtCalendly, Plan, Subscription, Wanted, match, plan
-from ingest.control.vault import Vault
-from ingest.errors import (
+from slotwire.ingest.control.calendly_client import webhook_subscriptions
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.control.subscription_plan import AtCalendly, Plan, Subscription, Wanted, match, plan
+from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
     ConfigurationError,
     RequestRefused,
 )
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.foundation.settings import LOOPBACK, Settings
-from schemas.ids import OrganizationUri, last_segment
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.settings import LOOPBACK, Settings
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
+from slotwire.ingest.keys.vault import Vault
+from slotwire.schemas.ids import OrganizationUri, last_segment
 
 if TYPE_CHECKING:
     import asyncpg
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PASSES = 4
 """Passes of one application: what one makes lets the next drop what it replaces."""
 
-_SQL = read_queries("ingest.sql", "control.sql")
+_SQL = read_queries("slotwire.ingest.sql", "control.sql")
 _MAY_HAVE_WORKED = frozenset(
     {
         CalendlyProblem.UNREACHABLE,

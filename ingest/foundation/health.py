@@ -13,9 +13,9 @@ import orjson
 from aiohttp import web
 from prometheus_client import generate_latest
 
-from ingest.foundation.lifecycle import listen
-from ingest.foundation.settings import HealthSettings
-from ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.foundation.lifecycle import listen
+from slotwire.ingest.foundation.settings import HealthSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns None when all is well, else why not and what to do, in one line."""

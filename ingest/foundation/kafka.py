@@ -24,15 +24,15 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.producer import sender
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingest.foundation.errors import (
+from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
     RecordRefused,
     SlotwireError,
     TopicUnavailable,
 )
-from ingest.foundation.settings import KafkaSettings
-from schemas.topics import Topic
+from slotwire.ingest.foundation.settings import KafkaSettings
+from slotwire.schemas.topics import Topic
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """How long one question to the broker may take, connecting included; aiokafka's own limit is 40 s."""

@@ -20,8 +20,8 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from ingest.foundation.errors import ConfigurationError
-from ingest.foundation.telemetry import get_logger
+from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.telemetry import get_logger
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
-from ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
+from slotwire.ingest.foundation.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -38,7 +38,7 @@ def read_queries(package: str, file: str) -> Mapping[str, str]:
     A statement starts with a line `-- name: some_name`, followed by a comment that says what it is for.
 
     Args:
-        package: the importable folder, for example `ingest.sql`.
+        package: the importable folder, for example `slotwire.ingest.sql`.
         file: the file's name in it.
 
     Returns:

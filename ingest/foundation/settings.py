@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.errors import ConfigurationError
 
 PREFIX = "SLOTWIRE_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ingest.foundation.settings import LogSettings
+from slotwire.ingest.foundation.settings import LogSettings
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from ingest.errors import SlotwireError
-from ingest.local.folders import Account, write_private
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.folders import Account, write_private
 
 POLL_SECONDS = 0.01
 Stdout = Literal["log", "pipe", "terminal", "nowhere"]

@@ -13,8 +13,8 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.local.children import Child
-from ingest.local.java import Java
+from slotwire.ingest.local.children import Child
+from slotwire.ingest.local.java import Java
 
 
 @dataclass(slots=True)

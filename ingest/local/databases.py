@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ingest.local.postgres import OWNER, RUNTIME, RUNTIME_GROUP, SUPERUSER, EmbeddedPostgres
+from slotwire.ingest.local.postgres import OWNER, RUNTIME, RUNTIME_GROUP, SUPERUSER, EmbeddedPostgres
 
 if TYPE_CHECKING:
     import asyncpg
@@ -33,10 +33,10 @@ class Database:
 
 async def migrate_template(server: EmbeddedPostgres) -> None:
     """Make the template and bring it to this version's schema."""
-    from ingest import migrations
-    from ingest.foundation.clock import SystemClock
-    from ingest.foundation.postgres import connect
-    from ingest.foundation.settings import DatabaseSettings
+    from slotwire.ingest.foundation import migrations
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.postgres import connect
+    from slotwire.ingest.foundation.settings import DatabaseSettings
 
     async with _superuser(server) as connection:
         await connection.execute(f"CREATE DATABASE {TEMPLATE} OWNER {OWNER}")

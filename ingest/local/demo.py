@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from ingest.errors import SlotwireError
-from ingest.foundation.settings import Settings
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.settings import Settings
 
 if TYPE_CHECKING:
-    from ingest.operate.actions import Actions
-    from ingest.operate.roles import Principal
+    from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.roles import Principal
 
 STORY_SECONDS = 3.0
 """Between two steps of the story."""
@@ -48,14 +48,14 @@ async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
     Raises:
         SlotwireError: the simulator or Postgres refused.
     """
-    from ingest.control.hooks import HookAddresses
-    from ingest.control.signing_keys import load_keys
-    from ingest.control.subscriptions import read_one
-    from ingest.control.vault import Vault
-    from ingest.foundation.clock import SystemClock
-    from ingest.operate.actions import operating
-    from ingest.operate.organization_models import OrganizationRequest
-    from ingest.operate.roles import Principal, Role
+    from slotwire.ingest.control.subscriptions import read_one
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.keys.hooks import HookAddresses
+    from slotwire.ingest.keys.signing_keys import load_keys
+    from slotwire.ingest.keys.vault import Vault
+    from slotwire.ingest.operate.actions import operating
+    from slotwire.ingest.operate.organization_models import OrganizationRequest
+    from slotwire.ingest.operate.roles import Principal, Role
 
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)
     async with operating(settings, SystemClock(), application="local") as actions:
@@ -73,9 +73,9 @@ async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
 
 async def _admin_key(actions: Actions, owner: Principal, kept: str) -> str:
     """Return the kept key while it is good; the database has only its hash, so a revoked one is replaced."""
-    from ingest.operate.api_keys import recognize
-    from ingest.operate.models import KeyRequest
-    from ingest.operate.roles import Role
+    from slotwire.ingest.operate.api_keys import recognize
+    from slotwire.ingest.operate.models import KeyRequest
+    from slotwire.ingest.operate.roles import Role
 
     known = await recognize(actions.pool, kept, actions.clock.now()) if kept else None
     if known is not None and known.role is Role.ADMIN:
@@ -87,7 +87,7 @@ async def tell_story(simulator_url: str) -> None:
     """Let the simulator make meetings happen until it stops."""
 
     def start() -> None:
-        from ingest.simulator.client import SimulatorClient
+        from slotwire.ingest.simulator.client import SimulatorClient
 
         with SimulatorClient(simulator_url) as client:
             client.post("story", interval_seconds=STORY_SECONDS)
@@ -96,7 +96,7 @@ async def tell_story(simulator_url: str) -> None:
 
 
 def _owner_token(simulator_url: str) -> str:
-    from ingest.simulator.client import SimulatorClient
+    from slotwire.ingest.simulator.client import SimulatorClient
 
     with SimulatorClient(simulator_url) as client:
         users = client.get("world")["organizations"][0]["users"]

@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.errors import SlotwireError
+from slotwire.ingest.errors import SlotwireError
 
 UNPRIVILEGED_ACCOUNTS = ("postgres", "_postgres", "nobody")
 """Accounts that may run Postgres when we are root, in order of preference: it refuses to run as uid 0."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from ingest.errors import SlotwireError
+from slotwire.ingest.errors import SlotwireError
 
 FETCHERS = 8
 """Downloads at once."""

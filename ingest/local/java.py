@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.errors import SlotwireError
+from slotwire.ingest.errors import SlotwireError
 
 OLDEST_JAVA = 17
 """Kafka 4 brokers need it."""

@@ -15,13 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Child, Ledger
-from ingest.local.class_data import ClassData
-from ingest.local.folders import cache_dir
-from ingest.local.jars import Report, fetch_jars, kafka_version
-from ingest.local.java import Java, find_java
-from ingest.local.state import StateFolder, no_space, require_port
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Child, Ledger
+from slotwire.ingest.local.class_data import ClassData
+from slotwire.ingest.local.folders import cache_dir
+from slotwire.ingest.local.jars import Report, fetch_jars, kafka_version
+from slotwire.ingest.local.java import Java, find_java
+from slotwire.ingest.local.state import StateFolder, no_space, require_port
 
 FORMAT_SECONDS = 60.0
 READY_SECONDS = 60.0

@@ -18,10 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Child, Ledger
-from ingest.local.folders import Account, can_run, make_passable, unprivileged_account
-from ingest.local.state import StateFolder, no_space, require_port
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Child, Ledger
+from slotwire.ingest.local.folders import Account, can_run, make_passable, unprivileged_account
+from slotwire.ingest.local.state import StateFolder, no_space, require_port
 
 if TYPE_CHECKING:
     import asyncpg

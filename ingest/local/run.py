@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.errors import SchemaMismatch, SlotwireError
-from ingest.local.console import Console, Ready
-from ingest.local.demo import Subscribed, subscribe, tell_story
-from ingest.local.folders import write_private
-from ingest.local.stack import Stack, StackOptions, disk_problems, together
-from ingest.local.state import StateFolder
-from ingest.local.supervisor import AfterStart, Process, Service, Supervisor, Unit
-from ingest.local.wiring import Wiring
+from slotwire.ingest.errors import SchemaMismatch, SlotwireError
+from slotwire.ingest.local.console import Console, Ready
+from slotwire.ingest.local.demo import Subscribed, subscribe, tell_story
+from slotwire.ingest.local.folders import write_private
+from slotwire.ingest.local.stack import Stack, StackOptions, disk_problems, together
+from slotwire.ingest.local.state import StateFolder
+from slotwire.ingest.local.supervisor import AfterStart, Process, Service, Supervisor, Unit
+from slotwire.ingest.local.wiring import Wiring
 
 STOP_SECONDS = 4.0
 """For everything together; what then still runs is killed, so that the command ends within 5 s."""
@@ -152,7 +152,7 @@ class Installation:
         await together(self._run(self.wiring.serve()), self._run(self.wiring.control()), self._subscribe())
 
     async def _broker_side(self) -> None:
-        from ingest.topic_admin import ensure_topics
+        from slotwire.ingest.foundation.topic_admin import ensure_topics
 
         await self.wiring.stack.kafka.start()
         await ensure_topics(self.wiring.settings().kafka)
@@ -175,9 +175,9 @@ class Installation:
 
     async def _migrate(self) -> None:
         """Do what `slotwire migrate` does with the schema, in this process: a second start has nothing to do."""
-        from ingest import migrations
-        from ingest.foundation.clock import SystemClock
-        from ingest.foundation.postgres import connect
+        from slotwire.ingest.foundation import migrations
+        from slotwire.ingest.foundation.clock import SystemClock
+        from slotwire.ingest.foundation.postgres import connect
 
         migrate = self.wiring.settings().migrate
         connection = await connect(self.wiring.stack.owner_url, migrate.limits, application="migrate")

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import SlotwireError
-from ingest.local import postgres
-from ingest.local.children import Ledger
-from ingest.local.jars import Report
-from ingest.local.kafka import EmbeddedKafka
-from ingest.local.postgres import EmbeddedPostgres
-from ingest.local.state import StateFolder, no_space, wipe
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local import postgres
+from slotwire.ingest.local.children import Ledger
+from slotwire.ingest.local.jars import Report
+from slotwire.ingest.local.kafka import EmbeddedKafka
+from slotwire.ingest.local.postgres import EmbeddedPostgres
+from slotwire.ingest.local.state import StateFolder, no_space, wipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Ledger
-from ingest.local.folders import Account, can_pass, make_passable, write_private
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Ledger
+from slotwire.ingest.local.folders import Account, can_pass, make_passable, write_private
 
 MARK = "slotwire-state"
 """The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Child, Ledger, Stdout
-from ingest.local.state import StateFolder
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Child, Ledger, Stdout
+from slotwire.ingest.local.state import StateFolder
 
 READY_SECONDS = 60.0
 """How long a process may take until it says that it is ready."""

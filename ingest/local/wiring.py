@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ingest.foundation.settings import PREFIX, Settings
-from ingest.local.children import Stdout
-from ingest.local.stack import Stack
-from ingest.local.state import require_port
-from ingest.local.supervisor import Service
+from slotwire.ingest.foundation.settings import PREFIX, Settings
+from slotwire.ingest.local.children import Stdout
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.local.state import require_port
+from slotwire.ingest.local.supervisor import Service
 
-DEMO_AGENT = "handlers.agents.demo:agent"
+DEMO_AGENT = "slotwire.handlers.agents.demo:agent"
 """The shipped agent that prints each booking's story as it happens."""
 PARTITIONS = 4
 """Of each keyed topic: enough to see several at work, few enough to start fast."""
@@ -161,7 +161,7 @@ class Wiring:
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"
-        argv = (sys.executable, "-m", "ingest.cli", *arguments)
+        argv = (sys.executable, "-m", "slotwire.ingest.cli", *arguments)
         return Service(name, argv, environment, ready_url=ready, stdout=stdout)
 
     def _port(self, name: str) -> int:

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import orjson
 from aiohttp import hdrs, web
 
-from ingest.errors import RequestRefused
-from ingest.foundation.telemetry import ADMIN_REQUESTS
-from ingest.operate import api_keys, idempotency
-from ingest.operate.actions import Actions
-from ingest.operate.models import Problem, encode
-from ingest.operate.openapi import document
-from ingest.operate.problems import problem_of
-from ingest.operate.roles import Principal
-from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import ORG_FORM, Call, Route
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
+from slotwire.ingest.operate import api_keys, idempotency
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.models import Problem, encode
+from slotwire.ingest.operate.openapi import document
+from slotwire.ingest.operate.problems import problem_of
+from slotwire.ingest.operate.roles import Principal
+from slotwire.ingest.operate.routes import ROUTES
+from slotwire.ingest.operate.routes.base import ORG_FORM, Call, Route
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""

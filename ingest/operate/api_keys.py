@@ -16,10 +16,10 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
-from ingest.control.server_keys import encode_base64url
-from ingest.errors import RequestRefused, RowRefused
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.errors import RequestRefused, RowRefused
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.operate.roles import Principal, Role
 
 PREFIX = "slw_"
 """What secret scanners and people know a key by."""
@@ -30,7 +30,7 @@ USED_EVERY = timedelta(minutes=1)
 """The last use is written at most this often: a key in use must not cost a write a request."""
 
 _KEY = re.compile(r"slw_[A-Za-z0-9_-]{43}", re.ASCII)
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 
 @dataclass(frozen=True, slots=True)

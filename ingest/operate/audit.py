@@ -18,17 +18,24 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused, RowRefused, SlotwireError
-from ingest.foundation.clock import ordered_id
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.operate.roles import Principal
+from slotwire.ingest.errors import (
+    CalendlyError,
+    CalendlyProblem,
+    DatabaseUnavailable,
+    RequestRefused,
+    RowRefused,
+    SlotwireError,
+)
+from slotwire.ingest.foundation.clock import ordered_id
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.operate.roles import Principal
 
 MAX_TEXT = 200
 """Characters kept of an organization or a target: they may be whatever a caller sent."""
 
 Result = Literal["started", "done", "refused", "failed"]
 
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _CALENDLY_FAILED = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.UNEXPECTED})
 
 

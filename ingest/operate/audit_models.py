@@ -7,9 +7,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ingest.operate.audit import MAX_TEXT, Audited, Result
-from ingest.operate.models import Model, Org, Page, PageQuery
-from ingest.operate.roles import Role
+from slotwire.ingest.operate.audit import MAX_TEXT, Audited, Result
+from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
+from slotwire.ingest.operate.roles import Role
 
 
 class AuditQuery(PageQuery):

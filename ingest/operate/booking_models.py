@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ingest.operate.models import DeliveryItem, EventItem, Model, Org, Page, PageQuery
+from slotwire.ingest.operate.models import DeliveryItem, EventItem, Model, Org, Page, PageQuery
 
 MAX_STORY = 500
 """Events, deliveries and bookings that one timeline shows at the most, each."""

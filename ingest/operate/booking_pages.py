@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ingest.batch import read_row
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.operate.booking_models import (
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.log.batch import read_row
+from slotwire.ingest.operate.booking_models import (
     MAX_STORY,
     BookingItem,
     BookingQuery,
@@ -17,13 +17,13 @@ from ingest.operate.booking_models import (
     StoryEvent,
     Timeline,
 )
-from ingest.operate.log_pages import delivery_item, event_fields
-from schemas.events import EVENT_CLASSES
+from slotwire.ingest.operate.log_pages import delivery_item, event_fields
+from slotwire.schemas.events import EVENT_CLASSES
 
 if TYPE_CHECKING:
     import asyncpg
 
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _TOPICS = {str(cls.type): cls.topic.name for cls in EVENT_CLASSES}
 
 

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr
 
-from ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
-from ingest.control.connection_records import ConnectionRecord
-from ingest.control.connection_states import State
-from ingest.operate.models import Model, Page
+from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
+from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.control.connection_states import State
+from slotwire.ingest.operate.models import Model, Page
 
 
 class ConnectionItem(Model):

@@ -11,8 +11,8 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from ingest.control.server_keys import decode_base64url, encode_base64url
-from ingest.errors import RequestRefused
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.keys.server_keys import decode_base64url, encode_base64url
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200

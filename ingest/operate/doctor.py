@@ -8,18 +8,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from ingest.control.hooks import HookAddresses
-from ingest.control.signing_keys import signing_key_context
-from ingest.control.subscriptions import check_callback
-from ingest.control.vault import Vault
-from ingest.errors import DatabaseUnavailable, SlotwireError
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
-from ingest.foundation.settings import Settings
-from ingest.migrations import require_fitting
-from ingest.operate.models import Model
-from ingest.operate.vault_rotation import keys_in_use
-from ingest.topic_admin import check_topics
+from slotwire.ingest.control.subscriptions import check_callback
+from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.migrations import require_fitting
+from slotwire.ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.topic_admin import check_topics
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.signing_keys import signing_key_context
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.operate.models import Model
+from slotwire.ingest.operate.vault_rotation import keys_in_use
 
 SKEW_WARNING = timedelta(seconds=2)
 SKEW_FAILURE = timedelta(seconds=60)
@@ -37,7 +37,7 @@ _REFUSALS = {
 }
 """Words for the SQLSTATEs of a connection that is refused."""
 
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 
 class Finding(Model):

@@ -22,14 +22,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from ingest.control.vault import MAX_SECRET_BYTES, Vault
-from ingest.errors import RequestRefused, SlotwireError
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.foundation.telemetry import get_logger
+from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.keys.vault import MAX_SECRET_BYTES, Vault
 
 if TYPE_CHECKING:
-    from ingest.foundation.settings import Settings
+    from slotwire.ingest.foundation.settings import Settings
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -51,7 +51,7 @@ _CLAIMS = 3
 """How often a claim looks again when the row it met is gone."""
 
 _FORM = re.compile(KEY_FORM, re.ASCII)
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _log = get_logger("idempotency")
 
 

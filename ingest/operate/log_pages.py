@@ -9,15 +9,15 @@ from uuid import UUID
 
 import orjson
 
-from ingest.errors import SchemaMismatch
-from ingest.foundation.postgres import Pool, read_queries, translated
-from ingest.operate.cursors import LogPlace
-from ingest.operate.models import DeliveryItem, EventDetail, EventItem, Outcome
+from slotwire.ingest.errors import SchemaMismatch
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.operate.cursors import LogPlace
+from slotwire.ingest.operate.models import DeliveryItem, EventDetail, EventItem, Outcome
 
 if TYPE_CHECKING:
     import asyncpg
 
-_SQL = read_queries("ingest.sql", "operate.sql")
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.operate.api_keys import MAX_LABEL
-from ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
-from ingest.operate.roles import Role
+from slotwire.ingest.operate.api_keys import MAX_LABEL
+from slotwire.ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
+from slotwire.ingest.operate.roles import Role
 
 MAX_POSITION = 2**63 - 1
 

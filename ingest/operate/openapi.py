@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
-from ingest.operate.models import Problem
-from ingest.operate.problems import RETRY_AFTER_SECONDS
-from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import ORG_FORM, Route
+from slotwire.ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
+from slotwire.ingest.operate.models import Problem
+from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS
+from slotwire.ingest.operate.routes import ROUTES
+from slotwire.ingest.operate.routes.base import ORG_FORM, Route
 
 _VARIABLE = re.compile(r"{(\w+)}")
 _PATH_FORMS = {

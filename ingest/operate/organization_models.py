@@ -7,11 +7,11 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr
 
-from ingest.control.connection_states import State
-from ingest.control.organizations import MAX_EXTERNAL_ID, Begun, Given, Organization
-from ingest.control.subscription_plan import Wanted
-from ingest.operate.models import Model, Org, Page, PageQuery
-from ingest.operate.subscription_models import (
+from slotwire.ingest.control.connection_states import State
+from slotwire.ingest.control.organizations import MAX_EXTERNAL_ID, Begun, Given, Organization
+from slotwire.ingest.control.subscription_plan import Wanted
+from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
+from slotwire.ingest.operate.subscription_models import (
     EventNames,
     MaxAge,
     SubscriptionItem,

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from ingest.errors import (
+from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
     DatabaseUnavailable,
@@ -19,8 +19,8 @@ from ingest.errors import (
     RowRefused,
     SlotwireError,
 )
-from ingest.foundation.telemetry import get_logger
-from ingest.operate.models import Problem
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.operate.models import Problem
 
 RETRY_AFTER_SECONDS = 5
 """What a caller is told to wait while Postgres is away."""

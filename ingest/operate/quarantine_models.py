@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from ingest.operate.models import Model, Org, Outcome, Page, PageQuery
-from ingest.quarantine import Kept
+from slotwire.ingest.log.quarantine import Kept
+from slotwire.ingest.operate.models import Model, Org, Outcome, Page, PageQuery
 
 MAX_NOTE = 1000
 """Characters of the reason for a discard."""

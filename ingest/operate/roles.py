@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from ingest.errors import RequestRefused
+from slotwire.ingest.errors import RequestRefused
 
 
 class Role(StrEnum):

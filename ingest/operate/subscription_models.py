@@ -8,10 +8,10 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from ingest.control.catalogue import DEFAULT_EVENTS, Scope
-from ingest.control.subscription_plan import State, Subscription, Wanted
-from ingest.control.subscriptions import Listed
-from ingest.operate.models import Model, Page, PageQuery
+from slotwire.ingest.control.catalogue import DEFAULT_EVENTS, Scope
+from slotwire.ingest.control.subscription_plan import State, Subscription, Wanted
+from slotwire.ingest.control.subscriptions import Listed
+from slotwire.ingest.operate.models import Model, Page, PageQuery
 
 MAX_AGE_SECONDS = 2**31 - 1
 MAX_SUBSCRIBED_EVENTS = 100

@@ -13,14 +13,14 @@ from uuid import UUID
 
 from pydantic import Field
 
-from ingest.control.connection_records import connection_context
-from ingest.control.signing_keys import signing_key_context
-from ingest.control.vault import Vault, key_name
-from ingest.control.vault_keys import is_key_name
-from ingest.errors import SecretUnreadable
-from ingest.foundation.postgres import Connection, Pool, read_queries, translated
-from ingest.operate.idempotency import answer_context
-from ingest.operate.models import Model
+from slotwire.ingest.control.connection_records import connection_context
+from slotwire.ingest.errors import SecretUnreadable
+from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
+from slotwire.ingest.keys.signing_keys import signing_key_context
+from slotwire.ingest.keys.vault import Vault, key_name
+from slotwire.ingest.keys.vault_keys import is_key_name
+from slotwire.ingest.operate.idempotency import answer_context
+from slotwire.ingest.operate.models import Model
 
 if TYPE_CHECKING:
     import asyncpg
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PAGE = 200
 """Secrets that are sealed anew in one transaction."""
 
-_SQL = read_queries("ingest.sql", "vault.sql")
+_SQL = read_queries("slotwire.ingest.sql", "vault.sql")
 _FIRST = UUID(int=0)
 
 

@@ -17,15 +17,15 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from ingest.simulator import payloads, requests
-from ingest.simulator.calls import Call
-from ingest.simulator.clock import stamp
-from ingest.simulator.control import MAX_LISTING, read
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import Gate, json_answer
-from ingest.simulator.model import Token, uri
-from ingest.simulator.problems import Refused, not_found
-from ingest.simulator.world import personal_access_token
+from slotwire.ingest.simulator import payloads, requests
+from slotwire.ingest.simulator.calls import Call
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.control import MAX_LISTING, read
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import Gate, json_answer
+from slotwire.ingest.simulator.model import Token, uri
+from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.world import personal_access_token
 
 
 class Access:

@@ -18,24 +18,24 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from ingest.errors import SlotwireError
-from ingest.simulator.access import Access
-from ingest.simulator.bookings import Bookings
-from ingest.simulator.clock import DrivenClock
-from ingest.simulator.control import Control
-from ingest.simulator.database import Database
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import DEFAULT_RATE_LIMIT, Gate, json_answer
-from ingest.simulator.jobs import Jobs
-from ingest.simulator.ledger import Ledger
-from ingest.simulator.model import uri
-from ingest.simulator.problems import Refused, not_found
-from ingest.simulator.rest_people import PeopleCalls
-from ingest.simulator.rest_scheduling import SchedulingCalls
-from ingest.simulator.rest_subscriptions import SubscriptionCalls
-from ingest.simulator.sender import Policy, Sender
-from ingest.simulator.transport import is_loopback
-from ingest.simulator.world import World, found
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.simulator.access import Access
+from slotwire.ingest.simulator.bookings import Bookings
+from slotwire.ingest.simulator.clock import DrivenClock
+from slotwire.ingest.simulator.control import Control
+from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, Gate, json_answer
+from slotwire.ingest.simulator.jobs import Jobs
+from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.model import uri
+from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.rest_people import PeopleCalls
+from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
+from slotwire.ingest.simulator.rest_subscriptions import SubscriptionCalls
+from slotwire.ingest.simulator.sender import Policy, Sender
+from slotwire.ingest.simulator.transport import is_loopback
+from slotwire.ingest.simulator.world import World, found
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1.0

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from ingest.simulator.clock import stamp
-from ingest.simulator.database import Database
-from ingest.simulator.model import Invitee, ScheduledEvent, Submission, Token
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.model import Invitee, ScheduledEvent, Submission, Token
 
 EVENT = TypeAdapter(ScheduledEvent)
 INVITEE = TypeAdapter(Invitee)

@@ -14,9 +14,9 @@ from datetime import datetime
 
 import orjson
 
-from ingest.simulator.clock import stamp
-from ingest.simulator.engine import Engine
-from ingest.simulator.model import API, Json, Token, uri
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.model import API, Json, Token, uri
 
 MAX_CALLS = 100_000
 """Calls that are kept in full, and besides foreign ones, and owners of what was named; the oldest go first."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
-from ingest.simulator.database import Database
-from ingest.simulator.model import Role
-from ingest.simulator.problems import not_found
-from ingest.simulator.world import World
+from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.model import Role
+from slotwire.ingest.simulator.problems import not_found
+from slotwire.ingest.simulator.world import World
 
 
 @dataclass(frozen=True, slots=True)

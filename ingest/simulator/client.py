@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ingest.errors import SlotwireError
+from slotwire.ingest.errors import SlotwireError
 
 CONNECT_SECONDS = 5.0
 REMEDY = "Start one with `slotwire local` or `slotwire simulate serve`, or name it with --simulator-url."

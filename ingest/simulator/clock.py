@@ -15,7 +15,7 @@ MAX_ADVANCE = timedelta(days=3660)
 
 
 class DrivenClock:
-    """Real time plus `offset`. Satisfies `ingest.foundation.clock.Clock`."""
+    """Real time plus `offset`. Satisfies `slotwire.ingest.foundation.clock.Clock`."""
 
     def __init__(self, offset: timedelta = timedelta(), real: Callable[[], float] = time.time) -> None:
         self._offset = offset

@@ -36,16 +36,16 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from ingest.simulator import requests
-from ingest.simulator.clock import stamp
-from ingest.simulator.draws import Draws
-from ingest.simulator.engine import Engine, Happening
-from ingest.simulator.gate import Gate, json_answer
-from ingest.simulator.ledger import MessageFilter
-from ingest.simulator.model import Attempt, Faults, Json, Message, Token, uri
-from ingest.simulator.problems import Refused, not_found
-from ingest.simulator.signature import signature
-from ingest.simulator.transport import NotLoopback, Transport, headers
+from slotwire.ingest.simulator import requests
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.engine import Engine, Happening
+from slotwire.ingest.simulator.gate import Gate, json_answer
+from slotwire.ingest.simulator.ledger import MessageFilter
+from slotwire.ingest.simulator.model import Attempt, Faults, Json, Message, Token, uri
+from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.signature import signature
+from slotwire.ingest.simulator.transport import NotLoopback, Transport, headers
 
 R = TypeVar("R", bound=BaseModel)
 MAX_LISTING = 1_000

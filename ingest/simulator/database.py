@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import SlotwireError
+from slotwire.ingest.errors import SlotwireError
 
 FORMAT = "1"
 LAZY_COMMIT_SECONDS = 0.05

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ingest.simulator import payloads
-from ingest.simulator.draws import Draws
-from ingest.simulator.model import EventType, Invitee, ScheduledEvent
-from ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.model import EventType, Invitee, ScheduledEvent
+from slotwire.ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
 
 # A captured event was made 29 ms before its invitee (docs/reference/calendly.md, "Delivery").
 EVENT_LEAD = timedelta(microseconds=29_474)

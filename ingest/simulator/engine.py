@@ -12,15 +12,15 @@ from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
-from ingest.simulator import payloads
-from ingest.simulator.bookings import Bookings, with_mark_cleared
-from ingest.simulator.changes import Changes
-from ingest.simulator.clock import DrivenClock
-from ingest.simulator.database import Database
-from ingest.simulator.drafts import Wish, new_event, new_invitee
-from ingest.simulator.draws import Draws
-from ingest.simulator.ledger import Ledger
-from ingest.simulator.model import (
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.bookings import Bookings, with_mark_cleared
+from slotwire.ingest.simulator.changes import Changes
+from slotwire.ingest.simulator.clock import DrivenClock
+from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.drafts import Wish, new_event, new_invitee
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.model import (
     Canceler,
     Cancellation,
     Faults,
@@ -32,11 +32,11 @@ from ingest.simulator.model import (
     Submission,
     uri,
 )
-from ingest.simulator.outbox import Chain, Outbox
-from ingest.simulator.people import REASONS, full_name
-from ingest.simulator.problems import Refused, forbidden, not_found
-from ingest.simulator.sender import Sender
-from ingest.simulator.world import World
+from slotwire.ingest.simulator.outbox import Chain, Outbox
+from slotwire.ingest.simulator.people import REASONS, full_name
+from slotwire.ingest.simulator.problems import Refused, forbidden, not_found
+from slotwire.ingest.simulator.sender import Sender
+from slotwire.ingest.simulator.world import World
 
 HalfOrder: TypeAlias = Literal["canceled-first", "created-first", "random", "together"]
 FAULTS = TypeAdapter(Faults)

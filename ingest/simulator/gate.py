@@ -11,11 +11,11 @@ from typing import TypeAlias
 import orjson
 from aiohttp import web
 
-from ingest.simulator.calls import Call, Calls, Owners, token_mark, values_in
-from ingest.simulator.draws import Draws
-from ingest.simulator.engine import Engine
-from ingest.simulator.model import Json, Token, User
-from ingest.simulator.problems import Refused, lacks_scope, unauthenticated
+from slotwire.ingest.simulator.calls import Call, Calls, Owners, token_mark, values_in
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.model import Json, Token, User
+from slotwire.ingest.simulator.problems import Refused, lacks_scope, unauthenticated
 
 WINDOW = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT = 500

@@ -12,12 +12,12 @@ import asyncio
 
 from aiohttp import web
 
-from ingest.simulator import requests
-from ingest.simulator.control import read
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import json_answer
-from ingest.simulator.problems import Refused, not_found
-from ingest.simulator.scenarios import Load, Tale
+from slotwire.ingest.simulator import requests
+from slotwire.ingest.simulator.control import read
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import json_answer
+from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.scenarios import Load, Tale
 
 MAX_JOBS = 1_000
 MAX_WAIT_SECONDS = 600.0

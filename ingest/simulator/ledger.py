@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ingest.simulator.clock import stamp
-from ingest.simulator.database import Database
-from ingest.simulator.model import Attempt, Json, Message, MessageState, Subscription
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.model import Attempt, Json, Message, MessageState, Subscription
 
 SUBSCRIPTION = TypeAdapter(Subscription)
 COLUMNS = (

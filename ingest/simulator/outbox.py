@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from ingest.simulator import payloads
-from ingest.simulator.bookings import Bookings
-from ingest.simulator.clock import DrivenClock
-from ingest.simulator.draws import Draws
-from ingest.simulator.ledger import Ledger
-from ingest.simulator.model import Invitee, Message, ScheduledEvent, Subscription
-from ingest.simulator.sender import Sender
-from ingest.simulator.world import World
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.bookings import Bookings
+from slotwire.ingest.simulator.clock import DrivenClock
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.model import Invitee, Message, ScheduledEvent, Subscription
+from slotwire.ingest.simulator.sender import Sender
+from slotwire.ingest.simulator.world import World
 
 AT_ONCE = timedelta()
 

@@ -15,10 +15,10 @@ from typing import TypeVar
 import orjson
 from aiohttp import web
 
-from ingest.simulator.bookings import Order, Place
-from ingest.simulator.gate import json_answer
-from ingest.simulator.model import API, Json
-from ingest.simulator.problems import invalid
+from slotwire.ingest.simulator.bookings import Order, Place
+from slotwire.ingest.simulator.gate import json_answer
+from slotwire.ingest.simulator.model import API, Json
+from slotwire.ingest.simulator.problems import invalid
 
 T = TypeVar("T")
 DEFAULT_COUNT = 20

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from ingest.simulator.clock import stamp
-from ingest.simulator.draws import Draws
-from ingest.simulator.model import (
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.model import (
     Cancellation,
     EventType,
     Group,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ingest.simulator.draws import Draws
-from ingest.simulator.model import Answer
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.model import Answer
 
 GIVEN = (
     "Robin",

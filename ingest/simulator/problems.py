@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.simulator.model import Json
+from slotwire.ingest.simulator.model import Json
 
 
 class Refused(Exception):

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from ingest.simulator.clock import MAX_ADVANCE
-from ingest.simulator.drafts import Wish
-from ingest.simulator.engine import HalfOrder
-from ingest.simulator.model import Canceler, Role, TokenState
-from ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
+from slotwire.ingest.simulator.clock import MAX_ADVANCE
+from slotwire.ingest.simulator.drafts import Wish
+from slotwire.ingest.simulator.engine import HalfOrder
+from slotwire.ingest.simulator.model import Canceler, Role, TokenState
+from slotwire.ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 
 MAX_PLACES = 10
 MAX_PLAN = 50

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ingest.simulator import payloads
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import Caller, Gate, resource
-from ingest.simulator.model import EventType, Json
-from ingest.simulator.paging import choice_of, ident_of, page_of_list
-from ingest.simulator.problems import forbidden, invalid, not_found
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import Caller, Gate, resource
+from slotwire.ingest.simulator.model import EventType, Json
+from slotwire.ingest.simulator.paging import choice_of, ident_of, page_of_list
+from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
 
 
 class PeopleCalls:

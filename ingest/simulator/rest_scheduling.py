@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ingest.simulator import payloads
-from ingest.simulator.bookings import EventFilter, Place
-from ingest.simulator.clock import stamp
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import Caller, Gate, body_of, resource
-from ingest.simulator.model import Invitee, Json, NoShow, ScheduledEvent
-from ingest.simulator.paging import choice_of, ident_of, moment_of, order_of, page, page_of_list
-from ingest.simulator.problems import Refused, forbidden, invalid, not_found
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.bookings import EventFilter, Place
+from slotwire.ingest.simulator.clock import stamp
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import Caller, Gate, body_of, resource
+from slotwire.ingest.simulator.model import Invitee, Json, NoShow, ScheduledEvent
+from slotwire.ingest.simulator.paging import choice_of, ident_of, moment_of, order_of, page, page_of_list
+from slotwire.ingest.simulator.problems import Refused, forbidden, invalid, not_found
 
 MAX_REASON = 10_000
 STATUSES = ("active", "canceled")

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ingest.simulator import payloads
-from ingest.simulator.draws import Draws
-from ingest.simulator.engine import Engine
-from ingest.simulator.gate import Caller, Gate, body_of, resource
-from ingest.simulator.model import Group, Json, Scope, Subscription, User
-from ingest.simulator.paging import choice_of, ident_in, ident_of, page_of_list
-from ingest.simulator.problems import Refused, forbidden, invalid, not_found
-from ingest.simulator.transport import NotLoopback, require_loopback
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.engine import Engine
+from slotwire.ingest.simulator.gate import Caller, Gate, body_of, resource
+from slotwire.ingest.simulator.model import Group, Json, Scope, Subscription, User
+from slotwire.ingest.simulator.paging import choice_of, ident_in, ident_of, page_of_list
+from slotwire.ingest.simulator.problems import Refused, forbidden, invalid, not_found
+from slotwire.ingest.simulator.transport import NotLoopback, require_loopback
 
 SCOPES: tuple[Scope, ...] = ("organization", "user", "group")
 

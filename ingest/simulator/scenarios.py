@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from ingest.simulator.drafts import Wish
-from ingest.simulator.draws import Draws
-from ingest.simulator.engine import Engine, HalfOrder, Happening
-from ingest.simulator.model import Json, Message
-from ingest.simulator.outbox import Chain
-from ingest.simulator.sender import UNSENT
-from ingest.simulator.transport import Answer
+from slotwire.ingest.simulator.drafts import Wish
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.engine import Engine, HalfOrder, Happening
+from slotwire.ingest.simulator.model import Json, Message
+from slotwire.ingest.simulator.outbox import Chain
+from slotwire.ingest.simulator.sender import UNSENT
+from slotwire.ingest.simulator.transport import Answer
 
 Plot: TypeAlias = Literal[
     "kept", "canceled", "rescheduled", "rescheduled-canceled", "no-show", "no-show-cleared", "group", "routed"

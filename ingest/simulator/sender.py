@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ingest.simulator.clock import DrivenClock
-from ingest.simulator.database import LAZY_COMMIT_SECONDS, Database
-from ingest.simulator.draws import Draws
-from ingest.simulator.ledger import Ledger
-from ingest.simulator.model import Attempt, Faults, Message, Subscription
-from ingest.simulator.signature import signature
-from ingest.simulator.transport import (
+from slotwire.ingest.simulator.clock import DrivenClock
+from slotwire.ingest.simulator.database import LAZY_COMMIT_SECONDS, Database
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.model import Attempt, Faults, Message, Subscription
+from slotwire.ingest.simulator.signature import signature
+from slotwire.ingest.simulator.transport import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     Answer,

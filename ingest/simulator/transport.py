@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ingest.errors import SlotwireError
-from ingest.simulator.draws import Draws
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.simulator.draws import Draws
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 15.0

@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ingest.simulator.draws import Draws
-from ingest.simulator.model import EventType, Group, Json, Organization, Role, RoutingForm, Token, User
-from ingest.simulator.people import TIMEZONES, full_name
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.model import EventType, Group, Json, Organization, Role, RoutingForm, Token, User
+from slotwire.ingest.simulator.people import TIMEZONES, full_name
 
 FOUNDED = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
 MAX_ORGANIZATIONS = 200

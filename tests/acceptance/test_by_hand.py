@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from schemas.events import InviteeCreated
-from tests.chain import chain, committed_records
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.schemas.events import InviteeCreated
+from tests.support.chain import chain, committed_records
 
 PAYLOAD = Path(__file__).parents[1] / "payloads" / "invitee.created" / "zoom_integer_id.json"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.local.stack import ephemeral_folder
+from slotwire.ingest.local.stack import ephemeral_folder
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder() -> Iterator[Path]:
 def _refused(*options: str | Path, **variables: str) -> str:
     """Run the command, check that it ends as an error for people, and return what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "ingest.cli", "local", *map(str, options)],
+        [sys.executable, "-m", "slotwire.ingest.cli", "local", *map(str, options)],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
         capture_output=True,
         text=True,

@@ -24,10 +24,10 @@ import asyncpg
 import httpx
 import pytest
 
-from ingest.local.children import start_time
-from ingest.local.kafka import answers
-from ingest.local.state import StateFolder
-from ingest.local.wiring import PORTS
+from slotwire.ingest.local.children import start_time
+from slotwire.ingest.local.kafka import answers
+from slotwire.ingest.local.state import StateFolder
+from slotwire.ingest.local.wiring import PORTS
 
 READY_SECONDS = 180
 """The first start on a machine downloads Kafka."""
@@ -79,7 +79,7 @@ class Running:
 
 def _slotwire(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLOTWIRE_")}
-    command = [sys.executable, "-m", "ingest.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "slotwire.ingest.cli", *map(str, arguments)]
     return subprocess.Popen(command, text=True, env=environment, **more)
 
 

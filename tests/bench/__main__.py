@@ -15,8 +15,8 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from ingest.errors import SlotwireError
-from ingest.local.stack import ephemeral_folder
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.stack import ephemeral_folder
 from tests.bench.acks import measure_acks
 from tests.bench.latency import measure_latency
 from tests.bench.report import Results, show

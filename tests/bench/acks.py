@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ingest.local.supervisor import Process
+from slotwire.ingest.local.supervisor import Process
 from tests.bench.deliveries import Target
 from tests.bench.load import Measured
 from tests.bench.stage import BenchError, Stage, started

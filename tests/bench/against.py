@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ingest.errors import SlotwireError
-from ingest.local.stack import ephemeral_folder
-from ingest.local.supervisor import Process
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.stack import ephemeral_folder
+from slotwire.ingest.local.supervisor import Process
 from tests.bench.__main__ import say
 from tests.bench.acks import Round, take_turn
 from tests.bench.deliveries import Target

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from handlers import Agent, Context
-from schemas.envelope import Event
-from schemas.events import InviteeCreated
-from schemas.ids import last_segment
+from slotwire.handlers import Agent, Context
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import InviteeCreated
+from slotwire.schemas.ids import last_segment
 
 agent = Agent("bench")
 

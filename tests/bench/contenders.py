@@ -26,8 +26,8 @@ import uvloop
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
-from ingest.foundation.postgres import Connection
-from ingest.verify import SIGNATURE_HEADER, ReceivedDelivery, Tenant, VerifiedDelivery, verify
+from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, Tenant, VerifiedDelivery, verify
 
 TABLE = """
 CREATE SCHEMA IF NOT EXISTS naive;

@@ -22,11 +22,11 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.producer import sender
 
-from ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_name
-from ingest.local.databases import create_database, migrate_template
-from ingest.local.stack import Stack, embedded_stack, ephemeral_folder
-from schemas.topics import INVITEE
-from tests.relay_log import LoggedEvent, Scene, header, leading, open_scene, running
+from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_name
+from slotwire.ingest.local.databases import create_database, migrate_template
+from slotwire.ingest.local.stack import Stack, embedded_stack, ephemeral_folder
+from slotwire.schemas.topics import INVITEE
+from tests.support.relaying import LoggedEvent, Scene, header, leading, open_scene, running
 
 BATCHES = (1, 10, 100, 500)
 ROUNDS = {1: 100, 10: 60, 100: 40, 500: 40}

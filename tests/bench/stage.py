@@ -18,16 +18,16 @@ import asyncpg
 import orjson
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from ingest.foundation.settings import Settings
-from ingest.local.children import Child, descendants
-from ingest.local.databases import Database
-from ingest.local.postgres import DATABASE
-from ingest.local.stack import Stack, embedded_stack
-from ingest.local.supervisor import Process, Service
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.local.children import Child, descendants
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.postgres import DATABASE
+from slotwire.ingest.local.stack import Stack, embedded_stack
+from slotwire.ingest.local.supervisor import Process, Service
 from tests.bench import contenders
 from tests.bench.deliveries import Target
 from tests.bench.load import Job, Measured
-from tests.serving import make_hook, settings_for
+from tests.support.serving import make_hook, settings_for
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("slotwire")

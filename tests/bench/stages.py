@@ -11,13 +11,13 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from ingest.batch import Batch
-from ingest.normalize import Fact, InviteeFact, normalize
-from ingest.verify import ReceivedDelivery, Tenant, verify
-from schemas.codec import encode_data
-from schemas.events import BookingState, InviteeCreated
+from slotwire.ingest.log.batch import Batch
+from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
+from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
+from slotwire.schemas.codec import encode_data
+from slotwire.schemas.events import BookingState, InviteeCreated
 from tests.bench.deliveries import Mint, Target
-from tests.serving import sign
+from tests.support.serving import sign
 
 DELIVERIES = 64
 """Of one batch: what 64 connections bring together."""

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingest.normalize import InviteeFact, normalize
-from ingest.verify import ReceivedDelivery, Tenant, verify
+from slotwire.ingest.log.normalize import InviteeFact, normalize
+from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
 from tests.bench.acks import Acks, Name, Round
 from tests.bench.deliveries import Mint, Target
 from tests.bench.load import Connection, Measured, NotAcknowledged, percentile

@@ -13,23 +13,23 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from ingest.errors import RequestRefused
-from ingest.foundation.clock import ManualClock, SystemClock
-from ingest.local.databases import Database
-from ingest.operate.actions import operating
-from ingest.operate.admin_api import build_app
-from ingest.operate.api_keys import USED_EVERY
-from ingest.operate.audit_models import AuditQuery
-from ingest.operate.connection_models import ConnectionRequest
-from ingest.operate.models import KeyRequest
-from ingest.operate.organization_models import OrganizationRequest
-from ingest.operate.roles import Principal, Role
-from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import Route
-from ingest.operate.subscription_models import SubscriptionRequest
-from tests.ground import OTHER, Ground, grounded
-from tests.managing import EPOCH, managing, write_events, write_organization
-from tests.serving import settings_for
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.clock import ManualClock, SystemClock
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.actions import operating
+from slotwire.ingest.operate.admin_api import build_app
+from slotwire.ingest.operate.api_keys import USED_EVERY
+from slotwire.ingest.operate.audit_models import AuditQuery
+from slotwire.ingest.operate.connection_models import ConnectionRequest
+from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.organization_models import OrganizationRequest
+from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.routes import ROUTES
+from slotwire.ingest.operate.routes.base import Route
+from slotwire.ingest.operate.subscription_models import SubscriptionRequest
+from tests.support.ground import OTHER, Ground, grounded
+from tests.support.managing import EPOCH, managing, write_events, write_organization
+from tests.support.serving import settings_for
 
 READS = [route for route in ROUTES if not route.changes]
 CHANGES = [route for route in ROUTES if route.changes]

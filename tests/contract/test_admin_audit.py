@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from ingest.errors import (
+from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
     ConfigurationError,
@@ -20,19 +20,19 @@ from ingest.errors import (
     RequestRefused,
     RowRefused,
 )
-from ingest.foundation.clock import Clock, ManualClock, SystemClock
-from ingest.local.databases import Database
-from ingest.operate.actions import Actions, operating
-from ingest.operate.audit import MAX_TEXT, outcome_of
-from ingest.operate.audit_models import AuditItem, AuditQuery
-from ingest.operate.models import KeyRequest
-from ingest.operate.problems import problem_of
-from ingest.operate.quarantine_models import DiscardRequest
-from ingest.operate.roles import COMMAND_LINE, CONTROL, Principal, Role
-from tests.children import environment
-from tests.command import slotwire
-from tests.managing import EPOCH, managing, write_organization, write_quarantine
-from tests.serving import settings_for
+from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.actions import Actions, operating
+from slotwire.ingest.operate.audit import MAX_TEXT, outcome_of
+from slotwire.ingest.operate.audit_models import AuditItem, AuditQuery
+from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.problems import problem_of
+from slotwire.ingest.operate.quarantine_models import DiscardRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE, CONTROL, Principal, Role
+from tests.support.children import environment
+from tests.support.command import slotwire
+from tests.support.managing import EPOCH, managing, write_organization, write_quarantine
+from tests.support.serving import settings_for
 
 READER_KEY = KeyRequest(role=Role.READER)
 
@@ -180,7 +180,7 @@ async def test_a_killed_process_leaves_a_trace(database: Database) -> None:
     )
     owner = await asyncpg.connect(database.owner_url)
     await owner.execute("SELECT pg_advisory_lock(4711)")
-    command = (sys.executable, "-m", "ingest.cli", "keys", "api", "create", "--role", "reader")
+    command = (sys.executable, "-m", "slotwire.ingest.cli", "keys", "api", "create", "--role", "reader")
     child = await asyncio.create_subprocess_exec(
         *command, env=environment(settings_for(database)), stdout=asyncio.subprocess.PIPE
     )

@@ -10,13 +10,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.foundation.settings import CalendlySettings
-from ingest.local.databases import Database
-from ingest.operate.openapi import document
-from ingest.operate.roles import Role
-from ingest.simulator.app import Options, simulator
-from tests.managing import managing
-from tests.serving import settings_for
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.openapi import document
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.simulator.app import Options, simulator
+from tests.support.managing import managing
+from tests.support.serving import settings_for
 
 SECONDS = 30.0
 SCRIPT = """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.local.databases import Database
-from ingest.operate.roles import Role
-from tests.ground import grounded
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.roles import Role
+from tests.support.ground import grounded
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 

@@ -12,12 +12,12 @@ import asyncpg
 import httpx
 import pytest
 
-from ingest.errors import RequestRefused
-from ingest.foundation.clock import ManualClock
-from ingest.foundation.settings import CalendlySettings, Settings
-from ingest.local.databases import Database
-from ingest.operate.admin_api import Limits
-from ingest.operate.idempotency import (
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.admin_api import Limits
+from slotwire.ingest.operate.idempotency import (
     ABANDONED_AFTER,
     HEADER,
     KEPT,
@@ -30,12 +30,12 @@ from ingest.operate.idempotency import (
     fingerprint,
     remove_old,
 )
-from ingest.operate.openapi import document
-from ingest.operate.problems import RETRY_AFTER_SECONDS
-from ingest.operate.roles import Role
-from ingest.operate.routes import ROUTES
-from tests.managing import EPOCH, Desk, managing
-from tests.serving import settings_for
+from slotwire.ingest.operate.openapi import document
+from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes import ROUTES
+from tests.support.managing import EPOCH, Desk, managing
+from tests.support.serving import settings_for
 
 READER = {"role": "reader"}
 TICK = timedelta(microseconds=1)

@@ -12,13 +12,13 @@ import pytest
 from prometheus_client import generate_latest
 from pydantic import SecretStr
 
-from ingest.foundation.settings import Settings
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from ingest.operate.admin_api import Limits
-from ingest.operate.problems import RETRY_AFTER_SECONDS
-from tests.managing import managing
-from tests.serving import settings_for
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.admin_api import Limits
+from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS
+from tests.support.managing import managing
+from tests.support.serving import settings_for
 
 KEY = "slw_" + "A" * 43
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ingest.local.databases import Database
-from ingest.operate.openapi import document
-from ingest.operate.routes import ROUTES
-from tests.managing import (
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.openapi import document
+from slotwire.ingest.operate.routes import ROUTES
+from tests.support.managing import (
     managing,
     write_booking,
     write_deliveries,
@@ -18,7 +18,7 @@ from tests.managing import (
     write_organization,
     write_quarantine,
 )
-from tests.serving import settings_for
+from tests.support.serving import settings_for
 
 DOCUMENT = document()
 

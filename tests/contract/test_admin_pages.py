@@ -7,12 +7,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from ingest.local.databases import Database
-from ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
-from ingest.operate.models import Page
-from ingest.operate.routes import ROUTES
-from tests.managing import Desk, managing, write_deliveries, write_events, write_organization
-from tests.serving import settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
+from slotwire.ingest.operate.models import Page
+from slotwire.ingest.operate.routes import ROUTES
+from tests.support.managing import Desk, managing, write_deliveries, write_events, write_organization
+from tests.support.serving import settings_for
 
 LISTS = sorted(route.path.format(org="ORG") for route in ROUTES if issubclass(route.gives, Page))
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from ingest.errors import (
+from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
     ConfigurationError,
@@ -16,13 +16,13 @@ from ingest.errors import (
     RequestRefused,
     SecretUnreadable,
 )
-from ingest.foundation.settings import CalendlySettings
-from ingest.local.databases import Database
-from ingest.operate.admin_api import MAX_BODY_BYTES
-from ingest.operate.models import KeyRequest, Problem
-from ingest.operate.problems import RETRY_AFTER_SECONDS, problem_of
-from tests.managing import managing, write_organization
-from tests.serving import settings_for
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.admin_api import MAX_BODY_BYTES
+from slotwire.ingest.operate.models import KeyRequest, Problem
+from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS, problem_of
+from tests.support.managing import managing, write_organization
+from tests.support.serving import settings_for
 
 SECRET = "a-token-that-nobody-may-see"
 SUBSCRIPTIONS = "/v1/organizations/ORG/subscriptions"

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from ingest.local.databases import Database
-from ingest.operate.idempotency import HEADER
-from ingest.operate.routes import ROUTES
-from ingest.operate.routes.base import Route
-from tests.ground import BODIES, Ground, grounded
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.idempotency import HEADER
+from slotwire.ingest.operate.routes import ROUTES
+from slotwire.ingest.operate.routes.base import Route
+from tests.support.ground import BODIES, Ground, grounded
 
 SECRET = "tok-9d1c-nobody-may-see-this"
 

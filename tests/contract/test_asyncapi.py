@@ -15,12 +15,12 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
-from schemas.codec import Attributes, decode, encode_headers
-from schemas.events import BY_TYPE, EVENT_CLASSES
-from schemas.topics import EVENT_TOPICS, RELAY_CURSOR
-from tests import generate_asyncapi
-from tests.generate_asyncapi import EXAMPLES, PATH, Document
-from tests.sources import ROOT
+from slotwire.schemas.codec import Attributes, decode, encode_headers
+from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES
+from slotwire.schemas.topics import EVENT_TOPICS, RELAY_CURSOR
+from tools.generate import asyncapi
+from tools.generate.asyncapi import EXAMPLES, PATH, Document
+from tools.sources import ROOT
 
 DOCUMENT: Document = orjson.loads((ROOT / PATH).read_bytes())
 MESSAGES = DOCUMENT["components"]["messages"]
@@ -208,7 +208,7 @@ def test_its_example_is_a_record(kind: str) -> None:
 
 def test_a_type_without_a_payload_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a scenario there is no example, and the generator says where one is missing."""
-    monkeypatch.setattr(generate_asyncapi, "scenarios", list)
-    monkeypatch.setattr(generate_asyncapi, "STORIES", ())
+    monkeypatch.setattr(asyncapi, "scenarios", list)
+    monkeypatch.setattr(asyncapi, "STORIES", ())
     with pytest.raises(ValueError, match=r"com\.calendly\.invitee\.created\.v1, .*: add a scenario to tests/payloads/"):
-        generate_asyncapi.examples()
+        asyncapi.examples()

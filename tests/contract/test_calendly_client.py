@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import users, webhook_subscriptions
-from ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
-from ingest.control.calendly_client.pages import MAX_PAGES
-from ingest.control.calendly_client.transport import (
+from slotwire.ingest.control.calendly_client import users, webhook_subscriptions
+from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from slotwire.ingest.control.calendly_client.pages import MAX_PAGES
+from slotwire.ingest.control.calendly_client.transport import (
     MAX_ANSWER_BYTES,
     RetryPolicy,
     Transport,
     connect,
 )
-from ingest.errors import CalendlyError, CalendlyProblem
-from ingest.foundation.settings import CalendlySettings
-from schemas.ids import OrganizationUri
-from tests.canned import QUICK, TOKEN, Said, calendly, refusal
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.schemas.ids import OrganizationUri
+from tests.support.canned import QUICK, TOKEN, Said, calendly, refusal
 
 ORGANIZATION = OrganizationUri("https://api.calendly.com/organizations/ORG")
 HOOK = "https://hooks.example.com/hooks/calendly/capability"

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import (
+from slotwire.ingest.control.calendly_client import (
     invitee_no_shows,
     invitees,
     organization_memberships,
@@ -24,12 +24,12 @@ from ingest.control.calendly_client import (
     scheduled_events,
     webhook_subscriptions,
 )
-from ingest.control.calendly_client.answers import MAX_SCOPES
-from ingest.control.calendly_client.transport import Transport
-from ingest.control.catalogue import Scope
-from ingest.errors import CalendlyError, CalendlyProblem
-from schemas.ids import OrganizationUri
-from tests.canned import QUICK, Said, calendly, refusal
+from slotwire.ingest.control.calendly_client.answers import MAX_SCOPES
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.schemas.ids import OrganizationUri
+from tests.support.canned import QUICK, Said, calendly, refusal
 
 T = TypeVar("T")
 API = "https://api.calendly.com"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import CODE_FOLDERS, ROOT, headings, name_of
+from tools.documents import CODE_FOLDERS, ROOT, headings, name_of
 
 FACTS = "docs/reference/calendly.md"
 _SUFFIXES = frozenset({".py", ".sql", ".toml", ".yaml", ".yml"})

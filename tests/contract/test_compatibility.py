@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from schemas.events import InviteeCreated
-from tests import compatibility, generate
-from tests.compatibility import BreakingChange, breaks, changes, release, released
-from tests.generate_schemas import Schema, json_schema, json_schemas
+from slotwire.schemas.events import InviteeCreated
+from tools.generate import __main__ as command
+from tools.generate import compatibility
+from tools.generate.compatibility import BreakingChange, breaks, changes, release, released
+from tools.generate.json_schemas import Schema, json_schema, json_schemas
 
 KIND = InviteeCreated.type
 STATES = 'the value "active" or the value "canceled"'
@@ -168,12 +169,12 @@ def test_the_command_freezes_or_says_why_not(
     tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--release-schemas` writes what changed; a break ends it with the place on standard error and no trace."""
-    monkeypatch.setattr(generate, "pages", dict)
+    monkeypatch.setattr(command, "pages", dict)
     monkeypatch.setattr(compatibility.release, "__defaults__", (tmp_path,))
     monkeypatch.setattr(sys, "argv", ["generate", "--release-schemas"])
-    monkeypatch.setattr("tests.generate_schemas.json_schemas", lambda: {KIND: schema})
-    generate.main()
+    monkeypatch.setattr("tools.generate.json_schemas.json_schemas", lambda: {KIND: schema})
+    command.main()
     assert capsys.readouterr().out == f"released {KIND}\n"
     fields(schema).pop("email")
     with pytest.raises(SystemExit, match=r"not released:\n.*data\.email: was removed"):
-        generate.main()
+        command.main()

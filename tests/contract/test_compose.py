@@ -10,13 +10,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from ingest.cli import app
-from ingest.control.hooks import HookAddresses
-from ingest.control.vault import Vault
-from ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
-from ingest.local.jars import kafka_version
-from tests.manifests import SECRETS, variables
-from tests.sources import ROOT
+from slotwire.ingest.cli import app
+from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.local.jars import kafka_version
+from tests.support.manifests import SECRETS, variables
+from tools.sources import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer
 
-from ingest.cli import app
-from tests.documents import ROOT, Command, commands, documents, name_of
+from slotwire.ingest.cli import app
+from tools.documents import ROOT, Command, commands, documents, name_of
 
 _TARGETS = frozenset(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 

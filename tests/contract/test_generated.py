@@ -7,12 +7,12 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from ingest.cli import app
-from ingest.foundation.settings import known_variables
-from ingest.foundation.telemetry import REGISTRY
-from tests.generate import pages
-from tests.sources import ROOT, repository_files
-from tests.tidy import SourceFile
+from slotwire.ingest.cli import app
+from slotwire.ingest.foundation.settings import known_variables
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from tests.support.tidy import SourceFile
+from tools.generate.references import pages
+from tools.sources import ROOT, repository_files
 
 PAGES = pages()
 SETTINGS, METRICS, COMMANDS = (PAGES[f"docs/reference/{name}.md"] for name in ("settings", "metrics", "commands"))

@@ -10,8 +10,8 @@ import tomllib
 import grimp
 import pytest
 
-from tests.manifests import workloads
-from tests.sources import PACKAGES, ROOT, repository_files
+from tests.support.manifests import workloads
+from tools.sources import PACKAGES, ROOT, repository_files
 
 DOCKERFILE = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
 INSTRUCTIONS = [line.split(maxsplit=1) for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
@@ -54,7 +54,7 @@ def locked(name: str) -> dict[str, str]:
 
 def test_it_copies_what_is_there() -> None:
     """Every source of a COPY exists and is sent to the engine, and the three packages are among them."""
-    assert set(PACKAGES) <= copied()
+    assert {*PACKAGES, "src"} <= copied()
     for source in copied():
         assert (ROOT / source).exists(), source
         assert is_sent(source), source
@@ -114,7 +114,7 @@ def test_what_builds_it_is_locked() -> None:
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     """Who imports what, packages of others included."""
-    return grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    return grimp.build_graph("slotwire", include_external_packages=True, cache_dir=None)
 
 
 def test_what_the_processes_import_is_declared_and_locked(graph: grimp.ImportGraph) -> None:
@@ -125,7 +125,7 @@ def test_what_the_processes_import_is_declared_and_locked(graph: grimp.ImportGra
     imported: dict[str, set[str]] = {}
     for module in graph.modules:
         for other in graph.find_modules_directly_imported_by(module):
-            if other.partition(".")[0] not in PACKAGES and not module.startswith("ingest.local"):
+            if not other.startswith("slotwire.") and not module.startswith("slotwire.ingest.local"):
                 for owner in owners.get(other.partition(".")[0], []):
                     imported.setdefault(owner.lower().replace("_", "-"), set()).add(module)
     undeclared = {owner: min(modules) for owner, modules in imported.items() if owner not in declared}

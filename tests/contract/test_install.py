@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import ROOT, copy_packages
+from tools.sources import ROOT, copy_packages
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
-from schemas.codec import DATASCHEMA, encode_data
-from schemas.events import BY_TYPE, EVENT_CLASSES, EventData
-from tests.expected import expected_file, scenarios
-from tests.fuzzing import objects
-from tests.generate_asyncapi import examples
-from tests.generate_schemas import (
+from slotwire.schemas.codec import DATASCHEMA, encode_data
+from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES, EventData
+from tests.support.fuzzing import objects
+from tools.expected import expected_file, scenarios
+from tools.generate.asyncapi import examples
+from tools.generate.json_schemas import (
     DIALECT,
     FOLDER,
     PAGE_PATH,
@@ -29,7 +29,7 @@ from tests.generate_schemas import (
     shared_objects,
     words,
 )
-from tests.sources import ROOT
+from tools.sources import ROOT
 
 SCHEMAS = json_schemas()
 FORMATS = FormatChecker(formats=())

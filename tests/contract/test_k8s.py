@@ -14,16 +14,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from handlers.agents.demo import agent as demo_agent
-from ingest.cli import app
-from ingest.control.hooks import HookAddresses
-from ingest.control.vault import Vault
-from ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
-from ingest.listener import IN_FLIGHT_SECONDS
-from ingest.readiness import READY_SECONDS
-from ingest.relay import STOP_SECONDS
-from tests.manifests import BASE, EXAMPLE, SECRETS, Document, Workload, documents, kustomization, workloads
-from tests.sources import ROOT
+from slotwire.handlers.agents.demo import agent as demo_agent
+from slotwire.ingest.cli import app
+from slotwire.ingest.foundation.readiness import READY_SECONDS
+from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.receive.listener import IN_FLIGHT_SECONDS
+from slotwire.ingest.relay.process import STOP_SECONDS
+from tests.support.manifests import BASE, EXAMPLE, SECRETS, Document, Workload, documents, kustomization, workloads
+from tools.sources import ROOT
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version().rpartition(".")[0])
 """The oldest Kubernetes the manifests are for, and the newest whose schema is at hand."""
@@ -115,7 +115,7 @@ def test_its_command_exists(process: Workload) -> None:
     assert told.exit_code == 0, told.output
     assert "Usage:" in told.output
     if process.name == "agents":
-        assert arguments == ["agents", "run", "handlers.agents.demo:agent"]
+        assert arguments == ["agents", "run", "slotwire.handlers.agents.demo:agent"]
         assert demo_agent.events
 
 

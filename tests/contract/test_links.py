@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.documents import ROOT, anchor, documents, headings, links, name_of
+from tools.documents import ROOT, anchor, documents, headings, links, name_of
 
 
 @pytest.mark.parametrize("document", documents(), ids=name_of)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import ROOT
+from tools.sources import ROOT
 
 MIGRATIONS = sorted((ROOT / "ingest" / "sql" / "migrations").glob("*.sql"))
 

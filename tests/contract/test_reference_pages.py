@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from ingest.relay_status import REASONS
-from schemas.codec import Attributes, encode_headers
-from schemas.events import EVENT_CLASSES
-from schemas.topics import TOPICS
-from tests.documents import ROOT
+from slotwire.ingest.relay.status import REASONS
+from slotwire.schemas.codec import Attributes, encode_headers
+from slotwire.schemas.events import EVENT_CLASSES
+from slotwire.schemas.topics import TOPICS
+from tools.documents import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 _CHECK = re.compile(r"CONSTRAINT (\w+) CHECK \((\w+) IN \(([^)]*)\)\)")
@@ -78,7 +78,7 @@ def test_every_reason_for_quarantine_is_explained() -> None:
     reasons = {
         argument.value
         for name in ("normalize", "join", "store")
-        for node in ast.walk(ast.parse(_page(ROOT / f"ingest/{name}.py")))
+        for node in ast.walk(ast.parse(_page(ROOT / f"ingest/log/{name}.py")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         for argument in {"CannotNormalize": node.args[:1], "Quarantined": node.args[1:2]}.get(node.func.id, [])
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)

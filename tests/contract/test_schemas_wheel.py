@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources import ROOT, repository_files
+from tools.sources import ROOT, repository_files
 
 EXAMPLE = "schemas/examples/com.calendly.invitee.canceled.v1.json"
 
@@ -134,7 +134,7 @@ def test_it_works_with_pydantic_alone(schemas_wheel: Path, installation: Install
     modules = [path.stem for path in (ROOT / "schemas").glob("*.py") if path.stem != "__init__"]
     assert "codec" in modules
     imports = "\n".join(f"import slotwire_schemas.{name}" for name in modules)
-    others = "import importlib.util\nprint(*map(importlib.util.find_spec, ['schemas', 'ingest', 'orjson', 'aiohttp']))"
+    others = "import importlib.util\nprint(*map(importlib.util.find_spec, ['schemas', 'slotwire', 'orjson', 'httpx']))"
     assert installation.run(f"{imports}\n{others}") == "None None None None\n"
     readme = (ROOT / "schemas/README.md").read_text(encoding="utf-8")
     [shown] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
@@ -163,8 +163,9 @@ def test_either_goes_without_the_other(
     assert alone > bare
     installation.pip("install", "--no-deps", "--no-index", "--no-compile", str(wheels[leaves]))
     assert installation.files() > alone
-    module = {"slotwire": "schemas", "slotwire-schemas": "slotwire_schemas"}
-    both = "import schemas.events as a, slotwire_schemas.events as b; print(list(a.BY_TYPE) == list(b.BY_TYPE))"
+    module = {"slotwire": "slotwire.schemas", "slotwire-schemas": "slotwire_schemas"}
+    imports = "import slotwire.schemas.events as a, slotwire_schemas.events as b"
+    both = f"{imports}; print(list(a.BY_TYPE) == list(b.BY_TYPE))"
     assert installation.run(both) == "True\n"
     installation.pip("uninstall", "--yes", leaves)
     assert installation.files() == alone

@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from ingest.foundation.postgres import read_queries
-from ingest.local.databases import Database
+from slotwire.ingest.foundation.postgres import read_queries
+from slotwire.ingest.local.databases import Database
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
@@ -27,7 +27,7 @@ def sources() -> str:
 @pytest.mark.parametrize("file", FILES, ids=str)
 async def test_every_statement_prepares_for_the_runtime_role(file: Path, database: Database) -> None:
     """A statement that names a column, function or right that is not there fails here, not in production."""
-    queries = read_queries(".".join(file.parent.parts), file.name)
+    queries = read_queries(".".join(("slotwire", *file.parent.parts)), file.name)
     assert queries
     connection = await asyncpg.connect(database.runtime_url)
     try:
@@ -42,6 +42,6 @@ async def test_every_statement_prepares_for_the_runtime_role(file: Path, databas
 def test_every_statement_is_described_and_used(file: Path) -> None:
     """Each statement starts with a comment that says what it is for, and some module calls it by name."""
     used = set(re.findall(r"\[\s*\"([a-z0-9_]+)\"\s*\]", sources()))
-    for name, sql in read_queries(".".join(file.parent.parts), file.name).items():
+    for name, sql in read_queries(".".join(("slotwire", *file.parent.parts)), file.name).items():
         assert sql.startswith("-- "), f"{file}: say above {name} what it is for"
         assert name in used, f"{file}: nobody uses {name}; delete it"

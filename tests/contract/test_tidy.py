@@ -1,4 +1,4 @@
-"""Style is a test: the repository keeps the rules of `tests/tidy.py`, and each rule is shown to bite."""
+"""Style is a test: the repository keeps the rules of `tests/support/tidy.py`, and each rule is shown to bite."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import tidy
-from tests.sources import ROOT, repository_files
-from tests.tidy import MACHINE_PATHS, MAX_FUNCTION_LINES, MAX_MODULE_LINES, REGISTRY_HOSTS, RULES, Rule, SourceFile
+from tests.support import tidy
+from tests.support.tidy import (
+    MACHINE_PATHS,
+    MAX_FUNCTION_LINES,
+    MAX_MODULE_LINES,
+    REGISTRY_HOSTS,
+    RULES,
+    Rule,
+    SourceFile,
+)
+from tools.sources import ROOT, repository_files
 
 HASH = "    --hash=sha256:" + "0" * 64 + "\n"
 # Parts, so that this file keeps the rules it plants violations of.
@@ -180,5 +188,5 @@ def test_every_rule_bites(rule: Rule) -> None:
 def test_the_rules_see_the_whole_repository(sources: list[SourceFile]) -> None:
     """The listing holds code, tests, manifests and this very file, and nothing that git ignores."""
     paths = {file.path for file in sources}
-    assert {"pyproject.toml", "ingest/pipeline.py", "schemas/topics.py", "tests/contract/test_tidy.py"} <= paths
+    assert {"pyproject.toml", "ingest/receive/pipeline.py", "schemas/topics.py", "tests/contract/test_tidy.py"} <= paths
     assert not any(".venv" in path or "__pycache__" in path for path in paths)

@@ -1,4 +1,4 @@
-"""What the wheel owns: three packages with generic names, so it is an application and is never uploaded."""
+"""What the wheel owns: one namespace with three packages, and nothing that an author's own packages are called."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zipfile
 
 import pytest
 
-from tests.sources import PACKAGES, ROOT, repository_files
+from tools.sources import PACKAGES, ROOT, repository_files
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,18 @@ def dist_info(wheel: zipfile.Path, name: str) -> str:
     return (wheel / folder / name).read_text(encoding="utf-8")
 
 
-def test_the_wheel_holds_our_three_packages_and_nothing_else(wheel: zipfile.Path) -> None:
+def test_the_wheel_holds_our_one_namespace_and_nothing_else(wheel: zipfile.Path) -> None:
     """Every file of ingest, handlers and schemas is in the wheel, SQL and the list of jars too, and no other."""
-    ours = {path.as_posix() for path in repository_files() if path.parts[0] in PACKAGES}
+    ours = {f"slotwire/{path.as_posix()}" for path in repository_files() if path.parts[0] in PACKAGES}
+    ours |= {path.relative_to("src").as_posix() for path in repository_files() if path.parts[0] == "src"}
     packed = {name for name in names_in(wheel) if ".dist-info/" not in name}
     assert packed == ours
-    assert {"ingest/local/kafka-jars.txt", "ingest/sql/store.sql", "handlers/inbox.sql"} <= packed
-    assert any(name.startswith("ingest/sql/migrations/") and name.endswith(".sql") for name in packed)
+    assert {
+        "slotwire/ingest/local/kafka-jars.txt",
+        "slotwire/ingest/sql/store.sql",
+        "slotwire/handlers/inbox.sql",
+    } <= packed
+    assert any(name.startswith("slotwire/ingest/sql/migrations/") and name.endswith(".sql") for name in packed)
 
 
 def test_every_folder_with_modules_is_a_package() -> None:
@@ -56,8 +61,8 @@ def test_the_wheel_gives_one_command_and_the_agents_to_it(wheel: zipfile.Path) -
     """The command `slotwire` is there, and handlers contributes its own through an entry point."""
     entry_points = configparser.ConfigParser()
     entry_points.read_string(dist_info(wheel, "entry_points.txt"))
-    assert dict(entry_points["console_scripts"]) == {"slotwire": "ingest.cli:main"}
-    assert dict(entry_points["slotwire.commands"])["agents"] == "handlers.cli:app"
+    assert dict(entry_points["console_scripts"]) == {"slotwire": "slotwire.ingest.cli:main"}
+    assert dict(entry_points["slotwire.commands"])["agents"] == "slotwire.handlers.cli:app"
 
 
 def test_the_wheel_cannot_be_uploaded(wheel: zipfile.Path) -> None:

@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from ingest.simulator.ledger import MessageFilter
-from ingest.simulator.model import Message
-from tests.chain import Chain, chain, committed_records
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.simulator.ledger import MessageFilter
+from slotwire.ingest.simulator.model import Message
+from tests.support.chain import Chain, chain, committed_records
 
 SETTLED_SECONDS = 120
 

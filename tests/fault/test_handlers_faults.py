@@ -16,23 +16,23 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from handlers import Agent, Context
-from handlers.inbox import AlreadyDone, PostgresInbox
-from handlers.policy import GiveUpLimit, RetryPolicy
-from ingest.foundation.clock import SystemClock
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from schemas.envelope import Event
-from schemas.events import InviteeCreated
-from tests.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, one_effect_each, playing, until
+from slotwire.handlers import Agent, Context
+from slotwire.handlers.inbox import AlreadyDone, PostgresInbox
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import InviteeCreated
+from tests.support.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, one_effect_each, playing, until
 
 MORTAL = """
 import asyncio, os, signal
 import asyncpg
-from handlers import Agent
-from ingest.foundation.settings import load_settings
-from schemas.events import InviteeCreated
+from slotwire.handlers import Agent
+from slotwire.ingest.foundation.settings import load_settings
+from slotwire.schemas.events import InviteeCreated
 
 agent = Agent("mortal")
 POINTS = ("before the effect", "after it, before the commit", "after the commit, before the offset")
@@ -101,7 +101,7 @@ async def killed_again_and_again(
     died = 0
     while True:
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ingest.cli", "agents", "run", "mortal_agent:agent"),
+            *(sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "mortal_agent:agent"),
             cwd=folder,
             env=stage.environment(),
             stderr=asyncio.subprocess.DEVNULL,

@@ -9,15 +9,15 @@ from datetime import datetime
 
 import pytest
 
-from ingest.errors import BrokerUnavailable, DatabaseUnavailable
-from ingest.foundation.health import Health
-from ingest.foundation.kafka import DISCARD_TIMEOUT_SECONDS
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from ingest.relay import STOP_SECONDS
-from ingest.relay_lease import LEASE_SECONDS, QUERIES
-from tests.children import environment, process
-from tests.relay_log import (
+from slotwire.ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from slotwire.ingest.foundation.health import Health
+from slotwire.ingest.foundation.kafka import DISCARD_TIMEOUT_SECONDS
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES
+from slotwire.ingest.relay.process import STOP_SECONDS
+from tests.support.children import environment, process
+from tests.support.relaying import (
     DEADLINE_SECONDS,
     LoggedEvent,
     Scene,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from aiokafka.conn import AIOKafkaConnection
 
-from ingest.errors import BrokerUnavailable, DatabaseUnavailable
-from ingest.local.databases import Database
-from tests.relay_log import LoggedEvent, Scene, committed, drain, ids, in_order, leading, open_scene
+from slotwire.ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from slotwire.ingest.local.databases import Database
+from tests.support.relaying import LoggedEvent, Scene, committed, drain, ids, in_order, leading, open_scene
 
 BATCH = 3
 MANY = 400

@@ -11,12 +11,12 @@ import asyncpg
 import httpx
 import pytest
 
-from ingest.foundation.settings import Settings
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from tests.children import Process, environment, free_port, process
-from tests.load import Tally, keep_sending, request
-from tests.serving import Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from tests.support.children import Process, environment, free_port, process
+from tests.support.load import Tally, keep_sending, request
+from tests.support.serving import Hook, invitee_body, make_hook, new_invitee, running, settings_for
 
 CONNECTIONS = 64
 

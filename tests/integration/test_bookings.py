@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from ingest.local.databases import Database
-from ingest.operate.booking_models import MAX_STORY
-from ingest.operate.roles import Role
-from schemas.ids import last_segment
-from tests.command import Ran, environment, slotwire
-from tests.managing import EPOCH, Desk, managing, write_booking, write_deliveries
-from tests.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.booking_models import MAX_STORY
+from slotwire.ingest.operate.roles import Role
+from slotwire.schemas.ids import last_segment
+from tests.support.command import Ran, environment, slotwire
+from tests.support.managing import EPOCH, Desk, managing, write_booking, write_deliveries
+from tests.support.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import (
+from slotwire.ingest.control.calendly_client import (
     invitee_no_shows,
     invitees,
     organization_memberships,
@@ -23,17 +23,17 @@ from ingest.control.calendly_client import (
     users,
     webhook_subscriptions,
 )
-from ingest.control.calendly_client.pages import PAGE_SIZE
-from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
-from ingest.control.catalogue import Scope
-from ingest.control.token_claims import read_claims
-from ingest.errors import CalendlyError, CalendlyProblem
-from ingest.foundation.settings import CalendlySettings
-from ingest.simulator.app import Options
-from ingest.simulator.model import User
-from schemas.calendly import InviteePayload
-from schemas.ids import OrganizationUri
-from tests.simulated import Receiver, Simulated, receiving, simulated
+from slotwire.ingest.control.calendly_client.pages import PAGE_SIZE
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.control.token_claims import read_claims
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.simulator.app import Options
+from slotwire.ingest.simulator.model import User
+from slotwire.schemas.calendly import InviteePayload
+from slotwire.schemas.ids import OrganizationUri
+from tests.support.simulated import Receiver, Simulated, receiving, simulated
 
 T = TypeVar("T")
 API = "https://api.calendly.com"

@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from ingest.foundation.settings import CalendlySettings
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, Simulator, simulator
-from schemas.ids import last_segment
-from tests import warm
-from tests.children import free_port
-from tests.command import Ran, environment, shell
-from tests.documents import ROOT
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.schemas.ids import last_segment
 from tests.integration.test_management_howto import fits
-from tests.serving import running, settings_for
+from tests.support import warm
+from tests.support.children import free_port
+from tests.support.command import Ran, environment, shell
+from tests.support.serving import running, settings_for
+from tools.documents import ROOT
 
 HOWTO = ROOT / "docs" / "howto" / "connect-calendly.md"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

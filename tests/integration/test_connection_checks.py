@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ingest.control.connection_checks import PAGE, STATES, Checked, run, run_once
-from ingest.errors import DatabaseUnavailable
-from ingest.foundation.clock import ManualClock
-from ingest.foundation.settings import ConnectionsSettings
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from tests.connected import NOW, Ground, grounded
+from slotwire.ingest.control.connection_checks import PAGE, STATES, Checked, run, run_once
+from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.settings import ConnectionsSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.local.databases import Database
+from tests.support.connected import NOW, Ground, grounded
 
 HOUR = timedelta(hours=1)
 HOURLY = ConnectionsSettings(check_interval_seconds=HOUR.total_seconds())

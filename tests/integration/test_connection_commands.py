@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
-from ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
-from ingest.local.databases import Database
-from ingest.operate.roles import Role
-from schemas.events import ConnectionRevoked
-from schemas.topics import OPERATIONS
-from tests.command import Ran, environment, slotwire
-from tests.connected import Ground, grounded
-from tests.managing import managing
-from tests.relay_log import committed, drain, header, leading, open_scene
+from slotwire.ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
+from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.roles import Role
+from slotwire.schemas.events import ConnectionRevoked
+from slotwire.schemas.topics import OPERATIONS
+from tests.support.command import Ran, environment, slotwire
+from tests.support.connected import Ground, grounded
+from tests.support.managing import managing
+from tests.support.relaying import committed, drain, header, leading, open_scene
 
 
 @pytest.fixture

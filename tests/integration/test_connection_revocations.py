@@ -11,13 +11,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ingest.control.calendly_client import users
-from ingest.control.connection_checks import STATES
-from ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused
-from ingest.local.databases import Database
-from schemas.events import ConnectionRevoked
-from schemas.ids import event_id
-from tests.connected import NOW, REVOKED, Ground, grounded
+from slotwire.ingest.control.calendly_client import users
+from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused
+from slotwire.ingest.local.databases import Database
+from slotwire.schemas.events import ConnectionRevoked
+from slotwire.schemas.ids import event_id
+from tests.support.connected import NOW, REVOKED, Ground, grounded
 
 SWAP = """UPDATE slotwire.connections c SET sealed = o.sealed FROM slotwire.connections o
           WHERE (c.id = $1 AND o.id = $2) OR (c.id = $2 AND o.id = $1)"""

@@ -9,14 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from ingest.control.calendly_client import organization_memberships, users
-from ingest.control.connection_records import read_page
-from ingest.control.connections import FRESH
-from ingest.control.vault import Vault
-from ingest.errors import RequestRefused, SecretUnreadable
-from ingest.foundation.settings import VaultSettings
-from ingest.local.databases import Database
-from tests.connected import NOW, Ground, another_key, grounded
+from slotwire.ingest.control.calendly_client import organization_memberships, users
+from slotwire.ingest.control.connection_records import read_page
+from slotwire.ingest.control.connections import FRESH
+from slotwire.ingest.errors import RequestRefused, SecretUnreadable
+from slotwire.ingest.foundation.settings import VaultSettings
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.local.databases import Database
+from tests.support.connected import NOW, Ground, another_key, grounded
 
 SWAP = """UPDATE slotwire.connections c SET sealed = o.sealed FROM slotwire.connections o
           WHERE (c.id = $1 AND o.id = $2) OR (c.id = $2 AND o.id = $1)"""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, simulator
-from schemas.ids import last_segment
-from tests.command import environment, slotwire
-from tests.serving import settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, simulator
+from slotwire.schemas.ids import last_segment
+from tests.support.command import environment, slotwire
+from tests.support.serving import settings_for
 
 START_SECONDS = 30
 
@@ -40,7 +40,7 @@ class Control:
 async def control(env: Mapping[str, str]) -> AsyncIterator[Control]:
     """Run the process while the block runs; then stop it as an operator does, and read the rest of its log."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingest.cli", "control", env=env, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "slotwire.ingest.cli", "control", env=env, stderr=asyncio.subprocess.PIPE
     )
     assert child.stderr is not None
     try:

@@ -13,24 +13,30 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import webhook_subscriptions
-from ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
-from ingest.control.catalogue import DEFAULT_EVENTS
-from ingest.control.hooks import HookAddresses
-from ingest.control.server_keys import encode_base64url
-from ingest.control.signing_keys import load_keys
-from ingest.control.subscription_plan import UNFINISHED_AFTER, Subscription, Wanted
-from ingest.control.subscriptions import Applied, Subscriptions, read_one, read_page
-from ingest.control.vault import Vault
-from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
-from ingest.foundation.clock import ManualClock
-from ingest.foundation.postgres import Pool, create_pool
-from ingest.foundation.settings import CalendlySettings, DatabaseSettings, HttpSettings, Settings, VaultSettings
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, Simulator, simulator
-from ingest.simulator.model import uri
-from schemas.ids import OrganizationUri, last_segment
-from tests.managing import write_organization
+from slotwire.ingest.control.calendly_client import webhook_subscriptions
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
+from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, Subscription, Wanted
+from slotwire.ingest.control.subscriptions import Applied, Subscriptions, read_one, read_page
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.settings import (
+    CalendlySettings,
+    DatabaseSettings,
+    HttpSettings,
+    Settings,
+    VaultSettings,
+)
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.keys.signing_keys import load_keys
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.ingest.simulator.model import uri
+from slotwire.schemas.ids import OrganizationUri, last_segment
+from tests.support.managing import write_organization
 
 PLAIN = Wanted(DEFAULT_EVENTS)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from ingest.foundation.clock import ManualClock, SystemClock
-from ingest.foundation.settings import (
+from slotwire.ingest.foundation.clock import ManualClock, SystemClock
+from slotwire.ingest.foundation.settings import (
     CalendlySettings,
     DatabaseSettings,
     HttpSettings,
@@ -17,15 +17,15 @@ from ingest.foundation.settings import (
     Settings,
     VaultSettings,
 )
-from ingest.local.databases import Database
-from ingest.local.stack import Stack
-from ingest.operate.doctor import MAX_NAMED, SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
-from ingest.topic_admin import ensure_topics
-from schemas.ids import last_segment
-from schemas.topics import TOPICS
-from tests.command import environment, slotwire
-from tests.connected import write_connection
-from tests.serving import make_hook, random_key, settings_for
+from slotwire.ingest.foundation.topic_admin import ensure_topics
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.operate.doctor import MAX_NAMED, SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
+from slotwire.schemas.ids import last_segment
+from slotwire.schemas.topics import TOPICS
+from tests.support.command import environment, slotwire
+from tests.support.connected import write_connection
+from tests.support.serving import make_hook, random_key, settings_for
 
 
 def settings_of(database: Database, kafka_bootstrap: str, topic_prefix: str) -> Settings:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Child, Ledger, descendants, start_time
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Child, Ledger, descendants, start_time
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -66,7 +66,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     program = textwrap.dedent(
         """
         import pathlib, sys, time
-        from ingest.local.children import Child
+        from slotwire.ingest.local.children import Child
         log = pathlib.Path(sys.argv[1])
         child = Child.spawn("child", ["/bin/sleep", "600"], log=log, environment={})
         print(child.pid, flush=True)

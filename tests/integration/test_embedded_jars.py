@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from ingest.errors import SlotwireError
-from ingest.local.jars import Jar, fetch_jars, kafka_version, pinned_jars
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.jars import Jar, fetch_jars, kafka_version, pinned_jars
 
 CONTENT = {f"part-{number}": os.urandom(1_000 + number) for number in range(12)}
 JARS = tuple(
@@ -133,9 +133,9 @@ def test_no_network_at_the_first_start_says_what_to_do(tmp_path: Path, variable:
     program = textwrap.dedent(
         """
         import asyncio, pathlib, sys
-        from ingest.errors import SlotwireError
-        from ingest.foundation.settings import load_settings
-        from ingest.local.jars import fetch_jars
+        from slotwire.ingest.errors import SlotwireError
+        from slotwire.ingest.foundation.settings import load_settings
+        from slotwire.ingest.local.jars import fetch_jars
         mirror = load_settings().local.maven_repository
         try:
             asyncio.run(fetch_jars(pathlib.Path(sys.argv[1]), mirror=mirror, report=lambda _: None))

@@ -10,9 +10,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from ingest.local.databases import Database
-from ingest.local.kafka import answers
-from ingest.local.stack import Stack
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.kafka import answers
+from slotwire.ingest.local.stack import Stack
 
 
 async def _value(url: str, query: str) -> object:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest.errors import SlotwireError
-from ingest.local.folders import Account, cache_dir, can_pass, default_state_dir
-from ingest.local.kafka import EmbeddedKafka, new_cluster_id
-from ingest.local.postgres import EmbeddedPostgres
-from ingest.local.stack import ephemeral_folder
-from ingest.local.state import StateFolder, require_port, wipe
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.folders import Account, cache_dir, can_pass, default_state_dir
+from slotwire.ingest.local.kafka import EmbeddedKafka, new_cluster_id
+from slotwire.ingest.local.postgres import EmbeddedPostgres
+from slotwire.ingest.local.stack import ephemeral_folder
+from slotwire.ingest.local.state import StateFolder, require_port, wipe
 
 
 @pytest.fixture
@@ -200,10 +200,10 @@ def test_no_disk_is_a_clear_message(folder: Path, server: str) -> None:
     program = textwrap.dedent(
         f"""
         import asyncio, pathlib, resource, sys
-        from ingest.errors import SlotwireError
-        from ingest.local.kafka import EmbeddedKafka, new_cluster_id
-        from ingest.local.postgres import EmbeddedPostgres
-        from ingest.local.state import StateFolder
+        from slotwire.ingest.errors import SlotwireError
+        from slotwire.ingest.local.kafka import EmbeddedKafka, new_cluster_id
+        from slotwire.ingest.local.postgres import EmbeddedPostgres
+        from slotwire.ingest.local.state import StateFolder
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         with StateFolder.claim(pathlib.Path(sys.argv[1])) as state:
             server = {server}(state)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.errors import SlotwireError
-from ingest.local.children import Stdout
-from ingest.local.state import StateFolder
-from ingest.local.supervisor import Process, Service, Supervisor, http_status
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local.children import Stdout
+from slotwire.ingest.local.state import StateFolder
+from slotwire.ingest.local.supervisor import Process, Service, Supervisor, http_status
 
 PROGRAM = textwrap.dedent(
     """

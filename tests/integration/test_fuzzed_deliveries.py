@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest.local.databases import Database
-from schemas.codec import Attributes, decode, encode_headers
-from tests.fuzzing import any_bodies, valid_bodies
-from tests.serving import Endpoint, Hook, make_hook, running, settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.schemas.codec import Attributes, decode, encode_headers
+from tests.support.fuzzing import any_bodies, valid_bodies
+from tests.support.serving import Endpoint, Hook, make_hook, running, settings_for
 
 BODIES = 24
 """Deliveries of one example at the most: sent at once, so that they meet in few commits."""

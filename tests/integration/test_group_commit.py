@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from ingest.foundation.clock import SystemClock
-from ingest.foundation.settings import DatabaseSettings
-from ingest.local.databases import Database
-from ingest.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
-from ingest.verify import VerifiedDelivery, verified_before
-from tests import shard_lock
-from tests.serving import invitee_body, new_invitee
-from tests.stories import START, TENANT, created
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
+from slotwire.ingest.receive.verify import VerifiedDelivery, verified_before
+from tests.support import shard_lock
+from tests.support.serving import invitee_body, new_invitee
+from tests.support.stories import START, TENANT, created
 
 
 class Ground:

@@ -26,16 +26,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
-from ingest.errors import BrokerUnavailable, TopicUnavailable
-from ingest.foundation.kafka import describe_topics, full_name, opened_client
-from ingest.foundation.settings import KafkaSettings
-from ingest.local.databases import Database
-from ingest.local.kafka import EmbeddedKafka
-from ingest.local.stack import ephemeral_folder
-from ingest.local.state import StateFolder
-from ingest.topic_admin import check_topics, ensure_topics
-from schemas.topics import INVITEE, ROUTING_FORM, TOPICS, Topic
-from tests.relay_log import LoggedEvent, Scene, committed, ids, leading, open_scene, routing_form, running, until
+from slotwire.ingest.errors import BrokerUnavailable, TopicUnavailable
+from slotwire.ingest.foundation.kafka import describe_topics, full_name, opened_client
+from slotwire.ingest.foundation.settings import KafkaSettings
+from slotwire.ingest.foundation.topic_admin import check_topics, ensure_topics
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.kafka import EmbeddedKafka
+from slotwire.ingest.local.stack import ephemeral_folder
+from slotwire.ingest.local.state import StateFolder
+from slotwire.schemas.topics import INVITEE, ROUTING_FORM, TOPICS, Topic
+from tests.support.relaying import LoggedEvent, Scene, committed, ids, leading, open_scene, routing_form, running, until
 
 USER = "slotwire"
 PASSWORD = "not-a-real-password"

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ingest.local.databases import Database
-from tests.handlers_stage import Stage, booked, on_stage, until
+from slotwire.ingest.local.databases import Database
+from tests.support.handlers_stage import Stage, booked, on_stage, until
 
-COMMAND = (sys.executable, "-m", "ingest.cli", "agents")
+COMMAND = (sys.executable, "-m", "slotwire.ingest.cli", "agents")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, s
 
 async def test_the_demo_agent_tells_a_story_and_stops_clean(stage: Stage) -> None:
     """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
-    async with process(stage, "run", "handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
+    async with process(stage, "run", "slotwire.handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
         health = (await log_line(child, "agents_started"))["health"]
         await log_line(child, "partitions_assigned")
         await stage.publish(booked("chain", 1))
@@ -83,7 +83,7 @@ async def test_an_agent_that_waits_is_alive_but_not_ready(stage: Stage) -> None:
     changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{stage.settings.kafka.topic_prefix}none."}
     child = await asyncio.create_subprocess_exec(
         *COMMAND,
-        *("run", "handlers.agents.demo:agent"),
+        *("run", "slotwire.handlers.agents.demo:agent"),
         env={**stage.environment(), **changed},
         stderr=asyncio.subprocess.PIPE,
     )
@@ -110,7 +110,7 @@ def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 def test_agents_are_listed(tmp_path: Path) -> None:
     """The list names agent, group, events and topics; with --json one object a line; nothing has to run for it."""
     text = command("list", cwd=tmp_path, SLOTWIRE_KAFKA__TOPIC_PREFIX="eu.")
-    assert "demo  (handlers.agents.demo:agent, group eu.demo)" in text.stdout
+    assert "demo  (slotwire.handlers.agents.demo:agent, group eu.demo)" in text.stdout
     assert "com.calendly.invitee.canceled.v1" in text.stdout
     (line,) = command("list", "--json", cwd=tmp_path).stdout.splitlines()
     found = json.loads(line)
@@ -123,15 +123,15 @@ def test_agents_are_listed(tmp_path: Path) -> None:
     ("arguments", "environment", "words"),
     [
         (("run", "nowhere:agent"), {}, ("there is no module nowhere",)),
-        (("run", "handlers.agents.demo:agnet"), {}, ("no agent called agnet", "agent, json_agent")),
+        (("run", "slotwire.handlers.agents.demo:agnet"), {}, ("no agent called agnet", "agent, json_agent")),
         (
-            ("run", "handlers.agents.demo:agent", "handlers.agents.demo:json_agent"),
+            ("run", "slotwire.handlers.agents.demo:agent", "slotwire.handlers.agents.demo:json_agent"),
             {},
             ("two of the agents are called demo",),
         ),
-        (("run", "handlers.agents.demo:agent"), {}, ("SLOTWIRE_DATABASE_URL is not set",)),
+        (("run", "slotwire.handlers.agents.demo:agent"), {}, ("SLOTWIRE_DATABASE_URL is not set",)),
         (
-            ("run", "handlers.agents.demo:agent"),
+            ("run", "slotwire.handlers.agents.demo:agent"),
             {"SLOTWIRE_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"},
             ("SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set",),
         ),

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from handlers import Agent, Context, Reject, Retry
-from handlers.policy import RetryPolicy
-from handlers.testing import record_of
-from ingest.foundation.kafka import opened_client, require_topics
-from ingest.foundation.postgres import create_pool
-from ingest.foundation.settings import DatabaseSettings
-from ingest.local.databases import Database
-from ingest.topic_admin import ensure_topics
-from schemas.codec import decode
-from schemas.envelope import Event
-from schemas.events import InviteeCreated
-from tests.handlers_stage import (
+from slotwire.handlers import Agent, Context, Reject, Retry
+from slotwire.handlers.policy import RetryPolicy
+from slotwire.handlers.testing import record_of
+from slotwire.ingest.foundation.kafka import opened_client, require_topics
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.foundation.topic_admin import ensure_topics
+from slotwire.ingest.local.databases import Database
+from slotwire.schemas.codec import decode
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import InviteeCreated
+from tests.support.handlers_stage import (
     NOTE_EFFECT,
     Stage,
     booked,

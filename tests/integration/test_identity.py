@@ -9,10 +9,10 @@ import asyncpg
 import orjson
 import pytest
 
-from ingest.local.databases import Database
-from tests.expected import FOLDER, expected_file
-from tests.fuzzing import shuffled
-from tests.serving import invitee_body, make_hook, running, settings_for
+from slotwire.ingest.local.databases import Database
+from tests.support.fuzzing import shuffled
+from tests.support.serving import invitee_body, make_hook, running, settings_for
+from tools.expected import FOLDER, expected_file
 
 SCENARIOS = [
     "invitee.created/all_fields",

@@ -9,10 +9,20 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingest.listener import MAX_HEADERS
-from ingest.local.databases import Database
-from ingest.normalize import MAX_DEPTH
-from tests.serving import SIGNATURE, Hook, exchange, invitee_body, make_hook, running, settings_for, sign, written
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.normalize import MAX_DEPTH
+from slotwire.ingest.receive.listener import MAX_HEADERS
+from tests.support.serving import (
+    SIGNATURE,
+    Hook,
+    exchange,
+    invitee_body,
+    make_hook,
+    running,
+    settings_for,
+    sign,
+    written,
+)
 
 
 def post(hook: Hook, body: bytes, *lines: str, length: int | None = None) -> bytes:
@@ -73,7 +83,7 @@ async def test_a_body_that_never_comes_is_408(database: Database) -> None:
 
 async def test_a_header_that_never_ends_is_closed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that does not finish its first header is closed without an answer."""
-    monkeypatch.setattr("ingest.listener.HEADER_SECONDS", 0.2)
+    monkeypatch.setattr("slotwire.ingest.receive.listener.HEADER_SECONDS", 0.2)
     settings = settings_for(database)
     async with running(settings) as endpoint:
         assert await exchange(endpoint, b"POST /hooks/calendly/x HTTP/1.1\r\nHost: a\r\nX-Slow: ") == b""

@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import asyncpg
 
-from ingest.foundation.clock import SystemClock
-from ingest.foundation.settings import DatabaseSettings
-from ingest.local.databases import Database
-from ingest.normalize import InviteeFact, normalize
-from ingest.store import Log
-from ingest.verify import Tenant, VerifiedDelivery
-from tests import shard_lock
-from tests.serving import invitee_body, new_invitee
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.normalize import InviteeFact, normalize
+from slotwire.ingest.log.store import Log
+from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
+from tests.support import shard_lock
+from tests.support.serving import invitee_body, new_invitee
 
 WRITERS = 6
 BATCHES = 40

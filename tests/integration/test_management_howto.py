@@ -7,12 +7,12 @@ import re
 import sys
 from pathlib import Path
 
-from ingest.foundation.settings import CalendlySettings
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, simulator
-from tests.command import environment
-from tests.managing import managing, write_events
-from tests.serving import settings_for
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, simulator
+from tests.support.command import environment
+from tests.support.managing import managing, write_events
+from tests.support.serving import settings_for
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "use-the-management-api.md"
 SECONDS = 60.0

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, Simulator, simulator
-from ingest.simulator.model import uri
-from schemas.ids import last_segment
-from tests.command import Ran, environment, slotwire
-from tests.managing import managing, write_events
-from tests.serving import settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.ingest.simulator.model import uri
+from slotwire.schemas.ids import last_segment
+from tests.support.command import Ran, environment, slotwire
+from tests.support.managing import managing, write_events
+from tests.support.serving import settings_for
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ async def test_events_are_followed(stop: signal.Signals, terminal: Terminal, dat
     before = [str(item) for item in await write_events(database, "ORG", 2)]
     first = (await terminal.rows("events", "list"))[0]["sequence"]
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ingest.cli", "events", "tail", "--json", "--after", str(first)),
+        *(sys.executable, "-m", "slotwire.ingest.cli", "events", "tail", "--json", "--after", str(first)),
         env=terminal.env,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
-from ingest.local.databases import Database
-from ingest.simulator.app import Options, Simulator, simulator
-from tests.command import Ran, environment, slotwire
-from tests.serving import settings_for
+from slotwire.ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from tests.support.command import Ran, environment, slotwire
+from tests.support.serving import settings_for
 
 
 @dataclass(frozen=True)

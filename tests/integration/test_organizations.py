@@ -14,20 +14,20 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from ingest.control import keeping
-from ingest.control.organizations import Organizations
-from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
-from ingest.foundation.settings import CalendlySettings, Settings
-from ingest.local.databases import Database
-from ingest.operate.actions import Actions
-from ingest.operate.models import KeyRequest
-from ingest.operate.organization_models import OrganizationAdded, OrganizationRequest
-from ingest.operate.roles import COMMAND_LINE, Role
-from ingest.simulator.app import Options, Simulator, simulator
-from schemas.ids import last_segment
-from tests.children import free_port
-from tests.managing import Desk, managing
-from tests.serving import running, settings_for
+from slotwire.ingest.control import keeping
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.organization_models import OrganizationAdded, OrganizationRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.schemas.ids import last_segment
+from tests.support.children import free_port
+from tests.support.managing import Desk, managing
+from tests.support.serving import running, settings_for
 
 CREATED = "com.calendly.invitee.created.v1"
 

@@ -13,14 +13,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from ingest.local.databases import Database
-from ingest.operate.models import EventQuery
-from ingest.operate.quarantine_models import MAX_NOTE
-from ingest.operate.roles import COMMAND_LINE, Role
-from schemas.ids import event_id, last_segment
-from tests.command import Ran, environment, slotwire
-from tests.managing import Desk, managing, write_quarantine
-from tests.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.models import EventQuery
+from slotwire.ingest.operate.quarantine_models import MAX_NOTE
+from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from slotwire.schemas.ids import event_id, last_segment
+from tests.support.command import Ran, environment, slotwire
+from tests.support.managing import Desk, managing, write_quarantine
+from tests.support.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
 
 UNKNOWN = b'{"event":"planet.created","created_at":"2026-11-23T09:00:00Z","payload":{}}'
 

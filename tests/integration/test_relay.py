@@ -12,13 +12,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingest.errors import SchemaMismatch
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from ingest.relay_log import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
-from schemas.codec import decode
-from schemas.events import InviteeCreated
-from tests.relay_log import (
+from slotwire.ingest.errors import SchemaMismatch
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.relay.log_reader import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
+from slotwire.schemas.codec import decode
+from slotwire.schemas.events import InviteeCreated
+from tests.support.relaying import (
     DEADLINE_SECONDS,
     TRACE,
     LoggedEvent,

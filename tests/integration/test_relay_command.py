@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.local.databases import Database
-from tests.children import environment, process
-from tests.command import slotwire
-from tests.relay_log import LoggedEvent, committed, ids, open_scene, relay_settings
+from slotwire.ingest.local.databases import Database
+from tests.support.children import environment, process
+from tests.support.command import slotwire
+from tests.support.relaying import LoggedEvent, committed, ids, open_scene, relay_settings
 
 
 def _environment(url: str, bootstrap: str, prefix: str) -> dict[str, str]:

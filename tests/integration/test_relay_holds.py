@@ -8,16 +8,16 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingest.errors import BrokerUnavailable, ConfigurationError, CursorMismatch, TopicUnavailable
-from ingest.foundation.health import Health
-from ingest.foundation.kafka import full_name
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from ingest.relay_cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
-from ingest.relay_shard import PARKED_RUN_LIMIT
-from ingest.topic_admin import ensure_topics
-from schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
-from tests.relay_log import (
+from slotwire.ingest.errors import BrokerUnavailable, ConfigurationError, CursorMismatch, TopicUnavailable
+from slotwire.ingest.foundation.health import Health
+from slotwire.ingest.foundation.kafka import full_name
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.foundation.topic_admin import ensure_topics
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.relay.cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
+from slotwire.ingest.relay.shard import PARKED_RUN_LIMIT
+from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
+from tests.support.relaying import (
     LoggedEvent,
     Scene,
     committed,

@@ -11,13 +11,13 @@ import orjson
 import pytest
 from asyncpg.connection import LoggedQuery
 
-from ingest.foundation.clock import SystemClock
-from ingest.local.databases import Database
-from ingest.normalize import Fact, Quarantined, normalize
-from ingest.store import Log, Outcome
-from ingest.verify import verified_before
-from tests.serving import settings_for
-from tests.stories import START, TENANT, canceled, chain, created, no_shows
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.normalize import Fact, Quarantined, normalize
+from slotwire.ingest.log.store import Log, Outcome
+from slotwire.ingest.receive.verify import verified_before
+from tests.support.serving import settings_for
+from tests.support.stories import START, TENANT, canceled, chain, created, no_shows
 
 UNIT = 10
 """Facts that `mixed` tells at a time."""

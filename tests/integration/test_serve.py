@@ -11,8 +11,8 @@ import asyncpg
 import orjson
 import pytest
 
-from ingest.local.databases import Database
-from tests.serving import exchange, invitee_body, make_hook, new_invitee, running, settings_for, written
+from slotwire.ingest.local.databases import Database
+from tests.support.serving import exchange, invitee_body, make_hook, new_invitee, running, settings_for, written
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[Any]:

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from ingest.local.databases import Database
-from tests.children import environment
-from tests.command import slotwire
-from tests.serving import settings_for
+from slotwire.ingest.local.databases import Database
+from tests.support.children import environment
+from tests.support.command import slotwire
+from tests.support.serving import settings_for
 
 
 @pytest.mark.parametrize("variable", ["SLOTWIRE_HTTP__PORT", "SLOTWIRE_HEALTH__PORT"])

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ingest.simulator.app import Options
-from ingest.simulator.calls import Call, Calls, Owners
-from ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
-from ingest.simulator.model import User
-from ingest.simulator.requests import MAX_PLAN
-from tests.simulated import Simulated, simulated
+from slotwire.ingest.simulator.app import Options
+from slotwire.ingest.simulator.calls import Call, Calls, Owners
+from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
+from slotwire.ingest.simulator.model import User
+from slotwire.ingest.simulator.requests import MAX_PLAN
+from tests.support.simulated import Simulated, simulated
 
 API = "https://api.calendly.com"
 HOOK = "http://127.0.0.1:9/hook"

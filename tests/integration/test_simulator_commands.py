@@ -12,10 +12,10 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from ingest.cli.simulate import app
-from ingest.control.token_claims import read_claims
-from ingest.errors import SlotwireError
-from tests.simulated import Receiver, Simulated, receiving, simulated
+from slotwire.ingest.cli.simulate import app
+from slotwire.ingest.control.token_claims import read_claims
+from slotwire.ingest.errors import SlotwireError
+from tests.support.simulated import Receiver, Simulated, receiving, simulated
 
 Type: TypeAlias = Callable[..., Awaitable[Result]]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ingest.simulator.app import Options
-from ingest.simulator.scenarios import MAX_LOAD, LoadPlan
-from tests.simulated import INVITEE_EVENTS, Receiver, Simulated, receiving, simulated
+from slotwire.ingest.simulator.app import Options
+from slotwire.ingest.simulator.scenarios import MAX_LOAD, LoadPlan
+from tests.support.simulated import INVITEE_EVENTS, Receiver, Simulated, receiving, simulated
 
 ALL_EVENTS = (*INVITEE_EVENTS, "routing_form_submission.created")
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.simulated import KEY, Receiver, Simulated, receiving, simulated
+from tests.support.simulated import KEY, Receiver, Simulated, receiving, simulated
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ingest.simulator.app import Options
-from tests.simulated import Simulated, simulated
+from slotwire.ingest.simulator.app import Options
+from tests.support.simulated import Simulated, simulated
 
 API = "https://api.calendly.com"
 HOOK = "http://127.0.0.1:9/hook"

@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ingest.errors import SlotwireError
-from ingest.simulator.app import Options, simulator
-from ingest.simulator.database import NUMBER_BLOCK
-from tests.simulated import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.simulator.app import Options, simulator
+from slotwire.ingest.simulator.database import NUMBER_BLOCK
+from tests.support.simulated import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ async def _child(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
     arguments = ("simulate", "serve", "--port", "0", "--state-file", str(state), "--json", "--first-retry", "0.05")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLOTWIRE_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ingest.cli", *arguments, stdout=asyncio.subprocess.PIPE, env=environment
+        sys.executable, "-m", "slotwire.ingest.cli", *arguments, stdout=asyncio.subprocess.PIPE, env=environment
     )
     assert process.stdout is not None
     try:

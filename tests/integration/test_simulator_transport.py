@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingest.simulator.app import Options
-from ingest.simulator.sender import Policy
-from ingest.simulator.transport import NotLoopback, Transport, require_loopback
-from tests.simulated import Receiver, Simulated, receiving, simulated
+from slotwire.ingest.simulator.app import Options
+from slotwire.ingest.simulator.sender import Policy
+from slotwire.ingest.simulator.transport import NotLoopback, Transport, require_loopback
+from tests.support.simulated import Receiver, Simulated, receiving, simulated
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.errors import BrokerUnavailable, ConfigurationError, TopicUnavailable
-from ingest.foundation.kafka import describe_topics, full_name, opened_client, require_topics
-from ingest.foundation.settings import KafkaSettings
-from ingest.topic_admin import TopicFinding, check_topics, ensure_topics
-from schemas.topics import INVITEE, RELAY_CURSOR, ROUTING_FORM, TOPICS, Topic
-from tests.relay_log import make_topic, relay_settings
+from slotwire.ingest.errors import BrokerUnavailable, ConfigurationError, TopicUnavailable
+from slotwire.ingest.foundation.kafka import describe_topics, full_name, opened_client, require_topics
+from slotwire.ingest.foundation.settings import KafkaSettings
+from slotwire.ingest.foundation.topic_admin import TopicFinding, check_topics, ensure_topics
+from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, ROUTING_FORM, TOPICS, Topic
+from tests.support.relaying import make_topic, relay_settings
 
 
 @pytest.fixture

@@ -9,22 +9,22 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingest.control.calendly_client import users
-from ingest.control.connection_records import connection_context
-from ingest.control.connections import Connections
-from ingest.control.signing_keys import mint_signing_key, signing_key_context
-from ingest.control.vault import Vault, key_name
-from ingest.errors import RequestRefused
-from ingest.foundation.settings import VaultSettings
-from ingest.local.databases import Database
-from ingest.operate.idempotency import IdempotentAnswers, KeptAnswer
-from ingest.operate.models import KeyRequest
-from ingest.operate.roles import COMMAND_LINE, Principal, Role
-from ingest.operate.vault_rotation import PAGE, KeyUse, keys_in_use, rotate
-from tests.command import environment, slotwire
-from tests.connected import NOW, ONCE, Ground, another_key, grounded
-from tests.managing import managing
-from tests.serving import make_hook
+from slotwire.ingest.control.calendly_client import users
+from slotwire.ingest.control.connection_records import connection_context
+from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.settings import VaultSettings
+from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
+from slotwire.ingest.keys.vault import Vault, key_name
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.idempotency import IdempotentAnswers, KeptAnswer
+from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
+from slotwire.ingest.operate.vault_rotation import PAGE, KeyUse, keys_in_use, rotate
+from tests.support.command import environment, slotwire
+from tests.support.connected import NOW, ONCE, Ground, another_key, grounded
+from tests.support.managing import managing
+from tests.support.serving import make_hook
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from typing import Any
 import asyncpg
 import orjson
 
-from ingest.foundation.postgres import Pool, create_pool
-from ingest.foundation.settings import Settings, WaitingSettings
-from ingest.foundation.telemetry import REGISTRY
-from ingest.local.databases import Database
-from ingest.waiting import PAGE, Waiting, run, run_once
-from schemas.ids import event_id
-from tests.serving import invitee_body, make_hook, new_invitee, running, settings_for
+from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.settings import Settings, WaitingSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.waiting import PAGE, Waiting, run, run_once
+from slotwire.schemas.ids import event_id
+from tests.support.serving import invitee_body, make_hook, new_invitee, running, settings_for
 
 
 class Rounds:

@@ -8,14 +8,14 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ingest import migrations
-from ingest.errors import SchemaMismatch
-from ingest.foundation.postgres import connect
-from ingest.foundation.settings import DatabaseSettings
-from ingest.local.databases import Database
-from tests.children import environment
-from tests.command import slotwire
-from tests.serving import running, settings_for
+from slotwire.ingest.errors import SchemaMismatch
+from slotwire.ingest.foundation import migrations
+from slotwire.ingest.foundation.postgres import connect
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+from tests.support.children import environment
+from tests.support.command import slotwire
+from tests.support.serving import running, settings_for
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from ingest.batch import Batch
-from ingest.normalize import normalize
-from ingest.verify import Tenant, verified_before
-from schemas.codec import Attributes, decode, encode_data, encode_headers
-from tests.fuzzing import any_bodies, valid_bodies
-from tests.generate_schemas import json_schemas
+from slotwire.ingest.log.batch import Batch
+from slotwire.ingest.log.normalize import normalize
+from slotwire.ingest.receive.verify import Tenant, verified_before
+from slotwire.schemas.codec import Attributes, decode, encode_data, encode_headers
+from tests.support.fuzzing import any_bodies, valid_bodies
+from tools.generate.json_schemas import json_schemas
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))

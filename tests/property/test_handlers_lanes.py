@@ -8,12 +8,12 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.dispatch import Dispatcher
-from handlers.handle import Ended, Settled
-from handlers.lanes import Lanes
-from handlers.records import Partition, Record
-from handlers.testing import record_of
-from tests.handlers_stage import booked, turn
+from slotwire.handlers.dispatch import Dispatcher
+from slotwire.handlers.handle import Ended, Settled
+from slotwire.handlers.lanes import Lanes
+from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.testing import record_of
+from tests.support.handlers_stage import booked, turn
 
 PLACE = Partition("t", 0)
 KEYS = st.integers(0, 3)

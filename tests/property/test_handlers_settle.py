@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.policy import GiveUpLimit, GivingUp, RetryPolicy
-from handlers.settle import Ledger
+from slotwire.handlers.policy import GiveUpLimit, GivingUp, RetryPolicy
+from slotwire.handlers.settle import Ledger
 
 
 @given(

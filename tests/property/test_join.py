@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from ingest.batch import Batch, OverdueClear
-from ingest.booking import Booking, first_told, retold
-from ingest.join import MAX_LINKS, MAX_TOGGLES
-from ingest.normalize import Fact, InviteeEvent, InviteeFact
-from schemas.codec import format_time
-from schemas.ids import event_id
-from tests.stories import CONTRADICTIONS, ORG, START, STORIES, chain, cleared, created, invitee, marked
+from slotwire.ingest.log.batch import Batch, OverdueClear
+from slotwire.ingest.log.booking import Booking, first_told, retold
+from slotwire.ingest.log.join import MAX_LINKS, MAX_TOGGLES
+from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact
+from slotwire.schemas.codec import format_time
+from slotwire.schemas.ids import event_id
+from tests.support.stories import CONTRADICTIONS, ORG, START, STORIES, chain, cleared, created, invitee, marked
 
 CLEARED = "invitee_no_show.deleted"
 ALL = {**STORIES, **CONTRADICTIONS}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.calendly_client.answers import MAX_TEXT, plain
-from ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, connect
-from ingest.errors import ConfigurationError, RequestRefused
-from ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.control.calendly_client.answers import MAX_TEXT, plain
+from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, connect
+from slotwire.ingest.errors import ConfigurationError, RequestRefused
+from slotwire.ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
 HOOK = "https://hooks.example.com/hooks/calendly/capability"

@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from ingest.control.connection_checks import STATES
-from ingest.control.connection_states import Noticed, Standing, State, after
+from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.control.connection_states import Noticed, Standing, State, after
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WARN = timedelta(days=14)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.control.server_keys import encode_base64url
-from ingest.errors import RequestRefused
-from ingest.operate import cursors
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.operate import cursors
 
 READERS: dict[str, Callable[[str], object]] = {
     "log": cursors.read_log_place,

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from handlers import Agent, Context, Done, Reject, Retry
-from handlers.inbox import AlreadyDone
-from handlers.outcome import MAX_REASON_CHARACTERS, MAX_RETRY_AFTER_SECONDS, Outcome
-from handlers.policy import MAX_ATTEMPTS, MAX_PAUSE_SECONDS, GiveUpLimit, RetryPolicy
-from handlers.records import Record
-from handlers.testing import MAX_PAUSES, Settled, Trial, event_of, record_of
-from ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
-from schemas.envelope import Event
-from schemas.events import BookingState, InviteeCanceled, InviteeCreated
-from tests.handlers_stage import booked
+from slotwire.handlers import Agent, Context, Done, Reject, Retry
+from slotwire.handlers.inbox import AlreadyDone
+from slotwire.handlers.outcome import MAX_REASON_CHARACTERS, MAX_RETRY_AFTER_SECONDS, Outcome
+from slotwire.handlers.policy import MAX_ATTEMPTS, MAX_PAUSE_SECONDS, GiveUpLimit, RetryPolicy
+from slotwire.handlers.records import Record
+from slotwire.handlers.testing import MAX_PAUSES, Settled, Trial, event_of, record_of
+from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
+from tests.support.handlers_stage import booked
 
 THRICE = RetryPolicy(attempts=3)
 
@@ -354,8 +354,8 @@ def test_limits_hold_at_their_edge() -> None:
 
 async def test_a_long_reason_is_cut() -> None:
     """A reason travels in a header: it is cut at its limit, and kept whole up to it."""
-    from handlers.dead_letters import GivenUp, error_headers
-    from ingest.foundation.clock import SystemClock
+    from slotwire.handlers.dead_letters import GivenUp, error_headers
+    from slotwire.ingest.foundation.clock import SystemClock
 
     record = record_of(booked("k", 1))
     for length in (MAX_REASON_CHARACTERS, MAX_REASON_CHARACTERS + 1):

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handlers import Agent
-from handlers.agents.demo import agent as demo
-from handlers.agents.demo import facts_of, json_agent, line_of
-from handlers.testing import Settled, Trial, event_of
-from schemas.calendly import ScheduledEvent
-from schemas.events import (
+from slotwire.handlers import Agent
+from slotwire.handlers.agents.demo import agent as demo
+from slotwire.handlers.agents.demo import facts_of, json_agent, line_of
+from slotwire.handlers.testing import Settled, Trial, event_of
+from slotwire.schemas.calendly import ScheduledEvent
+from slotwire.schemas.events import (
     EVENT_CLASSES,
     BookingState,
     ContactUpdated,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.registry import load_agent
-from schemas.events import InviteeCanceled, InviteeCreated
+from slotwire.handlers.registry import load_agent
+from slotwire.schemas.events import InviteeCanceled, InviteeCreated
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md"
 

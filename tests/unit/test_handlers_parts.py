@@ -7,18 +7,18 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from handlers.dispatch import Dispatcher
-from handlers.gather import MAX_TOGETHER, Gathered, Reply
-from handlers.handle import Ended, Settled
-from handlers.lanes import Lanes
-from handlers.problems import Problems
-from handlers.records import Partition, Record
-from handlers.settle import MAX_HELD, Ledger
-from handlers.testing import record_of
-from handlers.watch import Watch
-from ingest.foundation.errors import TopicUnavailable
-from ingest.foundation.telemetry import get_logger
-from tests.handlers_stage import booked, turn
+from slotwire.handlers.dispatch import Dispatcher
+from slotwire.handlers.gather import MAX_TOGETHER, Gathered, Reply
+from slotwire.handlers.handle import Ended, Settled
+from slotwire.handlers.lanes import Lanes
+from slotwire.handlers.problems import Problems
+from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.settle import MAX_HELD, Ledger
+from slotwire.handlers.testing import record_of
+from slotwire.handlers.watch import Watch
+from slotwire.ingest.foundation.errors import TopicUnavailable
+from slotwire.ingest.foundation.telemetry import get_logger
+from tests.support.handlers_stage import booked, turn
 
 ONE, TWO = Partition("t", 0), Partition("t", 1)
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from handlers import Agent
-from handlers.registry import load_agent, load_agents, shipped_agents
-from ingest.foundation.errors import ConfigurationError
-from schemas.events import EventData, InviteeCanceled, InviteeCreated, RoutingFormSubmissionCreated
-from schemas.topics import INVITEE, ROUTING_FORM
+from slotwire.handlers import Agent
+from slotwire.handlers.registry import load_agent, load_agents, shipped_agents
+from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.schemas.events import EventData, InviteeCanceled, InviteeCreated, RoutingFormSubmissionCreated
+from slotwire.schemas.topics import INVITEE, ROUTING_FORM
 
 MINE = """
-from handlers import Agent
-from schemas.events import InviteeCreated
+from slotwire.handlers import Agent
+from slotwire.schemas.events import InviteeCreated
 
 agent = Agent("crm")
 twin = Agent("crm")
@@ -134,7 +134,7 @@ def test_two_agents_of_one_name_are_refused(modules: Path) -> None:
 
 
 def test_the_shipped_agents_can_be_loaded() -> None:
-    """Whatever is in handlers.agents has an `agent` that handles something."""
+    """Whatever is in slotwire.handlers.agents has an `agent` that handles something."""
     references = shipped_agents()
-    assert "handlers.agents.demo:agent" in references
+    assert "slotwire.handlers.agents.demo:agent" in references
     assert all(load_agent(reference).handlers for reference in references)

@@ -7,10 +7,10 @@ import secrets
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.hooks import HOOK_LENGTH, HookAddresses, HookId, masked
-from ingest.control.server_keys import encode_base64url
-from ingest.errors import ConfigurationError
-from ingest.foundation.settings import HttpSettings, Settings
+from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.settings import HttpSettings, Settings
+from slotwire.ingest.keys.hooks import HOOK_LENGTH, HookAddresses, HookId, masked
+from slotwire.ingest.keys.server_keys import encode_base64url
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

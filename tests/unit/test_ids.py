@@ -7,7 +7,7 @@ from uuid import NAMESPACE_URL, uuid5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import chain_key, event_id, last_segment, shard_of
+from slotwire.schemas.ids import chain_key, event_id, last_segment, shard_of
 
 ORG = "https://api.calendly.com/organizations/A"
 

@@ -12,12 +12,20 @@ from uuid import UUID
 import orjson
 import pytest
 
-from ingest import normalize as stage
-from ingest.batch import Batch
-from ingest.normalize import MAX_DEPTH, Fact, InviteeEvent, InviteeFact, Quarantined, ResourceFact, normalize
-from ingest.verify import Tenant, verified_before
-from tests.expected import outcome_of, scenarios
-from tests.serving import invitee_body
+from slotwire.ingest.log import normalize as stage
+from slotwire.ingest.log.batch import Batch
+from slotwire.ingest.log.normalize import (
+    MAX_DEPTH,
+    Fact,
+    InviteeEvent,
+    InviteeFact,
+    Quarantined,
+    ResourceFact,
+    normalize,
+)
+from slotwire.ingest.receive.verify import Tenant, verified_before
+from tests.support.serving import invitee_body
+from tools.expected import outcome_of, scenarios
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))

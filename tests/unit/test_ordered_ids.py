@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import RFC_4122
 
-from ingest.foundation.clock import ordered_id
+from slotwire.ingest.foundation.clock import ordered_id
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from schemas.calendly import Cancellation, InviteePayload
-from schemas.codec import encode_data
-from schemas.events import BookingState, ContactCreated, InviteeCreated
+from slotwire.schemas.calendly import Cancellation, InviteePayload
+from slotwire.schemas.codec import encode_data
+from slotwire.schemas.events import BookingState, ContactCreated, InviteeCreated
 
 URI = "https://api.calendly.com/contacts/CONTACT"
 

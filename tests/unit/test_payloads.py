@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ingest.normalize import KNOWN_EVENTS
-from schemas.events import BY_TYPE
-from tests.expected import expected_file, outcome_of, scenarios, written
+from slotwire.ingest.log.normalize import KNOWN_EVENTS
+from slotwire.schemas.events import BY_TYPE
+from tools.expected import expected_file, outcome_of, scenarios, written
 
 
 @pytest.mark.parametrize("scenario", scenarios(), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -15,13 +15,19 @@ from aiokafka import errors
 from aiokafka.producer import sender
 from pydantic import SecretStr
 
-from ingest.errors import BrokerUnavailable, ConfigurationError, CursorMismatch, RecordRefused, TopicUnavailable
-from ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, connection_options, full_name, translated
-from ingest.foundation.settings import KafkaSettings
-from ingest.relay import BACK_OFF_SECONDS, BackOff
-from ingest.relay_cursor import Cursor, decode_cursor
-from ingest.relay_shard import Refusals, Suspicion
-from schemas.topics import INVITEE
+from slotwire.ingest.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    CursorMismatch,
+    RecordRefused,
+    TopicUnavailable,
+)
+from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, connection_options, full_name, translated
+from slotwire.ingest.foundation.settings import KafkaSettings
+from slotwire.ingest.relay.cursor import Cursor, decode_cursor
+from slotwire.ingest.relay.process import BACK_OFF_SECONDS, BackOff
+from slotwire.ingest.relay.shard import Refusals, Suspicion
+from slotwire.schemas.topics import INVITEE
 
 LOG = UUID("90505c61-44b4-4925-a41d-37e48d701122")
 EVENT = UUID("1e03c697-7212-49a0-8bb9-74a78d443f0b")

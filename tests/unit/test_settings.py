@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.errors import ConfigurationError
-from ingest.foundation.settings import known_variables, load_settings
+from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.settings import known_variables, load_settings
 
 
 def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ConfigurationError:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import orjson
 import pytest
 
-from ingest.simulator import payloads
-from ingest.simulator.clock import DrivenClock, stamp
-from ingest.simulator.drafts import Wish, new_event, new_invitee
-from ingest.simulator.draws import Draws
-from ingest.simulator.model import Invitee, NoShow, ScheduledEvent
-from ingest.simulator.sender import Policy
-from ingest.simulator.world import MAX_ORGANIZATIONS, found
+from slotwire.ingest.simulator import payloads
+from slotwire.ingest.simulator.clock import DrivenClock, stamp
+from slotwire.ingest.simulator.drafts import Wish, new_event, new_invitee
+from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.model import Invitee, NoShow, ScheduledEvent
+from slotwire.ingest.simulator.sender import Policy
+from slotwire.ingest.simulator.world import MAX_ORGANIZATIONS, found
 
 NOW = datetime(2026, 11, 23, 8, 41, 39, 251_021, UTC)
 

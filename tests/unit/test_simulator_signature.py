@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.simulator.signature import signature
+from slotwire.ingest.simulator.signature import signature
 
 LONG_KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
 

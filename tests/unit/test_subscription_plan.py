@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from ingest.control.catalogue import (
+from slotwire.ingest.control.catalogue import (
     DEFAULT_EVENTS,
     ORGANIZATION_EVENTS,
     USER_EVENTS,
@@ -18,11 +18,11 @@ from ingest.control.catalogue import (
     needed_scopes,
     split_events,
 )
-from ingest.control.hooks import HookId
-from ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, Wanted, plan
-from ingest.control.subscriptions import check_callback
-from ingest.errors import ConfigurationError, RequestRefused
-from ingest.normalize import KNOWN_EVENTS
+from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, Wanted, plan
+from slotwire.ingest.control.subscriptions import check_callback
+from slotwire.ingest.errors import ConfigurationError, RequestRefused
+from slotwire.ingest.keys.hooks import HookId
+from slotwire.ingest.log.normalize import KNOWN_EVENTS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 EVENTS = ("invitee.created",)

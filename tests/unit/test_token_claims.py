@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from ingest.control.token_claims import MAX_TOKEN, TokenClaims, read_claims
+from slotwire.ingest.control.token_claims import MAX_TOKEN, TokenClaims, read_claims
 
 
 def jwt(claims: object, *, padded: bool = False) -> SecretStr:

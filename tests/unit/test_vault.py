@@ -8,10 +8,10 @@ import secrets
 import pytest
 from pydantic import SecretStr
 
-from ingest.control.server_keys import MIN_DISTINCT_OCTETS, encode_base64url
-from ingest.control.vault import MAX_SECRET_BYTES, Vault
-from ingest.errors import ConfigurationError, SecretUnreadable
-from ingest.foundation.settings import VaultSettings
+from slotwire.ingest.errors import ConfigurationError, SecretUnreadable
+from slotwire.ingest.foundation.settings import VaultSettings
+from slotwire.ingest.keys.server_keys import MIN_DISTINCT_OCTETS, encode_base64url
+from slotwire.ingest.keys.vault import MAX_SECRET_BYTES, Vault
 
 CONTEXT = ("signing_keys", "ORG", "hook", "1")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from ingest.control import vault_keys
-from ingest.control.server_keys import encode_base64url
-from ingest.control.vault import Vault
-from ingest.control.vault_keys import GROUP, MAX_FILE_BYTES, MAX_KEYS, read_vault_keys
-from ingest.errors import ConfigurationError, SecretUnreadable
-from ingest.foundation.settings import VaultSettings
+from slotwire.ingest.errors import ConfigurationError, SecretUnreadable
+from slotwire.ingest.foundation.settings import VaultSettings
+from slotwire.ingest.keys import vault_keys
+from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.keys.vault_keys import GROUP, MAX_FILE_BYTES, MAX_KEYS, read_vault_keys
 
 CONTEXT = ("a", "place")
 TAKEN: list[object] = []

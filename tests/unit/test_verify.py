@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.errors import DeliveryRefused
-from ingest.verify import MAX_AHEAD, MAX_HEADER_LENGTH, MAX_SIGNATURES, ReceivedDelivery, Tenant, verify
-from tests.serving import sign
+from slotwire.ingest.errors import DeliveryRefused
+from slotwire.ingest.receive.verify import (
+    MAX_AHEAD,
+    MAX_HEADER_LENGTH,
+    MAX_SIGNATURES,
+    ReceivedDelivery,
+    Tenant,
+    verify,
+)
+from tests.support.serving import sign
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TENANT = Tenant("https://api.calendly.com/organizations/A", "A", 0, None, uuid4())
@@ -136,4 +143,4 @@ def test_only_verify_mints_a_verified_delivery() -> None:
         for path in (root / folder).rglob("*.py")
         if re.search(r"(?<!class )\bVerifiedDelivery\(", path.read_text(encoding="utf-8"))
     ]
-    assert makers == ["ingest/verify.py"]
+    assert makers == ["ingest/receive/verify.py"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 DEFAULT_WAIT_SECONDS = 60.0
 """How long to stay away when a 429 does not say: Calendly counts by the minute."""

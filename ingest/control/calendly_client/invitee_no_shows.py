@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime
 
-from ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
-from ingest.control.calendly_client.transport import Transport
-from ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 
 class NoShow(Whole):

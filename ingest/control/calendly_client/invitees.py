@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
-from ingest.control.calendly_client.scheduled_events import Status
-from ingest.control.calendly_client.transport import Transport
-from ingest.errors import CalendlyError, CalendlyProblem
-from schemas.ids import last_segment
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from slotwire.ingest.control.calendly_client.scheduled_events import Status
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.schemas.ids import last_segment
 
 
 class Mark(BaseModel):

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from pydantic import BaseModel, ConfigDict
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Resource, Uri
-from ingest.control.calendly_client.transport import Transport
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Resource, Uri
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.schemas.ids import OrganizationUri
 
 ADMINISTRATORS = frozenset({"owner", "admin"})
 """The roles that may subscribe a whole organization (docs/reference/calendly.md, "Webhook subscriptions")."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ingest.control.calendly_client.resources import Answer, Resource, path_to
-from ingest.control.calendly_client.transport import Transport
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client.resources import Answer, Resource, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.schemas.ids import OrganizationUri
 
 
 class Organization(Resource):

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from ingest.control.calendly_client.transport import Transport
-from ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 M = TypeVar("M", bound=BaseModel)
 

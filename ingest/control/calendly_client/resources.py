@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.ids import last_segment
+from slotwire.schemas.ids import last_segment
 
 M = TypeVar("M", bound=BaseModel)
 

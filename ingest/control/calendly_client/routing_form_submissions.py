@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 from pydantic import AwareDatetime
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
-from ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
 
 
 class RoutingFormSubmission(Whole):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Answer, Resource, path_to
-from ingest.control.calendly_client.transport import Transport
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Answer, Resource, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.schemas.ids import OrganizationUri
 
 
 class RoutingForm(Resource):

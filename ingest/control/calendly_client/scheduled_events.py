@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 
 from pydantic import AwareDatetime
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Answer, Whole, path_to
-from ingest.control.calendly_client.transport import Transport
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Answer, Whole, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.schemas.ids import OrganizationUri
 
 Status: TypeAlias = Literal["active", "canceled"]
 

@@ -18,9 +18,9 @@ import orjson
 import stamina
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from ingest.control.calendly_client.answers import read_error
-from ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
-from ingest.foundation.settings import LOOPBACK, CalendlySettings
+from slotwire.ingest.control.calendly_client.answers import read_error
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from slotwire.ingest.foundation.settings import LOOPBACK, CalendlySettings
 
 M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ingest.control.calendly_client.resources import Answer, Resource
-from ingest.control.calendly_client.transport import Transport
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client.resources import Answer, Resource
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.schemas.ids import OrganizationUri
 
 
 class User(Resource):

@@ -12,12 +12,12 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
-from ingest.control.calendly_client import pages
-from ingest.control.calendly_client.resources import Answer, Resource, path_to
-from ingest.control.calendly_client.transport import Transport
-from ingest.control.catalogue import Scope
-from ingest.errors import CalendlyError, CalendlyProblem
-from schemas.ids import OrganizationUri
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import Answer, Resource, path_to
+from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.schemas.ids import OrganizationUri
 
 
 class WebhookSubscription(Resource):

@@ -10,21 +10,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool, create_pool
-from ingest.operate.actions.audit import AuditActions
-from ingest.operate.actions.bookings import BookingActions
-from ingest.operate.actions.connections import ConnectionActions
-from ingest.operate.actions.deliveries import DeliveryActions
-from ingest.operate.actions.events import EventActions
-from ingest.operate.actions.keys import KeyActions
-from ingest.operate.actions.organizations import OrganizationActions
-from ingest.operate.actions.quarantine import QuarantineActions
-from ingest.operate.actions.subscriptions import SubscriptionActions
-from ingest.operate.idempotency import IdempotentAnswers
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.operate.actions.audit import AuditActions
+from slotwire.ingest.operate.actions.bookings import BookingActions
+from slotwire.ingest.operate.actions.connections import ConnectionActions
+from slotwire.ingest.operate.actions.deliveries import DeliveryActions
+from slotwire.ingest.operate.actions.events import EventActions
+from slotwire.ingest.operate.actions.keys import KeyActions
+from slotwire.ingest.operate.actions.organizations import OrganizationActions
+from slotwire.ingest.operate.actions.quarantine import QuarantineActions
+from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
+from slotwire.ingest.operate.idempotency import IdempotentAnswers
 
 if TYPE_CHECKING:
-    from ingest.foundation.settings import Settings
+    from slotwire.ingest.foundation.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ingest.operate import audit
-from ingest.operate.actions.base import Verbs
-from ingest.operate.audit import Entry
-from ingest.operate.audit_models import AuditPage, AuditQuery, audit_item
-from ingest.operate.cursors import read_id_place, write_id_place
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate import audit
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.audit import Entry
+from slotwire.ingest.operate.audit_models import AuditPage, AuditQuery, audit_item
+from slotwire.ingest.operate.cursors import read_id_place, write_id_place
+from slotwire.ingest.operate.roles import Principal, Role
 
 
 class AuditActions(Verbs):

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ingest.control.calendly_client.transport import RetryPolicy
-from ingest.control.organizations import Organizations
-from ingest.errors import SlotwireError
-from ingest.foundation.clock import Clock
-from ingest.foundation.postgres import Pool
-from ingest.foundation.telemetry import get_logger
-from ingest.operate import audit
-from ingest.operate.audit import Entry
-from ingest.operate.roles import Principal
+from slotwire.ingest.control.calendly_client.transport import RetryPolicy
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.operate import audit
+from slotwire.ingest.operate.audit import Entry
+from slotwire.ingest.operate.roles import Principal
 
 if TYPE_CHECKING:
-    from ingest.foundation.settings import Settings
+    from slotwire.ingest.foundation.settings import Settings
 
 CALENDLY_RETRIES = RetryPolicy(attempts=2)
 """Somebody waits for the answer."""
@@ -51,7 +51,7 @@ class Verbs:
 
         The checks of role and reach belong inside, so that what is refused is written too; what only reads
         before it, outside or inside. A key of one organization writes under its own, whatever it asked for.
-        A cancellation writes no end: nothing is known of one. Why two rows: `ingest.operate.audit`.
+        A cancellation writes no end: nothing is known of one. Why two rows: `slotwire.ingest.operate.audit`.
 
         Args:
             who: whoever asks.

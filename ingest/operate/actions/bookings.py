@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ingest.errors import RequestRefused
-from ingest.operate import booking_pages
-from ingest.operate.actions.base import Verbs
-from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline
-from ingest.operate.cursors import read_name_place, write_name_place
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.operate import booking_pages
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.booking_models import BookingPage, BookingQuery, Timeline
+from slotwire.ingest.operate.cursors import read_name_place, write_name_place
+from slotwire.ingest.operate.roles import Principal, Role
 
 
 class BookingActions(Verbs):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ingest.control.connection_records import read_page
-from ingest.control.connections import Connections
-from ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
-from ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest, connection_item
-from ingest.operate.cursors import read_time_place, write_time_place
-from ingest.operate.models import PageQuery
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.control.connection_records import read_page
+from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest, connection_item
+from slotwire.ingest.operate.cursors import read_time_place, write_time_place
+from slotwire.ingest.operate.models import PageQuery
+from slotwire.ingest.operate.roles import Principal, Role
 
 
 class ConnectionActions(Verbs):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ingest.operate import log_pages
-from ingest.operate.actions.base import Verbs
-from ingest.operate.cursors import read_id_place, write_id_place
-from ingest.operate.models import DeliveryPage, DeliveryQuery
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate import log_pages
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.cursors import read_id_place, write_id_place
+from slotwire.ingest.operate.models import DeliveryPage, DeliveryQuery
+from slotwire.ingest.operate.roles import Principal, Role
 
 
 class DeliveryActions(Verbs):

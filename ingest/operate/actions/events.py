@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from ingest.errors import RequestRefused
-from ingest.operate import log_pages
-from ingest.operate.actions.base import Verbs
-from ingest.operate.cursors import read_log_place, write_log_place
-from ingest.operate.models import EventDetail, EventItem, EventPage, EventQuery
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.operate import log_pages
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.cursors import read_log_place, write_log_place
+from slotwire.ingest.operate.models import EventDetail, EventItem, EventPage, EventQuery
+from slotwire.ingest.operate.roles import Principal, Role
 
 FOLLOW_SECONDS = 0.25
 """How often the log is asked for new events while it is followed."""
@@ -54,7 +54,7 @@ class EventActions(Verbs):
 
     async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
         """Give events as they are committed, from `after` (or from now) until a stop is asked for."""
-        from ingest.foundation.lifecycle import wait_for  # brings aiohttp, which no other verb needs
+        from slotwire.ingest.foundation.lifecycle import wait_for  # brings aiohttp, which no other verb needs
 
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from ingest.control.vault import Vault
-from ingest.operate import api_keys, vault_rotation
-from ingest.operate.actions.base import Verbs
-from ingest.operate.api_keys import ApiKey
-from ingest.operate.cursors import read_time_place, write_time_place
-from ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
-from ingest.operate.roles import Principal, Role
-from ingest.operate.vault_rotation import KeyUse, Rotated
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.operate import api_keys, vault_rotation
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.api_keys import ApiKey
+from slotwire.ingest.operate.cursors import read_time_place, write_time_place
+from slotwire.ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
+from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.vault_rotation import KeyUse, Rotated
 
 
 class KeyActions(Verbs):

@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from uuid import UUID
 
-from ingest.control.backfill import PATIENT, Filled
-from ingest.control.organizations import Organizations
-from ingest.operate.actions.base import Verbs
-from ingest.operate.cursors import read_name_place, write_name_place
-from ingest.operate.organization_models import (
+from slotwire.ingest.control.backfill import PATIENT, Filled
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.cursors import read_name_place, write_name_place
+from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
     OrganizationDetail,
     OrganizationPage,
@@ -23,7 +23,7 @@ from ingest.operate.organization_models import (
     organization_item,
     removed_item,
 )
-from ingest.operate.roles import CONTROL, Principal, Role
+from slotwire.ingest.operate.roles import CONTROL, Principal, Role
 
 
 class OrganizationActions(Verbs):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from ingest import quarantine
-from ingest.errors import RequestRefused
-from ingest.operate.actions.base import Verbs
-from ingest.operate.cursors import read_id_place, write_id_place
-from ingest.operate.quarantine_models import (
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.log import quarantine
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.cursors import read_id_place, write_id_place
+from slotwire.ingest.operate.quarantine_models import (
     DiscardRequest,
     QuarantineDetail,
     QuarantineItem,
@@ -18,7 +18,7 @@ from ingest.operate.quarantine_models import (
     quarantine_detail,
     quarantine_item,
 )
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.roles import Principal, Role
 
 RETRY_PAGE = 200
 """Quarantined deliveries whose ids are read at a time while they are retried."""

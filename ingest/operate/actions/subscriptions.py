@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ingest.control.catalogue import checked_events
-from ingest.control.subscription_plan import Wanted
-from ingest.control.subscriptions import read_one, read_page
-from ingest.operate.actions.base import Verbs
-from ingest.operate.cursors import read_time_place, write_time_place
-from ingest.operate.roles import Principal, Role
-from ingest.operate.subscription_models import (
+from slotwire.ingest.control.catalogue import checked_events
+from slotwire.ingest.control.subscription_plan import Wanted
+from slotwire.ingest.control.subscriptions import read_one, read_page
+from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.cursors import read_time_place, write_time_place
+from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.subscription_models import (
     SubscriptionItem,
     SubscriptionPage,
     SubscriptionQuery,

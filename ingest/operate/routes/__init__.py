@@ -5,8 +5,17 @@ One file a noun, as the verbs are.
 
 from __future__ import annotations
 
-from ingest.operate.routes import audit, bookings, connections, keys, log, organizations, quarantine, subscriptions
-from ingest.operate.routes.base import Route
+from slotwire.ingest.operate.routes import (
+    audit,
+    bookings,
+    connections,
+    keys,
+    log,
+    organizations,
+    quarantine,
+    subscriptions,
+)
+from slotwire.ingest.operate.routes.base import Route
 
 ROUTES: tuple[Route, ...] = (
     *log.ROUTES,

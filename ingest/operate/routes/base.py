@@ -9,10 +9,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
-from ingest.errors import RequestRefused
-from ingest.operate.actions import Actions
-from ingest.operate.problems import invalid
-from ingest.operate.roles import Principal, Role
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.problems import invalid
+from slotwire.ingest.operate.roles import Principal, Role
 
 ORG_FORM = "[A-Za-z0-9_-]{1,200}"
 """An organization in a path: the last segment of Calendly's organization URI."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ingest.operate.actions import Actions
-from ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
-from ingest.operate.roles import Role
-from ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes.base import Answer, Call, Route
 
 
 async def _list(actions: Actions, call: Call) -> Answer:

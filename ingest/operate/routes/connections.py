@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ingest.operate.actions import Actions
-from ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest
-from ingest.operate.models import PageQuery
-from ingest.operate.roles import Role
-from ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest
+from slotwire.ingest.operate.models import PageQuery
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes.base import Answer, Call, Route
 
 _CONNECTIONS = "/v1/organizations/{org}/connections"
 

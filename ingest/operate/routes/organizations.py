@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ingest.operate.actions import Actions
-from ingest.operate.organization_models import (
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
     OrganizationDetail,
     OrganizationPage,
@@ -12,8 +12,8 @@ from ingest.operate.organization_models import (
     OrganizationRequest,
     RemovalQuery,
 )
-from ingest.operate.roles import Role
-from ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes.base import Answer, Call, Route
 
 
 async def _list(actions: Actions, call: Call) -> Answer:

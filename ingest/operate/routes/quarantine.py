@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ingest.operate.actions import Actions
-from ingest.operate.quarantine_models import (
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.quarantine_models import (
     DiscardRequest,
     QuarantineDetail,
     QuarantineItem,
     QuarantinePage,
     QuarantineQuery,
 )
-from ingest.operate.roles import Role
-from ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes.base import Answer, Call, Route
 
 _QUARANTINE = "/v1/quarantine"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ingest.operate.actions import Actions
-from ingest.operate.roles import Role
-from ingest.operate.routes.base import Answer, Call, Route
-from ingest.operate.subscription_models import (
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.subscription_models import (
     SubscriptionItem,
     SubscriptionPage,
     SubscriptionQuery,

@@ -1,0 +1,183 @@
+"""Migrations: numbered SQL files, each applied once, in one transaction, under one lock.
+
+A file that was changed after it was applied is an error: what ran is what is written. A `pre_` migration leaves the
+processes of the version before working, so they go on while the new ones start; after a `post_` one they cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from uuid import uuid4
+
+import asyncpg
+
+from slotwire.ingest.foundation.errors import ConfigurationError, SchemaMismatch
+from slotwire.ingest.foundation.postgres import Connection, translated
+
+_LOCK = 1936487270
+_LEDGER = """
+CREATE SCHEMA IF NOT EXISTS slotwire;
+CREATE TABLE IF NOT EXISTS slotwire.migrations (
+    name text PRIMARY KEY,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file.
+
+    Attributes:
+        name: the file's name without its ending, for example `0001_pre_the_log`.
+        sql: its text, with the runtime role's place still open.
+    """
+
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells whether the file is still the one that was applied."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How a database stands to this version.
+
+    Attributes:
+        missing: what this version knows and the database has not seen, in order.
+        newer: names of what the database has seen and this version does not know; it works with that.
+    """
+
+    missing: tuple[Migration, ...]
+    newer: tuple[str, ...]
+
+
+@cache
+def known_migrations() -> tuple[Migration, ...]:
+    """Return the migrations of this version in their order."""
+    folder = files("slotwire.ingest.sql.migrations")
+    found = (item for item in folder.iterdir() if item.name.endswith(".sql"))
+    return tuple(
+        Migration(item.name.removesuffix(".sql"), item.read_text(encoding="utf-8"))
+        for item in sorted(found, key=lambda item: item.name)
+    )
+
+
+def _runs_after(name: str) -> bool:
+    """Whether a migration runs when no process of the version before is left."""
+    return name.partition("_")[2].startswith("post_")
+
+
+async def compare(connection: Connection) -> Schema:
+    """Tell how the database stands to this version.
+
+    Raises:
+        SchemaMismatch: an applied file was changed since, or a newer version has taken away what this one needs.
+    """
+    with translated():
+        ledger = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
+        rows = await connection.fetch("SELECT name, checksum FROM slotwire.migrations") if ledger else []
+    applied = {row["name"]: row["checksum"] for row in rows}
+    known = known_migrations()
+    newer = sorted(applied.keys() - {migration.name for migration in known})
+    ended = [name for name in newer if _runs_after(name)]
+    if ended:
+        raise SchemaMismatch(
+            f"the database was migrated past this version: {', '.join(ended)}",
+            remedy="Run a version that is at least as new as the one that migrated it.",
+        )
+    for migration in known:
+        if applied.get(migration.name, migration.checksum) != migration.checksum:
+            raise SchemaMismatch(
+                f"migration {migration.name} was changed after it was applied",
+                remedy="Restore the file; write what shall change as a new migration.",
+            )
+    return Schema(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
+
+
+async def migrate(connection: Connection, *, runtime_role: str, shards: int, now: datetime) -> Sequence[str]:
+    """Bring the database to this version's schema and make the log if there is none.
+
+    Args:
+        connection: the owner's; its limits on statements and locks hold for migrations too.
+        runtime_role: the group role that gets the rights the processes need; made when it is missing.
+        shards: shards of the log, used only when the log is made.
+        now: when the migrations count as applied.
+
+    Returns:
+        The names of what was applied, in order.
+
+    Raises:
+        ConfigurationError: the role may not create what is needed.
+        SchemaMismatch: see `compare`.
+    """
+    await _ensure_role(connection, runtime_role)
+    with translated():
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        with translated():
+            await connection.execute(_LEDGER)
+        names = []
+        for migration in (await compare(connection)).missing:
+            with translated():
+                async with connection.transaction():
+                    await connection.execute(migration.sql.replace("{runtime_role}", f'"{runtime_role}"'))
+                    await connection.execute(
+                        "INSERT INTO slotwire.migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
+                        migration.name,
+                        migration.checksum,
+                        now,
+                    )
+            names.append(migration.name)
+        with translated():
+            await connection.execute(f'GRANT SELECT ON slotwire.migrations TO "{runtime_role}"')
+            await connection.execute(
+                "INSERT INTO slotwire.log (log_id, shards, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                uuid4(),
+                shards,
+                now,
+            )
+    finally:
+        with translated():
+            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    return names
+
+
+async def _ensure_role(connection: Connection, role: str) -> None:
+    with translated():
+        if await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+            return
+        try:
+            await connection.execute(f'CREATE ROLE "{role}" NOLOGIN')
+        except asyncpg.DuplicateObjectError:
+            return
+        except asyncpg.InsufficientPrivilegeError:
+            raise ConfigurationError(
+                f"the runtime role {role} does not exist and may not be made by this login",
+                remedy=f'As a superuser: CREATE ROLE "{role}" NOLOGIN; GRANT "{role}" TO the login of the processes.',
+            ) from None
+
+
+async def require_fitting(connection: Connection) -> Schema:
+    """Refuse to work on a schema that this version cannot work on; what runs afterwards may be missing.
+
+    Raises:
+        SchemaMismatch: `slotwire migrate` must run first, or see `compare`.
+    """
+    found = await compare(connection)
+    waiting = [migration for migration in found.missing if not _runs_after(migration.name)]
+    if waiting:
+        raise SchemaMismatch(
+            f"the database lacks {len(waiting)} migration(s): {', '.join(item.name for item in waiting)}",
+            remedy="Run `slotwire migrate`.",
+        )
+    return found

@@ -1,0 +1,113 @@
+"""Hook addresses: which subscription a delivery is for, told by the URL and proved by a server key.
+
+A hook is base64url(id | mac): 16 random octets and the first 16 of their HMAC-SHA256. A forged one is
+refused by arithmetic, before any look-up. The id alone opens nothing, so the database keeps only that.
+A hook is a capability: write it into no log; `masked` gives what may be written.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+from typing import NewType, Self
+
+from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.keys.server_keys import decode_base64url, encode_base64url, read_key, remedy_for
+
+HookId = NewType("HookId", str)
+"""What a subscription's address is made from: 22 characters, not secret."""
+
+VARIABLE = "SLOTWIRE_HTTP__HOOK_KEYS"
+PATH = "/hooks/calendly/"
+ID_BYTES = 16
+MAC_BYTES = 16
+HOOK_LENGTH = 43
+"""Characters of a hook; any other length is none."""
+
+_LABEL = b"slotwire hook v1\0"
+# The last character carries two bits of padding: only the spelling we mint is ours.
+_HOOK = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
+
+
+class HookAddresses:
+    """Mints hooks and reads them back. Its text form shows no key."""
+
+    def __init__(self, keys: tuple[bytes, ...], public_url: str = "") -> None:
+        self._keys = keys
+        self._public_url = public_url
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Read the server keys; the first mints, all are accepted.
+
+        Raises:
+            ConfigurationError: there is none, or one is malformed, weak or there twice.
+        """
+        if not settings.http.hook_keys:
+            raise ConfigurationError(f"{VARIABLE} is not set", remedy=remedy_for(VARIABLE, named=False))
+        keys = tuple(
+            read_key(key.get_secret_value(), variable=VARIABLE, exact=False, named=False)
+            for key in settings.http.hook_keys
+        )
+        if len(set(keys)) < len(keys):
+            raise ConfigurationError(f"{VARIABLE} holds a key twice", remedy="Keep each key once; the first one mints.")
+        return cls(keys, settings.public_url)
+
+    def __repr__(self) -> str:
+        return f"HookAddresses(keys={len(self._keys)}, public_url={self._public_url!r})"
+
+    def mint(self) -> HookId:
+        """Make the id of a new hook."""
+        return HookId(encode_base64url(secrets.token_bytes(ID_BYTES)))
+
+    def hook(self, hook_id: HookId) -> str:
+        """Return the path segment for an id: a secret."""
+        octets = decode_base64url(hook_id)
+        return encode_base64url(octets + _mac(self._keys[0], octets))
+
+    def read(self, hook: str) -> HookId | None:
+        """Return the id of a hook that one of our keys made, else None. Takes the same time for every key."""
+        return HookId(encode_base64url(decode_base64url(hook)[:ID_BYTES])) if self.is_ours(hook) else None
+
+    def is_ours(self, hook: str) -> bool:
+        """Tell whether one of our keys made a hook. Takes the same time for every key."""
+        if not _HOOK.fullmatch(hook):
+            return False
+        octets = decode_base64url(hook)
+        identifier, mac = octets[:ID_BYTES], octets[ID_BYTES:]
+        genuine = False
+        for key in self._keys:
+            genuine |= hmac.compare_digest(_mac(key, identifier), mac)
+        return genuine
+
+    def read_url(self, url: str) -> HookId | None:
+        """Return the id of the hook that an address ends in, wherever the address leads."""
+        return self.read(url.rpartition("/")[2])
+
+    def is_here(self, url: str) -> bool:
+        """Tell whether an address leads to the public address of the settings."""
+        return bool(self._public_url) and url.rpartition("/")[0] == f"{self._public_url}{PATH}".rstrip("/")
+
+    def url(self, hook_id: HookId) -> str:
+        """Return the whole address that Calendly is given: a secret.
+
+        Raises:
+            ConfigurationError: `SLOTWIRE_PUBLIC_URL` is not set.
+        """
+        if not self._public_url:
+            raise ConfigurationError(
+                "SLOTWIRE_PUBLIC_URL is not set, so Calendly cannot be told where to send",
+                remedy="Set it to the https address under which Calendly reaches `slotwire serve`.",
+            )
+        return f"{self._public_url}{PATH}{self.hook(hook_id)}"
+
+
+def masked(hook: str) -> str:
+    """Return what may be logged of a path segment, whoever sent it: six characters, made harmless."""
+    return re.sub(r"[^A-Za-z0-9_-]", "?", hook[:6]) + "…"
+
+
+def _mac(key: bytes, identifier: bytes) -> bytes:
+    return hmac.digest(key, _LABEL + identifier, "sha256")[:MAC_BYTES]

@@ -1,0 +1,117 @@
+"""The vault: seals small secrets for the database, so that a copy of it opens nothing.
+
+AES-256-GCM. A sealed secret is bound to its place: opening it in another row, or with another meaning,
+fails. Layout, in octets:
+
+    version (1) | length of the key's name (1) | the key's name | nonce (12) | ciphertext and tag (16)
+
+Everything before the nonce and the context are associated data. Nonces are random: one key may seal 2^32
+secrets before two nonces are likely to meet, far beyond what subscriptions and credentials need.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from slotwire.ingest.errors import SecretUnreadable
+from slotwire.ingest.foundation.settings import VaultSettings
+from slotwire.ingest.keys.vault_keys import VARIABLE, is_key_name, read_vault_keys
+
+MAX_SECRET_BYTES = 65_536
+"""A longer secret is refused: nothing this vault is for comes near."""
+
+_VERSION = 1
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+
+
+class Vault:
+    """Keys by name; the first seals, all open. Its text form shows the names only."""
+
+    def __init__(self, keys: Mapping[str, bytes], source: str = VARIABLE) -> None:
+        self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
+        self._sealing = next(iter(self._ciphers))
+        self._source = source
+
+    @classmethod
+    def from_settings(cls, settings: VaultSettings) -> Self:
+        """Read the keys from where the settings say: see `slotwire.ingest.keys.vault_keys`.
+
+        Raises:
+            ConfigurationError: there is none, one is malformed or weak, or a name or key comes twice.
+        """
+        found = read_vault_keys(settings)
+        return cls(found.keys, found.source)
+
+    def __repr__(self) -> str:
+        return f"Vault(keys={list(self._ciphers)})"
+
+    @property
+    def key_names(self) -> Sequence[str]:
+        """The names of the keys, the sealing one first."""
+        return tuple(self._ciphers)
+
+    @property
+    def head(self) -> bytes:
+        """What every secret sealed from now on begins with; one that begins otherwise was sealed with another key."""
+        name = self._sealing.encode()
+        return bytes((_VERSION, len(name))) + name
+
+    def seal(self, plaintext: bytes, *, context: tuple[str, ...]) -> bytes:
+        """Seal a secret for one place.
+
+        Args:
+            plaintext: the secret, 64 KiB at the most.
+            context: where it belongs, for example table, organization, kind and row.
+
+        Raises:
+            ValueError: the secret is too long.
+        """
+        if len(plaintext) > MAX_SECRET_BYTES:
+            raise ValueError(f"a secret of {len(plaintext)} bytes is longer than {MAX_SECRET_BYTES}")
+        head, nonce = self.head, secrets.token_bytes(_NONCE_BYTES)
+        return head + nonce + self._ciphers[self._sealing].encrypt(nonce, plaintext, _bind(head, context))
+
+    def open(self, sealed: bytes, *, context: tuple[str, ...]) -> bytes:
+        """Open a secret in the place it was sealed for.
+
+        Raises:
+            SecretUnreadable: another place, changed octets, or a key we do not have.
+        """
+        if len(sealed) < 2 or sealed[0] != _VERSION:
+            raise SecretUnreadable("a sealed secret has a form that this version does not know")
+        start = 2 + sealed[1]
+        if len(sealed) < start + _NONCE_BYTES + _TAG_BYTES:
+            raise SecretUnreadable("a sealed secret is cut short")
+        name = sealed[2:start].decode("ascii", "replace")
+        cipher = self._ciphers.get(name)
+        if cipher is None:
+            shown = repr(name) if is_key_name(name) else "of another name"
+            raise SecretUnreadable(
+                f"a secret is sealed with the key {shown}, which {self._source} does not hold",
+                remedy=f"Add that key to {self._source} again, after the others.",
+            )
+        nonce = sealed[start : start + _NONCE_BYTES]
+        try:
+            return cipher.decrypt(nonce, sealed[start + _NONCE_BYTES :], _bind(sealed[:start], context))
+        except InvalidTag:
+            raise SecretUnreadable(
+                f"a sealed secret does not open with the key {name!r}: it was changed, moved, or the key is another",
+                remedy=f"Check that {self._source} still holds the key that was called {name!r} when it was sealed.",
+            ) from None
+
+
+def key_name(sealed: bytes) -> str:
+    """Return the name of the key a secret was sealed with; empty where it has no form of ours."""
+    return sealed[2 : 2 + sealed[1]].decode("ascii", "replace") if len(sealed) > 2 else ""
+
+
+def _bind(head: bytes, context: tuple[str, ...]) -> bytes:
+    """Encode what a secret is bound to, so that no two contexts read the same: each part after its length."""
+    parts = (head, *(part.encode() for part in context))
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -1,0 +1,380 @@
+"""Join: a fact and what is known become new state and the events to write. Pure; no database, no clock.
+
+State is a join, not a log: whatever the order of arrival, the same facts give the same bookings and the same
+event ids. What is known only grows, and an event is written when enough is known for it, whichever fact came
+last. Rules, in the order they are applied to a fact about an invitee:
+
+1. The neighbours it names (`old_invitee`, `new_invitee`) are linked; one we have not heard of gets a row in
+   state `named`, so that the chain's key is given once.
+2. The first we hear of an invitee writes its `invitee.created`, inferred from the same payload if need be.
+3. Canceled is final. A no-show mark is set once; it is cleared by the first clear at or after its time, and
+   that is told once: under the mark's name, or, where the clear had to be published before its mark was known
+   (`join_overdue`), under the clear's own second.
+4. When both halves of a reschedule are known, one `invitee.rescheduled` is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple
+
+from slotwire.ingest.errors import CannotNormalize
+from slotwire.ingest.log.booking import Booking, Clear, Mark, by_time, first_told, half_moved, moved, retold
+from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact, ResourceFact
+from slotwire.schemas.calendly import InviteePayload
+from slotwire.schemas.codec import format_time
+from slotwire.schemas.events import (
+    BookingState,
+    EventData,
+    InviteeCanceled,
+    InviteeCreated,
+    InviteeNoShowCreated,
+    InviteeNoShowDeleted,
+    InviteeRescheduled,
+)
+from slotwire.schemas.ids import EventId, chain_key, event_id
+
+CLEARED = "invitee_no_show.deleted"
+RESCHEDULED = "invitee.rescheduled"
+MAX_LINKS = 8
+"""Invitees one can be said to have replaced, or to be replaced by. One is what Calendly means; more contradict."""
+MAX_TOGGLES = 200
+"""No-show marks of one booking, and clears: each is kept, so that copies and late ones find their place."""
+
+
+class NewEvent(NamedTuple):
+    """An event to append to the log."""
+
+    id: EventId
+    data: EventData
+    subject: str
+    key: str
+    time: datetime
+    inferred: bool = False
+
+
+@dataclass(slots=True)
+class Joined:
+    """What a fact makes of what is known.
+
+    Attributes:
+        primary: the id of the event the fact itself stands for; None while a clear waits for its mark.
+        bookings: the rows as they shall be, changed ones only.
+        events: in the order they shall be written.
+        roots: chain roots that are no longer the oldest, with the ones that are.
+    """
+
+    primary: EventId | None
+    bookings: dict[str, Booking] = field(default_factory=dict)
+    events: list[NewEvent] = field(default_factory=list)
+    roots: list[tuple[str, str]] = field(default_factory=list)
+
+
+def named(payload: InviteePayload) -> list[str]:
+    """Return the invitees a payload names: its own, and the neighbours told."""
+    return [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
+
+
+def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
+    """Return the invitees whose rows a fact is joined with: its own, and the neighbours told or known."""
+    payload = fact.payload
+    found = named(payload)
+    own = known.get(payload.uri)
+    if own is not None:
+        found += own.old_invitees
+        found += own.new_invitees
+    return found if len(found) == 1 else list(dict.fromkeys(found))
+
+
+def join_resource(fact: ResourceFact) -> Joined:
+    """Make the one event of a resource's fact; its identity needs no state."""
+    data = fact.data
+    organization = fact.delivery.tenant.organization
+    discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
+    identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
+    time = getattr(data, data.happened) or fact.told_at
+    return Joined(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
+
+
+def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
+    """Join a fact about an invitee with the rows of the invitees it touches.
+
+    Args:
+        fact: what Calendly told.
+        known: the rows of `touched(fact, …)` that exist.
+
+    Raises:
+        CannotNormalize: `cross_tenant` when a row belongs to another organization, `contradictory` past
+            `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
+    """
+    for row in known.values():
+        if row.org != fact.delivery.tenant.org:
+            raise CannotNormalize("cross_tenant")
+    return _InviteeJoin(fact, known).run()
+
+
+def join_overdue(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
+    """Publish a clear that has waited long enough, under its own second; nothing if its mark has come.
+
+    Args:
+        fact: the clear as it was told.
+        known: the rows of `touched(fact, …)` that exist.
+    """
+    return _InviteeJoin(fact, known).run_overdue()
+
+
+class _InviteeJoin:
+    """One fact's way through the rules; holds the rows while they change."""
+
+    def __init__(self, fact: InviteeFact, known: Mapping[str, Booking]) -> None:
+        self._fact = fact
+        self._payload = fact.payload
+        self._organization = fact.delivery.tenant.organization
+        self._known = known
+        self._rows: dict[str, Booking] = {}
+        self._joined = Joined(None)
+
+    def run(self) -> Joined:
+        uri = self._payload.uri
+        before = self._known.get(uri)
+        self._rows[uri] = self._opened(uri) if before is None else retold(before, self._payload)
+        self._link()
+        created = self._identity("invitee.created", uri)
+        if self._row(uri).state == "named":
+            self._write_created(uri, created)
+        match self._fact.event:
+            case InviteeEvent.CREATED:
+                self._joined.primary = created
+            case InviteeEvent.CANCELED:
+                self._cancel(uri)
+            case InviteeEvent.NO_SHOW_CREATED:
+                self._mark(uri)
+            case InviteeEvent.NO_SHOW_DELETED:
+                self._clear(uri)
+        for older in self._row(uri).old_invitees:
+            self._reschedule(older, uri)
+        for newer in self._row(uri).new_invitees:
+            self._reschedule(uri, newer)
+        return self._finish(uri)
+
+    def run_overdue(self) -> Joined:
+        uri = self._payload.uri
+        second = self._fact.told_at.replace(microsecond=0)
+        before = self._known.get(uri)
+        if before is None or not any(clear.at == second for clear in before.waiting_clears):
+            return self._joined
+        clears = tuple(replace(clear, alone=clear.alone or clear.at == second) for clear in before.clears)
+        row = self._step(uri, clears=clears)
+        data = InviteeNoShowDeleted.made(
+            self._payload.__dict__, booking=_state(row), cleared_mark=None, cleared_at=second
+        )
+        identity = self._joined.primary = self._identity(CLEARED, uri, format_time(second))
+        self._write(identity, data, row, second, inferred=False)
+        return self._finish(uri)
+
+    def _finish(self, uri: str) -> Joined:
+        """Take the changed rows over, each with a revision of its own."""
+        for name in (uri, *self._row(uri).new_invitees):
+            self._watch(name)
+        known = self._known
+        for name, row in self._rows.items():
+            before = known.get(name)
+            if before is None or row.revision > before.revision:
+                self._joined.bookings[name] = row if row.revision else row._replace(revision=1)
+            elif row != before:
+                self._joined.bookings[name] = row._replace(revision=row.revision + 1)
+        return self._joined
+
+    def _row(self, uri: str) -> Booking:
+        return self._rows.get(uri) or self._known[uri]
+
+    def _identity(self, name: str, uri: str, discriminator: str = "") -> EventId:
+        return event_id(self._organization, name, uri, discriminator)
+
+    def _opened(self, uri: str) -> Booking:
+        """Make the row of an invitee that is new to us, its key inherited from a known neighbour."""
+        for neighbour in (self._payload.old_invitee, self._payload.new_invitee):
+            if neighbour is not None and neighbour in self._known:
+                key = self._known[neighbour].chain_key
+                break
+        else:
+            key = chain_key(uri)
+        return first_told(uri, self._fact.delivery.tenant.org, key, self._payload)
+
+    def _link(self) -> None:
+        uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
+        for neighbour in (old, new):
+            if neighbour is not None and not self._loaded(neighbour):
+                row = self._row(uri)
+                self._rows[neighbour] = Booking(neighbour, row.org, row.chain_key, neighbour)
+        if old is not None and old != uri:
+            self._chain(old, uri)
+        if new is not None and new != uri:
+            self._chain(uri, new)
+
+    def _chain(self, older: str, newer: str) -> None:
+        """Record that `newer` replaced `older`, and let the newer one's line follow the older one's root.
+
+        Links are only added. Payloads that contradict each other leave several, each good for its own
+        `invitee.rescheduled`: to choose one would be to let the order of arrival choose.
+        """
+        before, after = self._row(older), self._row(newer)
+        if newer not in before.new_invitees:
+            self._rows[older] = before = before._replace(new_invitees=_added(before.new_invitees, newer))
+        if older not in after.old_invitees:
+            self._rows[newer] = after = after._replace(old_invitees=_added(after.old_invitees, older))
+        stale, root = after.chain_root, before.chain_root
+        if stale == root:
+            return
+        if newer != stale:  # it has an older neighbour already: a contradiction, and neither line is the older
+            stale, root = max(stale, root), min(stale, root)
+        self._joined.roots.append((stale, root))
+        for name in {*self._known, *self._rows}:
+            if self._row(name).chain_root == stale:
+                self._rows[name] = self._row(name)._replace(chain_root=root)
+
+    def _step(self, uri: str, **changes: object) -> Booking:
+        """Change a row and count the change: the event written next carries this revision."""
+        row = self._row(uri)
+        row = self._rows[uri] = row._replace(revision=row.revision + 1, **changes)  # type: ignore[arg-type]  # names are fields
+        return row
+
+    def _write(self, identity: EventId, data: EventData, row: Booking, time: datetime, *, inferred: bool) -> None:
+        self._joined.events.append(NewEvent(identity, data, row.invitee, row.chain_key, time, inferred))
+
+    def _write_created(self, uri: str, identity: EventId) -> None:
+        row = self._step(uri, state="active")
+        data = InviteeCreated.made(self._payload.__dict__, booking=_state(row))
+        inferred = self._fact.event is not InviteeEvent.CREATED
+        time = self._payload.created_at or self._fact.told_at
+        self._write(identity, data, row, time, inferred=inferred)
+
+    def _cancel(self, uri: str) -> None:
+        identity = self._joined.primary = self._identity("invitee.canceled", uri)
+        if self._row(uri).state == "canceled":
+            return
+        row = self._step(uri, state="canceled")
+        data = InviteeCanceled.made(self._payload.__dict__, booking=_state(row))
+        cancellation = self._payload.cancellation
+        time = (cancellation.created_at if cancellation else None) or self._payload.updated_at or self._fact.told_at
+        self._write(identity, data, row, time, inferred=False)
+
+    def _mark(self, uri: str) -> None:
+        told = self._payload.no_show
+        if told is None:  # normalize lets none through
+            return
+        identity = self._joined.primary = self._identity("invitee_no_show.created", uri, told.uri)
+        row = self._row(uri)
+        mark = Mark(told.uri, told.created_at or self._fact.told_at)
+        known = next((each for each in row.marks if each.uri == mark.uri), None)
+        if known is None:
+            if len(row.marks) >= MAX_TOGGLES:
+                raise CannotNormalize("too_many_toggles", "no_show")
+            clear = row.clear_of(mark)
+            if clear is not None and clear.alone:  # told already: no event follows that would say so
+                mark = replace(mark, cleared_at=clear.at)
+            row = self._step(uri, marks=by_time((*row.marks, mark)))
+            data = InviteeNoShowCreated.made(self._payload.__dict__, booking=_state(row))
+            self._write(identity, data, row, mark.created_at, inferred=False)
+        elif mark.created_at < known.created_at:  # a copy without the mark's own time came first
+            others = (each for each in row.marks if each.uri != mark.uri)
+            mark = replace(known, created_at=mark.created_at)
+            self._rows[uri] = row._replace(marks=by_time((*others, mark)))
+        self._settle_marks(uri)
+
+    def _clear(self, uri: str) -> None:
+        second = self._fact.told_at.replace(microsecond=0)
+        row = self._row(uri)
+        known = next((clear for clear in row.clears if clear.at == second), None)
+        if known is None:
+            if len(row.clears) >= MAX_TOGGLES:
+                raise CannotNormalize("too_many_toggles", "created_at")
+            clear = Clear(second, self._fact.delivery.id)
+            row = self._rows[uri] = row._replace(clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
+            self._settle_marks(uri)
+        earlier = [mark for mark in row.marks if mark.second <= second]
+        if known is not None and known.alone:
+            self._joined.primary = self._identity(CLEARED, uri, format_time(second))
+        elif earlier:
+            self._joined.primary = self._identity(CLEARED, uri, earlier[-1].uri)
+
+    def _settle_marks(self, uri: str) -> None:
+        """Take each mark away that has a clear, and tell it unless the clear was published alone.
+
+        A mark whose clear turns out to be another, earlier one is told then, if it was not before. So is one
+        that was told as set, whatever cleared it.
+        """
+        for position, mark in enumerate(self._row(uri).marks):
+            row = self._row(uri)
+            clear = row.clear_of(mark)
+            if clear is None or mark.cleared_at == clear.at:
+                continue
+            told = any(each.at == mark.cleared_at and not each.alone for each in row.clears)
+            settled = replace(mark, cleared_at=clear.at)
+            marks = (*row.marks[:position], settled, *row.marks[position + 1 :])
+            if told or (clear.alone and mark.cleared_at is not None):
+                self._rows[uri] = row._replace(marks=marks)
+                continue
+            row = self._step(uri, marks=marks)
+            data = InviteeNoShowDeleted.made(
+                self._payload.__dict__, booking=_state(row), cleared_mark=mark.uri, cleared_at=clear.at
+            )
+            self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=False)
+
+    def _reschedule(self, older: str, newer: str) -> None:
+        """Write `invitee.rescheduled` in the transaction of whichever half came second."""
+        if not self._loaded(older) or not self._loaded(newer) or not moved(self._row(older), self._row(newer)):
+            return
+        was_old, was_new = self._known.get(older), self._known.get(newer)
+        if was_old is not None and was_new is not None and moved(was_old, was_new):
+            return
+        before, row = self._row(older), self._step(newer)
+        data = InviteeRescheduled(
+            uri=newer,
+            old_invitee=older,
+            scheduled_event=row.scheduled_event,
+            old_scheduled_event=before.scheduled_event,
+            start_time=row.start_time,
+            end_time=row.end_time,
+            old_start_time=before.start_time,
+            old_end_time=before.end_time,
+            booking=_state(row),
+        )
+        identity = self._identity(RESCHEDULED, newer, older)
+        self._write(identity, data, row, row.booked_at or self._fact.told_at, inferred=False)
+
+    def _watch(self, uri: str) -> None:
+        """Note since when a row waits for something, and that it waits no longer."""
+        if not self._loaded(uri):
+            return
+        row = self._row(uri)
+        if not row.old_invitees and not row.clears:
+            return
+        waits = bool(row.waiting_clears)
+        for older in row.old_invitees:
+            # One that was not read cannot have changed: what waited for it waits still.
+            half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
+            waits = waits or half
+        if waits != (row.waits_since is not None):
+            self._rows[uri] = row._replace(waits_since=self._fact.delivery.received_at if waits else None)
+
+    def _loaded(self, uri: str) -> bool:
+        return uri in self._rows or uri in self._known
+
+
+def _added(links: tuple[str, ...], link: str) -> tuple[str, ...]:
+    if len(links) >= MAX_LINKS:
+        raise CannotNormalize("contradictory", "old_invitee, new_invitee")
+    return tuple(sorted((*links, link)))
+
+
+def _state(row: Booking) -> BookingState:
+    return BookingState.made(
+        {},
+        state="canceled" if row.state == "canceled" else "active",
+        revision=row.revision,
+        no_show=row.no_show,
+        chain_root=row.chain_root,
+    )

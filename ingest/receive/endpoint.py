@@ -1,0 +1,186 @@
+"""Receive: HTTP in, one answer out. Limits come before verification; nothing else is decided here.
+
+2xx  committed (also what could not be read: it is in quarantine)
+401  unknown hook or bad signature: one and the same answer
+408  the body did not arrive in time          413  the body is larger than the limit
+431  the header is larger than the limit
+503  Postgres cannot commit now; Calendly tries again for 24 h
+"""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from itertools import chain
+from time import monotonic, perf_counter, time
+
+from aiohttp import HttpVersion11, web
+from aiohttp.hdrs import CONTENT_ENCODING
+
+from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
+from slotwire.ingest.foundation.clock import Clock, ordered_id
+from slotwire.ingest.foundation.settings import HttpSettings
+from slotwire.ingest.foundation.telemetry import count_delivery, get_logger
+from slotwire.ingest.keys.hooks import PATH, masked
+from slotwire.ingest.receive.listener import Gate
+from slotwire.ingest.receive.pipeline import Pipeline
+from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery
+
+RETRY_AFTER_SECONDS = 5
+"""What a 503 asks for; Calendly follows its own back-off."""
+REFUSAL_LOG_SECONDS = 1.0
+"""The least time between two log lines about refusals for one reason."""
+
+_log = get_logger("receive")
+
+
+class _Acknowledgement(web.StreamResponse):
+    """200 and nothing else, over a connection that stays open, in one write: one for all, since it keeps no state.
+
+    aiohttp's own way to it, made for answers of every kind, costs a tenth of what a delivery does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._octets = b""
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        transport.write(self._written(int(time())))
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """There is nothing left to write."""
+
+    def _written(self, second: int) -> bytes:
+        if second != self._second:  # an answer tells the time, to the second (RFC 9110, section 6.6.1)
+            self._second = second
+            date = formatdate(second, usegmt=True)
+            self._octets = f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: {date}\r\n\r\n".encode()
+        return self._octets
+
+
+ACKNOWLEDGED = _Acknowledgement()
+
+
+class Receiver:
+    """Answers `POST /hooks/calendly/{hook}`."""
+
+    def __init__(self, pipeline: Pipeline, settings: HttpSettings, clock: Clock, gate: Gate) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+        self._clock = clock
+        self._gate = gate
+        self._said: dict[str, float] = {}
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request. There is one address space here, and nothing redirects: no router is asked."""
+        started = perf_counter()
+        gate = self._gate
+        response: web.Response | None
+        gate.enter(request)
+        try:
+            head, _, hook = request.path.partition(PATH)
+            if head or not hook or "/" in hook:
+                outcome, reason, response = "rejected", "404", web.Response(status=404, text="not found\n")
+            elif request.method != "POST":
+                response = web.Response(status=405, text="POST only\n", headers={"Allow": "POST"})
+                outcome, reason = "rejected", "405"
+            else:
+                outcome, reason, response = await self._take(request, hook)
+        finally:
+            gate.leave()
+        count_delivery(outcome, reason, perf_counter() - started)
+        if response is None:
+            if request.keep_alive and request.version == HttpVersion11 and not gate.draining:
+                return ACKNOWLEDGED
+            response = web.Response()
+        if gate.draining:
+            response.force_close()
+        return response
+
+    async def _take(self, request: web.BaseRequest, hook: str) -> tuple[str, str, web.Response | None]:
+        """Take a delivery; returns its outcome, the reason, and the answer: None for a bare 200."""
+        body = self._body_at_hand(request)
+        if body is None:
+            body = await self._body(request)
+        if isinstance(body, web.Response):
+            return "rejected", str(body.status), body
+        now = self._clock.now()
+        identity = ordered_id(now)
+        trace, headers = identity.hex, request.headers
+        delivery = ReceivedDelivery(
+            id=identity,
+            body=body,
+            signatures=tuple(headers.getall(SIGNATURE_HEADER, ())),
+            content_encoding=headers.get(CONTENT_ENCODING, "").strip().lower(),
+            received_at=now,
+            traceparent=f"00-{trace}-{trace[16:]}-00",
+        )
+        try:
+            done = await self._pipeline.accept(hook, delivery)
+        except DeliveryRefused as refused:
+            self._say_refused(refused.reason, hook)
+            return "refused", refused.reason, web.Response(status=401, text="unauthorized\n")
+        except SlotwireError as problem:
+            return _unavailable(problem)
+        if done.outcome == "quarantined":
+            _log.warning("delivery_quarantined", reason=done.reason, delivery=str(identity))
+        return done.outcome, done.reason, None
+
+    def _say_refused(self, reason: str, hook: str) -> None:
+        """Log a refusal, at most one a second and reason: strangers do not fill the disk. The metric counts all."""
+        now = monotonic()
+        if now - self._said.get(reason, -REFUSAL_LOG_SECONDS) >= REFUSAL_LOG_SECONDS:
+            self._said[reason] = now
+            _log.info("delivery_refused", reason=reason, hook=masked(hook))
+
+    def _body_at_hand(self, request: web.BaseRequest) -> bytes | web.Response | None:
+        """Return the body if it came with its header, the refusal if the header says enough for one, else None."""
+        headers = request.raw_headers
+        if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > self._settings.max_header_bytes:
+            return _closing(431, "the header is too large")
+        limit = self._settings.max_body_bytes
+        if not request.content.is_eof():
+            return _closing(413, "the body is too large") if (request.content_length or 0) > limit else None
+        body = request.content.read_nowait()
+        return _closing(413, "the body is too large") if len(body) > limit else body
+
+    async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
+        """Read the body as sent: bounded in size and time, never decompressed."""
+        limit = self._settings.max_body_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_seconds):
+                async for chunk in request.content.iter_any():
+                    size += len(chunk)
+                    if size > limit:
+                        break
+                    chunks.append(chunk)
+        except TimeoutError:
+            return _closing(408, "the body did not arrive in time")
+        return _closing(413, "the body is too large") if size > limit else b"".join(chunks)
+
+
+def _closing(status: int, text: str) -> web.Response:
+    response = web.Response(status=status, text=f"{text}\n")
+    response.force_close()
+    return response
+
+
+def _unavailable(problem: SlotwireError) -> tuple[str, str, web.Response]:
+    """Ask for another try; what only a person can mend is logged with its remedy."""
+    if isinstance(problem, DatabaseUnavailable):
+        reason = problem.reason
+    else:
+        reason = type(problem).__name__
+        _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
+    response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return "unavailable", reason, response

@@ -1,0 +1,136 @@
+"""Whose hook is this? Tenant and signing keys come from the address, before anything is parsed.
+
+The payload names no organization (docs/reference/calendly.md, "Delivery"), so the address must. A forged
+hook is told apart without a look-up; a look-up that fails is never an answer of "no".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from time import monotonic
+
+from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, translated
+from slotwire.ingest.keys.hooks import HookAddresses, HookId
+from slotwire.ingest.keys.signing_keys import HookRecord, load_keys
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.receive.verify import Tenant
+
+FRESH_SECONDS = 30.0
+"""How long a subscription is used without asking again."""
+MAX_CACHED = 10_000
+"""Subscriptions kept in memory; the one used longest ago goes first."""
+GRACE = timedelta(hours=48)
+"""How long a hook stays valid after its subscription ended: Calendly retries for 24 h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knocked:
+    """Who a hook belongs to, and the keys its deliveries are checked with."""
+
+    tenant: Tenant
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Cached:
+    record: HookRecord
+    knocked: Knocked
+    until: float
+
+
+class Tenants:
+    """Finds the tenant of a hook; remembers what it found (so what is remembered is proven), never a no."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        addresses: HookAddresses,
+        vault: Vault,
+        clock: Clock,
+        *,
+        timer: Callable[[], float] = monotonic,
+    ) -> None:
+        self._pool = pool
+        self._addresses = addresses
+        self._vault = vault
+        self._clock = clock
+        self._timer = timer
+        self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def find(self, hook: str, *, until: float) -> Knocked | None:
+        """Return whose hook this is, or None for a hook nobody has.
+
+        Args:
+            hook: the last segment of the address, as it came.
+            until: the event loop's time by which Postgres must have answered, if it must be asked.
+
+        Raises:
+            DatabaseUnavailable: it is not known here, and Postgres does not answer.
+        """
+        # Proven even where it is known: a hook nobody has must not be told apart by its time.
+        if not self._addresses.is_ours(hook):
+            return None
+        cached = self._cache.get(hook)
+        if cached is None or cached.until <= self._timer():
+            hook_id = self._addresses.read(hook)
+            cached = await self._ask(hook, hook_id, until) if hook_id else None
+            if cached is None:
+                return None
+        ended_at = cached.record.ended_at
+        if ended_at is not None and self._clock.now() > ended_at + GRACE:
+            return None
+        return cached.knocked
+
+    async def _ask(self, hook: str, hook_id: HookId, until: float) -> _Cached | None:
+        """Load a hook once, however many deliveries wait for it."""
+        lock = self._asking.setdefault(hook, asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(until), lock:
+                cached = self._cache.get(hook)
+                if cached is not None and cached.until > self._timer():
+                    return cached
+                return self._remember(hook, await self._load(hook_id))
+        except (TimeoutError, DatabaseUnavailable) as problem:
+            known = self._cache.get(hook)
+            if known is not None:
+                return known  # old, but true once; the commit will say that Postgres is away
+            if isinstance(problem, DatabaseUnavailable):
+                raise
+            raise DatabaseUnavailable("the hook could not be looked up in time", reason="deadline") from problem
+        finally:
+            if not lock.locked():
+                self._asking.pop(hook, None)
+
+    async def _load(self, hook_id: HookId) -> HookRecord | None:
+        with translated():
+            connection = await self._pool.acquire()
+        try:
+            return await load_keys(connection, self._vault, hook_id)
+        finally:
+            await self._pool.release(connection)
+
+    def _remember(self, hook: str, record: HookRecord | None) -> _Cached | None:
+        if record is None:
+            self._cache.pop(hook, None)
+            return None
+        tenant = Tenant(
+            organization=record.organization,
+            org=record.org,
+            shard=record.shard,
+            external_id=record.external_id,
+            subscription_id=record.subscription_id,
+            max_age=record.max_age,
+        )
+        cached = _Cached(record, Knocked(tenant, record.keys), self._timer() + FRESH_SECONDS)
+        self._cache[hook] = cached
+        self._cache.move_to_end(hook)
+        while len(self._cache) > MAX_CACHED:
+            self._cache.popitem(last=False)
+        return cached

@@ -1,0 +1,33 @@
+"""The sentence: find the tenant, verify, store with all that came meanwhile. What follows the commit is the relay's."""
+
+from __future__ import annotations
+
+import asyncio
+
+from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS
+from slotwire.ingest.log.store import Outcome, Store
+from slotwire.ingest.receive.hook_lookup import Tenants
+from slotwire.ingest.receive.verify import ReceivedDelivery, verify
+
+
+class Pipeline:
+    """The way of one delivery, from its bytes to its commit."""
+
+    def __init__(self, tenants: Tenants, store: Store, *, deadline_seconds: float) -> None:
+        self._tenants = tenants
+        self._store = store
+        self._deadline = deadline_seconds
+
+    async def accept(self, hook: str, delivery: ReceivedDelivery) -> Outcome:
+        """Take a delivery; returns once it is committed.
+
+        Raises:
+            DeliveryRefused: the sender did not prove to be Calendly.
+            DatabaseUnavailable: it could not be committed in time.
+        """
+        until = asyncio.get_running_loop().time() + self._deadline
+        knocked = await self._tenants.find(hook, until=until)
+        tenant, keys = (knocked.tenant, knocked.keys) if knocked else (None, ())
+        verified = verify(delivery, tenant, keys, now=delivery.received_at)
+        SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
+        return await self._store.put(verified, until=until)

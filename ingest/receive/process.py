@@ -1,0 +1,58 @@
+"""The one composition root: every process of `ingest` is put together here, and nowhere else opens a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.ingest.foundation.health import Health, serving_health
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.readiness import postgres_problem
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.keys.hooks import HookAddresses
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.log.store import Store
+from slotwire.ingest.receive.endpoint import Receiver
+from slotwire.ingest.receive.hook_lookup import Tenants
+from slotwire.ingest.receive.listener import Gate, listening
+from slotwire.ingest.receive.pipeline import Pipeline
+
+
+async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
+    """Run `slotwire serve` until it is asked to stop.
+
+    Postgres may be away at the start: deliveries are then answered 503 and the process is not ready.
+
+    Raises:
+        ConfigurationError: a key or address is missing, or a port is in use.
+    """
+    health = Health()
+    async with (
+        serving_health(health, settings.health) as health_url,
+        serving_hooks(settings, health, clock or SystemClock()) as url,
+    ):
+        get_logger("serve").info("listening", url=url, health_url=health_url)
+        await stop.wait()
+        health.draining = True
+
+
+@asynccontextmanager
+async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> AsyncIterator[str]:
+    """Serve the public listener while the block runs; yields its address. Ends with a drain."""
+    vault = Vault.from_settings(settings.vault)
+    addresses = HookAddresses.from_settings(settings)
+    dsn = settings.database_url.get_secret_value()
+    gate = Gate()
+    async with create_pool(dsn, settings.database, application="serve") as pool:
+        health.add("postgres", lambda: postgres_problem(pool))
+        async with asyncio.TaskGroup() as side:
+            store = Store(dsn, settings.database, clock, side, max_pending=settings.http.max_pending_deliveries)
+            tenants = Tenants(pool, addresses, vault, clock)
+            pipeline = Pipeline(tenants, store, deadline_seconds=settings.http.answer_deadline_seconds)
+            receiver = Receiver(pipeline, settings.http, clock, gate)
+            async with listening(receiver.answer, settings.http, gate) as url:
+                yield url
+            store.close()

@@ -1,0 +1,168 @@
+"""Verify: did Calendly send these bytes to this subscription? Pure: bytes, keys and the time go in.
+
+Only this module makes a `VerifiedDelivery`, and `normalize` takes nothing else: what is not verified cannot
+go further. Source: docs/reference/calendly.md, "Webhook signature" (header, signed bytes, algorithm).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from slotwire.ingest.errors import DeliveryRefused
+
+SIGNATURE_HEADER = "Calendly-Webhook-Signature"
+MAX_AHEAD = timedelta(seconds=300)
+"""A signature from further in the future is refused: a clock is wrong, and the body must not outlive it."""
+MAX_SIGNATURES = 8
+"""`v1` values one header may hold; several may appear while a key is rotated."""
+MAX_HEADER_LENGTH = 1_024
+"""Characters of the header; the real one has 81."""
+
+_USUAL = re.compile(r"t=([0-9]{1,11}),v1=([0-9a-fA-F]{64})", re.ASCII)
+"""What Calendly sends but while a key is rotated, read in one step."""
+_TIMESTAMP = re.compile(r"[0-9]{1,11}", re.ASCII)
+_V1 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known one costs"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose hook a delivery came to.
+
+    Attributes:
+        organization: the organization's URI at Calendly.
+        org: its last segment.
+        shard: the organization's shard of the log.
+        external_id: the user's own name for the organization, if there is one.
+        subscription_id: the subscription the hook belongs to.
+        max_age: an older authentic delivery is quarantined; None takes any age.
+    """
+
+    organization: str
+    org: str
+    shard: int
+    external_id: str | None
+    subscription_id: UUID
+    max_age: timedelta | None = None
+
+
+class ReceivedDelivery(NamedTuple):
+    """One HTTP POST, its body as received.
+
+    Attributes:
+        id: ours, ordered by time of arrival.
+        signatures: every value of the signature header.
+        content_encoding: as the sender said; we never decompress.
+        traceparent: the trace it belongs to.
+    """
+
+    id: UUID
+    body: bytes
+    signatures: tuple[str, ...]
+    content_encoding: str
+    received_at: datetime
+    traceparent: str | None
+
+
+class VerifiedDelivery(NamedTuple):
+    """A delivery that Calendly signed for this tenant. Only this module makes one."""
+
+    id: UUID
+    tenant: Tenant
+    body: bytes
+    content_encoding: str
+    received_at: datetime
+    signed_at: datetime
+    traceparent: str | None
+
+
+def verify(
+    delivery: ReceivedDelivery, tenant: Tenant | None, keys: Sequence[bytes], *, now: datetime
+) -> VerifiedDelivery:
+    """Check the signature over the bytes as received.
+
+    Any `v1` of the header may match under any of the keys. Age alone refuses nothing: a retry may carry its
+    first `t` for more than a day, and identity makes a replay harmless.
+
+    Args:
+        delivery: as received.
+        tenant: whose hook it came to; None for a hook nobody has, which costs the same time.
+        keys: the subscription's signing keys, as Calendly has them (UTF-8 bytes of the string).
+        now: the time of arrival.
+
+    Raises:
+        DeliveryRefused: with reason `missing`, `malformed`, `mismatch`, `unknown_hook` or `from_future`.
+    """
+    if not delivery.signatures:
+        raise DeliveryRefused("missing" if tenant else "unknown_hook")
+    timestamp, candidates = _parse(delivery.signatures)
+    signed = timestamp.encode() + b"." + delivery.body
+    matches = False
+    for key in keys if tenant else (_NOBODYS_KEY,):
+        digest = hmac.digest(key, signed, "sha256")
+        for candidate in candidates:
+            matches |= hmac.compare_digest(digest, candidate)
+    if tenant is None:
+        raise DeliveryRefused("unknown_hook")
+    if not matches:
+        raise DeliveryRefused("mismatch")
+    signed_at = datetime.fromtimestamp(int(timestamp), UTC)
+    if signed_at > now + MAX_AHEAD:
+        raise DeliveryRefused("from_future")
+    return VerifiedDelivery(
+        id=delivery.id,
+        tenant=tenant,
+        body=delivery.body,
+        content_encoding=delivery.content_encoding,
+        received_at=delivery.received_at,
+        signed_at=signed_at,
+        traceparent=delivery.traceparent,
+    )
+
+
+def verified_before(
+    identity: UUID,
+    tenant: Tenant,
+    body: bytes,
+    *,
+    received_at: datetime,
+    signed_at: datetime,
+    traceparent: str | None,
+) -> VerifiedDelivery:
+    """Take up again what was verified when it came: a row of `slotwire.deliveries`, which holds nothing else."""
+    return VerifiedDelivery(identity, tenant, body, "", received_at, signed_at, traceparent)
+
+
+def fetched(identity: UUID, tenant: Tenant, *, at: datetime) -> VerifiedDelivery:
+    """Stand for what was read from Calendly by its API with the organization's own credential: no delivery told it."""
+    return VerifiedDelivery(identity, tenant, b"", "", at, at, None)
+
+
+def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:
+    """Read `t=<unix seconds>,v1=<hex>`: spaces and unknown parts pass, a doubled `t` does not."""
+    if len(headers) > 1 or len(headers[0]) > MAX_HEADER_LENGTH:
+        raise DeliveryRefused("malformed")
+    usual = _USUAL.fullmatch(headers[0])
+    if usual is not None:
+        return usual[1], [bytes.fromhex(usual[2])]
+    timestamp: str | None = None
+    candidates: list[bytes] = []
+    for part in headers[0].split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "t":
+            if timestamp is not None or not _TIMESTAMP.fullmatch(value):
+                raise DeliveryRefused("malformed")
+            timestamp = value
+        elif name == "v1":
+            if not _V1.fullmatch(value):
+                raise DeliveryRefused("malformed")
+            candidates.append(bytes.fromhex(value))
+    if timestamp is None or not candidates or len(candidates) > MAX_SIGNATURES:
+        raise DeliveryRefused("malformed")
+    return timestamp, candidates

@@ -1,0 +1,148 @@
+"""The relay's cursor: what has been published, written by the transaction that published it.
+
+It lives in a compacted topic, one record a shard, so that it moves with the records or not at all. It names
+the log and the event it stands at, so that a log that was restored or replaced is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from slotwire.ingest.errors import BrokerUnavailable, CursorMismatch
+from slotwire.ingest.foundation.kafka import connection_options, full_name, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.schemas.topics import RELAY_CURSOR
+
+FIRST_WINDOW = 128
+"""Records at the end of the topic that are looked at first; each shard that publishes writes one a transaction."""
+WINDOW_GROWTH = 16
+_WAIT_MS = 50
+_STOP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Everything of one shard up to here is published or parked.
+
+    Attributes:
+        log_id: the log it belongs to.
+        shard: the shard.
+        position: the last position that was passed; 0 is the beginning.
+        event_id: the event at that position; None at the beginning.
+    """
+
+    log_id: UUID
+    shard: int
+    position: int = 0
+    event_id: UUID | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The key of its record."""
+        return str(self.shard).encode()
+
+    def encode(self) -> bytes:
+        """Write it as a record's value."""
+        event_id = None if self.event_id is None else str(self.event_id)
+        return orjson.dumps({"log_id": str(self.log_id), "position": self.position, "event_id": event_id})
+
+    def after(self, position: int, event_id: UUID) -> Cursor:
+        """Return the cursor that has passed an event too."""
+        return Cursor(self.log_id, self.shard, position, event_id)
+
+
+def decode_cursor(shard: int, value: bytes) -> Cursor:
+    """Read a cursor's record.
+
+    Raises:
+        CursorMismatch: it is not one of ours.
+    """
+    try:
+        found = orjson.loads(value)
+        event_id = found["event_id"]
+        return Cursor(UUID(str(found["log_id"])), shard, int(found["position"]), UUID(event_id) if event_id else None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise cursor_mismatch(shard, "its record in Kafka cannot be read") from error
+
+
+def cursor_mismatch(shard: int, why: str) -> CursorMismatch:
+    """Say that the relay stops, why, and how it goes on."""
+    return CursorMismatch(
+        f"the relay's cursor of shard {shard} does not fit this log: {why}",
+        remedy=(
+            "Postgres or Kafka was restored or replaced. Choose where to go on, then start the relay once with one of\n"
+            "  slotwire relay --cursor-from mirror      where Postgres says it was (some events may come twice)\n"
+            "  slotwire relay --cursor-from POSITION    everything up to POSITION counts as published\n"
+            "  slotwire relay --cursor-from beginning   publish the whole log again"
+        ),
+    )
+
+
+async def read_cursor(settings: Settings, shard: int) -> Cursor | None:
+    """Read a shard's cursor as committed, up to the end of the topic.
+
+    Must follow the producer's InitProducerId: that ends the transactions of earlier leaders, so that nothing
+    of theirs is still to come.
+
+    Returns:
+        The cursor; None when there is none.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or another shard's transaction stays open too long.
+        CursorMismatch: the record is not a cursor.
+    """
+    partition = TopicPartition(full_name(settings.kafka, RELAY_CURSOR), 0)
+    # Another shard's open transaction hides what comes after it, until the broker ends it.
+    limit = settings.relay.transaction_timeout_seconds + 5
+    consumer = AIOKafkaConsumer(
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=_WAIT_MS,
+        **connection_options(settings.kafka, client="relay-cursor"),
+    )
+    try:
+        with translated():
+            async with asyncio.timeout(limit):
+                await consumer.start()
+                consumer.assign([partition])
+                value = await _last_value(consumer, partition, str(shard).encode())
+    finally:
+        await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_STOP_SECONDS)
+    return None if value is None else decode_cursor(shard, value)
+
+
+async def _last_value(consumer: AIOKafkaConsumer, partition: TopicPartition, key: bytes) -> bytes | None:
+    """Find the last committed record of a key, looking from the end backwards in growing windows."""
+    first = (await consumer.beginning_offsets([partition]))[partition]
+    last = (await consumer.end_offsets([partition]))[partition]
+    window = FIRST_WINDOW
+    while True:
+        start = max(first, last - window)
+        value = await _last_value_from(consumer, partition, key, start)
+        if value is not None or start == first:
+            return value
+        window *= WINDOW_GROWTH
+
+
+async def _last_value_from(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, key: bytes, start: int
+) -> bytes | None:
+    value: bytes | None = None
+    end: int | None = None
+    consumer.seek(partition, start)
+    while end is None or await consumer.position(partition) < end:
+        batches = await consumer.getmany(partition, timeout_ms=_WAIT_MS)
+        # The end as of the first answer: other shards go on writing.
+        end = consumer.highwater(partition) if end is None else end
+        for record in batches.get(partition, ()):
+            if record.key == key:
+                if record.value is None:
+                    raise BrokerUnavailable("the relay's cursor was deleted while it was read", reason="cursor")
+                value = record.value
+    return value

@@ -1,0 +1,226 @@
+"""The relay's side of Postgres: the next events of a shard, as records; the cursor's mirror; parked events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
+from slotwire.ingest.foundation.kafka import full_name
+from slotwire.ingest.foundation.postgres import connect, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch
+from slotwire.ingest.relay.lease import QUERIES, Lease
+from slotwire.ingest.relay.publisher import Record
+from slotwire.schemas.codec import Attributes, encode_headers
+from slotwire.schemas.events import BY_TYPE
+
+BATCH_BYTES = 4_194_304
+"""Data one transaction carries at the most, unless one event alone is larger."""
+LAG_LIMIT = 100_000
+"""Waiting events are counted up to here: the metric then says "at least"."""
+FRAMING_BYTES = 256
+"""What a record costs beside its key, value and headers, at the most: lengths, and its batch's header."""
+HEADER_BYTES = 8
+"""What a header costs beside its name and value, at the most."""
+
+
+@dataclass(frozen=True)
+class LogIdentity:
+    """Which log this is.
+
+    Attributes:
+        log_id: made with the log.
+        shards: how many it has, for ever.
+    """
+
+    log_id: UUID
+    shards: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event of the log, ready to be sent.
+
+    Attributes:
+        elsewhere: whether its data stays behind, with a reference in its place.
+    """
+
+    position: int
+    event_id: UUID
+    type: str
+    record: Record
+    elsewhere: bool
+
+
+async def read_identity(settings: Settings) -> LogIdentity:
+    """Ask which log the database holds.
+
+    Raises:
+        SchemaMismatch: none yet.
+        DatabaseUnavailable: Postgres is out of reach.
+    """
+    dsn = settings.database_url.get_secret_value()
+    connection = await connect(dsn, settings.database, application="relay")
+    try:
+        with translated():
+            row = await connection.fetchrow(QUERIES["read_identity"])
+    finally:
+        await connection.close()
+    if row is None:
+        raise SchemaMismatch("the log has not been made", remedy="Run `slotwire migrate`.")
+    return LogIdentity(row["log_id"], row["shards"])
+
+
+async def read_entries(lease: Lease, settings: Settings, after: int, limit: int) -> Sequence[Entry]:
+    """Read the shard's next events.
+
+    Args:
+        lease: the shard's.
+        settings: the limit of a record's size, and the topics' prefix.
+        after: the position that was passed last.
+        limit: how many at the most.
+
+    Raises:
+        SchemaMismatch: the next event is of a type this version does not know; those before it come first.
+    """
+    async with lease.session() as connection:
+        rows = await connection.fetch(
+            QUERIES["read_batch"], lease.shard, after, limit, BATCH_BYTES, settings.relay.max_record_bytes
+        )
+    entries: list[Entry] = []
+    for row in rows:
+        if row["type"] not in BY_TYPE:
+            if entries:
+                break
+            raise SchemaMismatch(
+                f"the log holds an event of type {row['type']}, which this version does not know",
+                remedy="Run a relay that is at least as new as the processes that write the log.",
+            )
+        entries.append(_entry(settings, row))
+    return entries
+
+
+def _entry(settings: Settings, row: asyncpg.Record) -> Entry:
+    """Make the record of an event; data that would make it too large is referred to instead."""
+    key = row["key"].encode()
+    headers = encode_headers(_attributes(row, dataref=None))
+    value = row["data"]
+    fixed = FRAMING_BYTES + len(key) + sum(HEADER_BYTES + len(name) + len(item) for name, item in headers)
+    elsewhere = value is None or fixed + len(value) > settings.relay.max_record_bytes
+    if elsewhere:
+        headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['event_id']}"))
+        value = b""
+    topic = full_name(settings.kafka, BY_TYPE[row["type"]].topic)
+    return Entry(row["position"], row["event_id"], row["type"], Record(topic, key, value, headers), elsewhere)
+
+
+def _attributes(row: asyncpg.Record, dataref: str | None) -> Attributes:
+    return Attributes(
+        id=row["event_id"],
+        type=row["type"],
+        organization=row["org"],
+        subject=row["subject"],
+        time=row["time"],
+        key=row["key"],
+        sequence=row["position"],
+        recorded_time=row["recorded_at"],
+        traceparent=row["traceparent"],
+        inferred=row["inferred"],
+        tenant=row["tenant"],
+        dataref=dataref,
+    )
+
+
+async def require_place(lease: Lease, cursor: Cursor | None, log: LogIdentity) -> Cursor:
+    """Check that a cursor fits the log; without one, that nothing says there was one.
+
+    Returns:
+        The cursor to go on from.
+
+    Raises:
+        CursorMismatch: the log was restored or replaced, or the cursor was lost.
+    """
+    async with lease.session() as connection:
+        if cursor is None:
+            mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
+            if mirror is not None and mirror["position"] > 0:
+                why = f"it is gone from Kafka, and Postgres remembers it at {mirror['position']}"
+                raise cursor_mismatch(lease.shard, why)
+            return Cursor(log.log_id, lease.shard)
+        if cursor.log_id != log.log_id:
+            raise cursor_mismatch(lease.shard, "it belongs to another log")
+        if cursor.position == 0:
+            return cursor
+        event_id = await connection.fetchval(QUERIES["read_event_id"], lease.shard, cursor.position)
+    if event_id is None:
+        raise cursor_mismatch(lease.shard, f"there is no event at its position {cursor.position}")
+    if event_id != cursor.event_id:
+        raise cursor_mismatch(lease.shard, f"another event stands at its position {cursor.position}")
+    return cursor
+
+
+async def chosen_place(lease: Lease, log: LogIdentity, choice: str) -> Cursor:
+    """Find the cursor an operator chose with `--cursor-from`.
+
+    Args:
+        lease: the shard's.
+        log: the log.
+        choice: `mirror`, `beginning`, or a position.
+
+    Raises:
+        ConfigurationError: there is no such place in this log.
+    """
+    start = Cursor(log.log_id, lease.shard)
+    if choice == "beginning":
+        return start
+    async with lease.session() as connection:
+        if choice == "mirror":
+            mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
+            if mirror is None or mirror["log_id"] != log.log_id:
+                raise ConfigurationError(
+                    f"Postgres remembers no cursor of shard {lease.shard} in this log",
+                    remedy="Use --cursor-from POSITION or --cursor-from beginning.",
+                )
+            return Cursor(log.log_id, lease.shard, mirror["position"], mirror["event_id"])
+        end = await connection.fetchval(QUERIES["read_end"])
+        if int(choice) > end:
+            raise ConfigurationError(
+                f"the log ends at position {end}, before {choice}",
+                remedy=f"Use --cursor-from {end} to go on with what comes next, or a smaller position.",
+            )
+        row = await connection.fetchrow(QUERIES["find_place"], lease.shard, int(choice))
+    return start if row is None else start.after(row["position"], row["event_id"])
+
+
+async def write_mirror(lease: Lease, cursor: Cursor, now: datetime) -> None:
+    """Copy the cursor to Postgres: for pruning, dashboards and lag; nothing resumes from it silently."""
+    async with lease.session() as connection:
+        await connection.execute(
+            QUERIES["write_mirror"], lease.shard, cursor.log_id, cursor.position, cursor.event_id, now
+        )
+
+
+async def park(lease: Lease, entry: Entry, reason: str, now: datetime) -> None:
+    """Keep note of an event the broker refuses; committed when this returns."""
+    async with lease.session() as connection:
+        await connection.execute(QUERIES["park_event"], entry.event_id, lease.shard, entry.position, reason, now)
+
+
+async def read_lag(lease: Lease, after: int | None) -> tuple[int, datetime | None]:
+    """Count the events that wait, up to `LAG_LIMIT`, and say since when the oldest does.
+
+    Args:
+        lease: the shard's.
+        after: the cursor's position; None asks its mirror, because the cursor cannot be read yet.
+    """
+    async with lease.session() as connection:
+        if after is None:
+            mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
+            after = 0 if mirror is None else mirror["position"]
+        row = await connection.fetchrow(QUERIES["read_lag"], lease.shard, after, LAG_LIMIT)
+    return (0, None) if row is None else (row["events"], row["since"])

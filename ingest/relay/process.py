@@ -1,0 +1,208 @@
+"""The relay process: leads every shard of the log it can get, and publishes it in order.
+
+    for each shard:  lease ─▶ step, step, … (woken by NOTIFY, by a poll at the latest) ─▶ stop or lease lost
+
+What is wrong never stops the process: it holds, is not ready, says why and what to do, and flows on in order
+when that is mended. Only a stop ends it: the running transaction is finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from slotwire.ingest.errors import (
+    BrokerUnavailable,
+    CursorMismatch,
+    DatabaseUnavailable,
+    SchemaMismatch,
+    SlotwireError,
+    TopicUnavailable,
+)
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.health import Health
+from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.relay.lease import Lease
+from slotwire.ingest.relay.log_reader import LogIdentity, read_identity, read_lag
+from slotwire.ingest.relay.shard import ShardRelay
+from slotwire.ingest.relay.status import RelayStatus
+
+STANDBY_SECONDS = 0.5
+"""How often a relay that does not lead tries to."""
+HOLD_SECONDS = 1.0
+"""How often a relay that holds looks whether it may flow on."""
+CURSOR_SECONDS = 5.0
+"""How often a relay whose cursor does not fit looks again; in between another one can take the lease to set it."""
+BACK_OFF_SECONDS = (0.1, 5.0)
+"""First and longest pause while Postgres or the broker is away; each is drawn from the upper half."""
+STOP_SECONDS = 3.0
+"""How long a stop waits for the running transaction."""
+LAG_SECONDS = 1.0
+
+_log = get_logger("relay")
+
+
+class BackOff:
+    """Pauses that grow with each failure in a row, with jitter, so that many relays do not come at once."""
+
+    def __init__(self) -> None:
+        self._next, self._longest = BACK_OFF_SECONDS
+
+    def reset(self) -> None:
+        """Something worked."""
+        self._next = BACK_OFF_SECONDS[0]
+
+    def pause(self) -> float:
+        """Return the next pause in seconds."""
+        pause = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        self._next = min(self._next * 2, self._longest)
+        return pause
+
+
+async def run_relay(
+    settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock, cursor_from: str | None = None
+) -> None:
+    """Publish every shard of the log until a stop is asked for.
+
+    Args:
+        settings: Postgres, Kafka and the relay's limits.
+        stop: when set, the running transactions are finished and the relay leaves.
+        health: told what is not well.
+        clock: for the mirror and the age of what waits.
+        cursor_from: `mirror`, `beginning` or a position: where to go on if the cursor does not fit the log.
+
+    Raises:
+        ConfigurationError: an address is missing or cannot be read, or `cursor_from` names no place of this log.
+    """
+    status = RelayStatus()
+    health.add("relay", status.problem)
+    log = await _identity(settings, stop, status)
+    if log is None:
+        return
+    async with asyncio.TaskGroup() as group:
+        for shard in range(log.shards):
+            lead = _ShardLoop(settings, log, shard, stop, status, clock, cursor_from)
+            group.create_task(lead.run(), name=f"relay-{shard}")
+
+
+async def _identity(settings: Settings, stop: asyncio.Event, status: RelayStatus) -> LogIdentity | None:
+    """Wait until the log can be read; None when a stop comes first."""
+    back_off = BackOff()
+    while not stop.is_set():
+        try:
+            log = await read_identity(settings)
+        except (DatabaseUnavailable, SchemaMismatch) as error:
+            status.hold(None, "database", error)
+            await wait_for(stop, back_off.pause())
+        else:
+            status.flow(None)
+            return log
+    return None
+
+
+class _ShardLoop:
+    """Leads one shard whenever it can."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: LogIdentity,
+        shard: int,
+        stop: asyncio.Event,
+        status: RelayStatus,
+        clock: Clock,
+        cursor_from: str | None,
+    ) -> None:
+        self._settings, self._log, self._shard = settings, log, shard
+        self._stop, self._status, self._clock, self._cursor_from = stop, status, clock, cursor_from
+        self._back_off = BackOff()
+        self._lag_told = 0.0
+
+    async def run(self) -> None:
+        """Lead, or stand by, until stopped.
+
+        Raises:
+            BaseExceptionGroup: of what cannot be waited out: a `ConfigurationError`.
+        """
+        while not self._stop.is_set():
+            pause = STANDBY_SECONDS
+            try:
+                async with Lease.taking(self._settings, self._shard) as lease:
+                    if lease is not None:
+                        await self._lead(lease)
+                    else:
+                        self._status.stand_by(self._shard)
+            except* (DatabaseUnavailable, SchemaMismatch) as group:
+                self._status.hold(self._shard, "database", _first(group))
+                pause = self._back_off.pause()
+            except* CursorMismatch as group:
+                self._status.hold(self._shard, "cursor", _first(group))
+                pause = CURSOR_SECONDS
+            await wait_for(self._stop, pause)
+
+    async def _lead(self, lease: Lease) -> None:
+        """Publish while the lease holds; its loss cancels whatever is under way."""
+        relay = ShardRelay(self._settings, self._log, lease, self._clock, cursor_from=self._cursor_from)
+        self._status.lead(self._shard, leads=True)
+        try:
+            async with asyncio.TaskGroup() as group, asyncio.timeout(None) as limit:
+                guard = group.create_task(lease.guard(), name=f"relay-{self._shard}-lease")
+                stopper = group.create_task(self._stopper(lease, limit), name=f"relay-{self._shard}-stop")
+                await self._publish(relay, lease)
+                guard.cancel()
+                stopper.cancel()
+        except* TimeoutError:
+            _log.warning("relay_stop_cut_short", shard=self._shard)
+        finally:
+            self._cursor_from = relay.cursor_from
+            self._status.lead(self._shard, leads=False)
+            await relay.let_go()
+
+    async def _stopper(self, lease: Lease, limit: asyncio.Timeout) -> None:
+        """Let a stop end the pause between steps at once, and the running step after a while."""
+        await self._stop.wait()
+        lease.woken.set()
+        limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
+
+    async def _publish(self, relay: ShardRelay, lease: Lease) -> None:
+        while not self._stop.is_set():
+            lease.woken.clear()
+            pause, bell = 0.0, lease.woken
+            try:
+                passed = await relay.step()
+                self._status.flow(self._shard)
+                self._back_off.reset()
+                if passed == 0 and relay.settled:
+                    pause = self._settings.relay.poll_interval_seconds
+            except TopicUnavailable as error:
+                self._status.hold(self._shard, "topic", error)
+                pause, bell = HOLD_SECONDS, self._stop
+            except BrokerUnavailable as error:
+                self._status.hold(self._shard, "refused" if error.reason == "refused" else "broker", error)
+                pause, bell = self._back_off.pause(), self._stop
+            except CursorMismatch:
+                await self._tell_lag(relay, lease, idle=False)
+                raise
+            await self._tell_lag(relay, lease, idle=bool(pause) and bell is lease.woken)
+            if pause and not self._stop.is_set():
+                await wait_for(bell, pause)
+
+    async def _tell_lag(self, relay: ShardRelay, lease: Lease, *, idle: bool) -> None:
+        """Set the gauges: at once when nothing waits, else now and then, because counting asks Postgres."""
+        now = asyncio.get_running_loop().time()
+        if idle:
+            self._status.lag(self._shard, 0, None, self._clock.now())
+        elif now - self._lag_told >= LAG_SECONDS:
+            self._lag_told = now
+            events, since = await read_lag(lease, relay.cursor.position if relay.cursor else None)
+            self._status.lag(self._shard, events, since, self._clock.now())
+
+
+def _first(group: BaseExceptionGroup[SlotwireError]) -> SlotwireError:
+    """Return one of the errors that came together."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found if isinstance(found, SlotwireError) else SlotwireError(str(found))

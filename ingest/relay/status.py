@@ -1,0 +1,70 @@
+"""What the relay says of itself: one line a shard for readiness, gauges for alarms, a log line at each change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.telemetry import (
+    RELAY_HOLDING,
+    RELAY_LAG_EVENTS,
+    RELAY_LAG_SECONDS,
+    RELAY_LEADER,
+    get_logger,
+)
+
+REASONS = ("topic", "cursor", "broker", "refused", "database")
+"""Why a relay holds; also the metric's labels."""
+
+_log = get_logger("relay")
+
+
+class RelayStatus:
+    """Which shards flow, and why the others do not."""
+
+    def __init__(self) -> None:
+        self._holding: dict[int | None, tuple[str, str]] = {None: ("database", "the log has not been read yet")}
+        self._told()
+
+    async def problem(self) -> str | None:
+        """Say what readiness shows: None when every shard flows here or is led by somebody else."""
+        told = sorted((-1 if shard is None else shard, line) for shard, (_, line) in self._holding.items())
+        lines = [line if shard < 0 else f"shard {shard}: {line}" for shard, line in told]
+        return "; ".join(lines) or None
+
+    def hold(self, shard: int | None, reason: str, error: SlotwireError) -> None:
+        """A shard waits; None stands for the whole log."""
+        first = error.remedy.partition("\n")[0]
+        line = f"{error.message}. {first}" if first else error.message
+        if self._holding.get(shard) != (reason, line):
+            _log.error("relay_holds", shard=shard, reason=reason, problem=error.message, remedy=error.remedy)
+        self._holding[shard] = (reason, line)
+        self._told()
+
+    def flow(self, shard: int | None) -> None:
+        """A shard publishes, or has nothing to publish."""
+        if self._holding.pop(shard, None) is not None and shard is not None:
+            _log.info("relay_flows", shard=shard)
+        self._told()
+
+    def stand_by(self, shard: int) -> None:
+        """Somebody else leads the shard, and tells its lag."""
+        self._holding.pop(shard, None)
+        self._told()
+        for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS):
+            gauge.labels(shard=str(shard)).set(0)
+
+    def lead(self, shard: int, *, leads: bool) -> None:
+        """This process began or ceased to lead the shard."""
+        RELAY_LEADER.labels(shard=str(shard)).set(int(leads))
+
+    def lag(self, shard: int, events: int, since: datetime | None, now: datetime) -> None:
+        """So many events wait, the oldest since then."""
+        age = 0.0 if since is None else max(0.0, (now - since).total_seconds())
+        RELAY_LAG_EVENTS.labels(shard=str(shard)).set(events)
+        RELAY_LAG_SECONDS.labels(shard=str(shard)).set(age)
+
+    def _told(self) -> None:
+        holding = {reason for reason, _ in self._holding.values()}
+        for reason in REASONS:
+            RELAY_HOLDING.labels(reason=reason).set(int(reason in holding))

@@ -1,0 +1,98 @@
+"""Slotwire's own processes as children of a test, with settings given as their environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from slotwire.ingest.foundation.settings import PREFIX, Settings
+
+READY_SECONDS = 20
+
+
+def environment(settings: Settings, **extra: str) -> dict[str, str]:
+    """Write settings as the environment of a child."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    hook_keys = ",".join(key.get_secret_value() for key in settings.http.hook_keys)
+    return {
+        **clean,
+        "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SLOTWIRE_PUBLIC_URL": settings.public_url,
+        "SLOTWIRE_HTTP__HOST": "127.0.0.1",
+        "SLOTWIRE_HTTP__DRAIN_SECONDS": "0.5",
+        "SLOTWIRE_HTTP__HOOK_KEYS": hook_keys,
+        "SLOTWIRE_VAULT__KEYS": ",".join(key.get_secret_value() for key in settings.vault.keys),
+        **extra,
+    }
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Process:
+    """One running command of ours."""
+
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    child: asyncio.subprocess.Process
+    health_port: int
+
+    async def kill(self) -> None:
+        """End it as the kernel would: at once."""
+        self.child.kill()
+        await self.child.wait()
+
+    async def restart(self) -> None:
+        """Start it again after its end."""
+        self.child = await _spawn(self.arguments, self.environment)
+
+    async def until_ready(self) -> None:
+        """Wait until its health port says that it is ready."""
+        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient() as client:
+            while True:
+                try:
+                    answer = await client.get(f"http://127.0.0.1:{self.health_port}/readyz")
+                except httpx.TransportError:
+                    answer = None
+                if answer is not None and answer.status_code == 200:
+                    return
+                if self.child.returncode is not None:
+                    raise AssertionError(f"{self.arguments} ended with {self.child.returncode}")
+                await asyncio.sleep(0.02)
+
+
+async def _spawn(arguments: tuple[str, ...], env: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "slotwire.ingest.cli", *arguments, env=env)
+
+
+@asynccontextmanager
+async def process(*arguments: str, env: dict[str, str]) -> AsyncIterator[Process]:
+    """Run a command of ours while the block runs; it is asked to stop at its end, and killed if it does not."""
+    health_port = free_port()
+    env = {**env, "SLOTWIRE_HEALTH__PORT": str(health_port)}
+    running = Process(arguments, env, await _spawn(arguments, env), health_port)
+    try:
+        yield running
+    finally:
+        if running.child.returncode is None:
+            running.child.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(READY_SECONDS):
+                    await running.child.wait()
+            except TimeoutError:
+                await running.kill()
+                raise

@@ -1,0 +1,70 @@
+"""The command line as a user runs it: arguments in, exit code and both streams out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from slotwire.ingest.foundation.settings import Settings
+from tests.support import warm
+
+SECONDS = 60
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Write settings as a process is given them."""
+    return {
+        "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
+        "SLOTWIRE_PUBLIC_URL": settings.public_url,
+        "SLOTWIRE_HTTP__HOOK_KEYS": _joined(settings.http.hook_keys),
+        "SLOTWIRE_VAULT__KEYS": _joined(settings.vault.keys),
+        "SLOTWIRE_ADMIN__PORT": "0",
+        "SLOTWIRE_HEALTH__PORT": "0",
+        **more,
+    }
+
+
+def _joined(keys: tuple[SecretStr, ...]) -> str:
+    return ",".join(key.get_secret_value() for key in keys)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
+    """Run `slotwire` to its end, in a process of its own; see `tests.support.warm` for what it does not do again."""
+    code, out, err = await asyncio.to_thread(warm.run, arguments, env, (stdin or "").encode())
+    return Ran(code, out.decode(), err.decode())
+
+
+async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> Ran:
+    """Run one line of a document in bash, in a folder of the test's own."""
+    return await _run(("bash", "-c", line), env=env, cwd=cwd)
+
+
+async def _run(words: tuple[str, ...], *, env: Mapping[str, str], cwd: Path | None = None) -> Ran:
+    child = await asyncio.create_subprocess_exec(
+        *words,
+        env=env,
+        cwd=cwd,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            out, err = await child.communicate(b"")
+    finally:
+        if child.returncode is None:
+            child.kill()
+    return Ran(child.returncode or 0, out.decode(), err.decode())

@@ -1,0 +1,154 @@
+"""The management API with something behind each of its routes, and requests that fit them, made from the table.
+
+A route that is added later takes part by itself. What it needs and does not find here fails its test: a body
+(`BODIES`), a parameter it cannot do without (`PARAMETERS`), or an id of its noun (`Ground.ids`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlencode
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+from pydantic import BaseModel, SecretStr
+
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.booking_models import TimelineQuery
+from slotwire.ingest.operate.connection_models import ConnectionRequest
+from slotwire.ingest.operate.models import EventQuery, KeyRequest
+from slotwire.ingest.operate.organization_models import OrganizationRequest
+from slotwire.ingest.operate.quarantine_models import DiscardRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
+from slotwire.ingest.operate.routes.base import Route
+from slotwire.ingest.operate.subscription_models import SubscriptionRequest
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from tests.support.managing import (
+    Desk,
+    managing,
+    write_booking,
+    write_deliveries,
+    write_events,
+    write_organization,
+    write_quarantine,
+)
+from tests.support.serving import settings_for
+
+OTHER = "SOMEBODYELSE"
+INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
+PARAMETERS: Mapping[type[BaseModel], Mapping[str, str]] = {TimelineQuery: {"invitee": INVITEE}}
+BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
+    OrganizationRequest: lambda running: {"token": running.owner_token, "external_id": "ours"},
+    ConnectionRequest: lambda running: {"token": running.owner_token},
+    SubscriptionRequest: lambda _: {"events": ["invitee.created", "invitee.canceled"]},
+    DiscardRequest: lambda _: {"why": "not wanted"},
+    KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
+}
+_TRACES = {"audit", "idempotent_answers"}
+"""Tables that tell of requests, refused ones too."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The API with something behind each route, for one organization; another one is known too.
+
+    Attributes:
+        ids: an id of the organization by the word of the path before it, or after it.
+    """
+
+    desk: Desk
+    running: Simulator
+    database: Database
+    ids: Mapping[str, UUID]
+    org: str
+
+    def path(self, route: Route, *, org: str | None = None) -> str:
+        """Fill a route's path and what its query cannot do without."""
+        about = next((word for word in reversed(route.path.split("/")) if word in self.ids), "")
+        path = route.path.format(org=org or self.org, id=self.ids.get(about, uuid4()))
+        needed = {} if route.query is None else PARAMETERS.get(route.query, {})
+        return f"{path}?{urlencode(needed)}" if needed else path
+
+    def body(self, route: Route) -> dict[str, object] | None:
+        """Make a body that fits."""
+        return None if route.takes is None else BODIES[route.takes](self.running)
+
+    async def send(self, route: Route, key: str | None, *, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        """Send a request that fits the route."""
+        return await self.desk.ask(route.method, self.path(route), key, json=self.body(route), headers=headers)
+
+    async def state(self, org: str | None = None) -> dict[str, object]:
+        """Everything that a change could change, here and at the simulator; of one organization, or all.
+
+        Traces of requests and the last use of keys are left out.
+        """
+        connection = await asyncpg.connect(self.database.owner_url)
+        try:
+            found: dict[str, object] = {}
+            tables = await connection.fetch(
+                "SELECT table_name AS name, bool_or(column_name = 'org') AS bound FROM information_schema.columns"
+                " WHERE table_schema = 'slotwire' GROUP BY table_name"
+            )
+            for table in tables:
+                if table["name"] in _TRACES or (org is not None and not table["bound"]):
+                    continue
+                rows = await connection.fetch(
+                    f"SELECT to_jsonb(t) - 'last_used_at' AS row FROM slotwire.{table['name']} t"
+                    f" WHERE $1::text IS NULL OR {'t.org' if table['bound'] else '$1'} = $1 ORDER BY 1",
+                    org,
+                )
+                found[table["name"]] = [row["row"] for row in rows]
+        finally:
+            await connection.close()
+        found["at_calendly"] = sorted(item.id for item in self.running.engine.ledger.subscriptions())
+        return found
+
+    async def audited(self, action: str) -> set[tuple[str, str]]:
+        """Who tried an action, and with what result."""
+        rows = await self.desk.actions.pool.fetch(
+            "SELECT actor, result FROM slotwire.audit WHERE action = $1 AND result <> 'started'", action
+        )
+        return {(row["actor"], row["result"]) for row in rows}
+
+    async def key_id(self, key: str) -> str:
+        """Return the id of a key of the API."""
+        found = await self.desk.actions.pool.fetchval(
+            "SELECT id::text FROM slotwire.api_keys WHERE hash = sha256(convert_to($1, 'UTF8'))", key
+        )
+        return str(found)
+
+
+@asynccontextmanager
+async def grounded(database: Database, seed: str) -> AsyncIterator[Ground]:
+    """Something behind each route."""
+    async with simulator(Options(seed=seed)) as running:
+        settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+        async with managing(settings) as desk:
+            request = OrganizationRequest(token=SecretStr(running.owner_token))
+            added = await desk.actions.organizations.add(COMMAND_LINE, request)
+            org = added.organization.organization
+            key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
+            await write_organization(database, OTHER)
+            for name in (org, OTHER):
+                await write_events(database, name, 2)
+            await write_deliveries(database, org, 2)
+            await write_deliveries(database, OTHER, 2, first=100)
+            [event, *_] = await desk.actions.events.latest(Principal(Role.READER, org), EventQuery())
+            await write_booking(database, org, INVITEE)
+            await write_booking(database, OTHER, INVITEE + "2")
+            await write_quarantine(database, OTHER, [b"{}"], first=300)
+            kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
+            ids = {
+                "quarantine": kept[0],
+                "retry": kept[0],
+                "discard": kept[1],
+                "events": event.id,
+                "subscriptions": added.subscriptions[0].id,
+                "connections": added.connection_id,
+                "keys": key.id,
+            }
+            yield Ground(desk, running, database, ids, org)

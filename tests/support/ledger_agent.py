@@ -1,0 +1,24 @@
+"""An agent for tests of the whole way: writes each event it handles into the table `ledger`, in its transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slotwire.handlers import Agent, Context, Done
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import EVENT_CLASSES
+
+agent = Agent("ledger")
+
+
+@agent.on(*EVENT_CLASSES)
+async def write_down(event: Event[Any], ctx: Context) -> Done:
+    """Write the event down once; the table has no key that would hide a second time."""
+    async with ctx.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO public.ledger (event_id, key, sequence) VALUES ($1, $2, $3)",
+            event.id,
+            event.key,
+            event.sequence,
+        )
+    return Done()

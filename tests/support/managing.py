@@ -1,0 +1,158 @@
+"""What tests of the management API share: the API running in this process, keys, and rows to be read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+
+from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.ingest.foundation.lifecycle import listen
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.actions import Actions, operating
+from slotwire.ingest.operate.admin_api import Limits, build_app
+from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+
+EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+CREATED = "com.calendly.invitee.created.v1"
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A running management API and a client for it."""
+
+    actions: Actions
+    url: str
+    client: httpx.AsyncClient
+
+    async def key(self, role: Role = Role.ADMIN, org: str | None = None) -> str:
+        """Make a key."""
+        made = await self.actions.keys.create(COMMAND_LINE, KeyRequest(role=role, organization=org))
+        return made.key
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        key: str | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """Send a request with a key."""
+        sent = dict(headers or {})
+        if key is not None:
+            sent["Authorization"] = f"Bearer {key}"
+        return await self.client.request(method, self.url + path, headers=sent, json=json, content=content)
+
+
+@asynccontextmanager
+async def managing(
+    settings: Settings, *, clock: Clock | None = None, limits: Limits | None = None
+) -> AsyncIterator[Desk]:
+    """Run the management API while the block runs."""
+    async with (
+        operating(settings, clock or SystemClock(), application="control") as actions,
+        listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
+        httpx.AsyncClient(timeout=20) as client,
+    ):
+        yield Desk(actions, url, client)
+
+
+async def write_organization(database: Database, org: str, *, shard: int = 0) -> None:
+    """Make an organization known."""
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.organizations (org, uri, shard, created_at) VALUES ($1, $2, $3, $4)",
+        [(org, f"https://api.calendly.com/organizations/{org}", shard, EPOCH)],
+    )
+
+
+async def write_events(
+    database: Database,
+    org: str,
+    count: int,
+    *,
+    shard: int = 0,
+    type_: str = CREATED,
+    subject: str = "https://api.calendly.com/scheduled_events/E/invitees/I",
+    data: bytes = b'{"uri":"x"}',
+) -> list[UUID]:
+    """Put events into the log, and return their ids in its order."""
+    made = [uuid4() for _ in range(count)]
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
+        " inferred, data) VALUES ($1, nextval('slotwire.positions'), $2, $3, $4, $5, 'k', $6, $6, false, $7)",
+        [(shard, item, type_, org, subject, EPOCH, data) for item in made],
+    )
+    return made
+
+
+async def write_deliveries(
+    database: Database, org: str, count: int, *, outcome: str = "stored", event_id: UUID | None = None, first: int = 1
+) -> list[UUID]:
+    """Write deliveries, and return their ids in the order of arrival."""
+    made = [UUID(int=(first + at) << 64) for at in range(count)]
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, event_id,"
+        " event_name, body) VALUES ($1, $2, $3, $4, $4, $5, $6, 'invitee.created', '\\x7b7d')",
+        [(item, org, UUID(int=1), EPOCH + timedelta(seconds=at), outcome, event_id) for at, item in enumerate(made)],
+    )
+    return made
+
+
+async def write_quarantine(
+    database: Database,
+    org: str,
+    bodies: Sequence[bytes],
+    *,
+    reason: str = "unknown_event",
+    first: int = 1,
+    signed_before: timedelta = timedelta(0),
+) -> list[UUID]:
+    """Leave deliveries in quarantine as a version that did not understand them does; return their ids."""
+    made = [UUID(int=(first + at) << 64) for at in range(len(bodies))]
+    rows = [
+        (item, org, UUID(int=1), EPOCH, EPOCH - signed_before, body) for item, body in zip(made, bodies, strict=True)
+    ]
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, body)"
+        " VALUES ($1, $2, $3, $4, $5, 'quarantined', $6)",
+        list[tuple[object, ...]](rows),
+    )
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.quarantine (delivery_id, org, reason, detail, created_at) VALUES ($1, $2, $3, '', $4)",
+        [(item, org, reason, EPOCH) for item in made],
+    )
+    return made
+
+
+async def write_booking(database: Database, org: str, invitee: str, *, waits_since: datetime | None = None) -> None:
+    """Make a booking known, without an event."""
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees,"
+        " new_invitees, marks, clears, hosts, waits_since, changed_at)"
+        " VALUES ($1, $2, 1, 'active', 'k', $1, '{}', '{}', '[]', '[]', '{}', $3, $4)",
+        [(invitee, org, waits_since, EPOCH)],
+    )
+
+
+async def _as_owner(database: Database, sql: str, rows: list[tuple[object, ...]]) -> None:
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.executemany(sql, rows)
+    finally:
+        await connection.close()

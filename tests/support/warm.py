@@ -1,0 +1,156 @@
+"""A process that has imported what commands import, and forks one for each command it is asked to run.
+
+A command spends most of its second on imports; the suite runs hundreds. What is forked is a process of its own,
+with its own environment, streams and exit code; only the imports are shared. Nothing here runs a thread or an
+event loop, so that a fork copies nothing half done. Commands as users start them are in `tests/acceptance`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+SECONDS = 60.0
+"""A command that has not ended by then is killed."""
+MAX_REQUEST = 1_048_576
+
+_NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations", "quarantine", "subscriptions")
+_IMPORTED = (
+    "slotwire.ingest.cli",
+    "slotwire.ingest.operate.actions",
+    "slotwire.ingest.operate.vault_rotation",
+    *(f"slotwire.ingest.cli.{noun}" for noun in _NOUNS),
+)
+
+
+def run(arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
+    """Run a command to its end; returns its code and what it wrote to both streams.
+
+    Raises:
+        TimeoutError: it had to be killed.
+    """
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        socket.socket(socket.AF_UNIX) as line,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        line.settimeout(SECONDS)
+        line.connect(_address())
+        request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(Path.cwd())}).encode()
+        socket.send_fds(line, [request], [given.fileno(), out.fileno(), err.fileno()])
+        pid = int(line.recv(32))
+        try:
+            code = int(line.recv(32))
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        out.seek(0)
+        err.seek(0)
+        return code, out.read(), err.read()
+
+
+def put_command(folder: Path) -> None:
+    """Put a `slotwire` into a folder of the PATH, for lines that a shell runs; it asks as `run` does."""
+    command = folder / "slotwire"
+    command.write_text(_COMMAND.format(python=sys.executable, address=_address()), encoding="ascii")
+    command.chmod(0o755)
+
+
+_COMMAND = """\
+#!{python} -IS
+import json, os, socket, sys
+line = socket.socket(socket.AF_UNIX)
+line.connect({address!r})
+request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "folder": os.getcwd()}}
+socket.send_fds(line, [json.dumps(request).encode()], [0, 1, 2])
+line.recv(32)
+sys.exit(int(line.recv(32)))
+"""
+
+
+@cache
+def _address() -> str:
+    """Start the process on first use; it ends with this one."""
+    folder = tempfile.TemporaryDirectory(prefix="slotwire-commands-")
+    atexit.register(folder.cleanup)
+    path = str(Path(folder.name) / "line")
+    process = subprocess.Popen((sys.executable, "-m", "tests.support.warm", path), stdout=subprocess.PIPE)
+    atexit.register(process.wait)
+    atexit.register(process.terminate)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return path
+
+
+def serve(path: str) -> None:
+    """Fork for each request, until terminated."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        print("ready", flush=True)  # noqa: T201 -- what the parent waits for
+        while True:
+            line, _ = listener.accept()
+            if os.fork() == 0:
+                listener.close()
+                _answer(line)
+                os._exit(0)
+            line.close()
+
+
+def _answer(line: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    message, streams, _, _ = socket.recv_fds(line, MAX_REQUEST, 3)
+    request = json.loads(message)
+    pid = os.fork()
+    if pid == 0:
+        line.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["folder"])
+        _command(request["arguments"], request["env"])
+    line.sendall(f"{pid}".encode().ljust(32))
+    _, status = os.waitpid(pid, 0)
+    line.sendall(f"{os.waitstatus_to_exitcode(status)}".encode())
+
+
+def _command(arguments: list[str], env: Mapping[str, str]) -> None:
+    from slotwire.ingest.cli import main
+
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = ["slotwire", *arguments]
+    code: object = None
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:  # noqa: BLE001 -- as the interpreter does at the end of a process
+        traceback.print_exc()
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
