@@ -42,10 +42,10 @@ def serve(  # noqa: PLR0913 -- the options of a server
     from slotwire.ingest.errors import SlotwireError
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.simulator.app import Options, simulator
-    from slotwire.ingest.simulator.sender import Policy
+    from slotwire.ingest.simulator.sender import DeliveryPolicy
 
     try:
-        policy = Policy(concurrency, first_retry, retry_factor, max_retry)
+        policy = DeliveryPolicy(concurrency, first_retry, retry_factor, max_retry)
     except ValueError as error:
         raise SlotwireError(str(error), remedy="See `slotwire simulate serve --help`.") from None
     options = Options(port=port, state_file=state_file, seed=seed, organizations=organizations, policy=policy)

@@ -262,7 +262,7 @@ def _parents() -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class ChildrenFile:
     """The children of a state folder, on disk, so that the next start can end those a `kill -9` left behind."""
 
     path: Path

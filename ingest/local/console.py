@@ -14,7 +14,7 @@ QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyLine:
     """The ready line: every address and key of a local installation. Its fields are fixed names."""
 
     hook_url: str = field(repr=False)
@@ -74,13 +74,13 @@ class Console:
         mark = "\033[2mdemo-agent │\033[0m" if self.colour else "demo-agent │"
         _write(stream, f"{mark} {line}\n")
 
-    def ready(self, found: Ready, *, demo: bool) -> None:
+    def ready(self, found: ReadyLine, *, demo: bool) -> None:
         """Tell that everything runs: for a program all of it, for a person no secret."""
         self._clear()
         text = found.line() if self.as_json else self._for_people(found, demo=demo)
         _write(sys.stdout, f"{text}\n")
 
-    def _for_people(self, found: Ready, *, demo: bool) -> str:
+    def _for_people(self, found: ReadyLine, *, demo: bool) -> str:
         rows = {
             "public": f"{found.public_url}/hooks/calendly/…   takes the deliveries",
             "admin": f"{found.admin_url}/v1/events   management API, with a key",

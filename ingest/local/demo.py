@@ -20,7 +20,7 @@ STORY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Subscribed:
+class DemoSubscription:
     """The demo organization's subscription.
 
     Attributes:
@@ -38,7 +38,7 @@ class Subscribed:
     admin_key: str = field(repr=False)
 
 
-async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
+async def subscribe(settings: Settings, kept_key: str) -> DemoSubscription:
     """Subscribe the simulator's first organization by the operator's own action, or find that it is.
 
     Args:
@@ -68,7 +68,7 @@ async def subscribe(settings: Settings, kept_key: str) -> Subscribed:
             raise SlotwireError("the demo organization's subscription has no signing key")
         url = HookAddresses.from_settings(settings).url(hook_id)
         admin_key = await _admin_key(actions, owner, kept_key)
-        return Subscribed(record.organization, url, record.keys[0].decode(), token, admin_key)
+        return DemoSubscription(record.organization, url, record.keys[0].decode(), token, admin_key)
 
 
 async def _admin_key(actions: Actions, owner: Principal, kept: str) -> str:

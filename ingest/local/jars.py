@@ -56,7 +56,7 @@ class Jar:
         return f"{self.artifact}-{self.version}.jar"
 
 
-class _Stopped(Exception):
+class _DownloadStopped(Exception):
     """The download was called off."""
 
 
@@ -141,7 +141,7 @@ class _Fetchers:
 
     def work(self) -> None:
         """Fetch one jar after the other until none is left."""
-        with suppress(queue.Empty, _Stopped):
+        with suppress(queue.Empty, _DownloadStopped):
             while not self.stop.is_set():
                 self._fetch_next(self.todo.get_nowait())
         self._post(None)
@@ -232,7 +232,7 @@ def _fetch(jar: Jar, part: Path, folder: Path, mirror: str | None, stop: threadi
         else:
             problem = f"{jar.name} arrived with other bytes than the pinned ones"
     if stop.is_set():
-        raise _Stopped
+        raise _DownloadStopped
     raise SlotwireError(
         f"Kafka cannot be had: {problem}",
         remedy=(
@@ -255,7 +255,7 @@ def _resolve(jar: Jar, cache: Path, mirror: str | None, stop: threading.Event) -
     def watch(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
         def count(_bytes: int) -> None:
             if stop.is_set():
-                raise _Stopped
+                raise _DownloadStopped
 
         yield count
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.children import Child, Ledger
+from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.class_data import ClassData
 from slotwire.ingest.local.folders import cache_dir
 from slotwire.ingest.local.jars import Report, fetch_jars, kafka_version
@@ -131,7 +131,7 @@ class EmbeddedKafka:
             await self._format(java, jars, home, version)
         self._class_data = ClassData(library, java, _class_path(jars))
         self._child = self._spawn("Kafka", java, jars, home, ["kafka.Kafka", home / "server.properties"])
-        Ledger(self.state.path / "children.json").record(self._child)
+        self.state.children.record(self._child)
         await self._until_ready()
         self._class_data.improve(home / "classes.txt", self.state.log_file("kafka-class-data"))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.children import Child, Ledger
+from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.folders import Account, can_run, make_passable, unprivileged_account
 from slotwire.ingest.local.state import StateFolder, no_space, require_port
 
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
             account=self._account,
             death_signal=signal.SIGINT,
         )
-        Ledger(self.state.path / "children.json").record(self._child)
+        self.state.children.record(self._child)
         await self._until_ready()
 
     async def stop(self) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slotwire.ingest.errors import SchemaMismatch, SlotwireError
-from slotwire.ingest.local.console import Console, Ready
-from slotwire.ingest.local.demo import Subscribed, subscribe, tell_story
+from slotwire.ingest.local.console import Console, ReadyLine
+from slotwire.ingest.local.demo import DemoSubscription, subscribe, tell_story
 from slotwire.ingest.local.folders import write_private
 from slotwire.ingest.local.stack import Stack, StackOptions, disk_problems, together
 from slotwire.ingest.local.state import StateFolder
@@ -98,7 +98,7 @@ class Installation:
     processes: list[Process] = field(default_factory=list)
     _schema: asyncio.Event = field(default_factory=asyncio.Event)
     _simulator: asyncio.Event = field(default_factory=asyncio.Event)
-    _subscribed: Subscribed | None = None
+    _subscribed: DemoSubscription | None = None
 
     async def start(self) -> None:
         """Start everything, as much at once as what needs what allows, and tell when all is ready.
@@ -197,11 +197,11 @@ class Installation:
         self._subscribed = await subscribe(self.wiring.settings(), state.kept_secret("admin-key"))
         state.keep_secret("admin-key", self._subscribed.admin_key)
 
-    async def _ready_line(self) -> Ready:
+    async def _ready_line(self) -> ReadyLine:
         wiring, subscribed = self.wiring, self._subscribed
         if subscribed is None:
             raise SlotwireError("the demo organization is not subscribed")
-        return Ready(
+        return ReadyLine(
             hook_url=subscribed.hook_url,
             signing_key=subscribed.signing_key,
             organization=subscribed.organization,

@@ -14,7 +14,6 @@ from typing import Any
 
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local import postgres
-from slotwire.ingest.local.children import Ledger
 from slotwire.ingest.local.jars import Report
 from slotwire.ingest.local.kafka import EmbeddedKafka
 from slotwire.ingest.local.postgres import EmbeddedPostgres
@@ -98,7 +97,7 @@ class Stack:
 
     async def end_strays(self) -> None:
         """End what an earlier run left behind when it was killed."""
-        strays = await Ledger(self.state.path / "children.json").end_strays()
+        strays = await self.state.children.end_strays()
         if strays:
             self.kafka.report(f"ended what an earlier run left behind: {', '.join(strays)}")
 
@@ -106,7 +105,7 @@ class Stack:
         """Stop both at once; what does not listen is killed."""
         await together(self.postgres.stop(), self.kafka.stop())
         if not (self.postgres.running or self.kafka.running):
-            (self.state.path / "children.json").unlink(missing_ok=True)
+            self.state.children.path.unlink(missing_ok=True)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.children import Ledger
+from slotwire.ingest.local.children import ChildrenFile
 from slotwire.ingest.local.folders import Account, can_pass, make_passable, write_private
 
 MARK = "slotwire-state"
@@ -52,7 +52,7 @@ _ELSEWHERE = Path("/var/lib/slotwire")
 
 @dataclass(slots=True)
 class StateFolder:
-    """A claimed state folder. Only `claim` makes one, so holding it means holding its lock.
+    """A claimed state folder. Only `claim` and `wipe` make one, so whoever has it holds its lock.
 
     Attributes:
         path: the folder, absolute.
@@ -72,6 +72,11 @@ class StateFolder:
         with _held(path):
             _check_space(path)
             yield cls(path)
+
+    @property
+    def children(self) -> ChildrenFile:
+        """The list of the processes that run for this stack."""
+        return ChildrenFile(self.path / "children.json")
 
     def port(self, name: str, preferred: int = 0) -> int:
         """Return the port kept under a name; the first time the preferred one if it is free, else a free one."""
@@ -133,7 +138,7 @@ async def wipe(path: Path) -> list[Path]:
     if not _is_ours(path):
         return []
     with _held(path):
-        await Ledger(path / "children.json").end_strays()
+        await StateFolder(path).children.end_strays()
         return _delete(path)
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.children import Child, Ledger, Stdout
+from slotwire.ingest.local.children import Child, Stdout
 from slotwire.ingest.local.state import StateFolder
 
 READY_SECONDS = 60.0
@@ -138,7 +138,7 @@ class Process:
             environment=self.service.environment,
             stdout=self.service.stdout,
         )
-        Ledger(self.state.path / "children.json").record(child)
+        self.state.children.record(child)
         if child.output_pipe is not None:
             self._reader = asyncio.create_task(_show_lines(child.output_pipe, self.show), name=f"show {self.name}")
         deadline = time.monotonic() + READY_SECONDS

@@ -18,20 +18,20 @@ from datetime import timedelta
 from aiohttp import web
 
 from slotwire.ingest.simulator import payloads, requests
-from slotwire.ingest.simulator.calls import Call
+from slotwire.ingest.simulator.calls import RestCall
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.control import MAX_LISTING, read
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import Gate, json_answer
+from slotwire.ingest.simulator.gate import RestGate, json_answer
 from slotwire.ingest.simulator.model import Token, uri
-from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.world import personal_access_token
 
 
 class Access:
     """Handlers of tokens, members, plans and the calls."""
 
-    def __init__(self, engine: Engine, gate: Gate) -> None:
+    def __init__(self, engine: Engine, gate: RestGate) -> None:
         self._engine = engine
         self._gate = gate
 
@@ -85,10 +85,12 @@ class Access:
         query = request.query
         count, after = query.get("count", "100"), query.get("after", "0")
         if not count.isdecimal() or not 1 <= int(count) <= MAX_LISTING or not after.isdecimal():
-            raise Refused(400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a call's number")
+            raise SimulatedRefusal(
+                400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a call's number"
+            )
         organization, user = (query.get(name, "").rpartition("/")[2] for name in ("organization", "user"))
 
-        def wanted(call: Call) -> bool:
+        def wanted(call: RestCall) -> bool:
             mine = organization in {"", call.organization} and user in {"", call.user}
             return mine and (query.get("foreign") != "true" or call.foreign)
 
@@ -106,7 +108,7 @@ class Access:
         if wanted.user is None:
             owner = next((each for each in world.members(tenant) if each.role == "owner"), None)
             if owner is None:
-                raise Refused(404, "Resource Not Found", "the organization has no owner any more: name a user")
+                raise SimulatedRefusal(404, "Resource Not Found", "the organization has no owner any more: name a user")
             return owner.id
         found = world.users.get(wanted.user)
         if found is None or (wanted.organization and found.organization != tenant):

@@ -23,19 +23,19 @@ from slotwire.ingest.simulator.access import Access
 from slotwire.ingest.simulator.bookings import Bookings
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.control import Control
-from slotwire.ingest.simulator.database import Database
+from slotwire.ingest.simulator.database import SimulatorDatabase
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, Gate, json_answer
+from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, RestGate, json_answer
 from slotwire.ingest.simulator.jobs import Jobs
-from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.ledger import DeliveryLedger
 from slotwire.ingest.simulator.model import uri
-from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.rest_people import PeopleCalls
 from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
 from slotwire.ingest.simulator.rest_subscriptions import SubscriptionCalls
-from slotwire.ingest.simulator.sender import Policy, Sender
+from slotwire.ingest.simulator.sender import DeliveryPolicy, Sender
 from slotwire.ingest.simulator.transport import is_loopback
-from slotwire.ingest.simulator.world import World, found
+from slotwire.ingest.simulator.world import World, make_world
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1.0
@@ -53,7 +53,7 @@ class Options:
     seed: str = "slotwire"
     organizations: int = 1
     rate_limit: int = DEFAULT_RATE_LIMIT
-    policy: Policy = field(default_factory=Policy)
+    policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     clock: DrivenClock | None = None
 
 
@@ -63,7 +63,7 @@ class Simulator:
 
     url: str
     engine: Engine
-    gate: Gate
+    gate: RestGate
     sending: asyncio.Task[None]
 
     @property
@@ -89,7 +89,7 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
     Raises:
         SlotwireError: the state file is in use or was made with another seed; the port is taken.
     """
-    database = Database(options.state_file)
+    database = SimulatorDatabase(options.state_file)
     try:
         engine, gate = _build(database, options)
         listener = _listener(options.port)
@@ -111,7 +111,7 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
         database.close()
 
 
-def application(engine: Engine, gate: Gate, jobs: Jobs) -> web.Application:
+def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
     """Return the web application: Calendly's paths and `/simulator/`."""
     app = web.Application(middlewares=[_errors, _this_machine_only], client_max_size=MAX_REQUEST_BYTES)
     for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
@@ -129,7 +129,7 @@ async def _this_machine_only(
     # Any page in a browser can reach loopback; none of ours does. A foreign Host is a rebound name.
     host = urlsplit(f"//{request.host}").hostname or ""
     if "Origin" in request.headers or not is_loopback(host):
-        raise Refused(403, "Permission Denied", "The simulator answers programs of this machine only.")
+        raise SimulatedRefusal(403, "Permission Denied", "The simulator answers programs of this machine only.")
     return await handler(request)
 
 
@@ -139,7 +139,7 @@ async def _errors(
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Refused as refusal:
+    except SimulatedRefusal as refusal:
         return json_answer(refusal.body, refusal.status)
     except SlotwireError as error:
         return json_answer({"title": "Service Unavailable", "message": f"{error.message}. {error.remedy}"}, 503)
@@ -149,21 +149,21 @@ async def _errors(
         return json_answer({"title": error.reason, "message": error.reason}, error.status)
 
 
-def _build(database: Database, options: Options) -> tuple[Engine, Gate]:
+def _build(database: SimulatorDatabase, options: Options) -> tuple[Engine, RestGate]:
     _check_seed(database, options)
     try:
-        world = found(options.seed, options.organizations)
+        world = make_world(options.seed, options.organizations)
     except ValueError as error:
         raise SlotwireError(str(error), remedy="Choose another number of organizations.") from None
     clock = options.clock or DrivenClock()
     clock.advance(timedelta(seconds=float(database.meta("clock_offset_seconds") or 0)))
-    bookings, ledger = Bookings(database), Ledger(database)
+    bookings, ledger = Bookings(database), DeliveryLedger(database)
     sender = Sender(options.seed, clock, database, ledger, options.policy)
     engine = Engine(options.seed, world, clock, database, bookings, ledger, sender)
-    return engine, Gate(engine, options.rate_limit)
+    return engine, RestGate(engine, options.rate_limit)
 
 
-def _check_seed(database: Database, options: Options) -> None:
+def _check_seed(database: SimulatorDatabase, options: Options) -> None:
     mine = orjson.dumps([options.seed, options.organizations]).decode()
     known = database.meta("world")
     if known not in {None, mine}:

@@ -8,17 +8,17 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from slotwire.ingest.simulator.clock import stamp
-from slotwire.ingest.simulator.database import Database
-from slotwire.ingest.simulator.model import Invitee, ScheduledEvent, Submission, Token
+from slotwire.ingest.simulator.database import SimulatorDatabase
+from slotwire.ingest.simulator.model import SimulatedInvitee, SimulatedScheduledEvent, SimulatedSubmission, Token
 
-EVENT = TypeAdapter(ScheduledEvent)
-INVITEE = TypeAdapter(Invitee)
-SUBMISSION = TypeAdapter(Submission)
+EVENT = TypeAdapter(SimulatedScheduledEvent)
+INVITEE = TypeAdapter(SimulatedInvitee)
+SUBMISSION = TypeAdapter(SimulatedSubmission)
 TOKEN = TypeAdapter(Token)
 
 
 @dataclass(frozen=True, slots=True)
-class EventFilter:
+class ScheduledEventFilter:
     """What `GET /scheduled_events` can ask for; None means every organization, and everybody."""
 
     organization: str | None
@@ -30,7 +30,7 @@ class EventFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PagePosition:
     """Where a page begins: behind (or, going back, before) the row with this sort key and id."""
 
     key: str | int
@@ -38,38 +38,38 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """How a page is sorted and bounded; `backward` reads the page that ends before `place`."""
+class PageOrder:
+    """How a page is sorted and bounded; `backward` reads the page that ends before `position`."""
 
     count: int
     descending: bool = False
-    place: Place | None = None
+    position: PagePosition | None = None
     backward: bool = False
 
 
 class Bookings:
     """Reads and writes of everything people book."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SimulatorDatabase) -> None:
         self._database = database
 
     def next_number(self, kind: str) -> int:
         """Return 1, 2, 3 … for each kind, never the same twice, also after a restart."""
         return self._database.next_number(kind)
 
-    def put_event(self, event: ScheduledEvent) -> None:
+    def put_event(self, event: SimulatedScheduledEvent) -> None:
         """Write a scheduled event."""
         self._database.write(
             "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)",
             (event.id, event.organization, event.host, stamp(event.start), event.status, EVENT.dump_json(event)),
         )
 
-    def event(self, ident: str) -> ScheduledEvent | None:
+    def event(self, ident: str) -> SimulatedScheduledEvent | None:
         """Return a scheduled event."""
         found = self._database.row("SELECT doc FROM events WHERE id = ?", (ident,))
         return EVENT.validate_json(found[0]) if found else None
 
-    def events(self, wanted: EventFilter, order: Order) -> list[ScheduledEvent]:
+    def events(self, wanted: ScheduledEventFilter, order: PageOrder) -> list[SimulatedScheduledEvent]:
         """Return a page of scheduled events by start time, in the order of the page."""
         where: list[str] = []
         values: list[object] = []
@@ -88,7 +88,7 @@ class Bookings:
                 values.append(value)
         return [EVENT.validate_json(doc) for doc in self._page("events", "start", where, values, order)]
 
-    def put_invitee(self, invitee: Invitee) -> None:
+    def put_invitee(self, invitee: SimulatedInvitee) -> None:
         """Write an invitee; the first write gives it its place in the order of creation."""
         mark = invitee.no_show.id if invitee.no_show else None
         self._database.write(
@@ -97,24 +97,24 @@ class Bookings:
             (invitee.id, invitee.event, invitee.email, invitee.status, mark, INVITEE.dump_json(invitee)),
         )
 
-    def invitee(self, ident: str) -> Invitee | None:
+    def invitee(self, ident: str) -> SimulatedInvitee | None:
         """Return an invitee by its id."""
         found = self._database.row("SELECT doc FROM invitees WHERE id = ?", (ident,))
         return INVITEE.validate_json(found[0]) if found else None
 
-    def invitee_of_mark(self, no_show: str) -> Invitee | None:
+    def invitee_of_mark(self, no_show: str) -> SimulatedInvitee | None:
         """Return the invitee that carries a no-show mark."""
         found = self._database.row("SELECT doc FROM invitees WHERE no_show = ?", (no_show,))
         return INVITEE.validate_json(found[0]) if found else None
 
-    def invitees_of(self, event: str, status: str | None = None) -> list[Invitee]:
+    def invitees_of(self, event: str, status: str | None = None) -> list[SimulatedInvitee]:
         """Return all invitees of a scheduled event in the order they were made."""
         rows = self._database.rows(
             "SELECT doc FROM invitees WHERE event = ? AND status = coalesce(?, status) ORDER BY number", (event, status)
         )
         return [INVITEE.validate_json(doc) for (doc,) in rows]
 
-    def invitees(self, event: str, status: str | None, email: str | None, order: Order) -> list[Invitee]:
+    def invitees(self, event: str, status: str | None, email: str | None, order: PageOrder) -> list[SimulatedInvitee]:
         """Return a page of a scheduled event's invitees by creation."""
         where = ["event = ?"]
         values: list[object] = [event]
@@ -136,7 +136,7 @@ class Bookings:
         )
         return (int(found[0]), int(found[1])) if found else (0, 0)
 
-    def latest_active(self, organization: str) -> Invitee | None:
+    def latest_active(self, organization: str) -> SimulatedInvitee | None:
         """Return the youngest invitee of an organization that is still active."""
         found = self._database.row(
             "SELECT i.doc FROM invitees i JOIN events e ON e.id = i.event"
@@ -145,19 +145,19 @@ class Bookings:
         )
         return INVITEE.validate_json(found[0]) if found else None
 
-    def put_submission(self, value: Submission) -> None:
+    def put_submission(self, value: SimulatedSubmission) -> None:
         """Write a routing form submission."""
         self._database.write(
             "INSERT INTO submissions (id, form, doc) VALUES (?, ?, ?)",
             (value.id, value.form, SUBMISSION.dump_json(value)),
         )
 
-    def submission(self, ident: str) -> Submission | None:
+    def submission(self, ident: str) -> SimulatedSubmission | None:
         """Return a routing form submission."""
         found = self._database.row("SELECT doc FROM submissions WHERE id = ?", (ident,))
         return SUBMISSION.validate_json(found[0]) if found else None
 
-    def submissions(self, form: str) -> list[Submission]:
+    def submissions(self, form: str) -> list[SimulatedSubmission]:
         """Return a form's submissions in the order they were made."""
         rows = self._database.rows("SELECT doc FROM submissions WHERE form = ? ORDER BY number", (form,))
         return [SUBMISSION.validate_json(doc) for (doc,) in rows]
@@ -170,13 +170,13 @@ class Bookings:
         """Return the tokens that were issued or changed after the world was founded."""
         return [TOKEN.validate_json(doc) for (doc,) in self._database.rows("SELECT doc FROM tokens")]
 
-    def _page(self, table: str, key: str, where: list[str], values: list[object], order: Order) -> list[bytes]:
+    def _page(self, table: str, key: str, where: list[str], values: list[object], order: PageOrder) -> list[bytes]:
         # Keyset paging: a row that comes or goes on an earlier page moves nothing on this one.
         falling = order.descending != order.backward
         sign, direction = ("<", "DESC") if falling else (">", "ASC")
-        if order.place:
+        if order.position:
             where = [*where, f"({key}, id) {sign} (?, ?)"]
-            values = [*values, order.place.key, order.place.ident]
+            values = [*values, order.position.key, order.position.ident]
         rows = self._database.rows(
             f"SELECT doc FROM {table} WHERE {' AND '.join(where)} ORDER BY {key} {direction}, id {direction} LIMIT ?",
             (*values, order.count),
@@ -185,6 +185,6 @@ class Bookings:
         return docs[::-1] if order.backward else docs
 
 
-def with_mark_cleared(invitee: Invitee) -> Invitee:
+def with_mark_cleared(invitee: SimulatedInvitee) -> SimulatedInvitee:
     """Return the invitee without its no-show mark; `updated_at` stays (docs/reference/calendly.md, "Payloads")."""
     return replace(invitee, no_show=None)

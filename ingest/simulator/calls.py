@@ -24,7 +24,7 @@ MARK_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RestCall:
     """One REST call. The token is told by a mark that does not lead back to it.
 
     Attributes:
@@ -113,17 +113,17 @@ class Owners:
         return next((each for each in self._engine.world.users.values() if each.membership == ident), None)
 
 
-class Calls:
+class RestCallLog:
     """Every call, in the order they came."""
 
     def __init__(self, limit: int = MAX_CALLS) -> None:
-        self._latest: deque[Call] = deque(maxlen=limit)
-        self._foreign: deque[Call] = deque(maxlen=limit)
+        self._latest: deque[RestCall] = deque(maxlen=limit)
+        self._foreign: deque[RestCall] = deque(maxlen=limit)
         self._counts: Counter[str | None] = Counter()
         self._tokens: dict[str, set[str]] = {}
         self.foreign_count = 0
 
-    def add(self, call: Call) -> None:
+    def add(self, call: RestCall) -> None:
         """Remember a call."""
         self._latest.append(call)
         self._counts[call.organization] += 1
@@ -137,11 +137,11 @@ class Calls:
         """Return the number of the next call: 1, 2, 3 …."""
         return self._counts.total() + 1
 
-    def foreign(self) -> tuple[Call, ...]:
+    def foreign(self) -> tuple[RestCall, ...]:
         """Return the calls that reached across organizations; none, when all is well."""
         return tuple(self._foreign)
 
-    def listing(self, beyond: int, count: int, wanted: Callable[[Call], bool]) -> tuple[Call, ...]:
+    def listing(self, beyond: int, count: int, wanted: Callable[[RestCall], bool]) -> tuple[RestCall, ...]:
         """Return up to `count` calls after number `beyond`."""
         found = (each for each in self._latest if each.number > beyond and wanted(each))
         return tuple(each for each, _ in zip(found, range(count), strict=False))

@@ -39,13 +39,13 @@ from pydantic import BaseModel, ValidationError
 from slotwire.ingest.simulator import requests
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.engine import Engine, Happening
-from slotwire.ingest.simulator.gate import Gate, json_answer
+from slotwire.ingest.simulator.engine import Engine, OperationResult
+from slotwire.ingest.simulator.gate import RestGate, json_answer
 from slotwire.ingest.simulator.ledger import MessageFilter
 from slotwire.ingest.simulator.model import Attempt, Faults, Json, Message, Token, uri
-from slotwire.ingest.simulator.problems import Refused, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.signature import signature
-from slotwire.ingest.simulator.transport import NotLoopback, Transport, headers
+from slotwire.ingest.simulator.transport import LoopbackTransport, NotLoopback, headers
 
 R = TypeVar("R", bound=BaseModel)
 MAX_LISTING = 1_000
@@ -56,7 +56,7 @@ async def read(request: web.Request, shape: type[R]) -> R:
     """Return a control request's body, checked.
 
     Raises:
-        Refused: 400 with what is wrong, field by field.
+        SimulatedRefusal: 400 with what is wrong, field by field.
     """
     raw = await request.read()
     try:
@@ -64,13 +64,13 @@ async def read(request: web.Request, shape: type[R]) -> R:
     except ValidationError as error:
         issues = error.errors(include_url=False, include_input=False, include_context=False)
         said = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in issues)
-        raise Refused(400, "Invalid Argument", said) from None
+        raise SimulatedRefusal(400, "Invalid Argument", said) from None
 
 
 class Control:
     """Handlers of the actions, the clock, the faults and the listings."""
 
-    def __init__(self, engine: Engine, gate: Gate) -> None:
+    def __init__(self, engine: Engine, gate: RestGate) -> None:
         self._engine = engine
         self._gate = gate
 
@@ -173,23 +173,23 @@ class Control:
     async def book(self, request: web.Request) -> web.Response:
         """Book; with `places` above 1 a group event with so many invitees."""
         wanted = await read(request, requests.Book)
-        wish = wanted.wish()
-        if wanted.places > 1 and not (wish.event_type or wish.event):
-            tenant = self._engine.organization(wish.organization)
+        details = wanted.details()
+        if wanted.places > 1 and not (details.event_type or details.event):
+            tenant = self._engine.organization(details.organization)
             group = next(each for each in self._engine.world.offers(tenant) if each.limit > 1)
-            wish = dataclasses.replace(wish, event_type=group.id)
-        happened = [self._engine.book(wish)]
-        event = happened[0].event
+            details = dataclasses.replace(details, event_type=group.id)
+        results = [self._engine.book(details)]
+        event = results[0].event
         if event and wanted.places > 1:
-            join = dataclasses.replace(wish, event=event.id)
-            happened += [self._engine.book(join) for _ in range(wanted.places - 1)]
-        return await self._answer(happened, wanted.wait_seconds)
+            join = dataclasses.replace(details, event=event.id)
+            results += [self._engine.book(join) for _ in range(wanted.places - 1)]
+        return await self._answer(results, wanted.wait_seconds)
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Cancel one invitee."""
         wanted = await read(request, requests.Cancel)
-        happened = self._engine.cancel(self._invitee(wanted.invitee), wanted.by, wanted.reason)
-        return await self._answer([happened], wanted.wait_seconds)
+        result = self._engine.cancel(self._invitee(wanted.invitee), wanted.by, wanted.reason)
+        return await self._answer([result], wanted.wait_seconds)
 
     async def cancel_event(self, request: web.Request) -> web.Response:
         """Cancel a scheduled event with all its invitees."""
@@ -204,30 +204,30 @@ class Control:
         """Move a booking."""
         wanted = await read(request, requests.Reschedule)
         delay = timedelta(seconds=wanted.delay_seconds)
-        happened = self._engine.reschedule(self._invitee(wanted.invitee), wanted.start, wanted.order, delay)
-        return await self._answer([happened], wanted.wait_seconds)
+        result = self._engine.reschedule(self._invitee(wanted.invitee), wanted.start, wanted.order, delay)
+        return await self._answer([result], wanted.wait_seconds)
 
     async def move_event(self, request: web.Request) -> web.Response:
         """Move a scheduled event with all its invitees."""
         wanted = await read(request, requests.MoveEvent)
         delay = timedelta(seconds=wanted.delay_seconds)
-        happened = self._engine.move_event(wanted.event, wanted.start, wanted.order, delay)
-        return await self._answer([happened], wanted.wait_seconds)
+        result = self._engine.move_event(wanted.event, wanted.start, wanted.order, delay)
+        return await self._answer([result], wanted.wait_seconds)
 
     async def no_show(self, request: web.Request) -> web.Response:
         """Mark an invitee."""
-        wanted = await read(request, requests.OfInvitee)
+        wanted = await read(request, requests.OnInvitee)
         return await self._answer([self._engine.mark_no_show(self._invitee(wanted.invitee))], wanted.wait_seconds)
 
     async def clear_no_show(self, request: web.Request) -> web.Response:
         """Take a mark back."""
         wanted = await read(request, requests.ClearNoShow)
-        happened = self._engine.clear_no_show(self._invitee(wanted.invitee), absent=wanted.absent)
-        return await self._answer([happened], wanted.wait_seconds)
+        result = self._engine.clear_no_show(self._invitee(wanted.invitee), absent=wanted.absent)
+        return await self._answer([result], wanted.wait_seconds)
 
     async def routing_form(self, request: web.Request) -> web.Response:
         """Send in a routing form."""
-        wanted = await read(request, requests.RoutingForm)
+        wanted = await read(request, requests.SubmitRoutingForm)
         return await self._answer([self._engine.submit_form(wanted.organization, wanted.invitee)], wanted.wait_seconds)
 
     async def send(self, request: web.Request) -> web.Response:
@@ -240,18 +240,18 @@ class Control:
                 raise not_found()
             url, key = url or found.url, key or found.signing_key
         if not url:
-            raise Refused(400, "Invalid Argument", "name a subscription or a url")
+            raise SimulatedRefusal(400, "Invalid Argument", "name a subscription or a url")
         body = base64.b64decode(wanted.body_base64) if wanted.body_base64 else wanted.body.encode()
         now = self._engine.clock.now()
         head = headers(
             Draws(self._engine.seed, "send", stamp(now)), self._signed(wanted, key, body, int(now.timestamp()))
         )
         head.update({name.lower(): value for name, value in wanted.headers.items()})
-        transport = Transport(1)
+        transport = LoopbackTransport(1)
         try:
             answer = await transport.post(url, body, head)
         except NotLoopback as error:
-            raise Refused(400, "Invalid Argument", f"{error.message}: {error.remedy}") from None
+            raise SimulatedRefusal(400, "Invalid Argument", f"{error.message}: {error.remedy}") from None
         finally:
             await transport.close()
         return json_answer({"status": answer.status, "error": answer.error, "seconds": round(answer.seconds, 4)})
@@ -261,7 +261,9 @@ class Control:
         query = request.query
         count, after = query.get("count", "100"), query.get("after", "0").removeprefix("m")
         if not count.isdecimal() or not 1 <= int(count) <= MAX_LISTING or not after.isdecimal():
-            raise Refused(400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a message id")
+            raise SimulatedRefusal(
+                400, "Invalid Argument", f"count must be from 1 to {MAX_LISTING}, after a message id"
+            )
         wanted = MessageFilter(*(query.get(name) for name in ("state", "event", "resource", "subscription")))
         found = self._engine.ledger.listing(wanted, int(after), int(count))
         bodies = query.get("bodies") == "true"
@@ -289,12 +291,12 @@ class Control:
         try:
             limit = min(float(request.query.get("timeout_seconds", "30")), MAX_WAIT_SECONDS)
         except ValueError:
-            raise Refused(400, "Invalid Argument", "timeout_seconds must be a number") from None
+            raise SimulatedRefusal(400, "Invalid Argument", "timeout_seconds must be a number") from None
         try:
             async with asyncio.timeout(limit):
                 await self._engine.sender.idle()
         except TimeoutError:
-            raise Refused(409, "Conflict", f"still sending after {limit:g} s") from None
+            raise SimulatedRefusal(409, "Conflict", f"still sending after {limit:g} s") from None
         return await self.ledger(request)
 
     def _invitee(self, wanted: str | None) -> str:
@@ -303,23 +305,23 @@ class Control:
         tenant = self._engine.organization(None)
         found = self._engine.bookings.latest_active(tenant)
         if found is None:
-            raise Refused(404, "Resource Not Found", "nobody is booked: book first, or name an invitee")
+            raise SimulatedRefusal(404, "Resource Not Found", "nobody is booked: book first, or name an invitee")
         return found.id
 
     def _signed(self, wanted: requests.Send, key: str | None, body: bytes, now: int) -> str | None:
         if wanted.signing == "none":
             return None
         if key is None:
-            raise Refused(400, "Invalid Argument", "there is no signing_key: name one, or use signing none")
+            raise SimulatedRefusal(400, "Invalid Argument", "there is no signing_key: name one, or use signing none")
         return signature(key if wanted.signing == "right" else f"{key} but wrong", body, now - wanted.age_seconds)
 
-    async def _answer(self, happened: list[Happening], wait_seconds: float) -> web.Response:
-        messages = [message for each in happened for message in each.messages]
+    async def _answer(self, results: list[OperationResult], wait_seconds: float) -> web.Response:
+        messages = [message for each in results for message in each.messages]
         if wait_seconds:
             await self._tried([message.id for message in messages], wait_seconds)
-        last = happened[-1]
+        last = results[-1]
         body: Json = {
-            "invitees": [invitee.uri for each in happened for invitee in each.invitees],
+            "invitees": [invitee.uri for each in results for invitee in each.invitees],
             "event": last.event.uri if last.event else None,
             "no_show": last.no_show.uri if last.no_show else None,
             "submission": last.submission.uri if last.submission else None,

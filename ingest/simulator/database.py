@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 
 
-class Database:
+class SimulatorDatabase:
     """An open state file, or a state in memory when there is no path."""
 
     def __init__(self, path: Path | None) -> None:

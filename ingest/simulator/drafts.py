@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.model import EventType, Invitee, ScheduledEvent
+from slotwire.ingest.simulator.model import SimulatedEventType, SimulatedInvitee, SimulatedScheduledEvent
 from slotwire.ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
 
 # A captured event was made 29 ms before its invitee (docs/reference/calendly.md, "Delivery").
@@ -16,7 +16,7 @@ MAX_AHEAD_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BookingDetails:
     """What a booking should look like; whatever is None is drawn.
 
     `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
@@ -37,14 +37,14 @@ class Wish:
 
 
 def new_event(
-    offer: EventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
-) -> ScheduledEvent:
+    offer: SimulatedEventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
+) -> SimulatedScheduledEvent:
     """Return a scheduled event of an event type; without a start some day of the next month."""
     ident = draws.uuid()
     if start is None:
         ahead = timedelta(days=1 + draws.below(MAX_AHEAD_DAYS), hours=draws.below(8), minutes=15 * draws.below(4))
         start = now.replace(hour=9, minute=0, second=0, microsecond=0) + ahead
-    return ScheduledEvent(
+    return SimulatedScheduledEvent(
         id=ident,
         organization=offer.organization,
         host=offer.owner,
@@ -59,23 +59,25 @@ def new_event(
     )
 
 
-def new_invitee(wish: Wish, event: ScheduledEvent, number: int, draws: Draws, now: datetime) -> Invitee:
+def new_invitee(
+    details: BookingDetails, event: SimulatedScheduledEvent, number: int, draws: Draws, now: datetime
+) -> SimulatedInvitee:
     """Return the invitee of a wish, the `number`th of this Calendly."""
     given, family = full_name(draws)
-    split = wish.name is None and draws.chance(0.4)
-    name = wish.name or f"{given} {family}"
-    return Invitee(
+    split = details.name is None and draws.chance(0.4)
+    name = details.name or f"{given} {family}"
+    return SimulatedInvitee(
         id=draws.legacy_id() if draws.chance(0.2) else draws.uuid(),
         event=event.id,
-        email=wish.email or address(name, number),
-        name=None if wish.name_null else name,
+        email=details.email or address(name, number),
+        name=None if details.name_null else name,
         first_name=given if split else None,
         last_name=family if split else None,
-        timezone=wish.timezone or draws.pick(TIMEZONES),
+        timezone=details.timezone or draws.pick(TIMEZONES),
         created_at=now,
         updated_at=now,
         answers=answers(draws),
-        tracking=wish.tracking or ((("utm_campaign", draws.pick(CAMPAIGNS)),) if draws.chance(0.3) else ()),
+        tracking=details.tracking or ((("utm_campaign", draws.pick(CAMPAIGNS)),) if draws.chance(0.3) else ()),
         text_reminder_number=phone(draws) if draws.chance(0.2) else None,
-        routing_form_submission=wish.routing_form_submission,
+        routing_form_submission=details.routing_form_submission,
     )

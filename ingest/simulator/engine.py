@@ -1,7 +1,7 @@
 """What can happen at the simulated Calendly, and the deliveries that follow from it.
 
 Each operation changes the state, writes one message a matching subscription, commits, and hands the messages
-to the sender. The caller gets a `Happening` that names them.
+to the sender. The caller gets an `OperationResult` that names them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.bookings import Bookings, with_mark_cleared
 from slotwire.ingest.simulator.changes import Changes
 from slotwire.ingest.simulator.clock import DrivenClock
-from slotwire.ingest.simulator.database import Database
-from slotwire.ingest.simulator.drafts import Wish, new_event, new_invitee
+from slotwire.ingest.simulator.database import SimulatorDatabase
+from slotwire.ingest.simulator.drafts import BookingDetails, new_event, new_invitee
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.ledger import Ledger
+from slotwire.ingest.simulator.ledger import DeliveryLedger
 from slotwire.ingest.simulator.model import (
     Canceler,
-    Cancellation,
     Faults,
-    Invitee,
     Json,
     Message,
-    NoShow,
-    ScheduledEvent,
-    Submission,
+    SimulatedCancellation,
+    SimulatedInvitee,
+    SimulatedNoShow,
+    SimulatedScheduledEvent,
+    SimulatedSubmission,
     uri,
 )
-from slotwire.ingest.simulator.outbox import Chain, Outbox
+from slotwire.ingest.simulator.outbox import DeliverySequence, Outbox
 from slotwire.ingest.simulator.people import REASONS, full_name
-from slotwire.ingest.simulator.problems import Refused, forbidden, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, not_found
 from slotwire.ingest.simulator.sender import Sender
 from slotwire.ingest.simulator.world import World
 
@@ -43,21 +43,21 @@ FAULTS = TypeAdapter(Faults)
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class OperationResult:
     """What an operation did: the resources it touched and the messages it owes."""
 
-    invitees: tuple[Invitee, ...] = ()
-    event: ScheduledEvent | None = None
-    submission: Submission | None = None
-    no_show: NoShow | None = None
+    invitees: tuple[SimulatedInvitee, ...] = ()
+    event: SimulatedScheduledEvent | None = None
+    submission: SimulatedSubmission | None = None
+    no_show: SimulatedNoShow | None = None
     messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Halves:
+class _HalfDelivery:
     order: HalfOrder
     delay: timedelta
-    chain: Chain | None
+    sequence: DeliverySequence | None
 
 
 class Engine:
@@ -68,9 +68,9 @@ class Engine:
         seed: str,
         world: World,
         clock: DrivenClock,
-        database: Database,
+        database: SimulatorDatabase,
         bookings: Bookings,
-        ledger: Ledger,
+        ledger: DeliveryLedger,
         sender: Sender,
     ) -> None:
         self.seed = seed
@@ -86,45 +86,53 @@ class Engine:
             sender.faults = FAULTS.validate_json(known)
         self._outbox = Outbox(seed, world, clock, bookings, ledger, sender)
 
-    def book(self, wish: Wish, chain: Chain | None = None, draws: Draws | None = None) -> Happening:
+    def book(
+        self, details: BookingDetails, sequence: DeliverySequence | None = None, draws: Draws | None = None
+    ) -> OperationResult:
         """Book a meeting, or a place in a group event.
 
         Raises:
-            Refused: an unknown organization, event type or event; an event that is full or canceled.
+            SimulatedRefusal: an unknown organization, event type or event; an event that is full or canceled.
         """
         number = self.bookings.next_number("invitee")
         draws = draws or Draws(self.seed, "invitee", number)
         now = self.clock.now()
-        event = self._event_for(wish, draws, now)
-        invitee = new_invitee(wish, event, number, draws, now)
+        event = self._event_for(details, draws, now)
+        invitee = new_invitee(details, event, number, draws, now)
         self.bookings.put_event(event)
         self.bookings.put_invitee(invitee)
         return self._close(
-            Happening((invitee,), event, messages=self._outbox.tell("invitee.created", invitee, event, chain))
+            OperationResult(
+                (invitee,),
+                event,
+                messages=self._outbox.write_invitee_event("invitee.created", invitee, event, sequence),
+            )
         )
 
     def cancel(
-        self, invitee: str, by: Canceler = "invitee", reason: str | None = "", chain: Chain | None = None
-    ) -> Happening:
+        self, invitee: str, by: Canceler = "invitee", reason: str | None = "", sequence: DeliverySequence | None = None
+    ) -> OperationResult:
         """Cancel one invitee; a group event with others in it goes on.
 
         Raises:
-            Refused: unknown, or already canceled.
+            SimulatedRefusal: unknown, or already canceled.
         """
         found = self._active(invitee)
         event = self._event(found.event)
         now = self.clock.now()
         name = self.world.users[event.host].name if by == "host" else found.name or "Invitee"
-        ended, event = self._end(found, event, Cancellation(name, by, now, reason), now)
+        ended, event = self._end(found, event, SimulatedCancellation(name, by, now, reason), now)
         return self._close(
-            Happening((ended,), event, messages=self._outbox.tell("invitee.canceled", ended, event, chain))
+            OperationResult(
+                (ended,), event, messages=self._outbox.write_invitee_event("invitee.canceled", ended, event, sequence)
+            )
         )
 
-    def cancel_event(self, ident: str, canceled_by: str, reason: str | None) -> Happening:
+    def cancel_event(self, ident: str, canceled_by: str, reason: str | None) -> OperationResult:
         """Cancel a scheduled event as a host does: every active invitee hears of it.
 
         Raises:
-            Refused: unknown, in the past or already canceled.
+            SimulatedRefusal: unknown, in the past or already canceled.
         """
         event = self._event(ident)
         now = self.clock.now()
@@ -132,15 +140,19 @@ class Engine:
             raise forbidden("Event is already canceled")
         if event.end <= now:
             raise forbidden("Event in the past")
-        cancellation = Cancellation(canceled_by, "host", now, reason)
+        cancellation = SimulatedCancellation(canceled_by, "host", now, reason)
         event = replace(event, status="canceled", cancellation=cancellation, updated_at=now)
         self.bookings.put_event(event)
         ended = []
         for invitee in self.bookings.invitees_of(ident, "active"):
             ended.append(replace(invitee, status="canceled", cancellation=cancellation, updated_at=now))
             self.bookings.put_invitee(ended[-1])
-        messages = [each for invitee in ended for each in self._outbox.tell("invitee.canceled", invitee, event, None)]
-        return self._close(Happening(tuple(ended), event, messages=tuple(messages)))
+        messages = [
+            each
+            for invitee in ended
+            for each in self._outbox.write_invitee_event("invitee.canceled", invitee, event, None)
+        ]
+        return self._close(OperationResult(tuple(ended), event, messages=tuple(messages)))
 
     def reschedule(
         self,
@@ -148,14 +160,14 @@ class Engine:
         start: datetime | None = None,
         order: HalfOrder = "random",
         delay: timedelta = timedelta(),
-        chain: Chain | None = None,
-    ) -> Happening:
+        sequence: DeliverySequence | None = None,
+    ) -> OperationResult:
         """Move a booking: the old invitee is canceled, a new one made, and both halves are told in `order`.
 
         `delay` holds the second half back by that much of the simulator's clock; `together` sends both at once.
 
         Raises:
-            Refused: unknown, or already canceled.
+            SimulatedRefusal: unknown, or already canceled.
         """
         old = self._active(invitee)
         event = self._event(old.event)
@@ -163,15 +175,15 @@ class Engine:
         draws = Draws(self.seed, "move", self.bookings.next_number("move"))
         moved = new_event(self.world.event_types[event.event_type], start, None, draws, now)
         self.bookings.put_event(moved)
-        return self._close(self._move(old, moved, "invitee", _Halves(order, delay, chain), now))
+        return self._close(self._move(old, moved, "invitee", _HalfDelivery(order, delay, sequence), now))
 
     def move_event(
         self, ident: str, start: datetime | None = None, order: HalfOrder = "random", delay: timedelta = timedelta()
-    ) -> Happening:
+    ) -> OperationResult:
         """Move a scheduled event as its host does: each active invitee makes a pair of halves of their own.
 
         Raises:
-            Refused: unknown, or already canceled.
+            SimulatedRefusal: unknown, or already canceled.
         """
         event = self._event(ident)
         if event.status == "canceled":
@@ -180,42 +192,44 @@ class Engine:
         draws = Draws(self.seed, "move", self.bookings.next_number("move"))
         moved = new_event(self.world.event_types[event.event_type], start, None, draws, now)
         self.bookings.put_event(moved)
-        cancellation = Cancellation(self.world.users[event.host].name, "host", now, "")
+        cancellation = SimulatedCancellation(self.world.users[event.host].name, "host", now, "")
         self.bookings.put_event(replace(event, status="canceled", cancellation=cancellation, updated_at=now))
-        halves = _Halves(order, delay, None)
+        halves = _HalfDelivery(order, delay, None)
         pairs = [self._move(each, moved, "host", halves, now) for each in self.bookings.invitees_of(event.id, "active")]
         return self._close(
-            Happening(
+            OperationResult(
                 tuple(invitee for pair in pairs for invitee in pair.invitees),
                 moved,
                 messages=tuple(message for pair in pairs for message in pair.messages),
             )
         )
 
-    def mark_no_show(self, invitee: str, chain: Chain | None = None) -> Happening:
+    def mark_no_show(self, invitee: str, sequence: DeliverySequence | None = None) -> OperationResult:
         """Mark that an invitee did not come.
 
         Raises:
-            Refused: unknown, or already marked.
+            SimulatedRefusal: unknown, or already marked.
         """
         found = self.bookings.invitee(invitee)
         if found is None:
             raise not_found()
         if found.no_show:
-            raise Refused(409, "Already Exists", "Invitee is already marked as no show")
+            raise SimulatedRefusal(409, "Already Exists", "Invitee is already marked as no show")
         number = self.bookings.next_number("no_show")
-        mark = NoShow(Draws(self.seed, "no_show", number).uuid(), self.clock.now())
+        mark = SimulatedNoShow(Draws(self.seed, "no_show", number).uuid(), self.clock.now())
         marked = replace(found, no_show=mark)
         self.bookings.put_invitee(marked)
         event = self._event(found.event)
-        messages = self._outbox.tell("invitee_no_show.created", marked, event, chain)
-        return self._close(Happening((marked,), event, no_show=mark, messages=messages))
+        messages = self._outbox.write_invitee_event("invitee_no_show.created", marked, event, sequence)
+        return self._close(OperationResult((marked,), event, no_show=mark, messages=messages))
 
-    def clear_no_show(self, invitee: str, chain: Chain | None = None, *, absent: bool | None = None) -> Happening:
+    def clear_no_show(
+        self, invitee: str, sequence: DeliverySequence | None = None, *, absent: bool | None = None
+    ) -> OperationResult:
         """Take a mark back. The delivery has `no_show` null or, if `absent`, not at all; drawn when None.
 
         Raises:
-            Refused: unknown, or not marked.
+            SimulatedRefusal: unknown, or not marked.
         """
         found = self.bookings.invitee(invitee)
         if found is None or found.no_show is None:
@@ -224,16 +238,18 @@ class Engine:
         cleared = with_mark_cleared(found)
         self.bookings.put_invitee(cleared)
         event = self._event(found.event)
-        messages = self._outbox.tell("invitee_no_show.deleted", cleared, event, chain, omit_no_show=omit)
-        return self._close(Happening((cleared,), event, no_show=found.no_show, messages=messages))
+        messages = self._outbox.write_invitee_event(
+            "invitee_no_show.deleted", cleared, event, sequence, omit_no_show=omit
+        )
+        return self._close(OperationResult((cleared,), event, no_show=found.no_show, messages=messages))
 
     def submit_form(
-        self, organization: str | None = None, invitee: str | None = None, chain: Chain | None = None
-    ) -> Happening:
+        self, organization: str | None = None, invitee: str | None = None, sequence: DeliverySequence | None = None
+    ) -> OperationResult:
         """Send in a routing form; with an invitee it led to that booking.
 
         Raises:
-            Refused: an unknown organization or invitee.
+            SimulatedRefusal: an unknown organization or invitee.
         """
         tenant = self.organization(organization)
         led_to = self.bookings.invitee(invitee) if invitee else None
@@ -254,19 +270,19 @@ class Engine:
             {"type": "custom_message", "value": {"headline": "Thank you", "body": "We will write to you."}},
         )
         result = results[0] if led_to else draws.pick(results)
-        value = Submission(
+        value = SimulatedSubmission(
             draws.uuid(), tenant, form.id, told, result, led_to.uri if led_to else None, self.clock.now()
         )
         self.bookings.put_submission(value)
         payload = payloads.encode(payloads.submission(value))
-        messages = self._outbox.write("routing_form_submission.created", value.uri, payload, tenant, chain)
-        return self._close(Happening(submission=value, messages=messages))
+        messages = self._outbox.write_payload("routing_form_submission.created", value.uri, payload, tenant, sequence)
+        return self._close(OperationResult(submission=value, messages=messages))
 
     def organization(self, wanted: str | None) -> str:
         """Return the id of the wanted organization, or of the first.
 
         Raises:
-            Refused: unknown.
+            SimulatedRefusal: unknown.
         """
         ident = wanted.rsplit("/", 1)[-1] if wanted else next(iter(self.world.organizations))
         if ident not in self.world.organizations:
@@ -289,18 +305,18 @@ class Engine:
         """Make the state durable before somebody is told about it."""
         self._database.commit()
 
-    def _close(self, happening: Happening) -> Happening:
+    def _close(self, result: OperationResult) -> OperationResult:
         self._database.commit()
-        self.sender.submit(happening.messages)
-        return happening
+        self.sender.submit(result.messages)
+        return result
 
-    def _event(self, ident: str) -> ScheduledEvent:
+    def _event(self, ident: str) -> SimulatedScheduledEvent:
         event = self.bookings.event(ident)
         if event is None:
             raise not_found()
         return event
 
-    def _active(self, ident: str) -> Invitee:
+    def _active(self, ident: str) -> SimulatedInvitee:
         invitee = self.bookings.invitee(ident)
         if invitee is None:
             raise not_found()
@@ -308,22 +324,24 @@ class Engine:
             raise forbidden("Event is already canceled")
         return invitee
 
-    def _event_for(self, wish: Wish, draws: Draws, now: datetime) -> ScheduledEvent:
-        if wish.event:
-            event = self._event(wish.event)
+    def _event_for(self, details: BookingDetails, draws: Draws, now: datetime) -> SimulatedScheduledEvent:
+        if details.event:
+            event = self._event(details.event)
             if event.status != "active" or self.bookings.counts(event.id)[1] >= event.limit:
                 raise forbidden("The event is full or canceled")
             return event
-        tenant = self.organization(wish.organization)
-        if wish.event_type:
-            offer = self.world.event_types.get(wish.event_type)
+        tenant = self.organization(details.organization)
+        if details.event_type:
+            offer = self.world.event_types.get(details.event_type)
             if offer is None or offer.organization != tenant:
                 raise not_found()
         else:
             offer = draws.pick([each for each in self.world.offers(tenant) if each.limit == 1])
-        return new_event(offer, wish.start, wish.location, draws, now)
+        return new_event(offer, details.start, details.location, draws, now)
 
-    def _move(self, old: Invitee, moved: ScheduledEvent, by: Canceler, halves: _Halves, now: datetime) -> Happening:
+    def _move(
+        self, old: SimulatedInvitee, moved: SimulatedScheduledEvent, by: Canceler, halves: _HalfDelivery, now: datetime
+    ) -> OperationResult:
         event = self._event(old.event)
         draws = Draws(self.seed, "invitee", self.bookings.next_number("invitee"))
         new = replace(
@@ -337,20 +355,20 @@ class Engine:
             updated_at=now,
         )
         name = self.world.users[event.host].name if by == "host" else old.name or "Invitee"
-        cancellation = Cancellation(name, by, now, draws.pick(REASONS))
+        cancellation = SimulatedCancellation(name, by, now, draws.pick(REASONS))
         ended, event = self._end(replace(old, rescheduled=True, new_invitee=new.uri), event, cancellation, now)
         self.bookings.put_invitee(new)
         told = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
         if halves.order == "created-first" or (halves.order == "random" and draws.chance(0.5)):
             told.reverse()
-        link = halves.chain or (None if halves.order == "together" else Chain())
-        first = self._outbox.tell(*told[0], link)
-        second = self._outbox.tell(*told[1], link, halves.delay)
-        return Happening((ended, new), moved, messages=(*first, *second))
+        link = halves.sequence or (None if halves.order == "together" else DeliverySequence())
+        first = self._outbox.write_invitee_event(*told[0], link)
+        second = self._outbox.write_invitee_event(*told[1], link, halves.delay)
+        return OperationResult((ended, new), moved, messages=(*first, *second))
 
     def _end(
-        self, invitee: Invitee, event: ScheduledEvent, why: Cancellation, now: datetime
-    ) -> tuple[Invitee, ScheduledEvent]:
+        self, invitee: SimulatedInvitee, event: SimulatedScheduledEvent, why: SimulatedCancellation, now: datetime
+    ) -> tuple[SimulatedInvitee, SimulatedScheduledEvent]:
         ended = replace(invitee, status="canceled", cancellation=why, updated_at=now)
         self.bookings.put_invitee(ended)
         # A group event goes on when one of its invitees leaves, even the last one.

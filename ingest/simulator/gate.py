@@ -11,11 +11,11 @@ from typing import TypeAlias
 import orjson
 from aiohttp import web
 
-from slotwire.ingest.simulator.calls import Call, Calls, Owners, token_mark, values_in
+from slotwire.ingest.simulator.calls import Owners, RestCall, RestCallLog, token_mark, values_in
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.model import Json, Token, User
-from slotwire.ingest.simulator.problems import Refused, lacks_scope, unauthenticated
+from slotwire.ingest.simulator.model import Json, SimulatedUser, Token
+from slotwire.ingest.simulator.problems import SimulatedRefusal, lacks_scope, unauthenticated
 
 WINDOW = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT = 500
@@ -28,7 +28,7 @@ WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 class Caller:
     """Who calls, and what their token may do."""
 
-    user: User
+    user: SimulatedUser
     scopes: tuple[str, ...]
 
     def may(self, scope: str) -> bool:
@@ -53,7 +53,7 @@ class _Window:
     limit: int
 
 
-class Gate:
+class RestGate:
     """Knows the tokens and counts each user's requests by the simulator's clock."""
 
     def __init__(self, engine: Engine, rate_limit: int = DEFAULT_RATE_LIMIT) -> None:
@@ -64,7 +64,7 @@ class Gate:
         self._windows: dict[str, _Window] = {}
         self._owners = Owners(engine)
         self._requests = 0
-        self.calls = Calls()
+        self.calls = RestCallLog()
 
     def tokens(self) -> tuple[Token, ...]:
         """Return every token."""
@@ -101,16 +101,16 @@ class Gate:
             window = self._count(caller)
             self._check(caller, window, scope)
             answer = await handler(request, caller)
-        except Refused as refusal:
+        except SimulatedRefusal as refusal:
             answer = json_answer(refusal.body, refusal.status)
         answer.headers.update(self._headers(window))
         return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
 
-    async def _call(self, request: web.Request) -> Call:
+    async def _call(self, request: web.Request) -> RestCall:
         token = self._token(request)
         user = self._engine.world.users[token.user] if token else None
         values = itertools.chain(request.query.values(), values_in(await request.read()))
-        return Call(
+        return RestCall(
             number=0,
             at=self._clock.now(),
             token=token_mark(token) if token else None,
@@ -137,7 +137,7 @@ class Gate:
 
     def _check(self, caller: Caller, window: _Window, scope: str) -> None:
         if window.used > window.limit:
-            raise Refused(429, "Too Many Requests", "You have exceeded your rate limit.")
+            raise SimulatedRefusal(429, "Too Many Requests", "You have exceeded your rate limit.")
         if not caller.may(scope):
             raise lacks_scope(scope)
 
@@ -185,12 +185,12 @@ async def body_of(request: web.Request) -> Json:
     """Return a request's JSON object.
 
     Raises:
-        Refused: 400, the body is no JSON object.
+        SimulatedRefusal: 400, the body is no JSON object.
     """
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError:
         body = None
     if not isinstance(body, dict):
-        raise Refused(400, "Invalid Argument", "The request body must be a JSON object.", details=[])
+        raise SimulatedRefusal(400, "Invalid Argument", "The request body must be a JSON object.", details=[])
     return body

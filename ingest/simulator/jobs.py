@@ -16,8 +16,8 @@ from slotwire.ingest.simulator import requests
 from slotwire.ingest.simulator.control import read
 from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.gate import json_answer
-from slotwire.ingest.simulator.problems import Refused, not_found
-from slotwire.ingest.simulator.scenarios import Load, Tale
+from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
+from slotwire.ingest.simulator.scenarios import LoadJob, StoryJob
 
 MAX_JOBS = 1_000
 MAX_WAIT_SECONDS = 600.0
@@ -28,9 +28,9 @@ class Jobs:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._jobs: dict[str, Load | Tale] = {}
+        self._jobs: dict[str, LoadJob | StoryJob] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._failed: dict[str, Refused] = {}
+        self._failed: dict[str, SimulatedRefusal] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -47,15 +47,15 @@ class Jobs:
         try:
             plan = wanted.plan()
         except ValueError as error:
-            raise Refused(400, "Invalid Argument", str(error)) from None
-        return await self._start(Load(self._engine, plan), wait=wanted.wait)
+            raise SimulatedRefusal(400, "Invalid Argument", str(error)) from None
+        return await self._start(LoadJob(self._engine, plan), wait=wanted.wait)
 
     async def story(self, request: web.Request) -> web.Response:
         """Start a story; by default the answer is the job."""
         wanted = await read(request, requests.StoryRequest)
         self._engine.organization(wanted.organization)
-        tale = Tale(self._engine, wanted.count, wanted.interval_seconds, wanted.seed, wanted.organization)
-        return await self._start(tale, wait=wanted.wait)
+        story = StoryJob(self._engine, wanted.count, wanted.interval_seconds, wanted.seed, wanted.organization)
+        return await self._start(story, wait=wanted.wait)
 
     async def job(self, request: web.Request) -> web.Response:
         """Return a job's report, after waiting for its end for up to `wait_seconds`."""
@@ -63,7 +63,7 @@ class Jobs:
         try:
             limit = min(float(request.query.get("wait_seconds", "0")), MAX_WAIT_SECONDS)
         except ValueError:
-            raise Refused(400, "Invalid Argument", "wait_seconds must be a number") from None
+            raise SimulatedRefusal(400, "Invalid Argument", "wait_seconds must be a number") from None
         await asyncio.wait([self._tasks[ident]], timeout=limit)
         return self._report(ident)
 
@@ -81,9 +81,9 @@ class Jobs:
         if self._tasks:
             await asyncio.wait(self._tasks.values())
 
-    async def _start(self, job: Load | Tale, *, wait: bool) -> web.Response:
+    async def _start(self, job: LoadJob | StoryJob, *, wait: bool) -> web.Response:
         if len(self._jobs) >= MAX_JOBS:
-            raise Refused(409, "Conflict", f"a simulator runs {MAX_JOBS} jobs in its life: start another one")
+            raise SimulatedRefusal(409, "Conflict", f"a simulator runs {MAX_JOBS} jobs in its life: start another one")
         ident = f"j{len(self._jobs) + 1}"
         self._jobs[ident] = job
         self._tasks[ident] = asyncio.create_task(self._run(ident, job), name=f"job-{ident}")
@@ -92,13 +92,13 @@ class Jobs:
         await asyncio.wait([self._tasks[ident]])
         return self._report(ident)
 
-    async def _run(self, ident: str, job: Load | Tale) -> None:
+    async def _run(self, ident: str, job: LoadJob | StoryJob) -> None:
         try:
             await job.run()
-        except Refused as refusal:
+        except SimulatedRefusal as refusal:
             self._failed[ident] = refusal
         except ValueError as error:
-            self._failed[ident] = Refused(409, "Conflict", str(error))
+            self._failed[ident] = SimulatedRefusal(409, "Conflict", str(error))
 
     def _known(self, request: web.Request) -> str:
         ident = request.match_info["id"]

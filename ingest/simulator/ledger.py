@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from slotwire.ingest.simulator.clock import stamp
-from slotwire.ingest.simulator.database import Database
-from slotwire.ingest.simulator.model import Attempt, Json, Message, MessageState, Subscription
+from slotwire.ingest.simulator.database import SimulatorDatabase
+from slotwire.ingest.simulator.model import Attempt, Json, Message, MessageState, SimulatedSubscription
 
-SUBSCRIPTION = TypeAdapter(Subscription)
+SUBSCRIPTION = TypeAdapter(SimulatedSubscription)
 COLUMNS = (
     "number, subscription, event, resource, body, created_at, due_at, state, attempts,"
     " first_attempt_at, signed_at, after, duplicate_of"
@@ -29,24 +29,24 @@ class MessageFilter:
     subscription: str | None = None
 
 
-class Ledger:
+class DeliveryLedger:
     """The few subscriptions are kept in memory beside the file; messages are not."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: SimulatorDatabase) -> None:
         self._database = database
         rows = database.rows("SELECT doc FROM subscriptions")
         found = [SUBSCRIPTION.validate_json(doc) for (doc,) in rows]
         self._subscriptions = {each.id: each for each in sorted(found, key=lambda each: (each.created_at, each.id))}
 
-    def subscriptions(self) -> tuple[Subscription, ...]:
+    def subscriptions(self) -> tuple[SimulatedSubscription, ...]:
         """Return all subscriptions, the oldest first."""
         return tuple(self._subscriptions.values())
 
-    def subscription(self, ident: str) -> Subscription | None:
+    def subscription(self, ident: str) -> SimulatedSubscription | None:
         """Return a subscription by its id."""
         return self._subscriptions.get(ident)
 
-    def put_subscription(self, value: Subscription) -> None:
+    def put_subscription(self, value: SimulatedSubscription) -> None:
         """Write a subscription."""
         self._subscriptions[value.id] = value
         self._database.write(

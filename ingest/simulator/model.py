@@ -27,7 +27,7 @@ def uri(kind: str, ident: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Organization:
+class SimulatedOrganization:
     """A tenant of Calendly; without `webhooks` its plan includes none."""
 
     id: str
@@ -44,7 +44,7 @@ class Organization:
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class SimulatedUser:
     """A member of one organization."""
 
     id: str
@@ -59,7 +59,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class EventType:
+class SimulatedEventType:
     """What can be booked; `limit` above 1 makes it a group event."""
 
     id: str
@@ -74,7 +74,7 @@ class EventType:
 
 
 @dataclass(frozen=True, slots=True)
-class RoutingForm:
+class SimulatedRoutingForm:
     """A form that leads to an event type."""
 
     id: str
@@ -84,7 +84,7 @@ class RoutingForm:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SimulatedGroup:
     """Some users of an organization."""
 
     id: str
@@ -111,7 +111,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancellation:
+class SimulatedCancellation:
     """Who canceled, and why; the reason may be empty."""
 
     canceled_by: str
@@ -121,7 +121,7 @@ class Cancellation:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledEvent:
+class SimulatedScheduledEvent:
     """A booked meeting."""
 
     id: str
@@ -136,7 +136,7 @@ class ScheduledEvent:
     created_at: datetime
     updated_at: datetime
     status: Status = "active"
-    cancellation: Cancellation | None = None
+    cancellation: SimulatedCancellation | None = None
     guests: tuple[str, ...] = ()
 
     @property
@@ -146,7 +146,7 @@ class ScheduledEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class NoShow:
+class SimulatedNoShow:
     """A mark that an invitee did not come."""
 
     id: str
@@ -159,7 +159,7 @@ class NoShow:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BookingAnswer:
     """One question of the booking form and its answer."""
 
     question: str
@@ -168,7 +168,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Invitee:
+class SimulatedInvitee:
     """A person's place in a scheduled event."""
 
     id: str
@@ -181,7 +181,7 @@ class Invitee:
     first_name: str | None = None
     last_name: str | None = None
     status: Status = "active"
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[BookingAnswer, ...] = ()
     tracking: tuple[tuple[str, str], ...] = ()
     text_reminder_number: str | None = None
     rescheduled: bool = False
@@ -189,10 +189,10 @@ class Invitee:
     new_invitee: str | None = None
     routing_form_submission: str | None = None
     payment: Json | None = None
-    no_show: NoShow | None = None
+    no_show: SimulatedNoShow | None = None
     scheduling_method: str | None = None
     scheduled_by: str | None = None
-    cancellation: Cancellation | None = None
+    cancellation: SimulatedCancellation | None = None
 
     @property
     def uri(self) -> str:
@@ -201,7 +201,7 @@ class Invitee:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class SimulatedSubmission:
     """A routing form that was sent in; `invitee` when it led to a booking."""
 
     id: str
@@ -219,7 +219,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class SimulatedSubscription:
     """A webhook subscription.
 
     `retry_started_at` is what REST shows: null, or when retrying last began. `failing_since` is the first

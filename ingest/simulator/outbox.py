@@ -10,8 +10,8 @@ from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.bookings import Bookings
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.ledger import Ledger
-from slotwire.ingest.simulator.model import Invitee, Message, ScheduledEvent, Subscription
+from slotwire.ingest.simulator.ledger import DeliveryLedger
+from slotwire.ingest.simulator.model import Message, SimulatedInvitee, SimulatedScheduledEvent, SimulatedSubscription
 from slotwire.ingest.simulator.sender import Sender
 from slotwire.ingest.simulator.world import World
 
@@ -19,7 +19,7 @@ AT_ONCE = timedelta()
 
 
 @dataclass(slots=True)
-class Chain:
+class DeliverySequence:
     """Keeps deliveries in order: each waits until the one before it, at the same subscription, was tried once."""
 
     last: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Outbox:
     """Writes messages; the caller commits and hands them to the sender."""
 
     def __init__(
-        self, seed: str, world: World, clock: DrivenClock, bookings: Bookings, ledger: Ledger, sender: Sender
+        self, seed: str, world: World, clock: DrivenClock, bookings: Bookings, ledger: DeliveryLedger, sender: Sender
     ) -> None:
         self._seed = seed
         self._world = world
@@ -38,12 +38,12 @@ class Outbox:
         self._ledger = ledger
         self._sender = sender
 
-    def tell(
+    def write_invitee_event(
         self,
         name: str,
-        invitee: Invitee,
-        event: ScheduledEvent,
-        chain: Chain | None,
+        invitee: SimulatedInvitee,
+        event: SimulatedScheduledEvent,
+        sequence: DeliverySequence | None,
         delay: timedelta = AT_ONCE,
         *,
         omit_no_show: bool = False,
@@ -52,15 +52,15 @@ class Outbox:
         total, active = self._bookings.counts(event.id)
         whole = payloads.scheduled_event(event, self._world.users[event.host], total, active)
         payload = payloads.invitee_payload(invitee, whole, omit_no_show=omit_no_show)
-        return self.write(name, invitee.uri, payload, event.organization, chain, delay, host=event.host)
+        return self.write_payload(name, invitee.uri, payload, event.organization, sequence, delay, host=event.host)
 
-    def write(
+    def write_payload(
         self,
         name: str,
         resource: str,
         payload: bytes,
         organization: str,
-        chain: Chain | None,
+        sequence: DeliverySequence | None,
         delay: timedelta = AT_ONCE,
         *,
         host: str | None = None,
@@ -77,12 +77,12 @@ class Outbox:
                 body=payloads.envelope(name, payload, receiver.creator, now),
                 created_at=now,
                 due_at=now + delay,
-                after=chain.last.get(receiver.id) if chain else None,
+                after=sequence.last.get(receiver.id) if sequence else None,
             )
-            written += self._with_faults(message, chain)
+            written += self._with_faults(message, sequence)
         return tuple(written)
 
-    def _with_faults(self, message: Message, chain: Chain | None) -> Iterable[Message]:
+    def _with_faults(self, message: Message, sequence: DeliverySequence | None) -> Iterable[Message]:
         faults = self._sender.faults
         draws = Draws(self._seed, "message", message.id)
         late = timedelta(seconds=draws.fraction() * faults.delay_seconds)
@@ -92,14 +92,14 @@ class Outbox:
         yield message
         if dropped:
             return
-        if chain:
-            chain.last[message.subscription] = message.id
+        if sequence:
+            sequence.last[message.subscription] = message.id
         if draws.chance(faults.duplicate_rate):
             copy = replace(message, id=self._ledger.next_message_id(), after=message.id, duplicate_of=message.id)
             self._ledger.put_message(copy)
             yield copy
 
-    def _receivers(self, event: str, organization: str, host: str | None) -> Iterable[Subscription]:
+    def _receivers(self, event: str, organization: str, host: str | None) -> Iterable[SimulatedSubscription]:
         for each in self._ledger.subscriptions():
             if each.state != "active" or each.organization != organization or event not in each.events:
                 continue

@@ -15,7 +15,7 @@ from typing import TypeVar
 import orjson
 from aiohttp import web
 
-from slotwire.ingest.simulator.bookings import Order, Place
+from slotwire.ingest.simulator.bookings import PageOrder, PagePosition
 from slotwire.ingest.simulator.gate import json_answer
 from slotwire.ingest.simulator.model import API, Json
 from slotwire.ingest.simulator.problems import invalid
@@ -29,7 +29,7 @@ def ident_of(request: web.Request, parameter: str, kind: str) -> str | None:
     """Return the id in a query parameter that holds a full URI, or None when it is not given.
 
     Raises:
-        Refused: 400, it is not the URI of such a resource.
+        SimulatedRefusal: 400, it is not the URI of such a resource.
     """
     value = request.query.get(parameter)
     return None if value is None else ident_in(value, parameter, kind)
@@ -39,7 +39,7 @@ def ident_in(value: object, parameter: str, kind: str) -> str:
     """Return the id in a full URI of a kind of resource.
 
     Raises:
-        Refused: 400, it is not the URI of such a resource.
+        SimulatedRefusal: 400, it is not the URI of such a resource.
     """
     head = f"{API}/{kind}/"
     if not isinstance(value, str) or not value.startswith(head) or "/" in value[len(head) :] or value == head:
@@ -51,7 +51,7 @@ def moment_of(request: web.Request, parameter: str) -> datetime | None:
     """Return a time in a query parameter.
 
     Raises:
-        Refused: 400, it is no ISO 8601 time with an offset.
+        SimulatedRefusal: 400, it is no ISO 8601 time with an offset.
     """
     value = request.query.get(parameter)
     if value is None:
@@ -69,7 +69,7 @@ def choice_of(request: web.Request, parameter: str, choices: Sequence[str]) -> s
     """Return a query parameter that may only have certain values.
 
     Raises:
-        Refused: 400, it has another.
+        SimulatedRefusal: 400, it has another.
     """
     value = request.query.get(parameter)
     if value is not None and value not in choices:
@@ -77,17 +77,17 @@ def choice_of(request: web.Request, parameter: str, choices: Sequence[str]) -> s
     return value
 
 
-def order_of(request: web.Request, sort: str) -> Order:
+def order_of(request: web.Request, sort: str) -> PageOrder:
     """Return the page a request asks for; `sort` is the one field it may sort by.
 
     Raises:
-        Refused: 400, for a count that is not from 1 to 100, an unknown sort or a page token that is not ours.
+        SimulatedRefusal: 400, for a count that is not from 1 to 100, an unknown sort or a page token that is not ours.
     """
     count = request.query.get("count", str(DEFAULT_COUNT))
     if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
         raise invalid(("count", f"must be between 1 and {MAX_COUNT}"))
     falling = choice_of(request, "sort", (f"{sort}:asc", f"{sort}:desc")) == f"{sort}:desc"
-    order = Order(int(count), falling)
+    order = PageOrder(int(count), falling)
     token = request.query.get("page_token")
     if token is None:
         return order
@@ -95,14 +95,14 @@ def order_of(request: web.Request, sort: str) -> Order:
         back, key, ident = orjson.loads(base64.urlsafe_b64decode(token))
     except (binascii.Error, orjson.JSONDecodeError, ValueError, TypeError):
         raise invalid(("page_token", "is invalid")) from None
-    return replace(order, place=Place(key, ident), backward=bool(back))
+    return replace(order, position=PagePosition(key, ident), backward=bool(back))
 
 
 def page(
     request: web.Request,
-    order: Order,
-    fetch: Callable[[Order], list[T]],
-    place: Callable[[T], Place],
+    order: PageOrder,
+    fetch: Callable[[PageOrder], list[T]],
+    position: Callable[[T], PagePosition],
     show: Callable[[T], Json],
 ) -> web.Response:
     """Return a page of what `fetch` finds, with the links to its neighbours."""
@@ -110,9 +110,9 @@ def page(
     more = len(rows) > order.count
     rows = rows[-order.count :] if order.backward else rows[: order.count]
     has_next = order.backward or more
-    has_previous = more if order.backward else order.place is not None
-    next_token = _token(False, place(rows[-1])) if rows and has_next else None
-    previous_token = _token(True, place(rows[0])) if rows and has_previous else None
+    has_previous = more if order.backward else order.position is not None
+    next_token = _token(False, position(rows[-1])) if rows and has_next else None
+    previous_token = _token(True, position(rows[0])) if rows and has_previous else None
     pagination: Json = {
         "count": len(rows),
         "next_page": _link(request, next_token),
@@ -130,17 +130,17 @@ def page_of_list(
     order = order_of(request, sort)
     ranked = list(enumerate(rows if not order.descending else list(reversed(rows)), start=1))
 
-    def fetch(wanted: Order) -> list[tuple[int, T]]:
-        at = int(wanted.place.key) if wanted.place else 0
+    def fetch(wanted: PageOrder) -> list[tuple[int, T]]:
+        at = int(wanted.position.key) if wanted.position else 0
         if wanted.backward:
             return [each for each in ranked if each[0] < at][-wanted.count :]
         return [each for each in ranked if each[0] > at][: wanted.count]
 
-    return page(request, order, fetch, lambda each: Place(each[0], ""), lambda each: show(each[1]))
+    return page(request, order, fetch, lambda each: PagePosition(each[0], ""), lambda each: show(each[1]))
 
 
-def _token(back: bool, place: Place) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([back, place.key, place.ident])).decode()
+def _token(back: bool, position: PagePosition) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([back, position.key, position.ident])).decode()
 
 
 def _link(request: web.Request, token: str | None) -> str | None:

@@ -15,17 +15,17 @@ import orjson
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.model import (
-    Cancellation,
-    EventType,
-    Group,
-    Invitee,
     Json,
-    Organization,
-    RoutingForm,
-    ScheduledEvent,
-    Submission,
-    Subscription,
-    User,
+    SimulatedCancellation,
+    SimulatedEventType,
+    SimulatedGroup,
+    SimulatedInvitee,
+    SimulatedOrganization,
+    SimulatedRoutingForm,
+    SimulatedScheduledEvent,
+    SimulatedSubmission,
+    SimulatedSubscription,
+    SimulatedUser,
     uri,
 )
 
@@ -78,7 +78,7 @@ def _zoom(draws: Draws) -> Json:
     return {"data": data, "join_url": f"https://zoom.example.com/j/{number}", "status": "pushed", "type": "zoom"}
 
 
-def cancellation(value: Cancellation) -> Json:
+def cancellation(value: SimulatedCancellation) -> Json:
     """Return the cancellation object of an invitee or a scheduled event."""
     return {
         "canceled_by": value.canceled_by,
@@ -88,7 +88,9 @@ def cancellation(value: Cancellation) -> Json:
     }
 
 
-def scheduled_event(event: ScheduledEvent, host: User, total: int, active: int, *, rest: bool = False) -> Json:
+def scheduled_event(
+    event: SimulatedScheduledEvent, host: SimulatedUser, total: int, active: int, *, rest: bool = False
+) -> Json:
     """Return a scheduled event as webhooks carry it, or as REST gives it, which knows a little more."""
     member: Json = {"user": uri("users", host.id), "user_email": host.email, "user_name": host.name}
     body: Json = {"cancellation": cancellation(event.cancellation)} if event.cancellation else {}
@@ -119,7 +121,7 @@ def scheduled_event(event: ScheduledEvent, host: User, total: int, active: int, 
     return body
 
 
-def invitee(value: Invitee) -> Json:
+def invitee(value: SimulatedInvitee) -> Json:
     """Return an invitee as REST gives it. Webhooks put the scheduled event beside (`invitee_payload`)."""
     body: Json = {"cancel_url": f"https://calendly.com/cancellations/{value.id}"}
     if value.cancellation:
@@ -156,7 +158,7 @@ def invitee(value: Invitee) -> Json:
     return body
 
 
-def invitee_payload(value: Invitee, event: Json, *, omit_no_show: bool = False) -> bytes:
+def invitee_payload(value: SimulatedInvitee, event: Json, *, omit_no_show: bool = False) -> bytes:
     """Return the encoded payload of an invitee event. After a cleared mark `no_show` is null or absent."""
     body = invitee(value) | {"scheduled_event": event}
     if omit_no_show:
@@ -164,7 +166,7 @@ def invitee_payload(value: Invitee, event: Json, *, omit_no_show: bool = False) 
     return encode(dict(sorted(body.items())))
 
 
-def submission(value: Submission) -> Json:
+def submission(value: SimulatedSubmission) -> Json:
     """Return a routing form submission. The submitter's URI is on calendly.com, as in the official example."""
     questions = [
         {"question_uuid": ident, "question": question, "answer": answer} for ident, question, answer in value.answers
@@ -183,7 +185,7 @@ def submission(value: Submission) -> Json:
     }
 
 
-def subscription(value: Subscription) -> Json:
+def subscription(value: SimulatedSubscription) -> Json:
     """Return a webhook subscription. No answer ever holds its signing key."""
     return {
         "uri": value.uri,
@@ -201,7 +203,7 @@ def subscription(value: Subscription) -> Json:
     }
 
 
-def user(value: User) -> Json:
+def user(value: SimulatedUser) -> Json:
     """Return a user."""
     return {
         "uri": uri("users", value.id),
@@ -219,7 +221,7 @@ def user(value: User) -> Json:
     }
 
 
-def organization(value: Organization) -> Json:
+def organization(value: SimulatedOrganization) -> Json:
     """Return an organization."""
     return {
         "uri": uri("organizations", value.id),
@@ -233,7 +235,7 @@ def organization(value: Organization) -> Json:
     }
 
 
-def membership(value: User) -> Json:
+def membership(value: SimulatedUser) -> Json:
     """Return a user's membership of their organization."""
     keys = ("uri", "name", "slug", "email", "scheduling_url", "timezone", "avatar_url", "created_at", "updated_at")
     whole = user(value)
@@ -247,7 +249,7 @@ def membership(value: User) -> Json:
     }
 
 
-def routing_form(value: RoutingForm) -> Json:
+def routing_form(value: SimulatedRoutingForm) -> Json:
     """Return a routing form."""
     return {
         "uri": uri("routing_forms", value.id),
@@ -260,7 +262,7 @@ def routing_form(value: RoutingForm) -> Json:
     }
 
 
-def group(value: Group) -> Json:
+def group(value: SimulatedGroup) -> Json:
     """Return a group."""
     return {
         "uri": uri("groups", value.id),
@@ -272,7 +274,7 @@ def group(value: Group) -> Json:
     }
 
 
-def event_type(value: EventType, owner: User) -> Json:
+def event_type(value: SimulatedEventType, owner: SimulatedUser) -> Json:
     """Return an event type. Its configured location says `kind`, not `type`, and `zoom_conference`."""
     kind = "zoom_conference" if value.location == "zoom" else value.location
     return {

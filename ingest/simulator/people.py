@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.model import Answer
+from slotwire.ingest.simulator.model import BookingAnswer
 
 GIVEN = (
     "Robin",
@@ -68,13 +68,13 @@ def phone(draws: Draws) -> str:
     return f"+1 202-555-01{draws.below(100):02d}"
 
 
-def answers(draws: Draws) -> tuple[Answer, ...]:
+def answers(draws: Draws) -> tuple[BookingAnswer, ...]:
     """Return answers to a booking form; positions may start at 0 or 1 and have gaps.
 
     Source: docs/reference/calendly.md, "Payloads".
     """
     first = draws.below(2)
-    found = [Answer("What would you like to talk about?", draws.pick(GOALS), first)]
+    found = [BookingAnswer("What would you like to talk about?", draws.pick(GOALS), first)]
     if draws.chance(0.5):
-        found.append(Answer("Company", f"{draws.pick(FAMILY)} & Daughters", first + 2))
+        found.append(BookingAnswer("Company", f"{draws.pick(FAMILY)} & Daughters", first + 2))
     return tuple(found)

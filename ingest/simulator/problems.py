@@ -5,7 +5,7 @@ from __future__ import annotations
 from slotwire.ingest.simulator.model import Json
 
 
-class Refused(Exception):
+class SimulatedRefusal(Exception):
     """A request Calendly would refuse.
 
     Attributes:
@@ -19,28 +19,28 @@ class Refused(Exception):
         self.body: Json = {"title": title, "message": message, **more}
 
 
-def invalid(*details: tuple[str, str]) -> Refused:
+def invalid(*details: tuple[str, str]) -> SimulatedRefusal:
     """Return a 400 that names parameters and what is wrong with each."""
     found = [{"parameter": parameter, "message": message} for parameter, message in details]
-    return Refused(400, "Invalid Argument", "The supplied parameters are invalid.", details=found)
+    return SimulatedRefusal(400, "Invalid Argument", "The supplied parameters are invalid.", details=found)
 
 
-def unauthenticated(why: str) -> Refused:
+def unauthenticated(why: str) -> SimulatedRefusal:
     """Return a 401; `why` is `is invalid`, `expired` or `was revoked`."""
-    return Refused(401, "Unauthenticated", f"The access token {why}")
+    return SimulatedRefusal(401, "Unauthenticated", f"The access token {why}")
 
 
-def forbidden(message: str = "You do not have permission to access this resource.") -> Refused:
+def forbidden(message: str = "You do not have permission to access this resource.") -> SimulatedRefusal:
     """Return a 403."""
-    return Refused(403, "Permission Denied", message)
+    return SimulatedRefusal(403, "Permission Denied", message)
 
 
-def lacks_scope(*scopes: str) -> Refused:
+def lacks_scope(*scopes: str) -> SimulatedRefusal:
     """Return the 403 of a token whose scopes do not reach. Its title is not settled: detect `required_scopes`."""
     message = "This operation requires the scopes listed in the 'required_scopes' array."
-    return Refused(403, "Insufficient scope", message, required_scopes=list(scopes))
+    return SimulatedRefusal(403, "Insufficient scope", message, required_scopes=list(scopes))
 
 
-def not_found() -> Refused:
+def not_found() -> SimulatedRefusal:
     """Return a 404."""
-    return Refused(404, "Resource Not Found", "The server could not find the requested resource.")
+    return SimulatedRefusal(404, "Resource Not Found", "The server could not find the requested resource.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from slotwire.ingest.simulator.clock import MAX_ADVANCE
-from slotwire.ingest.simulator.drafts import Wish
+from slotwire.ingest.simulator.drafts import BookingDetails
 from slotwire.ingest.simulator.engine import HalfOrder
 from slotwire.ingest.simulator.model import Canceler, Role, TokenState
 from slotwire.ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
@@ -23,25 +23,25 @@ Ident = Annotated[str, AfterValidator(lambda value: value.rstrip("/").rsplit("/"
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
-class Request(BaseModel):
+class ControlRequest(BaseModel):
     """A control request."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Action(Request):
+class Action(ControlRequest):
     """An action that causes deliveries; it may wait for their first attempt."""
 
     wait_seconds: float = Field(0.0, ge=0, le=MAX_WAIT)
 
 
-class Advance(Request):
+class Advance(ControlRequest):
     """How far to move the clock."""
 
     advance_seconds: float = Field(ge=0, le=MAX_ADVANCE.total_seconds())
 
 
-class FaultChange(Request):
+class FaultChange(ControlRequest):
     """Faults to change; None leaves one as it is."""
 
     duplicate_rate: Rate | None = None
@@ -70,10 +70,10 @@ class Book(Action):
     tracking: dict[str, str] = {}
     places: int = Field(1, ge=1, le=MAX_PLACES)
 
-    def wish(self) -> Wish:
+    def details(self) -> BookingDetails:
         """Return it in the engine's words."""
         start: datetime | None = self.start
-        return Wish(
+        return BookingDetails(
             organization=self.organization,
             event_type=self.event_type,
             event=self.event,
@@ -87,13 +87,13 @@ class Book(Action):
         )
 
 
-class OfInvitee(Action):
+class OnInvitee(Action):
     """Something about an invitee; the youngest active one when left out."""
 
     invitee: Ident | None = None
 
 
-class Cancel(OfInvitee):
+class Cancel(OnInvitee):
     """A cancellation of one invitee."""
 
     by: Canceler = "invitee"
@@ -107,7 +107,7 @@ class CancelEvent(Action):
     reason: str | None = ""
 
 
-class Reschedule(OfInvitee):
+class Reschedule(OnInvitee):
     """A move to another time; `delay_seconds` holds back the second half."""
 
     start: AwareDatetime | None = None
@@ -124,20 +124,20 @@ class MoveEvent(Action):
     delay_seconds: float = Field(0.0, ge=0, le=86_400)
 
 
-class ClearNoShow(OfInvitee):
+class ClearNoShow(OnInvitee):
     """A mark taken back; `absent` leaves `no_show` out of the payload instead of sending null."""
 
     absent: bool | None = None
 
 
-class RoutingForm(Action):
+class SubmitRoutingForm(Action):
     """A routing form that is sent in."""
 
     organization: Ident | None = None
     invitee: Ident | None = None
 
 
-class Send(Request):
+class Send(ControlRequest):
     """Any bytes to a subscription's address, or to any loopback address."""
 
     subscription: Ident | None = None
@@ -150,7 +150,7 @@ class Send(Request):
     headers: dict[str, str] = {}
 
 
-class IssueToken(Request):
+class IssueToken(ControlRequest):
     """A further token of a user, or of the owner of an organization; of the first one when both are left out."""
 
     user: Ident | None = None
@@ -159,14 +159,14 @@ class IssueToken(Request):
     expires_in_seconds: float | None = Field(None, ge=0, le=MAX_ADVANCE.total_seconds())
 
 
-class TokenStateChange(Request):
+class TokenStateChange(ControlRequest):
     """A token's new state."""
 
     token: str
     state: TokenState
 
 
-class UserChange(Request):
+class UserChange(ControlRequest):
     """Where a user belongs and as what; None leaves it as it is."""
 
     user: Ident
@@ -174,7 +174,7 @@ class UserChange(Request):
     role: Role | None = None
 
 
-class OrganizationChange(Request):
+class OrganizationChange(ControlRequest):
     """What an organization pays for; None leaves it as it is."""
 
     organization: Ident
@@ -182,7 +182,7 @@ class OrganizationChange(Request):
     webhooks: bool | None = None
 
 
-class LoadRequest(Request):
+class LoadRequest(ControlRequest):
     """A load; `wait` false answers at once with the job."""
 
     count: int = Field(ge=1, le=MAX_LOAD)
@@ -215,7 +215,7 @@ class LoadRequest(Request):
         )
 
 
-class StoryRequest(Request):
+class StoryRequest(ControlRequest):
     """A gentle demonstration; without a count it does not end."""
 
     count: int | None = Field(None, ge=1)

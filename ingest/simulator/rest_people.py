@@ -6,8 +6,8 @@ from aiohttp import web
 
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import Caller, Gate, resource
-from slotwire.ingest.simulator.model import EventType, Json
+from slotwire.ingest.simulator.gate import Caller, RestGate, resource
+from slotwire.ingest.simulator.model import Json, SimulatedEventType
 from slotwire.ingest.simulator.paging import choice_of, ident_of, page_of_list
 from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
 
@@ -18,7 +18,7 @@ class PeopleCalls:
     def __init__(self, engine: Engine) -> None:
         self._world = engine.world
 
-    def routes(self, gate: Gate) -> list[web.RouteDef]:
+    def routes(self, gate: RestGate) -> list[web.RouteDef]:
         """Return the routes."""
         return [
             web.get("/users/{uuid}", gate.guard("users:read", self.user)),
@@ -124,7 +124,7 @@ class PeopleCalls:
             raise not_found()
         return resource(payloads.group(found))
 
-    def _event_type(self, value: EventType) -> Json:
+    def _event_type(self, value: SimulatedEventType) -> Json:
         return payloads.event_type(value, self._world.users[value.owner])
 
     def _is_elsewhere(self, user: str | None, caller: Caller) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 
 from slotwire.ingest.simulator import payloads
-from slotwire.ingest.simulator.bookings import EventFilter, Place
+from slotwire.ingest.simulator.bookings import PagePosition, ScheduledEventFilter
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import Caller, Gate, body_of, resource
-from slotwire.ingest.simulator.model import Invitee, Json, NoShow, ScheduledEvent
+from slotwire.ingest.simulator.gate import Caller, RestGate, body_of, resource
+from slotwire.ingest.simulator.model import Json, SimulatedInvitee, SimulatedNoShow, SimulatedScheduledEvent
 from slotwire.ingest.simulator.paging import choice_of, ident_of, moment_of, order_of, page, page_of_list
-from slotwire.ingest.simulator.problems import Refused, forbidden, invalid, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, invalid, not_found
 
 MAX_REASON = 10_000
 STATUSES = ("active", "canceled")
@@ -25,7 +25,7 @@ class SchedulingCalls:
         self._engine = engine
         self._bookings = engine.bookings
 
-    def routes(self, gate: Gate) -> list[web.RouteDef]:
+    def routes(self, gate: RestGate) -> list[web.RouteDef]:
         """Return the routes."""
         read, write = "scheduled_events:read", "scheduled_events:write"
         event, no_show = "/scheduled_events/{uuid}", "/invitee_no_shows/{uuid}"
@@ -49,7 +49,7 @@ class SchedulingCalls:
             request,
             order_of(request, "start_time"),
             lambda order: self._bookings.events(wanted, order),
-            lambda event: Place(stamp(event.start), event.id),
+            lambda event: PagePosition(stamp(event.start), event.id),
             self._event,
         )
 
@@ -65,7 +65,7 @@ class SchedulingCalls:
             request,
             order_of(request, "created_at"),
             lambda order: self._bookings.invitees(event.id, status, email, order),
-            lambda invitee: Place(self._bookings.number_of(invitee.id), invitee.id),
+            lambda invitee: PagePosition(self._bookings.number_of(invitee.id), invitee.id),
             payloads.invitee,
         )
 
@@ -88,8 +88,8 @@ class SchedulingCalls:
             raise invalid(("reason", f"must be a string of at most {MAX_REASON} characters"))
         if event.host != caller.user.id and not caller.administers:
             raise forbidden("You are not allowed to cancel this event")
-        happened = self._engine.cancel_event(event.id, caller.user.name, reason)
-        ended = happened.event.cancellation if happened.event else None
+        result = self._engine.cancel_event(event.id, caller.user.name, reason)
+        ended = result.event.cancellation if result.event else None
         return resource(payloads.cancellation(ended) if ended else {}, 201)
 
     async def mark(self, request: web.Request, caller: Caller) -> web.Response:
@@ -101,8 +101,8 @@ class SchedulingCalls:
         found = self._bookings.invitee(parts[4])
         if found is None or self._visible(found.event, caller) is None:
             raise not_found()
-        happened = self._engine.mark_no_show(found.id)
-        return resource(_no_show(found, happened.no_show), 201)
+        result = self._engine.mark_no_show(found.id)
+        return resource(_no_show(found, result.no_show), 201)
 
     async def no_show(self, request: web.Request, caller: Caller) -> web.Response:
         """Return a mark."""
@@ -133,7 +133,7 @@ class SchedulingCalls:
             raise not_found()
         return resource(payloads.submission(found))
 
-    def _filter(self, request: web.Request, caller: Caller) -> EventFilter:
+    def _filter(self, request: web.Request, caller: Caller) -> ScheduledEventFilter:
         user, group = ident_of(request, "user", "users"), ident_of(request, "group", "groups")
         organization = ident_of(request, "organization", "organizations")
         if user is None and group is None and organization is None:
@@ -142,7 +142,7 @@ class SchedulingCalls:
             raise forbidden()
         if user != caller.user.id:
             if user is not None and organization is None:
-                raise Refused(403, "Permission Denied", ELSEWHERE)
+                raise SimulatedRefusal(403, "Permission Denied", ELSEWHERE)
             if not caller.administers:
                 raise forbidden()
         hosts: tuple[str, ...] | None = (user,) if user else None
@@ -153,7 +153,7 @@ class SchedulingCalls:
             hosts = tuple(each for each in found.members if hosts is None or each in hosts)
         # A user alone means their own events wherever they are or were (docs/reference/calendly.md, "REST").
         anywhere = organization is None and group is None
-        return EventFilter(
+        return ScheduledEventFilter(
             organization=None if anywhere else caller.user.organization,
             hosts=hosts,
             email=request.query.get("invitee_email"),
@@ -162,11 +162,11 @@ class SchedulingCalls:
             max_start=moment_of(request, "max_start_time"),
         )
 
-    def _visible(self, ident: str, caller: Caller) -> ScheduledEvent | None:
+    def _visible(self, ident: str, caller: Caller) -> SimulatedScheduledEvent | None:
         found = self._bookings.event(ident)
         return found if found and found.organization == caller.user.organization else None
 
-    def _find(self, request: web.Request, caller: Caller) -> ScheduledEvent:
+    def _find(self, request: web.Request, caller: Caller) -> SimulatedScheduledEvent:
         found = self._visible(request.match_info["uuid"], caller)
         if found is None:
             raise not_found()
@@ -174,18 +174,18 @@ class SchedulingCalls:
             raise forbidden()
         return found
 
-    def _marked(self, request: web.Request, caller: Caller) -> Invitee:
+    def _marked(self, request: web.Request, caller: Caller) -> SimulatedInvitee:
         found = self._bookings.invitee_of_mark(request.match_info["uuid"])
         if found is None or self._visible(found.event, caller) is None:
             raise not_found()
         return found
 
-    def _event(self, event: ScheduledEvent) -> Json:
+    def _event(self, event: SimulatedScheduledEvent) -> Json:
         host = self._engine.world.users[event.host]
         return payloads.scheduled_event(event, host, *self._bookings.counts(event.id), rest=True)
 
 
-def _no_show(invitee: Invitee, mark: NoShow | None) -> Json:
+def _no_show(invitee: SimulatedInvitee, mark: SimulatedNoShow | None) -> Json:
     if mark is None:
         raise not_found()
     return {"uri": mark.uri, "invitee": invitee.uri, "created_at": stamp(mark.created_at)}

@@ -11,17 +11,17 @@ from aiohttp import web
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import Caller, Gate, body_of, resource
-from slotwire.ingest.simulator.model import Group, Json, Scope, Subscription, User
+from slotwire.ingest.simulator.gate import Caller, RestGate, body_of, resource
+from slotwire.ingest.simulator.model import Json, Scope, SimulatedGroup, SimulatedSubscription, SimulatedUser
 from slotwire.ingest.simulator.paging import choice_of, ident_in, ident_of, page_of_list
-from slotwire.ingest.simulator.problems import Refused, forbidden, invalid, not_found
+from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, invalid, not_found
 from slotwire.ingest.simulator.transport import NotLoopback, require_loopback
 
 SCOPES: tuple[Scope, ...] = ("organization", "user", "group")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class SubscriptionRule:
     """Where an event may be subscribed, and the scope a token needs for it (docs/reference/calendly.md, "Events")."""
 
     scopes: tuple[Scope, ...]
@@ -31,16 +31,20 @@ class Kind:
 EVENTS = {
     **dict.fromkeys(
         ("invitee.created", "invitee.canceled", "invitee_no_show.created", "invitee_no_show.deleted"),
-        Kind(SCOPES, "scheduled_events:read"),
+        SubscriptionRule(SCOPES, "scheduled_events:read"),
     ),
-    "routing_form_submission.created": Kind(("organization",), "routing_forms:read"),
+    "routing_form_submission.created": SubscriptionRule(("organization",), "routing_forms:read"),
     **dict.fromkeys(
-        (f"event_type.{verb}" for verb in ("created", "updated", "deleted")), Kind(SCOPES, "event_types:read")
+        (f"event_type.{verb}" for verb in ("created", "updated", "deleted")),
+        SubscriptionRule(SCOPES, "event_types:read"),
     ),
     **dict.fromkeys(
-        (f"meeting_recap.{verb}" for verb in ("created", "updated", "deleted")), Kind(("user",), "meeting_recaps:read")
+        (f"meeting_recap.{verb}" for verb in ("created", "updated", "deleted")),
+        SubscriptionRule(("user",), "meeting_recaps:read"),
     ),
-    **dict.fromkeys((f"contact.{verb}" for verb in ("created", "updated", "deleted")), Kind(SCOPES, "contacts:read")),
+    **dict.fromkeys(
+        (f"contact.{verb}" for verb in ("created", "updated", "deleted")), SubscriptionRule(SCOPES, "contacts:read")
+    ),
 }
 
 
@@ -54,7 +58,7 @@ class SubscriptionCalls:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def routes(self, gate: Gate) -> list[web.RouteDef]:
+    def routes(self, gate: RestGate) -> list[web.RouteDef]:
         """Return the routes."""
         one = "/webhook_subscriptions/{uuid}"
         return [
@@ -73,10 +77,10 @@ class SubscriptionCalls:
         self._allow(caller, organization, scope, user)
         self._require_plan(organization, events)
         if any(each.url == url for each in self._engine.ledger.subscriptions()):
-            raise Refused(409, "Already Exists", "Hook with this url already exists")
+            raise SimulatedRefusal(409, "Already Exists", "Hook with this url already exists")
         now = self._engine.clock.now()
         number = self._engine.bookings.next_number("subscription")
-        made = Subscription(
+        made = SimulatedSubscription(
             id=Draws(self._engine.seed, "subscription", number).uuid(),
             url=url,
             organization=organization,
@@ -131,7 +135,7 @@ class SubscriptionCalls:
         self._engine.commit()
         return web.Response(status=204)
 
-    def _own(self, request: web.Request, caller: Caller) -> Subscription:
+    def _own(self, request: web.Request, caller: Caller) -> SimulatedSubscription:
         found = self._engine.ledger.subscription(request.match_info["uuid"])
         if found is None or found.organization != caller.user.organization:
             raise not_found()
@@ -173,7 +177,9 @@ class SubscriptionCalls:
             return None, None
         if body.get(scope) is None:
             raise invalid((scope, "is missing"))
-        known: Mapping[str, User | Group] = self._engine.world.users if scope == "user" else self._engine.world.groups
+        known: Mapping[str, SimulatedUser | SimulatedGroup] = (
+            self._engine.world.users if scope == "user" else self._engine.world.groups
+        )
         ident = ident_in(body[scope], scope, f"{scope}s")
         if ident not in known or known[ident].organization != organization:
             raise invalid((scope, "does not exist in the organization"))

@@ -1,4 +1,4 @@
-"""Stories of bookings, gently one after another (`Tale`) or as many as asked for (`Load`).
+"""Stories of bookings, gently one after another (`StoryJob`) or as many as asked for (`LoadJob`).
 
 A story is a row of steps about one booking. In a load its deliveries are chained, so that they arrive in
 order unless the receiver or a fault says otherwise; `ordered=False` lets them race. The choices follow from
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from slotwire.ingest.simulator.drafts import Wish
+from slotwire.ingest.simulator.drafts import BookingDetails
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.engine import Engine, HalfOrder, Happening
+from slotwire.ingest.simulator.engine import Engine, HalfOrder, OperationResult
 from slotwire.ingest.simulator.model import Json, Message
-from slotwire.ingest.simulator.outbox import Chain
+from slotwire.ingest.simulator.outbox import DeliverySequence
 from slotwire.ingest.simulator.sender import UNSENT
-from slotwire.ingest.simulator.transport import Answer
+from slotwire.ingest.simulator.transport import DeliveryResult
 
 Plot: TypeAlias = Literal[
     "kept", "canceled", "rescheduled", "rescheduled-canceled", "no-show", "no-show-cleared", "group", "routed"
@@ -67,7 +67,7 @@ class LoadPlan:
 
 
 @dataclass(slots=True)
-class Story:
+class Scenario:
     """One booking's steps; each call of `next` takes one and says in words what happened."""
 
     engine: Engine
@@ -75,46 +75,46 @@ class Story:
     plot: Plot
     order: HalfOrder
     organization: str | None
-    chain: Chain | None
+    sequence: DeliverySequence | None
 
-    def steps(self) -> Iterator[tuple[str, Happening]]:
+    def steps(self) -> Iterator[tuple[str, OperationResult]]:
         """Take the steps one by one."""
-        engine, chain = self.engine, self.chain
+        engine, sequence = self.engine, self.sequence
         if self.plot == "routed":
-            yield "sends in a routing form", engine.submit_form(self.organization, chain=chain)
+            yield "sends in a routing form", engine.submit_form(self.organization, sequence=sequence)
         if self.plot == "group":
             yield from self._group()
             return
-        booked = engine.book(Wish(organization=self.organization), chain)
+        booked = engine.book(BookingDetails(organization=self.organization), sequence)
         ident = booked.invitees[0].id
         yield "books", booked
         if self.plot in {"rescheduled", "rescheduled-canceled"}:
-            moved = engine.reschedule(ident, order=self.order, chain=chain)
+            moved = engine.reschedule(ident, order=self.order, sequence=sequence)
             ident = moved.invitees[1].id
             yield "moves", moved
         if self.plot in {"canceled", "rescheduled-canceled"}:
             reason = self.draws.pick(("", "Conflict", "No longer needed"))
             by: Literal["host", "invitee"] = "host" if self.draws.chance(0.3) else "invitee"
-            yield f"is canceled by the {by}", engine.cancel(ident, by, reason, chain)
+            yield f"is canceled by the {by}", engine.cancel(ident, by, reason, sequence)
         if self.plot in {"no-show", "no-show-cleared"}:
-            yield "did not come", engine.mark_no_show(ident, chain)
+            yield "did not come", engine.mark_no_show(ident, sequence)
         if self.plot == "no-show-cleared":
-            yield "came after all", engine.clear_no_show(ident, chain)
+            yield "came after all", engine.clear_no_show(ident, sequence)
 
-    def _group(self) -> Iterator[tuple[str, Happening]]:
+    def _group(self) -> Iterator[tuple[str, OperationResult]]:
         world, engine = self.engine.world, self.engine
         tenant = engine.organization(self.organization)
         offer = self.draws.pick([each for each in world.offers(tenant) if each.limit > 1])
-        first = engine.book(Wish(organization=tenant, event_type=offer.id), self.chain)
+        first = engine.book(BookingDetails(organization=tenant, event_type=offer.id), self.sequence)
         yield "opens a group", first
         event = first.event.id if first.event else None
         for _ in range(GROUP_SIZE - 1):
-            yield "joins the group", engine.book(Wish(event=event), self.chain)
-        yield "leaves the group", engine.cancel(first.invitees[0].id, "invitee", "", self.chain)
+            yield "joins the group", engine.book(BookingDetails(event=event), self.sequence)
+        yield "leaves the group", engine.cancel(first.invitees[0].id, "invitee", "", self.sequence)
 
 
 @dataclass(slots=True)
-class Load:
+class LoadJob:
     """Sends a planned number of deliveries and reports what came of them."""
 
     engine: Engine
@@ -171,26 +171,26 @@ class Load:
 
     async def _produce(self) -> None:
         made = 0
-        for happening in self._happenings():
-            for message in happening.messages:
+        for result in self._results():
+            for message in result.messages:
                 made += 1
                 self._owe(message)
             if made >= self.plan.count:
                 return
             await self._pace(made)
 
-    def _happenings(self) -> Iterator[Happening]:
+    def _results(self) -> Iterator[OperationResult]:
         number = 0
         while True:
             number += 1
             draws = Draws(self.plan.seed, "story", number)
             plot = draws.weighted(self.plan.mix)
-            chain = Chain() if self.plan.ordered else None
-            story = Story(self.engine, draws, plot, self.plan.order, self.plan.organization, chain)
-            for _, happening in story.steps():
-                if not happening.messages and number == 1:
+            sequence = DeliverySequence() if self.plan.ordered else None
+            story = Scenario(self.engine, draws, plot, self.plan.order, self.plan.organization, sequence)
+            for _, result in story.steps():
+                if not result.messages and number == 1:
                     raise ValueError("nobody is subscribed: create a webhook subscription first")
-                yield happening
+                yield result
 
     async def _pace(self, made: int) -> None:
         if self.plan.rate:
@@ -209,7 +209,7 @@ class Load:
         self.messages[message.id] = time.perf_counter()
         self.owed.add(message.id)
 
-    def _heard(self, message: Message, answer: Answer) -> None:
+    def _heard(self, message: Message, answer: DeliveryResult) -> None:
         if message.id not in self.messages:
             return
         if message.state != "pending":
@@ -224,7 +224,7 @@ class Load:
 
 
 @dataclass(slots=True)
-class Tale:
+class StoryJob:
     """A gentle demonstration: one step of one of a few stories each `interval_seconds`; endless if `count` is None."""
 
     engine: Engine
@@ -239,7 +239,7 @@ class Tale:
 
     async def run(self) -> Json:
         """Tell until `count` bookings are told, or for ever."""
-        running: list[Iterator[tuple[str, Happening]]] = []
+        running: list[Iterator[tuple[str, OperationResult]]] = []
         begun = 0
         turn = 0
         while running or self.count is None or begun < self.count:
@@ -250,7 +250,9 @@ class Tale:
                 begun += 1
                 story = Draws(self.seed, "tale", begun)
                 running.append(
-                    Story(self.engine, story, story.weighted(PLOTS), "random", self.organization, Chain()).steps()
+                    Scenario(
+                        self.engine, story, story.weighted(PLOTS), "random", self.organization, DeliverySequence()
+                    ).steps()
                 )
             chosen = draws.pick(running)
             step = next(chosen, None)
@@ -274,9 +276,9 @@ class Tale:
         }
 
 
-def _line(words: str, happening: Happening) -> str:
-    name = happening.invitees[-1].name if happening.invitees else "Somebody"
-    meeting = f" · {happening.event.name}" if happening.event else ""
+def _line(words: str, result: OperationResult) -> str:
+    name = result.invitees[-1].name if result.invitees else "Somebody"
+    meeting = f" · {result.event.name}" if result.event else ""
     return f"{name} {words}{meeting}"
 
 

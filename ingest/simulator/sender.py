@@ -6,7 +6,7 @@
 
 A subscription that failed for 24 h with nothing delivered meanwhile is disabled. Its `retry_started_at` is the
 time of the failure since which something has been waiting to be retried, null when nothing is. The back-off's
-steps are not published: `Policy` holds them. The rule that retrying may also end 24 h after the booked event
+steps are not published: `DeliveryPolicy` holds them. The rule that retrying may also end 24 h after the booked event
 is not played; it is stated too vaguely to be copied.
 """
 
@@ -20,27 +20,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from slotwire.ingest.simulator.clock import DrivenClock
-from slotwire.ingest.simulator.database import LAZY_COMMIT_SECONDS, Database
+from slotwire.ingest.simulator.database import LAZY_COMMIT_SECONDS, SimulatorDatabase
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.ledger import Ledger
-from slotwire.ingest.simulator.model import Attempt, Faults, Message, Subscription
+from slotwire.ingest.simulator.ledger import DeliveryLedger
+from slotwire.ingest.simulator.model import Attempt, Faults, Message, SimulatedSubscription
 from slotwire.ingest.simulator.signature import signature
 from slotwire.ingest.simulator.transport import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
-    Answer,
-    Transport,
+    DeliveryResult,
+    LoopbackTransport,
     headers,
 )
 
 GIVE_UP_AFTER = timedelta(hours=24)
 DISABLE_AFTER = timedelta(hours=24)
 MAX_CONCURRENCY = 1_000
-UNSENT = Answer(None, "not sent", 0.0)
+UNSENT = DeliveryResult(None, "not sent", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class DeliveryPolicy:
     """How many deliveries are in flight at once, the steps of the back-off, and Calendly's timeouts; seconds."""
 
     concurrency: int = 64
@@ -66,7 +66,9 @@ class Policy:
 class Sender:
     """Owns every pending message from its submission until it is settled."""
 
-    def __init__(self, seed: str, clock: DrivenClock, database: Database, ledger: Ledger, policy: Policy) -> None:
+    def __init__(
+        self, seed: str, clock: DrivenClock, database: SimulatorDatabase, ledger: DeliveryLedger, policy: DeliveryPolicy
+    ) -> None:
         self.faults = Faults()
         self.policy = policy
         self._limit = policy.concurrency
@@ -84,13 +86,13 @@ class Sender:
         self._commit_handle: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
-        self._listeners: list[Callable[[Message, Answer], None]] = []
+        self._listeners: list[Callable[[Message, DeliveryResult], None]] = []
         clock.wakes(self._wake)
 
     async def run(self) -> None:
         """Send until cancelled. What was owed when the last process ended is sent first."""
         policy = self.policy
-        transport = Transport(policy.concurrency, policy.connect_timeout_seconds, policy.read_timeout_seconds)
+        transport = LoopbackTransport(policy.concurrency, policy.connect_timeout_seconds, policy.read_timeout_seconds)
         self.submit(self._ledger.pending())
         try:
             async with asyncio.TaskGroup() as group:
@@ -125,7 +127,7 @@ class Sender:
         self._retrying.pop(subscription, None)
         self._tell_progress()
 
-    def listen(self, listener: Callable[[Message, Answer], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[Message, DeliveryResult], None]) -> Callable[[], None]:
         """Call `listener` after every attempt, and with `UNSENT` for a message given up with its subscription.
 
         Returns:
@@ -196,7 +198,7 @@ class Sender:
             if ident in self._pending:
                 self._ready.put_nowait(ident)
 
-    async def _work(self, transport: Transport) -> None:
+    async def _work(self, transport: LoopbackTransport) -> None:
         while True:
             ident = await self._ready.get()
             message = self._pending.get(ident)
@@ -212,7 +214,9 @@ class Sender:
                 self._wake.set()
             self._tell_progress()
 
-    async def _attempt(self, transport: Transport, message: Message, subscription: Subscription) -> None:
+    async def _attempt(
+        self, transport: LoopbackTransport, message: Message, subscription: SimulatedSubscription
+    ) -> None:
         now = self._clock.now()
         number = message.attempts + 1
         draws = Draws(self._seed, "attempt", message.id, number)
@@ -233,7 +237,7 @@ class Sender:
         answer = await transport.post(subscription.url, message.body, headers(draws, signed))
         self._ledger.put_attempt(Attempt(message.id, number, now, answer.seconds, answer.status, answer.error, fault))
         if fault == "answer lost":
-            answer = Answer(None, fault, answer.seconds)
+            answer = DeliveryResult(None, fault, answer.seconds)
         if message.id in self._pending:
             message = self._conclude(message, answer)
         elif answer.delivered:
@@ -246,7 +250,7 @@ class Sender:
         wrong, lost = draws.chance(self.faults.wrong_signature_rate), draws.chance(self.faults.lost_answer_rate)
         return "wrong signature" if wrong else "answer lost" if lost else None
 
-    def _conclude(self, message: Message, answer: Answer) -> Message:
+    def _conclude(self, message: Message, answer: DeliveryResult) -> Message:
         # Read again: while the request was out, another message may have changed the subscription.
         subscription = self._ledger.subscription(message.subscription)
         if subscription is None:
@@ -259,7 +263,7 @@ class Sender:
         self._let_go(message.id)
         return message
 
-    def _delivered(self, subscription: Subscription) -> None:
+    def _delivered(self, subscription: SimulatedSubscription) -> None:
         waits = bool(self._retrying[subscription.id])
         calm = replace(
             subscription, failing_since=None, retry_started_at=subscription.retry_started_at if waits else None
@@ -267,7 +271,7 @@ class Sender:
         if calm != subscription:
             self._ledger.put_subscription(calm)
 
-    def _failed(self, message: Message, subscription: Subscription, now: datetime) -> Message:
+    def _failed(self, message: Message, subscription: SimulatedSubscription, now: datetime) -> Message:
         give_up_at = (message.first_attempt_at or now) + GIVE_UP_AFTER
         failing_since = subscription.failing_since or now
         if now >= failing_since + DISABLE_AFTER:
@@ -304,7 +308,7 @@ class Sender:
             if follower.id in self._pending:
                 self._plan(follower)
 
-    def _tell(self, message: Message, answer: Answer) -> None:
+    def _tell(self, message: Message, answer: DeliveryResult) -> None:
         for listener in self._listeners:
             listener(message, answer)
 

@@ -31,7 +31,7 @@ class NotLoopback(SlotwireError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeliveryResult:
     """What came back: a status, or the short name of what went wrong; seconds are real ones."""
 
     status: int | None
@@ -94,7 +94,7 @@ def headers(draws: Draws, signed: str | None) -> dict[str, str]:
     return found
 
 
-class Transport:
+class LoopbackTransport:
     """A pool of keep-alive connections, `concurrency` at the most."""
 
     def __init__(
@@ -111,7 +111,7 @@ class Transport:
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
 
-    async def post(self, url: str, body: bytes, head: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, body: bytes, head: Mapping[str, str]) -> DeliveryResult:
         """POST once, follow no redirect, read the answer to its end (64 KiB at the most).
 
         Raises:
@@ -127,9 +127,9 @@ class Transport:
                     if left < 0:
                         answer.close()
                         break
-                return Answer(answer.status, None, time.perf_counter() - begun)
+                return DeliveryResult(answer.status, None, time.perf_counter() - begun)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return Answer(None, _name(error), time.perf_counter() - begun)
+            return DeliveryResult(None, _name(error), time.perf_counter() - begun)
 
     async def close(self) -> None:
         """Close all connections."""

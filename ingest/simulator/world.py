@@ -10,10 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.model import EventType, Group, Json, Organization, Role, RoutingForm, Token, User
+from slotwire.ingest.simulator.model import (
+    Json,
+    Role,
+    SimulatedEventType,
+    SimulatedGroup,
+    SimulatedOrganization,
+    SimulatedRoutingForm,
+    SimulatedUser,
+    Token,
+)
 from slotwire.ingest.simulator.people import TIMEZONES, full_name
 
-FOUNDED = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
+CREATED_AT = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
 MAX_ORGANIZATIONS = 200
 
 ROLES: tuple[Role, ...] = ("owner", "admin", "user", "user")
@@ -34,18 +43,18 @@ EVERYONE_OFFERS = 3
 class World:
     """Organizations, users, what they offer, and their tokens, each by its id."""
 
-    organizations: dict[str, Organization]
-    users: dict[str, User]
-    event_types: dict[str, EventType]
-    routing_forms: dict[str, RoutingForm]
-    groups: dict[str, Group]
+    organizations: dict[str, SimulatedOrganization]
+    users: dict[str, SimulatedUser]
+    event_types: dict[str, SimulatedEventType]
+    routing_forms: dict[str, SimulatedRoutingForm]
+    groups: dict[str, SimulatedGroup]
     tokens: tuple[Token, ...]
 
-    def members(self, organization: str) -> tuple[User, ...]:
+    def members(self, organization: str) -> tuple[SimulatedUser, ...]:
         """Return an organization's users, its owner first."""
         return tuple(user for user in self.users.values() if user.organization == organization)
 
-    def offers(self, organization: str) -> tuple[EventType, ...]:
+    def offers(self, organization: str) -> tuple[SimulatedEventType, ...]:
         """Return what can be booked at an organization."""
         return tuple(offer for offer in self.event_types.values() if offer.organization == organization)
 
@@ -60,7 +69,7 @@ def personal_access_token(
     draws = Draws(seed, "token", user, *scopes, number)
     claims: Json = {
         "iss": "https://auth.calendly.com",
-        "iat": int(FOUNDED.timestamp()),
+        "iat": int(CREATED_AT.timestamp()),
         "jti": draws.uuid(),
         "user_uuid": user,
         "scope": " ".join(scopes),
@@ -73,7 +82,7 @@ def personal_access_token(
     return f"{signed}.{_base64url(mark)}"
 
 
-def found(seed: str, organizations: int = 1) -> World:
+def make_world(seed: str, organizations: int = 1) -> World:
     """Return the world of a seed.
 
     Raises:
@@ -84,37 +93,41 @@ def found(seed: str, organizations: int = 1) -> World:
     world = World({}, {}, {}, {}, {}, ())
     tokens: list[Token] = []
     for number in range(organizations):
-        tokens += _found_organization(world, seed, number)
+        tokens += _make_organization(world, seed, number)
     return World(world.organizations, world.users, world.event_types, world.routing_forms, world.groups, tuple(tokens))
 
 
-def _found_organization(world: World, seed: str, number: int) -> list[Token]:
+def _make_organization(world: World, seed: str, number: int) -> list[Token]:
     draws = Draws(seed, "organization", number)
     # The first has a legacy id and legacy user ids, the second a UUID, and so on: both must work.
     ident = draws.legacy_id() if number % 2 == 0 else draws.uuid()
     name = ORGANIZATIONS[number % len(ORGANIZATIONS)] + ("" if number < len(ORGANIZATIONS) else f" {number}")
-    created = FOUNDED + timedelta(hours=number)
-    world.organizations[ident] = Organization(ident, name, name.lower().replace(" ", "-"), "professional", created)
-    users = [_found_user(world, seed, ident, number, place) for place in range(len(ROLES))]
+    created = CREATED_AT + timedelta(hours=number)
+    world.organizations[ident] = SimulatedOrganization(
+        ident, name, name.lower().replace(" ", "-"), "professional", created
+    )
+    users = [_make_user(world, seed, ident, number, place) for place in range(len(ROLES))]
     for place, user in enumerate(users):
         offers = OFFERS if place == 0 else OFFERS[:EVERYONE_OFFERS]
         for title, minutes, location, limit in offers:
             offer = Draws(seed, "event_type", user.id, title).uuid()
             slug = title.lower().replace(" ", "-")
-            world.event_types[offer] = EventType(offer, ident, user.id, title, slug, minutes, location, limit, created)
+            world.event_types[offer] = SimulatedEventType(
+                offer, ident, user.id, title, slug, minutes, location, limit, created
+            )
     form = Draws(seed, "routing_form", ident).uuid()
-    world.routing_forms[form] = RoutingForm(form, ident, "How can we help?", created)
+    world.routing_forms[form] = SimulatedRoutingForm(form, ident, "How can we help?", created)
     group = Draws(seed, "group", ident).uuid()
-    world.groups[group] = Group(group, ident, "Sales", tuple(user.id for user in users[:2]), created)
+    world.groups[group] = SimulatedGroup(group, ident, "Sales", tuple(user.id for user in users[:2]), created)
     return [Token(personal_access_token(seed, user.id, ("default",)), user.id, ("default",)) for user in users]
 
 
-def _found_user(world: World, seed: str, organization: str, number: int, place: int) -> User:
+def _make_user(world: World, seed: str, organization: str, number: int, place: int) -> SimulatedUser:
     draws = Draws(seed, "user", organization, place)
     given, family = full_name(draws)
     slug = f"{given.lower()}-{family.lower()}-{number}{place}".encode("ascii", "ignore").decode()
     ident = draws.legacy_id() if place % 2 == 0 else draws.uuid()
-    user = User(
+    user = SimulatedUser(
         ident,
         organization,
         draws.uuid(),
@@ -123,7 +136,7 @@ def _found_user(world: World, seed: str, organization: str, number: int, place: 
         f"{slug.replace('-', '.')}@example.com",
         ROLES[place],
         draws.pick(TIMEZONES),
-        FOUNDED + timedelta(hours=number, minutes=place),
+        CREATED_AT + timedelta(hours=number, minutes=place),
     )
     world.users[ident] = user
     return user

@@ -30,7 +30,7 @@ from slotwire.ingest.control.token_claims import read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.simulator.app import Options
-from slotwire.ingest.simulator.model import User
+from slotwire.ingest.simulator.model import SimulatedUser
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.ids import OrganizationUri
 from tests.support.simulated import Receiver, Simulated, receiving, simulated
@@ -55,13 +55,15 @@ class Ground:
         """The owner's organization."""
         return OrganizationUri(self.there.running.organization)
 
-    def member(self, place: int, organization: int = 0) -> User:
+    def member(self, place: int, organization: int = 0) -> SimulatedUser:
         """Return a member: place 0 is the owner, 1 an admin, 3 a plain user."""
         world = self.there.running.world
         return world.members(list(world.organizations)[organization])[place]
 
     @asynccontextmanager
-    async def speaking(self, user: User, *scopes: str, retries: RetryPolicy = ONCE) -> AsyncIterator[Transport]:
+    async def speaking(
+        self, user: SimulatedUser, *scopes: str, retries: RetryPolicy = ONCE
+    ) -> AsyncIterator[Transport]:
         """Speak to Calendly with a new token of a user; without scopes it may do everything."""
         made = await self.there.act("tokens", user=user.id, scopes=scopes or ["default"])
         async with connect(

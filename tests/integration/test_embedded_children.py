@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.children import Child, Ledger, descendants, start_time
+from slotwire.ingest.local.children import Child, ChildrenFile, descendants, start_time
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 
@@ -85,21 +85,21 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 async def test_strays_of_an_earlier_run_are_ended(tmp_path: Path) -> None:
     """Where the system has no death signal, the next start ends what the list names, frozen ones too."""
-    ledger = Ledger(tmp_path / "children.json")
+    children = ChildrenFile(tmp_path / "children.json")
     stray = _spawn(tmp_path, "/bin/sleep", "600")
-    ledger.record(stray)
+    children.record(stray)
     stray.freeze()
-    assert await ledger.end_strays() == ["the test's child"]
+    assert await children.end_strays() == ["the test's child"]
     assert await stray.wait(10)
-    assert not ledger.path.exists()
+    assert not children.path.exists()
 
 
 async def test_a_stranger_with_the_number_of_a_stray_is_left_alone(tmp_path: Path) -> None:
     """A process id that was given to another program since is not ours: the time of birth tells."""
-    ledger = Ledger(tmp_path / "children.json")
+    children = ChildrenFile(tmp_path / "children.json")
     stranger = _spawn(tmp_path, "/bin/sleep", "600")
-    ledger.path.write_text(f'{{"Postgres": [{stranger.pid}, "12345"]}}')
-    assert await ledger.end_strays() == []
+    children.path.write_text(f'{{"Postgres": [{stranger.pid}, "12345"]}}')
+    assert await children.end_strays() == []
     assert stranger.running
     await stranger.kill()
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from slotwire.ingest.simulator.app import Options
-from slotwire.ingest.simulator.calls import Call, Calls, Owners
+from slotwire.ingest.simulator.calls import Owners, RestCall, RestCallLog
 from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
-from slotwire.ingest.simulator.model import User
+from slotwire.ingest.simulator.model import SimulatedUser
 from slotwire.ingest.simulator.requests import MAX_PLAN
 from tests.support.simulated import Simulated, simulated
 
@@ -27,7 +27,7 @@ async def calendly() -> AsyncIterator[Simulated]:
         yield found
 
 
-def member(calendly: Simulated, place: int, organization: int = 0) -> tuple[User, dict[str, str]]:
+def member(calendly: Simulated, place: int, organization: int = 0) -> tuple[SimulatedUser, dict[str, str]]:
     """Return a member and their headers: place 0 is the owner, 1 an admin, 3 a plain user."""
     world = calendly.running.world
     user = world.members(list(world.organizations)[organization])[place]
@@ -292,11 +292,11 @@ async def test_the_record_has_a_limit(calendly: Simulated) -> None:
     """At its limit nothing is lost; one past it the oldest call goes, while counts and foreign calls stay."""
     owner, _ = member(calendly, 0)
     for past in (0, 1):
-        record = Calls(limit=3)
+        record = RestCallLog(limit=3)
         for number in range(1, 4 + past):
             named = ("elsewhere",) if number == 1 else ()
             at = calendly.running.engine.clock.now()
-            record.add(Call(number, at, "t", owner.id, owner.organization, "GET", "/users/me", named, 200))
+            record.add(RestCall(number, at, "t", owner.id, owner.organization, "GET", "/users/me", named, 200))
         kept = record.listing(0, 10, lambda _: True)
         assert [call.number for call in kept] == list(range(1 + past, 4 + past))
         assert [call.number for call in record.foreign()] == [1]

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from slotwire.ingest.simulator.app import Options
-from slotwire.ingest.simulator.sender import Policy
-from slotwire.ingest.simulator.transport import NotLoopback, Transport, require_loopback
+from slotwire.ingest.simulator.sender import DeliveryPolicy
+from slotwire.ingest.simulator.transport import LoopbackTransport, NotLoopback, require_loopback
 from tests.support.simulated import Receiver, Simulated, receiving, simulated
 
 
@@ -29,7 +29,7 @@ async def calendly() -> AsyncIterator[Simulated]:
 
 async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receiver) -> None:
     """Never more deliveries on the wire than the policy allows, and no more connections than that."""
-    async with simulated(Options(policy=Policy(concurrency=3))) as calendly:
+    async with simulated(Options(policy=DeliveryPolicy(concurrency=3))) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         for _ in range(9):
@@ -45,7 +45,7 @@ async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receive
 
 async def test_a_free_slot_wakes_what_is_due_later(receiver: Receiver) -> None:
     """A delivery planned for later while every slot was taken goes out on time once a slot is free."""
-    async with simulated(Options(policy=Policy(concurrency=1)), still=False) as calendly:
+    async with simulated(Options(policy=DeliveryPolicy(concurrency=1)), still=False) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         await calendly.http.post("/simulator/book", json={})
@@ -70,7 +70,7 @@ async def test_a_message_is_taken_over_once(calendly: Simulated, receiver: Recei
 
 async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
     """No answer within the read timeout is a failure with a name, and is tried again."""
-    async with simulated(Options(policy=Policy(read_timeout_seconds=0.05))) as calendly:
+    async with simulated(Options(policy=DeliveryPolicy(read_timeout_seconds=0.05))) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         await calendly.act("book")
@@ -107,7 +107,7 @@ async def test_nothing_is_sent_beyond_this_machine(calendly: Simulated, url: str
     assert refused.status_code == 400
     assert refused.json()["details"][0]["parameter"] == "url"
     assert (await calendly.http.post("/simulator/send", json={"url": url, "signing": "none"})).status_code == 400
-    transport = Transport(1)
+    transport = LoopbackTransport(1)
     with pytest.raises(NotLoopback):
         await transport.post(url, b"", {})
     await transport.close()

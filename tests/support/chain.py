@@ -14,12 +14,12 @@ from confluent_kafka import Consumer
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
-from slotwire.ingest.simulator.sender import Policy
+from slotwire.ingest.simulator.sender import DeliveryPolicy
 from tests.support.children import Process, environment, free_port, process
 from tests.support.command import slotwire
 from tests.support.serving import settings_for
 
-RETRIES = Policy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
+RETRIES = DeliveryPolicy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
 """Calendly's intervals are not known; a test must not wait for long ones."""
 LEDGER = "CREATE TABLE public.ledger (event_id uuid, key text, sequence bigint, number bigserial)"
 

@@ -10,24 +10,26 @@ import pytest
 
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.clock import DrivenClock, stamp
-from slotwire.ingest.simulator.drafts import Wish, new_event, new_invitee
+from slotwire.ingest.simulator.drafts import BookingDetails, new_event, new_invitee
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.model import Invitee, NoShow, ScheduledEvent
-from slotwire.ingest.simulator.sender import Policy
-from slotwire.ingest.simulator.world import MAX_ORGANIZATIONS, found
+from slotwire.ingest.simulator.model import SimulatedInvitee, SimulatedNoShow, SimulatedScheduledEvent
+from slotwire.ingest.simulator.sender import DeliveryPolicy
+from slotwire.ingest.simulator.world import MAX_ORGANIZATIONS, make_world
 
 NOW = datetime(2026, 11, 23, 8, 41, 39, 251_021, UTC)
 
 
-def _booking(location: str = "zoom", wish: Wish | None = None) -> tuple[ScheduledEvent, Invitee]:
-    world = found("seed")
+def _booking(
+    location: str = "zoom", details: BookingDetails | None = None
+) -> tuple[SimulatedScheduledEvent, SimulatedInvitee]:
+    world = make_world("seed")
     offer = next(iter(world.event_types.values()))
     event = new_event(offer, None, location, Draws("event"), NOW)
-    return event, new_invitee(wish or Wish(), event, 1, Draws("invitee"), NOW)
+    return event, new_invitee(details or BookingDetails(), event, 1, Draws("invitee"), NOW)
 
 
-def _payload(event: ScheduledEvent, invitee: Invitee, **more: bool) -> bytes:
-    host = found("seed").users[event.host]
+def _payload(event: SimulatedScheduledEvent, invitee: SimulatedInvitee, **more: bool) -> bytes:
+    host = make_world("seed").users[event.host]
     return payloads.invitee_payload(invitee, payloads.scheduled_event(event, host, 1, 1), **more)
 
 
@@ -78,7 +80,7 @@ def test_location_none_is_null() -> None:
 
 def test_name_may_be_null() -> None:
     """`name: null` was seen, so it can be asked for."""
-    event, invitee = _booking(wish=Wish(name_null=True))
+    event, invitee = _booking(details=BookingDetails(name_null=True))
     assert orjson.loads(_payload(event, invitee))["name"] is None
 
 
@@ -91,13 +93,13 @@ def test_cleared_mark_is_null_or_absent() -> None:
 
 def test_mark_is_named_by_its_own_uri() -> None:
     """A no-show mark has an URI of its own, under `/invitee_no_shows/`."""
-    assert NoShow("N", NOW).uri == "https://api.calendly.com/invitee_no_shows/N"
+    assert SimulatedNoShow("N", NOW).uri == "https://api.calendly.com/invitee_no_shows/N"
 
 
 def test_rest_knows_more_than_the_webhook() -> None:
     """Calendar event and buffered times are REST's alone."""
     event, _ = _booking()
-    host = found("seed").users[event.host]
+    host = make_world("seed").users[event.host]
     hook, rest = (payloads.scheduled_event(event, host, 1, 1, rest=value) for value in (False, True))
     assert "calendar_event" not in hook
     assert "calendar_event" in rest
@@ -112,18 +114,18 @@ def test_stamp_is_utc_with_microseconds() -> None:
 
 def test_the_seed_is_the_world() -> None:
     """One seed gives one world, tokens included; another seed another."""
-    assert found("a", 3) == found("a", 3)
-    assert found("a").tokens != found("b").tokens
-    assert not set(found("a").users) & set(found("b").users)
+    assert make_world("a", 3) == make_world("a", 3)
+    assert make_world("a").tokens != make_world("b").tokens
+    assert not set(make_world("a").users) & set(make_world("b").users)
 
 
 def test_nobody_has_a_real_address() -> None:
     """Every invented person lives at example.com and has a number from the range kept for fiction."""
-    for user in found("people", 20).users.values():
+    for user in make_world("people", 20).users.values():
         assert user.email.endswith("@example.com")
     for number in range(200):
         event = _booking()[0]
-        invitee = new_invitee(Wish(), event, number, Draws(number), NOW)
+        invitee = new_invitee(BookingDetails(), event, number, Draws(number), NOW)
         assert re.fullmatch(r"[a-z.]+\.\d+@example\.com", invitee.email)
         assert invitee.text_reminder_number is None or invitee.text_reminder_number.startswith("+1 202-555-01")
 
@@ -132,8 +134,8 @@ def test_nobody_has_a_real_address() -> None:
 def test_a_world_has_limits(count: int) -> None:
     """Fewer than one and more than the limit of organizations are refused."""
     with pytest.raises(ValueError, match="1 to 200 organizations"):
-        found("seed", count)
-    assert len(found("seed", MAX_ORGANIZATIONS).organizations) == MAX_ORGANIZATIONS
+        make_world("seed", count)
+    assert len(make_world("seed", MAX_ORGANIZATIONS).organizations) == MAX_ORGANIZATIONS
 
 
 def test_draws_do_not_depend_on_each_other() -> None:
@@ -153,7 +155,7 @@ def test_draws_keep_their_rates() -> None:
 
 def test_back_off_doubles_up_to_its_limit() -> None:
     """Retries wait 1, 2, 4 … seconds and never longer than the limit, however often they failed."""
-    policy = Policy(first_retry_seconds=1, factor=2, max_retry_seconds=10)
+    policy = DeliveryPolicy(first_retry_seconds=1, factor=2, max_retry_seconds=10)
     assert [policy.pause(attempt).total_seconds() for attempt in (1, 2, 3, 4, 5, 10_000)] == [1, 2, 4, 8, 10, 10]
 
 
@@ -170,7 +172,7 @@ def test_back_off_doubles_up_to_its_limit() -> None:
 def test_a_policy_that_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
     """Concurrency outside its limits and a shrinking back-off are errors at construction."""
     with pytest.raises(ValueError, match=message):
-        Policy(**options)  # type: ignore[arg-type]  # one field at a time, by name
+        DeliveryPolicy(**options)  # type: ignore[arg-type]  # one field at a time, by name
 
 
 def test_the_clock_only_moves_forward() -> None:
