@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from slotwire.ingest.operate.actions import Actions
-    from slotwire.ingest.operate.booking_models import BookingItem, StoryEvent, Timeline
+    from slotwire.ingest.operate.booking_models import BookingItem, Timeline, TimelineEvent
     from slotwire.ingest.operate.models import DeliveryItem
 
 app = typer.Typer(
@@ -156,7 +156,7 @@ def _delivery(delivery: DeliveryItem, found: Timeline, *, nothing: bool) -> str:
     return f"{words}  {delivery.id}"
 
 
-def _event(event: StoryEvent) -> str:
+def _event(event: TimelineEvent) -> str:
     words = [f"#{event.sequence}", event.type]
     words += [] if event.revision is None else [f"revision {event.revision}"]
     words += ["inferred"] if event.inferred else []

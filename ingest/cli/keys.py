@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.models import KeyItem
-    from slotwire.ingest.operate.vault_rotation import KeyUse, Rotated
+    from slotwire.ingest.operate.vault_rotation import KeyUse, RotationProgress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,8 +86,8 @@ def rotate(*, as_json: AsJson = False) -> None:
     from slotwire.ingest.cli.acting import act
     from slotwire.ingest.operate.roles import COMMAND_LINE
 
-    async def work(actions: Actions) -> tuple[dict[str, Rotated], tuple[KeyUse, ...]]:
-        tables: dict[str, Rotated] = {}
+    async def work(actions: Actions) -> tuple[dict[str, RotationProgress], tuple[KeyUse, ...]]:
+        tables: dict[str, RotationProgress] = {}
         async for page in actions.keys.rotate_vault(COMMAND_LINE):
             tables[page.table] = page
             if not as_json:
@@ -100,7 +100,7 @@ def rotate(*, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _tell_rotation(tables: dict[str, Rotated], uses: tuple[KeyUse, ...], *, as_json: bool) -> None:
+def _tell_rotation(tables: dict[str, RotationProgress], uses: tuple[KeyUse, ...], *, as_json: bool) -> None:
     from slotwire.ingest.cli.listing import json_line
     from slotwire.ingest.cli.listing import show as show_all
 

@@ -16,8 +16,8 @@ import orjson
 
 from slotwire.ingest.errors import CannotNormalize
 from slotwire.ingest.log.booking import Booking, Clear, Mark
-from slotwire.ingest.log.join import Joined, NewEvent, join_invitee, join_overdue, join_resource, touched
-from slotwire.ingest.log.normalize import Fact, InviteeFact, Quarantined, ResourceFact, defect
+from slotwire.ingest.log.join import JoinResult, NewEvent, join_invitee, join_overdue, join_resource, touched
+from slotwire.ingest.log.normalize import Fact, InviteeFact, QuarantineFact, ResourceFact, defect
 from slotwire.ingest.receive.verify import VerifiedDelivery
 from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import EventId
@@ -53,7 +53,7 @@ class Batch:
         """Fold facts in their order over the rows that were read for them, by invitee."""
         self.facts = facts
         self.outcomes: list[str] = []
-        self.quarantined: list[Quarantined | None] = []
+        self.quarantined: list[QuarantineFact | None] = []
         self.primaries: list[EventId | None] = []
         self._events: list[tuple[int, NewEvent]] = []
         self._written: set[EventId] = set()
@@ -70,7 +70,7 @@ class Batch:
                     self._add_invitee(position, fact)
                 case ResourceFact():
                     self._add_resource(position, fact)
-                case Quarantined():
+                case QuarantineFact():
                     self._quarantine(fact)
                 case OverdueClear():
                     self._add_invitee(position, fact.fact, overdue=True)
@@ -165,7 +165,7 @@ class Batch:
         try:
             joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
         except CannotNormalize as problem:
-            self._quarantine(Quarantined(fact.delivery, problem.reason, problem.detail))
+            self._quarantine(QuarantineFact(fact.delivery, problem.reason, problem.detail))
             return
         except Exception as problem:  # noqa: BLE001 - a defect of ours must not end the commits of everybody
             self._quarantine(defect(fact.delivery, problem))
@@ -178,7 +178,7 @@ class Batch:
         self._changed.update(joined.bookings)
         self._add(position, joined)
 
-    def _add(self, position: int, joined: Joined) -> None:
+    def _add(self, position: int, joined: JoinResult) -> None:
         is_new = joined.primary is None and self._is_first_told(position, joined)
         for event in joined.events:
             if event.id not in self._written:
@@ -190,12 +190,12 @@ class Batch:
         self.quarantined.append(None)
         self.primaries.append(joined.primary)
 
-    def _is_first_told(self, position: int, joined: Joined) -> bool:
+    def _is_first_told(self, position: int, joined: JoinResult) -> bool:
         """Whether nobody before told of a clear that waits for its mark."""
         told_by = self.facts[position].delivery.id
         return any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)
 
-    def _quarantine(self, fact: Quarantined) -> None:
+    def _quarantine(self, fact: QuarantineFact) -> None:
         self.outcomes.append("quarantined")
         self.quarantined.append(fact)
         self.primaries.append(None)
@@ -272,7 +272,7 @@ def event_name(fact: Fact | OverdueClear) -> str | None:
             return fact.fact.event.value
         case ResourceFact():
             return fact.data.calendly_event
-        case Quarantined():
+        case QuarantineFact():
             return None
 
 

@@ -56,7 +56,7 @@ class NewEvent(NamedTuple):
 
 
 @dataclass(slots=True)
-class Joined:
+class JoinResult:
     """What a fact makes of what is known.
 
     Attributes:
@@ -88,17 +88,17 @@ def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
     return found if len(found) == 1 else list(dict.fromkeys(found))
 
 
-def join_resource(fact: ResourceFact) -> Joined:
+def join_resource(fact: ResourceFact) -> JoinResult:
     """Make the one event of a resource's fact; its identity needs no state."""
     data = fact.data
     organization = fact.delivery.tenant.organization
     discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
     identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
     time = getattr(data, data.happened) or fact.told_at
-    return Joined(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
+    return JoinResult(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
 
 
-def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
+def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
     """Join a fact about an invitee with the rows of the invitees it touches.
 
     Args:
@@ -115,7 +115,7 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
     return _InviteeJoin(fact, known).run()
 
 
-def join_overdue(fact: InviteeFact, known: Mapping[str, Booking]) -> Joined:
+def join_overdue(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
     """Publish a clear that has waited long enough, under its own second; nothing if its mark has come.
 
     Args:
@@ -134,9 +134,9 @@ class _InviteeJoin:
         self._organization = fact.delivery.tenant.organization
         self._known = known
         self._rows: dict[str, Booking] = {}
-        self._joined = Joined(None)
+        self._joined = JoinResult(None)
 
-    def run(self) -> Joined:
+    def run(self) -> JoinResult:
         uri = self._payload.uri
         before = self._known.get(uri)
         self._rows[uri] = self._opened(uri) if before is None else retold(before, self._payload)
@@ -159,7 +159,7 @@ class _InviteeJoin:
             self._reschedule(uri, newer)
         return self._finish(uri)
 
-    def run_overdue(self) -> Joined:
+    def run_overdue(self) -> JoinResult:
         uri = self._payload.uri
         second = self._fact.told_at.replace(microsecond=0)
         before = self._known.get(uri)
@@ -174,7 +174,7 @@ class _InviteeJoin:
         self._write(identity, data, row, second, inferred=False)
         return self._finish(uri)
 
-    def _finish(self, uri: str) -> Joined:
+    def _finish(self, uri: str) -> JoinResult:
         """Take the changed rows over, each with a revision of its own."""
         for name in (uri, *self._row(uri).new_invitees):
             self._watch(name)

@@ -64,7 +64,7 @@ class ResourceFact:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantineFact:
     """An authentic delivery that is kept raw.
 
     Attributes:
@@ -77,7 +77,7 @@ class Quarantined:
     detail: str = ""
 
 
-Fact = InviteeFact | ResourceFact | Quarantined
+Fact = InviteeFact | ResourceFact | QuarantineFact
 
 _INVITEE_EVENTS = {event.value: event for event in InviteeEvent}
 KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, *RESOURCE_EVENTS})
@@ -94,22 +94,22 @@ class _Usual(BaseModel):
 
 
 def normalize(delivery: VerifiedDelivery) -> Fact:
-    """Read a verified delivery; never fails: what it cannot read is `Quarantined`."""
+    """Read a verified delivery; never fails: what it cannot read is `QuarantineFact`."""
     try:
         return _read(delivery)
     except CannotNormalize as problem:
-        return Quarantined(delivery, problem.reason, problem.detail[:MAX_DETAIL])
+        return QuarantineFact(delivery, problem.reason, problem.detail[:MAX_DETAIL])
     except Exception as problem:  # noqa: BLE001 - a defect of ours is no reason to answer 5xx for a day
         return defect(delivery, problem)
 
 
-def defect(delivery: VerifiedDelivery, problem: Exception) -> Quarantined:
+def defect(delivery: VerifiedDelivery, problem: Exception) -> QuarantineFact:
     """Keep a delivery on which our own code fails: it costs itself, not its neighbours nor the process.
 
     What the exception says stays out of it: that may be the payload's words.
     """
     frame = extract_tb(problem.__traceback__)[-1]
-    return Quarantined(delivery, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
+    return QuarantineFact(delivery, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
 
 
 def _read(delivery: VerifiedDelivery) -> Fact:

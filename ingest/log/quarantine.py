@@ -16,7 +16,7 @@ from slotwire.ingest.errors import DatabaseUnavailable, RowRefused
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
 from slotwire.ingest.log.batch import Batch, event_name, read_row
 from slotwire.ingest.log.join import named
-from slotwire.ingest.log.normalize import Fact, InviteeFact, Quarantined, normalize
+from slotwire.ingest.log.normalize import Fact, InviteeFact, QuarantineFact, normalize
 from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery, verified_before
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _STORE = read_queries("slotwire.ingest.sql", "store.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class QuarantinedDelivery:
     """A row of the quarantine, with what is told of its delivery.
 
     Attributes:
@@ -62,7 +62,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class QuarantineFilter:
     """Which rows.
 
     Attributes:
@@ -76,18 +76,20 @@ class Only:
     state: str | None = None
 
 
-async def read_page(pool: Pool, only: Only, *, before: UUID | None, limit: int) -> list[Kept]:
+async def read_page(
+    pool: Pool, only: QuarantineFilter, *, before: UUID | None, limit: int
+) -> list[QuarantinedDelivery]:
     """Read quarantined deliveries before a place, newest first, without their bodies."""
     with translated():
         rows = await pool.fetch(_SQL["quarantine_page"], before, only.org, only.reason, only.state, limit)
-    return [_kept(row) for row in rows]
+    return [_read_row(row) for row in rows]
 
 
-async def read_one(pool: Pool, delivery_id: UUID, org: str | None) -> Kept | None:
+async def read_one(pool: Pool, delivery_id: UUID, org: str | None) -> QuarantinedDelivery | None:
     """Read one quarantined delivery with its body; None when it is not within reach."""
     with translated():
         row = await pool.fetchrow(_SQL["quarantined"], delivery_id, org)
-    return None if row is None else _kept(row, body=row["body"])
+    return None if row is None else _read_row(row, body=row["body"])
 
 
 async def count_waiting(pool: Pool, reason: str, org: str | None) -> int:
@@ -113,7 +115,7 @@ async def discard(pool: Pool, delivery_id: UUID, why: str, *, now: datetime) -> 
     return applied
 
 
-async def retry(pool: Pool, delivery_id: UUID, org: str | None, *, now: datetime) -> Kept | None:
+async def retry(pool: Pool, delivery_id: UUID, org: str | None, *, now: datetime) -> QuarantinedDelivery | None:
     """Read one again; what this version understands becomes events.
 
     What it still does not understand stays, with the reason it has now. The subscription's `max_age` does not
@@ -143,7 +145,7 @@ async def _append(connection: Connection, fact: Fact, *, shard: int, now: dateti
     the next retry finds them by their ids, and settles it.
     """
     for _ in range(MAX_TRIES):
-        if isinstance(fact, Quarantined):
+        if isinstance(fact, QuarantineFact):
             return _still(fact)
         rows = []
         if isinstance(fact, InviteeFact):
@@ -156,13 +158,13 @@ async def _append(connection: Connection, fact: Fact, *, shard: int, now: dateti
             with translated():
                 answer = await connection.fetchrow(_STORE["append_batch"], *arguments)
         except RowRefused as problem:
-            return _still(Quarantined(fact.delivery, "refused_by_database", problem.sqlstate))
+            return _still(QuarantineFact(fact.delivery, "refused_by_database", problem.sqlstate))
         if answer is not None and not answer["conflicts"]:
             return "retried", None, None, None, batch.primaries[0], event_name(fact)
     raise DatabaseUnavailable("its booking keeps changing", reason="contention")
 
 
-def _still(fact: Quarantined) -> tuple[object, ...]:
+def _still(fact: QuarantineFact) -> tuple[object, ...]:
     return None, fact.reason, fact.detail, None, None, None
 
 
@@ -180,8 +182,8 @@ def _delivery(row: asyncpg.Record) -> VerifiedDelivery:
     return delivery._replace(content_encoding="unknown") if row["reason"] == "compressed" else delivery
 
 
-def _kept(row: asyncpg.Record, *, body: bytes | None = None) -> Kept:
-    return Kept(
+def _read_row(row: asyncpg.Record, *, body: bytes | None = None) -> QuarantinedDelivery:
+    return QuarantinedDelivery(
         delivery_id=row["delivery_id"],
         org=row["org"],
         reason=row["reason"],

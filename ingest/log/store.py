@@ -26,7 +26,7 @@ from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECONDS, PENDING_DELIVERIES, get_logger
 from slotwire.ingest.log.batch import Batch, read_row
 from slotwire.ingest.log.join import named
-from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, Quarantined, normalize
+from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, normalize
 from slotwire.ingest.receive.verify import VerifiedDelivery
 
 MAX_BATCH_DELIVERIES = 200
@@ -112,9 +112,9 @@ class Log:
                 middle = len(facts) // 2
                 first, rest = facts[:middle], facts[middle:]
                 return [*await self.append(first, trusting=trusting), *await self.append(rest, trusting=trusting)]
-            if isinstance(facts[0], Quarantined):
+            if isinstance(facts[0], QuarantineFact):
                 raise DatabaseUnavailable("a quarantined body was refused", reason=refused.sqlstate) from refused
-            return await self.append([Quarantined(facts[0].delivery, "refused_by_database", refused.sqlstate)])
+            return await self.append([QuarantineFact(facts[0].delivery, "refused_by_database", refused.sqlstate)])
 
     async def close(self) -> None:
         """Close the connection without waiting for the server."""

@@ -23,7 +23,7 @@ from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
 from slotwire.ingest.operate.roles import Principal
 from slotwire.ingest.operate.routes import ROUTES
-from slotwire.ingest.operate.routes.base import ORG_FORM, Call, Route
+from slotwire.ingest.operate.routes.base import ORG_FORM, Route, RouteRequest
 
 MAX_BODY_BYTES = 65_536
 """A longer body is refused with 413; the largest that fits a model has about 30,000."""
@@ -78,43 +78,43 @@ def _serve(route: Route) -> Handler:
         actions = request.app[_ACTIONS]
         who = await _authenticate(request, actions)
         await _admit(who, route, request)
-        call = Call(who, _path(request), _parameters(request), await _body(request, route))
+        routed = RouteRequest(who, _path(request), _parameters(request), await _body(request, route))
         sent = request.headers.getall(idempotency.HEADER, ()) if route.repeatable else ()
         key = idempotency.checked_key(sent)
         if key is None:
-            return await _run(route, actions, call)
-        return await _run_once(route, request, call, key)
+            return await _run(route, actions, routed)
+        return await _run_once(route, request, routed, key)
 
     return serve
 
 
-async def _run(route: Route, actions: Actions, call: Call) -> web.Response:
-    answer = await route.run(actions, call)
+async def _run(route: Route, actions: Actions, routed: RouteRequest) -> web.Response:
+    answer = await route.run(actions, routed)
     return web.Response(body=encode(answer.content), status=answer.status, content_type=_JSON)
 
 
-async def _run_once(route: Route, request: web.Request, call: Call, key: str) -> web.Response:
+async def _run_once(route: Route, request: web.Request, routed: RouteRequest, key: str) -> web.Response:
     """Carry a request out, or give the answer it got before. Answers of 2xx and 4xx are kept."""
     actions = request.app[_ACTIONS]
-    if call.who.key_id is None:  # pragma: no cover - over HTTP everybody has one
+    if routed.who.key_id is None:  # pragma: no cover - over HTTP everybody has one
         raise AssertionError
-    wanted = idempotency.fingerprint(request.method, request.raw_path, call.body)
-    claim = await actions.repeats.claim(call.who.key_id, key, wanted)
-    if isinstance(claim, idempotency.KeptAnswer):
+    wanted = idempotency.fingerprint(request.method, request.raw_path, routed.body)
+    claim = await actions.idempotency.claim(routed.who.key_id, key, wanted)
+    if isinstance(claim, idempotency.StoredResponse):
         kind = _JSON if claim.status < 400 else _PROBLEM
         headers = {idempotency.REPLAYED: "true"}
         return web.Response(body=claim.body, status=claim.status, content_type=kind, headers=headers)
     try:
-        response = await _run(route, actions, call)
+        response = await _run(route, actions, routed)
     except Exception as error:  # noqa: BLE001 -- as at the edge, which this answer goes past
         response = _tell(*problem_of(error))
     except asyncio.CancelledError:
-        await actions.repeats.release(claim)
+        await actions.idempotency.release(claim)
         raise
     if response.status >= 500 or not isinstance(response.body, bytes):
-        await actions.repeats.release(claim)
+        await actions.idempotency.release(claim)
     else:
-        await actions.repeats.keep(claim, response.status, response.body)
+        await actions.idempotency.store(claim, response.status, response.body)
     return response
 
 

@@ -40,7 +40,7 @@ _CALENDLY_FAILED = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHA
 
 
 @dataclass(slots=True)
-class Entry:
+class AuditEntry:
     """What a change is about, to be filled in as soon as it is known.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
+class AuditedChange:
     """A change as the audit tells it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Audited:
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class AuditFilter:
     """Which entries.
 
     Attributes:
@@ -98,7 +98,7 @@ async def write(
     pool: Pool,
     who: Principal,
     action: str,
-    entry: Entry,
+    entry: AuditEntry,
     *,
     result: Result,
     now: datetime,
@@ -119,11 +119,11 @@ async def write(
     return made
 
 
-async def read_page(pool: Pool, only: Only, *, before: UUID | None, limit: int) -> tuple[Audited, ...]:
+async def read_page(pool: Pool, only: AuditFilter, *, before: UUID | None, limit: int) -> tuple[AuditedChange, ...]:
     """Read changes before a place, newest first; one that has ended is told by its end."""
     with translated():
         rows = await pool.fetch(_SQL["audit_page"], before, only.org, only.action, only.actor, limit)
-    return tuple(Audited(**dict(row)) for row in rows)
+    return tuple(AuditedChange(**dict(row)) for row in rows)
 
 
 def outcome_of(error: Exception) -> tuple[Result, str]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from slotwire.ingest.operate.audit import MAX_TEXT, Audited, Result
+from slotwire.ingest.operate.audit import MAX_TEXT, AuditedChange, Result
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 from slotwire.ingest.operate.roles import Role
 
@@ -51,7 +51,7 @@ class AuditPage(Page):
     items: tuple[AuditItem, ...]
 
 
-def audit_item(told: Audited) -> AuditItem:
+def audit_item(told: AuditedChange) -> AuditItem:
     """Show a change."""
     return AuditItem(
         id=told.id,

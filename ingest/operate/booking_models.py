@@ -10,7 +10,7 @@ from pydantic import Field
 
 from slotwire.ingest.operate.models import DeliveryItem, EventItem, Model, Org, Page, PageQuery
 
-MAX_STORY = 500
+MAX_TIMELINE = 500
 """Events, deliveries and bookings that one timeline shows at the most, each."""
 
 State = Literal["named", "active", "canceled"]
@@ -103,7 +103,7 @@ class BookingPage(Page):
     items: tuple[BookingItem, ...]
 
 
-class StoryEvent(EventItem):
+class TimelineEvent(EventItem):
     """An event of a booking, and how far it has come."""
 
     topic: str | None
@@ -123,7 +123,7 @@ class Timeline(Model):
     """Its line of reschedules, the oldest first, itself included."""
     deliveries: tuple[DeliveryItem, ...]
     """What Calendly sent about it, copies included, in the order of arrival."""
-    events: tuple[StoryEvent, ...]
+    events: tuple[TimelineEvent, ...]
     """Its events, in the order of the log."""
     complete: bool
     """Whether nothing was left out for its length."""

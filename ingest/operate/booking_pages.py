@@ -9,13 +9,13 @@ from uuid import UUID
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.log.batch import read_row
 from slotwire.ingest.operate.booking_models import (
-    MAX_STORY,
+    MAX_TIMELINE,
     BookingItem,
     BookingQuery,
     ClearItem,
     MarkItem,
-    StoryEvent,
     Timeline,
+    TimelineEvent,
 )
 from slotwire.ingest.operate.log_pages import delivery_item, event_fields
 from slotwire.schemas.events import EVENT_CLASSES
@@ -40,9 +40,9 @@ async def page(
 async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: str) -> Timeline | None:
     """Read one booking with everything that was told and written of it; None when it is not within reach.
 
-    Each part is cut at `MAX_STORY`.
+    Each part is cut at `MAX_TIMELINE`.
     """
-    limit = MAX_STORY + 1
+    limit = MAX_TIMELINE + 1
     with translated():
         async with pool.acquire() as connection:
             found = await connection.fetchrow(_SQL["booking"], invitee, org)
@@ -50,10 +50,10 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
                 return None
             booking = _booking(found)
             line = await connection.fetch(_SQL["bookings_of_line"], booking.chain_root, booking.organization, limit)
-            events = await connection.fetch(_SQL["story_events"], invitee, booking.organization, limit)
+            events = await connection.fetch(_SQL["timeline_events"], invitee, booking.organization, limit)
             told = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
             deliveries = await connection.fetch(
-                _SQL["story_deliveries"],
+                _SQL["timeline_deliveries"],
                 booking.organization,
                 [row["event_id"] for row in events],
                 list(told - {None}),
@@ -61,10 +61,10 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
             )
     return Timeline(
         booking=booking,
-        line=tuple(_booking(row) for row in line[:MAX_STORY]),
-        deliveries=tuple(delivery_item(row) for row in deliveries[:MAX_STORY]),
-        events=tuple(_event(row, topic_prefix) for row in events[:MAX_STORY]),
-        complete=max(len(line), len(events), len(deliveries)) <= MAX_STORY,
+        line=tuple(_booking(row) for row in line[:MAX_TIMELINE]),
+        deliveries=tuple(delivery_item(row) for row in deliveries[:MAX_TIMELINE]),
+        events=tuple(_event(row, topic_prefix) for row in events[:MAX_TIMELINE]),
+        complete=max(len(line), len(events), len(deliveries)) <= MAX_TIMELINE,
     )
 
 
@@ -94,10 +94,10 @@ def _booking(row: asyncpg.Record) -> BookingItem:
     )
 
 
-def _event(row: asyncpg.Record, topic_prefix: str) -> StoryEvent:
+def _event(row: asyncpg.Record, topic_prefix: str) -> TimelineEvent:
     topic = _TOPICS.get(row["type"])
     parked = row["parked_reason"]
-    return StoryEvent(
+    return TimelineEvent(
         **event_fields(row),
         topic=None if topic is None else topic_prefix + topic,
         revision=row["revision"],

@@ -38,7 +38,7 @@ MAX_KEY = 200
 """Characters of a key."""
 KEY_FORM = "[!-~]+"
 """Visible ASCII: what goes through every proxy unchanged."""
-KEPT = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 """How long an answer is kept."""
 ABANDONED_AFTER = timedelta(seconds=120)
 """A request without an end is taken for dead: longer than any may run (`Limits.answer_seconds`), with room for
@@ -71,7 +71,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class StoredResponse:
     """An answer that was given before.
 
     Attributes:
@@ -84,14 +84,14 @@ class KeptAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class IdempotentAnswers:
+class IdempotentResponses:
     """Answers to requests that came with a key, on one database."""
 
     pool: Pool
     settings: Settings
     clock: Clock
 
-    async def claim(self, key_id: UUID, key: str, fingerprint: bytes) -> Claim | KeptAnswer:
+    async def claim(self, key_id: UUID, key: str, fingerprint: bytes) -> Claim | StoredResponse:
         """Claim a request, or find the answer it was given.
 
         Raises:
@@ -101,7 +101,14 @@ class IdempotentAnswers:
             now, claim = self.clock.now(), Claim(key_id, key, uuid4())
             with translated():
                 claimed = await self.pool.fetchval(
-                    _SQL["claim_idempotent"], key_id, key, claim.id, fingerprint, now, now - KEPT, now - ABANDONED_AFTER
+                    _SQL["claim_idempotent"],
+                    key_id,
+                    key,
+                    claim.id,
+                    fingerprint,
+                    now,
+                    now - RETENTION,
+                    now - ABANDONED_AFTER,
                 )
                 if claimed is not None:
                     return claim
@@ -116,7 +123,7 @@ class IdempotentAnswers:
                 )
             if row["status"] is not None:
                 body = self._vault().open(row["sealed"], context=answer_context(key_id, key))
-                return KeptAnswer(row["status"], body)
+                return StoredResponse(row["status"], body)
             break
         raise RequestRefused(
             f"the first request with this {HEADER} runs still",
@@ -124,7 +131,7 @@ class IdempotentAnswers:
             remedy="Send it again in a moment for its answer.",
         )
 
-    async def keep(self, claim: Claim, status: int, body: bytes) -> None:
+    async def store(self, claim: Claim, status: int, body: bytes) -> None:
         """Keep an answer. Where that fails the answer is given all the same, and the next one runs anew."""
         try:
             if len(body) > MAX_SECRET_BYTES:
@@ -133,7 +140,7 @@ class IdempotentAnswers:
                 return
             sealed = self._vault().seal(body, context=answer_context(claim.key_id, claim.key))
             with translated():
-                await self.pool.execute(_SQL["keep_idempotent"], claim.key_id, claim.key, claim.id, status, sealed)
+                await self.pool.execute(_SQL["store_idempotent"], claim.key_id, claim.key, claim.id, status, sealed)
         except SlotwireError as problem:
             _log.warning("answer_not_kept", error=problem.message)
 
@@ -197,7 +204,7 @@ async def remove_old(pool: Pool, *, now: datetime) -> int:
     removed = 0
     while True:
         with translated():
-            found: int = await pool.fetchval(_SQL["remove_idempotent"], now - KEPT, REMOVED_AT_ONCE)
+            found: int = await pool.fetchval(_SQL["remove_idempotent"], now - RETENTION, REMOVED_AT_ONCE)
         removed += found
         if found < REMOVED_AT_ONCE:
             return removed

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from slotwire.ingest.operate.idempotency import HEADER, KEPT, KEY_FORM, MAX_KEY, REPLAYED
+from slotwire.ingest.operate.idempotency import HEADER, KEY_FORM, MAX_KEY, REPLAYED, RETENTION
 from slotwire.ingest.operate.models import Problem
 from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS
 from slotwire.ingest.operate.routes import ROUTES
@@ -83,7 +83,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.repeatable:
         text = (
             f"Any name of your own for this request. Sent again with the same name it is carried out once: the first "
-            f"answer comes again, with the header `{REPLAYED}`, for {KEPT // timedelta(hours=1)} hours."
+            f"answer comes again, with the header `{REPLAYED}`, for {RETENTION // timedelta(hours=1)} hours."
         )
         form = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": f"^{KEY_FORM}$"}
         found.append({"name": HEADER, "in": "header", "required": False, "description": text, "schema": form})

@@ -93,7 +93,7 @@ class OrganizationAdded(Model):
     """Whether a subscription was made."""
 
 
-class LeftItem(Model):
+class RemainingSubscription(Model):
     """A subscription that Calendly may still have."""
 
     id: UUID
@@ -109,7 +109,7 @@ class OrganizationRemoved(Model):
     """`ended_at` is null while something is left."""
     ended: tuple[UUID, ...]
     """Subscriptions that were ended at Calendly."""
-    left: tuple[LeftItem, ...]
+    left: tuple[RemainingSubscription, ...]
     """Subscriptions that could not be, and why. Remove again, or with `force`."""
     connections: tuple[UUID, ...]
     """Credentials that were forgotten."""
@@ -151,7 +151,9 @@ def removed_item(given: Given) -> OrganizationRemoved:
     return OrganizationRemoved(
         organization=organization_item(given.organization),
         ended=tuple(item.id for item in given.ended),
-        left=tuple(LeftItem(id=item.id, provider_uri=item.provider_uri, why=why) for item, why in given.left),
+        left=tuple(
+            RemainingSubscription(id=item.id, provider_uri=item.provider_uri, why=why) for item, why in given.left
+        ),
         connections=given.connections,
         keys=given.keys,
     )

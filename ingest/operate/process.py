@@ -38,6 +38,6 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 keeping=keeping.run(organizations, settings.subscriptions),
                 waiting=waiting.run(actions.pool, settings.waiting, clock),
                 connections=connection_checks.run(organizations.connections, settings.connections),
-                repeats=idempotency.run(actions.pool, clock),
+                idempotency=idempotency.run(actions.pool, clock),
             )
             health.draining = True

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from slotwire.ingest.log.quarantine import Kept
+from slotwire.ingest.log.quarantine import QuarantinedDelivery
 from slotwire.ingest.operate.models import Model, Org, Outcome, Page, PageQuery
 
 MAX_NOTE = 1000
 """Characters of the reason for a discard."""
 
-KeptState = Literal["waiting", "retried", "discarded"]
+QuarantineState = Literal["waiting", "retried", "discarded"]
 
 
 class QuarantineQuery(PageQuery):
@@ -25,7 +25,7 @@ class QuarantineQuery(PageQuery):
     """Of one organization."""
     reason: str | None = Field(None, min_length=1, max_length=100)
     """Quarantined for one reason, for example `unknown_event`."""
-    state: KeptState | Literal["all"] = "waiting"
+    state: QuarantineState | Literal["all"] = "waiting"
     """In one state, or in `all`."""
 
 
@@ -42,7 +42,7 @@ class QuarantineItem(Model):
     """Why it was not understood; after a retry that failed, why it still is not."""
     detail: str
     """Where in the payload, without values."""
-    state: KeptState
+    state: QuarantineState
     """`retried` when it became what it should have been, `discarded` when somebody said that it shall not."""
     received_at: datetime
     """When its first octet came."""
@@ -82,15 +82,15 @@ class DiscardRequest(Model):
     """Kept beside the delivery."""
 
 
-def quarantine_item(kept: Kept) -> QuarantineItem:
+def quarantine_item(row: QuarantinedDelivery) -> QuarantineItem:
     """Show a row without its body."""
-    return QuarantineItem.model_validate(_fields(kept))
+    return QuarantineItem.model_validate(_fields(row))
 
 
-def quarantine_detail(kept: Kept, *, with_body: bool) -> QuarantineDetail:
+def quarantine_detail(row: QuarantinedDelivery, *, with_body: bool) -> QuarantineDetail:
     """Show a row, with its body if it may be seen."""
-    encoding, body = _text(kept.body or b"") if with_body else (None, None)
-    return QuarantineDetail.model_validate({**_fields(kept), "encoding": encoding, "body": body})
+    encoding, body = _text(row.body or b"") if with_body else (None, None)
+    return QuarantineDetail.model_validate({**_fields(row), "encoding": encoding, "body": body})
 
 
 def _text(body: bytes) -> tuple[str, str]:
@@ -100,19 +100,19 @@ def _text(body: bytes) -> tuple[str, str]:
         return "base64", base64.b64encode(body).decode()
 
 
-def _fields(kept: Kept) -> dict[str, object]:
+def _fields(row: QuarantinedDelivery) -> dict[str, object]:
     return {
-        "id": kept.delivery_id,
-        "organization": kept.org,
-        "subscription_id": kept.subscription_id,
-        "reason": kept.reason,
-        "detail": kept.detail,
-        "state": kept.state,
-        "received_at": kept.received_at,
-        "signed_at": kept.signed_at,
-        "settled_at": kept.settled_at,
-        "note": kept.note,
-        "outcome": kept.outcome,
-        "event_id": kept.event_id,
-        "body_bytes": kept.body_bytes,
+        "id": row.delivery_id,
+        "organization": row.org,
+        "subscription_id": row.subscription_id,
+        "reason": row.reason,
+        "detail": row.detail,
+        "state": row.state,
+        "received_at": row.received_at,
+        "signed_at": row.signed_at,
+        "settled_at": row.settled_at,
+        "note": row.note,
+        "outcome": row.outcome,
+        "event_id": row.event_id,
+        "body_bytes": row.body_bytes,
     }

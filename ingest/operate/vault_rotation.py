@@ -32,7 +32,7 @@ _SQL = read_queries("slotwire.ingest.sql", "vault.sql")
 _FIRST = UUID(int=0)
 
 
-class Rotated(Model):
+class RotationProgress(Model):
     """How far one table is."""
 
     table: str
@@ -101,7 +101,7 @@ _TABLES = (
 )
 
 
-async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[Rotated, None]:
+async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[RotationProgress, None]:
     """Seal anew what the first key did not seal, telling of each page; safe to interrupt and to repeat.
 
     Raises:
@@ -118,7 +118,7 @@ async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[Rotated, None]:
             done = len(rows) < PAGE
             if rows:
                 place = tuple(rows[-1][column] for column in table.key)
-            yield Rotated(table=table.name, resealed=resealed, unreadable=unreadable, done=done)
+            yield RotationProgress(table=table.name, resealed=resealed, unreadable=unreadable, done=done)
 
 
 async def keys_in_use(on: Pool | Connection, vault: Vault) -> tuple[KeyUse, ...]:

@@ -22,7 +22,7 @@ from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.settings import HttpSettings
 from slotwire.ingest.foundation.telemetry import count_delivery, get_logger
 from slotwire.ingest.keys.hooks import PATH, masked
-from slotwire.ingest.receive.listener import Gate
+from slotwire.ingest.receive.listener import ConnectionGate
 from slotwire.ingest.receive.pipeline import Pipeline
 from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery
 
@@ -72,7 +72,7 @@ ACKNOWLEDGED = _Acknowledgement()
 class Receiver:
     """Answers `POST /hooks/calendly/{hook}`."""
 
-    def __init__(self, pipeline: Pipeline, settings: HttpSettings, clock: Clock, gate: Gate) -> None:
+    def __init__(self, pipeline: Pipeline, settings: HttpSettings, clock: Clock, gate: ConnectionGate) -> None:
         self._pipeline = pipeline
         self._settings = settings
         self._clock = clock

@@ -30,7 +30,7 @@ GRACE = timedelta(hours=48)
 
 
 @dataclass(frozen=True, slots=True)
-class Knocked:
+class HookOwner:
     """Who a hook belongs to, and the keys its deliveries are checked with."""
 
     tenant: Tenant
@@ -40,7 +40,7 @@ class Knocked:
 @dataclass(slots=True)
 class _Cached:
     record: HookRecord
-    knocked: Knocked
+    owner: HookOwner
     until: float
 
 
@@ -64,7 +64,7 @@ class Tenants:
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._asking: dict[str, asyncio.Lock] = {}
 
-    async def find(self, hook: str, *, until: float) -> Knocked | None:
+    async def find(self, hook: str, *, until: float) -> HookOwner | None:
         """Return whose hook this is, or None for a hook nobody has.
 
         Args:
@@ -86,7 +86,7 @@ class Tenants:
         ended_at = cached.record.ended_at
         if ended_at is not None and self._clock.now() > ended_at + GRACE:
             return None
-        return cached.knocked
+        return cached.owner
 
     async def _ask(self, hook: str, hook_id: HookId, until: float) -> _Cached | None:
         """Load a hook once, however many deliveries wait for it."""
@@ -128,7 +128,7 @@ class Tenants:
             subscription_id=record.subscription_id,
             max_age=record.max_age,
         )
-        cached = _Cached(record, Knocked(tenant, record.keys), self._timer() + FRESH_SECONDS)
+        cached = _Cached(record, HookOwner(tenant, record.keys), self._timer() + FRESH_SECONDS)
         self._cache[hook] = cached
         self._cache.move_to_end(hook)
         while len(self._cache) > MAX_CACHED:

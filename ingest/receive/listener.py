@@ -28,11 +28,11 @@ MAX_HEADERS = 64
 IN_FLIGHT_SECONDS = 10.0
 """How long a stopping process waits for running requests: longer than any answer may take."""
 
-Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+HttpHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _log = get_logger("listener")
 
 
-class Gate:
+class ConnectionGate:
     """Knows which requests run and whether the process is draining."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Gate:
     def enter(self, request: web.BaseRequest) -> None:
         """Count a request that begins; its header has arrived in time."""
         protocol = request.protocol
-        if isinstance(protocol, _Connection):
+        if isinstance(protocol, _HookConnection):
             protocol.header_arrived()
         self._running += 1
         self._idle.clear()
@@ -83,12 +83,12 @@ class Gate:
         await self._idle.wait()
 
 
-class _Connection(web.RequestHandler):
+class _HookConnection(web.RequestHandler):
     """One connection, refused when too many are open, closed when its header does not come."""
 
     __slots__ = ("_gate", "_header_timer", "_settings")
 
-    def __init__(self, server: web.Server, settings: HttpSettings, gate: Gate) -> None:
+    def __init__(self, server: web.Server, settings: HttpSettings, gate: ConnectionGate) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -142,13 +142,13 @@ class _Connection(web.RequestHandler):
 
 
 @asynccontextmanager
-async def listening(answer: Answer, settings: HttpSettings, gate: Gate) -> AsyncIterator[str]:
+async def listening(handler: HttpHandler, settings: HttpSettings, gate: ConnectionGate) -> AsyncIterator[str]:
     """Serve the public address while the block runs, then drain; yields where.
 
     Raises:
         ConfigurationError: the port is in use or may not be opened.
     """
-    server = web.Server(answer)
+    server = web.Server(handler)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=IN_FLIGHT_SECONDS)
     await runner.setup()
     try:
@@ -162,10 +162,10 @@ async def listening(answer: Answer, settings: HttpSettings, gate: Gate) -> Async
         await runner.cleanup()
 
 
-async def _listen(server: web.Server, settings: HttpSettings, gate: Gate) -> asyncio.Server:
+async def _listen(server: web.Server, settings: HttpSettings, gate: ConnectionGate) -> asyncio.Server:
     try:
         return await asyncio.get_running_loop().create_server(
-            lambda: _Connection(server, settings, gate),
+            lambda: _HookConnection(server, settings, gate),
             settings.host,
             settings.port,
             reuse_port=settings.reuse_port or None,
@@ -175,7 +175,7 @@ async def _listen(server: web.Server, settings: HttpSettings, gate: Gate) -> asy
         raise port_problem(error, settings.host, settings.port, "SLOTWIRE_HTTP__PORT") from error
 
 
-async def _drain(listener: asyncio.Server, gate: Gate, seconds: float) -> None:
+async def _drain(listener: asyncio.Server, gate: ConnectionGate, seconds: float) -> None:
     """Let clients go before the sockets do: whoever sends a request meanwhile is answered and told to close.
 
     What connected last is given as long again to send its request after the listening has ended.

@@ -26,8 +26,8 @@ class Pipeline:
             DatabaseUnavailable: it could not be committed in time.
         """
         until = asyncio.get_running_loop().time() + self._deadline
-        knocked = await self._tenants.find(hook, until=until)
-        tenant, keys = (knocked.tenant, knocked.keys) if knocked else (None, ())
+        owner = await self._tenants.find(hook, until=until)
+        tenant, keys = (owner.tenant, owner.keys) if owner else (None, ())
         verified = verify(delivery, tenant, keys, now=delivery.received_at)
         SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
         return await self._store.put(verified, until=until)

@@ -17,7 +17,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.log.store import Store
 from slotwire.ingest.receive.endpoint import Receiver
 from slotwire.ingest.receive.hook_lookup import Tenants
-from slotwire.ingest.receive.listener import Gate, listening
+from slotwire.ingest.receive.listener import ConnectionGate, listening
 from slotwire.ingest.receive.pipeline import Pipeline
 
 
@@ -45,7 +45,7 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     vault = Vault.from_settings(settings.vault)
     addresses = HookAddresses.from_settings(settings)
     dsn = settings.database_url.get_secret_value()
-    gate = Gate()
+    gate = ConnectionGate()
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:

@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.postgres import connect, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch
 from slotwire.ingest.relay.lease import QUERIES, Lease
-from slotwire.ingest.relay.publisher import Record
+from slotwire.ingest.relay.publisher import OutgoingRecord
 from slotwire.schemas.codec import Attributes, encode_headers
 from slotwire.schemas.events import BY_TYPE
 
@@ -43,7 +43,7 @@ class LogIdentity:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """An event of the log, ready to be sent.
 
     Attributes:
@@ -53,7 +53,7 @@ class Entry:
     position: int
     event_id: UUID
     type: str
-    record: Record
+    record: OutgoingRecord
     elsewhere: bool
 
 
@@ -76,7 +76,7 @@ async def read_identity(settings: Settings) -> LogIdentity:
     return LogIdentity(row["log_id"], row["shards"])
 
 
-async def read_entries(lease: Lease, settings: Settings, after: int, limit: int) -> Sequence[Entry]:
+async def read_entries(lease: Lease, settings: Settings, after: int, limit: int) -> Sequence[LogEntry]:
     """Read the shard's next events.
 
     Args:
@@ -92,7 +92,7 @@ async def read_entries(lease: Lease, settings: Settings, after: int, limit: int)
         rows = await connection.fetch(
             QUERIES["read_batch"], lease.shard, after, limit, BATCH_BYTES, settings.relay.max_record_bytes
         )
-    entries: list[Entry] = []
+    entries: list[LogEntry] = []
     for row in rows:
         if row["type"] not in BY_TYPE:
             if entries:
@@ -105,7 +105,7 @@ async def read_entries(lease: Lease, settings: Settings, after: int, limit: int)
     return entries
 
 
-def _entry(settings: Settings, row: asyncpg.Record) -> Entry:
+def _entry(settings: Settings, row: asyncpg.Record) -> LogEntry:
     """Make the record of an event; data that would make it too large is referred to instead."""
     key = row["key"].encode()
     headers = encode_headers(_attributes(row, dataref=None))
@@ -116,7 +116,9 @@ def _entry(settings: Settings, row: asyncpg.Record) -> Entry:
         headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['event_id']}"))
         value = b""
     topic = full_name(settings.kafka, BY_TYPE[row["type"]].topic)
-    return Entry(row["position"], row["event_id"], row["type"], Record(topic, key, value, headers), elsewhere)
+    return LogEntry(
+        row["position"], row["event_id"], row["type"], OutgoingRecord(topic, key, value, headers), elsewhere
+    )
 
 
 def _attributes(row: asyncpg.Record, dataref: str | None) -> Attributes:
@@ -205,7 +207,7 @@ async def write_mirror(lease: Lease, cursor: Cursor, now: datetime) -> None:
         )
 
 
-async def park(lease: Lease, entry: Entry, reason: str, now: datetime) -> None:
+async def park(lease: Lease, entry: LogEntry, reason: str, now: datetime) -> None:
     """Keep note of an event the broker refuses; committed when this returns."""
     async with lease.session() as connection:
         await connection.execute(QUERIES["park_event"], entry.event_id, lease.shard, entry.position, reason, now)

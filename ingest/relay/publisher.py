@@ -36,7 +36,7 @@ HEADROOM_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Record:
+class OutgoingRecord:
     """One event, ready to be sent.
 
     Attributes:
@@ -87,7 +87,7 @@ class Publisher:
             raise
         return cls(producer, settings)
 
-    async def publish(self, records: Sequence[Record], cursor: Cursor) -> None:
+    async def publish(self, records: Sequence[OutgoingRecord], cursor: Cursor) -> None:
         """Publish records and the cursor that has passed them, all or nothing.
 
         After any error this publisher must be discarded. Whether the transaction was committed is then known
@@ -114,7 +114,7 @@ class Publisher:
             _hear(futures)
 
     async def _send(
-        self, records: Sequence[Record], cursor: Cursor, futures: list[asyncio.Future[Any]]
+        self, records: Sequence[OutgoingRecord], cursor: Cursor, futures: list[asyncio.Future[Any]]
     ) -> RecordRefused | None:
         """Send everything and wait until each record has its offset; return what the broker refused, if it did."""
         try:

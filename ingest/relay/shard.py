@@ -20,7 +20,7 @@ from slotwire.ingest.foundation.telemetry import RELAY_PARKED, RELAY_PUBLISHED, 
 from slotwire.ingest.relay.cursor import Cursor, read_cursor
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import (
-    Entry,
+    LogEntry,
     LogIdentity,
     chosen_place,
     park,
@@ -183,7 +183,7 @@ class ShardRelay:
         self.cursor_from = None
         return cursor
 
-    async def _passed(self, entries: Sequence[Entry], cursor: Cursor) -> None:
+    async def _passed(self, entries: Sequence[LogEntry], cursor: Cursor) -> None:
         """The broker has committed: go on from there, whatever becomes of the mirror."""
         self.cursor = cursor
         self._suspicion = self._suspicion.passed(len(entries))
@@ -195,7 +195,7 @@ class ShardRelay:
                 _log.warning("event_too_large", event_id=str(entry.event_id), position=entry.position)
         await write_mirror(self._lease, cursor, self._clock.now())
 
-    async def _refused(self, entries: Sequence[Entry], reason: str) -> int:
+    async def _refused(self, entries: Sequence[LogEntry], reason: str) -> int:
         if len(entries) > 1:
             self._suspicion = self._suspicion.refused(len(entries))
             _log.warning("batch_refused", shard=self._lease.shard, events=len(entries), reason=reason)
@@ -213,7 +213,7 @@ class ShardRelay:
             )
         return await self._park(entry, reason)
 
-    async def _park(self, entry: Entry, reason: str) -> int:
+    async def _park(self, entry: LogEntry, reason: str) -> int:
         """Keep note of the event, then let the cursor pass it."""
         publisher, cursor = await self._take_over()
         if cursor.position >= entry.position:

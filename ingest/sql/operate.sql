@@ -52,8 +52,8 @@ RETURNING claim
 -- What is kept under a key.
 SELECT fingerprint, status, sealed FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2
 
--- name: keep_idempotent
--- Keep an answer, unless the request was taken over.
+-- name: store_idempotent
+-- Store an answer, unless the request was taken over.
 UPDATE slotwire.idempotent_answers SET status = $4, sealed = $5
 WHERE key_id = $1 AND idempotency_key = $2 AND claim = $3
 
@@ -183,7 +183,7 @@ SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, ol
 FROM slotwire.bookings WHERE chain_root = $1 AND org = $2
 ORDER BY booked_at NULLS LAST, invitee LIMIT $3
 
--- name: story_events
+-- name: timeline_events
 -- The events of one invitee, oldest first, each with its revision and how far the relay is with it.
 SELECT e.shard, e.position, e.event_id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id,
        e.inferred, e.traceparent, e.tenant,
@@ -195,7 +195,7 @@ LEFT JOIN slotwire.relay_mirror m ON m.shard = e.shard AND m.log_id = (SELECT lo
 WHERE e.subject = $1 AND e.org = $2
 ORDER BY e.position LIMIT $3
 
--- name: story_deliveries
+-- name: timeline_deliveries
 -- The deliveries that told of some events, or are named themselves, in order of arrival.
 SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
 FROM slotwire.deliveries

@@ -20,12 +20,12 @@ from slotwire.ingest.operate.admin_api import Limits
 from slotwire.ingest.operate.idempotency import (
     ABANDONED_AFTER,
     HEADER,
-    KEPT,
     MAX_KEY,
     REMOVED_AT_ONCE,
     REPLAYED,
+    RETENTION,
     Claim,
-    KeptAnswer,
+    StoredResponse,
     checked_key,
     fingerprint,
     remove_old,
@@ -145,10 +145,10 @@ async def test_the_answer_is_sealed(desk: Desk, database: Database) -> None:
 
 
 async def test_an_answer_is_kept_for_its_time(desk: Desk, clock: ManualClock) -> None:
-    """Just before KEPT has passed the answer comes again; at KEPT the request is carried out anew."""
+    """Just before RETENTION has passed the answer comes again; at RETENTION the request is carried out anew."""
     admin = await desk.key()
     first = await make(desk, admin)
-    clock.advance(KEPT - TICK)
+    clock.advance(RETENTION - TICK)
     again = await make(desk, admin)
     clock.advance(TICK)
     anew = await make(desk, admin, body={"role": "operator"})
@@ -168,7 +168,7 @@ async def test_old_answers_are_removed(desk: Desk, clock: ManualClock, database:
     )
     clock.advance(TICK)
     await make(desk, admin, "younger")
-    clock.advance(KEPT - TICK * 2)
+    clock.advance(RETENTION - TICK * 2)
     assert await remove_old(desk.actions.pool, now=clock.now()) == 0
     clock.advance(TICK)
     assert await remove_old(desk.actions.pool, now=clock.now()) == REMOVED_AT_ONCE + 1
@@ -218,24 +218,24 @@ async def test_many_at_once_over_several_processes(settings: Settings) -> None:
 
 async def test_a_request_without_an_end_is_taken_over(desk: Desk, clock: ManualClock) -> None:
     """A claim whose process died blocks until ABANDONED_AFTER, then one other takes it; the dead one keeps nothing."""
-    repeats, key_id = desk.actions.repeats, await key_of(desk)
-    dead = await repeats.claim(key_id, "k", PRINT)
+    responses, key_id = desk.actions.idempotency, await key_of(desk)
+    dead = await responses.claim(key_id, "k", PRINT)
     assert isinstance(dead, Claim)
     clock.advance(ABANDONED_AFTER - TICK)
     with pytest.raises(RequestRefused) as caught:
-        await repeats.claim(key_id, "k", PRINT)
+        await responses.claim(key_id, "k", PRINT)
     assert caught.value.code == "idempotency_key_in_use"
     clock.advance(TICK)
     with pytest.raises(RequestRefused) as caught:
-        await repeats.claim(key_id, "k", fingerprint("POST", "/v1/keys", b"[]"))
+        await responses.claim(key_id, "k", fingerprint("POST", "/v1/keys", b"[]"))
     assert caught.value.code == "idempotency_key_reused"
-    found = await asyncio.gather(*(repeats.claim(key_id, "k", PRINT) for _ in range(8)), return_exceptions=True)
+    found = await asyncio.gather(*(responses.claim(key_id, "k", PRINT) for _ in range(8)), return_exceptions=True)
     [heir] = [item for item in found if isinstance(item, Claim)]
     assert {item.code for item in found if isinstance(item, RequestRefused)} == {"idempotency_key_in_use"}
-    await repeats.keep(dead, 200, b"of the dead")
-    await repeats.release(dead)
-    await repeats.keep(heir, 201, b"of the heir")
-    assert await repeats.claim(key_id, "k", PRINT) == KeptAnswer(201, b"of the heir")
+    await responses.store(dead, 200, b"of the dead")
+    await responses.release(dead)
+    await responses.store(heir, 201, b"of the heir")
+    assert await responses.claim(key_id, "k", PRINT) == StoredResponse(201, b"of the heir")
 
 
 async def test_a_request_that_gives_up_lets_go(settings: Settings) -> None:
@@ -262,13 +262,13 @@ async def test_a_request_that_gives_up_lets_go(settings: Settings) -> None:
 
 async def test_an_answer_that_cannot_be_kept_is_given(desk: Desk) -> None:
     """An answer longer than the vault seals is let go of, not cut."""
-    repeats, key_id = desk.actions.repeats, await key_of(desk)
+    responses, key_id = desk.actions.idempotency, await key_of(desk)
     for body, rows in ((b"x" * 65_536, 1), (b"x" * 65_537, 0)):
-        claim = await repeats.claim(key_id, "k", PRINT)
+        claim = await responses.claim(key_id, "k", PRINT)
         assert isinstance(claim, Claim)
-        await repeats.keep(claim, 200, body)
+        await responses.store(claim, 200, body)
         assert await count(desk, "idempotent_answers") == rows
-        await repeats.release(claim)
+        await responses.release(claim)
 
 
 def test_nothing_runs_as_long_as_it_takes_to_be_taken_for_dead() -> None:

@@ -80,7 +80,7 @@ def test_every_reason_for_quarantine_is_explained() -> None:
         for name in ("normalize", "join", "store")
         for node in ast.walk(ast.parse(_page(ROOT / f"ingest/log/{name}.py")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        for argument in {"CannotNormalize": node.args[:1], "Quarantined": node.args[1:2]}.get(node.func.id, [])
+        for argument in {"CannotNormalize": node.args[:1], "QuarantineFact": node.args[1:2]}.get(node.func.id, [])
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     }
     assert {"unknown_event", "cross_tenant", "refused_by_database"} <= reasons

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.booking_models import MAX_STORY
+from slotwire.ingest.operate.booking_models import MAX_TIMELINE
 from slotwire.ingest.operate.roles import Role
 from slotwire.schemas.ids import last_segment
 from tests.support.command import Ran, environment, slotwire
@@ -134,19 +134,19 @@ async def test_a_timeline_says_how_far_each_event_is(ground: Ground) -> None:
 
 
 async def test_a_timeline_is_cut_where_it_says(ground: Ground) -> None:
-    """With `MAX_STORY` deliveries it is complete; one more, and it says that there are more."""
+    """With `MAX_TIMELINE` deliveries it is complete; one more, and it says that there are more."""
     uri = new_invitee()
     await ground.told(invitee_body(invitee=uri))
     events = (await ground.timeline(uri))["events"]
     assert isinstance(events, list)
-    await write_deliveries(ground.database, ground.org, MAX_STORY - 1, outcome="duplicate", event_id=events[0]["id"])
+    await write_deliveries(ground.database, ground.org, MAX_TIMELINE - 1, outcome="duplicate", event_id=events[0]["id"])
     assert (await ground.timeline(uri))["complete"] is True
     await write_deliveries(
-        ground.database, ground.org, 1, outcome="duplicate", event_id=events[0]["id"], first=MAX_STORY
+        ground.database, ground.org, 1, outcome="duplicate", event_id=events[0]["id"], first=MAX_TIMELINE
     )
     found = await ground.timeline(uri)
     assert isinstance(found["deliveries"], list)
-    assert (found["complete"], len(found["deliveries"])) == (False, MAX_STORY)
+    assert (found["complete"], len(found["deliveries"])) == (False, MAX_TIMELINE)
 
 
 async def test_nobody_sees_anothers_booking(ground: Ground) -> None:

@@ -13,7 +13,7 @@ from asyncpg.connection import LoggedQuery
 
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.log.normalize import Fact, Quarantined, normalize
+from slotwire.ingest.log.normalize import Fact, QuarantineFact, normalize
 from slotwire.ingest.log.store import Log, Outcome
 from slotwire.ingest.receive.verify import verified_before
 from tests.support.serving import settings_for
@@ -38,7 +38,7 @@ def mixed(units: int, first: int) -> list[Fact]:
         facts += chain([f"old{number}", f"new{number}"], cancel_last=False)
         facts += [canceled(f"late{number}", 10), created(f"late{number}", 0)]
         facts += no_shows(f"absent{number}")[1:4]
-        facts += [resource(number), Quarantined(created("unread", 0).delivery, "not_json")]
+        facts += [resource(number), QuarantineFact(created("unread", 0).delivery, "not_json")]
     assert len(facts) == units * UNIT
     return facts
 

@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.settings import VaultSettings
 from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
 from slotwire.ingest.keys.vault import Vault, key_name
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.idempotency import IdempotentAnswers, KeptAnswer
+from slotwire.ingest.operate.idempotency import IdempotentResponses, StoredResponse
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.vault_rotation import PAGE, KeyUse, keys_in_use, rotate
@@ -45,10 +45,10 @@ async def secrets_of_every_kind(ground: Ground) -> UUID:
     await make_hook(ground.settings, ground.database)
     async with managing(ground.settings) as desk:
         key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.ADMIN))
-    answers = IdempotentAnswers(ground.pool, ground.settings, ground.clock)
+    answers = IdempotentResponses(ground.pool, ground.settings, ground.clock)
     claim = await answers.claim(key.id, "again", b"fingerprint")
-    assert not isinstance(claim, KeptAnswer)
-    await answers.keep(claim, 201, b'{"key":"shown once"}')
+    assert not isinstance(claim, StoredResponse)
+    await answers.store(claim, 201, b'{"key":"shown once"}')
     # One that runs still has no answer to seal anew.
     await answers.claim(key.id, "running", b"fingerprint")
     return key.id
@@ -93,8 +93,8 @@ async def test_every_secret_is_sealed_anew(ground: Ground) -> None:
     assert [(use.key, use.secrets, use.removable) for use in used] == [("new", 3, False), ("test", 0, True)]
 
     alone = ground.settings.model_copy(update={"vault": VaultSettings(keys=both.keys[:1])})
-    answers = IdempotentAnswers(ground.pool, alone, ground.clock)
-    assert await answers.claim(key_id, "again", b"fingerprint") == KeptAnswer(201, b'{"key":"shown once"}')
+    answers = IdempotentResponses(ground.pool, alone, ground.clock)
+    assert await answers.claim(key_id, "again", b"fingerprint") == StoredResponse(201, b'{"key":"shown once"}')
     connections = Connections.from_settings(alone, ground.pool, ground.clock, retries=ONCE)
     async with connections.acting(await connections.for_organization(ground.org())) as calendly:
         assert (await users.me(calendly)).uri.endswith(ground.users()[0])

@@ -19,7 +19,7 @@ from slotwire.ingest.log.normalize import (
     Fact,
     InviteeEvent,
     InviteeFact,
-    Quarantined,
+    QuarantineFact,
     ResourceFact,
     normalize,
 )
@@ -117,7 +117,7 @@ def test_depth_is_refused_where_there_is_room_for_it() -> None:
     """At the limit a body is taken, past it it is quarantined, also inside a field that holds anything."""
     at, past = read(zoom(nested(MAX_DEPTH - 4))), read(zoom(nested(MAX_DEPTH - 3)))
     assert isinstance(at, InviteeFact)
-    assert isinstance(past, Quarantined)
+    assert isinstance(past, QuarantineFact)
     assert past.reason == "too_deep"
 
 
@@ -129,7 +129,7 @@ def test_a_time_that_has_no_place_in_utc_is_refused(time: str, event: str) -> No
     """At either end of the calendar an offset leads out of it: such a time is quarantined, wherever it stands."""
     for body in (invitee_body(event, created_at=time), invitee_body(event, told_at=time)):
         refused = read(body)
-        assert isinstance(refused, Quarantined)
+        assert isinstance(refused, QuarantineFact)
         assert refused.detail == "created_at"
 
 
@@ -164,7 +164,7 @@ def test_a_defect_of_ours_costs_one_delivery() -> None:
 def test_a_body_that_no_reader_foresaw_is_quarantined() -> None:
     """Whatever is raised while a body is read, the delivery is kept with the place where it was."""
     refused = read(cast("bytes", NotBytes()))
-    assert isinstance(refused, Quarantined)
+    assert isinstance(refused, QuarantineFact)
     assert re.fullmatch(r"defect \w+ at \w+\.py:\d+", f"{refused.reason} {refused.detail}")
 
 

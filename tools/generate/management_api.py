@@ -10,7 +10,7 @@ import orjson
 
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
 from slotwire.ingest.operate.cursors import DEFAULT_PAGE, MAX_PAGE
-from slotwire.ingest.operate.idempotency import ABANDONED_AFTER, KEPT, MAX_KEY
+from slotwire.ingest.operate.idempotency import ABANDONED_AFTER, MAX_KEY, RETENTION
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import CALENDLY_STATUS, STATUS
 from slotwire.ingest.operate.roles import Role
@@ -69,7 +69,7 @@ def _page(described: dict[str, Any], made: str) -> Iterator[str]:
         default=DEFAULT_PAGE,
         most=MAX_PAGE,
         longest=MAX_KEY,
-        kept=KEPT // timedelta(hours=1),
+        kept=RETENTION // timedelta(hours=1),
         abandoned=ABANDONED_AFTER // timedelta(seconds=1),
     )
     schemas = described["components"]["schemas"]

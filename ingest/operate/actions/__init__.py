@@ -21,7 +21,7 @@ from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
-from slotwire.ingest.operate.idempotency import IdempotentAnswers
+from slotwire.ingest.operate.idempotency import IdempotentResponses
 
 if TYPE_CHECKING:
     from slotwire.ingest.foundation.settings import Settings
@@ -42,7 +42,7 @@ class Actions:
     subscriptions: SubscriptionActions
     keys: KeyActions
     audit: AuditActions
-    repeats: IdempotentAnswers
+    idempotency: IdempotentResponses
 
     @classmethod
     def on(cls, pool: Pool, settings: Settings, clock: Clock) -> Self:
@@ -60,7 +60,7 @@ class Actions:
             SubscriptionActions(*base),
             KeyActions(*base),
             AuditActions(*base),
-            IdempotentAnswers(*base),
+            IdempotentResponses(*base),
         )
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from slotwire.ingest.operate import audit
-from slotwire.ingest.operate.actions.base import Verbs
-from slotwire.ingest.operate.audit import Entry
+from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.audit import AuditEntry
 from slotwire.ingest.operate.audit_models import AuditPage, AuditQuery, audit_item
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.roles import Principal, Role
 
 
-class AuditActions(Verbs):
+class AuditActions(ResourceActions):
     """Who changed what."""
 
     async def list(self, who: Principal, query: AuditQuery) -> AuditPage:
         """List changes, newest first."""
         who.require(Role.ADMIN)
-        only = audit.Only(who.reach(query.organization), query.action, query.actor)
+        only = audit.AuditFilter(who.reach(query.organization), query.action, query.actor)
         before = None if query.cursor is None else read_id_place("audit", query.cursor)
         found = await audit.read_page(self.pool, only, before=before, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
@@ -25,6 +25,6 @@ class AuditActions(Verbs):
 
     async def refused(self, who: Principal, action: str, *, org: str | None, target: str | None) -> None:
         """Write that a caller of too low a role was turned away before the verb was asked."""
-        entry = Entry(who.org or org, target)
+        entry = AuditEntry(who.org or org, target)
         now = self.clock.now()
         await audit.write(self.pool, who, action, entry, result="refused", now=now, code="role_too_low")

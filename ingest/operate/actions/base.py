@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate import audit
-from slotwire.ingest.operate.audit import Entry
+from slotwire.ingest.operate.audit import AuditEntry
 from slotwire.ingest.operate.roles import Principal
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _log = get_logger("audit")
 
 
 @dataclass(frozen=True, slots=True)
-class Verbs:
+class ResourceActions:
     """The verbs of one noun, on one database. Every verb asks first whether the caller may."""
 
     pool: Pool
@@ -46,7 +46,7 @@ class Verbs:
     @asynccontextmanager
     async def audited(
         self, who: Principal, action: str, *, org: str | None, target: UUID | str | None = None
-    ) -> AsyncIterator[Entry]:
+    ) -> AsyncIterator[AuditEntry]:
         """Wrap a change: one row of the audit before anything is done, one that says how it ended.
 
         The checks of role and reach belong inside, so that what is refused is written too; what only reads
@@ -63,7 +63,7 @@ class Verbs:
             DatabaseUnavailable: the audit cannot be written. Before the block nothing is done; after it the
                 change is done, and reported as failed.
         """
-        entry = Entry(who.org or org, target)
+        entry = AuditEntry(who.org or org, target)
         begun = await audit.write(self.pool, who, action, entry, result="started", now=self.clock.now())
         try:
             yield entry

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import booking_pages
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.booking_models import BookingPage, BookingQuery, Timeline
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
 from slotwire.ingest.operate.roles import Principal, Role
 
 
-class BookingActions(Verbs):
+class BookingActions(ResourceActions):
     """Bookings, and the way of one."""
 
     async def list(self, who: Principal, query: BookingQuery) -> BookingPage:

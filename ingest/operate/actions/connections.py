@@ -6,14 +6,14 @@ from uuid import UUID
 
 from slotwire.ingest.control.connection_records import read_page
 from slotwire.ingest.control.connections import Connections
-from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, Verbs
+from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
 from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest, connection_item
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Principal, Role
 
 
-class ConnectionActions(Verbs):
+class ConnectionActions(ResourceActions):
     """Credentials at Calendly."""
 
     async def list(self, who: Principal, org: str | None, query: PageQuery) -> ConnectionPage:

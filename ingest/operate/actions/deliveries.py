@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from slotwire.ingest.operate import log_pages
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.models import DeliveryPage, DeliveryQuery
 from slotwire.ingest.operate.roles import Principal, Role
 
 
-class DeliveryActions(Verbs):
+class DeliveryActions(ResourceActions):
     """What Calendly sent."""
 
     async def list(self, who: Principal, query: DeliveryQuery) -> DeliveryPage:

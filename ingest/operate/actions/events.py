@@ -8,7 +8,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import log_pages
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_log_place, write_log_place
 from slotwire.ingest.operate.models import EventDetail, EventItem, EventPage, EventQuery
 from slotwire.ingest.operate.roles import Principal, Role
@@ -17,7 +17,7 @@ FOLLOW_SECONDS = 0.25
 """How often the log is asked for new events while it is followed."""
 
 
-class EventActions(Verbs):
+class EventActions(ResourceActions):
     """Events of the log."""
 
     async def list(self, who: Principal, query: EventQuery) -> EventPage:

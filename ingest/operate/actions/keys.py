@@ -7,15 +7,15 @@ from uuid import UUID
 
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate import api_keys, vault_rotation
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.api_keys import ApiKey
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
 from slotwire.ingest.operate.roles import Principal, Role
-from slotwire.ingest.operate.vault_rotation import KeyUse, Rotated
+from slotwire.ingest.operate.vault_rotation import KeyUse, RotationProgress
 
 
-class KeyActions(Verbs):
+class KeyActions(ResourceActions):
     """Keys of the management API, and of the vault."""
 
     async def list(self, who: Principal, query: PageQuery) -> KeyPage:
@@ -49,7 +49,7 @@ class KeyActions(Verbs):
             entry.org = revoked.org
         return key_item(revoked)
 
-    async def rotate_vault(self, who: Principal) -> AsyncIterator[Rotated]:
+    async def rotate_vault(self, who: Principal) -> AsyncIterator[RotationProgress]:
         """Seal anew what another key than the vault's first one sealed, telling of each page."""
         async with self.audited(who, "keys.rotate_vault", org=None):
             who.require(Role.ADMIN)

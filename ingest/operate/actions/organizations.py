@@ -9,7 +9,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.backfill import PATIENT, Filled
 from slotwire.ingest.control.organizations import Organizations
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
 from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
@@ -26,7 +26,7 @@ from slotwire.ingest.operate.organization_models import (
 from slotwire.ingest.operate.roles import CONTROL, Principal, Role
 
 
-class OrganizationActions(Verbs):
+class OrganizationActions(ResourceActions):
     """Organizations: connected, subscribed, given up."""
 
     async def list(self, who: Principal, query: OrganizationQuery) -> OrganizationPage:

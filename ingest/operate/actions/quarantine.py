@@ -7,7 +7,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.log import quarantine
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.quarantine_models import (
     DiscardRequest,
@@ -24,14 +24,14 @@ RETRY_PAGE = 200
 """Quarantined deliveries whose ids are read at a time while they are retried."""
 
 
-class QuarantineActions(Verbs):
+class QuarantineActions(ResourceActions):
     """What could not be understood."""
 
     async def list(self, who: Principal, query: QuarantineQuery) -> QuarantinePage:
         """List quarantined deliveries, newest first."""
         who.require(Role.READER)
         state = None if query.state == "all" else query.state
-        only = quarantine.Only(who.reach(query.organization), query.reason, state)
+        only = quarantine.QuarantineFilter(who.reach(query.organization), query.reason, state)
         before = None if query.cursor is None else read_id_place("quarantine", query.cursor)
         found = await quarantine.read_page(self.pool, only, before=before, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]

@@ -7,7 +7,7 @@ from uuid import UUID
 from slotwire.ingest.control.catalogue import checked_events
 from slotwire.ingest.control.subscription_plan import Wanted
 from slotwire.ingest.control.subscriptions import read_one, read_page
-from slotwire.ingest.operate.actions.base import Verbs
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.operate.subscription_models import (
@@ -19,7 +19,7 @@ from slotwire.ingest.operate.subscription_models import (
 )
 
 
-class SubscriptionActions(Verbs):
+class SubscriptionActions(ResourceActions):
     """Webhook subscriptions at Calendly, made and ended with the organization's own connection."""
 
     async def list(self, who: Principal, org: str | None, query: SubscriptionQuery) -> SubscriptionPage:

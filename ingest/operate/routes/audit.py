@@ -5,11 +5,11 @@ from __future__ import annotations
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.audit_models import AuditPage, AuditQuery
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.audit.list(call.who, call.query(AuditQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.audit.list(request.who, request.query(AuditQuery)))
 
 
 ROUTES = (

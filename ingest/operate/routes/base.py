@@ -29,7 +29,7 @@ class ParametersInvalid(RequestRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RouteRequest:
     """One authenticated request, taken apart.
 
     Attributes:
@@ -68,7 +68,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RouteResponse:
     """What a route gives.
 
     Attributes:
@@ -100,7 +100,7 @@ class Route:
     path: str
     summary: str
     role: Role
-    run: Callable[[Actions, Call], Awaitable[Answer]]
+    run: Callable[[Actions, RouteRequest], Awaitable[RouteResponse]]
     gives: type[BaseModel]
     query: type[BaseModel] | None = None
     takes: type[BaseModel] | None = None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.bookings.list(call.who, call.query(BookingQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.bookings.list(request.who, request.query(BookingQuery)))
 
 
-async def _get_timeline(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.bookings.timeline(call.who, call.query(TimelineQuery).invitee))
+async def _get_timeline(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.bookings.timeline(request.who, request.query(TimelineQuery).invitee))
 
 
 ROUTES = (

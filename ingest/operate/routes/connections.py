@@ -6,31 +6,31 @@ from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 _CONNECTIONS = "/v1/organizations/{org}/connections"
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.connections.list(call.who, call.path["org"], call.query(PageQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.connections.list(request.who, request.path["org"], request.query(PageQuery)))
 
 
-async def _add(actions: Actions, call: Call) -> Answer:
-    request = ConnectionRequest.model_validate_json(call.body)
-    made, new = await actions.connections.add(call.who, call.path["org"], request)
-    return Answer(made, 201 if new else 200)
+async def _add(actions: Actions, request: RouteRequest) -> RouteResponse:
+    body = ConnectionRequest.model_validate_json(request.body)
+    made, new = await actions.connections.add(request.who, request.path["org"], body)
+    return RouteResponse(made, 201 if new else 200)
 
 
-async def _get(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.connections.get(call.who, call.path["org"], call.id()))
+async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.connections.get(request.who, request.path["org"], request.id()))
 
 
-async def _check(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.connections.check(call.who, call.path["org"], call.id()))
+async def _check(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.connections.check(request.who, request.path["org"], request.id()))
 
 
-async def _delete(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.connections.delete(call.who, call.path["org"], call.id()))
+async def _delete(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.connections.delete(request.who, request.path["org"], request.id()))
 
 
 ROUTES = (

@@ -5,19 +5,19 @@ from __future__ import annotations
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.models import KeyItem, KeyPage, KeyRequest, NewKey, PageQuery
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.keys.list(call.who, call.query(PageQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.keys.list(request.who, request.query(PageQuery)))
 
 
-async def _create(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.keys.create(call.who, KeyRequest.model_validate_json(call.body)), 201)
+async def _create(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.keys.create(request.who, KeyRequest.model_validate_json(request.body)), 201)
 
 
-async def _revoke(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.keys.revoke(call.who, call.id()))
+async def _revoke(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.keys.revoke(request.who, request.id()))
 
 
 ROUTES = (

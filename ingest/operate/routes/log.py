@@ -5,19 +5,19 @@ from __future__ import annotations
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.models import DeliveryPage, DeliveryQuery, EventDetail, EventPage, EventQuery
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 
-async def _list_events(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.events.list(call.who, call.query(EventQuery)))
+async def _list_events(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.events.list(request.who, request.query(EventQuery)))
 
 
-async def _get_event(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.events.get(call.who, call.id()))
+async def _get_event(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.events.get(request.who, request.id()))
 
 
-async def _list_deliveries(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.deliveries.list(call.who, call.query(DeliveryQuery)))
+async def _list_deliveries(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.deliveries.list(request.who, request.query(DeliveryQuery)))
 
 
 ROUTES = (

@@ -13,25 +13,25 @@ from slotwire.ingest.operate.organization_models import (
     RemovalQuery,
 )
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.organizations.list(call.who, call.query(OrganizationQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.organizations.list(request.who, request.query(OrganizationQuery)))
 
 
-async def _add(actions: Actions, call: Call) -> Answer:
-    added = await actions.organizations.add(call.who, OrganizationRequest.model_validate_json(call.body))
-    return Answer(added, 201 if added.new else 200)
+async def _add(actions: Actions, request: RouteRequest) -> RouteResponse:
+    added = await actions.organizations.add(request.who, OrganizationRequest.model_validate_json(request.body))
+    return RouteResponse(added, 201 if added.new else 200)
 
 
-async def _get(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.organizations.get(call.who, call.path["org"]))
+async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.organizations.get(request.who, request.path["org"]))
 
 
-async def _remove(actions: Actions, call: Call) -> Answer:
-    force = call.query(RemovalQuery).force
-    return Answer(await actions.organizations.remove(call.who, call.path["org"], force=force))
+async def _remove(actions: Actions, request: RouteRequest) -> RouteResponse:
+    force = request.query(RemovalQuery).force
+    return RouteResponse(await actions.organizations.remove(request.who, request.path["org"], force=force))
 
 
 ROUTES = (

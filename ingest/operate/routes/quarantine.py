@@ -11,26 +11,26 @@ from slotwire.ingest.operate.quarantine_models import (
     QuarantineQuery,
 )
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
 _QUARANTINE = "/v1/quarantine"
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.quarantine.list(call.who, call.query(QuarantineQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.quarantine.list(request.who, request.query(QuarantineQuery)))
 
 
-async def _get(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.quarantine.get(call.who, call.id()))
+async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.quarantine.get(request.who, request.id()))
 
 
-async def _retry(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.quarantine.retry(call.who, call.id()))
+async def _retry(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.quarantine.retry(request.who, request.id()))
 
 
-async def _discard(actions: Actions, call: Call) -> Answer:
-    request = DiscardRequest.model_validate_json(call.body)
-    return Answer(await actions.quarantine.discard(call.who, call.id(), request))
+async def _discard(actions: Actions, request: RouteRequest) -> RouteResponse:
+    body = DiscardRequest.model_validate_json(request.body)
+    return RouteResponse(await actions.quarantine.discard(request.who, request.id(), body))
 
 
 ROUTES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.roles import Role
-from slotwire.ingest.operate.routes.base import Answer, Call, Route
+from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 from slotwire.ingest.operate.subscription_models import (
     SubscriptionItem,
     SubscriptionPage,
@@ -15,22 +15,24 @@ from slotwire.ingest.operate.subscription_models import (
 _SUBSCRIPTIONS = "/v1/organizations/{org}/subscriptions"
 
 
-async def _list(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.subscriptions.list(call.who, call.path["org"], call.query(SubscriptionQuery)))
+async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(
+        await actions.subscriptions.list(request.who, request.path["org"], request.query(SubscriptionQuery))
+    )
 
 
-async def _create(actions: Actions, call: Call) -> Answer:
-    request = SubscriptionRequest.model_validate_json(call.body)
-    made, new = await actions.subscriptions.create(call.who, call.path["org"], request)
-    return Answer(made, 201 if new else 200)
+async def _create(actions: Actions, request: RouteRequest) -> RouteResponse:
+    body = SubscriptionRequest.model_validate_json(request.body)
+    made, new = await actions.subscriptions.create(request.who, request.path["org"], body)
+    return RouteResponse(made, 201 if new else 200)
 
 
-async def _get(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.subscriptions.get(call.who, call.path["org"], call.id()))
+async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.subscriptions.get(request.who, request.path["org"], request.id()))
 
 
-async def _delete(actions: Actions, call: Call) -> Answer:
-    return Answer(await actions.subscriptions.delete(call.who, call.path["org"], call.id()))
+async def _delete(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.subscriptions.delete(request.who, request.path["org"], request.id()))
 
 
 ROUTES = (
