@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import struct
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,11 +20,10 @@ from slotwire.ingest.local.class_data import ClassData
 from slotwire.ingest.local.folders import cache_dir
 from slotwire.ingest.local.jars import Report, fetch_jars, kafka_version
 from slotwire.ingest.local.java import Java, find_java
-from slotwire.ingest.local.state import StateFolder, no_space, require_port
+from slotwire.ingest.local.server import EmbeddedServer
+from slotwire.ingest.local.state import require_port
 
 FORMAT_SECONDS = 60.0
-READY_SECONDS = 60.0
-STOP_STEPS = ((signal.SIGTERM, 2.0),)
 _JVM_OPTIONS = (
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -63,50 +61,29 @@ _SETTINGS = {
 }
 
 
-@dataclass(slots=True)
-class EmbeddedKafka:
+@dataclass
+class EmbeddedKafka(EmbeddedServer):
     """One broker with its data in a state folder.
 
     Attributes:
-        state: the claimed folder.
-        mirror: a Maven repository to fetch the jars from in place of the default.
-        report: told about progress.
-        settings: broker settings on top of ours, for tests.
+        mirror: the address of a Maven repository to fetch the jars from; None takes the default.
+        report: called with a line about each step of the download.
     """
 
-    state: StateFolder
     mirror: str | None = None
     report: Report = print
-    settings: dict[str, str] = field(default_factory=dict)
-    _child: Child | None = None
-    _class_data: ClassData | None = None
+    _class_data: ClassData | None = field(default=None, init=False)
+
+    name = "Kafka"
+    product = "Kafka"
+    key = "kafka"
+    compatible_parts = 2  # the metadata format moves with the minor version, and only upwards
+    stop_steps = ((signal.SIGTERM, 2.0),)
 
     @property
     def bootstrap_servers(self) -> str:
         """Its address, as clients want it."""
-        return f"127.0.0.1:{self.state.port('kafka')}"
-
-    @property
-    def child(self) -> Child:
-        """The running broker."""
-        if self._child is None:
-            raise SlotwireError("Kafka is not started")
-        return self._child
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return "Kafka"
-
-    @property
-    def ending(self) -> str:
-        """How it ended, as the end of a sentence."""
-        return self.child.ending
-
-    @property
-    def running(self) -> bool:
-        """Whether the broker runs."""
-        return self._child is not None and self._child.running
+        return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Fetch the jars when they are missing, format the data folder, start the broker, wait until it answers.
@@ -116,7 +93,7 @@ class EmbeddedKafka:
         """
         version = kafka_version()
         home = self.state.path / "kafka"
-        _require_version(home, version, self.state.path)
+        self._require_version(home / "VERSION", version)
         java = find_java()
         library = cache_dir() / f"kafka-{version}"
         jars = await fetch_jars(library, mirror=self.mirror, report=self.report)
@@ -130,34 +107,15 @@ class EmbeddedKafka:
         if not (home / "VERSION").exists():
             await self._format(java, jars, home, version)
         self._class_data = ClassData(library, java, _class_path(jars))
-        self._child = self._spawn("Kafka", java, jars, home, ["kafka.Kafka", home / "server.properties"])
-        self.state.children.record(self._child)
-        await self._until_ready()
+        self._started(self._spawn("Kafka", java, jars, home, ["kafka.Kafka", home / "server.properties"]))
+        await self._first_answer(self._answers)
         self._class_data.improve(home / "classes.txt", self.state.log_file("kafka-class-data"))
 
     async def stop(self) -> None:
         """Stop the broker cleanly, so that its next start recovers nothing."""
         if self._class_data is not None:
             await self._class_data.stop()
-        if self._child is not None:
-            await self._child.stop(*STOP_STEPS)
-
-    async def restart(self) -> None:
-        """Start the broker again after `kill` or `stop`, on the same port and data."""
-        await self.stop()
-        await self.start()
-
-    async def kill(self) -> None:
-        """`kill -9` the broker: a crash."""
-        await self.child.kill()
-
-    def freeze(self) -> None:
-        """SIGSTOP the broker."""
-        self.child.freeze()
-
-    def thaw(self) -> None:
-        """SIGCONT what `freeze` stopped."""
-        self.child.thaw()
+        await super().stop()
 
     def _write_settings(self, home: Path) -> None:
         """Write server.properties anew at every start: the ports and this version's settings."""
@@ -179,12 +137,7 @@ class EmbeddedKafka:
         options = ("-t", new_cluster_id(), "-c", home / "server.properties")
         command = ("kafka.tools.StorageTool", "format", *options)
         child = self._spawn("Kafka's formatting", java, jars, home, command)
-        try:
-            ended = await child.wait(FORMAT_SECONDS)
-        finally:
-            await child.kill()
-        if not ended or child.process.returncode:
-            raise _failure("Kafka's data folder could not be made", child, self.state.path)
+        await self._run_tool(child, FORMAT_SECONDS, "Kafka's data folder could not be made")
         mark = home / "VERSION.part"
         mark.write_text(version + "\n")
         mark.rename(home / "VERSION")
@@ -197,19 +150,17 @@ class EmbeddedKafka:
                 java.program, *_JVM_OPTIONS, *class_data, f"-Djava.io.tmpdir={home / 'tmp'}",
                 "-cp", _class_path(jars), *command,
             ],
-            log=self.state.log_file("kafka"),
+            log=self.state.log_file(self.key),
             environment={"LANG": "C.UTF-8", "TZ": "UTC"},
         )  # fmt: skip
 
-    async def _until_ready(self) -> None:
-        """Wait until the broker answers a request: a listening socket alone says nothing."""
-        deadline = time.monotonic() + READY_SECONDS
-        while not await answers(self.state.port("kafka")):
-            if not self.child.running:
-                raise _failure("Kafka ended while it started", self.child, self.state.path)
-            if time.monotonic() > deadline:
-                raise _failure("Kafka does not get ready", self.child, self.state.path)
-            await asyncio.sleep(0.02)
+    async def _answers(self) -> bool | None:
+        """Ask the broker for something: a listening socket alone says nothing."""
+        return await answers(self.port) or None
+
+    def _reason(self, output: Sequence[str]) -> str | None:
+        signs = ("Exception", "ERROR", "rror:")
+        return next((line for line in output if any(sign in line for sign in signs)), None)
 
 
 async def answers(port: int, seconds: float = 2.0) -> bool:
@@ -252,27 +203,3 @@ def _escaped(path: Path) -> str:
         )
     units = struct.iter_unpack(">H", text.replace("\\", "\\\\").encode("utf-16-be"))
     return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for (unit,) in units)
-
-
-def _require_version(home: Path, version: str, state: Path) -> None:
-    """Refuse data of another minor version: the metadata format moves with it, and only upwards."""
-    mark = home / "VERSION"
-    if not mark.exists():
-        return
-    found = mark.read_text().strip()
-    if found.split(".")[:2] != version.split(".")[:2]:
-        raise SlotwireError(
-            f"the data in {home} was written by Kafka {found}; this version runs Kafka {version}",
-            remedy=f"Delete the local data with `slotwire local --wipe --state-dir {state}` and start anew,\n"
-            "or keep it and name another folder with --state-dir.",
-        )
-
-
-def _failure(message: str, child: Child, folder: Path) -> SlotwireError:
-    """Turn what the broker wrote before it failed into a message with a way out."""
-    output = child.output()
-    if any(sign in output for sign in ("No space left", "File too large", "quota exceeded")):
-        return no_space(folder)
-    lines = [line for line in output.splitlines() if "Exception" in line or "ERROR" in line or "rror:" in line]
-    reason = lines[0].strip() if lines else f"it {child.ending}"
-    return SlotwireError(f"{message}: {reason}", remedy=f"Its log has the details: {child.log}")

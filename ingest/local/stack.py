@@ -78,7 +78,7 @@ class Stack:
         return cls(
             state,
             EmbeddedPostgres(state, options.postgres, sync_new=not options.ephemeral),
-            EmbeddedKafka(state, options.mirror, report, options.kafka),
+            EmbeddedKafka(state, options.kafka, mirror=options.mirror, report=report),
         )
 
     async def start(self) -> None:
