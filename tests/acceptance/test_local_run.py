@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,9 @@ FIELDS = {
 }
 SECRETS = ("hook_url", "signing_key", "admin_key", "database_url", "simulator_token")
 PAYLOAD = Path(__file__).parents[1] / "payloads" / "invitee.created" / "all_fields.json"
+QUICKSTART = Path(__file__).parents[2] / "docs" / "quickstart.md"
+DEFAULT_FOLDER = "~/.local/state/slotwire/local"
+"""Where an ordinary user's installation is, as the quickstart names it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,22 @@ def _until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None
     while not happened():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+def _section(title: str) -> tuple[str, str]:
+    """Return the shell commands of a section of the quickstart, and the output that it shows."""
+    section = QUICKSTART.read_text(encoding="utf-8").partition(title)[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    commands, shown = ["".join(body for kind, body in blocks if kind == wanted) for wanted in ("sh", "")]
+    return commands, shown
+
+
+def _follow(running: Running, title: str) -> subprocess.CompletedProcess[str]:
+    """Run the commands of a section of the quickstart on this installation's folder."""
+    commands, _ = _section(title)
+    assert DEFAULT_FOLDER in commands
+    script = commands.replace(DEFAULT_FOLDER, running.ready["state_dir"])
+    return subprocess.run(["/bin/bash", "-euc", script], text=True, capture_output=True, check=True, timeout=30)
 
 
 def _end(running: Running) -> None:
@@ -225,6 +245,26 @@ def test_whatever_dies_is_started_again_and_that_is_said(first: Running, name: s
     _until(lambda: f"{name} is back" in first.said(), f"{name} did not come back")
     assert f"{name} was killed by SIGKILL; starting it again" in first.said()
     assert first.children()[name][0] != pid
+
+
+def test_the_quickstart_signs_a_delivery_by_hand(first: Running) -> None:
+    """Section 3 of the quickstart, as written, is answered 200, and the demo agent prints the line that it shows."""
+    done = _follow(first, "## 3.")
+    assert "HTTP/1.1 200 OK" in done.stdout, done
+    _, shown = _section("## 3.")
+    line = " ".join(shown.split()[:-2])
+    _until(lambda: line in " ".join(first.said().split()), f"the demo agent did not print {line}")
+
+
+def test_the_quickstart_kills_one_process_of_this_installation(first: Running) -> None:
+    """Section 5 of the quickstart, as written, kills the relay of this folder alone, and it comes back."""
+    before, deaths = first.children(), first.said().count("relay was killed by SIGKILL")
+    back = first.said().count("relay is back")
+    _follow(first, "## 5.")
+    _until(lambda: first.said().count("relay is back") > back, "the relay did not come back")
+    assert first.said().count("relay was killed by SIGKILL") == deaths + 1
+    after = first.children()
+    assert [name for name in before if after[name] != before[name]] == ["relay"]
 
 
 def test_it_stops_within_five_seconds_and_leaves_no_process(first: Running) -> None:
