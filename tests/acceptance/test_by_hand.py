@@ -12,7 +12,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary_event
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.schemas.events import InviteeCreated
-from tests.support.chain import chain, committed_records
+from tests.support.end_to_end import committed_records, end_to_end
 
 PAYLOAD = Path(__file__).parents[1] / "payloads" / "invitee.created" / "zoom_integer_id.json"
 
@@ -32,7 +32,7 @@ async def test_signed_with_openssl_sent_with_curl_read_by_the_sdk(
 ) -> None:
     """The delivery reaches the agent, and Kafka holds a CloudEvent that the SDK and our own model accept."""
     body, now = PAYLOAD.read_bytes(), int(time.time())
-    async with chain(stack, database, topic_prefix) as world:
+    async with end_to_end(stack, database, topic_prefix) as world:
         [subscription] = world.simulator.engine.ledger.subscriptions()
         key = subscription.signing_key
         assert key is not None

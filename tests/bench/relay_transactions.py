@@ -26,7 +26,7 @@ from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_nam
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import Stack, embedded_stack, ephemeral_folder
 from slotwire.schemas.topics import INVITEE
-from tests.support.relaying import LoggedEvent, Scene, header, leading, open_scene, running
+from tests.support.relay_setup import LoggedEvent, RelaySetup, header, leading_relay, relay_setup, running_relay
 
 BATCHES = (1, 10, 100, 500)
 ROUNDS = {1: 100, 10: 60, 100: 40, 500: 40}
@@ -56,12 +56,12 @@ class Spread:
         return f"p50 {self.p50:5.1f} ms   p99 {self.p99:5.1f} ms"
 
 
-async def send_batches(scene: Scene, batch: int, *, transactional: bool) -> Spread:
+async def send_batches(setup: RelaySetup, batch: int, *, transactional: bool) -> Spread:
     """Time batches sent back to back, each awaited; a transaction carries the batch alone."""
-    topic = full_name(scene.settings.kafka, INVITEE)
+    topic = full_name(setup.settings.kafka, INVITEE)
     name = f"bench-{secrets.token_hex(4)}" if transactional else None
     producer = AIOKafkaProducer(
-        bootstrap_servers=scene.settings.kafka.bootstrap_servers,
+        bootstrap_servers=setup.settings.kafka.bootstrap_servers,
         enable_idempotence=True,
         transactional_id=name,
         max_batch_size=262_144,
@@ -81,12 +81,12 @@ async def send_batches(scene: Scene, batch: int, *, transactional: bool) -> Spre
     return Spread.of(times[5:])
 
 
-async def drain_log(scene: Scene) -> tuple[float, Spread]:
+async def drain_log(setup: RelaySetup) -> tuple[float, Spread]:
     """Publish a log that is full already, as after an outage: events a second, and one step's time."""
     for thousand in range(LOGGED // 1_000):
-        await scene.append(*[LoggedEvent(key=f"{thousand}-{item}", data=DATA) for item in range(1_000)])
+        await setup.append(*[LoggedEvent(key=f"{thousand}-{item}", data=DATA) for item in range(1_000)])
     steps = []
-    async with leading(scene.settings) as (relay, _):
+    async with leading_relay(setup.settings) as (relay, _):
         await relay.step()
         start_all = time.perf_counter()
         passed = 0
@@ -100,23 +100,23 @@ async def drain_log(scene: Scene) -> tuple[float, Spread]:
         return passed / (time.perf_counter() - start_all), Spread.of(steps)
 
 
-async def publish_singles(scene: Scene) -> Spread:
+async def publish_singles(setup: RelaySetup) -> Spread:
     """Time from a writer's notification until a reader of committed records has the event, one at a time."""
-    topic = full_name(scene.settings.kafka, INVITEE)
-    partitions = [TopicPartition(topic, number) for number in range(scene.settings.kafka.partitions)]
+    topic = full_name(setup.settings.kafka, INVITEE)
+    partitions = [TopicPartition(topic, number) for number in range(setup.settings.kafka.partitions)]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=scene.settings.kafka.bootstrap_servers, isolation_level="read_committed"
+        bootstrap_servers=setup.settings.kafka.bootstrap_servers, isolation_level="read_committed"
     )
     await consumer.start()
     consumer.assign(partitions)
     await consumer.seek_to_end(*partitions)
     times = []
-    async with running(scene.settings):
+    async with running_relay(setup.settings):
         for turn in range(SINGLES + 20):
             event = LoggedEvent(key=f"{turn}", data=DATA)
-            await scene.append(event)
+            await setup.append(event)
             start = time.perf_counter()
-            await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+            await setup.writer.execute("SELECT pg_notify('slotwire_log', '0')")
             while header(await consumer.getone(), "ce_id") != str(event.id):
                 pass
             times.append(time.perf_counter() - start)
@@ -130,17 +130,17 @@ async def measure(stack: Stack) -> None:
     await migrate_template(stack.postgres)
     database = await create_database(stack.postgres)
     out = sys.stdout.write
-    async with open_scene(database, stack.kafka_bootstrap_servers, f"b{secrets.token_hex(3)}.") as scene:
-        await send_batches(scene, 1, transactional=True)  # the broker's code is compiled, its topics are made
+    async with relay_setup(database, stack.kafka_bootstrap_servers, f"b{secrets.token_hex(3)}.") as setup:
+        await send_batches(setup, 1, transactional=True)  # the broker's code is compiled, its topics are made
         for kind, pause in (("idempotent", None), ("transactional", THEIR_PAUSE), ("transactional", OUR_PAUSE)):
             sender.BACKOFF_OVERRIDE = pause or OUR_PAUSE
             for batch in BATCHES:
-                spread = await send_batches(scene, batch, transactional=pause is not None)
+                spread = await send_batches(setup, batch, transactional=pause is not None)
                 name = f"{kind}, batch {batch}" + (f", pause {pause * 1000:.0f} ms" if pause else "")
                 out(f"{name:42}{spread}   {batch / spread.p50 * 1000:7,.0f}/s\n")
-        singles = await publish_singles(scene)
+        singles = await publish_singles(setup)
         out(f"{'relay, idle: notification to committed':42}{singles}\n")
-        rate, step = await drain_log(scene)
+        rate, step = await drain_log(setup)
         out(f"{'relay, full log: one step of 500':42}{step}   {rate:7,.0f}/s\n")
 
 

@@ -27,7 +27,7 @@ from slotwire.ingest.local.supervisor import Process, Service
 from tests.bench import contenders
 from tests.bench.deliveries import Target
 from tests.bench.load import Job, Measured
-from tests.support.serving import make_hook, settings_for
+from tests.support.public_endpoint import make_hook, settings_for
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("slotwire")

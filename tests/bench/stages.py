@@ -17,7 +17,7 @@ from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
 from slotwire.schemas.codec import encode_data
 from slotwire.schemas.events import BookingState, InviteeCreated
 from tests.bench.deliveries import Mint, Target
-from tests.support.serving import sign
+from tests.support.public_endpoint import sign
 
 DELIVERIES = 64
 """Of one batch: what 64 connections bring together."""

@@ -27,9 +27,9 @@ from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
-from tests.support.ground import OTHER, Ground, grounded
-from tests.support.managing import EPOCH, managing, write_events, write_organization
-from tests.support.serving import settings_for
+from tests.support.management_api import EPOCH, management_api, write_events, write_organization
+from tests.support.populated_api import OTHER, PopulatedApi, populated_api
+from tests.support.public_endpoint import settings_for
 
 READS = [route for route in ROUTES if not route.changes]
 CHANGES = [route for route in ROUTES if route.changes]
@@ -41,9 +41,9 @@ def named(route: Route) -> str:
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def populated(database: Database) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
-    async with grounded(database, "access") as found:
+    async with populated_api(database, "access") as found:
         yield found
 
 
@@ -57,58 +57,61 @@ async def test_the_application_serves_the_table_and_nothing_else(database: Datab
 
 
 @pytest.mark.parametrize("route", READS, ids=named)
-async def test_every_key_at_every_route_that_reads(route: Route, ground: Ground) -> None:
+async def test_every_key_at_every_route_that_reads(route: Route, populated: PopulatedApi) -> None:
     """No key: 401. Too low a role: 403. Another organization's key sees nothing of ours. Else it works."""
-    before = await ground.state()
-    await refuses_nobody(route, ground)
+    before = await populated.state()
+    await refuses_nobody(route, populated)
     for role in Role:
-        for org in (None, ground.org, OTHER):
-            response = await ground.send(route, await ground.desk.key(role, org))
+        for org in (None, populated.org, OTHER):
+            response = await populated.send(route, await populated.api.key(role, org))
             if role.rank < route.role.rank:
                 assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
             elif org == OTHER:
-                sees_nothing(response, route, ground)
+                sees_nothing(response, route, populated)
             else:
                 works(response, route)
-    after = await ground.state()
+    after = await populated.state()
     assert {**after, "api_keys": None} == {**before, "api_keys": None}
 
 
 @pytest.mark.parametrize("route", CHANGES, ids=named)
 @pytest.mark.parametrize("bound", [False, True], ids=["unbound", "bound"])
-async def test_every_key_at_every_route_that_changes(bound: bool, route: Route, ground: Ground) -> None:
+async def test_every_key_at_every_route_that_changes(bound: bool, route: Route, populated: PopulatedApi) -> None:
     """Only a key of the role and reach changes anything, here or at Calendly; each attempt is in the audit."""
     low = [
-        await ground.desk.key(role, org) for role in Role if role.rank < route.role.rank for org in (None, ground.org)
+        await populated.api.key(role, org)
+        for role in Role
+        if role.rank < route.role.rank
+        for org in (None, populated.org)
     ]
-    foreign = [await ground.desk.key(role, OTHER) for role in Role]
-    right = await ground.desk.key(route.role, ground.org if bound else None)
-    before, ours = await ground.state(), await ground.state(ground.org)
-    await refuses_nobody(route, ground)
+    foreign = [await populated.api.key(role, OTHER) for role in Role]
+    right = await populated.api.key(route.role, populated.org if bound else None)
+    before, ours = await populated.state(), await populated.state(populated.org)
+    await refuses_nobody(route, populated)
     for key in low:
-        response = await ground.send(route, key)
+        response = await populated.send(route, key)
         assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
-    assert await ground.state() == before
+    assert await populated.state() == before
     for key in foreign:
-        sees_nothing(await ground.send(route, key), route, ground)
-    assert await ground.state(ground.org) == ours
-    works(await ground.send(route, right), route)
-    audited = await ground.audited(route.action)
-    assert (await ground.key_id(right), "done") in audited
-    assert {(await ground.key_id(key), "refused") for key in low} <= audited
-    assert {await ground.key_id(key) for key in foreign} <= {actor for actor, _ in audited}
+        sees_nothing(await populated.send(route, key), route, populated)
+    assert await populated.state(populated.org) == ours
+    works(await populated.send(route, right), route)
+    audited = await populated.audited(route.action)
+    assert (await populated.key_id(right), "done") in audited
+    assert {(await populated.key_id(key), "refused") for key in low} <= audited
+    assert {await populated.key_id(key) for key in foreign} <= {actor for actor, _ in audited}
 
 
-async def refuses_nobody(route: Route, ground: Ground) -> None:
+async def refuses_nobody(route: Route, populated: PopulatedApi) -> None:
     """Check that a request without a key that is good is 401."""
     for nobody in (None, "slw_", "slw_" + "A" * 43, "A" * 5000, "Bearer x"):
-        assert (await ground.send(route, nobody)).status_code == 401
+        assert (await populated.send(route, nobody)).status_code == 401
 
 
-def sees_nothing(response: httpx.Response, route: Route, ground: Ground) -> None:
+def sees_nothing(response: httpx.Response, route: Route, populated: PopulatedApi) -> None:
     """Check that an answer to another organization's key refuses, or holds nothing of ours."""
     if response.status_code in route.statuses:
-        assert ground.org not in response.text
+        assert populated.org not in response.text
         assert "{org}" not in route.path
         assert "{id}" not in route.path
     else:
@@ -126,11 +129,11 @@ def works(response: httpx.Response, route: Route) -> None:
     assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
 
 
-async def test_another_organization_answers_as_one_that_is_none(ground: Ground) -> None:
+async def test_another_organization_answers_as_one_that_is_none(populated: PopulatedApi) -> None:
     """A bound key learns nothing of whether another organization exists."""
-    key = await ground.desk.key(Role.ADMIN, ground.org)
+    key = await populated.api.key(Role.ADMIN, populated.org)
     answers = [
-        await ground.desk.ask("GET", path.format(org=org), key)
+        await populated.api.ask("GET", path.format(org=org), key)
         for path in (
             "/v1/organizations/{org}",
             "/v1/organizations/{org}/subscriptions",
@@ -144,40 +147,40 @@ async def test_another_organization_answers_as_one_that_is_none(ground: Ground) 
     assert len({response.content for response in answers}) == 1
 
 
-async def test_a_bound_key_sees_its_own_only(ground: Ground) -> None:
+async def test_a_bound_key_sees_its_own_only(populated: PopulatedApi) -> None:
     """Lists without a named organization hold what the key reaches, and nothing else."""
-    bound, every = await ground.desk.key(Role.ADMIN, ground.org), await ground.desk.key()
+    bound, every = await populated.api.key(Role.ADMIN, populated.org), await populated.api.key()
     for path in ("/v1/events", "/v1/deliveries", "/v1/bookings", "/v1/quarantine"):
-        mine = (await ground.desk.ask("GET", path, bound)).json()["items"]
-        assert {item["organization"] for item in mine} == {ground.org}
-        everybody = (await ground.desk.ask("GET", path, every)).json()["items"]
-        assert {item["organization"] for item in everybody} == {ground.org, OTHER}
-    keys = (await ground.desk.ask("GET", "/v1/keys", bound)).json()["items"]
-    assert {item["organization"] for item in keys} == {ground.org}
+        mine = (await populated.api.ask("GET", path, bound)).json()["items"]
+        assert {item["organization"] for item in mine} == {populated.org}
+        everybody = (await populated.api.ask("GET", path, every)).json()["items"]
+        assert {item["organization"] for item in everybody} == {populated.org, OTHER}
+    keys = (await populated.api.ask("GET", "/v1/keys", bound)).json()["items"]
+    assert {item["organization"] for item in keys} == {populated.org}
 
 
-async def test_a_bound_admin_makes_bound_keys_only(ground: Ground) -> None:
+async def test_a_bound_admin_makes_bound_keys_only(populated: PopulatedApi) -> None:
     """An admin of one organization cannot make a key that reaches further than its own."""
-    bound = await ground.desk.key(Role.ADMIN, ground.org)
-    made = await ground.desk.ask("POST", "/v1/keys", bound, json={"role": "admin"})
-    assert made.json()["organization"] == ground.org
-    refused = await ground.desk.ask("POST", "/v1/keys", bound, json={"role": "admin", "organization": OTHER})
+    bound = await populated.api.key(Role.ADMIN, populated.org)
+    made = await populated.api.ask("POST", "/v1/keys", bound, json={"role": "admin"})
+    assert made.json()["organization"] == populated.org
+    refused = await populated.api.ask("POST", "/v1/keys", bound, json={"role": "admin", "organization": OTHER})
     assert (refused.status_code, refused.json()["code"]) == (403, "out_of_reach")
 
 
-async def test_an_event_of_another_organization_is_not_there(ground: Ground) -> None:
+async def test_an_event_of_another_organization_is_not_there(populated: PopulatedApi) -> None:
     """A bound key gets the same 404 for a foreign event as for none."""
-    foreign = await ground.desk.key(Role.READER, OTHER)
-    known = await ground.desk.ask("GET", f"/v1/events/{ground.ids['events']}", foreign)
-    unknown = await ground.desk.ask("GET", f"/v1/events/{uuid4()}", foreign)
+    foreign = await populated.api.key(Role.READER, OTHER)
+    known = await populated.api.ask("GET", f"/v1/events/{populated.ids['events']}", foreign)
+    unknown = await populated.api.ask("GET", f"/v1/events/{uuid4()}", foreign)
     assert known.status_code == unknown.status_code == 404
     assert known.content == unknown.content
 
 
 async def test_only_a_hash_of_a_key_is_kept(database: Database) -> None:
     """The database holds SHA-256 of the key and no part of the key itself."""
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
     connection = await asyncpg.connect(database.owner_url)
     try:
         row = await connection.fetchrow("SELECT hash, k::text AS whole FROM slotwire.api_keys k")
@@ -192,37 +195,37 @@ async def test_only_a_hash_of_a_key_is_kept(database: Database) -> None:
 async def test_a_revoked_key_is_refused_at_once(database: Database) -> None:
     """After the revocation the next request is a 401; revoking again keeps the first time."""
     clock = ManualClock(EPOCH)
-    async with managing(settings_for(database), clock=clock) as desk:
-        admin, victim = await desk.key(), await desk.key(Role.READER)
-        assert (await desk.ask("GET", "/v1/events", victim)).status_code == 200
+    async with management_api(settings_for(database), clock=clock) as api:
+        admin, victim = await api.key(), await api.key(Role.READER)
+        assert (await api.ask("GET", "/v1/events", victim)).status_code == 200
         [found] = [
-            item for item in (await desk.ask("GET", "/v1/keys", admin)).json()["items"] if item["role"] == "reader"
+            item for item in (await api.ask("GET", "/v1/keys", admin)).json()["items"] if item["role"] == "reader"
         ]
-        first = await desk.ask("DELETE", f"/v1/keys/{found['id']}", admin)
-        assert (await desk.ask("GET", "/v1/events", victim)).status_code == 401
+        first = await api.ask("DELETE", f"/v1/keys/{found['id']}", admin)
+        assert (await api.ask("GET", "/v1/events", victim)).status_code == 401
         clock.advance(timedelta(hours=1))
-        again = await desk.ask("DELETE", f"/v1/keys/{found['id']}", admin)
+        again = await api.ask("DELETE", f"/v1/keys/{found['id']}", admin)
     assert first.json()["revoked_at"] == again.json()["revoked_at"] == "2026-11-23T12:00:00Z"
 
 
 async def test_the_last_use_is_written_once_a_minute(database: Database) -> None:
     """A key in use costs a write a minute, not a write a request."""
     clock = ManualClock(EPOCH)
-    async with managing(settings_for(database), clock=clock) as desk:
-        key = await desk.key()
+    async with management_api(settings_for(database), clock=clock) as api:
+        key = await api.key()
         seen = []
         for _ in range(3):
-            seen.append((await desk.ask("GET", "/v1/keys", key)).json()["items"][0]["last_used_at"])
+            seen.append((await api.ask("GET", "/v1/keys", key)).json()["items"][0]["last_used_at"])
             clock.advance(USED_EVERY / 2)
     assert seen == ["2026-11-23T12:00:00Z", "2026-11-23T12:00:00Z", "2026-11-23T12:01:00Z"]
 
 
 async def test_the_key_is_shown_once(database: Database) -> None:
     """Only the answer that makes a key holds it; no list does."""
-    async with managing(settings_for(database)) as desk:
-        admin = await desk.key()
-        made = (await desk.ask("POST", "/v1/keys", admin, json={"role": "reader"})).json()
-        listed = await desk.ask("GET", "/v1/keys", admin)
+    async with management_api(settings_for(database)) as api:
+        admin = await api.key()
+        made = (await api.ask("POST", "/v1/keys", admin, json={"role": "reader"})).json()
+        listed = await api.ask("GET", "/v1/keys", admin)
     assert made["key"].startswith("slw_")
     assert made["key"] not in listed.text
     assert "hash" not in listed.text
@@ -230,13 +233,13 @@ async def test_the_key_is_shown_once(database: Database) -> None:
 
 async def test_many_keys_at_once(database: Database) -> None:
     """Keys are told apart under load: forty requests at once, each answered for its own key."""
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         for org in ("A", "B"):
             await write_organization(database, org)
             await write_events(database, org, 1)
-        keys = {org: await desk.key(Role.READER, org) for org in ("A", "B")}
+        keys = {org: await api.key(Role.READER, org) for org in ("A", "B")}
         order = ["A", "B"] * 20
-        answers = await asyncio.gather(*(desk.ask("GET", "/v1/events", keys[org]) for org in order))
+        answers = await asyncio.gather(*(api.ask("GET", "/v1/events", keys[org]) for org in order))
     assert [response.json()["items"][0]["organization"] for response in answers] == order
 
 
@@ -252,25 +255,25 @@ def test_roles_grow() -> None:
                     Principal(holder).require(needed)
 
 
-async def test_the_actions_refuse_without_http(ground: Ground) -> None:
+async def test_the_actions_refuse_without_http(populated: PopulatedApi) -> None:
     """The verbs themselves check role and reach, whoever calls them."""
-    reader, foreign = Principal(Role.READER, ground.org), Principal(Role.ADMIN, OTHER)
-    request, actions = SubscriptionRequest(), ground.desk.actions
-    connection = ConnectionRequest(token=SecretStr(ground.running.owner_token))
+    reader, foreign = Principal(Role.READER, populated.org), Principal(Role.ADMIN, OTHER)
+    request, actions = SubscriptionRequest(), populated.api.actions
+    connection = ConnectionRequest(token=SecretStr(populated.running.owner_token))
     organization = OrganizationRequest(token=connection.token)
     for attempt, code in (
         (actions.organizations.add(reader, organization), "role_too_low"),
         (actions.organizations.add(foreign, organization), "token_of_another_organization"),
-        (actions.organizations.remove(foreign, ground.org, force=True), "out_of_reach"),
-        (actions.connections.add(reader, ground.org, connection), "role_too_low"),
-        (actions.connections.add(foreign, ground.org, connection), "out_of_reach"),
-        (actions.connections.delete(foreign, None, ground.ids["connections"]), "not_found"),
-        (actions.subscriptions.create(reader, ground.org, request), "role_too_low"),
-        (actions.subscriptions.create(foreign, ground.org, request), "out_of_reach"),
-        (actions.subscriptions.delete(foreign, ground.org, ground.ids["subscriptions"]), "out_of_reach"),
-        (actions.subscriptions.delete(foreign, None, ground.ids["subscriptions"]), "not_found"),
+        (actions.organizations.remove(foreign, populated.org, force=True), "out_of_reach"),
+        (actions.connections.add(reader, populated.org, connection), "role_too_low"),
+        (actions.connections.add(foreign, populated.org, connection), "out_of_reach"),
+        (actions.connections.delete(foreign, None, populated.ids["connections"]), "not_found"),
+        (actions.subscriptions.create(reader, populated.org, request), "role_too_low"),
+        (actions.subscriptions.create(foreign, populated.org, request), "out_of_reach"),
+        (actions.subscriptions.delete(foreign, populated.org, populated.ids["subscriptions"]), "out_of_reach"),
+        (actions.subscriptions.delete(foreign, None, populated.ids["subscriptions"]), "not_found"),
         (actions.keys.create(reader, KeyRequest(role=Role.READER)), "role_too_low"),
-        (actions.keys.revoke(foreign, ground.ids["keys"]), "not_found"),
+        (actions.keys.revoke(foreign, populated.ids["keys"]), "not_found"),
         (actions.audit.list(reader, AuditQuery()), "role_too_low"),
     ):
         with pytest.raises(RequestRefused) as caught:

@@ -31,8 +31,8 @@ from slotwire.ingest.operate.quarantine_models import DiscardRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, CONTROL, Principal, Role
 from tests.support.children import environment
 from tests.support.command import slotwire
-from tests.support.managing import EPOCH, managing, write_organization, write_quarantine
-from tests.support.serving import settings_for
+from tests.support.management_api import EPOCH, management_api, write_organization, write_quarantine
+from tests.support.public_endpoint import settings_for
 
 READER_KEY = KeyRequest(role=Role.READER)
 
@@ -272,29 +272,29 @@ async def test_what_a_caller_sent_is_cut_and_printable(database: Database) -> No
 async def test_pages_and_filters(database: Database) -> None:
     """Entries come newest first, once each, in pages of any size, narrowed by action, actor and organization."""
     await write_organization(database, "ORG")
-    async with managing(settings_for(database)) as desk:
-        admin = await desk.key()
-        bound = await desk.key(Role.ADMIN, "ORG")
+    async with management_api(settings_for(database)) as api:
+        admin = await api.key()
+        bound = await api.key(Role.ADMIN, "ORG")
         for _ in range(3):
-            await desk.ask("POST", "/v1/keys", bound, json={"role": "reader"})
-        await desk.ask("DELETE", f"/v1/keys/{uuid4()}", admin)
-        every = (await desk.ask("GET", "/v1/audit", admin)).json()["items"]
+            await api.ask("POST", "/v1/keys", bound, json={"role": "reader"})
+        await api.ask("DELETE", f"/v1/keys/{uuid4()}", admin)
+        every = (await api.ask("GET", "/v1/audit", admin)).json()["items"]
         assert [item["id"] for item in every] == sorted((item["id"] for item in every), reverse=True)
         assert len(every) == 6
         for limit in (1, 2, 5, 6):
             seen, cursor = [], ""
             while True:
-                page = (await desk.ask("GET", f"/v1/audit?limit={limit}{cursor}", admin)).json()
+                page = (await api.ask("GET", f"/v1/audit?limit={limit}{cursor}", admin)).json()
                 seen += page["items"]
                 if page["next_cursor"] is None:
                     break
                 cursor = f"&cursor={page['next_cursor']}"
             assert seen == every
         counts = {
-            query: len((await desk.ask("GET", f"/v1/audit?{query}", admin)).json()["items"])
+            query: len((await api.ask("GET", f"/v1/audit?{query}", admin)).json()["items"])
             for query in ("action=keys.create", "action=keys.revoke", "actor=command%20line", "organization=ORG")
         }
-        mine = (await desk.ask("GET", "/v1/audit", bound)).json()["items"]
+        mine = (await api.ask("GET", "/v1/audit", bound)).json()["items"]
     assert counts == {
         "action=keys.create": 5,
         "action=keys.revoke": 1,

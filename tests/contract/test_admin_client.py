@@ -15,8 +15,8 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.simulator.app import Options, simulator
-from tests.support.managing import managing
-from tests.support.serving import settings_for
+from tests.support.management_api import management_api
+from tests.support.public_endpoint import settings_for
 
 SECONDS = 30.0
 SCRIPT = """
@@ -85,9 +85,9 @@ async def test_it_creates_and_deletes_a_subscription(client: Path, database: Dat
     """From a token to a subscription and back, with typed answers; the simulator has what it should at the end."""
     async with simulator(Options(seed="client")) as running:
         settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
-        async with managing(settings) as desk:
-            key = await desk.key(Role.OPERATOR)
-            told = await child(sys.executable, "-c", SCRIPT, desk.url, key, running.owner_token, folder=client)
+        async with management_api(settings) as api:
+            key = await api.key(Role.OPERATOR)
+            told = await child(sys.executable, "-c", SCRIPT, api.url, key, running.owner_token, folder=client)
             left = running.engine.ledger.subscriptions()
     seen = orjson.loads(told.splitlines()[-1])
     [first] = seen["first"]

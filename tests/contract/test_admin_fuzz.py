@@ -10,16 +10,16 @@ import pytest
 
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import Role
-from tests.support.ground import grounded
+from tests.support.populated_api import populated_api
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
 
 
 async def fuzz(database: Database, folder: Path, role: Role, *options: str, bound: bool, seconds: float) -> None:
     """Run schemathesis against the API, with something behind its routes and a simulator in Calendly's place."""
-    async with grounded(database, "fuzz") as ground:
-        key = await ground.desk.key(role, ground.org if bound else None)
-        code, told = await schemathesis(ground.desk.url, key, folder, *options, seconds=seconds)
+    async with populated_api(database, "fuzz") as populated:
+        key = await populated.api.key(role, populated.org if bound else None)
+        code, told = await schemathesis(populated.api.url, key, folder, *options, seconds=seconds)
     assert code == 0, told
 
 

@@ -17,8 +17,8 @@ from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.admin_api import Limits
 from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS
-from tests.support.managing import managing
-from tests.support.serving import settings_for
+from tests.support.management_api import management_api
+from tests.support.public_endpoint import settings_for
 
 KEY = "slw_" + "A" * 43
 
@@ -55,14 +55,14 @@ async def silence() -> AsyncIterator[tuple[Silence, Settings]]:
 @pytest.mark.parametrize("running", [1, 3])
 async def test_requests_at_once(running: int) -> None:
     """As many as allowed run at once; one more is 503 at once; when they have ended there is room again."""
-    async with silence() as (silent, settings), managing(settings, limits=Limits(running=running)) as desk:
+    async with silence() as (silent, settings), management_api(settings, limits=Limits(running=running)) as api:
         async with asyncio.TaskGroup() as group:
-            waiting = [group.create_task(desk.ask("GET", "/v1/events", KEY)) for _ in range(running)]
+            waiting = [group.create_task(api.ask("GET", "/v1/events", KEY)) for _ in range(running)]
             for _ in waiting:
                 await silent.knocked.get()
-            refused = await desk.ask("GET", "/v1/events", KEY)
+            refused = await api.ask("GET", "/v1/events", KEY)
             silent.over.set()
-        again = await desk.ask("GET", "/v1/events", KEY)
+        again = await api.ask("GET", "/v1/events", KEY)
     assert (refused.status_code, refused.json()["code"]) == (503, "too_busy")
     assert refused.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
     assert {task.result().json()["code"] for task in waiting} == {"database_unavailable"}
@@ -71,15 +71,15 @@ async def test_requests_at_once(running: int) -> None:
 
 async def test_an_answer_has_its_time() -> None:
     """What takes longer than the limit is 503, and not an error of ours."""
-    async with silence() as (_, settings), managing(settings, limits=Limits(answer_seconds=0.05)) as desk:
-        late = await desk.ask("GET", "/v1/events", KEY)
+    async with silence() as (_, settings), management_api(settings, limits=Limits(answer_seconds=0.05)) as api:
+        late = await api.ask("GET", "/v1/events", KEY)
     assert (late.status_code, late.json()["code"]) == (503, "answer_timeout")
 
 
 async def test_a_body_that_never_comes_is_408(database: Database) -> None:
     """A body that is announced and not sent ends after its time, and costs no one else anything."""
-    async with managing(settings_for(database), limits=Limits(body_seconds=0.05)) as desk:
-        url, key = urlsplit(desk.url), await desk.key()
+    async with management_api(settings_for(database), limits=Limits(body_seconds=0.05)) as api:
+        url, key = urlsplit(api.url), await api.key()
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         head = f"POST /v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json"
         writer.write(f"{head}\r\nContent-Length: 20\r\n\r\n".encode())
@@ -87,16 +87,16 @@ async def test_a_body_that_never_comes_is_408(database: Database) -> None:
             answer = await reader.readline()
         writer.close()
         await writer.wait_closed()
-        assert (await desk.ask("GET", "/v1/events", key)).status_code == 200
+        assert (await api.ask("GET", "/v1/events", key)).status_code == 200
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_requests_are_counted_by_the_form_of_their_route(database: Database) -> None:
     """The metric names routes as they are written, never an id or a path that somebody made up."""
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
-        await desk.ask("GET", "/v1/events/00000000-0000-0000-0000-00000000c0de", key)
-        await desk.ask("GET", "/made/up/secret", key)
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
+        await api.ask("GET", "/v1/events/00000000-0000-0000-0000-00000000c0de", key)
+        await api.ask("GET", "/made/up/secret", key)
     counted = generate_latest(REGISTRY).decode()
     assert 'slotwire_admin_requests_total{method="GET",route="/v1/events/{id}",status="404"}' in counted
     assert 'slotwire_admin_requests_total{method="",route="",status="404"}' in counted

@@ -10,15 +10,15 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.routes import ROUTES
-from tests.support.managing import (
-    managing,
+from tests.support.management_api import (
+    management_api,
     write_booking,
     write_deliveries,
     write_events,
     write_organization,
     write_quarantine,
 )
-from tests.support.serving import settings_for
+from tests.support.public_endpoint import settings_for
 
 DOCUMENT = document()
 
@@ -64,8 +64,8 @@ def test_nothing_secret_is_an_example_or_in_an_answer() -> None:
 
 async def test_it_is_served_without_a_key(database: Database) -> None:
     """`/openapi.json` answers whoever reaches the port; it holds nothing that is not public."""
-    async with managing(settings_for(database)) as desk:
-        response = await desk.ask("GET", "/openapi.json", None)
+    async with management_api(settings_for(database)) as api:
+        response = await api.ask("GET", "/openapi.json", None)
     assert (response.status_code, response.json()) == (200, DOCUMENT)
 
 
@@ -79,9 +79,9 @@ async def test_answers_have_the_form_that_is_described(path: str, database: Data
     await write_deliveries(database, "ORG", 1, event_id=event)
     await write_booking(database, "ORG", "I")
     await write_quarantine(database, "ORG", [b"{}"], first=9)
-    async with managing(settings_for(database)) as desk:
-        good = await desk.ask("GET", path.format(id=event), await desk.key())
-        refused = await desk.ask("GET", path.format(id=event), None)
+    async with management_api(settings_for(database)) as api:
+        good = await api.ask("GET", path.format(id=event), await api.key())
+        refused = await api.ask("GET", path.format(id=event), None)
     answers = DOCUMENT["paths"][path]["get"]["responses"]
     for response, status, kind in ((good, "200", "application/json"), (refused, "401", "application/problem+json")):
         assert str(response.status_code) == status

@@ -11,18 +11,24 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
 from slotwire.ingest.operate.models import Page
 from slotwire.ingest.operate.routes import ROUTES
-from tests.support.managing import Desk, managing, write_deliveries, write_events, write_organization
-from tests.support.serving import settings_for
+from tests.support.management_api import (
+    ManagementApi,
+    management_api,
+    write_deliveries,
+    write_events,
+    write_organization,
+)
+from tests.support.public_endpoint import settings_for
 
 LISTS = sorted(route.path.format(org="ORG") for route in ROUTES if issubclass(route.gives, Page))
 
 
-async def walk(desk: Desk, path: str, *, limit: int) -> list[str]:
+async def walk(api: ManagementApi, path: str, *, limit: int) -> list[str]:
     """Follow a list to its end, and return the ids in the order they came."""
-    key, found, cursor = await desk.key(), list[str](), ""
+    key, found, cursor = await api.key(), list[str](), ""
     while True:
         sign = "&" if "?" in path else "?"
-        page = (await desk.ask("GET", f"{path}{sign}limit={limit}{cursor}", key)).json()
+        page = (await api.ask("GET", f"{path}{sign}limit={limit}{cursor}", key)).json()
         assert len(page["items"]) <= limit
         found += [item["id"] for item in page["items"]]
         if page["next_cursor"] is None:
@@ -34,17 +40,17 @@ async def walk(desk: Desk, path: str, *, limit: int) -> list[str]:
 @pytest.mark.parametrize("path", LISTS)
 async def test_limits_at_the_edge_and_past_it(path: str, database: Database) -> None:
     """Every list takes 1 to MAX_PAGE items a page and names the parameter when it is asked for anything else."""
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         await write_organization(database, "ORG")
-        key = await desk.key()
+        key = await api.key()
         for limit in (1, MAX_PAGE):
-            assert (await desk.ask("GET", f"{path}?limit={limit}", key)).status_code == 200
+            assert (await api.ask("GET", f"{path}?limit={limit}", key)).status_code == 200
         for wrong in ("0", str(MAX_PAGE + 1), "-1", "many", "", "1e2"):
-            refused = await desk.ask("GET", f"{path}?limit={wrong}", key)
+            refused = await api.ask("GET", f"{path}?limit={wrong}", key)
             assert (refused.status_code, refused.json()["code"]) == (400, "parameter_invalid")
             assert refused.json()["detail"].startswith("limit: ")
         for cursor in ("A" * MAX_CURSOR, "A" * (MAX_CURSOR + 1), "", "%00", "é"):
-            refused = await desk.ask("GET", f"{path}?cursor={cursor}", key)
+            refused = await api.ask("GET", f"{path}?cursor={cursor}", key)
             assert refused.status_code == 400
             assert refused.json()["code"] in {"cursor_invalid", "parameter_invalid"}
 
@@ -52,8 +58,8 @@ async def test_limits_at_the_edge_and_past_it(path: str, database: Database) -> 
 async def test_a_page_has_a_size_when_none_is_named(database: Database) -> None:
     """Without a limit a page has DEFAULT_PAGE items, and says that there are more."""
     await write_events(database, "ORG", DEFAULT_PAGE + 1)
-    async with managing(settings_for(database)) as desk:
-        page = (await desk.ask("GET", "/v1/events", await desk.key())).json()
+    async with management_api(settings_for(database)) as api:
+        page = (await api.ask("GET", "/v1/events", await api.key())).json()
     assert len(page["items"]) == DEFAULT_PAGE
     assert page["next_cursor"]
 
@@ -62,9 +68,9 @@ async def test_a_page_has_a_size_when_none_is_named(database: Database) -> None:
 async def test_pages_of_any_size_give_each_event_once(limit: int, database: Database) -> None:
     """Seven events come once each and in the order of the log, in pages of any size."""
     written = [str(item) for item in await write_events(database, "ORG", 7)]
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         for path in ("/v1/events", "/v1/events?organization=ORG", "/v1/events?subject=" + SUBJECT):
-            assert await walk(desk, path, limit=limit) == written
+            assert await walk(api, path, limit=limit) == written
 
 
 SUBJECT = "https://api.calendly.com/scheduled_events/E/invitees/I"
@@ -76,9 +82,9 @@ async def test_shards_are_merged_and_none_is_skipped(database: Database) -> None
     written: list[UUID] = []
     for turn in range(6):
         written += await write_events(database, f"ORG{turn % 3}", 1 + turn % 2, shard=turn % 3)
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         for limit in (1, 2, 4):
-            assert await walk(desk, "/v1/events", limit=limit) == [str(item) for item in written]
+            assert await walk(api, "/v1/events", limit=limit) == [str(item) for item in written]
 
 
 async def test_a_shard_that_commits_late_is_not_skipped(database: Database) -> None:
@@ -88,9 +94,9 @@ async def test_a_shard_that_commits_late_is_not_skipped(database: Database) -> N
     try:
         reserved = await owner.fetchval("SELECT nextval('slotwire.positions')")
         await write_events(database, "ORG0", 2)
-        async with managing(settings_for(database)) as desk:
-            key = await desk.key()
-            page = (await desk.ask("GET", "/v1/events?limit=1", key)).json()
+        async with management_api(settings_for(database)) as api:
+            key = await api.key()
+            page = (await api.ask("GET", "/v1/events?limit=1", key)).json()
             late = UUID(int=77)
             await owner.execute(
                 "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
@@ -99,7 +105,7 @@ async def test_a_shard_that_commits_late_is_not_skipped(database: Database) -> N
                 reserved,
                 late,
             )
-            rest = (await desk.ask("GET", f"/v1/events?cursor={page['next_cursor']}", key)).json()
+            rest = (await api.ask("GET", f"/v1/events?cursor={page['next_cursor']}", key)).json()
     finally:
         await owner.close()
     assert page["items"][0]["sequence"] > reserved
@@ -109,11 +115,11 @@ async def test_a_shard_that_commits_late_is_not_skipped(database: Database) -> N
 async def test_events_written_meanwhile_come_at_the_end(database: Database) -> None:
     """A list that is followed while events are written gives the new ones too, once, after the old ones."""
     first = await write_events(database, "ORG", 3)
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
-        page = (await desk.ask("GET", "/v1/events?limit=2", key)).json()
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
+        page = (await api.ask("GET", "/v1/events?limit=2", key)).json()
         second = await write_events(database, "ORG", 2)
-        rest = (await desk.ask("GET", f"/v1/events?limit=200&cursor={page['next_cursor']}", key)).json()
+        rest = (await api.ask("GET", f"/v1/events?limit=200&cursor={page['next_cursor']}", key)).json()
     seen = [item["id"] for item in [*page["items"], *rest["items"]]]
     assert seen == [str(item) for item in [*first, *second]]
 
@@ -121,15 +127,15 @@ async def test_events_written_meanwhile_come_at_the_end(database: Database) -> N
 async def test_after_a_position(database: Database) -> None:
     """`after` gives what follows a position; together with a cursor it is refused."""
     written = await write_events(database, "ORG", 3)
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
-        items = (await desk.ask("GET", "/v1/events", key)).json()["items"]
-        after = (await desk.ask("GET", f"/v1/events?after={items[0]['sequence']}", key)).json()["items"]
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
+        items = (await api.ask("GET", "/v1/events", key)).json()["items"]
+        after = (await api.ask("GET", f"/v1/events?after={items[0]['sequence']}", key)).json()["items"]
         assert [item["id"] for item in after] == [str(item) for item in written[1:]]
         for position, status in ((2**63 - 1, 200), (2**63, 400), (-1, 400)):
-            assert (await desk.ask("GET", f"/v1/events?after={position}", key)).status_code == status
-        cursor = (await desk.ask("GET", "/v1/events?limit=1", key)).json()["next_cursor"]
-        both = await desk.ask("GET", f"/v1/events?after=1&cursor={cursor}", key)
+            assert (await api.ask("GET", f"/v1/events?after={position}", key)).status_code == status
+        cursor = (await api.ask("GET", "/v1/events?limit=1", key)).json()["next_cursor"]
+        both = await api.ask("GET", f"/v1/events?after=1&cursor={cursor}", key)
         assert (both.status_code, both.json()["code"]) == (400, "parameter_invalid")
 
 
@@ -149,9 +155,9 @@ async def test_filters_of_events(database: Database) -> None:
         "subject=https://api.calendly.com/x&organization=A": 2,
         "subject=https://api.calendly.com/x&organization=B": 0,
     }
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
-        found = {query: len((await desk.ask("GET", f"/v1/events?{query}", key)).json()["items"]) for query in expected}
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
+        found = {query: len((await api.ask("GET", f"/v1/events?{query}", key)).json()["items"]) for query in expected}
     assert found == expected
 
 
@@ -162,9 +168,9 @@ async def test_deliveries_are_newest_first_and_filtered(database: Database) -> N
     kept = await write_deliveries(database, "ORG", 2, outcome="quarantined", first=10)
     other = await write_deliveries(database, "OTHER", 1, outcome="duplicate", event_id=event, first=20)
     newest = [str(item) for item in [*reversed(other), *reversed(kept), *reversed(stored)]]
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         for limit in (1, 2, 6, 7):
-            assert await walk(desk, "/v1/deliveries", limit=limit) == newest
+            assert await walk(api, "/v1/deliveries", limit=limit) == newest
         for query, expected in (
             ("organization=ORG", newest[1:]),
             ("outcome=quarantined", newest[1:3]),
@@ -172,15 +178,15 @@ async def test_deliveries_are_newest_first_and_filtered(database: Database) -> N
             (f"event_id={event}&organization=OTHER", newest[:1]),
             ("outcome=duplicate&organization=ORG", []),
         ):
-            assert await walk(desk, f"/v1/deliveries?{query}", limit=2) == expected
+            assert await walk(api, f"/v1/deliveries?{query}", limit=2) == expected
 
 
 async def test_keys_are_paged_too(database: Database) -> None:
     """Keys made one after the other come once each, oldest first."""
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         for _ in range(4):
-            await desk.key()
-        seen = await walk(desk, "/v1/keys", limit=2)
+            await api.key()
+        seen = await walk(api, "/v1/keys", limit=2)
     assert len(seen) == len(set(seen)) == 5
 
 
@@ -188,8 +194,8 @@ async def test_the_data_of_an_event_comes_byte_by_byte(database: Database) -> No
     """An event's data is given as it is kept, an integer beyond 64 bits and odd spacing included."""
     data = b'{"id": 123456789012345678901234567890,  "name":"Zo\xc3\xab"}'
     [event] = await write_events(database, "ORG", 1, data=data)
-    async with managing(settings_for(database)) as desk:
-        response = await desk.ask("GET", f"/v1/events/{event}", await desk.key())
+    async with management_api(settings_for(database)) as api:
+        response = await api.ask("GET", f"/v1/events/{event}", await api.key())
     assert data in response.content
     assert response.json()["data"]["id"] == 123456789012345678901234567890
     assert response.json()["source"] == "/organizations/ORG"

@@ -21,8 +21,8 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.admin_api import MAX_BODY_BYTES
 from slotwire.ingest.operate.models import KeyRequest, Problem
 from slotwire.ingest.operate.problems import RETRY_AFTER_SECONDS, problem_of
-from tests.support.managing import managing, write_organization
-from tests.support.serving import settings_for
+from tests.support.management_api import management_api, write_organization
+from tests.support.public_endpoint import settings_for
 
 SECRET = "a-token-that-nobody-may-see"
 SUBSCRIPTIONS = "/v1/organizations/ORG/subscriptions"
@@ -86,9 +86,9 @@ async def test_every_bad_request_has_its_answer(
 ) -> None:
     """Each mistake has a status, a code and what to do, in problem+json, and never holds the token."""
     settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url="http://127.0.0.1:9")})
-    async with managing(settings) as desk:
+    async with management_api(settings) as api:
         await write_organization(database, "ORG")
-        response = await desk.ask(method, path, await desk.key(), json=body)
+        response = await api.ask(method, path, await api.key(), json=body)
     assert response.status_code == status
     assert response.headers["Cache-Control"] == "no-store"
     assert SECRET not in response.text
@@ -103,8 +103,8 @@ async def test_what_is_no_http_is_a_problem_and_is_not_repeated(
     database: Database, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A header that no HTTP has is 400 as problem+json; neither the answer nor a log holds what was sent."""
-    async with managing(settings_for(database)) as desk:
-        address = urlsplit(desk.url)
+    async with management_api(settings_for(database)) as api:
+        address = urlsplit(api.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         writer.write(f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\x7f\r\n\r\n".encode())
         answer = (await reader.read()).decode()
@@ -119,8 +119,8 @@ async def test_what_is_no_http_is_a_problem_and_is_not_repeated(
 
 async def test_a_wrong_method_names_the_right_ones(database: Database) -> None:
     """405 lists what there is."""
-    async with managing(settings_for(database)) as desk:
-        response = await desk.ask("PATCH", "/v1/keys", await desk.key())
+    async with management_api(settings_for(database)) as api:
+        response = await api.ask("PATCH", "/v1/keys", await api.key())
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, POST")
 
 
@@ -128,10 +128,10 @@ async def test_the_longest_body_and_one_past_it(database: Database) -> None:
     """A body of MAX_BODY_BYTES is read, one octet more is 413, said in its header or found while reading."""
     longest = b'{"role":"reader"}'.ljust(MAX_BODY_BYTES)
     json = {"Content-Type": "application/json"}
-    async with managing(settings_for(database)) as desk:
-        key = await desk.key()
-        fits = await desk.ask("POST", "/v1/keys", key, content=longest, headers=json)
-        refused = await desk.ask("POST", "/v1/keys", key, content=longest + b" ", headers=json)
+    async with management_api(settings_for(database)) as api:
+        key = await api.key()
+        fits = await api.ask("POST", "/v1/keys", key, content=longest, headers=json)
+        refused = await api.ask("POST", "/v1/keys", key, content=longest + b" ", headers=json)
     assert fits.status_code == 201
     assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
 
@@ -139,9 +139,9 @@ async def test_the_longest_body_and_one_past_it(database: Database) -> None:
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
 async def test_a_body_that_is_not_json_is_415(kind: str, database: Database) -> None:
     """A form cannot be sent in place of JSON."""
-    async with managing(settings_for(database)) as desk:
-        response = await desk.ask(
-            "POST", "/v1/keys", await desk.key(), content=b'{"role":"reader"}', headers={"Content-Type": kind}
+    async with management_api(settings_for(database)) as api:
+        response = await api.ask(
+            "POST", "/v1/keys", await api.key(), content=b'{"role":"reader"}', headers={"Content-Type": kind}
         )
     assert (response.status_code, response.json()["code"]) == (415, "media_type")
 
@@ -149,9 +149,9 @@ async def test_a_body_that_is_not_json_is_415(kind: str, database: Database) -> 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 5000, b"null"])
 async def test_a_body_that_cannot_be_read_is_400(body: bytes, database: Database) -> None:
     """No JSON, another encoding, a pit of brackets: 400 and no stack trace."""
-    async with managing(settings_for(database)) as desk:
+    async with management_api(settings_for(database)) as api:
         headers = {"Content-Type": "application/json"}
-        response = await desk.ask("POST", "/v1/keys", await desk.key(), content=body, headers=headers)
+        response = await api.ask("POST", "/v1/keys", await api.key(), content=body, headers=headers)
     assert (response.status_code, response.json()["code"]) == (400, "body_invalid")
 
 
@@ -160,8 +160,8 @@ async def test_without_postgres_it_says_so_and_when_to_come_back(database: Datab
     settings = settings_for(database).model_copy(
         update={"database_url": SecretStr("postgresql://nobody:x@127.0.0.1:9/none")}
     )
-    async with managing(settings) as desk, asyncio.timeout(10):
-        response = await desk.ask("GET", "/v1/events", "slw_" + "A" * 43)
+    async with management_api(settings) as api, asyncio.timeout(10):
+        response = await api.ask("GET", "/v1/events", "slw_" + "A" * 43)
     assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
     assert response.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
 

@@ -14,7 +14,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.idempotency import HEADER
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
-from tests.support.ground import BODIES, Ground, grounded
+from tests.support.populated_api import BODIES, PopulatedApi, populated_api
 
 SECRET = "tok-9d1c-nobody-may-see-this"
 
@@ -51,9 +51,9 @@ def bad_bodies(good: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[tup
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def populated(database: Database) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
-    async with grounded(database, "secrets") as found:
+    async with populated_api(database, "secrets") as found:
         yield found
 
 
@@ -61,40 +61,40 @@ async def ground(database: Database) -> AsyncIterator[Ground]:
 async def test_a_bad_body_is_not_told_again(
     route: Route,
     form: type[BaseModel],
-    ground: Ground,
+    populated: PopulatedApi,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each string field with a secret in a body that does not fit: 400 that names the field and holds no value."""
-    good, key, fields = BODIES[form](ground.running), await ground.desk.key(), text_fields(form)
+    good, key, fields = BODIES[form](populated.running), await populated.api.key(), text_fields(form)
     assert fields
     for field, body in bad_bodies(good, fields):
-        response = await post(ground, route, key, body)
+        response = await post(populated, route, key, body)
         assert (response.status_code, response.json()["code"]) == (400, "body_invalid"), body[:200]
         assert SECRET not in response.text, body[:200]
         if field is not None:
             assert any(place.startswith(field) for place in response.json()["errors"]), (field, response.text)
     printed = capsys.readouterr()
     assert SECRET not in caplog.text + printed.out + printed.err
-    assert SECRET not in str(await ground.state())
+    assert SECRET not in str(await populated.state())
 
 
 @pytest.mark.parametrize("route", WITH_TOKENS)
 async def test_a_token_that_calendly_refuses_is_not_told_again(
-    route: Route, ground: Ground, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    route: Route, populated: PopulatedApi, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A token that fits and is none, first and repeated: refused, and neither told, logged, kept nor audited."""
-    key = await ground.desk.key()
+    key = await populated.api.key()
     for token in (SECRET, SECRET + " ", SECRET + "\n", SECRET + "\u00e9"):
         body = orjson.dumps({"token": token})
         for _ in range(2):
-            response = await post(ground, route, key, body, {HEADER: str(len(body))})
+            response = await post(populated, route, key, body, {HEADER: str(len(body))})
             assert response.status_code == 422
             assert SECRET not in response.text
     printed = capsys.readouterr()
     assert SECRET not in caplog.text + printed.out + printed.err
-    assert SECRET not in str(await ground.state())
-    traces = await ground.desk.actions.pool.fetch(
+    assert SECRET not in str(await populated.state())
+    traces = await populated.api.actions.pool.fetch(
         "SELECT a::text FROM slotwire.audit a UNION ALL SELECT a::text FROM slotwire.idempotent_answers a"
     )
     assert traces
@@ -102,8 +102,8 @@ async def test_a_token_that_calendly_refuses_is_not_told_again(
 
 
 async def post(
-    ground: Ground, route: Route, key: str, body: bytes, headers: Mapping[str, str] | None = None
+    populated: PopulatedApi, route: Route, key: str, body: bytes, headers: Mapping[str, str] | None = None
 ) -> httpx.Response:
     """Send a body as it is."""
     sent = {"Content-Type": "application/json", **(headers or {})}
-    return await ground.desk.ask(route.method, ground.path(route), key, content=body, headers=sent)
+    return await populated.api.ask(route.method, populated.path(route), key, content=body, headers=sent)

@@ -26,7 +26,7 @@ from slotwire.ingest.control.calendly_client.transport import (
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.schemas.ids import OrganizationUri
-from tests.support.canned import QUICK, TOKEN, Said, calendly, refusal
+from tests.support.scripted_calendly import QUICK, TOKEN, ScriptedAnswer, error_answer, scripted_calendly
 
 ORGANIZATION = OrganizationUri("https://api.calendly.com/organizations/ORG")
 HOOK = "https://hooks.example.com/hooks/calendly/capability"
@@ -58,7 +58,7 @@ async def create(client: Transport) -> webhook_subscriptions.WebhookSubscription
 async def test_the_users_organization_is_read() -> None:
     """`GET /users/me` gives the organization, sent with the token and a real agent."""
     me = {"resource": {"uri": "https://api.calendly.com/users/U", "current_organization": ORGANIZATION, "name": "Ada"}}
-    async with calendly(Said(200, me)) as (server, client):
+    async with scripted_calendly(ScriptedAnswer(200, me)) as (server, client):
         assert (await users.me(client)).current_organization == ORGANIZATION
     [request] = server.seen
     assert (request.method, request.path) == ("GET", "/users/me")
@@ -68,7 +68,7 @@ async def test_the_users_organization_is_read() -> None:
 
 async def test_a_subscription_is_asked_for_as_documented() -> None:
     """The body has url, events, organization, scope and signing key; the answer's new fields do no harm."""
-    async with calendly(Said(201, {"resource": SUBSCRIPTION})) as (server, client):
+    async with scripted_calendly(ScriptedAnswer(201, {"resource": SUBSCRIPTION})) as (server, client):
         made = await create(client)
     assert (made.uri, made.state, made.events) == (URI, "active", ("invitee.created",))
     assert json.loads(server.bodies[0]) == {
@@ -82,10 +82,10 @@ async def test_a_subscription_is_asked_for_as_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "problem", "words"),
+    ("answer", "problem", "words"),
     [
         (
-            refusal(
+            error_answer(
                 400,
                 "Invalid Argument",
                 "The supplied parameters are invalid.",
@@ -95,57 +95,61 @@ async def test_a_subscription_is_asked_for_as_documented() -> None:
             "events: is not allowed",
         ),
         (
-            refusal(401, "Unauthenticated", "The access token was revoked"),
+            error_answer(401, "Unauthenticated", "The access token was revoked"),
             CalendlyProblem.CREDENTIAL,
             "The access token was revoked",
         ),
         (
-            refusal(403, "Permission Denied", "Please upgrade to a paid Calendly account."),
+            error_answer(403, "Permission Denied", "Please upgrade to a paid Calendly account."),
             CalendlyProblem.PLAN,
             "plan does not include",
         ),
         (
-            refusal(403, "Permission Denied", "Please upgrade your Calendly account to Standard"),
+            error_answer(403, "Permission Denied", "Please upgrade your Calendly account to Standard"),
             CalendlyProblem.PLAN,
             "Standard",
         ),
         (
-            refusal(403, "Unauthorized", "You do not have permission"),
+            error_answer(403, "Unauthorized", "You do not have permission"),
             CalendlyProblem.PERMISSION,
             "may not do this",
         ),
         (
-            refusal(403, "InsufficientScopeError", "…", required_scopes=["webhooks:write", "routing_forms:read"]),
+            error_answer(403, "InsufficientScopeError", "…", required_scopes=["webhooks:write", "routing_forms:read"]),
             CalendlyProblem.SCOPE,
             "webhooks:write, routing_forms:read",
         ),
         (
-            refusal(404, "Resource Not Found", "The server could not find the requested resource."),
+            error_answer(404, "Resource Not Found", "The server could not find the requested resource."),
             CalendlyProblem.NOT_FOUND,
             "does not know it",
         ),
         (
-            refusal(409, "Already Exists", "Hook with this url already exists"),
+            error_answer(409, "Already Exists", "Hook with this url already exists"),
             CalendlyProblem.CONFLICT,
             "is there already",
         ),
-        (refusal(424, "External Calendar Error", "…"), CalendlyProblem.UPSTREAM, "failed with 424"),
-        (refusal(500, "Internal", "…"), CalendlyProblem.UPSTREAM, "failed with 500"),
-        (Said(503, "<html>busy</html>", html=True), CalendlyProblem.UPSTREAM, "failed with 503"),
-        (Said(403, "<html>Attention Required!</html>", html=True), CalendlyProblem.UPSTREAM, "not Calendly's API"),
-        (Said(404, "<html>nginx</html>", html=True), CalendlyProblem.UPSTREAM, "not Calendly's API"),
-        (Said(302, headers={"Location": "https://example.com"}), CalendlyProblem.UNEXPECTED, "redirected"),
-        (refusal(418, "Teapot", "…"), CalendlyProblem.UNEXPECTED, "does not document"),
-        (refusal(429, "Too Many Requests", "…"), CalendlyProblem.LIMITED, "too many requests"),
-        (Said(201, {"resource": {"uri": URI}}), CalendlyProblem.UNEXPECTED, "callback_url"),
-        (Said(200, "<html>welcome</html>", html=True), CalendlyProblem.UNEXPECTED, "documented form"),
-        (Said(204), CalendlyProblem.UNEXPECTED, "documented form"),
+        (error_answer(424, "External Calendar Error", "…"), CalendlyProblem.UPSTREAM, "failed with 424"),
+        (error_answer(500, "Internal", "…"), CalendlyProblem.UPSTREAM, "failed with 500"),
+        (ScriptedAnswer(503, "<html>busy</html>", html=True), CalendlyProblem.UPSTREAM, "failed with 503"),
+        (
+            ScriptedAnswer(403, "<html>Attention Required!</html>", html=True),
+            CalendlyProblem.UPSTREAM,
+            "not Calendly's API",
+        ),
+        (ScriptedAnswer(404, "<html>nginx</html>", html=True), CalendlyProblem.UPSTREAM, "not Calendly's API"),
+        (ScriptedAnswer(302, headers={"Location": "https://example.com"}), CalendlyProblem.UNEXPECTED, "redirected"),
+        (error_answer(418, "Teapot", "…"), CalendlyProblem.UNEXPECTED, "does not document"),
+        (error_answer(429, "Too Many Requests", "…"), CalendlyProblem.LIMITED, "too many requests"),
+        (ScriptedAnswer(201, {"resource": {"uri": URI}}), CalendlyProblem.UNEXPECTED, "callback_url"),
+        (ScriptedAnswer(200, "<html>welcome</html>", html=True), CalendlyProblem.UNEXPECTED, "documented form"),
+        (ScriptedAnswer(204), CalendlyProblem.UNEXPECTED, "documented form"),
     ],
     ids=lambda item: item.value if isinstance(item, CalendlyProblem) else None,
 )
-async def test_every_refusal_is_told_in_words(said: Said, problem: CalendlyProblem, words: str) -> None:
+async def test_every_refusal_is_told_in_words(answer: ScriptedAnswer, problem: CalendlyProblem, words: str) -> None:
     """Each answer Calendly is known to give becomes a problem of one kind, with what to do, and without the token."""
-    async with calendly(said) as (server, client):
+    async with scripted_calendly(answer) as (server, client):
         with pytest.raises(CalendlyError) as caught:
             await create(client)
     error = caught.value
@@ -164,7 +168,7 @@ async def test_reading_is_tried_again_and_writing_is_not(status: int) -> None:
         (lambda client: webhook_subscriptions.delete(client, URI), QUICK.attempts),
         (create, 1),
     ):
-        async with calendly(Said(status)) as (server, client):
+        async with scripted_calendly(ScriptedAnswer(status)) as (server, client):
             with pytest.raises(CalendlyError):
                 await act(client)
         assert len(server.seen) == times
@@ -172,8 +176,11 @@ async def test_reading_is_tried_again_and_writing_is_not(status: int) -> None:
 
 async def test_a_passing_failure_is_overcome() -> None:
     """Two failures and a good answer are a good answer."""
-    good = Said(200, {"resource": SUBSCRIPTION})
-    async with calendly(Said(502), Said(503, "<html/>", html=True), good) as (server, client):
+    good = ScriptedAnswer(200, {"resource": SUBSCRIPTION})
+    async with scripted_calendly(ScriptedAnswer(502), ScriptedAnswer(503, "<html/>", html=True), good) as (
+        server,
+        client,
+    ):
         assert (await webhook_subscriptions.get(client, URI)).uri == URI
     assert len(server.seen) == 3
 
@@ -181,7 +188,7 @@ async def test_a_passing_failure_is_overcome() -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_a_plain_no_is_not_asked_again(status: int) -> None:
     """What trying again cannot mend is not tried again."""
-    async with calendly(refusal(status, "…", "…")) as (server, client):
+    async with scripted_calendly(error_answer(status, "…", "…")) as (server, client):
         with pytest.raises(CalendlyError):
             await webhook_subscriptions.get(client, URI)
     assert len(server.seen) == 1
@@ -202,7 +209,7 @@ async def test_a_plain_no_is_not_asked_again(status: int) -> None:
 )
 async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: float) -> None:
     """The wait is Retry-After, else the limit's reset, else a minute; a wait beyond the policy is not slept through."""
-    async with calendly(Said(429, {}, headers)) as (server, client):
+    async with scripted_calendly(ScriptedAnswer(429, {}, headers)) as (server, client):
         with pytest.raises(CalendlyError) as caught:
             await webhook_subscriptions.get(client, URI)
     assert (caught.value.problem, caught.value.wait, len(server.seen)) == (CalendlyProblem.LIMITED, wait, 1)
@@ -211,31 +218,31 @@ async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: floa
 @pytest.mark.parametrize("act", [lambda client: webhook_subscriptions.get(client, URI), create], ids=["read", "write"])
 async def test_a_short_limit_is_waited_out(act: Callable[[Transport], Awaitable[Any]]) -> None:
     """A wait that the policy allows is waited, and the request goes on; a write too: a 429 did nothing."""
-    limited, good = Said(429, {}, {"Retry-After": "0"}), Said(200, {"resource": SUBSCRIPTION})
-    async with calendly(limited, good) as (server, client):
+    limited, good = ScriptedAnswer(429, {}, {"Retry-After": "0"}), ScriptedAnswer(200, {"resource": SUBSCRIPTION})
+    async with scripted_calendly(limited, good) as (server, client):
         assert (await act(client)).uri == URI
     assert len(server.seen) == 2
     assert server.bodies[0] == server.bodies[1]
 
 
 @pytest.mark.parametrize(
-    ("said", "times"),
+    ("answer", "times"),
     [
-        (refusal(401, "Unauthenticated", "The access token was revoked"), 1),
-        (Said(401, "<html/>", html=True), 0),
-        (refusal(403, "Permission Denied", "You do not have permission"), 0),
-        (refusal(404, "Resource Not Found", "…"), 0),
-        (Said(200, {"resource": SUBSCRIPTION}), 0),
+        (error_answer(401, "Unauthenticated", "The access token was revoked"), 1),
+        (ScriptedAnswer(401, "<html/>", html=True), 0),
+        (error_answer(403, "Permission Denied", "You do not have permission"), 0),
+        (error_answer(404, "Resource Not Found", "…"), 0),
+        (ScriptedAnswer(200, {"resource": SUBSCRIPTION}), 0),
     ],
 )
-async def test_who_holds_the_token_hears_of_its_refusal(said: Said, times: int) -> None:
+async def test_who_holds_the_token_hears_of_its_refusal(answer: ScriptedAnswer, times: int) -> None:
     """A 401 of Calendly's own is told before the error is raised; other refusals, and a proxy's 401, are not."""
     told = []
 
     async def refused() -> None:
         told.append("refused")
 
-    async with calendly(said, refused=refused) as (_, client):
+    async with scripted_calendly(answer, refused=refused) as (_, client):
         with suppress(CalendlyError):
             await webhook_subscriptions.get(client, URI)
     assert len(told) == times
@@ -245,11 +252,11 @@ async def test_the_list_follows_every_page() -> None:
     """Pages are followed by token, or by the token in `next_page` where an answer gives no other; its host is not."""
     elsewhere = "https://elsewhere.example.com/webhook_subscriptions?page_token=third&count=100"
     pages = (
-        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page_token": "second"}}),
-        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page": elsewhere}}),
-        Said(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page": None, "next_page_token": None}}),
+        ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page_token": "second"}}),
+        ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"count": 1, "next_page": elsewhere}}),
+        ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page": None, "next_page_token": None}}),
     )
-    async with calendly(*pages) as (server, client):
+    async with scripted_calendly(*pages) as (server, client):
         found = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
     assert len(found) == 3
     assert [request.query.get("page_token") for request in server.seen] == [None, "second", "third"]
@@ -260,22 +267,23 @@ async def test_the_list_follows_every_page() -> None:
 async def test_a_list_without_an_end_ends() -> None:
     """MAX_PAGES pages are read; when the last of them has a next one too, the list is given up."""
     listed = [
-        Said(200, {"collection": [], "pagination": {"next_page_token": str(number)}}) for number in range(MAX_PAGES)
+        ScriptedAnswer(200, {"collection": [], "pagination": {"next_page_token": str(number)}})
+        for number in range(MAX_PAGES)
     ]
-    async with calendly(*listed) as (server, client):
+    async with scripted_calendly(*listed) as (server, client):
         with pytest.raises(CalendlyError, match="does not end"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
     assert len(server.seen) == MAX_PAGES
-    last = Said(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page_token": None}})
-    async with calendly(*listed[:-1], last) as (server, client):
+    last = ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page_token": None}})
+    async with scripted_calendly(*listed[:-1], last) as (server, client):
         assert len([item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]) == 1
     assert len(server.seen) == MAX_PAGES
 
 
 async def test_a_list_that_goes_in_a_circle_ends() -> None:
     """A page whose next page is itself is told at once, not asked for again and again."""
-    page = Said(200, {"collection": [], "pagination": {"next_page_token": "again"}})
-    async with calendly(page) as (server, client):
+    page = ScriptedAnswer(200, {"collection": [], "pagination": {"next_page_token": "again"}})
+    async with scripted_calendly(page) as (server, client):
         with pytest.raises(CalendlyError, match="back to itself"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
     assert len(server.seen) == 2
@@ -283,18 +291,18 @@ async def test_a_list_that_goes_in_a_circle_ends() -> None:
 
 async def test_deleting_what_is_gone_is_done() -> None:
     """A 404 of Calendly's own on DELETE counts as deleted; another server's does not."""
-    gone = refusal(404, "Resource Not Found", "The server could not find the requested resource.")
-    async with calendly(gone) as (server, client):
+    gone = error_answer(404, "Resource Not Found", "The server could not find the requested resource.")
+    async with scripted_calendly(gone) as (server, client):
         await webhook_subscriptions.delete(client, URI)
     assert [(request.method, request.path) for request in server.seen] == [("DELETE", "/webhook_subscriptions/SUB")]
-    async with calendly(Said(404, "<html/>", html=True)) as (_, client):
+    async with scripted_calendly(ScriptedAnswer(404, "<html/>", html=True)) as (_, client):
         with pytest.raises(CalendlyError):
             await webhook_subscriptions.delete(client, URI)
 
 
 async def test_a_strange_identifier_stays_one_segment() -> None:
     """Whatever an identifier holds, it cannot lead to another path."""
-    async with calendly(Said(204)) as (server, client):
+    async with scripted_calendly(ScriptedAnswer(204)) as (server, client):
         await webhook_subscriptions.delete(client, "https://api.calendly.com/webhook_subscriptions/a?b=c#d%2f")
     assert server.seen[0].raw_path == "/webhook_subscriptions/a%3Fb%3Dc%23d%252f"
 
@@ -304,7 +312,7 @@ async def test_the_longest_answer_and_one_past_it() -> None:
     body = json.dumps({"resource": {**SUBSCRIPTION, "padding": ""}})
     longest = body.replace('"padding": ""', f'"padding": "{"x" * (MAX_ANSWER_BYTES - len(body))}"')
     for text, accepted in ((longest, True), (longest + " ", False)):
-        async with calendly(Said(200, text, html=True)) as (_, client):
+        async with scripted_calendly(ScriptedAnswer(200, text, html=True)) as (_, client):
             if accepted:
                 assert (await webhook_subscriptions.get(client, URI)).uri == URI
             else:
@@ -347,6 +355,6 @@ async def test_an_answer_that_never_ends_is_given_up() -> None:
 
 async def test_the_token_has_no_text_form() -> None:
     """The client's text form does not hold the token."""
-    async with calendly(Said(204)) as (_, client):
+    async with scripted_calendly(ScriptedAnswer(204)) as (_, client):
         assert TOKEN not in repr(client)
         assert TOKEN not in repr(vars(client))

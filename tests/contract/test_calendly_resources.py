@@ -29,7 +29,7 @@ from slotwire.ingest.control.calendly_client.transport import Transport
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.schemas.ids import OrganizationUri
-from tests.support.canned import QUICK, Said, calendly, refusal
+from tests.support.scripted_calendly import QUICK, ScriptedAnswer, error_answer, scripted_calendly
 
 T = TypeVar("T")
 API = "https://api.calendly.com"
@@ -67,14 +67,14 @@ MEMBERSHIP: dict[str, Any] = {
 }
 
 
-def one(resource: object, status: int = 200) -> Said:
+def one(resource: object, status: int = 200) -> ScriptedAnswer:
     """Make an answer with one resource."""
-    return Said(status, {"resource": resource})
+    return ScriptedAnswer(status, {"resource": resource})
 
 
-def several(*resources: object) -> Said:
+def several(*resources: object) -> ScriptedAnswer:
     """Make a list's only page."""
-    return Said(200, {"collection": resources, "pagination": {"count": len(resources), "next_page": None}})
+    return ScriptedAnswer(200, {"collection": resources, "pagination": {"count": len(resources), "next_page": None}})
 
 
 async def all_of(items: AsyncIterator[T]) -> list[T]:
@@ -82,7 +82,7 @@ async def all_of(items: AsyncIterator[T]) -> list[T]:
     return [item async for item in items]
 
 
-READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], Said, str]] = {
+READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], ScriptedAnswer, str]] = {
     "organization": (lambda c: organizations.get(c, ORGANIZATION), one({"uri": ORGANIZATION}), "/organizations/ORG"),
     "event": (lambda c: scheduled_events.get(c, EVENT_URI), one(EVENT), "/scheduled_events/E"),
     "invitee": (lambda c: invitees.get(c, INVITEE_URI), one(INVITEE), "/scheduled_events/E/invitees/I"),
@@ -166,8 +166,8 @@ READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], Said, str]] = {
 @pytest.mark.parametrize("name", READS)
 async def test_what_is_read_is_asked_for_as_documented(name: str) -> None:
     """Each read is one GET with Calendly's own parameters; what is not wanted is not in the query."""
-    read, said, path = READS[name]
-    async with calendly(said) as (server, client):
+    read, answer, path = READS[name]
+    async with scripted_calendly(answer) as (server, client):
         await read(client)
     [request] = server.seen
     assert (request.method, unquote(request.path_qs)) == ("GET", path)
@@ -175,20 +175,20 @@ async def test_what_is_read_is_asked_for_as_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("answer", "problem"),
     [
-        (refusal(401, "Unauthenticated", "The access token was revoked"), CalendlyProblem.CREDENTIAL),
-        (refusal(403, "x", "…", required_scopes=["a:read"]), CalendlyProblem.SCOPE),
-        (refusal(404, "Resource Not Found", "…"), CalendlyProblem.NOT_FOUND),
-        (Said(429, {}, {"X-RateLimit-Reset": "30"}), CalendlyProblem.LIMITED),
-        (Said(503, "<html/>", html=True), CalendlyProblem.UPSTREAM),
-        (Said(200, {"resource": {}, "collection": [{}]}), CalendlyProblem.UNEXPECTED),
+        (error_answer(401, "Unauthenticated", "The access token was revoked"), CalendlyProblem.CREDENTIAL),
+        (error_answer(403, "x", "…", required_scopes=["a:read"]), CalendlyProblem.SCOPE),
+        (error_answer(404, "Resource Not Found", "…"), CalendlyProblem.NOT_FOUND),
+        (ScriptedAnswer(429, {}, {"X-RateLimit-Reset": "30"}), CalendlyProblem.LIMITED),
+        (ScriptedAnswer(503, "<html/>", html=True), CalendlyProblem.UPSTREAM),
+        (ScriptedAnswer(200, {"resource": {}, "collection": [{}]}), CalendlyProblem.UNEXPECTED),
     ],
     ids=lambda item: item.value if isinstance(item, CalendlyProblem) else "",
 )
-async def test_every_read_fails_alike(name: str, said: Said, problem: CalendlyProblem) -> None:
+async def test_every_read_fails_alike(name: str, answer: ScriptedAnswer, problem: CalendlyProblem) -> None:
     """Whatever is read, a no of Calendly's is the same error of ours, and only a failing Calendly is asked again."""
-    async with calendly(said) as (server, client):
+    async with scripted_calendly(answer) as (server, client):
         with pytest.raises(CalendlyError) as caught:
             await READS[name][0](client)
     assert caught.value.problem is problem
@@ -197,7 +197,7 @@ async def test_every_read_fails_alike(name: str, said: Said, problem: CalendlyPr
 
 async def test_bookings_are_kept_whole() -> None:
     """Beside the typed fields stands everything that was told, in its own form: big numbers, nulls, new fields."""
-    async with calendly(one(EVENT), several(INVITEE), one(SUBMISSION), one(MARK)) as (_, client):
+    async with scripted_calendly(one(EVENT), several(INVITEE), one(SUBMISSION), one(MARK)) as (_, client):
         event = await scheduled_events.get(client, EVENT_URI)
         [invitee] = await all_of(invitees.every(client, EVENT_URI))
         submission = await routing_form_submissions.get(client, SUBMISSION_URI)
@@ -210,7 +210,7 @@ async def test_bookings_are_kept_whole() -> None:
 
 async def test_people_have_no_text_form() -> None:
     """Names, mail addresses and links that cancel are in no text form of what was read, nor in an error about it."""
-    async with calendly(one(INVITEE), several(MEMBERSHIP), one({**INVITEE, "event": 5})) as (_, client):
+    async with scripted_calendly(one(INVITEE), several(MEMBERSHIP), one({**INVITEE, "event": 5})) as (_, client):
         shown = repr(await invitees.get(client, INVITEE_URI))
         shown += repr(await all_of(organization_memberships.every(client, organization=ORGANIZATION)))
         with pytest.raises(CalendlyError) as caught:
@@ -225,7 +225,7 @@ async def test_a_role_is_of_this_user_in_this_organization() -> None:
     """The membership found is the one asked for; a list that heeds no filter gives nobody else's role."""
     stranger = {**MEMBERSHIP, "role": "owner", "user": {"uri": f"{API}/users/X"}}
     elsewhere = {**MEMBERSHIP, "role": "owner", "organization": f"{API}/organizations/OTHER"}
-    async with calendly(several(stranger, elsewhere, MEMBERSHIP), several(stranger, elsewhere)) as (_, client):
+    async with scripted_calendly(several(stranger, elsewhere, MEMBERSHIP), several(stranger, elsewhere)) as (_, client):
         found = await organization_memberships.find(client, organization=ORGANIZATION, user=USER)
         missed = await organization_memberships.find(client, organization=ORGANIZATION, user=USER)
     assert found is not None
@@ -238,7 +238,7 @@ async def test_a_role_is_of_this_user_in_this_organization() -> None:
 )
 async def test_only_known_roles_administer(role: str, administers: bool) -> None:
     """Owners and admins administer; a role that Calendly may invent does not."""
-    async with calendly(several({**MEMBERSHIP, "role": role})) as (_, client):
+    async with scripted_calendly(several({**MEMBERSHIP, "role": role})) as (_, client):
         found = await organization_memberships.find(client, organization=ORGANIZATION, user=USER)
     assert found is not None
     assert found.administers is administers
@@ -258,7 +258,7 @@ async def test_a_narrower_scope_names_its_subject(scope: Scope, subject: str) ->
         "group": None,
         scope: subject,
     }
-    async with calendly(one(told, 201)) as (server, client):
+    async with scripted_calendly(one(told, 201)) as (server, client):
         made = await webhook_subscriptions.create(
             client,
             organization=ORGANIZATION,
@@ -277,7 +277,7 @@ async def test_a_narrower_scope_names_its_subject(scope: Scope, subject: str) ->
 @pytest.mark.parametrize(("scope", "subject"), [("user", ""), ("group", ""), ("organization", USER)])
 async def test_a_scope_without_its_subject_asks_nobody(scope: Scope, subject: str) -> None:
     """Scope and subject that do not fit are refused before any call."""
-    async with calendly(several()) as (server, client):
+    async with scripted_calendly(several()) as (server, client):
         with pytest.raises(ValueError, match="subject"):
             await all_of(webhook_subscriptions.every(client, ORGANIZATION, scope, subject))
     assert server.seen == []
@@ -285,11 +285,14 @@ async def test_a_scope_without_its_subject_asks_nobody(scope: Scope, subject: st
 
 async def test_a_no_show_is_set_once_and_cleared_twice() -> None:
     """Marking is one POST that is never repeated; clearing what is gone already is cleared."""
-    async with calendly(Said(502, "<html/>", html=True)) as (server, client):
+    async with scripted_calendly(ScriptedAnswer(502, "<html/>", html=True)) as (server, client):
         with pytest.raises(CalendlyError):
             await invitee_no_shows.create(client, INVITEE_URI)
     assert [request.method for request in server.seen] == ["POST"]
-    async with calendly(one(MARK, 201), Said(204), refusal(404, "Resource Not Found", "…")) as (server, client):
+    async with scripted_calendly(one(MARK, 201), ScriptedAnswer(204), error_answer(404, "Resource Not Found", "…")) as (
+        server,
+        client,
+    ):
         assert (await invitee_no_shows.create(client, INVITEE_URI)).uri == MARK_URI
         await invitee_no_shows.delete(client, MARK_URI)
         await invitee_no_shows.delete(client, MARK_URI)
@@ -299,7 +302,7 @@ async def test_a_no_show_is_set_once_and_cleared_twice() -> None:
 
 async def test_what_is_no_invitee_is_not_asked_for() -> None:
     """An address without `/invitees/` is told as not found, without a call."""
-    async with calendly(one(INVITEE)) as (server, client):
+    async with scripted_calendly(one(INVITEE)) as (server, client):
         with pytest.raises(CalendlyError, match="not the address of an invitee"):
             await invitees.get(client, EVENT_URI)
     assert server.seen == []
@@ -307,7 +310,7 @@ async def test_what_is_no_invitee_is_not_asked_for() -> None:
 
 async def test_a_strange_invitee_stays_in_its_place() -> None:
     """Whatever an invitee's URI holds, event and invitee stay one segment each."""
-    async with calendly(one(INVITEE)) as (server, client):
+    async with scripted_calendly(one(INVITEE)) as (server, client):
         await invitees.get(client, f"{API}/scheduled_events/..%2fusers?x/invitees/a#b")
     assert server.seen[0].raw_path == "/scheduled_events/..%252fusers%3Fx/invitees/a%23b"
 
@@ -322,12 +325,15 @@ async def test_a_refusal_carries_the_scopes_it_names() -> None:
         (many[:-1], tuple(many[:-1])),
         (many, tuple(many[:-1])),
     ):
-        async with calendly(refusal(403, "Insufficient scope", "…", required_scopes=named)) as (_, client):
+        async with scripted_calendly(error_answer(403, "Insufficient scope", "…", required_scopes=named)) as (
+            _,
+            client,
+        ):
             with pytest.raises(CalendlyError) as caught:
                 await organizations.get(client, ORGANIZATION)
         assert (caught.value.problem, caught.value.required_scopes) == (CalendlyProblem.SCOPE, carried)
         assert (carried[0] if carried else "not named") in caught.value.message
-    async with calendly(refusal(403, "Permission Denied", "You do not have permission")) as (_, client):
+    async with scripted_calendly(error_answer(403, "Permission Denied", "You do not have permission")) as (_, client):
         with pytest.raises(CalendlyError) as caught:
             await organizations.get(client, ORGANIZATION)
     assert (caught.value.problem, caught.value.required_scopes) == (CalendlyProblem.PERMISSION, ())

@@ -25,7 +25,16 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
-from tests.support.handlers_stage import NOTE_EFFECT, Stage, booked, in_order, on_stage, one_effect_each, playing, until
+from tests.support.agent_setup import (
+    NOTE_EFFECT,
+    AgentSetup,
+    agent_setup,
+    in_order,
+    invitee_created,
+    one_effect_each,
+    running_agents,
+    until,
+)
 
 MORTAL = """
 import asyncio, os, signal
@@ -63,9 +72,9 @@ async def note(event, ctx):
 
 
 @pytest.fixture
-async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
-    """A stage of the test's own."""
-    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[AgentSetup]:
+    """Topics and a database of the test's own."""
+    async with agent_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
@@ -84,7 +93,7 @@ def ledger_agent(name: str, *, pause: random.Random | None = None) -> Agent:
 
 
 async def killed_again_and_again(
-    stage: Stage, database: Database, folder: Path, *, deaths: int
+    setup: AgentSetup, database: Database, folder: Path, *, deaths: int
 ) -> tuple[int, list[Event[InviteeCreated]]]:
     """Let a member die by SIGKILL at each point in turn, and start it again each time.
 
@@ -96,17 +105,17 @@ async def killed_again_and_again(
     await owner.execute("CREATE TABLE deaths (point int, sequence int); GRANT ALL ON deaths TO PUBLIC")
     await owner.executemany("INSERT INTO deaths VALUES ($1, $2)", [(n % 3, (n + 1) * 10) for n in range(deaths)])
     await owner.close()
-    events = [booked(f"key-{n % 7}", n) for n in range(1, deaths * 10 + 20)]
-    await stage.publish(*events)
+    events = [invitee_created(f"key-{n % 7}", n) for n in range(1, deaths * 10 + 20)]
+    await setup.publish(*events)
     died = 0
     while True:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "mortal_agent:agent"),
             cwd=folder,
-            env=stage.environment(),
+            env=setup.environment(),
             stderr=asyncio.subprocess.DEVNULL,
         )
-        done = asyncio.create_task(stage.settle(events))
+        done = asyncio.create_task(setup.settle(events))
         ended = asyncio.create_task(child.wait())
         await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
@@ -118,40 +127,40 @@ async def killed_again_and_again(
     assert await ended == 0, "a stop that was asked for ends well"
     await done
     # Whoever was past its effect when another event's death took the process does not come to its own.
-    spared = await stage.pool.fetch("SELECT point FROM deaths")
+    spared = await setup.pool.fetch("SELECT point FROM deaths")
     assert {row["point"] for row in spared} <= {2}
     assert died + len(spared) == deaths
     return died, events
 
 
 async def test_a_member_killed_at_any_point_leaves_one_effect_an_event(
-    stage: Stage, database: Database, tmp_path: Path
+    setup: AgentSetup, database: Database, tmp_path: Path
 ) -> None:
     """SIGKILL before the effect, after it, and before the offset's commit: the ledger shows one effect an event."""
-    died, events = await killed_again_and_again(stage, database, tmp_path, deaths=3)
+    died, events = await killed_again_and_again(setup, database, tmp_path, deaths=3)
     assert died >= 2
-    assert one_effect_each(await stage.effects(), events)
-    assert in_order(await stage.effects())
+    assert one_effect_each(await setup.effects(), events)
+    assert in_order(await setup.effects())
 
 
 @pytest.mark.soak
 async def test_a_member_killed_thirty_times_leaves_one_effect_an_event(
-    stage: Stage, database: Database, tmp_path: Path
+    setup: AgentSetup, database: Database, tmp_path: Path
 ) -> None:
     """The long form: ten deaths at each point."""
-    died, events = await killed_again_and_again(stage, database, tmp_path, deaths=30)
+    died, events = await killed_again_and_again(setup, database, tmp_path, deaths=30)
     assert died >= 20
-    assert one_effect_each(await stage.effects(), events)
-    assert in_order(await stage.effects())
+    assert one_effect_each(await setup.effects(), events)
+    assert in_order(await setup.effects())
 
 
-async def test_a_second_owner_waits_then_skips(stage: Stage) -> None:
+async def test_a_second_owner_waits_then_skips(setup: AgentSetup) -> None:
     """Two members with one event: the second one's transaction waits for the first, and finds the mark.
 
     That is what is left between a member that lost its membership without hearing of it and its successor.
     """
-    event = booked("k", 1)
-    first, second = (PostgresInbox(stage.pool, agent="a", clock=SystemClock()) for _ in range(2))
+    event = invitee_created("k", 1)
+    first, second = (PostgresInbox(setup.pool, agent="a", clock=SystemClock()) for _ in range(2))
     waiting = asyncio.Event()
 
     async def come_second() -> None:
@@ -161,7 +170,7 @@ async def test_a_second_owner_waits_then_skips(stage: Stage) -> None:
 
     async def locked() -> bool:
         query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        return bool(await stage.pool.fetchval(query))
+        return bool(await setup.pool.fetchval(query))
 
     async with first.transaction(event.id) as connection:
         rival = asyncio.create_task(come_second())
@@ -170,10 +179,10 @@ async def test_a_second_owner_waits_then_skips(stage: Stage) -> None:
         await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
     with pytest.raises(AlreadyDone):
         await rival
-    assert len(await stage.effects()) == 1
+    assert len(await setup.effects()) == 1
 
 
-async def torn_between_members(stage: Stage, *, rounds: int, seed: int) -> tuple[int, list[Event[InviteeCreated]]]:
+async def torn_between_members(setup: AgentSetup, *, rounds: int, seed: int) -> tuple[int, list[Event[InviteeCreated]]]:
     """Let a second member come and go while events are published.
 
     Returns:
@@ -183,17 +192,17 @@ async def torn_between_members(stage: Stage, *, rounds: int, seed: int) -> tuple
     agent = ledger_agent("torn", pause=chance)
     published: list[Event[InviteeCreated]] = []
     with capture_logs() as logs:
-        async with playing(stage.runner(agent, interval=0.2)):
+        async with running_agents(setup.runner(agent, interval=0.2)):
             for _ in range(rounds):
-                async with playing(stage.runner(agent)) as leave:
+                async with running_agents(setup.runner(agent)) as leave:
                     for _ in range(4):
                         first = len(published)
-                        more = [booked(f"key-{n % 15}", n + 1) for n in range(first, first + 60)]
+                        more = [invitee_created(f"key-{n % 15}", n + 1) for n in range(first, first + 60)]
                         published.extend(more)
-                        await stage.publish(*more)
+                        await setup.publish(*more)
                     await until(lambda: _assigned(logs) >= 1)
                     leave.set()
-            await stage.settle(published)
+            await setup.settle(published)
     return _assigned(logs), published
 
 
@@ -201,26 +210,26 @@ def _assigned(logs: Sequence[Mapping[str, object]]) -> int:
     return sum(line["event"] == "partitions_assigned" for line in logs)
 
 
-async def test_rebalances_lose_double_and_reorder_nothing(stage: Stage) -> None:
+async def test_rebalances_lose_double_and_reorder_nothing(setup: AgentSetup) -> None:
     """With a member that comes and goes every second, each key keeps its order and each event has one effect."""
     seed = random.SystemRandom().randrange(10**6)
-    assignments, published = await torn_between_members(stage, rounds=3, seed=seed)
+    assignments, published = await torn_between_members(setup, rounds=3, seed=seed)
     assert assignments >= 6, "the members did not rebalance"
-    assert one_effect_each(await stage.effects(), published), f"seed {seed}"
-    assert in_order(await stage.effects()), f"seed {seed}"
+    assert one_effect_each(await setup.effects(), published), f"seed {seed}"
+    assert in_order(await setup.effects()), f"seed {seed}"
 
 
 @pytest.mark.soak
-async def test_many_rebalances_lose_double_and_reorder_nothing(stage: Stage) -> None:
+async def test_many_rebalances_lose_double_and_reorder_nothing(setup: AgentSetup) -> None:
     """The long form: fifty rounds of joining and leaving."""
     seed = random.SystemRandom().randrange(10**6)
-    assignments, published = await torn_between_members(stage, rounds=50, seed=seed)
+    assignments, published = await torn_between_members(setup, rounds=50, seed=seed)
     assert assignments >= 100, "the members did not rebalance"
-    assert one_effect_each(await stage.effects(), published), f"seed {seed}"
-    assert in_order(await stage.effects()), f"seed {seed}"
+    assert one_effect_each(await setup.effects(), published), f"seed {seed}"
+    assert in_order(await setup.effects()), f"seed {seed}"
 
 
-async def test_a_bad_deploy_stops_before_the_topic_drains(stage: Stage) -> None:
+async def test_a_bad_deploy_stops_before_the_topic_drains(setup: AgentSetup) -> None:
     """Every event fails: the agent gives up its limit, stops, not ready and alarmed; once mended nothing is lost."""
     limit = 5
     bad = Agent(
@@ -234,33 +243,33 @@ async def test_a_bad_deploy_stops_before_the_topic_drains(stage: Stage) -> None:
         del event, ctx
         raise RuntimeError
 
-    events = [booked(f"key-{n % 30}", n) for n in range(1, 201)]
-    await stage.publish(*events)
-    runner = stage.runner(bad, interval=0.1)
+    events = [invitee_created(f"key-{n % 30}", n) for n in range(1, 201)]
+    await setup.publish(*events)
+    runner = setup.runner(bad, interval=0.1)
 
     async def stopped() -> bool:
         return "has stopped" in (await runner.problems.check() or "")
 
-    async with playing(runner):
+    async with running_agents(runner):
         await until(stopped)
-        letters = await stage.dead_letters("deployed", limit)
+        letters = await setup.dead_letters("deployed", limit)
         await until(lambda: REGISTRY.get_sample_value("slotwire_consumer_in_flight", {"agent": "deployed"}) == 0)
         assert len(letters) == limit
-    count = REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "deployed", "topic": stage.topic})
+    count = REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "deployed", "topic": setup.topic})
     assert count == limit
 
     given_up = {UUID(dict(letter.headers)["ce_id"].decode()) for letter in letters}
 
     async def complete() -> bool:
-        return {row["event_id"] for row in await stage.effects()} >= {event.id for event in events} - given_up
+        return {row["event_id"] for row in await setup.effects()} >= {event.id for event in events} - given_up
 
-    async with playing(stage.runner(ledger_agent("deployed"))):
+    async with running_agents(setup.runner(ledger_agent("deployed"))):
         await until(complete)
     # What was given up behind an event that was not settled comes again, too; the inbox keeps it at one effect.
-    assert max(Counter(row["event_id"] for row in await stage.effects()).values()) == 1
+    assert max(Counter(row["event_id"] for row in await setup.effects()).values()) == 1
 
 
-async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(stage: Stage) -> None:
+async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(setup: AgentSetup) -> None:
     """A handler that runs longer than the session's timeout causes no rebalance, and other keys go on meanwhile."""
     agent = Agent("slow")
     release, begun = asyncio.Event(), asyncio.Event()
@@ -276,14 +285,14 @@ async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(s
 
     loop = asyncio.get_running_loop()
     with capture_logs() as logs:
-        async with playing(stage.runner(agent, interval=0.2)):
-            await stage.publish(booked("slow", 1), booked("slow", 2))
+        async with running_agents(setup.runner(agent, interval=0.2)):
+            await setup.publish(invitee_created("slow", 1), invitee_created("slow", 2))
             await asyncio.wait_for(begun.wait(), 20)
             began = loop.time()
             n = 0
-            while loop.time() - began < stage.settings.agents.session_timeout_seconds + 0.5:
+            while loop.time() - began < setup.settings.agents.session_timeout_seconds + 0.5:
                 n += 1
-                await stage.publish(booked(f"quick-{n}", 1))
+                await setup.publish(invitee_created(f"quick-{n}", 1))
                 await until(lambda: handled[-1:] == [f"quick-{n}"])  # noqa: B023 - awaited before n moves on
             release.set()
             await until(lambda: handled.count("slow") == 2)
@@ -292,14 +301,14 @@ async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(s
 
 
 async def test_a_silent_broker_is_noticed_and_a_lost_one_waited_for(
-    stage: Stage, breakable_stack: Stack, database: Database
+    setup: AgentSetup, breakable_stack: Stack, database: Database
 ) -> None:
     """A frozen Kafka makes the agent stuck, not ready and alarmed; a killed one, and a killed Postgres, are waited for.
 
     When they are back it goes on by itself, and no attempt of any event was burnt.
     """
     agent = ledger_agent("cut-off")
-    runner = stage.runner(agent, interval=0.2, stuck_after=1.5)
+    runner = setup.runner(agent, interval=0.2, stuck_after=1.5)
     sent = 0
 
     async def well() -> bool:
@@ -314,14 +323,14 @@ async def test_a_silent_broker_is_noticed_and_a_lost_one_waited_for(
     async def publish() -> None:
         nonlocal sent
         sent += 1
-        await stage.publish(booked("k", sent))
+        await setup.publish(invitee_created("k", sent))
 
     async def all_effects() -> bool:
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return len(await stage.effects()) == sent
+            return len(await setup.effects()) == sent
         return False
 
-    async with playing(runner):
+    async with running_agents(runner):
         await publish()
         await until(all_effects)
         breakable_stack.kafka.freeze()
@@ -342,7 +351,7 @@ async def test_a_silent_broker_is_noticed_and_a_lost_one_waited_for(
         await breakable_stack.postgres.restart()
         await until(all_effects)
         await until(well)
-    assert in_order(await stage.effects())
-    assert REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "cut-off", "topic": stage.topic}) is None
+    assert in_order(await setup.effects())
+    assert REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "cut-off", "topic": setup.topic}) is None
     retried = {"agent": "cut-off", "type": InviteeCreated.type, "outcome": "retried"}
     assert REGISTRY.get_sample_value("slotwire_handled_total", retried) is None

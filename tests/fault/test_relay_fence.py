@@ -17,17 +17,17 @@ from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES
 from slotwire.ingest.relay.process import STOP_SECONDS
 from tests.support.children import environment, process
-from tests.support.relaying import (
+from tests.support.relay_setup import (
     DEADLINE_SECONDS,
     LoggedEvent,
-    Scene,
-    committed,
+    RelaySetup,
+    committed_records,
     drain,
     ids,
     in_order,
-    leading,
-    open_scene,
-    running,
+    leading_relay,
+    relay_setup,
+    running_relay,
     until,
 )
 
@@ -35,122 +35,124 @@ EVENTS = 1_500
 
 
 @pytest.fixture
-async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, topics and a writer of the test's own."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
-async def _end_leases(scene: Scene) -> None:
+async def _end_leases(setup: RelaySetup) -> None:
     """End the leader's session, as the server does with one that gives no sign of life."""
-    await scene.writer.fetch(
+    await setup.writer.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'slotwire-relay' AND datname = current_database()"
     )
 
 
-async def test_a_leader_that_wakes_up_cannot_publish(scene: Scene) -> None:
+async def test_a_leader_that_wakes_up_cannot_publish(setup: RelaySetup) -> None:
     """It lost its lease in its sleep and a successor leads: the broker refuses it, and nothing comes twice."""
     events = [LoggedEvent() for _ in range(4)]
-    await scene.append(*events[:2])
-    async with leading(scene.settings) as (sleeper, _):
+    await setup.append(*events[:2])
+    async with leading_relay(setup.settings) as (sleeper, _):
         assert await drain(sleeper) == 2
         publisher, cursor = await sleeper._take_over()
-        await _end_leases(scene)
-        await scene.append(*events[2:])
-        async with leading(scene.settings) as (successor, _):
+        await _end_leases(setup)
+        await setup.append(*events[2:])
+        async with leading_relay(setup.settings) as (successor, _):
             assert await drain(successor) == 2
             # Its whole next transaction, from where it believes to be, however it got there.
             with pytest.raises(BrokerUnavailable):
                 await publisher.publish([], cursor)
             assert await drain(successor) == 0
-            await scene.append(LoggedEvent())
+            await setup.append(LoggedEvent())
             assert await drain(successor) == 1
-    assert len(await committed(scene.settings, 5)) == 5
+    assert len(await committed_records(setup.settings, 5)) == 5
 
 
-async def test_a_leader_that_wakes_up_does_not_fence_its_successor(scene: Scene) -> None:
+async def test_a_leader_that_wakes_up_does_not_fence_its_successor(setup: RelaySetup) -> None:
     """Before it opens another producer it asks for its lease, finds it gone, and leaves the successor alone."""
-    async with leading(scene.settings) as (sleeper, _):
+    async with leading_relay(setup.settings) as (sleeper, _):
         await drain(sleeper)
         await sleeper.let_go()
-        await _end_leases(scene)
-        async with leading(scene.settings) as (successor, _):
+        await _end_leases(setup)
+        async with leading_relay(setup.settings) as (successor, _):
             await drain(successor)
             with pytest.raises(DatabaseUnavailable):
                 await sleeper.step()
-            await scene.append(LoggedEvent())
+            await setup.append(LoggedEvent())
             assert await successor.step() == 1
 
 
-async def test_losing_postgres_stops_it_leading_at_once(scene: Scene) -> None:
+async def test_losing_postgres_stops_it_leading_at_once(setup: RelaySetup) -> None:
     """The lease's connection is cut: the process takes a new lease and goes on, and each event comes once."""
-    async with running(scene.settings):
+    async with running_relay(setup.settings):
         events = [LoggedEvent() for _ in range(6)]
-        await scene.append(*events[:3])
-        await committed(scene.settings, 3)
-        await _end_leases(scene)
-        await scene.append(*events[3:])
-        records = await committed(scene.settings, 6)
+        await setup.append(*events[:3])
+        await committed_records(setup.settings, 3)
+        await _end_leases(setup)
+        await setup.append(*events[3:])
+        records = await committed_records(setup.settings, 6)
     assert ids(records) == [str(event.id) for event in events]
 
 
-async def test_a_dead_broker_is_waited_out(scene: Scene, breakable_stack: Stack) -> None:
+async def test_a_dead_broker_is_waited_out(setup: RelaySetup, breakable_stack: Stack) -> None:
     """`kill -9` of the broker in the middle of the work: after its restart all events are there, each once."""
     events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
-    async with running(scene.relay(batch_events=50, transaction_timeout_seconds=5)) as health:
-        await scene.append(*events[: EVENTS // 2])
-        await committed(scene.settings, 50)
+    async with running_relay(setup.relay(batch_events=50, transaction_timeout_seconds=5)) as health:
+        await setup.append(*events[: EVENTS // 2])
+        await committed_records(setup.settings, 50)
         await breakable_stack.kafka.kill()
-        await scene.append(*events[EVENTS // 2 :])
+        await setup.append(*events[EVENTS // 2 :])
 
         async def told() -> bool:
             return "relay" in await health.problems()
 
         await until(told)
         await breakable_stack.kafka.restart()
-        records = await committed(scene.settings, EVENTS)
+        records = await committed_records(setup.settings, EVENTS)
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
 
 
-async def test_a_dead_postgres_is_waited_out(scene: Scene, breakable_stack: Stack) -> None:
+async def test_a_dead_postgres_is_waited_out(setup: RelaySetup, breakable_stack: Stack) -> None:
     """`kill -9` of Postgres in the middle of the work: nothing that was committed is lost or comes twice."""
     events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
-    await scene.append(*events)
-    async with running(scene.relay(batch_events=50)):
-        await committed(scene.settings, 50)
+    await setup.append(*events)
+    async with running_relay(setup.relay(batch_events=50)):
+        await committed_records(setup.settings, 50)
         await breakable_stack.postgres.kill()
         await breakable_stack.postgres.restart()
-        records = await committed(scene.settings, EVENTS)
+        records = await committed_records(setup.settings, EVENTS)
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
 
 
-async def test_while_the_broker_is_silent_no_database_transaction_is_open(scene: Scene, breakable_stack: Stack) -> None:
+async def test_while_the_broker_is_silent_no_database_transaction_is_open(
+    setup: RelaySetup, breakable_stack: Stack
+) -> None:
     """A frozen broker holds the relay, which holds nothing in Postgres; and a stop ends it within its grace."""
-    async with running(scene.settings) as health:
+    async with running_relay(setup.settings) as health:
         await until(lambda: _ready(health))
         breakable_stack.kafka.freeze()
-        await scene.append(LoggedEvent())
-        await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+        await setup.append(LoggedEvent())
+        await setup.writer.execute("SELECT pg_notify('slotwire_log', '0')")
         # Its next sign of life is given while it waits for the broker.
-        before = await scene.writer.fetchval("SELECT clock_timestamp()")
-        await until(lambda: _idle_since(scene, before))
+        before = await setup.writer.fetchval("SELECT clock_timestamp()")
+        await until(lambda: _idle_since(setup, before))
         start = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - start < STOP_SECONDS + 2 * DISCARD_TIMEOUT_SECONDS
     breakable_stack.kafka.thaw()
-    async with running(scene.settings):
-        assert len(await committed(scene.settings, 1)) == 1
+    async with running_relay(setup.settings):
+        assert len(await committed_records(setup.settings, 1)) == 1
 
 
 async def _ready(health: Health) -> bool:
     return not await health.problems()
 
 
-async def _idle_since(scene: Scene, moment: datetime) -> bool:
+async def _idle_since(setup: RelaySetup, moment: datetime) -> bool:
     """Tell whether the relay's session has answered a question since then, and has no transaction open."""
-    row = await scene.writer.fetchrow(  # the relay's own role: others are not shown the query
+    row = await setup.writer.fetchrow(  # the relay's own role: others are not shown the query
         "SELECT state, xact_start, state_change > $1 AND query = $2 AS alive FROM pg_stat_activity"
         " WHERE application_name = 'slotwire-relay' AND datname = current_database()",
         moment,
@@ -159,11 +161,11 @@ async def _idle_since(scene: Scene, moment: datetime) -> bool:
     return row is not None and row["alive"] and row["state"] == "idle" and row["xact_start"] is None
 
 
-def _environment(scene: Scene) -> dict[str, str]:
-    """The environment of a `slotwire relay` for this scene."""
-    kafka = scene.settings.kafka
+def _environment(setup: RelaySetup) -> dict[str, str]:
+    """The environment of a `slotwire relay` for this setup."""
+    kafka = setup.settings.kafka
     return environment(
-        scene.settings,
+        setup.settings,
         SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
         SLOTWIRE_KAFKA__TOPIC_PREFIX=kafka.topic_prefix,
         SLOTWIRE_KAFKA__PARTITIONS=str(kafka.partitions),
@@ -174,36 +176,36 @@ def _environment(scene: Scene) -> dict[str, str]:
     )
 
 
-async def test_a_frozen_process_is_replaced_and_does_no_harm(scene: Scene) -> None:
+async def test_a_frozen_process_is_replaced_and_does_no_harm(setup: RelaySetup) -> None:
     """A stopped process looks connected; within the lease another leads, and the one that thaws stands by."""
     events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
-    await scene.append(*events)
-    env = _environment(scene)
+    await setup.append(*events)
+    env = _environment(setup)
     async with process("relay", env=env) as frozen:
-        await committed(scene.settings, 20)
+        await committed_records(setup.settings, 20)
         frozen.child.send_signal(signal.SIGSTOP)
         async with process("relay", env=env):
-            await committed(scene.settings, EVENTS, seconds=LEASE_SECONDS + DEADLINE_SECONDS)
+            await committed_records(setup.settings, EVENTS, seconds=LEASE_SECONDS + DEADLINE_SECONDS)
             frozen.child.send_signal(signal.SIGCONT)
             more = [LoggedEvent() for _ in range(20)]
-            await scene.append(*more)
+            await setup.append(*more)
             await frozen.until_ready()
-            records = await committed(scene.settings, EVENTS + 20)
+            records = await committed_records(setup.settings, EVENTS + 20)
     assert ids(records) == [str(event.id) for event in events + more]
     assert in_order(records)
 
 
-async def test_killed_processes_leave_no_gap(scene: Scene) -> None:
+async def test_killed_processes_leave_no_gap(setup: RelaySetup) -> None:
     """`kill -9` again and again in the middle of the work: each event arrives once, in order."""
     events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
-    await scene.append(*events)
+    await setup.append(*events)
     seen = 0
-    async with process("relay", env=_environment(scene)) as relay:
+    async with process("relay", env=_environment(setup)) as relay:
         for _ in range(3):
-            seen = len(await committed(scene.settings, min(EVENTS, seen + 1)))
+            seen = len(await committed_records(setup.settings, min(EVENTS, seen + 1)))
             await relay.kill()
             await relay.restart()
-        records = await committed(scene.settings, EVENTS)
+        records = await committed_records(setup.settings, EVENTS)
     assert relay.child.returncode == 0
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)

@@ -15,7 +15,16 @@ from aiokafka.conn import AIOKafkaConnection
 
 from slotwire.ingest.errors import BrokerUnavailable, DatabaseUnavailable
 from slotwire.ingest.local.databases import Database
-from tests.support.relaying import LoggedEvent, Scene, committed, drain, ids, in_order, leading, open_scene
+from tests.support.relay_setup import (
+    LoggedEvent,
+    RelaySetup,
+    committed_records,
+    drain,
+    ids,
+    in_order,
+    leading_relay,
+    relay_setup,
+)
 
 BATCH = 3
 MANY = 400
@@ -27,9 +36,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, topics and a writer of the test's own."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
@@ -115,7 +124,7 @@ def _leads_to(end: Any, port: int) -> bool:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("cut", [False, True], ids=["cancelled", "killed"])
-async def test_killed_at_every_wait_it_publishes_each_event_once(scene: Scene, *, cut: bool) -> None:
+async def test_killed_at_every_wait_it_publishes_each_event_once(setup: RelaySetup, *, cut: bool) -> None:
     """Wherever a leader dies between taking over and passing a batch, its successor leaves no gap and no double."""
     events: list[LoggedEvent] = []
     dead: list[Coroutine[Any, Any, int]] = []
@@ -126,17 +135,17 @@ async def test_killed_at_every_wait_it_publishes_each_event_once(scene: Scene, *
         assert place < MANY
         batch = [LoggedEvent(key=f"chain-{number}") for number in range(BATCH)]
         events += batch
-        await scene.append(*batch)
-        async with leading(scene.settings) as (relay, _):
+        await setup.append(*batch)
+        async with leading_relay(setup.settings) as (relay, _):
             work = relay.step()
             died = await _dies(work, place, cut=cut)
             if died and cut:
                 dead.append(work)
                 relay._publisher = None  # the dead do not let go of anything
-    async with leading(scene.settings) as (relay, _):
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
-    records = await committed(scene.settings, len(events))
+    records = await committed_records(setup.settings, len(events))
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
     assert place > 10  # it did die at many places
-    await _bury(dead, int(scene.settings.kafka.bootstrap_servers.rpartition(":")[2]))
+    await _bury(dead, int(setup.settings.kafka.bootstrap_servers.rpartition(":")[2]))

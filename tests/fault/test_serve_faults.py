@@ -15,8 +15,8 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from tests.support.children import Process, environment, free_port, process
-from tests.support.load import Tally, keep_sending, request
-from tests.support.serving import Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from tests.support.keepalive_load import LoadCounts, request, send_until_stopped
+from tests.support.public_endpoint import Hook, invitee_body, make_hook, new_invitee, running_endpoint, settings_for
 
 CONNECTIONS = 64
 
@@ -34,13 +34,13 @@ async def stored(database: Database) -> list[str]:
 @asynccontextmanager
 async def under_load(
     port: int, hook: Hook, connections: int = CONNECTIONS, *, leaves_when_told: bool = False
-) -> AsyncIterator[Tally]:
+) -> AsyncIterator[LoadCounts]:
     """Keep so many connections sending while the block runs."""
-    tally, stop = Tally(), asyncio.Event()
+    counts, stop = LoadCounts(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
-            group.create_task(keep_sending(port, hook, tally, stop, leaves_when_told=leaves_when_told))
-        yield tally
+            group.create_task(send_until_stopped(port, hook, counts, stop, leaves_when_told=leaves_when_told))
+        yield counts
         stop.set()
 
 
@@ -53,34 +53,34 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[Process, int]]:
         yield serve, port
 
 
-async def kill_again_and_again(database: Database, kills: int) -> Tally:
+async def kill_again_and_again(database: Database, kills: int) -> LoadCounts:
     """Kill the service under load, so many times; return what the load saw."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with serving(settings) as (serve, port), under_load(port, hook) as tally:
+    async with serving(settings) as (serve, port), under_load(port, hook) as counts:
         for _ in range(kills):
-            await tally.until_more(100)
+            await counts.until_more(100)
             await serve.kill()
             await serve.restart()
-        await tally.until_more(100)
-    return tally
+        await counts.until_more(100)
+    return counts
 
 
 async def test_killing_the_service_loses_nothing_acknowledged(database: Database) -> None:
     """After kill -9 again and again under 64 connections, every acknowledged delivery is in the log, once."""
-    tally = await kill_again_and_again(database, kills=3)
+    counts = await kill_again_and_again(database, kills=3)
     log = await stored(database)
-    assert tally.acknowledged <= set(log)
+    assert counts.acknowledged <= set(log)
     assert len(log) == len(set(log))
-    assert tally.cut > 0
+    assert counts.cut > 0
 
 
 @pytest.mark.soak
 async def test_killing_the_service_thirty_times(database: Database) -> None:
     """The long form: thirty kills."""
-    tally = await kill_again_and_again(database, kills=30)
+    counts = await kill_again_and_again(database, kills=30)
     log = await stored(database)
-    assert tally.acknowledged <= set(log)
+    assert counts.acknowledged <= set(log)
     assert len(log) == len(set(log))
 
 
@@ -88,25 +88,25 @@ async def test_killing_postgres_loses_nothing_acknowledged(breakable_stack: Stac
     """Requests in flight get 503, never 200; after recovery every acknowledged one is there; no restart of ours."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with serving(settings) as (serve, port), under_load(port, hook, 16) as tally:
+    async with serving(settings) as (serve, port), under_load(port, hook, 16) as counts:
         for _ in range(2):
-            await tally.until_more(100)
+            await counts.until_more(100)
             await breakable_stack.postgres.kill()
             await breakable_stack.postgres.restart()
-            await tally.until_more(100)
+            await counts.until_more(100)
         assert serve.child.returncode is None
     log = await stored(database)
-    assert tally.acknowledged <= set(log)
+    assert counts.acknowledged <= set(log)
     assert len(log) == len(set(log))
-    assert set(tally.answered) <= {200, 503}
-    assert tally.cut == 0
+    assert set(counts.answered) <= {200, 503}
+    assert counts.cut == 0
 
 
 async def test_a_frozen_postgres_is_503_within_the_deadline(breakable_stack: Stack, database: Database) -> None:
     """While Postgres is stopped each delivery is answered 503 with Retry-After in time, and later by itself 200."""
     settings = settings_for(database, answer_deadline_seconds=1.0)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
         breakable_stack.postgres.freeze()
         try:
@@ -127,7 +127,7 @@ async def test_postgres_away_at_the_start_is_503_not_401(breakable_stack: Stack,
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     await breakable_stack.postgres.kill()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert (await endpoint.deliver(hook, invitee_body())).status_code == 503
         assert "postgres" in await endpoint.health.problems()
         await breakable_stack.postgres.restart()
@@ -140,7 +140,7 @@ async def test_a_client_gone_in_the_middle_makes_no_second_event(database: Datab
     hook = await make_hook(settings, database)
     invitee = new_invitee()
     body = invitee_body(invitee=invitee)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         for _ in range(20):
             _, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
             writer.write(request(hook, body))
@@ -157,16 +157,16 @@ async def test_a_stop_resets_no_client_that_keeps_its_connection(database: Datab
     async with (
         serving(settings) as (serve, port),
         httpx.AsyncClient() as client,
-        under_load(port, hook, leaves_when_told=True) as tally,
+        under_load(port, hook, leaves_when_told=True) as counts,
     ):
-        await tally.until_more(200)
+        await counts.until_more(200)
         serve.child.send_signal(signal.SIGTERM)
-        await tally.until(lambda each: each.told_to_close >= CONNECTIONS)
+        await counts.until(lambda each: each.told_to_close >= CONNECTIONS)
         async with asyncio.timeout(10):
             draining = await client.get(f"http://127.0.0.1:{serve.health_port}/readyz")
             await serve.child.wait()
     assert draining.status_code == 503
     assert serve.child.returncode == 0
-    assert tally.cut == 0
-    assert set(tally.answered) == {200}
-    assert tally.acknowledged <= set(await stored(database))
+    assert counts.cut == 0
+    assert set(counts.answered) == {200}
+    assert counts.acknowledged <= set(await stored(database))

@@ -13,17 +13,25 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.booking_models import MAX_TIMELINE
 from slotwire.ingest.operate.roles import Role
 from slotwire.schemas.ids import last_segment
-from tests.support.command import Ran, environment, slotwire
-from tests.support.managing import EPOCH, Desk, managing, write_booking, write_deliveries
-from tests.support.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from tests.support.command import CommandResult, environment, slotwire
+from tests.support.management_api import EPOCH, ManagementApi, management_api, write_booking, write_deliveries
+from tests.support.public_endpoint import (
+    Endpoint,
+    Hook,
+    invitee_body,
+    make_hook,
+    new_invitee,
+    running_endpoint,
+    settings_for,
+)
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setup:
     """An endpoint and a management API on one database, with one organization."""
 
     database: Database
-    desk: Desk
+    api: ManagementApi
     endpoint: Endpoint
     hook: Hook
     org: str
@@ -36,10 +44,10 @@ class Ground:
 
     async def timeline(self, invitee: str, key: str | None = None) -> dict[str, object]:
         """Read one booking's way."""
-        answer = await self.desk.client.get(
-            f"{self.desk.url}/v1/bookings/timeline",
+        answer = await self.api.client.get(
+            f"{self.api.url}/v1/bookings/timeline",
             params={"invitee": invitee},
-            headers={"Authorization": f"Bearer {key or await self.desk.key(Role.READER)}"},
+            headers={"Authorization": f"Bearer {key or await self.api.key(Role.READER)}"},
         )
         return {"status": answer.status_code, **answer.json()}
 
@@ -51,18 +59,18 @@ class Ground:
         finally:
             await connection.close()
 
-    async def type(self, *arguments: str) -> Ran:
+    async def type(self, *arguments: str) -> CommandResult:
         """Run `slotwire bookings`."""
         return await slotwire("bookings", *arguments, env=self.env)
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[Setup]:
     """Everything that looks at the bookings of one organization."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint, managing(settings) as desk:
-        yield Ground(database, desk, endpoint, hook, last_segment(hook.organization), environment(settings))
+    async with running_endpoint(settings) as endpoint, management_api(settings) as api:
+        yield Setup(database, api, endpoint, hook, last_segment(hook.organization), environment(settings))
 
 
 def moved() -> tuple[str, str, list[bytes]]:
@@ -79,11 +87,11 @@ def moved() -> tuple[str, str, list[bytes]]:
     )
 
 
-async def test_a_timeline_tells_the_way_of_one_booking(ground: Ground) -> None:
+async def test_a_timeline_tells_the_way_of_one_booking(setup: Setup) -> None:
     """Deliveries in order of arrival with copies, events with revisions, and the line of reschedules."""
     old, new, bodies = moved()
-    await ground.told(bodies[0], *bodies)
-    found = await ground.timeline(old)
+    await setup.told(bodies[0], *bodies)
+    found = await setup.timeline(old)
     assert (found["status"], found["complete"]) == (200, True)
     assert isinstance(found["booking"], dict)
     assert (found["booking"]["state"], found["booking"]["new_invitees"]) == ("canceled", [new])
@@ -99,7 +107,7 @@ async def test_a_timeline_tells_the_way_of_one_booking(ground: Ground) -> None:
     assert [each["type"].split(".", 3)[-1] for each in events] == ["created.v1", "canceled.v1"]
     assert [each["revision"] for each in events] == sorted(each["revision"] for each in events)
     assert [each["invitee"] for each in line] == [old, new]
-    other = await ground.timeline(new)
+    other = await setup.timeline(new)
     assert isinstance(other["events"], list)
     assert [each["type"] for each in other["events"]] == [
         "com.calendly.invitee.created.v1",
@@ -107,13 +115,13 @@ async def test_a_timeline_tells_the_way_of_one_booking(ground: Ground) -> None:
     ]
 
 
-async def test_a_timeline_says_how_far_each_event_is(ground: Ground) -> None:
+async def test_a_timeline_says_how_far_each_event_is(setup: Setup) -> None:
     """Waiting until the relay's mirror has passed it, then published; parked when Kafka refused it."""
     uri = new_invitee()
-    await ground.told(invitee_body(invitee=uri), invitee_body("invitee.canceled", invitee=uri))
+    await setup.told(invitee_body(invitee=uri), invitee_body("invitee.canceled", invitee=uri))
 
     async def progress() -> list[tuple[str, str | None]]:
-        events = (await ground.timeline(uri))["events"]
+        events = (await setup.timeline(uri))["events"]
         assert isinstance(events, list)
         return [(each["progress"], each["parked_reason"]) for each in events]
 
@@ -122,9 +130,9 @@ async def test_a_timeline_says_how_far_each_event_is(ground: Ground) -> None:
         "INSERT INTO slotwire.relay_mirror SELECT 0, (SELECT log_id FROM slotwire.log), position, event_id, $2"
         " FROM slotwire.events WHERE type LIKE $1"
     )
-    await ground.execute(mirror, "%created.v1", EPOCH)
+    await setup.execute(mirror, "%created.v1", EPOCH)
     assert await progress() == [("published", None), ("waiting", None)]
-    await ground.execute(
+    await setup.execute(
         "INSERT INTO slotwire.parked_events SELECT event_id, shard, position, 'message_too_large', $2"
         " FROM slotwire.events WHERE type LIKE $1",
         "%canceled.v1",
@@ -133,60 +141,60 @@ async def test_a_timeline_says_how_far_each_event_is(ground: Ground) -> None:
     assert await progress() == [("published", None), ("parked", "message_too_large")]
 
 
-async def test_a_timeline_is_cut_where_it_says(ground: Ground) -> None:
+async def test_a_timeline_is_cut_where_it_says(setup: Setup) -> None:
     """With `MAX_TIMELINE` deliveries it is complete; one more, and it says that there are more."""
     uri = new_invitee()
-    await ground.told(invitee_body(invitee=uri))
-    events = (await ground.timeline(uri))["events"]
+    await setup.told(invitee_body(invitee=uri))
+    events = (await setup.timeline(uri))["events"]
     assert isinstance(events, list)
-    await write_deliveries(ground.database, ground.org, MAX_TIMELINE - 1, outcome="duplicate", event_id=events[0]["id"])
-    assert (await ground.timeline(uri))["complete"] is True
+    await write_deliveries(setup.database, setup.org, MAX_TIMELINE - 1, outcome="duplicate", event_id=events[0]["id"])
+    assert (await setup.timeline(uri))["complete"] is True
     await write_deliveries(
-        ground.database, ground.org, 1, outcome="duplicate", event_id=events[0]["id"], first=MAX_TIMELINE
+        setup.database, setup.org, 1, outcome="duplicate", event_id=events[0]["id"], first=MAX_TIMELINE
     )
-    found = await ground.timeline(uri)
+    found = await setup.timeline(uri)
     assert isinstance(found["deliveries"], list)
     assert (found["complete"], len(found["deliveries"])) == (False, MAX_TIMELINE)
 
 
-async def test_nobody_sees_anothers_booking(ground: Ground) -> None:
+async def test_nobody_sees_anothers_booking(setup: Setup) -> None:
     """A key of another organization gets the answer for a booking that is not there."""
     uri = new_invitee()
-    await ground.told(invitee_body(invitee=uri))
-    other = last_segment((await make_hook(settings_for(ground.database), ground.database)).organization)
-    key = await ground.desk.key(Role.READER, other)
-    assert (await ground.timeline(uri, key))["status"] == 404
-    assert (await ground.desk.ask("GET", "/v1/bookings", key)).json()["items"] == []
+    await setup.told(invitee_body(invitee=uri))
+    other = last_segment((await make_hook(settings_for(setup.database), setup.database)).organization)
+    key = await setup.api.key(Role.READER, other)
+    assert (await setup.timeline(uri, key))["status"] == 404
+    assert (await setup.api.ask("GET", "/v1/bookings", key)).json()["items"] == []
 
 
-async def test_the_list_is_filtered_and_paged(ground: Ground) -> None:
+async def test_the_list_is_filtered_and_paged(setup: Setup) -> None:
     """By state, by what waits, by organization; page by page, each once."""
     uris = sorted(f"https://api.calendly.com/scheduled_events/E/invitees/{number}" for number in range(5))
     for number, uri in enumerate(uris):
-        await write_booking(ground.database, ground.org, uri, waits_since=EPOCH if number == 3 else None)
-    key, found, cursor = await ground.desk.key(Role.READER), list[str](), ""
+        await write_booking(setup.database, setup.org, uri, waits_since=EPOCH if number == 3 else None)
+    key, found, cursor = await setup.api.key(Role.READER), list[str](), ""
     while True:
-        page = (await ground.desk.ask("GET", f"/v1/bookings?state=active&limit=2{cursor}", key)).json()
+        page = (await setup.api.ask("GET", f"/v1/bookings?state=active&limit=2{cursor}", key)).json()
         found += [item["invitee"] for item in page["items"]]
         if page["next_cursor"] is None:
             break
         cursor = f"&cursor={page['next_cursor']}"
     assert found == uris
-    [waiting] = (await ground.desk.ask("GET", "/v1/bookings?waiting=true", key)).json()["items"]
+    [waiting] = (await setup.api.ask("GET", "/v1/bookings?waiting=true", key)).json()["items"]
     assert waiting["invitee"] == uris[3]
-    assert (await ground.desk.ask("GET", "/v1/bookings?state=canceled", key)).json()["items"] == []
-    assert (await ground.desk.ask("GET", "/v1/bookings?organization=NOBODY", key)).json()["items"] == []
+    assert (await setup.api.ask("GET", "/v1/bookings?state=canceled", key)).json()["items"] == []
+    assert (await setup.api.ask("GET", "/v1/bookings?organization=NOBODY", key)).json()["items"] == []
 
 
-async def test_the_commands_list_and_draw(ground: Ground) -> None:
+async def test_the_commands_list_and_draw(setup: Setup) -> None:
     """`list` gives a line a booking; `show` draws its way, each line whole where there is no terminal."""
     old, new, bodies = moved()
-    await ground.told(bodies[0], *bodies)
-    listed = await ground.type("list", "--state", "canceled", "--json")
+    await setup.told(bodies[0], *bodies)
+    listed = await setup.type("list", "--state", "canceled", "--json")
     assert [json.loads(line)["invitee"] for line in listed.stdout.splitlines()] == [old]
-    table = await ground.type("list")
+    table = await setup.type("list")
     assert table.stdout.splitlines()[0].startswith("STATE")
-    drawn = await ground.type("show", old)
+    drawn = await setup.type("show", old)
     assert drawn.code == 0, drawn.stderr
     lines = [line.rstrip() for line in drawn.stdout.splitlines()]
     assert lines[0] == old
@@ -194,12 +202,12 @@ async def test_the_commands_list_and_draw(ground: Ground) -> None:
     assert any("invitee.canceled.v1" in line and "not on" in line and "calendly.invitee yet" in line for line in lines)
     assert lines[-2].endswith(f"{old}  ◀ this one")
     assert lines[-1].endswith(new)
-    as_json = json.loads((await ground.type("show", old, "--json")).stdout)
+    as_json = json.loads((await setup.type("show", old, "--json")).stdout)
     assert as_json["booking"]["invitee"] == old
 
 
-async def test_a_booking_that_is_not_there(ground: Ground) -> None:
+async def test_a_booking_that_is_not_there(setup: Setup) -> None:
     """Refused with what to type instead."""
-    ran = await ground.type("show", "https://api.calendly.com/scheduled_events/E/invitees/NOBODY")
+    ran = await setup.type("show", "https://api.calendly.com/scheduled_events/E/invitees/NOBODY")
     assert (ran.code, ran.stdout) == (1, "")
     assert "slotwire bookings list" in ran.stderr

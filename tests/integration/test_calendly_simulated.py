@@ -33,7 +33,7 @@ from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.model import SimulatedUser
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.ids import OrganizationUri
-from tests.support.simulated import Receiver, Simulated, receiving, simulated
+from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 T = TypeVar("T")
 API = "https://api.calendly.com"
@@ -44,10 +44,10 @@ FIFTY = 50
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setup:
     """A simulator with two organizations, and the first one's owner speaking to it."""
 
-    there: Simulated
+    there: SimulatedCalendly
     owner: Transport
 
     @property
@@ -73,12 +73,12 @@ class Ground:
 
 
 @pytest.fixture
-async def ground() -> AsyncIterator[Ground]:
-    """What a test stands on."""
-    async with simulated(Options(organizations=2)) as there:
+async def setup() -> AsyncIterator[Setup]:
+    """What each test starts from."""
+    async with simulated_calendly(Options(organizations=2)) as there:
         settings = CalendlySettings(api_url=there.running.url)
         async with connect(settings, SecretStr(there.running.owner_token), retries=ONCE) as owner:
-            yield Ground(there, owner)
+            yield Setup(there, owner)
 
 
 @pytest.fixture
@@ -121,26 +121,26 @@ async def problem_of(asking: Any) -> CalendlyError:
     return caught.value
 
 
-async def test_a_token_leads_to_user_organization_and_role(ground: Ground) -> None:
+async def test_a_token_leads_to_user_organization_and_role(setup: Setup) -> None:
     """From a token alone come user, organization and role; what the token says of itself agrees."""
     for place, role in ((0, "owner"), (1, "admin")):
-        user = ground.member(place)
-        async with ground.speaking(user) as client:
+        user = setup.member(place)
+        async with setup.speaking(user) as client:
             me = await users.me(client)
             found = await organization_memberships.find(client, organization=me.current_organization, user=me.uri)
-        assert (me.uri, me.current_organization) == (f"{API}/users/{user.id}", ground.organization)
+        assert (me.uri, me.current_organization) == (f"{API}/users/{user.id}", setup.organization)
         assert found is not None
         assert found.role == role
-    assert (await organizations.get(ground.owner, ground.organization)).plan == "professional"
-    assert len(await all_of(organization_memberships.every(ground.owner, organization=ground.organization))) == 4
-    claims = read_claims(SecretStr(ground.there.running.owner_token))
-    assert (claims.user_uuid, claims.scopes) == (ground.member(0).id, ("default",))
+    assert (await organizations.get(setup.owner, setup.organization)).plan == "professional"
+    assert len(await all_of(organization_memberships.every(setup.owner, organization=setup.organization))) == 4
+    claims = read_claims(SecretStr(setup.there.running.owner_token))
+    assert (claims.user_uuid, claims.scopes) == (setup.member(0).id, ("default",))
 
 
-async def test_each_scope_gets_its_events_and_is_listed_alone(ground: Ground, receiver: Receiver) -> None:
+async def test_each_scope_gets_its_events_and_is_listed_alone(setup: Setup, receiver: Receiver) -> None:
     """A booking reaches the organization's, its host's and the host's group's subscription, and no other's."""
-    world = ground.there.running.world
-    host, outsider = ground.member(0), ground.member(3)
+    world = setup.there.running.world
+    host, outsider = setup.member(0), setup.member(3)
     group = next(each for each in world.groups.values() if host.id in each.members)
     subjects: tuple[tuple[Scope, str, str], ...] = (
         ("organization", "", "/org"),
@@ -150,32 +150,32 @@ async def test_each_scope_gets_its_events_and_is_listed_alone(ground: Ground, re
     )
     for scope, subject, path in subjects:
         url = receiver.url + path
-        made = await subscribe(ground.owner, ground.organization, url, scope=scope, subject=subject)
+        made = await subscribe(setup.owner, setup.organization, url, scope=scope, subject=subject)
         assert (made.scope, made.subject) == (scope, subject)
-        [listed] = await all_of(webhook_subscriptions.every(ground.owner, ground.organization, scope, subject))
+        [listed] = await all_of(webhook_subscriptions.every(setup.owner, setup.organization, scope, subject))
         assert listed == made
     for user, paths in ((host, ["/group", "/host", "/org"]), (outsider, ["/org", "/outsider"])):
         offer = next(each for each in world.event_types.values() if each.owner == user.id and each.limit == 1)
         receiver.deliveries.clear()
-        await ground.there.act("book", event_type=offer.id)
+        await setup.there.act("book", event_type=offer.id)
         assert sorted(each.path for each in receiver.deliveries) == paths
 
 
-async def test_what_rest_tells_is_what_the_webhook_told(ground: Ground, receiver: Receiver) -> None:
+async def test_what_rest_tells_is_what_the_webhook_told(setup: Setup, receiver: Receiver) -> None:
     """Invitee and event read by REST make the payload that was delivered; a submission is it as it stands."""
     await subscribe(
-        ground.owner,
-        ground.organization,
+        setup.owner,
+        setup.organization,
         receiver.url,
         events=("invitee.created", "invitee.canceled", "routing_form_submission.created"),
     )
-    booked = await ground.there.act("book")
-    await ground.there.act("cancel", invitee=booked["invitees"][0])
-    sent = await ground.there.act("routing-form")
+    booked = await setup.there.act("book")
+    await setup.there.act("cancel", invitee=booked["invitees"][0])
+    sent = await setup.there.act("routing-form")
     payloads = {each.parsed["event"]: each.parsed["payload"] for each in receiver.deliveries}
-    event = await scheduled_events.get(ground.owner, booked["event"])
-    [invitee] = await all_of(invitees.every(ground.owner, event.uri))
-    assert invitee == await invitees.get(ground.owner, booked["invitees"][0])
+    event = await scheduled_events.get(setup.owner, booked["event"])
+    [invitee] = await all_of(invitees.every(setup.owner, event.uri))
+    assert invitee == await invitees.get(setup.owner, booked["invitees"][0])
     members = [
         {name: value for name, value in member.items() if name not in REST_ONLY_OF_MEMBER}
         for member in event.raw["event_memberships"]
@@ -184,74 +184,74 @@ async def test_what_rest_tells_is_what_the_webhook_told(ground: Ground, receiver
     whole = {**invitee.raw, "scheduled_event": {**told, "event_memberships": members}}
     assert whole == payloads["invitee.canceled"]
     assert InviteePayload.model_validate(whole).status == "canceled"
-    submission = await routing_form_submissions.get(ground.owner, sent["submission"])
+    submission = await routing_form_submissions.get(setup.owner, sent["submission"])
     assert submission.raw == payloads["routing_form_submission.created"]
 
 
-async def test_events_are_found_by_host_time_and_status(ground: Ground) -> None:
+async def test_events_are_found_by_host_time_and_status(setup: Setup) -> None:
     """Every filter of the client narrows the list as its words say, in the order asked for."""
     first = datetime(2026, 12, 1, 10, tzinfo=UTC)
     booked = [
-        (await ground.there.act("book", start=(first + timedelta(days=day)).isoformat()))["event"] for day in range(3)
+        (await setup.there.act("book", start=(first + timedelta(days=day)).isoformat()))["event"] for day in range(3)
     ]
-    await ground.there.act("cancel-event", event=booked[1])
+    await setup.there.act("cancel-event", event=booked[1])
 
     async def found(**wanted: Any) -> list[str]:
-        chosen = scheduled_events.Wanted(organization=ground.organization, **wanted)
-        return [item.uri async for item in scheduled_events.every(ground.owner, chosen)]
+        chosen = scheduled_events.Wanted(organization=setup.organization, **wanted)
+        return [item.uri async for item in scheduled_events.every(setup.owner, chosen)]
 
     assert await found() == booked
     assert await found(latest_first=True) == booked[::-1]
     assert await found(status="active") == [booked[0], booked[2]]
     assert await found(status="canceled") == [booked[1]]
     assert await found(start_from=first + timedelta(microseconds=1), start_to=first + timedelta(days=1)) == [booked[1]]
-    events = [ground.there.running.engine.bookings.event(uri.rpartition("/")[2]) for uri in booked]
+    events = [setup.there.running.engine.bookings.event(uri.rpartition("/")[2]) for uri in booked]
     hosts = {event.host for event in events if event}
     for host in hosts:
         mine = [event.uri for event in events if event and event.host == host]
         assert await found(user=f"{API}/users/{host}") == mine
     [group] = [
-        each for each in ground.there.running.world.groups.values() if f"/{each.organization}" in ground.organization
+        each for each in setup.there.running.world.groups.values() if f"/{each.organization}" in setup.organization
     ]
     members = [event.uri for event in events if event and event.host in group.members]
     assert await found(group=f"{API}/groups/{group.id}") == members
 
 
-async def test_lists_longer_than_a_page_are_read_whole(ground: Ground) -> None:
+async def test_lists_longer_than_a_page_are_read_whole(setup: Setup) -> None:
     """One event more than a page holds makes two calls and no event is missing or doubled."""
     for _ in range(PAGE_SIZE + 1):
-        await ground.there.act("book", start="2026-12-01T10:00:00Z")
-    before = len(ground.there.running.gate.calls.listing(0, 1_000, lambda _: True))
-    wanted = scheduled_events.Wanted(organization=ground.organization)
-    found = [item.uri async for item in scheduled_events.every(ground.owner, wanted)]
+        await setup.there.act("book", start="2026-12-01T10:00:00Z")
+    before = len(setup.there.running.gate.calls.listing(0, 1_000, lambda _: True))
+    wanted = scheduled_events.Wanted(organization=setup.organization)
+    found = [item.uri async for item in scheduled_events.every(setup.owner, wanted)]
     assert len(set(found)) == len(found) == PAGE_SIZE + 1
-    assert len(ground.there.running.gate.calls.listing(0, 1_000, lambda _: True)) == before + 2
+    assert len(setup.there.running.gate.calls.listing(0, 1_000, lambda _: True)) == before + 2
 
 
-async def test_a_no_show_comes_and_goes(ground: Ground) -> None:
+async def test_a_no_show_comes_and_goes(setup: Setup) -> None:
     """A mark is set, read, seen on the invitee, taken back, and is then not found."""
-    [invitee] = (await ground.there.act("book"))["invitees"]
-    mark = await invitee_no_shows.create(ground.owner, invitee)
+    [invitee] = (await setup.there.act("book"))["invitees"]
+    mark = await invitee_no_shows.create(setup.owner, invitee)
     assert mark.invitee == invitee
-    assert await invitee_no_shows.get(ground.owner, mark.uri) == mark
-    seen = (await invitees.get(ground.owner, invitee)).no_show
+    assert await invitee_no_shows.get(setup.owner, mark.uri) == mark
+    seen = (await invitees.get(setup.owner, invitee)).no_show
     assert seen is not None
     assert (seen.uri, seen.created_at) == (mark.uri, mark.created_at)
-    assert (await problem_of(invitee_no_shows.create(ground.owner, invitee))).problem is CalendlyProblem.CONFLICT
+    assert (await problem_of(invitee_no_shows.create(setup.owner, invitee))).problem is CalendlyProblem.CONFLICT
     for _ in range(2):
-        await invitee_no_shows.delete(ground.owner, mark.uri)
-    assert (await problem_of(invitee_no_shows.get(ground.owner, mark.uri))).problem is CalendlyProblem.NOT_FOUND
-    assert (await invitees.get(ground.owner, invitee)).no_show is None
+        await invitee_no_shows.delete(setup.owner, mark.uri)
+    assert (await problem_of(invitee_no_shows.get(setup.owner, mark.uri))).problem is CalendlyProblem.NOT_FOUND
+    assert (await invitees.get(setup.owner, invitee)).no_show is None
 
 
-async def test_submissions_are_found_through_their_forms(ground: Ground) -> None:
+async def test_submissions_are_found_through_their_forms(setup: Setup) -> None:
     """Forms of the organization lead to their submissions, oldest or newest first."""
-    sent = [(await ground.there.act("routing-form"))["submission"] for _ in range(2)]
-    [form] = await all_of(routing_forms.every(ground.owner, ground.organization))
-    assert await routing_forms.get(ground.owner, form.uri) == form
-    found = await all_of(routing_form_submissions.every(ground.owner, form.uri))
+    sent = [(await setup.there.act("routing-form"))["submission"] for _ in range(2)]
+    [form] = await all_of(routing_forms.every(setup.owner, setup.organization))
+    assert await routing_forms.get(setup.owner, form.uri) == form
+    found = await all_of(routing_form_submissions.every(setup.owner, form.uri))
     assert [item.uri for item in found] == sent
-    newest = await all_of(routing_form_submissions.every(ground.owner, form.uri, latest_first=True))
+    newest = await all_of(routing_form_submissions.every(setup.owner, form.uri, latest_first=True))
     assert newest == found[::-1]
 
 
@@ -263,72 +263,72 @@ async def test_submissions_are_found_through_their_forms(ground: Ground) -> None
     ],
 )
 async def test_missing_scopes_are_told(
-    ground: Ground, scopes: tuple[str, ...], problem: CalendlyProblem, missing: tuple[str, ...]
+    setup: Setup, scopes: tuple[str, ...], problem: CalendlyProblem, missing: tuple[str, ...]
 ) -> None:
     """Without `webhooks:write` the error names it; without an event's read scope it is a 400 that hints at scopes."""
-    async with ground.speaking(ground.member(0), *scopes) as client:
-        error = await problem_of(subscribe(client, ground.organization))
+    async with setup.speaking(setup.member(0), *scopes) as client:
+        error = await problem_of(subscribe(client, setup.organization))
     assert (error.problem, error.required_scopes) == (problem, missing)
     assert "scope" in error.remedy
     assert "scheduled_events:read" in error.message or missing
 
 
-async def test_plan_role_and_address_are_told_apart(ground: Ground) -> None:
+async def test_plan_role_and_address_are_told_apart(setup: Setup) -> None:
     """A plan that is too small, a role that is too low and an address that is taken are three different problems."""
     routing = ("routing_form_submission.created",)
-    await ground.there.act("organizations", organization=ground.organization, plan="free")
-    plan = await problem_of(subscribe(ground.owner, ground.organization, events=routing))
-    async with ground.speaking(ground.member(3)) as client:
-        role = await problem_of(subscribe(client, ground.organization))
-    await subscribe(ground.owner, ground.organization)
-    taken = await problem_of(subscribe(ground.owner, ground.organization))
+    await setup.there.act("organizations", organization=setup.organization, plan="free")
+    plan = await problem_of(subscribe(setup.owner, setup.organization, events=routing))
+    async with setup.speaking(setup.member(3)) as client:
+        role = await problem_of(subscribe(client, setup.organization))
+    await subscribe(setup.owner, setup.organization)
+    taken = await problem_of(subscribe(setup.owner, setup.organization))
     found = [error.problem for error in (plan, role, taken)]
     assert found == [CalendlyProblem.PLAN, CalendlyProblem.PERMISSION, CalendlyProblem.CONFLICT]
 
 
 @pytest.mark.parametrize(("state", "words"), [("revoked", "was revoked"), ("expired", "expired")])
-async def test_a_lost_token_is_noticed_at_once(ground: Ground, state: str, words: str) -> None:
+async def test_a_lost_token_is_noticed_at_once(setup: Setup, state: str, words: str) -> None:
     """The first call after a token was revoked or ended is a credential problem, and is not tried again."""
-    user = ground.member(0)
-    token = (await ground.there.act("tokens", user=user.id))["token"]
-    async with connect(CalendlySettings(api_url=ground.there.running.url), SecretStr(token)) as client:
+    user = setup.member(0)
+    token = (await setup.there.act("tokens", user=user.id))["token"]
+    async with connect(CalendlySettings(api_url=setup.there.running.url), SecretStr(token)) as client:
         await users.me(client)
-        await ground.there.act("tokens/state", token=token, state=state)
+        await setup.there.act("tokens/state", token=token, state=state)
         error = await problem_of(users.me(client))
     assert (error.problem, error.status) == (CalendlyProblem.CREDENTIAL, 401)
     assert words in error.message
     assert token not in f"{error!r}{error.remedy}"
-    assert [call.status for call in ground.there.running.gate.calls.listing(0, 10, lambda _: True)] == [200, 401]
+    assert [call.status for call in setup.there.running.gate.calls.listing(0, 10, lambda _: True)] == [200, 401]
 
 
-async def test_a_failing_calendly_is_overcome_for_reading_only(ground: Ground) -> None:
+async def test_a_failing_calendly_is_overcome_for_reading_only(setup: Setup) -> None:
     """With half of the calls answered in HTML all reads succeed; a write whose answer is lost has had its effect."""
-    await ground.there.act("faults", rest_error_rate=0.5)
+    await setup.there.act("faults", rest_error_rate=0.5)
     patient = RetryPolicy(attempts=12, first_wait_seconds=0.001, max_wait_seconds=0.01)
-    async with ground.speaking(ground.member(0), retries=patient) as client:
+    async with setup.speaking(setup.member(0), retries=patient) as client:
         for _ in range(10):
-            assert (await users.me(client)).current_organization == ground.organization
-        await ground.there.act("faults", rest_error_rate=0.0, rest_lost_answer_rate=1.0)
-        error = await problem_of(subscribe(client, ground.organization))
-        await ground.there.act("faults", rest_lost_answer_rate=0.0)
-        found = await all_of(webhook_subscriptions.of_organization(client, ground.organization))
+            assert (await users.me(client)).current_organization == setup.organization
+        await setup.there.act("faults", rest_error_rate=0.0, rest_lost_answer_rate=1.0)
+        error = await problem_of(subscribe(client, setup.organization))
+        await setup.there.act("faults", rest_lost_answer_rate=0.0)
+        found = await all_of(webhook_subscriptions.of_organization(client, setup.organization))
     assert error.problem is CalendlyProblem.UPSTREAM
     assert len(found) == 1
 
 
-async def test_a_rate_limit_says_when_to_come_back(ground: Ground) -> None:
+async def test_a_rate_limit_says_when_to_come_back(setup: Setup) -> None:
     """Past the limit the error carries Calendly's own wait; after it calls pass again."""
-    await ground.there.act("faults", rate_limit=1)
-    await users.me(ground.owner)
-    error = await problem_of(users.me(ground.owner))
+    await setup.there.act("faults", rate_limit=1)
+    await users.me(setup.owner)
+    error = await problem_of(users.me(setup.owner))
     assert (error.problem, error.wait) == (CalendlyProblem.LIMITED, 60.0)
-    await ground.there.advance(seconds=60)
-    assert (await users.me(ground.owner)).current_organization == ground.organization
+    await setup.there.advance(seconds=60)
+    assert (await users.me(setup.owner)).current_organization == setup.organization
 
 
 async def test_fifty_organizations_fifty_tokens() -> None:
     """Fifty owners at once read and subscribe; each organization is called with its own token only."""
-    async with simulated(Options(organizations=FIFTY)) as there:
+    async with simulated_calendly(Options(organizations=FIFTY)) as there:
         settings = CalendlySettings(api_url=there.running.url)
         owners = [
             token for token in there.running.world.tokens if there.running.world.users[token.user].role == "owner"

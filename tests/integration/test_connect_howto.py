@@ -17,10 +17,10 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.schemas.ids import last_segment
 from tests.integration.test_management_howto import fits
-from tests.support import warm
+from tests.support import fork_server
 from tests.support.children import free_port
-from tests.support.command import Ran, environment, shell
-from tests.support.serving import running, settings_for
+from tests.support.command import CommandResult, environment, shell
+from tests.support.public_endpoint import running_endpoint, settings_for
 from tools.documents import ROOT
 
 HOWTO = ROOT / "docs" / "howto" / "connect-calendly.md"
@@ -47,7 +47,7 @@ class Reader:
         """The other one."""
         return list(self.calendly.world.organizations)[1]
 
-    async def type(self, line: str) -> Ran:
+    async def type(self, line: str) -> CommandResult:
         """Run a line of the page, with the addresses of this test in place of the example's."""
         org = self.second if "customer-2" in line else self.org
         line = re.sub(r"\bORG\b", org, line.replace("https://hooks.example.com", self.url))
@@ -114,19 +114,19 @@ FAILS = {"slotwire organizations add --token-file narrow.txt"}
 """What the page shows because it is refused."""
 
 
-async def _by_a_member(reader: Reader) -> Ran:
+async def _by_a_member(reader: Reader) -> CommandResult:
     member = next(each for each in reader.calendly.world.members(reader.org) if each.role == "user")
     await reader.token("member.txt", user=member.id, scopes=["users:read", "organizations:read"])
     return await reader.type("slotwire organizations add --token-file member.txt")
 
 
-async def _left(reader: Reader) -> Ran:
+async def _left(reader: Reader) -> CommandResult:
     assert (await reader.type("slotwire organizations add --token-file token.txt")).code == 0
     await reader.revoke()
     return await reader.type("slotwire organizations remove ORG")
 
 
-REFUSALS: dict[str, Callable[[Reader], Awaitable[Ran]]] = {
+REFUSALS: dict[str, Callable[[Reader], Awaitable[CommandResult]]] = {
     "slotwire: the token is not enough": _by_a_member,
     "ended 0 subscriptions": _left,
 }
@@ -143,16 +143,16 @@ async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
         )
         programs = tmp_path / "programs"
         programs.mkdir()
-        warm.put_command(programs)
+        fork_server.put_command(programs)
         path = f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         env = environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url, PATH=path)
-        async with running(settings):
+        async with running_endpoint(settings):
             yield Reader(calendly, env, tmp_path, f"http://127.0.0.1:{port}")
 
 
 async def test_its_commands_run_and_show_what_it_says(reader: Reader) -> None:
     """From nothing to live events and back: every line that is shown is printed, in order, and no token with it."""
-    ran, said = Ran(0, "", ""), list[str]()
+    ran, said = CommandResult(0, "", ""), list[str]()
     for kind, body in _BLOCK.findall(HOWTO.read_text(encoding="utf-8")):
         if kind == "sh":
             for line in body.splitlines():

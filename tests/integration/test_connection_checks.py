@@ -16,16 +16,16 @@ from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.settings import ConnectionsSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
-from tests.support.connected import NOW, Ground, grounded
+from tests.support.connections_setup import NOW, ConnectionsSetup, connections_setup
 
 HOUR = timedelta(hours=1)
 HOURLY = ConnectionsSettings(check_interval_seconds=HOUR.total_seconds())
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[ConnectionsSetup]:
     """Two organizations at a simulator, known here and not connected."""
-    async with grounded(database) as made:
+    async with connections_setup(database) as made:
         yield made
 
 
@@ -34,55 +34,55 @@ def counted(state: str) -> float | None:
     return REGISTRY.get_sample_value("slotwire_connections", {"state": state})
 
 
-async def test_a_revocation_is_noticed_without_traffic(ground: Ground) -> None:
+async def test_a_revocation_is_noticed_without_traffic(setup: ConnectionsSetup) -> None:
     """A revoked token is found by the first round after the interval, not before it; told once, and not asked again."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.connections.add(ground.token(number=1))
-    await ground.revoke(token)
-    ground.clock.advance(HOUR - timedelta(seconds=1))
-    assert await run_once(ground.connections, HOURLY) == Checked(0, 0)
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.connections.add(setup.token(number=1))
+    await setup.revoke(token)
+    setup.clock.advance(HOUR - timedelta(seconds=1))
+    assert await run_once(setup.connections, HOURLY) == Checked(0, 0)
     assert (counted("active"), counted("revoked")) == (2, 0)
-    ground.clock.advance(timedelta(seconds=1))
-    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
-    assert (await ground.connections.get(made.id)).state == "revoked"
+    setup.clock.advance(timedelta(seconds=1))
+    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert (await setup.connections.get(made.id)).state == "revoked"
     assert [counted(state) for state in STATES] == [1, 0, 0, 1, 0]
-    assert len(await ground.revoked_events()) == 1
-    ground.clock.advance(HOUR)
-    assert await run_once(ground.connections, HOURLY) == Checked(1, 0)
+    assert len(await setup.revoked_events()) == 1
+    setup.clock.advance(HOUR)
+    assert await run_once(setup.connections, HOURLY) == Checked(1, 0)
 
 
-async def test_what_was_used_lately_is_left_alone(ground: Ground) -> None:
+async def test_what_was_used_lately_is_left_alone(setup: ConnectionsSetup) -> None:
     """A connection that acted within the interval is not asked about."""
-    made = (await ground.connections.add(ground.token())).connection
-    ground.clock.advance(HOUR)
-    async with ground.connections.acting(made):
-        assert await run_once(ground.connections, HOURLY) == Checked(0, 0)
+    made = (await setup.connections.add(setup.token())).connection
+    setup.clock.advance(HOUR)
+    async with setup.connections.acting(made):
+        assert await run_once(setup.connections, HOURLY) == Checked(0, 0)
 
 
-async def test_one_that_fails_stops_no_other(ground: Ground) -> None:
+async def test_one_that_fails_stops_no_other(setup: ConnectionsSetup) -> None:
     """While one cannot be asked about, the others are; it is asked about again by the next round."""
-    broken = (await ground.connections.add(ground.token())).connection
-    fine = (await ground.connections.add(ground.token(number=1))).connection
-    await ground.tamper("UPDATE slotwire.connections SET sealed = 'x' WHERE id = $1", broken.id)
-    ground.clock.advance(HOUR)
-    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
-    assert (await ground.connections.get(broken.id)).state == "error"
-    assert (await ground.connections.get(fine.id)).checked_at == NOW + HOUR
-    assert await run_once(ground.connections, HOURLY) == Checked(1, 0)
-    await ground.simulate("faults", rest_error_rate=1.0)
-    ground.clock.advance(HOUR)
-    assert await run_once(ground.connections, HOURLY) == Checked(2, 1)
-    await ground.simulate("faults", rest_error_rate=0.0)
-    assert await run_once(ground.connections, HOURLY) == Checked(2, 0)
-    assert (await ground.connections.get(fine.id)).checked_at == NOW + 2 * HOUR
+    broken = (await setup.connections.add(setup.token())).connection
+    fine = (await setup.connections.add(setup.token(number=1))).connection
+    await setup.tamper("UPDATE slotwire.connections SET sealed = 'x' WHERE id = $1", broken.id)
+    setup.clock.advance(HOUR)
+    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert (await setup.connections.get(broken.id)).state == "error"
+    assert (await setup.connections.get(fine.id)).checked_at == NOW + HOUR
+    assert await run_once(setup.connections, HOURLY) == Checked(1, 0)
+    await setup.simulate("faults", rest_error_rate=1.0)
+    setup.clock.advance(HOUR)
+    assert await run_once(setup.connections, HOURLY) == Checked(2, 1)
+    await setup.simulate("faults", rest_error_rate=0.0)
+    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert (await setup.connections.get(fine.id)).checked_at == NOW + 2 * HOUR
 
 
 @pytest.mark.parametrize("count", [PAGE, PAGE + 1])
-async def test_all_pages_are_asked_about(ground: Ground, count: int) -> None:
+async def test_all_pages_are_asked_about(setup: ConnectionsSetup, count: int) -> None:
     """Each connection is asked about once a round, at a page's end and one past it."""
-    made = (await ground.connections.add(ground.token())).connection
-    await ground.tamper(
+    made = (await setup.connections.add(setup.token())).connection
+    await setup.tamper(
         "INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, state, checked_at,"
         " created_at, changed_at) SELECT gen_random_uuid(), $1, 'personal_access_token', 'u' || n, gen_random_uuid(),"
         " 'x', 'active', $2, $2, $2 FROM generate_series(2, $3) AS n",
@@ -90,8 +90,8 @@ async def test_all_pages_are_asked_about(ground: Ground, count: int) -> None:
         NOW,
         count,
     )
-    ground.clock.advance(HOUR)
-    assert await run_once(ground.connections, HOURLY) == Checked(count, 0)
+    setup.clock.advance(HOUR)
+    assert await run_once(setup.connections, HOURLY) == Checked(count, 0)
     assert (counted("active"), counted("error")) == (1, count - 1)
 
 
@@ -112,11 +112,11 @@ class Rounds:
         return self.behind.now()
 
 
-async def test_a_round_that_fails_does_not_end_the_chore(ground: Ground) -> None:
+async def test_a_round_that_fails_does_not_end_the_chore(setup: ConnectionsSetup) -> None:
     """After a round that failed as a whole comes another one."""
     often = HOURLY.model_copy(update={"check_interval_seconds": 0.04})
-    clock = Rounds(ground.clock, failing=2)
-    chore = asyncio.create_task(run(replace(ground.connections, clock=clock), often))
+    clock = Rounds(setup.clock, failing=2)
+    chore = asyncio.create_task(run(replace(setup.connections, clock=clock), often))
     async with asyncio.timeout(10):
         await clock.gone_on.wait()
     assert not chore.done()

@@ -17,49 +17,49 @@ from slotwire.ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnava
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.events import ConnectionRevoked
 from slotwire.schemas.ids import event_id
-from tests.support.connected import NOW, REVOKED, Ground, grounded
+from tests.support.connections_setup import NOW, REVOKED, ConnectionsSetup, connections_setup
 
 SWAP = """UPDATE slotwire.connections c SET sealed = o.sealed FROM slotwire.connections o
           WHERE (c.id = $1 AND o.id = $2) OR (c.id = $2 AND o.id = $1)"""
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[ConnectionsSetup]:
     """Two organizations at a simulator, known here and not connected."""
-    async with grounded(database) as made:
+    async with connections_setup(database) as made:
         yield made
 
 
-async def test_a_401_in_the_middle_is_noticed_at_once(ground: Ground) -> None:
+async def test_a_401_in_the_middle_is_noticed_at_once(setup: ConnectionsSetup) -> None:
     """The call that meets the 401 fails, and by then the state is revoked and the event in the log."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    async with ground.connections.acting(made) as calendly:
-        await ground.revoke(token)
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    async with setup.connections.acting(made) as calendly:
+        await setup.revoke(token)
         with pytest.raises(CalendlyError) as met:
             await users.me(calendly)
         assert met.value.problem is CalendlyProblem.CREDENTIAL
-        assert (await ground.connections.get(made.id)).state == "revoked"
-        assert len(await ground.revoked_events()) == 1
-    before = len(await ground.calls())
+        assert (await setup.connections.get(made.id)).state == "revoked"
+        assert len(await setup.revoked_events()) == 1
+    before = len(await setup.calls())
     with pytest.raises(RequestRefused, match="revoked") as caught:
-        async with ground.connections.acting(made):
+        async with setup.connections.acting(made):
             pytest.fail("a revoked connection was used")
     assert caught.value.code == "connection_unable"
     assert "slotwire connections add" in caught.value.remedy
-    assert len(await ground.calls()) == before
+    assert len(await setup.calls()) == before
 
 
-async def test_the_revoked_event(ground: Ground) -> None:
+async def test_the_revoked_event(setup: ConnectionsSetup) -> None:
     """It names the connection, the credential, the organization and the user, keyed by the organization."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.revoke(token)
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
     with pytest.raises(CalendlyError, match="is revoked") as caught:
-        async with ground.connections.acting(made):
+        async with setup.connections.acting(made):
             pytest.fail("a revoked token was used")
     assert caught.value.problem is CalendlyProblem.CREDENTIAL
-    [event] = await ground.revoked_events()
+    [event] = await setup.revoked_events()
     assert event["event_id"] == event_id(made.organization, "connection.revoked", str(made.id), str(made.credential_id))
     assert (event["org"], event["subject"], event["key"]) == (made.org, made.user_uri, made.organization)
     assert (event["tenant"], event["delivery_id"], event["inferred"]) == (f"customer-{made.org}", None, False)
@@ -77,86 +77,86 @@ async def test_the_revoked_event(ground: Ground) -> None:
     assert token.get_secret_value().encode() not in event["data"]
 
 
-async def test_many_401s_at_once_are_one_event(ground: Ground) -> None:
+async def test_many_401s_at_once_are_one_event(setup: ConnectionsSetup) -> None:
     """However many are acting when the credential is refused, one event is written."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
     opened = asyncio.Barrier(8)
 
     async def act() -> None:
-        async with ground.connections.acting(made) as calendly:
+        async with setup.connections.acting(made) as calendly:
             if await opened.wait() == 0:
-                await ground.revoke(token)
+                await setup.revoke(token)
             await opened.wait()
             await users.me(calendly)
 
     ended = await asyncio.gather(*(act() for _ in range(opened.parties)), return_exceptions=True)
     assert all(isinstance(item, CalendlyError) for item in ended)
-    assert len(await ground.revoked_events()) == 1
-    assert (await ground.connections.get(made.id)).state == "revoked"
+    assert len(await setup.revoked_events()) == 1
+    assert (await setup.connections.get(made.id)).state == "revoked"
 
 
-async def test_a_death_between_event_and_state_repeats_nothing(ground: Ground) -> None:
+async def test_a_death_between_event_and_state_repeats_nothing(setup: ConnectionsSetup) -> None:
     """Where the state was not written, the next 401 writes it and finds its event there already."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.revoke(token)
-    await ground.tamper(
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    await setup.tamper(
         "CREATE FUNCTION slotwire.die() RETURNS trigger LANGUAGE plpgsql AS"
         " $$BEGIN RAISE EXCEPTION 'dead' USING ERRCODE = '57P01'; END$$"
     )
-    await ground.tamper(
+    await setup.tamper(
         "CREATE TRIGGER die BEFORE UPDATE ON slotwire.connections FOR EACH ROW EXECUTE FUNCTION slotwire.die()"
     )
     with pytest.raises(DatabaseUnavailable):
-        async with ground.connections.acting(made):
+        async with setup.connections.acting(made):
             pytest.fail("a revoked token was used")
-    assert (await ground.connections.get(made.id)).state == "active"
-    [first] = await ground.revoked_events()
-    await ground.tamper("DROP TRIGGER die ON slotwire.connections")
-    ground.clock.advance(timedelta(minutes=5))
-    assert (await ground.connections.check(made.id)).state == "revoked"
-    assert await ground.revoked_events() == [first]
+    assert (await setup.connections.get(made.id)).state == "active"
+    [first] = await setup.revoked_events()
+    await setup.tamper("DROP TRIGGER die ON slotwire.connections")
+    setup.clock.advance(timedelta(minutes=5))
+    assert (await setup.connections.check(made.id)).state == "revoked"
+    assert await setup.revoked_events() == [first]
 
 
-async def test_connecting_after_a_revocation_acts_again(ground: Ground) -> None:
+async def test_connecting_after_a_revocation_acts_again(setup: ConnectionsSetup) -> None:
     """A new credential brings a revoked connection back; when that is revoked too, it is another event."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.revoke(token)
-    assert (await ground.connections.check(made.id)).state == "revoked"
-    fresh = await ground.issue()
-    again = (await ground.connections.add(fresh)).connection
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    assert (await setup.connections.check(made.id)).state == "revoked"
+    fresh = await setup.issue()
+    again = (await setup.connections.add(fresh)).connection
     assert (again.id, again.state) == (made.id, "active")
-    async with ground.connections.acting(again) as calendly:
+    async with setup.connections.acting(again) as calendly:
         assert (await users.me(calendly)).uri == made.user_uri
-    await ground.revoke(fresh)
-    assert (await ground.connections.check(made.id)).state == "revoked"
-    assert [event["type"] for event in await ground.revoked_events()] == [REVOKED, REVOKED]
-    assert len({event["event_id"] for event in await ground.revoked_events()}) == 2
+    await setup.revoke(fresh)
+    assert (await setup.connections.check(made.id)).state == "revoked"
+    assert [event["type"] for event in await setup.revoked_events()] == [REVOKED, REVOKED]
+    assert len({event["event_id"] for event in await setup.revoked_events()}) == 2
 
 
-async def test_a_401_of_a_credential_that_was_replaced_changes_nothing(ground: Ground) -> None:
+async def test_a_401_of_a_credential_that_was_replaced_changes_nothing(setup: ConnectionsSetup) -> None:
     """Who still acts with the old token when a new one was given hurts neither the state nor the log."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    async with ground.connections.acting(made) as calendly:
-        again = (await ground.connections.add(await ground.issue())).connection
-        await ground.revoke(token)
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    async with setup.connections.acting(made) as calendly:
+        again = (await setup.connections.add(await setup.issue())).connection
+        await setup.revoke(token)
         with pytest.raises(CalendlyError):
             await users.me(calendly)
-    assert (await ground.connections.get(made.id)) == again
-    assert await ground.revoked_events() == []
+    assert (await setup.connections.get(made.id)) == again
+    assert await setup.revoked_events() == []
 
 
-async def test_a_failing_calendly_says_nothing_of_the_credential(ground: Ground) -> None:
+async def test_a_failing_calendly_says_nothing_of_the_credential(setup: ConnectionsSetup) -> None:
     """An outage changes no state: only Calendly's own 401 revokes."""
-    made = (await ground.connections.add(ground.token())).connection
-    await ground.simulate("faults", rest_error_rate=1.0)
+    made = (await setup.connections.add(setup.token())).connection
+    await setup.simulate("faults", rest_error_rate=1.0)
     with pytest.raises(CalendlyError) as caught:
-        await ground.connections.check(made.id)
+        await setup.connections.check(made.id)
     assert caught.value.problem is CalendlyProblem.UPSTREAM
-    assert await ground.connections.get(made.id) == made
+    assert await setup.connections.get(made.id) == made
 
 
 @pytest.mark.parametrize(
@@ -173,46 +173,46 @@ async def test_a_failing_calendly_says_nothing_of_the_credential(ground: Ground)
     ],
 )
 async def test_the_database_refuses_steps_that_no_statement_may_make(
-    ground: Ground, change: str, constraint: str
+    setup: ConnectionsSetup, change: str, constraint: str
 ) -> None:
     """From revoked nothing leads away but a new credential, which begins able to act; who it is never changes."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.revoke(token)
-    assert (await ground.connections.check(made.id)).state == "revoked"
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    assert (await setup.connections.check(made.id)).state == "revoked"
     with pytest.raises(asyncpg.CheckViolationError) as caught:
-        await ground.pool.execute(f"UPDATE slotwire.connections SET {change}")
+        await setup.pool.execute(f"UPDATE slotwire.connections SET {change}")
     assert caught.value.constraint_name == constraint
 
 
-async def test_the_database_refuses_a_beginning_that_cannot_act(ground: Ground) -> None:
+async def test_the_database_refuses_a_beginning_that_cannot_act(setup: ConnectionsSetup) -> None:
     """No row begins revoked, in error, or waiting for another credential."""
     for state in ("revoked", "error", "needs_reauth"):
         with pytest.raises(asyncpg.CheckViolationError) as caught:
-            await ground.pool.execute(
+            await setup.pool.execute(
                 "INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, state, reason,"
                 " checked_at, created_at, changed_at)"
                 " VALUES ($1, $2, 'personal_access_token', 'u', $1, '', $3, 'x', $4, $4, $4)",
                 uuid4(),
-                ground.org(),
+                setup.org(),
                 state,
                 NOW,
             )
         assert caught.value.constraint_name == "connections_new_credential"
 
 
-async def test_the_database_lets_pass_what_is_drawn(ground: Ground) -> None:
+async def test_the_database_lets_pass_what_is_drawn(setup: ConnectionsSetup) -> None:
     """For one credential each state leads to each, but for revoked, which leads nowhere; a new one begins anew."""
-    made = (await ground.connections.add(ground.token())).connection
+    made = (await setup.connections.add(setup.token())).connection
     anew = "UPDATE slotwire.connections SET credential_id = gen_random_uuid(), state = 'active', reason = NULL"
     step = "UPDATE slotwire.connections SET state = $2, reason = nullif($3, '') WHERE id = $1"
     for first, second in product(STATES, STATES):
-        await ground.pool.execute(anew)
-        await ground.pool.execute(step, made.id, first, "" if first == "active" else "x")
+        await setup.pool.execute(anew)
+        await setup.pool.execute(step, made.id, first, "" if first == "active" else "x")
         if first == "revoked" and second != "revoked":
             with pytest.raises(asyncpg.CheckViolationError):
-                await ground.pool.execute(step, made.id, second, "" if second == "active" else "x")
+                await setup.pool.execute(step, made.id, second, "" if second == "active" else "x")
         else:
-            await ground.pool.execute(step, made.id, second, "" if second == "active" else "x")
-        found = (await ground.connections.get(made.id)).state
+            await setup.pool.execute(step, made.id, second, "" if second == "active" else "x")
+        found = (await setup.connections.get(made.id)).state
         assert found == (first if first == "revoked" else second)

@@ -16,7 +16,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, simulator
 from slotwire.schemas.ids import last_segment
 from tests.support.command import environment, slotwire
-from tests.support.serving import settings_for
+from tests.support.public_endpoint import settings_for
 
 START_SECONDS = 30
 

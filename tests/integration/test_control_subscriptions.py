@@ -36,15 +36,15 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.ids import OrganizationUri, last_segment
-from tests.support.managing import write_organization
+from tests.support.management_api import write_organization
 
 PLAIN = Wanted(DEFAULT_EVENTS)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a test stands on."""
+class Setup:
+    """What each test starts from."""
 
     manager: Subscriptions
     calendly: Transport
@@ -84,7 +84,7 @@ def key() -> SecretStr:
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[Setup]:
     """A database of the test's own, a simulator with two organizations, and a manager between them."""
     async with simulator(Options(seed="control", organizations=2)) as running:
         settings = Settings(
@@ -101,33 +101,33 @@ async def ground(database: Database) -> AsyncIterator[Ground]:
             ) as calendly,
         ):
             await write_organization(database, last_segment(running.organization))
-            yield Ground(Subscriptions.from_settings(settings, pool, clock), calendly, running, clock, settings)
+            yield Setup(Subscriptions.from_settings(settings, pool, clock), calendly, running, clock, settings)
 
 
-async def test_a_creation_is_at_calendly_and_its_key_signs(ground: Ground) -> None:
+async def test_a_creation_is_at_calendly_and_its_key_signs(setup: Setup) -> None:
     """After a creation Calendly lists our address, and the key we load is the one Calendly signs with."""
-    made = await ground.made(Wanted(DEFAULT_EVENTS, max_age_seconds=60))
-    [theirs] = await ground.at_calendly()
+    made = await setup.made(Wanted(DEFAULT_EVENTS, max_age_seconds=60))
+    [theirs] = await setup.at_calendly()
     assert (made.state, made.provider_uri) == ("active", theirs.uri)
-    assert theirs.callback_url.get_secret_value() == ground.manager.hooks.url(made.hook_id)
+    assert theirs.callback_url.get_secret_value() == setup.manager.hooks.url(made.hook_id)
     assert set(theirs.events) == set(DEFAULT_EVENTS) == set(made.events)
 
-    async with ground.manager.pool.acquire() as connection:
-        found = await load_keys(connection, ground.manager.vault, made.hook_id)
+    async with setup.manager.pool.acquire() as connection:
+        found = await load_keys(connection, setup.manager.vault, made.hook_id)
     assert found is not None
-    [known] = ground.running.engine.ledger.subscriptions()
+    [known] = setup.running.engine.ledger.subscriptions()
     assert known.signing_key is not None
     assert [item.decode() for item in found.keys] == [known.signing_key]
-    assert (found.organization, found.org) == (ground.running.organization, ground.org)
+    assert (found.organization, found.org) == (setup.running.organization, setup.org)
     assert found.max_age == timedelta(seconds=60)
     assert (found.subscription_id, found.state, found.ended_at) == (made.id, "active", None)
     assert known.signing_key not in repr(found)
 
 
-async def test_no_key_is_in_clear_in_the_database(ground: Ground, database: Database) -> None:
+async def test_no_key_is_in_clear_in_the_database(setup: Setup, database: Database) -> None:
     """A copy of the database holds neither the signing key nor the hook's address."""
-    made = await ground.made()
-    [known] = ground.running.engine.ledger.subscriptions()
+    made = await setup.made()
+    [known] = setup.running.engine.ledger.subscriptions()
     owner = await asyncpg.connect(database.owner_url)
     try:
         stored = await owner.fetchval(
@@ -140,225 +140,225 @@ async def test_no_key_is_in_clear_in_the_database(ground: Ground, database: Data
     assert known.signing_key is not None
     assert known.signing_key not in stored
     assert known.signing_key.encode() not in sealed
-    assert ground.manager.hooks.hook(made.hook_id) not in stored
+    assert setup.manager.hooks.hook(made.hook_id) not in stored
 
 
-async def test_an_unknown_hook_is_none_and_a_foreign_key_is_an_error(ground: Ground) -> None:
+async def test_an_unknown_hook_is_none_and_a_foreign_key_is_an_error(setup: Setup) -> None:
     """A hook nobody has is None; a key that the vault cannot open is an error, not a no."""
-    made = await ground.made()
+    made = await setup.made()
     other = Vault.from_settings(VaultSettings(keys=(SecretStr("k1:" + key().get_secret_value()),)))
-    async with ground.manager.pool.acquire() as connection:
-        assert await load_keys(connection, ground.manager.vault, ground.manager.hooks.mint()) is None
+    async with setup.manager.pool.acquire() as connection:
+        assert await load_keys(connection, setup.manager.vault, setup.manager.hooks.mint()) is None
         with pytest.raises(SecretUnreadable):
             await load_keys(connection, other, made.hook_id)
 
 
-async def test_wanting_twice_makes_one(ground: Ground) -> None:
+async def test_wanting_twice_makes_one(setup: Setup) -> None:
     """The same wish again finds what serves it, and a round after it finds nothing to do."""
-    first = await ground.made()
-    assert (await ground.made()).id == first.id
-    applied = await ground.round()
+    first = await setup.made()
+    assert (await setup.made()).id == first.id
+    applied = await setup.round()
     assert (applied.made, applied.dropped, applied.orphans) == ([], [], 0)
-    assert len(await ground.at_calendly()) == 1
+    assert len(await setup.at_calendly()) == 1
 
 
-async def test_other_events_replace_without_a_gap(ground: Ground) -> None:
+async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
     """A wish for other events makes a new subscription before the old one goes; the old address stays known."""
-    first = await ground.made(Wanted(("invitee.created",)))
-    second = await ground.made(Wanted(("invitee.created", "invitee.canceled")))
+    first = await setup.made(Wanted(("invitee.created",)))
+    second = await setup.made(Wanted(("invitee.created", "invitee.canceled")))
     assert second.id != first.id
-    [theirs] = await ground.at_calendly()
+    [theirs] = await setup.at_calendly()
     assert theirs.uri == second.provider_uri
-    ended = await read_one(ground.manager.pool, first.id, ground.org)
+    ended = await read_one(setup.manager.pool, first.id, setup.org)
     assert ended.state == "ended"
 
 
-async def test_what_calendly_still_owes_is_dropped_later(ground: Ground) -> None:
+async def test_what_calendly_still_owes_is_dropped_later(setup: Setup) -> None:
     """While Calendly retries to the old one both are there; once it owes nothing a round drops the old one."""
-    first = await ground.made(Wanted(("invitee.created",)))
-    [known] = ground.running.engine.ledger.subscriptions()
-    ground.running.engine.ledger.put_subscription(replace(known, retry_started_at=NOW))
-    second = await ground.made(Wanted(("invitee.canceled",)))
-    assert {item.uri for item in await ground.at_calendly()} == {first.provider_uri, second.provider_uri}
-    [known, _] = ground.running.engine.ledger.subscriptions()
-    ground.running.engine.ledger.put_subscription(replace(known, retry_started_at=None))
-    assert [item.id for item in (await ground.round()).dropped] == [first.id]
-    assert [item.uri for item in await ground.at_calendly()] == [second.provider_uri]
+    first = await setup.made(Wanted(("invitee.created",)))
+    [known] = setup.running.engine.ledger.subscriptions()
+    setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=NOW))
+    second = await setup.made(Wanted(("invitee.canceled",)))
+    assert {item.uri for item in await setup.at_calendly()} == {first.provider_uri, second.provider_uri}
+    [known, _] = setup.running.engine.ledger.subscriptions()
+    setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=None))
+    assert [item.id for item in (await setup.round()).dropped] == [first.id]
+    assert [item.uri for item in await setup.at_calendly()] == [second.provider_uri]
 
 
-async def test_users_and_groups_have_their_own(ground: Ground) -> None:
+async def test_users_and_groups_have_their_own(setup: Setup) -> None:
     """A wish for one user and one for a group stand beside the organization's; withdrawn, only theirs is ended."""
-    user = uri("users", ground.running.world.members(ground.org)[0].id)
+    user = uri("users", setup.running.world.members(setup.org)[0].id)
     group = uri(
-        "groups", next(each.id for each in ground.running.world.groups.values() if each.organization == ground.org)
+        "groups", next(each.id for each in setup.running.world.groups.values() if each.organization == setup.org)
     )
-    whole = await ground.made()
+    whole = await setup.made()
     wishes = Wanted(("meeting_recap.created",), "user", user), Wanted(("invitee.created",), "group", group)
-    recaps, grouped = [await ground.made(wish) for wish in wishes]
+    recaps, grouped = [await setup.made(wish) for wish in wishes]
     assert (recaps.scope, recaps.subject, grouped.scope, grouped.subject) == ("user", user, "group", group)
-    [theirs] = [item for item in ground.running.engine.ledger.subscriptions() if item.scope == "user"]
+    [theirs] = [item for item in setup.running.engine.ledger.subscriptions() if item.scope == "user"]
     assert tuple(theirs.events) == ("meeting_recap.created",)
-    await ground.manager.unwant(ground.org, "user", user)
+    await setup.manager.unwant(setup.org, "user", user)
     # What is known here is asked for in its own scope; so it is found, and dropped.
-    assert [item.id for item in (await ground.round()).dropped] == [recaps.id]
-    assert {item.id for item in await ground.manager.live(ground.org)} == {whole.id, grouped.id}
+    assert [item.id for item in (await setup.round()).dropped] == [recaps.id]
+    assert {item.id for item in await setup.manager.live(setup.org)} == {whole.id, grouped.id}
 
 
-async def test_a_lost_answer_is_found_again(ground: Ground) -> None:
+async def test_a_lost_answer_is_found_again(setup: Setup) -> None:
     """When Calendly subscribed but its answer was lost, the next application adopts what is there."""
-    made = await ground.made()
-    await _as_if_the_answer_was_lost(ground)
-    assert (await ground.made()).id == made.id
-    assert (await read_one(ground.manager.pool, made.id, ground.org)).state == "active"
-    assert len(await ground.at_calendly()) == 1
+    made = await setup.made()
+    await _as_if_the_answer_was_lost(setup)
+    assert (await setup.made()).id == made.id
+    assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "active"
+    assert len(await setup.at_calendly()) == 1
 
 
-async def test_a_creation_that_never_arrived_is_ended(ground: Ground) -> None:
+async def test_a_creation_that_never_arrived_is_ended(setup: Setup) -> None:
     """A creation Calendly never heard of is left alone while it may be under way, then ended."""
-    made = await ground.made()
-    await _as_if_the_answer_was_lost(ground)
-    [theirs] = await ground.at_calendly()
-    await webhook_subscriptions.delete(ground.calendly, theirs.uri)
+    made = await setup.made()
+    await _as_if_the_answer_was_lost(setup)
+    [theirs] = await setup.at_calendly()
+    await webhook_subscriptions.delete(setup.calendly, theirs.uri)
 
-    ground.clock.advance(UNFINISHED_AFTER)
-    assert (await ground.round()).made == []  # patient: somebody may be making it
-    assert (await ground.made()).id != made.id
-    assert (await read_one(ground.manager.pool, made.id, ground.org)).state == "creating"
+    setup.clock.advance(UNFINISHED_AFTER)
+    assert (await setup.round()).made == []  # patient: somebody may be making it
+    assert (await setup.made()).id != made.id
+    assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "creating"
 
-    ground.clock.advance(timedelta(microseconds=1))
-    await ground.round()
-    ended = await read_one(ground.manager.pool, made.id, ground.org)
-    assert (ended.state, ended.ended_at) == ("ended", ground.clock.now())
+    setup.clock.advance(timedelta(microseconds=1))
+    await setup.round()
+    ended = await read_one(setup.manager.pool, made.id, setup.org)
+    assert (ended.state, ended.ended_at) == ("ended", setup.clock.now())
 
 
-async def test_what_calendly_lost_is_made_anew(ground: Ground) -> None:
+async def test_what_calendly_lost_is_made_anew(setup: Setup) -> None:
     """A subscription deleted at Calendly behind our back is ended here, and a round makes a new one."""
-    made = await ground.made()
+    made = await setup.made()
     assert made.provider_uri is not None
-    await webhook_subscriptions.delete(ground.calendly, made.provider_uri)
-    [second] = (await ground.round()).made
+    await webhook_subscriptions.delete(setup.calendly, made.provider_uri)
+    [second] = (await setup.round()).made
     assert second.id != made.id
-    assert (await read_one(ground.manager.pool, made.id, ground.org)).state == "ended"
+    assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "ended"
 
 
-async def test_a_disabled_one_is_replaced(ground: Ground) -> None:
+async def test_a_disabled_one_is_replaced(setup: Setup) -> None:
     """A subscription that Calendly disabled is replaced by a new one, then deleted: it delivers nothing any more."""
-    made = await ground.made()
-    [known] = ground.running.engine.ledger.subscriptions()
-    ground.running.engine.ledger.put_subscription(replace(known, state="disabled", retry_started_at=NOW))
-    applied = await ground.round()
+    made = await setup.made()
+    [known] = setup.running.engine.ledger.subscriptions()
+    setup.running.engine.ledger.put_subscription(replace(known, state="disabled", retry_started_at=NOW))
+    applied = await setup.round()
     assert ([len(applied.made), len(applied.dropped)], applied.dropped[0].id) == ([1, 1], made.id)
-    [theirs] = await ground.at_calendly()
+    [theirs] = await setup.at_calendly()
     assert theirs.state == "active"
 
 
-async def test_an_orphan_is_deleted_and_a_newcomer_is_not(ground: Ground, database: Database) -> None:
+async def test_an_orphan_is_deleted_and_a_newcomer_is_not(setup: Setup, database: Database) -> None:
     """What leads here without a row of ours is deleted at Calendly; one whose row was written meanwhile stays."""
-    made = await ground.made()
+    made = await setup.made()
     owner = await asyncpg.connect(database.owner_url)
     try:
         await owner.execute("DELETE FROM slotwire.subscriptions")
     finally:
         await owner.close()
-    applied = await ground.round()
+    applied = await setup.round()
     assert (applied.orphans, len(applied.made)) == (1, 1)
-    assert made.provider_uri not in {item.uri for item in await ground.at_calendly()}
+    assert made.provider_uri not in {item.uri for item in await setup.at_calendly()}
     # As a process sees it that listed ours before another one wrote its row.
-    blind = replace(ground.manager, pool=cast("Pool", _Blind(ground.manager.pool)))
-    there = [item.uri for item in await ground.at_calendly()]
+    blind = replace(setup.manager, pool=cast("Pool", _Blind(setup.manager.pool)))
+    there = [item.uri for item in await setup.at_calendly()]
     with pytest.raises(RequestRefused, match="under way all the time"):
-        await blind.apply(ground.calendly, OrganizationUri(ground.running.organization), patient=True)
-    assert [item.uri for item in await ground.at_calendly()] == there
+        await blind.apply(setup.calendly, OrganizationUri(setup.running.organization), patient=True)
+    assert [item.uri for item in await setup.at_calendly()] == there
 
 
-async def test_another_public_address_is_another_subscription(ground: Ground) -> None:
+async def test_another_public_address_is_another_subscription(setup: Setup) -> None:
     """When the service moved, what sends to the old address is replaced."""
-    old = await ground.made()
+    old = await setup.made()
     moved = replace(
-        ground.manager,
-        hooks=HookAddresses.from_settings(ground.settings.model_copy(update={"public_url": "http://127.0.0.1:10"})),
+        setup.manager,
+        hooks=HookAddresses.from_settings(setup.settings.model_copy(update={"public_url": "http://127.0.0.1:10"})),
     )
-    new = await ground.made(manager=moved)
+    new = await setup.made(manager=moved)
     assert new.id != old.id
-    assert [item.uri for item in await ground.at_calendly()] == [new.provider_uri]
+    assert [item.uri for item in await setup.at_calendly()] == [new.provider_uri]
 
 
-async def test_deleting_is_at_calendly_first_and_twice_is_once(ground: Ground) -> None:
+async def test_deleting_is_at_calendly_first_and_twice_is_once(setup: Setup) -> None:
     """A deletion ends both sides and the wish; deleting again changes nothing."""
-    made = await ground.made()
-    ended = await ground.deleted(made)
+    made = await setup.made()
+    ended = await setup.deleted(made)
     assert (ended.state, ended.ended_at) == ("ended", NOW)
-    assert await ground.at_calendly() == []
-    assert (await ground.round()).made == []
-    ground.clock.advance(timedelta(hours=1))
-    assert await ground.deleted(ended) == ended
+    assert await setup.at_calendly() == []
+    assert (await setup.round()).made == []
+    setup.clock.advance(timedelta(hours=1))
+    assert await setup.deleted(ended) == ended
 
 
-async def test_deleting_an_unfinished_creation_finds_it_by_its_address(ground: Ground) -> None:
+async def test_deleting_an_unfinished_creation_finds_it_by_its_address(setup: Setup) -> None:
     """A creation whose answer was lost is deleted at Calendly too, found by its address."""
-    made = await ground.made()
-    await _as_if_the_answer_was_lost(ground)
-    await ground.deleted(await read_one(ground.manager.pool, made.id, ground.org))
-    assert await ground.at_calendly() == []
+    made = await setup.made()
+    await _as_if_the_answer_was_lost(setup)
+    await setup.deleted(await read_one(setup.manager.pool, made.id, setup.org))
+    assert await setup.at_calendly() == []
 
 
-async def test_a_refused_creation_leaves_no_open_row(ground: Ground) -> None:
+async def test_a_refused_creation_leaves_no_open_row(setup: Setup) -> None:
     """When Calendly says no, our row is ended at once and nothing waits for it."""
     # The simulator takes loopback addresses only, as Calendly takes https only.
-    refused = ground.settings.model_copy(update={"public_url": "https://hooks.example.com"})
-    manager = replace(ground.manager, hooks=HookAddresses.from_settings(refused))
+    refused = setup.settings.model_copy(update={"public_url": "https://hooks.example.com"})
+    manager = replace(setup.manager, hooks=HookAddresses.from_settings(refused))
     with pytest.raises(CalendlyError) as caught:
-        await ground.made(manager=manager)
+        await setup.made(manager=manager)
     assert caught.value.problem is CalendlyProblem.INVALID
-    assert [item.state for item in await read_page(ground.manager.pool, ground.org, after=None, limit=10)] == ["ended"]
+    assert [item.state for item in await read_page(setup.manager.pool, setup.org, after=None, limit=10)] == ["ended"]
 
 
-async def test_calendly_is_not_asked_for_what_it_cannot_reach(ground: Ground) -> None:
+async def test_calendly_is_not_asked_for_what_it_cannot_reach(setup: Setup) -> None:
     """A callback that the real Calendly cannot reach is refused before any call."""
-    real = replace(ground.manager, api_url="https://api.calendly.com")
+    real = replace(setup.manager, api_url="https://api.calendly.com")
     with pytest.raises(ConfigurationError, match="https addresses only"):
-        await ground.made(manager=real)
-    assert await read_page(ground.manager.pool, None, after=None, limit=10) == ()
+        await setup.made(manager=real)
+    assert await read_page(setup.manager.pool, None, after=None, limit=10) == ()
 
 
-async def test_the_list_tells_what_calendly_says(ground: Ground) -> None:
+async def test_the_list_tells_what_calendly_says(setup: Setup) -> None:
     """Beside each subscription stands Calendly's own word: active, or none when it is gone."""
-    kept = await ground.made()
-    user = uri("users", ground.running.world.members(ground.org)[0].id)
-    gone = await ground.made(Wanted(("invitee.created",), "user", user))
+    kept = await setup.made()
+    user = uri("users", setup.running.world.members(setup.org)[0].id)
+    gone = await setup.made(Wanted(("invitee.created",), "user", user))
     assert gone.provider_uri is not None
-    await webhook_subscriptions.delete(ground.calendly, gone.provider_uri)
-    ours = await read_page(ground.manager.pool, ground.org, after=None, limit=10)
-    organization = OrganizationUri(ground.running.organization)
-    listed = await ground.manager.beside_calendly(ground.calendly, organization, ours)
+    await webhook_subscriptions.delete(setup.calendly, gone.provider_uri)
+    ours = await read_page(setup.manager.pool, setup.org, after=None, limit=10)
+    organization = OrganizationUri(setup.running.organization)
+    listed = await setup.manager.beside_calendly(setup.calendly, organization, ours)
     said = {item.subscription.id: item.found.state if item.found else None for item in listed}
     assert said == {kept.id: "active", gone.id: None}
 
 
-async def test_a_page_goes_on_where_the_last_one_ended(ground: Ground) -> None:
+async def test_a_page_goes_on_where_the_last_one_ended(setup: Setup) -> None:
     """Pages of one, followed by place, give every subscription once, oldest first."""
     made = []
     for event in DEFAULT_EVENTS[:3]:
-        made.append((await ground.made(Wanted((event,)))).id)
-        ground.clock.advance(timedelta(seconds=1))
+        made.append((await setup.made(Wanted((event,)))).id)
+        setup.clock.advance(timedelta(seconds=1))
     seen, after = [], None
-    while page := await read_page(ground.manager.pool, ground.org, after=after, limit=1):
+    while page := await read_page(setup.manager.pool, setup.org, after=after, limit=1):
         seen.append(page[0].id)
         after = (page[0].created_at, page[0].id)
     assert seen == made
 
 
-async def test_nobody_reads_a_subscription_of_another_organization(ground: Ground) -> None:
+async def test_nobody_reads_a_subscription_of_another_organization(setup: Setup) -> None:
     """A subscription is read only under its own organization."""
-    made = await ground.made()
-    for subscription_id, org in ((made.id, "SOMEBODY"), (uuid4(), ground.org)):
+    made = await setup.made()
+    for subscription_id, org in ((made.id, "SOMEBODY"), (uuid4(), setup.org)):
         with pytest.raises(RequestRefused) as caught:
-            await read_one(ground.manager.pool, subscription_id, org)
+            await read_one(setup.manager.pool, subscription_id, org)
         assert caught.value.code == "not_found"
 
 
-async def _as_if_the_answer_was_lost(ground: Ground) -> None:
-    await ground.manager.pool.execute("UPDATE slotwire.subscriptions SET state = 'creating', provider_uri = NULL")
+async def _as_if_the_answer_was_lost(setup: Setup) -> None:
+    await setup.manager.pool.execute("UPDATE slotwire.subscriptions SET state = 'creating', provider_uri = NULL")
 
 
 class _Blind:

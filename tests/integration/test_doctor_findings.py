@@ -24,8 +24,8 @@ from slotwire.ingest.operate.doctor import MAX_NAMED, SKEW_FAILURE, SKEW_WARNING
 from slotwire.schemas.ids import last_segment
 from slotwire.schemas.topics import TOPICS
 from tests.support.command import environment, slotwire
-from tests.support.connected import write_connection
-from tests.support.serving import make_hook, random_key, settings_for
+from tests.support.connections_setup import write_connection
+from tests.support.public_endpoint import make_hook, random_key, settings_for
 
 
 def settings_of(database: Database, kafka_bootstrap: str, topic_prefix: str) -> Settings:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.codec import Attributes, decode, encode_headers
 from tests.support.fuzzing import any_bodies, valid_bodies
-from tests.support.serving import Endpoint, Hook, make_hook, running, settings_for
+from tests.support.public_endpoint import Endpoint, Hook, make_hook, running_endpoint, settings_for
 
 BODIES = 24
 """Deliveries of one example at the most: sent at once, so that they meet in few commits."""
@@ -28,7 +28,7 @@ _ROUND = settings(
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setup:
     """A running endpoint and what is behind it."""
 
     endpoint: Endpoint
@@ -52,38 +52,38 @@ class Ground:
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[Setup]:
     """An endpoint on a database of the test's own."""
     made = settings_for(database)
     hook = await make_hook(made, database)
     owner = await asyncpg.connect(database.owner_url)
     try:
-        async with running(made) as endpoint:
-            yield Ground(endpoint, hook, owner)
+        async with running_endpoint(made) as endpoint:
+            yield Setup(endpoint, hook, owner)
     finally:
         await owner.close()
 
 
-async def check(ground: Ground, bodies: list[bytes], outcomes: set[str]) -> None:
+async def check(setup: Setup, bodies: list[bytes], outcomes: set[str]) -> None:
     """Send bodies; each is answered 200 and kept byte for byte, with one of these outcomes.
 
     Each event is stored by one delivery and told again by its copies; a clear whose mark is not known yet waits in
     its booking; each that is quarantined has a reason, and no event.
     """
-    await ground.empty()
-    assert await ground.send(bodies) == [200] * len(bodies)
-    deliveries = await ground.rows("deliveries")
+    await setup.empty()
+    assert await setup.send(bodies) == [200] * len(bodies)
+    deliveries = await setup.rows("deliveries")
     assert Counter(row["body"] for row in deliveries) == Counter(bodies)
     assert {row["outcome"] for row in deliveries} <= outcomes
     by_outcome = {name: [row for row in deliveries if row["outcome"] == name] for name in outcomes}
-    events = {row["event_id"]: row for row in await ground.rows("events")}
-    clears = [each for row in await ground.rows("bookings") for each in orjson.loads(row["clears"])]
+    events = {row["event_id"]: row for row in await setup.rows("events")}
+    clears = [each for row in await setup.rows("bookings") for each in orjson.loads(row["clears"])]
     told = [row["event_id"] for row in by_outcome["stored"] if row["event_id"]]
     waiting = {str(row["id"]) for row in by_outcome["stored"] if not row["event_id"]}
     assert len(told) == len(set(told))
     assert {row["event_id"] for row in deliveries if row["event_id"]} <= events.keys()
     assert waiting <= {each["delivery"] for each in clears}
-    kept = {row["delivery_id"] for row in await ground.rows("quarantine") if row["reason"]}
+    kept = {row["delivery_id"] for row in await setup.rows("quarantine") if row["reason"]}
     assert kept == {row["id"] for row in by_outcome.get("quarantined", ())}
     assert kept.isdisjoint({row["delivery_id"] for row in events.values()})
     for row in events.values():
@@ -100,21 +100,21 @@ def check_readable(row: Any) -> None:
 
 @settings(_ROUND, max_examples=50)
 @given(bodies=st.lists(any_bodies(), min_size=1, max_size=BODIES))
-async def test_whatever_is_sent_is_answered_and_kept(bodies: list[bytes], ground: Ground) -> None:
+async def test_whatever_is_sent_is_answered_and_kept(bodies: list[bytes], setup: Setup) -> None:
     """Valid and broken bodies in one commit: none fails its neighbours, none is lost."""
-    await check(ground, bodies, {"stored", "duplicate", "quarantined"})
+    await check(setup, bodies, {"stored", "duplicate", "quarantined"})
 
 
 @settings(_ROUND, max_examples=25)
 @given(bodies=st.lists(valid_bodies(), min_size=1, max_size=BODIES))
-async def test_what_is_valid_is_never_quarantined(bodies: list[bytes], ground: Ground) -> None:
+async def test_what_is_valid_is_never_quarantined(bodies: list[bytes], setup: Setup) -> None:
     """Whatever Calendly's words allow becomes events, or is a copy of one."""
-    await check(ground, bodies, {"stored", "duplicate"})
+    await check(setup, bodies, {"stored", "duplicate"})
 
 
 @pytest.mark.soak
 @settings(_ROUND, max_examples=1_500)
 @given(bodies=st.lists(any_bodies(), min_size=8, max_size=BODIES))
-async def test_whatever_is_sent_in_the_long_form(bodies: list[bytes], ground: Ground) -> None:
+async def test_whatever_is_sent_in_the_long_form(bodies: list[bytes], setup: Setup) -> None:
     """The same over some twenty thousand deliveries."""
-    await check(ground, bodies, {"stored", "duplicate", "quarantined"})
+    await check(setup, bodies, {"stored", "duplicate", "quarantined"})

@@ -15,11 +15,11 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
 from slotwire.ingest.receive.verify import VerifiedDelivery, verified_before
 from tests.support import shard_lock
-from tests.support.serving import invitee_body, new_invitee
-from tests.support.stories import START, TENANT, created
+from tests.support.booking_histories import START, TENANT, created
+from tests.support.public_endpoint import invitee_body, new_invitee
 
 
-class Ground:
+class Setup:
     """A running group commit, and the connection that holds the shard's lock."""
 
     def __init__(self, commit: GroupCommit, connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -46,7 +46,7 @@ def delivery(body: bytes) -> VerifiedDelivery:
 
 
 @asynccontextmanager
-async def running(database: Database) -> AsyncIterator[Ground]:
+async def running(database: Database) -> AsyncIterator[Setup]:
     """Run a group commit whose ends are open, and hold the shard's lock."""
     commit = GroupCommit(max_pending=100)
     logs = [Log(database.runtime_url, DatabaseSettings(), 0, SystemClock()) for _ in range(COMMITS_UNDER_WAY)]
@@ -55,7 +55,7 @@ async def running(database: Database) -> AsyncIterator[Ground]:
         tasks = [group.create_task(commit.run(log, asyncio.Event())) for log in logs]
         try:
             await shard_lock.hold(connection)
-            yield Ground(commit, connection)
+            yield Setup(commit, connection)
         finally:
             await connection.close()
             for task in tasks:
@@ -64,53 +64,51 @@ async def running(database: Database) -> AsyncIterator[Ground]:
 
 async def test_a_second_commit_goes_when_as_many_wait_and_never_a_third(database: Database) -> None:
     """One goes alone; beside it go eight, not seven; what comes then waits for either of them, however much it is."""
-    async with running(database) as ground:
-        first = ground.put(invitee_body())
-        await ground.until_commits_wait(1)
-        second = [ground.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
+    async with running(database) as setup:
+        first = setup.put(invitee_body())
+        await setup.until_commits_wait(1)
+        second = [setup.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
         await asyncio.sleep(0)
-        assert ground.commit.waiting == LEAST_BESIDE - 1
-        second.append(ground.put(invitee_body()))
-        await ground.until_commits_wait(2)
-        rest = [ground.put(invitee_body()) for _ in range(2 * LEAST_BESIDE)]
+        assert setup.commit.waiting == LEAST_BESIDE - 1
+        second.append(setup.put(invitee_body()))
+        await setup.until_commits_wait(2)
+        rest = [setup.put(invitee_body()) for _ in range(2 * LEAST_BESIDE)]
         await asyncio.sleep(0)
-        assert ground.commit.waiting == len(rest)
-        await ground.release()
+        assert setup.commit.waiting == len(rest)
+        await setup.release()
         outcomes = await asyncio.gather(first, *second, *rest)
     assert {outcome.outcome for outcome in outcomes} == {"stored"}
 
 
 async def test_fewer_than_are_under_way_wait_for_them(database: Database) -> None:
     """Beside a commit of twenty, nineteen do not go, and one more lets them."""
-    async with running(database) as ground:
-        first = [ground.put(invitee_body()) for _ in range(20)]
-        await ground.until_commits_wait(1)
-        second = [ground.put(invitee_body()) for _ in range(19)]
+    async with running(database) as setup:
+        first = [setup.put(invitee_body()) for _ in range(20)]
+        await setup.until_commits_wait(1)
+        second = [setup.put(invitee_body()) for _ in range(19)]
         await asyncio.sleep(0)
-        assert ground.commit.waiting == 19
-        second.append(ground.put(invitee_body()))
-        await ground.until_commits_wait(2)
-        assert ground.commit.waiting == 0
-        await ground.release()
+        assert setup.commit.waiting == 19
+        second.append(setup.put(invitee_body()))
+        await setup.until_commits_wait(2)
+        assert setup.commit.waiting == 0
+        await setup.release()
         await asyncio.gather(*first, *second)
 
 
 async def test_what_overlaps_on_one_booking_is_joined_anew(database: Database) -> None:
     """A cancel made ready before the commit of its created is seen comes back, and infers nothing."""
     invitee = new_invitee()
-    async with running(database) as ground:
-        told = ground.put(invitee_body(invitee=invitee))
-        await ground.until_commits_wait(1)
-        ended = ground.put(invitee_body("invitee.canceled", invitee=invitee))
-        others = [ground.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
-        await ground.until_commits_wait(2)
-        await ground.release()
+    async with running(database) as setup:
+        told = setup.put(invitee_body(invitee=invitee))
+        await setup.until_commits_wait(1)
+        ended = setup.put(invitee_body("invitee.canceled", invitee=invitee))
+        others = [setup.put(invitee_body()) for _ in range(LEAST_BESIDE - 1)]
+        await setup.until_commits_wait(2)
+        await setup.release()
         outcomes = await asyncio.gather(told, ended, *others)
         about = "FROM slotwire.events WHERE subject = $1 ORDER BY position"
-        rows = await ground.connection.fetch(f"SELECT type, inferred {about}", invitee)
-        revision = await ground.connection.fetchval(
-            "SELECT revision FROM slotwire.bookings WHERE invitee = $1", invitee
-        )
+        rows = await setup.connection.fetch(f"SELECT type, inferred {about}", invitee)
+        revision = await setup.connection.fetchval("SELECT revision FROM slotwire.bookings WHERE invitee = $1", invitee)
     assert {outcome.outcome for outcome in outcomes} == {"stored"}
     assert [tuple(row) for row in rows] == [
         ("com.calendly.invitee.created.v1", False),
@@ -127,16 +125,16 @@ async def test_what_is_joined_anew_goes_alone(database: Database) -> None:
         mark = {"uri": f"https://api.calendly.com/invitee_no_shows/{number}", "created_at": at(number, ".5")}
         bodies.append(invitee_body("invitee_no_show.created", invitee=invitee, no_show=mark))
         bodies.append(invitee_body("invitee_no_show.deleted", invitee=invitee, told_at=at(number + 1)))
-    async with running(database) as ground:
-        await ground.release()
+    async with running(database) as setup:
+        await setup.release()
         outcomes = []
         for number, body in enumerate(bodies):
-            outcomes.append(ground.put(body))
+            outcomes.append(setup.put(body))
             if number % (2 * LEAST_BESIDE) == LEAST_BESIDE:
                 await asyncio.sleep(0)
         # A clear that overtook an earlier one stands for its mark, and the earlier one is then told already.
         assert {(await outcome).outcome for outcome in outcomes} <= {"stored", "duplicate"}
-        kinds = await ground.connection.fetch("SELECT type, count(*) FROM slotwire.events GROUP BY type")
+        kinds = await setup.connection.fetch("SELECT type, count(*) FROM slotwire.events GROUP BY type")
     assert dict(map(tuple, kinds)) == {
         "com.calendly.invitee.created.v1": 1,
         "com.calendly.invitee_no_show.created.v1": 10,

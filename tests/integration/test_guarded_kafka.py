@@ -35,7 +35,17 @@ from slotwire.ingest.local.kafka import EmbeddedKafka
 from slotwire.ingest.local.stack import ephemeral_folder
 from slotwire.ingest.local.state import StateFolder
 from slotwire.schemas.topics import INVITEE, ROUTING_FORM, TOPICS, Topic
-from tests.support.relaying import LoggedEvent, Scene, committed, ids, leading, open_scene, routing_form, running, until
+from tests.support.relay_setup import (
+    LoggedEvent,
+    RelaySetup,
+    committed_records,
+    ids,
+    leading_relay,
+    relay_setup,
+    routing_form,
+    running_relay,
+    until,
+)
 
 USER = "slotwire"
 PASSWORD = "not-a-real-password"
@@ -170,23 +180,23 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 @pytest.fixture
-async def scene(database: Database, guarded: Guarded, topic_prefix: str) -> AsyncIterator[Scene]:
+async def setup(database: Database, guarded: Guarded, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, and topics on the guarded broker."""
-    async with open_scene(database, guarded.open_address, topic_prefix) as made:
+    async with relay_setup(database, guarded.open_address, topic_prefix) as made:
         yield made
 
 
-async def test_the_relay_publishes_through_tls_with_a_password(scene: Scene, guarded: Guarded) -> None:
+async def test_the_relay_publishes_through_tls_with_a_password(setup: RelaySetup, guarded: Guarded) -> None:
     """Topics are made and looked over, and events published, with a checked certificate and a login."""
-    kafka = guarded.settings(f"{scene.settings.kafka.topic_prefix}tls.")
+    kafka = guarded.settings(f"{setup.settings.kafka.topic_prefix}tls.")
     assert len(await ensure_topics(kafka)) == len(TOPICS)
     assert await check_topics(kafka) == ()
     event = LoggedEvent()
-    await scene.append(event)
-    async with leading(scene.settings.model_copy(update={"kafka": kafka})) as (relay, _):
+    await setup.append(event)
+    async with leading_relay(setup.settings.model_copy(update={"kafka": kafka})) as (relay, _):
         assert await relay.step() == 1
-    seen = scene.settings.kafka.model_copy(update={"topic_prefix": kafka.topic_prefix})
-    assert ids(await committed(scene.settings.model_copy(update={"kafka": seen}), 1)) == [str(event.id)]
+    seen = setup.settings.kafka.model_copy(update={"topic_prefix": kafka.topic_prefix})
+    assert ids(await committed_records(setup.settings.model_copy(update={"kafka": seen}), 1)) == [str(event.id)]
 
 
 async def test_a_wrong_password_is_told_without_it(guarded: Guarded, topic_prefix: str) -> None:
@@ -209,30 +219,30 @@ async def test_an_untrusted_certificate_is_not_talked_to(guarded: Guarded, topic
 @pytest.mark.parametrize("operation", [AclOperation.DESCRIBE, AclOperation.WRITE])
 @pytest.mark.parametrize("topic", [INVITEE, ROUTING_FORM])
 async def test_a_forbidden_topic_holds_and_flows_on(
-    scene: Scene, guarded: Guarded, topic: Topic, operation: AclOperation
+    setup: RelaySetup, guarded: Guarded, topic: Topic, operation: AclOperation
 ) -> None:
     """Not to be seen, or not to be written: nothing is parked, the topic is named, and later all is in order."""
-    kafka = guarded.settings(scene.settings.kafka.topic_prefix, partitions=3)
+    kafka = guarded.settings(setup.settings.kafka.topic_prefix, partitions=3)
     forbidden = full_name(kafka, topic)
     guarded.forbid(forbidden, operation)
     events = [LoggedEvent(), routing_form(), LoggedEvent()]
-    await scene.append(*events)
-    async with running(scene.settings.model_copy(update={"kafka": kafka})) as health:
+    await setup.append(*events)
+    async with running_relay(setup.settings.model_copy(update={"kafka": kafka})) as health:
 
         async def held() -> bool:
             problem = (await health.problems()).get("relay", "")
             return "forbidden" in problem and forbidden in problem and "slotwire migrate" in problem
 
         await until(held)
-        assert await scene.writer.fetchval("SELECT count(*) FROM slotwire.parked_events") == 0
+        assert await setup.writer.fetchval("SELECT count(*) FROM slotwire.parked_events") == 0
         guarded.allow(forbidden)
-        records = await committed(scene.settings, 3)
+        records = await committed_records(setup.settings, 3)
     assert ids(records) == [str(event.id) for event in events]
 
 
-async def test_a_forbidden_topic_is_found(scene: Scene, guarded: Guarded) -> None:
+async def test_a_forbidden_topic_is_found(setup: RelaySetup, guarded: Guarded) -> None:
     """Doctor tells forbidden from missing, and migrate says who can help."""
-    kafka = guarded.settings(scene.settings.kafka.topic_prefix, partitions=3)
+    kafka = guarded.settings(setup.settings.kafka.topic_prefix, partitions=3)
     forbidden = full_name(kafka, INVITEE)
     guarded.forbid(forbidden, AclOperation.DESCRIBE)
 

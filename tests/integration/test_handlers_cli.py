@@ -15,25 +15,25 @@ import httpx
 import pytest
 
 from slotwire.ingest.local.databases import Database
-from tests.support.handlers_stage import Stage, booked, on_stage, until
+from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
 
 COMMAND = (sys.executable, "-m", "slotwire.ingest.cli", "agents")
 
 
 @pytest.fixture
-async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
-    """A stage of the test's own."""
-    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[AgentSetup]:
+    """Topics and a database of the test's own."""
+    async with agent_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
 @asynccontextmanager
-async def process(stage: Stage, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(setup: AgentSetup, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the command as a child."""
     child = await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
-        env=stage.environment(),
+        env=setup.environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -54,12 +54,12 @@ async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, s
             return line
 
 
-async def test_the_demo_agent_tells_a_story_and_stops_clean(stage: Stage) -> None:
+async def test_the_demo_agent_tells_a_story_and_stops_clean(setup: AgentSetup) -> None:
     """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
-    async with process(stage, "run", "slotwire.handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
+    async with process(setup, "run", "slotwire.handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
         health = (await log_line(child, "agents_started"))["health"]
         await log_line(child, "partitions_assigned")
-        await stage.publish(booked("chain", 1))
+        await setup.publish(invitee_created("chain", 1))
         assert child.stdout is not None
         facts = json.loads(await child.stdout.readline())
         assert (facts["chain"], facts["what"]) == ("chain", "booked")
@@ -78,13 +78,13 @@ async def test_the_demo_agent_tells_a_story_and_stops_clean(stage: Stage) -> Non
         assert (await child.stdout.read()) == b""
 
 
-async def test_an_agent_that_waits_is_alive_but_not_ready(stage: Stage) -> None:
+async def test_an_agent_that_waits_is_alive_but_not_ready(setup: AgentSetup) -> None:
     """Without its topics the process lives, is not ready, and readiness names the command to run."""
-    changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{stage.settings.kafka.topic_prefix}none."}
+    changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{setup.settings.kafka.topic_prefix}none."}
     child = await asyncio.create_subprocess_exec(
         *COMMAND,
         *("run", "slotwire.handlers.agents.demo:agent"),
-        env={**stage.environment(), **changed},
+        env={**setup.environment(), **changed},
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(30):

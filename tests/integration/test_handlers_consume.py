@@ -20,23 +20,23 @@ from slotwire.ingest.local.databases import Database
 from slotwire.schemas.codec import decode
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
-from tests.support.handlers_stage import (
+from tests.support.agent_setup import (
     NOTE_EFFECT,
-    Stage,
-    booked,
+    AgentSetup,
+    agent_setup,
     in_order,
-    on_stage,
+    invitee_created,
     one_effect_each,
-    playing,
+    running_agents,
     transactional,
     until,
 )
 
 
 @pytest.fixture
-async def stage(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Stage]:
-    """A stage of the test's own."""
-    async with on_stage(database, kafka_bootstrap, topic_prefix) as made:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[AgentSetup]:
+    """Topics and a database of the test's own."""
+    async with agent_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
@@ -52,26 +52,26 @@ def ledger_agent(name: str = "ledger") -> Agent:
     return agent
 
 
-async def test_every_event_has_its_effect_once_in_order_and_is_committed(stage: Stage) -> None:
+async def test_every_event_has_its_effect_once_in_order_and_is_committed(setup: AgentSetup) -> None:
     """A topic of many keys ends as one effect an event, in each key's order, with nothing left to commit."""
-    events = [booked(f"key-{n % 20}", n // 20 + 1) for n in range(200)]
-    await stage.publish(*events)
-    runner = stage.runner(ledger_agent(), interval=0.1)
+    events = [invitee_created(f"key-{n % 20}", n // 20 + 1) for n in range(200)]
+    await setup.publish(*events)
+    runner = setup.runner(ledger_agent(), interval=0.1)
     group = runner.membership.group
 
     async def all_committed() -> bool:
-        return await stage.committed(group) == await stage.ends()
+        return await setup.committed(group) == await setup.ends()
 
-    async with playing(runner):
+    async with running_agents(runner):
         # The last offsets are those of transaction markers: only the position knows them.
         await until(all_committed)
         assert await runner.problems.check() is None
-    effects = await stage.effects()
+    effects = await setup.effects()
     assert one_effect_each(effects, events)
     assert in_order(effects)
 
 
-async def test_a_stopped_agent_goes_on_where_it_was(stage: Stage) -> None:
+async def test_a_stopped_agent_goes_on_where_it_was(setup: AgentSetup) -> None:
     """What was handled before the stop is committed with it; after a restart only what is new is handled."""
     agent = Agent("plain")
     handled: asyncio.Queue[int] = asyncio.Queue()
@@ -82,14 +82,14 @@ async def test_a_stopped_agent_goes_on_where_it_was(stage: Stage) -> None:
         handled.put_nowait(event.sequence)
 
     for round_ in (1, 2):
-        await stage.publish(booked("k", round_))
-        async with playing(stage.runner(agent)), asyncio.timeout(20):
+        await setup.publish(invitee_created("k", round_))
+        async with running_agents(setup.runner(agent)), asyncio.timeout(20):
             assert await handled.get() == round_
     assert handled.empty()
-    assert len(await stage.inbox()) == 2
+    assert len(await setup.inbox()) == 2
 
 
-async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(stage: Stage) -> None:
+async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(setup: AgentSetup) -> None:
     """It is tried as often as the policy says, then kept with key, value, headers and reason; the others settle.
 
     Driven again once the handler is mended, it takes effect.
@@ -105,12 +105,12 @@ async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(st
             raise ZeroDivisionError
         handled.append(event.sequence)
 
-    await stage.publish(*(booked("one-key", n) for n in range(1, 21)))
-    poison = record_of(booked("one-key", 7))
-    runner = stage.runner(agent, interval=0.1)
-    async with playing(runner):
+    await setup.publish(*(invitee_created("one-key", n) for n in range(1, 21)))
+    poison = record_of(invitee_created("one-key", 7))
+    runner = setup.runner(agent, interval=0.1)
+    async with running_agents(runner):
         await until(lambda: len(handled) == 19)
-        (letter,) = await stage.dead_letters("poisoned", 1)
+        (letter,) = await setup.dead_letters("poisoned", 1)
         assert handled == [n for n in range(1, 21) if n != 7]
         assert (letter.key, letter.value) == (poison.key, poison.value)
         headers = dict(letter.headers)
@@ -118,20 +118,20 @@ async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(st
         said = {name: value.decode() for name, value in headers.items() if name.startswith("slotwire-error-")}
         assert said["slotwire-error-reason"] == "raised ZeroDivisionError"
         assert said["slotwire-error-attempts"] == "3"
-        assert said["slotwire-error-topic"] == stage.topic
+        assert said["slotwire-error-topic"] == setup.topic
         assert said["slotwire-error-agent"] == "poisoned"
         assert "fail_on_seven" in said["slotwire-error-trace"]
         assert int(said["slotwire-error-partition"]) in range(4)
         assert int(said["slotwire-error-offset"]) >= 0
         assert datetime.fromisoformat(said["slotwire-error-time"]).tzinfo is not None
-        assert decode(letter.headers, letter.value).id == booked("one-key", 7).id
+        assert decode(letter.headers, letter.value).id == invitee_created("one-key", 7).id
         mended = True
-        async with transactional(stage.settings.kafka.bootstrap_servers) as producer, producer.transaction():
-            await producer.send(stage.topic, letter.value, letter.key, headers=list(letter.headers))
+        async with transactional(setup.settings.kafka.bootstrap_servers) as producer, producer.transaction():
+            await producer.send(setup.topic, letter.value, letter.key, headers=list(letter.headers))
         await until(lambda: handled[-1] == 7)
 
 
-async def test_a_rejection_and_a_retry_do_what_they_say(stage: Stage) -> None:
+async def test_a_rejection_and_a_retry_do_what_they_say(setup: AgentSetup) -> None:
     """Reject is a dead letter at once with the handler's reason; Retry comes back and its key waits for it."""
     agent = Agent("verbs")
     runs: list[tuple[str, int, int]] = []
@@ -143,18 +143,18 @@ async def test_a_rejection_and_a_retry_do_what_they_say(stage: Stage) -> None:
             return Reject("no such account")
         return Retry(0.05) if event.sequence == 1 and ctx.attempt < 3 else None
 
-    await stage.publish(booked("no", 1), booked("again", 1), booked("again", 2))
-    async with playing(stage.runner(agent)):
+    await setup.publish(invitee_created("no", 1), invitee_created("again", 1), invitee_created("again", 2))
+    async with running_agents(setup.runner(agent)):
         await until(lambda: ("again", 2, 1) in runs)
-        (letter,) = await stage.dead_letters("verbs", 1)
+        (letter,) = await setup.dead_letters("verbs", 1)
     assert dict(letter.headers)["slotwire-error-reason"] == b"no such account"
     again = [run[1:] for run in runs if run[0] == "again"]
     assert again == [(1, 1), (1, 2), (1, 3), (2, 1)]
 
 
-async def test_data_that_did_not_travel_comes_from_the_log(stage: Stage, database: Database) -> None:
+async def test_data_that_did_not_travel_comes_from_the_log(setup: AgentSetup, database: Database) -> None:
     """A record with `ce_dataref` reaches its handler with the data that Postgres has."""
-    event = booked("large", 1)
+    event = invitee_created("large", 1)
     record = record_of(event)
     owner = await asyncpg.connect(database.owner_url)
     try:
@@ -177,17 +177,17 @@ async def test_data_that_did_not_travel_comes_from_the_log(stage: Stage, databas
         del ctx
         got.put_nowait(event)
 
-    async with transactional(stage.settings.kafka.bootstrap_servers) as producer, producer.transaction():
+    async with transactional(setup.settings.kafka.bootstrap_servers) as producer, producer.transaction():
         headers = [*record.headers, ("ce_dataref", f"/v1/events/{event.id}".encode())]
-        await producer.send(stage.topic, None, record.key, headers=headers)
-    async with playing(stage.runner(agent)), asyncio.timeout(20):
+        await producer.send(setup.topic, None, record.key, headers=headers)
+    async with running_agents(setup.runner(agent)), asyncio.timeout(20):
         assert (await got.get()).data == event.data
 
 
-async def test_an_agent_waits_for_its_topic_and_names_the_command(stage: Stage) -> None:
+async def test_an_agent_waits_for_its_topic_and_names_the_command(setup: AgentSetup) -> None:
     """Without its topic an agent is not ready and says what to run; when the topic is there it goes on by itself."""
-    kafka = stage.settings.kafka.model_copy(update={"topic_prefix": f"{stage.settings.kafka.topic_prefix}late."})
-    late = Stage(stage.settings.model_copy(update={"kafka": kafka}), stage.pool)
+    kafka = setup.settings.kafka.model_copy(update={"topic_prefix": f"{setup.settings.kafka.topic_prefix}late."})
+    late = AgentSetup(setup.settings.model_copy(update={"kafka": kafka}), setup.pool)
     runner = late.runner(ledger_agent("late"))
 
     async def says_why() -> bool:
@@ -199,31 +199,31 @@ async def test_an_agent_waits_for_its_topic_and_names_the_command(stage: Stage) 
     async def has_effect() -> bool:
         return len(await late.effects()) == 1
 
-    async with playing(runner):
+    async with running_agents(runner):
         await until(says_why)
         await ensure_topics(kafka)
         await until(nothing_wrong)
-        await late.publish(booked("k", 1))
+        await late.publish(invitee_created("k", 1))
         await until(has_effect)
-    assert one_effect_each(await late.effects(), [booked("k", 1)])
+    assert one_effect_each(await late.effects(), [invitee_created("k", 1)])
 
 
-async def test_the_topics_of_dead_letters_are_made_when_an_agent_starts(stage: Stage) -> None:
+async def test_the_topics_of_dead_letters_are_made_when_an_agent_starts(setup: AgentSetup) -> None:
     """Once an agent is ready its dead-letter topic is there, before anything failed; a second member finds it."""
-    runners = [stage.runner(ledger_agent("ready"), instance=f"ready-{n}") for n in range(2)]
+    runners = [setup.runner(ledger_agent("ready"), instance=f"ready-{n}") for n in range(2)]
 
     async def all_ready() -> bool:
         return [await runner.problems.check() for runner in runners] == [None, None]
 
-    async with playing(*runners):
+    async with running_agents(*runners):
         await until(all_ready)
-        async with opened_client(stage.settings.kafka, client="test") as client:
-            (found,) = await require_topics(client, [f"{stage.topic}.ready.dlq"])
+        async with opened_client(setup.settings.kafka, client="test") as client:
+            (found,) = await require_topics(client, [f"{setup.topic}.ready.dlq"])
     assert found.partitions == 1
 
 
 async def test_an_agent_waits_for_the_schema_and_names_the_command(
-    stage: Stage, postgres_url: str, topic_prefix: str
+    setup: AgentSetup, postgres_url: str, topic_prefix: str
 ) -> None:
     """On a database without our schema an agent does not join, is not ready, and says what to run."""
     name = f"bare_{topic_prefix.rstrip('.')}"
@@ -233,12 +233,12 @@ async def test_an_agent_waits_for_the_schema_and_names_the_command(
         async with create_pool(
             f"{postgres_url.rpartition('/')[0]}/{name}", DatabaseSettings(), application="t"
         ) as pool:
-            runner = Stage(stage.settings, pool).runner(ledger_agent("early"))
+            runner = AgentSetup(setup.settings, pool).runner(ledger_agent("early"))
 
             async def says_why() -> bool:
                 return "Run `slotwire migrate`" in (await runner.problems.check() or "")
 
-            async with playing(runner):
+            async with running_agents(runner):
                 await until(says_why)
                 assert "joining" in (await runner.problems.check() or "")
         await superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")

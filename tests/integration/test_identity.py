@@ -11,7 +11,7 @@ import pytest
 
 from slotwire.ingest.local.databases import Database
 from tests.support.fuzzing import shuffled
-from tests.support.serving import invitee_body, make_hook, running, settings_for
+from tests.support.public_endpoint import invitee_body, make_hook, running_endpoint, settings_for
 from tools.expected import FOLDER, expected_file
 
 SCENARIOS = [
@@ -49,7 +49,7 @@ async def test_one_delivery_through_two_subscriptions_is_one_event(scenario: str
     settings = settings_for(database)
     first = await make_hook(settings, database)
     second = await make_hook(settings, database, organization=first.organization)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         answers = [await endpoint.deliver(hook, sent) for hook, sent in ((first, body), (second, other), (first, body))]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     deliveries = await rows(database, "SELECT * FROM slotwire.deliveries ORDER BY received_at")
@@ -70,7 +70,7 @@ async def test_one_clear_through_two_subscriptions_is_one_event(database: Databa
     uri = "https://api.calendly.com/scheduled_events/E/invitees/I"
     mark = {"uri": "https://api.calendly.com/invitee_no_shows/N", "created_at": "2026-11-23T09:00:01.500000Z"}
     marked = invitee_body("invitee_no_show.created", invitee=uri, no_show=mark)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         await endpoint.deliver(first, marked)
         for hook, at in ((first, "2026-11-23T09:00:04Z"), (second, "2026-11-23T09:00:05Z")):
             clear = invitee_body("invitee_no_show.deleted", invitee=uri, told_at=at)
@@ -90,7 +90,7 @@ async def test_two_invitees_of_one_group_event_are_two_bookings(database: Databa
     hook = await make_hook(settings, database)
     event = "https://api.calendly.com/scheduled_events/GROUP"
     uris = [f"{event}/invitees/{name}" for name in ("ONE", "TWO")]
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         for uri in uris:
             assert (await endpoint.deliver(hook, invitee_body(invitee=uri))).status_code == 200
         assert (await endpoint.deliver(hook, invitee_body("invitee.canceled", invitee=uris[0]))).status_code == 200

@@ -12,22 +12,22 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import MAX_DEPTH
 from slotwire.ingest.receive.listener import MAX_HEADERS
-from tests.support.serving import (
+from tests.support.public_endpoint import (
     SIGNATURE,
     Hook,
     exchange,
     invitee_body,
     make_hook,
-    running,
+    raw_request,
+    running_endpoint,
     settings_for,
     sign,
-    written,
 )
 
 
 def post(hook: Hook, body: bytes, *lines: str, length: int | None = None) -> bytes:
     """Write a signed POST by hand; the connection is to be closed after it."""
-    return written(hook, body, "Connection: close", *lines, length=length)
+    return raw_request(hook, body, "Connection: close", *lines, length=length)
 
 
 def status(answer: bytes) -> int:
@@ -60,7 +60,7 @@ async def test_a_body_at_the_limit_is_stored_and_one_byte_more_is_413(database: 
     """With a length declared or chunked, the limit is the same, and the connection is closed past it."""
     settings = settings_for(database, max_body_bytes=4096)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert (await endpoint.deliver(hook, padded(4096))).status_code == 200
         assert (await endpoint.deliver(hook, padded(4097))).status_code == 413
         for size, expected in ((4096, 200), (4097, 413)):
@@ -75,7 +75,7 @@ async def test_a_body_that_never_comes_is_408(database: Database) -> None:
     settings = settings_for(database, body_timeout_seconds=0.2)
     hook = await make_hook(settings, database)
     body = invitee_body()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         answer = await exchange(endpoint, post(hook, body[:100], length=len(body)))
     assert status(answer) == 408
     assert b"connection: close" in answer.lower()
@@ -85,7 +85,7 @@ async def test_a_header_that_never_ends_is_closed(database: Database, monkeypatc
     """A connection that does not finish its first header is closed without an answer."""
     monkeypatch.setattr("slotwire.ingest.receive.listener.HEADER_SECONDS", 0.2)
     settings = settings_for(database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert await exchange(endpoint, b"POST /hooks/calendly/x HTTP/1.1\r\nHost: a\r\nX-Slow: ") == b""
 
 
@@ -94,7 +94,7 @@ async def test_headers_past_the_limit_are_431(database: Database) -> None:
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     body = invitee_body()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         base = len(post(hook, body)) - len(body)
         room = settings.http.max_header_bytes - base
         assert status(await exchange(endpoint, post(hook, body, f"X: {'y' * (room // 2)}"))) == 200
@@ -109,7 +109,7 @@ async def test_one_connection_past_the_cap_is_closed(database: Database) -> None
     """While the cap's worth of connections is open, one more is closed at once and the others go on."""
     settings = settings_for(database, max_connections=2)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         port = int(endpoint.url.rpartition(":")[2])
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
         assert await exchange(endpoint, b"") == b""
@@ -124,7 +124,7 @@ async def test_deliveries_past_the_pending_limit_are_503(database: Database) -> 
     """When as many deliveries wait as may, one more is asked to come again instead of growing the queue."""
     settings = settings_for(database, max_pending_deliveries=1)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
         answers = await asyncio.gather(*(endpoint.deliver(hook, invitee_body()) for _ in range(40)))
     codes = {answer.status_code for answer in answers}
@@ -152,7 +152,7 @@ async def test_what_is_authentic_but_unreadable_is_kept_and_answered_200(databas
         ("invalid_payload", envelope % b'{"uri":"x","updated_at":"0001-01-01T00:00:00+14:00"}', {}),
         ("refused_by_database", invitee_body(email="a\0b@example.com", invitee="https://x/\0/invitees/1"), {}),
     ]
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         for reason, body, headers in cases:
             response = await endpoint.deliver(hook, body, headers=headers)
             assert (reason, response.status_code) == (reason, 200)
@@ -164,7 +164,7 @@ async def test_a_poison_row_does_not_fail_its_neighbours(database: Database) -> 
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     bodies = [invitee_body(invitee=f"https://x/\0/invitees/{n}") if n == 7 else invitee_body() for n in range(20)]
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         answers = await asyncio.gather(*(endpoint.deliver(hook, body) for body in bodies))
     assert {answer.status_code for answer in answers} == {200}
     assert await quarantined(database) == [("refused_by_database", bodies[7])]
@@ -181,7 +181,7 @@ async def test_json_at_the_depth_limit_is_read(database: Database) -> None:
     nested: Any = 1
     for _ in range(deepest):
         nested = [nested]
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         await endpoint.deliver(hook, invitee_body(nested=nested))
         assert await quarantined(database) == []
         body = invitee_body(nested=[nested])
@@ -196,7 +196,7 @@ async def test_refusals_say_nothing_about_hooks(database: Database) -> None:
     other = await make_hook(settings_for(database), database)  # minted under another server key
     body = invitee_body()
     future = sign(body, hook.key, at=4_000_000_000)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         post_to = endpoint.client.post
         answers = [
             await post_to(f"{endpoint.url}/hooks/calendly/nobody", content=body),
@@ -221,7 +221,7 @@ async def test_a_subscription_s_max_age_quarantines_what_is_older(database: Data
     settings = settings_for(database)
     hook = await make_hook(settings, database, max_age_seconds=300)
     body = invitee_body()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         response = await endpoint.deliver(hook, body, headers={SIGNATURE: sign(body, hook.key, at=1_700_000_000)})
     assert response.status_code == 200
     assert await quarantined(database) == [("stale", body)]
@@ -232,7 +232,7 @@ async def test_a_booking_of_another_organization_is_quarantined(database: Databa
     settings = settings_for(database)
     ours, theirs = await make_hook(settings, database), await make_hook(settings, database)
     body = invitee_body()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert (await endpoint.deliver(ours, body)).status_code == 200
         assert (await endpoint.deliver(theirs, body)).status_code == 200
     assert await quarantined(database) == [("cross_tenant", body)]

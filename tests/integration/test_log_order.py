@@ -15,7 +15,7 @@ from slotwire.ingest.log.normalize import InviteeFact, normalize
 from slotwire.ingest.log.store import Log
 from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
 from tests.support import shard_lock
-from tests.support.serving import invitee_body, new_invitee
+from tests.support.public_endpoint import invitee_body, new_invitee
 
 WRITERS = 6
 BATCHES = 40

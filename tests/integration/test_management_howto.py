@@ -11,8 +11,8 @@ from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, simulator
 from tests.support.command import environment
-from tests.support.managing import managing, write_events
-from tests.support.serving import settings_for
+from tests.support.management_api import management_api, write_events
+from tests.support.public_endpoint import settings_for
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "use-the-management-api.md"
 SECONDS = 60.0
@@ -48,11 +48,11 @@ async def test_its_commands_run_and_show_what_it_says(database: Database, tmp_pa
         (tmp_path / "token.txt").write_text(running.owner_token + "\n")
         await write_events(database, "ORG", 2)
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        async with managing(settings) as desk:
+        async with management_api(settings) as api:
             child = await asyncio.create_subprocess_exec(
                 *("bash", "-c", commands),
                 cwd=tmp_path,
-                env=environment(settings, API=desk.url, PATH=path),
+                env=environment(settings, API=api.url, PATH=path),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )

@@ -15,9 +15,9 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.ids import last_segment
-from tests.support.command import Ran, environment, slotwire
-from tests.support.managing import managing, write_events
-from tests.support.serving import settings_for
+from tests.support.command import CommandResult, environment, slotwire
+from tests.support.management_api import management_api, write_events
+from tests.support.public_endpoint import settings_for
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Terminal:
     env: dict[str, str]
     calendly: Simulator
 
-    async def type(self, *arguments: str, stdin: str | None = None) -> Ran:
+    async def type(self, *arguments: str, stdin: str | None = None) -> CommandResult:
         """Run a command to its end."""
         return await slotwire(*arguments, env=self.env, stdin=stdin)
 
@@ -52,14 +52,14 @@ async def test_the_life_of_a_key(terminal: Terminal, database: Database) -> None
     key = made.stdout.strip()
     assert (made.code, made.stdout) == (0, f"{key}\n")
     assert key.startswith("slw_")
-    async with managing(settings_for(database)) as desk:
-        assert (await desk.ask("GET", "/v1/events", key)).status_code == 200
+    async with management_api(settings_for(database)) as api:
+        assert (await api.ask("GET", "/v1/events", key)).status_code == 200
         [listed] = await terminal.rows("keys", "api", "list")
         assert (listed["role"], listed["label"], listed["organization"]) == ("reader", "dashboards", None)
         assert key not in json.dumps(listed)
         [revoked] = await terminal.rows("keys", "api", "revoke", str(listed["id"]))
         assert revoked["revoked_at"]
-        assert (await desk.ask("GET", "/v1/events", key)).status_code == 401
+        assert (await api.ask("GET", "/v1/events", key)).status_code == 401
     table = await terminal.type("keys", "api", "list")
     assert table.stdout.splitlines()[0].split() == [
         "ID",

@@ -14,8 +14,8 @@ import pytest
 from slotwire.ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
-from tests.support.command import Ran, environment, slotwire
-from tests.support.serving import settings_for
+from tests.support.command import CommandResult, environment, slotwire
+from tests.support.public_endpoint import settings_for
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Terminal:
         user = next(each for each in self.calendly.world.members(org) if each.role == role)
         return next(each.value for each in self.calendly.world.tokens if each.user == user.id)
 
-    async def type(self, *arguments: str, stdin: str | None = None) -> Ran:
+    async def type(self, *arguments: str, stdin: str | None = None) -> CommandResult:
         """Run `slotwire …` to its end."""
         return await slotwire(*arguments, env=self.env, stdin=stdin)
 
@@ -45,7 +45,7 @@ class Terminal:
         assert ran.code == 0, ran.stderr
         return [json.loads(line) for line in ran.stdout.splitlines()]
 
-    async def add(self, *options: str, org: str | None = None) -> Ran:
+    async def add(self, *options: str, org: str | None = None) -> CommandResult:
         """Add an organization by its owner's token from standard input."""
         return await self.type(
             "organizations", "add", "--token-file", "-", *options, stdin=self.token(org or self.orgs[0]) + "\n"

@@ -26,18 +26,18 @@ from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.schemas.ids import last_segment
 from tests.support.children import free_port
-from tests.support.managing import Desk, managing
-from tests.support.serving import running, settings_for
+from tests.support.management_api import ManagementApi, management_api
+from tests.support.public_endpoint import running_endpoint, settings_for
 
 CREATED = "com.calendly.invitee.created.v1"
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setup:
     """A simulated Calendly, the endpoint it sends to, and the management API, on one database."""
 
     calendly: Simulator
-    desk: Desk
+    api: ManagementApi
     database: Database
     settings: Settings
     client: httpx.AsyncClient
@@ -50,7 +50,7 @@ class Ground:
     @property
     def actions(self) -> Actions:
         """The verbs."""
-        return self.desk.actions
+        return self.api.actions
 
     @property
     def organizations(self) -> Organizations:
@@ -94,193 +94,193 @@ class Ground:
 
 
 @asynccontextmanager
-async def grounded(database: Database, *, organizations: int = 2) -> AsyncIterator[Ground]:
+async def organizations_setup(database: Database, *, organizations: int = 2) -> AsyncIterator[Setup]:
     """Run all of it."""
     port = free_port()
     async with simulator(Options(seed="organizations", organizations=organizations)) as calendly:
         settings = settings_for(database, port=port).model_copy(
             update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
         )
-        async with running(settings) as endpoint, managing(settings) as desk:
-            yield Ground(calendly, desk, database, settings, endpoint.client)
+        async with running_endpoint(settings) as endpoint, management_api(settings) as api:
+            yield Setup(calendly, api, database, settings, endpoint.client)
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[Setup]:
     """Two organizations at the simulator, none here."""
-    async with grounded(database) as made:
+    async with organizations_setup(database) as made:
         yield made
 
 
-async def test_one_step_from_a_token_to_live_events(ground: Ground) -> None:
+async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
     """What was booked before, while and after an organization is added is in the log, each once."""
-    before = [await ground.simulate("book") for _ in range(3)]
+    before = [await setup.simulate("book") for _ in range(3)]
 
     async def book() -> list[Any]:
-        return [await ground.simulate("book") for _ in range(12)]
+        return [await setup.simulate("book") for _ in range(12)]
 
-    added, during = await asyncio.gather(ground.add(external_id="customer-1", backfill_days=0), book())
+    added, during = await asyncio.gather(setup.add(external_id="customer-1", backfill_days=0), book())
     assert (added.new, added.organization.external_id, len(added.subscriptions)) == (True, "customer-1", 1)
-    assert await keeping.run_once(ground.organizations) == {ground.org: "kept"}  # and fetches what was asked for
-    after = [await ground.simulate("book") for _ in range(2)]
-    await ground.settled()
+    assert await keeping.run_once(setup.organizations) == {setup.org: "kept"}  # and fetches what was asked for
+    after = [await setup.simulate("book") for _ in range(2)]
+    await setup.settled()
     told = Counter(
-        row["subject"] for row in await ground.rows("SELECT subject FROM slotwire.events WHERE type = $1", CREATED)
+        row["subject"] for row in await setup.rows("SELECT subject FROM slotwire.events WHERE type = $1", CREATED)
     )
     booked = [each["invitees"][0] for each in (*before, *during, *after)]
     assert told == Counter(booked)
-    tenants = await ground.rows("SELECT DISTINCT tenant FROM slotwire.events")
+    tenants = await setup.rows("SELECT DISTINCT tenant FROM slotwire.events")
     assert [row["tenant"] for row in tenants] == ["customer-1"]
 
 
-async def test_adding_twice_is_adding_once(ground: Ground) -> None:
+async def test_adding_twice_is_adding_once(setup: Setup) -> None:
     """Again with the same token: nothing is subscribed anew, and there is one connection."""
-    first = await ground.add()
-    again = await ground.add(external_id="late")
+    first = await setup.add()
+    again = await setup.add(external_id="late")
     assert (again.new, again.connection_id) == (False, first.connection_id)
     assert [item.id for item in again.subscriptions] == [item.id for item in first.subscriptions]
     assert again.organization.external_id == "late"
-    assert len(ground.calendly.engine.ledger.subscriptions()) == 1
+    assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
-async def test_adding_again_keeps_what_was_wanted(ground: Ground) -> None:
+async def test_adding_again_keeps_what_was_wanted(setup: Setup) -> None:
     """Without events a new token changes no wish; a new age is taken over, and events replace what was there."""
-    first = await ground.add(events=("contact.created", "meeting_recap.created"), max_age_seconds=90_000)
-    again = await ground.add()
+    first = await setup.add(events=("contact.created", "meeting_recap.created"), max_age_seconds=90_000)
+    again = await setup.add()
     assert {item.id for item in again.subscriptions} == {item.id for item in first.subscriptions}
-    older = await ground.add(max_age_seconds=100_000)
+    older = await setup.add(max_age_seconds=100_000)
     assert {(item.scope, item.events, item.max_age_seconds) for item in older.subscriptions} == {
         ("organization", ("contact.created",), 100_000),
         ("user", ("meeting_recap.created",), 100_000),
     }
-    other = await ground.add(events=("invitee.created",))
+    other = await setup.add(events=("invitee.created",))
     assert ("organization", ("invitee.created",)) in {(item.scope, item.events) for item in other.subscriptions}
-    issued = await ground.simulate("tokens", scopes=["users:read", "organizations:read", "webhooks:write"])
+    issued = await setup.simulate("tokens", scopes=["users:read", "organizations:read", "webhooks:write"])
     with pytest.raises(RequestRefused, match="meeting_recaps:read, scheduled_events:read"):
-        await ground.add(token=SecretStr(issued["token"]))  # it could not keep what is wanted
+        await setup.add(token=SecretStr(issued["token"]))  # it could not keep what is wanted
 
 
-async def test_recaps_are_subscribed_for_the_tokens_user(ground: Ground) -> None:
+async def test_recaps_are_subscribed_for_the_tokens_user(setup: Setup) -> None:
     """Events of users only get a subscription of their own beside the organization's."""
-    added = await ground.add(events=("invitee.created", "meeting_recap.created"))
+    added = await setup.add(events=("invitee.created", "meeting_recap.created"))
     assert {(item.scope, item.events) for item in added.subscriptions} == {
         ("organization", ("invitee.created",)),
         ("user", ("meeting_recap.created",)),
     }
 
 
-async def test_giving_up_leaves_nothing_behind(ground: Ground) -> None:
+async def test_giving_up_leaves_nothing_behind(setup: Setup) -> None:
     """Nothing is left at Calendly, no credential and no working key; the history stays, and adding revives it."""
-    await ground.add(events=("invitee.created", "meeting_recap.created"))
-    await ground.simulate("book")
-    await ground.settled()
-    await ground.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=ground.org))
-    done = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    await setup.add(events=("invitee.created", "meeting_recap.created"))
+    await setup.simulate("book")
+    await setup.settled()
+    await setup.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=setup.org))
+    done = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert (len(done.ended), done.left, len(done.connections), len(done.keys)) == (2, (), 1, 1)
     assert done.organization.ended_at is not None
-    assert ground.calendly.engine.ledger.subscriptions() == ()
-    assert await ground.rows("SELECT FROM slotwire.connections") == []
-    assert await keeping.run_once(ground.organizations) == {}
-    assert len(await ground.rows("SELECT FROM slotwire.events")) == 1
-    again = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    assert setup.calendly.engine.ledger.subscriptions() == ()
+    assert await setup.rows("SELECT FROM slotwire.connections") == []
+    assert await keeping.run_once(setup.organizations) == {}
+    assert len(await setup.rows("SELECT FROM slotwire.events")) == 1
+    again = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert again.organization.ended_at == done.organization.ended_at
-    assert (await ground.add()).organization.ended_at is None
+    assert (await setup.add()).organization.ended_at is None
 
 
-async def test_what_calendly_would_not_end_is_said_and_kept(ground: Ground) -> None:
+async def test_what_calendly_would_not_end_is_said_and_kept(setup: Setup) -> None:
     """With a revoked token nothing can be ended: all of it is named and kept; `force` forgets it."""
-    added = await ground.add()
-    await ground.simulate("tokens/state", token=ground.calendly.owner_token, state="revoked")
-    done = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=False)
+    added = await setup.add()
+    await setup.simulate("tokens/state", token=setup.calendly.owner_token, state="revoked")
+    done = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert (done.ended, done.organization.ended_at, done.connections) == ((), None, ())
     [left] = done.left
     assert left.id == added.subscriptions[0].id
     assert "revoked" in left.why
-    forced = await ground.actions.organizations.remove(COMMAND_LINE, ground.org, force=True)
+    forced = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=True)
     assert forced.organization.ended_at is not None
     assert len(forced.connections) == 1
-    assert len(ground.calendly.engine.ledger.subscriptions()) == 1  # Calendly still has it, as was said
+    assert len(setup.calendly.engine.ledger.subscriptions()) == 1  # Calendly still has it, as was said
 
 
-async def test_everything_that_is_missing_is_said_at_once(ground: Ground) -> None:
+async def test_everything_that_is_missing_is_said_at_once(setup: Setup) -> None:
     """A member's token with too few scopes: role and scopes in one message, with what to tick; nothing is kept."""
-    member = next(each for each in ground.calendly.world.members(ground.org) if each.role == "user")
-    issued = await ground.simulate("tokens", user=member.id, scopes=["users:read", "organizations:read"])
+    member = next(each for each in setup.calendly.world.members(setup.org) if each.role == "user")
+    issued = await setup.simulate("tokens", user=member.id, scopes=["users:read", "organizations:read"])
     with pytest.raises(RequestRefused) as caught:
-        await ground.add(token=SecretStr(issued["token"]), events=("invitee.created", "contact.created"))
+        await setup.add(token=SecretStr(issued["token"]), events=("invitee.created", "contact.created"))
     assert caught.value.code == "token_not_enough"
     for word in ("'user'", "webhooks:write", "scheduled_events:read", "contacts:read"):
         assert word in caught.value.message
     assert "Integrations" in caught.value.remedy
     assert issued["token"] not in caught.value.message + caught.value.remedy
-    assert await ground.rows("SELECT FROM slotwire.organizations") == []
+    assert await setup.rows("SELECT FROM slotwire.organizations") == []
 
 
-async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_anything(ground: Ground) -> None:
+async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_anything(setup: Setup) -> None:
     """Another organization's token, an event that is none, and an address Calendly cannot reach keep nothing."""
-    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
+    other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     with pytest.raises(RequestRefused) as caught:
-        await ground.add(organization=other)
+        await setup.add(organization=other)
     assert caught.value.code == "token_of_another_organization"
     with pytest.raises(RequestRefused, match="no event"):
-        await ground.add(events=("invitee.rescheduled",))
-    calls = ground.calls
-    real = ground.settings.model_copy(update={"calendly": CalendlySettings()})
+        await setup.add(events=("invitee.rescheduled",))
+    calls = setup.calls
+    real = setup.settings.model_copy(update={"calendly": CalendlySettings()})
     with pytest.raises(ConfigurationError, match="https addresses only"):
-        await Organizations.from_settings(real, ground.actions.pool, ground.actions.clock).add(SecretStr("x"))
-    assert ground.calls == calls
-    assert await ground.rows("SELECT FROM slotwire.organizations") == []
+        await Organizations.from_settings(real, setup.actions.pool, setup.actions.clock).add(SecretStr("x"))
+    assert setup.calls == calls
+    assert await setup.rows("SELECT FROM slotwire.organizations") == []
 
 
-async def test_an_external_id_belongs_to_one_organization(ground: Ground) -> None:
+async def test_an_external_id_belongs_to_one_organization(setup: Setup) -> None:
     """Two organizations cannot have one external id; the second is refused in words."""
-    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
-    await ground.add(external_id="customer-1")
+    other = next(org for org in setup.calendly.world.organizations if org != setup.org)
+    await setup.add(external_id="customer-1")
     with pytest.raises(RequestRefused, match="external id"):
-        await ground.add(token=ground.token(other), external_id="customer-1")
+        await setup.add(token=setup.token(other), external_id="customer-1")
 
 
-async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the_upgrade(ground: Ground) -> None:
+async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the_upgrade(setup: Setup) -> None:
     """Calendly's plan gate names cause and remedy; organization and wish stay, and a round subscribes later."""
-    await ground.simulate("organizations", organization=ground.org, webhooks=False)
+    await setup.simulate("organizations", organization=setup.org, webhooks=False)
     with pytest.raises(CalendlyError) as caught:
-        await ground.add()
+        await setup.add()
     assert caught.value.problem is CalendlyProblem.PLAN
     assert "Upgrade" in caught.value.remedy
-    assert await keeping.run_once(ground.organizations) == {ground.org: "failed"}
-    await ground.simulate("organizations", organization=ground.org, webhooks=True)
-    assert await keeping.run_once(ground.organizations) == {ground.org: "changed"}
-    assert len(ground.calendly.engine.ledger.subscriptions()) == 1
+    assert await keeping.run_once(setup.organizations) == {setup.org: "failed"}
+    await setup.simulate("organizations", organization=setup.org, webhooks=True)
+    assert await keeping.run_once(setup.organizations) == {setup.org: "changed"}
+    assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
-async def test_the_rounds_keep_what_is_wanted(ground: Ground) -> None:
+async def test_the_rounds_keep_what_is_wanted(setup: Setup) -> None:
     """What somebody deleted at Calendly is made again; an organization that cannot act does not stop the others."""
-    other = next(org for org in ground.calendly.world.organizations if org != ground.org)
-    await ground.add()
-    await ground.add(token=ground.token(other))
-    for known in ground.calendly.engine.ledger.subscriptions():
-        ground.calendly.engine.ledger.delete_subscription(known.id)
-    await ground.simulate("tokens/state", token=ground.calendly.owner_token, state="revoked")
-    assert await keeping.run_once(ground.organizations) == {ground.org: "failed", other: "changed"}
-    assert await keeping.run_once(ground.organizations) == {ground.org: "paused", other: "kept"}
-    [known] = ground.calendly.engine.ledger.subscriptions()
+    other = next(org for org in setup.calendly.world.organizations if org != setup.org)
+    await setup.add()
+    await setup.add(token=setup.token(other))
+    for known in setup.calendly.engine.ledger.subscriptions():
+        setup.calendly.engine.ledger.delete_subscription(known.id)
+    await setup.simulate("tokens/state", token=setup.calendly.owner_token, state="revoked")
+    assert await keeping.run_once(setup.organizations) == {setup.org: "failed", other: "changed"}
+    assert await keeping.run_once(setup.organizations) == {setup.org: "paused", other: "kept"}
+    [known] = setup.calendly.engine.ledger.subscriptions()
     assert known.organization == other
-    noted = await ground.rows("SELECT org, action, result FROM slotwire.audit WHERE actor = 'control' ORDER BY id")
+    noted = await setup.rows("SELECT org, action, result FROM slotwire.audit WHERE actor = 'control' ORDER BY id")
     assert [tuple(row) for row in noted] == [
         (other, "subscriptions.create", "started"),
         (other, "subscriptions.create", "done"),
     ]
-    revoked = await ground.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")
-    assert [row["org"] for row in revoked] == [ground.org]
+    revoked = await setup.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")
+    assert [row["org"] for row in revoked] == [setup.org]
 
 
-async def test_what_is_given_up_while_it_is_made_is_not_made(ground: Ground) -> None:
+async def test_what_is_given_up_while_it_is_made_is_not_made(setup: Setup) -> None:
     """A round that read a wish before it was taken away makes nothing of it, at Calendly or here."""
-    await ground.add()
-    organizations = ground.organizations
-    for known in ground.calendly.engine.ledger.subscriptions():
-        ground.calendly.engine.ledger.delete_subscription(known.id)
-    other = await asyncpg.connect(ground.database.owner_url)
+    await setup.add()
+    organizations = setup.organizations
+    for known in setup.calendly.engine.ledger.subscriptions():
+        setup.calendly.engine.ledger.delete_subscription(known.id)
+    other = await asyncpg.connect(setup.database.owner_url)
     try:
         async with other.transaction():
             await other.execute("SELECT FROM slotwire.organizations FOR UPDATE")
@@ -289,88 +289,88 @@ async def test_what_is_given_up_while_it_is_made_is_not_made(ground: Ground) -> 
                 while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
                     await asyncio.wait({going}, timeout=0.02)
             await other.execute("DELETE FROM slotwire.wanted_subscriptions")
-        assert await going == {ground.org: "kept"}
+        assert await going == {setup.org: "kept"}
     finally:
         await other.close()
-    assert ground.calendly.engine.ledger.subscriptions() == ()
-    assert await ground.rows("SELECT FROM slotwire.subscriptions WHERE state <> 'ended'") == []
+    assert setup.calendly.engine.ledger.subscriptions() == ()
+    assert await setup.rows("SELECT FROM slotwire.subscriptions WHERE state <> 'ended'") == []
 
 
-async def test_a_round_outlives_a_database_that_refuses(ground: Ground) -> None:
+async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
     """What one organization's database calls meet is its failure: the round ends, and the process lives on."""
-    await ground.add()
-    await ground.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
-    await ground.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
-    assert await keeping.run_once(ground.organizations) == {ground.org: "failed"}
-    await ground.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
-    assert await keeping.run_once(ground.organizations) == {ground.org: "kept"}
+    await setup.add()
+    await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
+    await setup.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    assert await keeping.run_once(setup.organizations) == {setup.org: "failed"}
+    await setup.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    assert await keeping.run_once(setup.organizations) == {setup.org: "kept"}
 
 
-async def test_what_was_told_is_not_fetched_again(ground: Ground) -> None:
+async def test_what_was_told_is_not_fetched_again(setup: Setup) -> None:
     """Cancellations, no-shows and reschedules by REST have the ids that the webhooks gave them."""
-    await ground.add()
-    one, two, three = [(await ground.simulate("book"))["invitees"][0] for _ in range(3)]
-    await ground.simulate("cancel", invitee=one)
-    await ground.simulate("no-show", invitee=two)
-    await ground.simulate("reschedule", invitee=three)
-    await ground.settled()
-    told = await ground.rows("SELECT event_id FROM slotwire.events ORDER BY 1")
-    await ground.organizations.want_backfill(ground.org, ground.actions.clock.now())
-    filled = await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None)
+    await setup.add()
+    one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
+    await setup.simulate("cancel", invitee=one)
+    await setup.simulate("no-show", invitee=two)
+    await setup.simulate("reschedule", invitee=three)
+    await setup.settled()
+    told = await setup.rows("SELECT event_id FROM slotwire.events ORDER BY 1")
+    await setup.organizations.want_backfill(setup.org, setup.actions.clock.now())
+    filled = await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None)
     assert filled is not None
     assert (filled.meetings, filled.invitees, filled.new, filled.skipped) == (4, 4, 0, 0)
-    assert await ground.rows("SELECT event_id FROM slotwire.events ORDER BY 1") == told
-    assert await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None) is None
+    assert await setup.rows("SELECT event_id FROM slotwire.events ORDER BY 1") == told
+    assert await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None) is None
 
 
-async def test_what_was_never_told_is_fetched_with_its_right_ids(ground: Ground) -> None:
+async def test_what_was_never_told_is_fetched_with_its_right_ids(setup: Setup) -> None:
     """Bookings, a cancellation, a no-show and a reschedule of which no webhook told are in the log as if one had."""
-    one, two, three = [(await ground.simulate("book"))["invitees"][0] for _ in range(3)]
-    await ground.simulate("cancel", invitee=one)
-    await ground.simulate("no-show", invitee=two)
-    await ground.simulate("reschedule", invitee=three)
-    await ground.add(backfill_days=1)
-    filled = await ground.actions.organizations.backfill(COMMAND_LINE, ground.org, lambda _: None)
+    one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
+    await setup.simulate("cancel", invitee=one)
+    await setup.simulate("no-show", invitee=two)
+    await setup.simulate("reschedule", invitee=three)
+    await setup.add(backfill_days=1)
+    filled = await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None)
     assert filled is not None
     assert (filled.meetings, filled.skipped) == (4, 0)
-    types = Counter(row["type"].split(".", 2)[2] for row in await ground.rows("SELECT type FROM slotwire.events"))
+    types = Counter(row["type"].split(".", 2)[2] for row in await setup.rows("SELECT type FROM slotwire.events"))
     assert types == {
         "invitee.created.v1": 4,
         "invitee.canceled.v1": 2,
         "invitee_no_show.created.v1": 1,
         "invitee.rescheduled.v1": 1,
     }
-    assert await ground.rows("SELECT FROM slotwire.deliveries") == []
+    assert await setup.rows("SELECT FROM slotwire.deliveries") == []
 
 
 async def test_fifty_organizations_and_no_foreign_call(database: Database) -> None:
     """Fifty tokens side by side: each acts for its own organization only, and each booking is its own one's."""
-    async with grounded(database, organizations=50) as ground:
-        orgs = list(ground.calendly.world.organizations)
+    async with organizations_setup(database, organizations=50) as setup:
+        orgs = list(setup.calendly.world.organizations)
         gate = asyncio.Semaphore(8)
 
         async def add(org: str) -> OrganizationAdded:
             async with gate:
-                return await ground.add(token=ground.token(org), backfill_days=0)
+                return await setup.add(token=setup.token(org), backfill_days=0)
 
         added = await asyncio.gather(*(add(org) for org in orgs))
         assert [item.organization.organization for item in added] == orgs
-        booked = {(await ground.simulate("book", organization=org))["invitees"][0]: org for org in orgs}
-        assert await keeping.run_once(ground.organizations) == dict.fromkeys(orgs, "kept")
-        await ground.settled()
-        rows = await ground.rows("SELECT subject, org FROM slotwire.events WHERE type = $1", CREATED)
+        booked = {(await setup.simulate("book", organization=org))["invitees"][0]: org for org in orgs}
+        assert await keeping.run_once(setup.organizations) == dict.fromkeys(orgs, "kept")
+        await setup.settled()
+        rows = await setup.rows("SELECT subject, org FROM slotwire.events WHERE type = $1", CREATED)
         assert {row["subject"]: row["org"] for row in rows} == booked
-        assert ground.calendly.gate.calls.foreign() == ()
-        assert ground.calls > 50 * 5
+        assert setup.calendly.gate.calls.foreign() == ()
+        assert setup.calls > 50 * 5
         # Two customers' secrets swapped: each opens in its own row only, and nobody's data is asked for.
-        await _swap_secrets(ground, orgs[0], orgs[1])
-        results = await keeping.run_once(ground.organizations)
+        await _swap_secrets(setup, orgs[0], orgs[1])
+        results = await keeping.run_once(setup.organizations)
         assert {org for org, result in results.items() if result != "kept"} == set(orgs[:2])
-        assert ground.calendly.gate.calls.foreign() == ()
+        assert setup.calendly.gate.calls.foreign() == ()
 
 
-async def _swap_secrets(ground: Ground, one: str, two: str) -> None:
-    connection = await asyncpg.connect(ground.database.owner_url)
+async def _swap_secrets(setup: Setup, one: str, two: str) -> None:
+    connection = await asyncpg.connect(setup.database.owner_url)
     try:
         await connection.execute(
             "UPDATE slotwire.connections c SET sealed = d.sealed FROM slotwire.connections d"

@@ -18,19 +18,27 @@ from slotwire.ingest.operate.models import EventQuery
 from slotwire.ingest.operate.quarantine_models import MAX_NOTE
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from slotwire.schemas.ids import event_id, last_segment
-from tests.support.command import Ran, environment, slotwire
-from tests.support.managing import Desk, managing, write_quarantine
-from tests.support.serving import Endpoint, Hook, invitee_body, make_hook, new_invitee, running, settings_for
+from tests.support.command import CommandResult, environment, slotwire
+from tests.support.management_api import ManagementApi, management_api, write_quarantine
+from tests.support.public_endpoint import (
+    Endpoint,
+    Hook,
+    invitee_body,
+    make_hook,
+    new_invitee,
+    running_endpoint,
+    settings_for,
+)
 
 UNKNOWN = b'{"event":"planet.created","created_at":"2026-11-23T09:00:00Z","payload":{}}'
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setup:
     """An endpoint and a management API on one database, with one organization."""
 
     database: Database
-    desk: Desk
+    api: ManagementApi
     endpoint: Endpoint
     hook: Hook
     org: str
@@ -48,143 +56,143 @@ class Ground:
         finally:
             await connection.close()
 
-    async def type(self, *arguments: str) -> Ran:
+    async def type(self, *arguments: str) -> CommandResult:
         """Run `slotwire quarantine`."""
         return await slotwire("quarantine", *arguments, env=self.env)
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[Setup]:
     """Everything that looks at one quarantine."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint, managing(settings) as desk:
-        yield Ground(database, desk, endpoint, hook, last_segment(hook.organization), environment(settings))
+    async with running_endpoint(settings) as endpoint, management_api(settings) as api:
+        yield Setup(database, api, endpoint, hook, last_segment(hook.organization), environment(settings))
 
 
-async def test_a_retry_gives_the_events_their_right_ids(ground: Ground) -> None:
+async def test_a_retry_gives_the_events_their_right_ids(setup: Setup) -> None:
     """After the upgrade a kept cancellation is two events with the ids of facts; told again it is a duplicate."""
     uri = new_invitee()
     body = invitee_body("invitee.canceled", invitee=uri)
-    [kept] = await ground.kept(body)
-    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
+    [kept] = await setup.kept(body)
+    item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "stored")
     assert item.settled_at is not None
-    created, canceled = await ground.desk.actions.events.latest(COMMAND_LINE, EventQuery(subject=uri))
-    assert created.id == event_id(ground.hook.organization, "invitee.created", uri)
-    assert canceled.id == item.event_id == event_id(ground.hook.organization, "invitee.canceled", uri)
+    created, canceled = await setup.api.actions.events.latest(COMMAND_LINE, EventQuery(subject=uri))
+    assert created.id == event_id(setup.hook.organization, "invitee.created", uri)
+    assert canceled.id == item.event_id == event_id(setup.hook.organization, "invitee.canceled", uri)
     assert {created.delivery_id, canceled.delivery_id} == {kept}
-    [delivery] = await ground.rows("deliveries")
+    [delivery] = await setup.rows("deliveries")
     assert (delivery["id"], delivery["body"], delivery["event_name"]) == (kept, body, "invitee.canceled")
-    assert (await ground.endpoint.deliver(ground.hook, body)).status_code == 200
-    assert [row["outcome"] for row in await ground.rows("deliveries")] == ["stored", "duplicate"]
-    assert len(await ground.rows("events")) == 2
+    assert (await setup.endpoint.deliver(setup.hook, body)).status_code == 200
+    assert [row["outcome"] for row in await setup.rows("deliveries")] == ["stored", "duplicate"]
+    assert len(await setup.rows("events")) == 2
 
 
-async def test_what_was_told_meanwhile_is_not_told_twice(ground: Ground) -> None:
+async def test_what_was_told_meanwhile_is_not_told_twice(setup: Setup) -> None:
     """A kept copy of a delivery that came through another way is settled as a duplicate, without an event."""
     body = invitee_body()
-    await ground.endpoint.deliver(ground.hook, body)
-    [kept] = await ground.kept(body)
-    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
+    await setup.endpoint.deliver(setup.hook, body)
+    [kept] = await setup.kept(body)
+    item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "duplicate")
-    assert len(await ground.rows("events")) == 1
+    assert len(await setup.rows("events")) == 1
 
 
-async def test_many_retries_at_once_write_once(ground: Ground) -> None:
+async def test_many_retries_at_once_write_once(setup: Setup) -> None:
     """Operators who retry the same delivery at the same moment all see it retried, and its event is there once."""
-    [kept] = await ground.kept(invitee_body())
+    [kept] = await setup.kept(invitee_body())
     items = await asyncio.gather(
-        *(ground.desk.actions.quarantine.retry(COMMAND_LINE, kept) for _ in range(4)),
+        *(setup.api.actions.quarantine.retry(COMMAND_LINE, kept) for _ in range(4)),
     )
     assert {(item.state, item.outcome) for item in items} == {("retried", "stored")}
-    assert len(await ground.rows("events")) == 1
+    assert len(await setup.rows("events")) == 1
 
 
-async def test_what_is_still_not_understood_stays(ground: Ground) -> None:
+async def test_what_is_still_not_understood_stays(setup: Setup) -> None:
     """A retry that fails leaves it waiting, with the reason and place it has now, and writes no event."""
-    [kept] = await ground.kept(UNKNOWN, reason="too_deep")
-    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
+    [kept] = await setup.kept(UNKNOWN, reason="too_deep")
+    item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.reason, item.detail) == ("waiting", "unknown_event", "planet.created")
     assert (item.settled_at, item.outcome) == (None, "quarantined")
-    assert await ground.rows("events") == []
+    assert await setup.rows("events") == []
 
 
-async def test_what_another_organization_has_stays(ground: Ground) -> None:
+async def test_what_another_organization_has_stays(setup: Setup) -> None:
     """A booking of another organization is refused in a retry as it is in a delivery."""
     body = invitee_body()
-    await ground.endpoint.deliver(ground.hook, body)
-    settings = settings_for(ground.database)
-    other = await make_hook(settings, ground.database)
-    [kept] = await write_quarantine(ground.database, last_segment(other.organization), [body])
-    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, kept)
+    await setup.endpoint.deliver(setup.hook, body)
+    settings = settings_for(setup.database)
+    other = await make_hook(settings, setup.database)
+    [kept] = await write_quarantine(setup.database, last_segment(other.organization), [body])
+    item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.reason) == ("waiting", "cross_tenant")
 
 
-async def test_age_does_not_count_and_a_compression_still_does(ground: Ground) -> None:
+async def test_age_does_not_count_and_a_compression_still_does(setup: Setup) -> None:
     """Whoever retries a stale delivery wants it; one that came compressed keeps that reason."""
     [stale] = await write_quarantine(
-        ground.database, ground.org, [invitee_body()], reason="stale", signed_before=timedelta(days=9)
+        setup.database, setup.org, [invitee_body()], reason="stale", signed_before=timedelta(days=9)
     )
-    [compressed] = await ground.kept(b"\x1f\x8b", reason="compressed", first=2)
-    assert (await ground.desk.actions.quarantine.retry(COMMAND_LINE, stale)).state == "retried"
-    item = await ground.desk.actions.quarantine.retry(COMMAND_LINE, compressed)
+    [compressed] = await setup.kept(b"\x1f\x8b", reason="compressed", first=2)
+    assert (await setup.api.actions.quarantine.retry(COMMAND_LINE, stale)).state == "retried"
+    item = await setup.api.actions.quarantine.retry(COMMAND_LINE, compressed)
     assert (item.state, item.reason) == ("waiting", "compressed")
 
 
-async def test_a_discard_keeps_the_body_and_says_why(ground: Ground) -> None:
+async def test_a_discard_keeps_the_body_and_says_why(setup: Setup) -> None:
     """Discarded: no longer in the list, its body still there, the first note kept; it can still be retried."""
     body = invitee_body()
-    [kept] = await ground.kept(body)
-    key, path = await ground.desk.key(Role.OPERATOR), f"/v1/quarantine/{kept}"
-    first = await ground.desk.ask("POST", f"{path}/discard", key, json={"why": "x" * MAX_NOTE})
-    again = await ground.desk.ask("POST", f"{path}/discard", key, json={"why": "another"})
+    [kept] = await setup.kept(body)
+    key, path = await setup.api.key(Role.OPERATOR), f"/v1/quarantine/{kept}"
+    first = await setup.api.ask("POST", f"{path}/discard", key, json={"why": "x" * MAX_NOTE})
+    again = await setup.api.ask("POST", f"{path}/discard", key, json={"why": "another"})
     assert first.json() == again.json()
     assert (first.json()["state"], first.json()["note"]) == ("discarded", "x" * MAX_NOTE)
-    past = await ground.desk.ask("POST", f"{path}/discard", key, json={"why": "x" * (MAX_NOTE + 1)})
+    past = await setup.api.ask("POST", f"{path}/discard", key, json={"why": "x" * (MAX_NOTE + 1)})
     assert (past.status_code, past.json()["code"]) == (400, "body_invalid")
-    assert (await ground.desk.ask("GET", "/v1/quarantine", key)).json()["items"] == []
-    [settled] = (await ground.desk.ask("GET", "/v1/quarantine?state=discarded", key)).json()["items"]
+    assert (await setup.api.ask("GET", "/v1/quarantine", key)).json()["items"] == []
+    [settled] = (await setup.api.ask("GET", "/v1/quarantine?state=discarded", key)).json()["items"]
     assert settled["id"] == str(kept)
-    assert (await ground.desk.ask("GET", path, key)).json()["body"] == body.decode()
-    retried = await ground.desk.ask("POST", f"{path}/retry", key)
+    assert (await setup.api.ask("GET", path, key)).json()["body"] == body.decode()
+    retried = await setup.api.ask("POST", f"{path}/retry", key)
     assert retried.json()["state"] == "retried"
-    late = await ground.desk.ask("POST", f"{path}/discard", key, json={"why": "late"})
+    late = await setup.api.ask("POST", f"{path}/discard", key, json={"why": "late"})
     assert (late.status_code, late.json()["code"]) == (409, "retried_already")
 
 
-async def test_a_reader_does_not_see_the_body(ground: Ground) -> None:
+async def test_a_reader_does_not_see_the_body(setup: Setup) -> None:
     """A reader gets everything but the body; an operator gets text as text, and octets as base64."""
-    text, octets = await ground.kept(UNKNOWN, b"\xff\x00")
-    reader, operator = await ground.desk.key(Role.READER), await ground.desk.key(Role.OPERATOR)
-    hidden = (await ground.desk.ask("GET", f"/v1/quarantine/{text}", reader)).json()
+    text, octets = await setup.kept(UNKNOWN, b"\xff\x00")
+    reader, operator = await setup.api.key(Role.READER), await setup.api.key(Role.OPERATOR)
+    hidden = (await setup.api.ask("GET", f"/v1/quarantine/{text}", reader)).json()
     assert (hidden["reason"], hidden["body"], hidden["encoding"]) == ("unknown_event", None, None)
-    shown = (await ground.desk.ask("GET", f"/v1/quarantine/{text}", operator)).json()
+    shown = (await setup.api.ask("GET", f"/v1/quarantine/{text}", operator)).json()
     assert (shown["body"], shown["encoding"]) == (UNKNOWN.decode(), "utf-8")
-    other = (await ground.desk.ask("GET", f"/v1/quarantine/{octets}", operator)).json()
+    other = (await setup.api.ask("GET", f"/v1/quarantine/{octets}", operator)).json()
     assert (base64.b64decode(other["body"]), other["encoding"]) == (b"\xff\x00", "base64")
 
 
-async def test_the_list_is_filtered_and_paged(ground: Ground) -> None:
+async def test_the_list_is_filtered_and_paged(setup: Setup) -> None:
     """By reason and organization, newest first, page by page, each once."""
-    mine = await ground.kept(*[UNKNOWN] * 5)
-    await ground.kept(b"x", reason="not_json", first=50)
-    key, found, cursor = await ground.desk.key(), list[str](), ""
-    path = f"/v1/quarantine?reason=unknown_event&organization={ground.org}&limit=2"
+    mine = await setup.kept(*[UNKNOWN] * 5)
+    await setup.kept(b"x", reason="not_json", first=50)
+    key, found, cursor = await setup.api.key(), list[str](), ""
+    path = f"/v1/quarantine?reason=unknown_event&organization={setup.org}&limit=2"
     while True:
-        page = (await ground.desk.ask("GET", path + cursor, key)).json()
+        page = (await setup.api.ask("GET", path + cursor, key)).json()
         found += [item["id"] for item in page["items"]]
         if page["next_cursor"] is None:
             break
         cursor = f"&cursor={page['next_cursor']}"
     assert found == [str(each) for each in reversed(mine)]
-    assert (await ground.desk.ask("GET", "/v1/quarantine?organization=NOBODY", key)).json()["items"] == []
+    assert (await setup.api.ask("GET", "/v1/quarantine?organization=NOBODY", key)).json()["items"] == []
 
 
-async def test_the_runtime_role_settles_through_the_function_only(ground: Ground) -> None:
+async def test_the_runtime_role_settles_through_the_function_only(setup: Setup) -> None:
     """The processes' role cannot change, add or remove a row of the quarantine or of the deliveries itself."""
-    await ground.kept(UNKNOWN)
-    connection = await asyncpg.connect(ground.database.runtime_url)
+    await setup.kept(UNKNOWN)
+    connection = await asyncpg.connect(setup.database.runtime_url)
     try:
         for statement in (
             "UPDATE slotwire.quarantine SET state = 'discarded'",
@@ -197,33 +205,33 @@ async def test_the_runtime_role_settles_through_the_function_only(ground: Ground
         await connection.close()
 
 
-async def test_a_filter_retries_all_that_wait(ground: Ground) -> None:
+async def test_a_filter_retries_all_that_wait(setup: Setup) -> None:
     """`retry --all --reason` takes what waits for that reason, in order, and says what became of it."""
     bodies = [invitee_body() for _ in range(3)]
-    await ground.kept(*bodies, UNKNOWN)
-    await ground.kept(invitee_body(), reason="invalid_payload", first=50)
-    ran = await ground.type("retry", "--all", "--reason", "unknown_event")
+    await setup.kept(*bodies, UNKNOWN)
+    await setup.kept(invitee_body(), reason="invalid_payload", first=50)
+    ran = await setup.type("retry", "--all", "--reason", "unknown_event")
     assert (ran.code, ran.stderr) == (0, "3 of 4 became what they should have been; 1 stay: unknown_event\n")
     assert "planet.created" in ran.stdout
-    ids = [row["event_id"] for row in await ground.rows("events")]
+    ids = [row["event_id"] for row in await setup.rows("events")]
     payloads = [json.loads(body)["payload"]["uri"] for body in bodies]
-    assert ids == [event_id(ground.hook.organization, "invitee.created", uri) for uri in payloads]
-    listed = await ground.type("list", "--json")
+    assert ids == [event_id(setup.hook.organization, "invitee.created", uri) for uri in payloads]
+    listed = await setup.type("list", "--json")
     assert [json.loads(line)["reason"] for line in listed.stdout.splitlines()] == ["invalid_payload", "unknown_event"]
 
 
-async def test_the_commands_show_and_settle(ground: Ground) -> None:
+async def test_the_commands_show_and_settle(setup: Setup) -> None:
     """`show` gives fields and body, `--raw` the octets alone; `discard` and `retry` take ids."""
-    octets, wanted = await ground.kept(b'{"a":"\x1b[2J"}', invitee_body())
-    shown = await ground.type("show", str(octets))
+    octets, wanted = await setup.kept(b'{"a":"\x1b[2J"}', invitee_body())
+    shown = await setup.type("show", str(octets))
     assert "unknown_event" in shown.stdout
     assert "\x1b" not in shown.stdout
-    assert (await ground.type("show", "--raw", str(octets))).stdout == '{"a":"\x1b[2J"}'
-    discarded = await ground.type("discard", str(octets), "--why", "a probe", "--json")
+    assert (await setup.type("show", "--raw", str(octets))).stdout == '{"a":"\x1b[2J"}'
+    discarded = await setup.type("discard", str(octets), "--why", "a probe", "--json")
     assert json.loads(discarded.stdout)["note"] == "a probe"
-    retried = await ground.type("retry", str(wanted), "--json")
+    retried = await setup.type("retry", str(wanted), "--json")
     assert (json.loads(retried.stdout)["state"], retried.code) == ("retried", 0)
-    assert "nothing is in quarantine" in (await ground.type("list")).stderr
+    assert "nothing is in quarantine" in (await setup.type("list")).stderr
 
 
 @pytest.mark.parametrize(
@@ -236,8 +244,8 @@ async def test_the_commands_show_and_settle(ground: Ground) -> None:
         ("--organization", "A", "00000000-0000-0000-0000-000000000009"),
     ],
 )
-async def test_a_retry_names_what_it_retries(arguments: tuple[str, ...], ground: Ground) -> None:
+async def test_a_retry_names_what_it_retries(arguments: tuple[str, ...], setup: Setup) -> None:
     """Neither ids nor a whole reason, or both: refused with how to say it."""
-    ran = await ground.type("retry", *arguments)
+    ran = await setup.type("retry", *arguments)
     assert (ran.code, ran.stdout) == (1, "")
     assert "--all --reason" in ran.stderr

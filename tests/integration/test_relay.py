@@ -18,49 +18,49 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.relay.log_reader import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
 from slotwire.schemas.codec import decode
 from slotwire.schemas.events import InviteeCreated
-from tests.support.relaying import (
+from tests.support.relay_setup import (
     DEADLINE_SECONDS,
     TRACE,
     LoggedEvent,
-    Scene,
-    committed,
+    RelaySetup,
+    committed_records,
     drain,
     header,
     ids,
     in_order,
-    leading,
-    open_scene,
+    leading_relay,
     relay_settings,
+    relay_setup,
     routing_form,
-    running,
+    running_relay,
     until,
 )
 
 
 @pytest.fixture
-async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, topics and a writer of the test's own."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
-async def _mirror(scene: Scene) -> asyncpg.Record | None:
-    return await scene.writer.fetchrow("SELECT log_id, position, event_id FROM slotwire.relay_mirror WHERE shard = 0")
+async def _mirror(setup: RelaySetup) -> asyncpg.Record | None:
+    return await setup.writer.fetchrow("SELECT log_id, position, event_id FROM slotwire.relay_mirror WHERE shard = 0")
 
 
-async def test_events_arrive_in_order_each_with_its_context(scene: Scene) -> None:
+async def test_events_arrive_in_order_each_with_its_context(setup: RelaySetup) -> None:
     """What is in the log comes out in its order, under its key, as CloudEvents with nothing lost or added."""
     events = [LoggedEvent(key=f"chain-{number % 3}", tenant="acme") for number in range(7)]
     events += [routing_form(), LoggedEvent(inferred=True, traceparent=None)]
-    await scene.append(*events)
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*events)
+    async with leading_relay(setup.settings) as (relay, _):
         assert await drain(relay) == 9
-    records = await committed(scene.settings, 9)
+    records = await committed_records(setup.settings, 9)
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
     first, last = records[0], records[-1]
     assert (first.key, first.value) == (b"chain-0", events[0].data)
-    assert first.topic == f"{scene.settings.kafka.topic_prefix}calendly.invitee"
+    assert first.topic == f"{setup.settings.kafka.topic_prefix}calendly.invitee"
     headers = dict(first.headers)
     recorded = datetime.fromisoformat(headers.pop("ce_recordedtime").decode())
     assert datetime.now(UTC) - timedelta(seconds=DEADLINE_SECONDS) < recorded <= datetime.now(UTC)
@@ -80,23 +80,23 @@ async def test_events_arrive_in_order_each_with_its_context(scene: Scene) -> Non
     }
     assert header(last, "slotwire-inferred") == "true"
     assert header(last, "traceparent") is None
-    assert records[7].topic == f"{scene.settings.kafka.topic_prefix}calendly.routing-form"
+    assert records[7].topic == f"{setup.settings.kafka.topic_prefix}calendly.routing-form"
 
 
-async def test_one_transaction_carries_at_most_the_set_number(scene: Scene) -> None:
+async def test_one_transaction_carries_at_most_the_set_number(setup: RelaySetup) -> None:
     """A step passes `batch_events` events and not one more."""
-    small = scene.relay(batch_events=3)
-    await scene.append(*[LoggedEvent() for _ in range(7)])
-    async with leading(small) as (relay, _):
+    small = setup.relay(batch_events=3)
+    await setup.append(*[LoggedEvent() for _ in range(7)])
+    async with leading_relay(small) as (relay, _):
         assert [await relay.step() for _ in range(4)] == [3, 3, 1, 0]
-    assert len(await committed(scene.settings, 7)) == 7
+    assert len(await committed_records(setup.settings, 7)) == 7
 
 
-async def test_one_transaction_carries_at_most_so_many_bytes(scene: Scene) -> None:
+async def test_one_transaction_carries_at_most_so_many_bytes(setup: RelaySetup) -> None:
     """A step stops reading once `BATCH_BYTES` are reached: large events travel in smaller groups."""
     size = BATCH_BYTES // 5
-    await scene.append(*[LoggedEvent(data=b"x" * size) for _ in range(8)])
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*[LoggedEvent(data=b"x" * size) for _ in range(8)])
+    async with leading_relay(setup.settings) as (relay, _):
         assert [await relay.step() for _ in range(3)] == [6, 2, 0]
 
 
@@ -112,16 +112,16 @@ def _room(event: LoggedEvent, position: int, limit: int) -> int:
     return limit - FRAMING_BYTES - len(event.key) - sum(HEADER_BYTES + len(k) + len(v) for k, v in named.items())
 
 
-async def test_a_record_too_large_goes_out_with_a_reference(scene: Scene) -> None:
+async def test_a_record_too_large_goes_out_with_a_reference(setup: RelaySetup) -> None:
     """At the limit the data travels; one byte more, or past the limit itself, a reference goes in its place."""
-    limit = scene.settings.relay.max_record_bytes
+    limit = setup.settings.relay.max_record_bytes
     probe = LoggedEvent()
     room = _room(probe, 1, limit)
     events = [LoggedEvent(data=b"x" * size) for size in (room, room + 1, limit + 1)]
-    await scene.append(*events)
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*events)
+    async with leading_relay(setup.settings) as (relay, _):
         assert await drain(relay) == 3
-    fits, *rest = await committed(scene.settings, 3)
+    fits, *rest = await committed_records(setup.settings, 3)
     assert fits.value == events[0].data
     assert header(fits, "ce_dataref") is None
     for record, event in zip(rest, events[1:], strict=True):
@@ -130,130 +130,130 @@ async def test_a_record_too_large_goes_out_with_a_reference(scene: Scene) -> Non
         assert header(record, "ce_dataref") == f"/v1/events/{event.id}"
 
 
-async def test_a_reference_is_decoded_with_the_data_it_stands_for(scene: Scene) -> None:
+async def test_a_reference_is_decoded_with_the_data_it_stands_for(setup: RelaySetup) -> None:
     """A consumer that fetched the data decodes such a record like any other."""
-    small = scene.relay(max_record_bytes=1_000)
+    small = setup.relay(max_record_bytes=1_000)
     data = b'{"uri": "https://api.calendly.com/x", "booking": {"state": "active", "revision": 1, "chain_root": "x"}'
     data += b', "padding": "' + b"x" * 2_000 + b'"}'
-    await scene.append(LoggedEvent(data=data))
-    async with leading(small) as (relay, _):
+    await setup.append(LoggedEvent(data=data))
+    async with leading_relay(small) as (relay, _):
         await drain(relay)
-    (record,) = await committed(scene.settings, 1)
+    (record,) = await committed_records(setup.settings, 1)
     event = decode(record.headers, record.value, elsewhere=data)
     assert isinstance(event.data, InviteeCreated)
     assert event.dataref == f"/v1/events/{event.id}"
 
 
-async def test_the_mirror_follows_and_is_never_resumed_from(scene: Scene) -> None:
+async def test_the_mirror_follows_and_is_never_resumed_from(setup: RelaySetup) -> None:
     """After each commit Postgres knows the cursor too, but a wrong mirror moves nothing."""
     events = [LoggedEvent() for _ in range(4)]
-    await scene.append(*events[:2])
-    async with leading(scene.settings) as (relay, log):
+    await setup.append(*events[:2])
+    async with leading_relay(setup.settings) as (relay, log):
         await drain(relay)
-    mirror = await _mirror(scene)
+    mirror = await _mirror(setup)
     assert mirror is not None
     assert tuple(mirror) == (log.log_id, 2, events[1].id)
-    await scene.writer.execute("UPDATE slotwire.relay_mirror SET position = 1, event_id = $1", events[0].id)
-    await scene.append(*events[2:])
-    async with leading(scene.settings) as (relay, _):
+    await setup.writer.execute("UPDATE slotwire.relay_mirror SET position = 1, event_id = $1", events[0].id)
+    await setup.append(*events[2:])
+    async with leading_relay(setup.settings) as (relay, _):
         assert await drain(relay) == 2
-    assert ids(await committed(scene.settings, 4)) == [str(event.id) for event in events]
+    assert ids(await committed_records(setup.settings, 4)) == [str(event.id) for event in events]
 
 
-async def test_an_unknown_type_holds_and_what_is_before_it_goes_out(scene: Scene) -> None:
+async def test_an_unknown_type_holds_and_what_is_before_it_goes_out(setup: RelaySetup) -> None:
     """An event of a newer version is waited for, not skipped: the order of the log stays."""
-    await scene.append(LoggedEvent(), LoggedEvent(type="com.example.newer.v1"), LoggedEvent())
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(LoggedEvent(), LoggedEvent(type="com.example.newer.v1"), LoggedEvent())
+    async with leading_relay(setup.settings) as (relay, _):
         assert await relay.step() == 1
         with pytest.raises(SchemaMismatch, match=r"com\.example\.newer\.v1"):
             await relay.step()
-    assert len(await committed(scene.settings, 1)) == 1
+    assert len(await committed_records(setup.settings, 1)) == 1
 
 
-async def test_a_notification_wakes_it(scene: Scene) -> None:
+async def test_a_notification_wakes_it(setup: RelaySetup) -> None:
     """With a poll every hour, a writer's notification brings the event out at once."""
-    slow = scene.relay(poll_interval_seconds=3600.0)
-    async with running(slow) as health:
-        await scene.append(LoggedEvent())
+    slow = setup.relay(poll_interval_seconds=3600.0)
+    async with running_relay(slow) as health:
+        await setup.append(LoggedEvent())
         await until(lambda: _ready(health.problems))
-        await scene.writer.execute("SELECT pg_notify('slotwire_log', '0')")
-        assert len(await committed(scene.settings, 1)) == 1
+        await setup.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+        assert len(await committed_records(setup.settings, 1)) == 1
 
 
 async def _ready(problems: Any) -> bool:
     return not await problems()
 
 
-async def test_a_lost_notification_costs_one_poll(scene: Scene) -> None:
+async def test_a_lost_notification_costs_one_poll(setup: RelaySetup) -> None:
     """Nobody notifies, and the event comes out by the poll."""
-    quick = scene.relay(poll_interval_seconds=0.05)
-    async with running(quick) as health:
+    quick = setup.relay(poll_interval_seconds=0.05)
+    async with running_relay(quick) as health:
         await until(lambda: _ready(health.problems))
-        await scene.append(LoggedEvent())
-        assert len(await committed(scene.settings, 1)) == 1
+        await setup.append(LoggedEvent())
+        assert len(await committed_records(setup.settings, 1)) == 1
 
 
-async def test_the_second_relay_stands_by_and_takes_over(scene: Scene) -> None:
+async def test_the_second_relay_stands_by_and_takes_over(setup: RelaySetup) -> None:
     """Two relays publish each event once; when the leader leaves, the other one goes on."""
     events = [LoggedEvent() for _ in range(4)]
     async with AsyncExitStack() as first:
-        relay, _ = await first.enter_async_context(leading(scene.settings))
-        async with running(scene.settings) as second:
-            await scene.append(*events[:2])
+        relay, _ = await first.enter_async_context(leading_relay(setup.settings))
+        async with running_relay(setup.settings) as second:
+            await setup.append(*events[:2])
             await drain(relay)
             await until(lambda: _ready(second.problems))  # standing by is no problem
             await first.aclose()
-            await scene.append(*events[2:])
-            records = await committed(scene.settings, 4)
+            await setup.append(*events[2:])
+            records = await committed_records(setup.settings, 4)
     assert ids(records) == [str(event.id) for event in events]
 
 
-async def test_every_shard_is_led(scene: Scene) -> None:
+async def test_every_shard_is_led(setup: RelaySetup) -> None:
     """A log of three shards has three cursors, and the process publishes all of them."""
-    await scene.owner.execute("UPDATE slotwire.log SET shards = 3")
+    await setup.owner.execute("UPDATE slotwire.log SET shards = 3")
     for shard in range(3):
-        await scene.append(*[LoggedEvent() for _ in range(5)], shard=shard)
-    async with running(scene.settings):
-        records = await committed(scene.settings, 15)
+        await setup.append(*[LoggedEvent() for _ in range(5)], shard=shard)
+    async with running_relay(setup.settings):
+        records = await committed_records(setup.settings, 15)
         leaders = [REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": str(shard)}) for shard in range(3)]
     assert len(records) == len(set(ids(records))) == 15
     assert leaders == [1.0, 1.0, 1.0]
 
 
-async def test_many_events_of_many_keys_keep_their_order(scene: Scene) -> None:
+async def test_many_events_of_many_keys_keep_their_order(setup: RelaySetup) -> None:
     """A thousand events over fifty keys arrive once each, in the order of the log within each partition."""
     draw = random.Random(20261123)  # noqa: S311 - a test's draw
     events = [LoggedEvent(key=f"chain-{draw.randrange(50)}") for _ in range(1_000)]
     for start in range(0, 1_000, 250):
-        await scene.append(*events[start : start + 250])
-    async with leading(scene.settings) as (relay, _):
+        await setup.append(*events[start : start + 250])
+    async with leading_relay(setup.settings) as (relay, _):
         assert await drain(relay) == 1_000
-    records = await committed(scene.settings, 1_000)
+    records = await committed_records(setup.settings, 1_000)
     assert ids(records) == [str(event.id) for event in events]
     assert in_order(records)
 
 
-async def test_a_stop_finishes_the_running_transaction(scene: Scene) -> None:
+async def test_a_stop_finishes_the_running_transaction(setup: RelaySetup) -> None:
     """A stop in the middle of the work leaves no half batch and no gap between records and cursor."""
-    await scene.append(*[LoggedEvent() for _ in range(2_000)])
-    async with running(scene.settings):
-        await committed(scene.settings, 1)
-    seen = await committed(scene.settings, 1)
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*[LoggedEvent() for _ in range(2_000)])
+    async with running_relay(setup.settings):
+        await committed_records(setup.settings, 1)
+    seen = await committed_records(setup.settings, 1)
+    async with leading_relay(setup.settings) as (relay, _):
         rest = await drain(relay)
     assert len(seen) + rest == 2_000
-    assert len(set(ids(await committed(scene.settings, 2_000)))) == 2_000
+    assert len(set(ids(await committed_records(setup.settings, 2_000)))) == 2_000
 
 
-async def test_lag_is_told_while_the_broker_is_away(scene: Scene) -> None:
+async def test_lag_is_told_while_the_broker_is_away(setup: RelaySetup) -> None:
     """Without a broker the relay is not ready, says so, and counts what waits."""
-    away = scene.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
-    await scene.append(*[LoggedEvent() for _ in range(3)])
+    away = setup.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
+    await setup.append(*[LoggedEvent() for _ in range(3)])
 
     async def counted() -> bool:
         return REGISTRY.get_sample_value("slotwire_relay_lag_events", {"shard": "0"}) == 3
 
-    async with running(scene.settings.model_copy(update={"kafka": away})) as health:
+    async with running_relay(setup.settings.model_copy(update={"kafka": away})) as health:
         await until(counted)
         problems = await health.problems()
         assert "Kafka is out of reach" in problems["relay"]
@@ -267,5 +267,5 @@ async def test_without_postgres_it_waits(kafka_bootstrap: str, topic_prefix: str
     async def told() -> bool:
         return "Postgres is out of reach" in (await health.problems()).get("relay", "")
 
-    async with asyncio.timeout(10), running(settings) as health:
+    async with asyncio.timeout(10), running_relay(settings) as health:
         await until(told)

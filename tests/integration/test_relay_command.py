@@ -7,7 +7,7 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from tests.support.children import environment, process
 from tests.support.command import slotwire
-from tests.support.relaying import LoggedEvent, committed, ids, open_scene, relay_settings
+from tests.support.relay_setup import LoggedEvent, committed_records, ids, relay_settings, relay_setup
 
 
 def _environment(url: str, bootstrap: str, prefix: str) -> dict[str, str]:
@@ -51,10 +51,10 @@ async def test_it_publishes_says_that_it_is_ready_and_stops_clean(
     database: Database, kafka_bootstrap: str, topic_prefix: str
 ) -> None:
     """Started as a process it publishes what waits, answers on its health port, and a signal ends it with 0."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix) as scene:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix) as setup:
         event = LoggedEvent()
-        await scene.append(event)
+        await setup.append(event)
         async with process("relay", env=_environment(database.runtime_url, kafka_bootstrap, topic_prefix)) as relay:
             await relay.until_ready()
-            assert ids(await committed(scene.settings, 1)) == [str(event.id)]
+            assert ids(await committed_records(setup.settings, 1)) == [str(event.id)]
         assert relay.child.returncode == 0

@@ -17,18 +17,18 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.relay.cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
 from slotwire.ingest.relay.shard import PARKED_RUN_LIMIT
 from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
-from tests.support.relaying import (
+from tests.support.relay_setup import (
     LoggedEvent,
-    Scene,
-    committed,
+    RelaySetup,
+    committed_records,
     drain,
     ids,
     in_order,
-    leading,
+    leading_relay,
     make_topic,
-    open_scene,
+    relay_setup,
     routing_form,
-    running,
+    running_relay,
     until,
 )
 
@@ -37,41 +37,41 @@ TOO_LARGE = b"x" * SMALL_TOPIC_BYTES
 
 
 @pytest.fixture
-async def scene(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, topics and a writer of the test's own."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix) as made:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
 
 
 @pytest.fixture
-async def bare(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[Scene]:
+async def bare(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """The same without topics."""
-    async with open_scene(database, kafka_bootstrap, topic_prefix, topics=False) as made:
+    async with relay_setup(database, kafka_bootstrap, topic_prefix, topics=False) as made:
         yield made
 
 
 @pytest.fixture
-async def narrow(bare: Scene) -> Scene:
+async def narrow(bare: RelaySetup) -> RelaySetup:
     """The same with an invitee topic that refuses large batches."""
     await make_topic(bare.settings, INVITEE, **{"max.message.bytes": str(SMALL_TOPIC_BYTES)})
     await ensure_topics(bare.settings.kafka)
     return bare
 
 
-async def _parked(scene: Scene) -> list[tuple[object, int, str]]:
-    rows = await scene.writer.fetch("SELECT event_id, position, reason FROM slotwire.parked_events ORDER BY position")
+async def _parked(setup: RelaySetup) -> list[tuple[object, int, str]]:
+    rows = await setup.writer.fetch("SELECT event_id, position, reason FROM slotwire.parked_events ORDER BY position")
     return [(row["event_id"], row["position"], row["reason"]) for row in rows]
 
 
-async def test_a_refused_record_between_two_good_ones_is_parked(narrow: Scene) -> None:
+async def test_a_refused_record_between_two_good_ones_is_parked(narrow: RelaySetup) -> None:
     """The good ones arrive although the broker rejected their batch; the cursor has passed all three."""
     before = REGISTRY.get_sample_value("slotwire_relay_parked_total") or 0
     good, bad, fine = LoggedEvent(), LoggedEvent(data=TOO_LARGE), LoggedEvent()
     await narrow.append(good, bad, fine)
-    async with leading(narrow.settings) as (relay, _):
+    async with leading_relay(narrow.settings) as (relay, _):
         assert await drain(relay) == 3
         cursor = relay.cursor
-    assert ids(await committed(narrow.settings, 2)) == [str(good.id), str(fine.id)]
+    assert ids(await committed_records(narrow.settings, 2)) == [str(good.id), str(fine.id)]
     assert await _parked(narrow) == [(bad.id, 2, "message_size_too_large")]
     assert cursor is not None
     assert (cursor.position, cursor.event_id) == (3, fine.id)
@@ -79,23 +79,23 @@ async def test_a_refused_record_between_two_good_ones_is_parked(narrow: Scene) -
     assert REGISTRY.get_sample_value("slotwire_relay_parked_total") == before + 1
 
 
-async def test_halving_finds_every_refused_record(narrow: Scene) -> None:
+async def test_halving_finds_every_refused_record(narrow: RelaySetup) -> None:
     """Refused records at the edges, next to each other and alone are parked; all others arrive in order."""
     bad = {0, 7, 8, 30, 39}
     events = [LoggedEvent(key=f"chain-{n % 5}", data=TOO_LARGE if n in bad else b"{}") for n in range(40)]
     await narrow.append(*events)
-    async with leading(narrow.settings) as (relay, _):
+    async with leading_relay(narrow.settings) as (relay, _):
         assert await drain(relay) == 40
-    records = await committed(narrow.settings, 35)
+    records = await committed_records(narrow.settings, 35)
     assert ids(records) == [str(event.id) for n, event in enumerate(events) if n not in bad]
     assert in_order(records)
     assert [position for _, position, _ in await _parked(narrow)] == [n + 1 for n in sorted(bad)]
 
 
-async def test_a_topic_that_refuses_everything_parks_so_many_and_then_holds(narrow: Scene) -> None:
+async def test_a_topic_that_refuses_everything_parks_so_many_and_then_holds(narrow: RelaySetup) -> None:
     """`PARKED_RUN_LIMIT` refused in a row are parked; one more holds instead, and flows on once it is accepted."""
     await narrow.append(*[LoggedEvent(data=TOO_LARGE) for _ in range(PARKED_RUN_LIMIT + 1)])
-    async with leading(narrow.settings) as (relay, _):
+    async with leading_relay(narrow.settings) as (relay, _):
         with pytest.raises(BrokerUnavailable, match="in a row") as held:
             await drain(relay)
         assert held.value.reason == "refused"
@@ -108,33 +108,33 @@ async def test_a_topic_that_refuses_everything_parks_so_many_and_then_holds(narr
     assert cursor.position == PARKED_RUN_LIMIT
 
 
-async def test_one_that_goes_out_ends_the_run(narrow: Scene) -> None:
+async def test_one_that_goes_out_ends_the_run(narrow: RelaySetup) -> None:
     """At the limit and not in a row, nothing holds."""
     bad = [LoggedEvent(data=TOO_LARGE) for _ in range(PARKED_RUN_LIMIT)]
     await narrow.append(*bad, LoggedEvent(), LoggedEvent(data=TOO_LARGE))
-    async with leading(narrow.settings) as (relay, _):
+    async with leading_relay(narrow.settings) as (relay, _):
         assert await drain(relay) == PARKED_RUN_LIMIT + 2
     assert len(await _parked(narrow)) == PARKED_RUN_LIMIT + 1
 
 
-async def test_a_cursor_topic_that_refuses_parks_nothing(bare: Scene) -> None:
+async def test_a_cursor_topic_that_refuses_parks_nothing(bare: RelaySetup) -> None:
     """When it is the cursor the broker refuses, no event is blamed for it."""
     await make_topic(bare.settings, RELAY_CURSOR, **{"max.message.bytes": "150"})  # enough for a marker
     await ensure_topics(bare.settings.kafka)
     await bare.append(LoggedEvent())
-    async with leading(bare.settings) as (relay, _):
+    async with leading_relay(bare.settings) as (relay, _):
         for _ in range(2):
             with pytest.raises(BrokerUnavailable, match="cursor"):
                 await relay.step()
     assert await _parked(bare) == []
 
 
-async def test_a_missing_topic_holds_names_the_command_and_flows_on(bare: Scene) -> None:
+async def test_a_missing_topic_holds_names_the_command_and_flows_on(bare: RelaySetup) -> None:
     """Nothing is parked, readiness says what to run, and when the topic is there all flows in order."""
     await make_topic(bare.settings, INVITEE)
     events = [LoggedEvent(), routing_form(), LoggedEvent()]
     await bare.append(*events)
-    async with running(bare.settings) as health:
+    async with running_relay(bare.settings) as health:
         await until(lambda: _says(health, "calendly.routing-form is missing"))
         problem = (await health.problems())["relay"]
         assert "slotwire migrate" in problem
@@ -142,7 +142,7 @@ async def test_a_missing_topic_holds_names_the_command_and_flows_on(bare: Scene)
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "topic"}) == 1
         assert await _parked(bare) == []
         await ensure_topics(bare.settings.kafka)
-        records = await committed(bare.settings, 3)
+        records = await committed_records(bare.settings, 3)
         await until(lambda: _says(health, ""))
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "topic"}) == 0
     assert ids(records) == [str(event.id) for event in events]
@@ -153,149 +153,149 @@ async def _says(health: Health, text: str) -> bool:
     return text in problem if text else not problem
 
 
-async def test_a_missing_topic_is_told_at_once(bare: Scene) -> None:
+async def test_a_missing_topic_is_told_at_once(bare: RelaySetup) -> None:
     """The client would wait 40 s for a topic that is not there; the relay knows before it sends."""
     await make_topic(bare.settings, INVITEE)
     await bare.append(LoggedEvent())
-    async with leading(bare.settings) as (relay, _):
+    async with leading_relay(bare.settings) as (relay, _):
         with pytest.raises(TopicUnavailable) as held:
             await relay.step()
     assert set(held.value.topics) == {full_name(bare.settings.kafka, topic) for topic in TOPICS if topic != INVITEE}
 
 
-async def test_a_lost_cursor_stops_it(scene: Scene) -> None:
+async def test_a_lost_cursor_stops_it(setup: RelaySetup) -> None:
     """The mirror remembers a cursor that Kafka does not have: it stops rather than publish all again."""
-    await scene.append(LoggedEvent())
-    await scene.writer.execute(
+    await setup.append(LoggedEvent())
+    await setup.writer.execute(
         "INSERT INTO slotwire.relay_mirror SELECT 0, log_id, 1, $1, created_at FROM slotwire.log", uuid4()
     )
-    async with leading(scene.settings) as (relay, _):
+    async with leading_relay(setup.settings) as (relay, _):
         with pytest.raises(CursorMismatch, match="gone from Kafka") as stopped:
             await relay.step()
     for choice in ("mirror", "POSITION", "beginning"):
         assert f"slotwire relay --cursor-from {choice}" in stopped.value.remedy
-    assert await committed(scene.settings, 0) == []
+    assert await committed_records(setup.settings, 0) == []
 
 
-async def test_another_log_stops_it(scene: Scene) -> None:
+async def test_another_log_stops_it(setup: RelaySetup) -> None:
     """A database that was made anew beside an old Kafka is noticed."""
-    await scene.append(LoggedEvent())
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(LoggedEvent())
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
-    await scene.owner.execute("UPDATE slotwire.log SET log_id = $1", uuid4())
-    async with leading(scene.settings) as (relay, _):
+    await setup.owner.execute("UPDATE slotwire.log SET log_id = $1", uuid4())
+    async with leading_relay(setup.settings) as (relay, _):
         with pytest.raises(CursorMismatch, match="another log"):
             await relay.step()
 
 
-async def _restore(scene: Scene, position: int) -> None:
+async def _restore(setup: RelaySetup, position: int) -> None:
     """Bring the log back to a position, as a restored backup would."""
-    await scene.owner.execute("DELETE FROM slotwire.events WHERE position > $1", position)
-    await scene.owner.execute("SELECT setval('slotwire.positions', $1)", position)
+    await setup.owner.execute("DELETE FROM slotwire.events WHERE position > $1", position)
+    await setup.owner.execute("SELECT setval('slotwire.positions', $1)", position)
 
 
-async def test_postgres_restored_behind_the_cursor_stops_it(scene: Scene) -> None:
+async def test_postgres_restored_behind_the_cursor_stops_it(setup: RelaySetup) -> None:
     """No event at the cursor's position, or later another one there: both stop it, and nothing is published."""
-    await scene.append(*[LoggedEvent() for _ in range(5)])
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*[LoggedEvent() for _ in range(5)])
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
-    await _restore(scene, 3)
-    async with leading(scene.settings) as (relay, _):
+    await _restore(setup, 3)
+    async with leading_relay(setup.settings) as (relay, _):
         with pytest.raises(CursorMismatch, match="no event at its position 5"):
             await relay.step()
-    await scene.append(*[LoggedEvent() for _ in range(4)])
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*[LoggedEvent() for _ in range(4)])
+    async with leading_relay(setup.settings) as (relay, _):
         with pytest.raises(CursorMismatch, match="another event stands at its position 5"):
             await relay.step()
-    assert len(await committed(scene.settings, 5)) == 5
+    assert len(await committed_records(setup.settings, 5)) == 5
 
 
-async def test_the_process_stays_up_and_says_so(scene: Scene) -> None:
+async def test_the_process_stays_up_and_says_so(setup: RelaySetup) -> None:
     """With a cursor that does not fit, it is alive, not ready, alarmed, tells its lag, and lets the lease go."""
-    await scene.append(*[LoggedEvent() for _ in range(3)])
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(*[LoggedEvent() for _ in range(3)])
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
-    await _restore(scene, 1)
-    await scene.writer.execute("UPDATE slotwire.relay_mirror SET position = 0")  # it was restored too
-    async with running(scene.settings) as health:
+    await _restore(setup, 1)
+    await setup.writer.execute("UPDATE slotwire.relay_mirror SET position = 0")  # it was restored too
+    async with running_relay(setup.settings) as health:
         await until(lambda: _says(health, "does not fit this log"))
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "cursor"}) == 1
         assert REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": "0"}) == 0
         assert REGISTRY.get_sample_value("slotwire_relay_lag_events", {"shard": "0"}) == 1
-        async with leading(scene.settings, cursor_from="beginning") as (relay, _):
+        async with leading_relay(setup.settings, cursor_from="beginning") as (relay, _):
             assert await drain(relay) == 1
 
 
 @pytest.mark.parametrize(
     ("choice", "expected"), [("beginning", [1, 2, 3, 4]), ("3", [4]), ("2", [3, 4]), ("0", [1, 2, 3, 4])]
 )
-async def test_an_operator_sets_the_cursor(scene: Scene, choice: str, expected: list[int]) -> None:
+async def test_an_operator_sets_the_cursor(setup: RelaySetup, choice: str, expected: list[int]) -> None:
     """`--cursor-from` goes on after the chosen place, once, and the next start needs it no more."""
-    await scene.append(*[LoggedEvent() for _ in range(4)])
-    async with leading(scene.settings) as (relay, log):
+    await setup.append(*[LoggedEvent() for _ in range(4)])
+    async with leading_relay(setup.settings) as (relay, log):
         await drain(relay)
-    await scene.owner.execute("UPDATE slotwire.log SET log_id = $1", uuid4())
-    async with leading(scene.settings, cursor_from=choice) as (relay, _):
+    await setup.owner.execute("UPDATE slotwire.log SET log_id = $1", uuid4())
+    async with leading_relay(setup.settings, cursor_from=choice) as (relay, _):
         assert await drain(relay) == len(expected)
         assert relay.cursor_from is None
-    async with leading(scene.settings) as (relay, log):
+    async with leading_relay(setup.settings) as (relay, log):
         assert await drain(relay) == 0
         assert relay.cursor is not None
         assert relay.cursor.log_id == log.log_id
-    assert len(await committed(scene.settings, 4 + len(expected))) == 4 + len(expected)
+    assert len(await committed_records(setup.settings, 4 + len(expected))) == 4 + len(expected)
 
 
-async def test_an_operator_takes_the_mirror(scene: Scene) -> None:
+async def test_an_operator_takes_the_mirror(setup: RelaySetup) -> None:
     """After Kafka was replaced, the mirror tells where the old one was, and only the rest is published."""
     events = [LoggedEvent() for _ in range(4)]
-    await scene.append(*events)
-    await scene.writer.execute(
+    await setup.append(*events)
+    await setup.writer.execute(
         "INSERT INTO slotwire.relay_mirror SELECT 0, log_id, 3, $1, created_at FROM slotwire.log", events[2].id
     )
-    async with leading(scene.settings, cursor_from="mirror") as (relay, _):
+    async with leading_relay(setup.settings, cursor_from="mirror") as (relay, _):
         assert await drain(relay) == 1
-    assert ids(await committed(scene.settings, 1)) == [str(events[3].id)]
+    assert ids(await committed_records(setup.settings, 1)) == [str(events[3].id)]
 
 
 @pytest.mark.parametrize(
     ("choice", "message"), [("5", "the log ends at position 4"), ("mirror", "remembers no cursor")]
 )
-async def test_a_place_that_is_not_there_is_refused(scene: Scene, choice: str, message: str) -> None:
+async def test_a_place_that_is_not_there_is_refused(setup: RelaySetup, choice: str, message: str) -> None:
     """One past the end of the log, or a mirror of another log: said plainly, and nothing is published."""
-    await scene.append(*[LoggedEvent() for _ in range(4)])
-    await scene.writer.execute(
+    await setup.append(*[LoggedEvent() for _ in range(4)])
+    await setup.writer.execute(
         "INSERT INTO slotwire.relay_mirror SELECT 0, $1, 4, NULL, created_at FROM slotwire.log", uuid4()
     )
-    async with leading(scene.settings, cursor_from=choice) as (relay, _):
+    async with leading_relay(setup.settings, cursor_from=choice) as (relay, _):
         with pytest.raises(ConfigurationError, match=message):
             await relay.step()
-    assert await committed(scene.settings, 0) == []
+    assert await committed_records(setup.settings, 0) == []
 
 
-async def test_a_cursor_that_fits_is_left_alone(scene: Scene) -> None:
+async def test_a_cursor_that_fits_is_left_alone(setup: RelaySetup) -> None:
     """`--cursor-from beginning` left in a manifest does not publish the log again at each start."""
-    await scene.append(LoggedEvent())
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(LoggedEvent())
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
-    async with leading(scene.settings, cursor_from="beginning") as (relay, _):
+    async with leading_relay(setup.settings, cursor_from="beginning") as (relay, _):
         assert await drain(relay) == 0
-    assert len(await committed(scene.settings, 1)) == 1
+    assert len(await committed_records(setup.settings, 1)) == 1
 
 
 @pytest.mark.parametrize("others", [FIRST_WINDOW - 1, FIRST_WINDOW, FIRST_WINDOW * WINDOW_GROWTH + 1])
-async def test_an_old_cursor_is_found_behind_many_others(scene: Scene, others: int) -> None:
+async def test_an_old_cursor_is_found_behind_many_others(setup: RelaySetup, others: int) -> None:
     """A quiet shard's cursor is found however many records of other shards came after it."""
-    await scene.append(LoggedEvent())
-    async with leading(scene.settings) as (relay, _):
+    await setup.append(LoggedEvent())
+    async with leading_relay(setup.settings) as (relay, _):
         await drain(relay)
         cursor = relay.cursor
-    producer = AIOKafkaProducer(bootstrap_servers=scene.settings.kafka.bootstrap_servers)
+    producer = AIOKafkaProducer(bootstrap_servers=setup.settings.kafka.bootstrap_servers)
     await producer.start()
-    topic = full_name(scene.settings.kafka, RELAY_CURSOR)
+    topic = full_name(setup.settings.kafka, RELAY_CURSOR)
     for _ in range(others):
         await producer.send(topic, b"{}", b"1")
     await producer.stop()
-    assert await read_cursor(scene.settings, 0) == cursor
-    assert await read_cursor(scene.settings, 2) is None
+    assert await read_cursor(setup.settings, 0) == cursor
+    assert await read_cursor(setup.settings, 2) is None
     with pytest.raises(CursorMismatch, match="cannot be read"):
-        await read_cursor(scene.settings, 1)
+        await read_cursor(setup.settings, 1)

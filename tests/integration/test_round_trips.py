@@ -16,8 +16,8 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import Fact, QuarantineFact, normalize
 from slotwire.ingest.log.store import Log, Outcome
 from slotwire.ingest.receive.verify import verified_before
-from tests.support.serving import settings_for
-from tests.support.stories import START, TENANT, canceled, chain, created, no_shows
+from tests.support.booking_histories import START, TENANT, canceled, chain, created, no_shows
+from tests.support.public_endpoint import settings_for
 
 UNIT = 10
 """Facts that `mixed` tells at a time."""

@@ -12,7 +12,15 @@ import orjson
 import pytest
 
 from slotwire.ingest.local.databases import Database
-from tests.support.serving import exchange, invitee_body, make_hook, new_invitee, running, settings_for, written
+from tests.support.public_endpoint import (
+    exchange,
+    invitee_body,
+    make_hook,
+    new_invitee,
+    raw_request,
+    running_endpoint,
+    settings_for,
+)
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
@@ -30,7 +38,7 @@ async def test_a_signed_delivery_is_in_the_log_before_it_is_answered(database: D
     hook = await make_hook(settings, database)
     invitee = new_invitee()
     body = invitee_body(invitee=invitee, a_field_of_tomorrow={"kept": True})
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         response = await endpoint.deliver(hook, body)
     assert response.status_code == 200
     [event] = await rows(database, "SELECT * FROM slotwire.events")
@@ -49,7 +57,7 @@ async def test_a_thousand_copies_make_one_event(database: Database) -> None:
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     body = invitee_body()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         gate = asyncio.Semaphore(32)
 
         async def send() -> int:
@@ -69,7 +77,7 @@ async def test_a_cancel_that_comes_first_writes_created_before_it(database: Data
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     invitee = new_invitee()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         for event in ("invitee.canceled", "invitee.created"):
             assert (await endpoint.deliver(hook, invitee_body(event, invitee=invitee))).status_code == 200
     events = await rows(database, "SELECT type, inferred FROM slotwire.events ORDER BY position")
@@ -91,7 +99,7 @@ async def test_two_halves_of_a_reschedule_make_one_event_on_one_key(database: Da
             invitee_body("invitee.canceled", invitee=old, rescheduled=True, new_invitee=new),
             invitee_body("invitee.created", invitee=new, old_invitee=old),
         ]
-        async with running(settings) as endpoint:
+        async with running_endpoint(settings) as endpoint:
             assert (await endpoint.deliver(hook, invitee_body(invitee=old))).status_code == 200
             for body in reversed(halves) if turned else halves:
                 assert (await endpoint.deliver(hook, body)).status_code == 200
@@ -113,10 +121,10 @@ async def test_an_acknowledgement_is_a_whole_answer_and_keeps_the_connection(dat
     """Two deliveries over one connection: each is answered by a 200 that says its length and the time."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
         for _ in range(2):
-            writer.write(written(hook, invitee_body()))
+            writer.write(raw_request(hook, invitee_body()))
             async with asyncio.timeout(20):
                 line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
             found = dict(field.split(": ", 1) for field in fields)
@@ -133,6 +141,6 @@ async def test_who_wants_the_connection_closed_has_it_closed(
     """Asked so, or in a version that keeps none: the delivery is answered 200, and the connection ends."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint:
-        answer = await exchange(endpoint, written(hook, invitee_body(), *lines, version=version))
+    async with running_endpoint(settings) as endpoint:
+        answer = await exchange(endpoint, raw_request(hook, invitee_body(), *lines, version=version))
     assert answer.split(b" ", 2)[1] == b"200"

@@ -9,7 +9,7 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from tests.support.children import environment
 from tests.support.command import slotwire
-from tests.support.serving import settings_for
+from tests.support.public_endpoint import settings_for
 
 
 @pytest.mark.parametrize("variable", ["SLOTWIRE_HTTP__PORT", "SLOTWIRE_HEALTH__PORT"])

@@ -13,7 +13,7 @@ from slotwire.ingest.simulator.calls import Owners, RestCall, RestCallLog
 from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
 from slotwire.ingest.simulator.model import SimulatedUser
 from slotwire.ingest.simulator.requests import MAX_PLAN
-from tests.support.simulated import Simulated, simulated
+from tests.support.simulated_calendly import SimulatedCalendly, simulated_calendly
 
 API = "https://api.calendly.com"
 HOOK = "http://127.0.0.1:9/hook"
@@ -21,13 +21,13 @@ UPGRADE = "Please upgrade to a paid Calendly account."
 
 
 @pytest.fixture
-async def calendly() -> AsyncIterator[Simulated]:
+async def calendly() -> AsyncIterator[SimulatedCalendly]:
     """A simulator with two organizations whose clock stands still."""
-    async with simulated(Options(organizations=2)) as found:
+    async with simulated_calendly(Options(organizations=2)) as found:
         yield found
 
 
-def member(calendly: Simulated, place: int, organization: int = 0) -> tuple[SimulatedUser, dict[str, str]]:
+def member(calendly: SimulatedCalendly, place: int, organization: int = 0) -> tuple[SimulatedUser, dict[str, str]]:
     """Return a member and their headers: place 0 is the owner, 1 an admin, 3 a plain user."""
     world = calendly.running.world
     user = world.members(list(world.organizations)[organization])[place]
@@ -35,29 +35,29 @@ def member(calendly: Simulated, place: int, organization: int = 0) -> tuple[Simu
     return user, {"Authorization": f"Bearer {token.value}"}
 
 
-def organization(calendly: Simulated, number: int) -> str:
+def organization(calendly: SimulatedCalendly, number: int) -> str:
     """Return an organization's URI."""
     return f"{API}/organizations/{list(calendly.running.world.organizations)[number]}"
 
 
-def hook(calendly: Simulated, **more: object) -> dict[str, Any]:
+def hook(calendly: SimulatedCalendly, **more: object) -> dict[str, Any]:
     """Return the body of a subscription."""
     body = {"url": HOOK, "events": ["invitee.created"], "organization": calendly.running.organization}
     return {**body, "scope": "organization", **more}
 
 
-async def calls(calendly: Simulated, **query: str) -> list[dict[str, Any]]:
+async def calls(calendly: SimulatedCalendly, **query: str) -> list[dict[str, Any]]:
     """Return the record of REST calls."""
     found: list[dict[str, Any]] = (await calendly.http.get("/simulator/calls", params=query)).json()["items"]
     return found
 
 
-async def foreign_calls(calendly: Simulated) -> int:
+async def foreign_calls(calendly: SimulatedCalendly) -> int:
     """Return how many calls reached across organizations, as the control address says."""
     return int((await calendly.http.get("/simulator/calls/summary")).json()["foreign_calls"])
 
 
-async def test_a_token_ends_by_the_simulators_clock(calendly: Simulated) -> None:
+async def test_a_token_ends_by_the_simulators_clock(calendly: SimulatedCalendly) -> None:
     """A token made for a minute works until that minute is over, and is then told as expired."""
     user, _ = member(calendly, 0)
     made = await calendly.act("tokens", user=user.id, scopes=["users:read"], expires_in_seconds=60)
@@ -69,7 +69,7 @@ async def test_a_token_ends_by_the_simulators_clock(calendly: Simulated) -> None
     assert (answer.status_code, answer.json()["message"]) == (401, "The access token expired")
 
 
-async def test_subscribing_without_its_scope_is_403(calendly: Simulated) -> None:
+async def test_subscribing_without_its_scope_is_403(calendly: SimulatedCalendly) -> None:
     """Without `webhooks:write` the 403 lists it; `webhooks:read` is not enough to subscribe, but to list."""
     user, _ = member(calendly, 0)
     made = await calendly.act("tokens", user=user.id, scopes=["webhooks:read", "scheduled_events:read"])
@@ -90,7 +90,7 @@ async def test_subscribing_without_its_scope_is_403(calendly: Simulated) -> None
         ("meeting_recap.created", "user", 403),
     ],
 )
-async def test_a_free_plan_has_fewer_events(calendly: Simulated, event: str, scope: str, status: int) -> None:
+async def test_a_free_plan_has_fewer_events(calendly: SimulatedCalendly, event: str, scope: str, status: int) -> None:
     """On the free plan bookings can be subscribed to, features it lacks are 403; once it pays, all of them can."""
     user, _ = member(calendly, 0)
     body = hook(calendly, events=[event], scope=scope, user=f"{API}/users/{user.id}")
@@ -104,14 +104,14 @@ async def test_a_free_plan_has_fewer_events(calendly: Simulated, event: str, sco
     assert paid.status_code == 201
 
 
-async def test_a_plan_can_have_no_webhooks(calendly: Simulated) -> None:
+async def test_a_plan_can_have_no_webhooks(calendly: SimulatedCalendly) -> None:
     """Where the plan has none, every subscription is 403 with the words of before November 2026."""
     await calendly.act("organizations", organization=calendly.running.organization, webhooks=False)
     answer = await calendly.http.post("/webhook_subscriptions", json=hook(calendly))
     assert (answer.status_code, answer.json()["message"]) == (403, "Please upgrade your Calendly account to Standard")
 
 
-async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: Simulated) -> None:
+async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: SimulatedCalendly) -> None:
     """The 50th request of a minute passes on Free, the 51st is 429; a paying neighbour keeps 500."""
     await calendly.act("organizations", organization=calendly.running.organization, plan="free")
     answers = [await calendly.http.get("/users/me") for _ in range(FREE_RATE_LIMIT + 1)]
@@ -122,7 +122,7 @@ async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: Simulated) -> None:
     assert (paid.status_code, paid.headers["X-RateLimit-Limit"]) == (200, str(DEFAULT_RATE_LIMIT))
 
 
-async def test_roles_change_what_one_may_do(calendly: Simulated) -> None:
+async def test_roles_change_what_one_may_do(calendly: SimulatedCalendly) -> None:
     """An owner who becomes a plain user loses the organization's subscriptions, and gets them back with the role."""
     user, _ = member(calendly, 0)
     for role, status in (("user", 403), ("admin", 201)):
@@ -133,7 +133,7 @@ async def test_roles_change_what_one_may_do(calendly: Simulated) -> None:
         assert (await calendly.http.post("/webhook_subscriptions", json=hook(calendly))).status_code == status
 
 
-async def test_a_user_who_moves_acts_elsewhere(calendly: Simulated) -> None:
+async def test_a_user_who_moves_acts_elsewhere(calendly: SimulatedCalendly) -> None:
     """After a move the same token says another organization, and reaches nothing of the old one."""
     user, _ = member(calendly, 0)
     subscription = await calendly.subscribe(HOOK)
@@ -144,7 +144,7 @@ async def test_a_user_who_moves_acts_elsewhere(calendly: Simulated) -> None:
     assert (await calendly.http.post("/webhook_subscriptions", json=hook(calendly))).status_code == 403
 
 
-async def test_ones_own_events_come_from_everywhere(calendly: Simulated) -> None:
+async def test_ones_own_events_come_from_everywhere(calendly: SimulatedCalendly) -> None:
     """`user` alone also gives the events of an organization that was left; with `organization` it does not."""
     user, _ = member(calendly, 0)
     offers = calendly.running.world.event_types.values()
@@ -158,7 +158,7 @@ async def test_ones_own_events_come_from_everywhere(calendly: Simulated) -> None
 
 
 @pytest.mark.parametrize("scope", ["user", "group"])
-async def test_scopes_stay_in_their_organization(calendly: Simulated, scope: str) -> None:
+async def test_scopes_stay_in_their_organization(calendly: SimulatedCalendly, scope: str) -> None:
     """A user or group of another organization can neither be subscribed to nor listed."""
     user, _ = member(calendly, 0, organization=1)
     groups = calendly.running.world.groups.values()
@@ -170,7 +170,7 @@ async def test_scopes_stay_in_their_organization(calendly: Simulated, scope: str
     assert (await calendly.http.get("/webhook_subscriptions", params=query)).status_code == 403
 
 
-async def test_members_of_others_are_not_shown(calendly: Simulated) -> None:
+async def test_members_of_others_are_not_shown(calendly: SimulatedCalendly) -> None:
     """Memberships and event types of another organization's user are 403."""
     user, _ = member(calendly, 0, organization=1)
     for path in ("/organization_memberships", "/event_types"):
@@ -181,12 +181,12 @@ async def test_members_of_others_are_not_shown(calendly: Simulated) -> None:
 async def test_changes_survive_a_restart(tmp_path: Path) -> None:
     """Roles, plans and a token's end are as they were after the simulator starts again."""
     options = Options(state_file=tmp_path / "state.sqlite", organizations=2)
-    async with simulated(options) as before:
+    async with simulated_calendly(options) as before:
         user, _ = member(before, 1)
         await before.act("users", user=user.id, role="user")
         await before.act("organizations", organization=before.running.organization, plan="free", webhooks=False)
         token = (await before.act("tokens", user=user.id, expires_in_seconds=0))["token"]
-    async with simulated(options) as after:
+    async with simulated_calendly(options) as after:
         world = after.running.world
         assert world.users[user.id].role == "user"
         found = world.organizations[user.organization]
@@ -195,7 +195,7 @@ async def test_changes_survive_a_restart(tmp_path: Path) -> None:
         assert answer.json()["message"] == "The access token expired"
 
 
-async def test_every_call_is_recorded(calendly: Simulated) -> None:
+async def test_every_call_is_recorded(calendly: SimulatedCalendly) -> None:
     """A call is kept with its user, what it named and its answer, refused ones too, and without the token."""
     user, _ = member(calendly, 0)
     await calendly.http.get("/users/me")
@@ -217,7 +217,7 @@ async def test_every_call_is_recorded(calendly: Simulated) -> None:
     assert summary["organizations"] == {calendly.running.organization: {"calls": 3, "tokens": [found[0]["token"]]}}
 
 
-async def test_the_record_is_read_in_pages(calendly: Simulated) -> None:
+async def test_the_record_is_read_in_pages(calendly: SimulatedCalendly) -> None:
     """Following `next_cursor` meets each call once; users and organizations can be told apart."""
     _, other = member(calendly, 0, organization=1)
     for number in range(5):
@@ -230,7 +230,7 @@ async def test_the_record_is_read_in_pages(calendly: Simulated) -> None:
         assert (await calendly.http.get("/simulator/calls", params=wrong)).status_code == 400
 
 
-async def test_a_foreign_call_is_seen_wherever_it_names_another(calendly: Simulated) -> None:
+async def test_a_foreign_call_is_seen_wherever_it_names_another(calendly: SimulatedCalendly) -> None:
     """Another's organization in query or body and another's resource in the path each count, though refused."""
     ident = await calendly.subscribe(HOOK)
     booked = await calendly.act("book")
@@ -269,7 +269,7 @@ async def test_a_foreign_call_is_seen_wherever_it_names_another(calendly: Simula
     assert {each["organization"] for each in found} == {organization(calendly, 1)}
 
 
-async def test_what_is_gone_stays_foreign(calendly: Simulated) -> None:
+async def test_what_is_gone_stays_foreign(calendly: SimulatedCalendly) -> None:
     """Deleting another's subscription is foreign also after its owner deleted it."""
     path = f"/webhook_subscriptions/{await calendly.subscribe(HOOK)}"
     assert (await calendly.http.delete(path)).status_code == 204
@@ -280,7 +280,7 @@ async def test_what_is_gone_stays_foreign(calendly: Simulated) -> None:
     assert await foreign_calls(calendly) == 1
 
 
-async def test_a_revoked_token_is_still_somebodys(calendly: Simulated) -> None:
+async def test_a_revoked_token_is_still_somebodys(calendly: SimulatedCalendly) -> None:
     """A call with a revoked token that names another organization is foreign, though it is only a 401."""
     await calendly.act("tokens/state", token=calendly.running.owner_token, state="revoked")
     answer = await calendly.http.get(organization(calendly, 1).removeprefix(API))
@@ -288,7 +288,7 @@ async def test_a_revoked_token_is_still_somebodys(calendly: Simulated) -> None:
     assert await foreign_calls(calendly) == 1
 
 
-async def test_the_record_has_a_limit(calendly: Simulated) -> None:
+async def test_the_record_has_a_limit(calendly: SimulatedCalendly) -> None:
     """At its limit nothing is lost; one past it the oldest call goes, while counts and foreign calls stay."""
     owner, _ = member(calendly, 0)
     for past in (0, 1):
@@ -303,7 +303,7 @@ async def test_the_record_has_a_limit(calendly: Simulated) -> None:
         assert (record.next_number(), record.foreign_count) == (4 + past, 1)
 
 
-async def test_owners_of_what_is_gone_have_a_limit(calendly: Simulated) -> None:
+async def test_owners_of_what_is_gone_have_a_limit(calendly: SimulatedCalendly) -> None:
     """As many owners as the limit says are remembered past a deletion; one more and the oldest is forgotten."""
     paths = [f"/webhook_subscriptions/{await calendly.subscribe(f'{HOOK}/{number}')}" for number in range(2)]
     owner, _ = member(calendly, 0)
@@ -317,7 +317,7 @@ async def test_owners_of_what_is_gone_have_a_limit(calendly: Simulated) -> None:
 
 
 @pytest.mark.parametrize(("length", "status"), [(MAX_PLAN, 200), (MAX_PLAN + 1, 400)])
-async def test_a_plans_name_has_a_limit(calendly: Simulated, length: int, status: int) -> None:
+async def test_a_plans_name_has_a_limit(calendly: SimulatedCalendly, length: int, status: int) -> None:
     """A name of MAX_PLAN characters is taken, a longer one is refused."""
     body = {"organization": calendly.running.organization, "plan": "p" * length}
     assert (await calendly.http.post("/simulator/organizations", json=body)).status_code == status
@@ -334,7 +334,9 @@ async def test_a_plans_name_has_a_limit(calendly: Simulated, length: int, status
         ("tokens", {"user": "nobody", "expires_in_seconds": -1}, 400),
     ],
 )
-async def test_wrong_changes_are_refused(calendly: Simulated, path: str, body: dict[str, str], status: int) -> None:
+async def test_wrong_changes_are_refused(
+    calendly: SimulatedCalendly, path: str, body: dict[str, str], status: int
+) -> None:
     """What does not exist or does not fit is refused in words."""
     answer = await calendly.http.post(f"/simulator/{path}", json=body)
     assert answer.status_code == status

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from slotwire.ingest.cli.simulate import app
 from slotwire.ingest.control.token_claims import read_claims
 from slotwire.ingest.errors import SlotwireError
-from tests.support.simulated import Receiver, Simulated, receiving, simulated
+from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 Type: TypeAlias = Callable[..., Awaitable[Result]]
 
@@ -28,15 +28,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def calendly(receiver: Receiver) -> AsyncIterator[Simulated]:
+async def calendly(receiver: Receiver) -> AsyncIterator[SimulatedCalendly]:
     """A simulator subscribed to the receiver."""
-    async with simulated() as found:
+    async with simulated_calendly() as found:
         await found.subscribe(receiver.url)
         yield found
 
 
 @pytest.fixture
-def typed(calendly: Simulated) -> Type:
+def typed(calendly: SimulatedCalendly) -> Type:
     """Run a command in a thread, so that the simulator of this loop can answer it."""
 
     async def run(*arguments: str, stdin: str | None = None) -> Result:
@@ -94,7 +94,7 @@ async def test_load_ends_with_1_when_something_is_missing(typed: Type, receiver:
     assert "pending" in bad.stdout
 
 
-async def test_story_prints_each_step(typed: Type, calendly: Simulated) -> None:
+async def test_story_prints_each_step(typed: Type, calendly: SimulatedCalendly) -> None:
     """A bounded story prints its steps once each and ends."""
     done = await typed("story", "--count", "3", "--interval", "0")
     assert done.exit_code == 0, done.output
@@ -104,7 +104,7 @@ async def test_story_prints_each_step(typed: Type, calendly: Simulated) -> None:
 
 
 async def test_send_reads_a_file_or_the_standard_input(
-    typed: Type, calendly: Simulated, receiver: Receiver, tmp_path: Path
+    typed: Type, calendly: SimulatedCalendly, receiver: Receiver, tmp_path: Path
 ) -> None:
     """The body comes from a file or from `-`, and the answer's status is printed."""
     ident = calendly.running.engine.ledger.subscriptions()[0].id
@@ -163,7 +163,7 @@ def test_serve_refuses_what_cannot_be(option: tuple[str, str]) -> None:
     assert done.exception.remedy
 
 
-async def test_a_token_is_made_revoked_and_restored(typed: Type, calendly: Simulated, tmp_path: Path) -> None:
+async def test_a_token_is_made_revoked_and_restored(typed: Type, calendly: SimulatedCalendly, tmp_path: Path) -> None:
     """`token` prints a token with the scopes asked for and nothing else; `token-state` changes what it is worth."""
     made = await typed("token", "--scope", "users:read", "--scope", "webhooks:write", "--expires-in", "1h")
     assert made.exit_code == 0, made.output
@@ -180,7 +180,7 @@ async def test_a_token_is_made_revoked_and_restored(typed: Type, calendly: Simul
         assert (await calendly.http.get("/users/me", headers=head)).status_code == status
 
 
-async def test_a_token_is_of_whom_it_was_asked_for(typed: Type, calendly: Simulated) -> None:
+async def test_a_token_is_of_whom_it_was_asked_for(typed: Type, calendly: SimulatedCalendly) -> None:
     """Without a name it is the first owner's; a user who is not of the organization named is not found."""
     world = calendly.running.world
     owner, *_, plain = world.members(next(iter(world.organizations)))
@@ -191,7 +191,7 @@ async def test_a_token_is_of_whom_it_was_asked_for(typed: Type, calendly: Simula
     assert isinstance(wrong.exception, SlotwireError)
 
 
-async def test_roles_and_plans_are_changed(typed: Type, calendly: Simulated) -> None:
+async def test_roles_and_plans_are_changed(typed: Type, calendly: SimulatedCalendly) -> None:
     """`user` and `plan` say what is so now, and the simulator goes by it."""
     world = calendly.running.world
     organization = next(iter(world.organizations))
@@ -204,7 +204,7 @@ async def test_roles_and_plans_are_changed(typed: Type, calendly: Simulated) -> 
     assert (world.organizations[organization].pays, world.organizations[organization].webhooks) == (False, False)
 
 
-async def test_calls_are_listed_and_foreign_ones_are_a_failure(typed: Type, calendly: Simulated) -> None:
+async def test_calls_are_listed_and_foreign_ones_are_a_failure(typed: Type, calendly: SimulatedCalendly) -> None:
     """`calls --foreign` ends with 0 while there are none, and with 1 and the call once there is one."""
     await calendly.http.get("/users/me")
     clean = await typed("calls", "--foreign")

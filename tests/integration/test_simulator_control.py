@@ -12,7 +12,7 @@ import pytest
 
 from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.scenarios import MAX_LOAD, LoadPlan
-from tests.support.simulated import INVITEE_EVENTS, Receiver, Simulated, receiving, simulated
+from tests.support.simulated_calendly import INVITEE_EVENTS, Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 ALL_EVENTS = (*INVITEE_EVENTS, "routing_form_submission.created")
 
@@ -25,21 +25,21 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def calendly(receiver: Receiver) -> AsyncIterator[Simulated]:
+async def calendly(receiver: Receiver) -> AsyncIterator[SimulatedCalendly]:
     """A simulator whose clock runs, subscribed to every event it can cause."""
-    async with simulated(still=False) as found:
+    async with simulated_calendly(still=False) as found:
         await found.subscribe(receiver.url, events=ALL_EVENTS)
         yield found
 
 
-async def _load(calendly: Simulated, **plan: object) -> dict[str, Any]:
+async def _load(calendly: SimulatedCalendly, **plan: object) -> dict[str, Any]:
     answer = await calendly.http.post("/simulator/load", json=plan)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
 
 
-async def test_load_sends_everything_and_reports_it(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_sends_everything_and_reports_it(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """What is reported, what the ledger holds and what arrived are the same number; every kind is in the mix."""
     report = await _load(calendly, count=500, concurrency=32)
     assert 500 <= report["messages"] <= 501
@@ -52,7 +52,7 @@ async def test_load_sends_everything_and_reports_it(calendly: Simulated, receive
     assert {each.event for each in receiver.deliveries} == set(ALL_EVENTS)
 
 
-async def test_load_keeps_its_concurrency(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_keeps_its_concurrency(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A load that asks for 3 in flight has 3, though the sender could do more, and gives the slots back after it."""
     receiver.hold = asyncio.Event()
     load = asyncio.create_task(_load(calendly, count=30, concurrency=3))
@@ -65,7 +65,7 @@ async def test_load_keeps_its_concurrency(calendly: Simulated, receiver: Receive
     assert calendly.running.engine.sender.limit == 64
 
 
-async def test_load_keeps_each_booking_in_order(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_keeps_each_booking_in_order(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Without a fault no invitee hears of a cancel or a mark before it was created."""
     await _load(calendly, count=400, order="canceled-first")
     seen: set[str] = set()
@@ -81,7 +81,7 @@ async def test_same_seed_same_load(receiver: Receiver) -> None:
     """Two simulators with one seed send the same events about the same invitees, in any order."""
     sent = []
     for _ in range(2):
-        async with simulated() as calendly:
+        async with simulated_calendly() as calendly:
             await calendly.subscribe(receiver.url, events=ALL_EVENTS)
             await _load(calendly, count=200, seed="7")
             sent.append(Counter(each.body for each in receiver.deliveries))
@@ -89,7 +89,7 @@ async def test_same_seed_same_load(receiver: Receiver) -> None:
     assert sent[0] == sent[1]
 
 
-async def test_load_survives_an_outage(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_survives_an_outage(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """While the receiver refuses, everything waits; when it accepts again, all of it arrives."""
     receiver.status = 503
     load = asyncio.create_task(_load(calendly, count=100, concurrency=16))
@@ -101,7 +101,7 @@ async def test_load_survives_an_outage(calendly: Simulated, receiver: Receiver) 
     assert report["attempts"] == report["messages"] + report["failures"]["503"]
 
 
-async def test_load_says_what_is_pending_when_its_time_is_up(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_says_what_is_pending_when_its_time_is_up(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A receiver that never accepts leaves everything pending in the report, not lost."""
     receiver.status = 503
     report = await _load(calendly, count=10, timeout_seconds=0.3)
@@ -109,7 +109,7 @@ async def test_load_says_what_is_pending_when_its_time_is_up(calendly: Simulated
     assert report["acknowledged"] == 0
 
 
-async def test_load_keeps_a_rate(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_keeps_a_rate(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """At 200 a second 100 deliveries take half a second, not less."""
     report = await _load(calendly, count=100, rate=200)
     assert report["acknowledged"] == report["messages"]
@@ -117,7 +117,7 @@ async def test_load_keeps_a_rate(calendly: Simulated, receiver: Receiver) -> Non
     assert len(receiver.deliveries) == report["messages"]
 
 
-async def test_load_mix_is_what_is_asked_for(calendly: Simulated, receiver: Receiver) -> None:
+async def test_load_mix_is_what_is_asked_for(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A mix of one plot has that plot's events only."""
     await _load(calendly, count=20, mix={"canceled": 1})
     assert Counter(each.event for each in receiver.deliveries) == {"invitee.created": 10, "invitee.canceled": 10}
@@ -125,7 +125,7 @@ async def test_load_mix_is_what_is_asked_for(calendly: Simulated, receiver: Rece
 
 async def test_load_without_a_subscriber_says_so() -> None:
     """Nobody subscribed is an error with words, not a load that never ends."""
-    async with simulated() as calendly:
+    async with simulated_calendly() as calendly:
         answer = await calendly.http.post("/simulator/load", json={"count": 1})
         assert (answer.status_code, answer.json()["message"]) == (
             409,
@@ -144,7 +144,7 @@ def test_a_load_has_limits(plan: dict[str, Any]) -> None:
     assert LoadPlan(count=MAX_LOAD).count == MAX_LOAD
 
 
-async def test_story_tells_bookings_and_ends(calendly: Simulated, receiver: Receiver) -> None:
+async def test_story_tells_bookings_and_ends(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A bounded story ends after its bookings and has a line for every step."""
     answer = await calendly.http.post("/simulator/story", json={"count": 5, "interval_seconds": 0, "wait": True})
     report = answer.json()
@@ -154,7 +154,7 @@ async def test_story_tells_bookings_and_ends(calendly: Simulated, receiver: Rece
     assert len(receiver.deliveries) >= len(report["lines"])
 
 
-async def test_endless_story_stops_when_told(calendly: Simulated, receiver: Receiver) -> None:
+async def test_endless_story_stops_when_told(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A story without a count goes on until its job is deleted."""
     job = (await calendly.http.post("/simulator/story", json={"interval_seconds": 0.001})).json()
     await receiver.received(20)
@@ -164,7 +164,7 @@ async def test_endless_story_stops_when_told(calendly: Simulated, receiver: Rece
     assert told == stopped
 
 
-async def test_send_posts_any_bytes_once(calendly: Simulated, receiver: Receiver) -> None:
+async def test_send_posts_any_bytes_once(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Bytes that are no JSON arrive as they are, signed with the subscription's key or wrongly or not; no retry."""
     ident = calendly.running.engine.ledger.subscriptions()[0].id
     receiver.statuses = [400]
@@ -181,7 +181,7 @@ async def test_send_posts_any_bytes_once(calendly: Simulated, receiver: Receiver
     assert calendly.states() == []
 
 
-async def test_send_can_sign_for_another_time(calendly: Simulated, receiver: Receiver) -> None:
+async def test_send_can_sign_for_another_time(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A negative age signs for the future, a positive one for the past."""
     ident = calendly.running.engine.ledger.subscriptions()[0].id
     for age in (-600, 0, 86_400):
@@ -191,7 +191,7 @@ async def test_send_can_sign_for_another_time(calendly: Simulated, receiver: Rec
     assert 86_398 <= now - old <= 86_402
 
 
-async def test_deliveries_are_listed_in_pages(calendly: Simulated) -> None:
+async def test_deliveries_are_listed_in_pages(calendly: SimulatedCalendly) -> None:
     """Pages cover every message once; filters and bodies work; a single one shows its body."""
     for _ in range(5):
         await calendly.act("book")
@@ -212,7 +212,7 @@ async def test_deliveries_are_listed_in_pages(calendly: Simulated) -> None:
     assert [each["event"] for each in about["items"]] == ["invitee.created", "invitee.canceled"]
 
 
-async def test_actions_wait_for_their_first_attempt(calendly: Simulated, receiver: Receiver) -> None:
+async def test_actions_wait_for_their_first_attempt(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """With `wait_seconds` the answer holds how each delivery ended, also when it failed."""
     receiver.statuses = [204, 500]
     for status, state in ((204, "acknowledged"), (500, "pending")):
@@ -248,7 +248,7 @@ async def test_actions_wait_for_their_first_attempt(calendly: Simulated, receive
 )
 async def test_wrong_requests_are_refused_in_words(path: str, body: dict[str, object], status: int) -> None:
     """Every wrong request names what is wrong and changes nothing."""
-    async with simulated() as calendly:
+    async with simulated_calendly() as calendly:
         answer = await calendly.http.post(f"/simulator/{path}", json=body)
         assert answer.status_code == status
         assert answer.json()["message"]
@@ -258,14 +258,14 @@ async def test_wrong_requests_are_refused_in_words(path: str, body: dict[str, ob
 @pytest.mark.parametrize("head", [{"Origin": "https://example.com"}, {"Host": "rebound.example.com"}])
 async def test_browsers_are_not_answered(head: dict[str, str]) -> None:
     """A page that reaches loopback, directly or by a rebound name, gets 403 and causes nothing."""
-    async with simulated() as calendly:
+    async with simulated_calendly() as calendly:
         answer = await calendly.http.post("/simulator/book", json={}, headers=head)
         assert answer.status_code == 403
         listing = {"organization": calendly.running.organization}
         assert (await calendly.http.get("/scheduled_events", params=listing)).json()["collection"] == []
 
 
-async def test_rest_can_fail_before_or_after_the_deed(calendly: Simulated) -> None:
+async def test_rest_can_fail_before_or_after_the_deed(calendly: SimulatedCalendly) -> None:
     """An error answers HTML and does nothing; a lost answer looks the same after the deed is done."""
     (invitee,) = (await calendly.act("book"))["invitees"]
     for fault, marked in (("rest_error_rate", False), ("rest_lost_answer_rate", True)):
@@ -279,7 +279,7 @@ async def test_rest_can_fail_before_or_after_the_deed(calendly: Simulated) -> No
 
 async def test_a_group_event_has_room_for_ten() -> None:
     """Ten places can be taken, the eleventh invitee is refused, and so is a canceled event."""
-    async with simulated() as calendly:
+    async with simulated_calendly() as calendly:
         event = (await calendly.act("book", places=10))["event"]
         full = await calendly.http.post("/simulator/book", json={"event": event})
         assert (full.status_code, full.json()["message"]) == (403, "The event is full or canceled")
@@ -290,7 +290,7 @@ async def test_a_group_event_has_room_for_ten() -> None:
 
 async def test_several_organizations_keep_their_events_apart(receiver: Receiver) -> None:
     """A booking of one organization reaches only the subscribers of that organization."""
-    async with simulated(Options(organizations=2)) as calendly:
+    async with simulated_calendly(Options(organizations=2)) as calendly:
         await calendly.subscribe(receiver.url)
         other = list(calendly.running.world.organizations)[1]
         await calendly.act("book", organization=other)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.simulated import KEY, Receiver, Simulated, receiving, simulated
+from tests.support.simulated_calendly import KEY, Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 
 @pytest.fixture
@@ -20,13 +20,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def calendly() -> AsyncIterator[Simulated]:
+async def calendly() -> AsyncIterator[SimulatedCalendly]:
     """A simulator whose clock stands still."""
-    async with simulated() as found:
+    async with simulated_calendly() as found:
         yield found
 
 
-async def test_delivery_is_signed_as_the_official_sample_checks(calendly: Simulated, receiver: Receiver) -> None:
+async def test_delivery_is_signed_as_the_official_sample_checks(
+    calendly: SimulatedCalendly, receiver: Receiver
+) -> None:
     """The header's HMAC covers `t`, a full stop and the body as it arrived; headers are the captured ones."""
     await calendly.subscribe(f"{receiver.url}/hook?x=1")
     await calendly.act("book")
@@ -42,7 +44,7 @@ async def test_delivery_is_signed_as_the_official_sample_checks(calendly: Simula
     assert int(delivery.headers["content-length"]) == len(delivery.body)
 
 
-async def test_without_a_key_there_is_no_signature(calendly: Simulated, receiver: Receiver) -> None:
+async def test_without_a_key_there_is_no_signature(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A subscription made without a signing key sends no signature header at all."""
     await calendly.subscribe(receiver.url, signing_key=None)
     await calendly.act("book")
@@ -50,7 +52,7 @@ async def test_without_a_key_there_is_no_signature(calendly: Simulated, receiver
 
 
 @pytest.mark.parametrize("status", [301, 308, 400, 401, 404, 410, 500, 503])
-async def test_anything_but_2xx_is_tried_again(calendly: Simulated, receiver: Receiver, status: int) -> None:
+async def test_anything_but_2xx_is_tried_again(calendly: SimulatedCalendly, receiver: Receiver, status: int) -> None:
     """Redirects and 4xx are failures like 5xx; no redirect is followed; the retry carries the same body."""
     receiver.statuses = [status]
     await calendly.subscribe(f"{receiver.url}/hook")
@@ -62,7 +64,7 @@ async def test_anything_but_2xx_is_tried_again(calendly: Simulated, receiver: Re
     assert receiver.deliveries[0].body == receiver.deliveries[1].body
 
 
-async def test_a_message_waits_longer_after_each_failure(calendly: Simulated, receiver: Receiver) -> None:
+async def test_a_message_waits_longer_after_each_failure(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """The back-off doubles: tried at 0, 1, 3 and 7 seconds and not in between."""
     receiver.status = 503
     await calendly.subscribe(receiver.url)
@@ -74,7 +76,7 @@ async def test_a_message_waits_longer_after_each_failure(calendly: Simulated, re
     assert tried == [(1, 2), (2, 2), (3, 3), (4, 3), (5, 3), (6, 3), (7, 4), (8, 4)]
 
 
-async def test_a_failing_message_holds_up_no_other(calendly: Simulated, receiver: Receiver) -> None:
+async def test_a_failing_message_holds_up_no_other(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Each message is retried on its own; `retry_started_at` shows while one waits and goes when it arrived."""
     receiver.statuses = [500]
     ident = await calendly.subscribe(receiver.url)
@@ -87,7 +89,7 @@ async def test_a_failing_message_holds_up_no_other(calendly: Simulated, receiver
     assert (await calendly.subscription(ident))["retry_started_at"] is None
 
 
-async def test_a_day_of_failure_disables_the_subscription(calendly: Simulated, receiver: Receiver) -> None:
+async def test_a_day_of_failure_disables_the_subscription(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """After 24 h with nothing delivered the state is `disabled`, what was owed is abandoned, nothing new is sent."""
     receiver.status = 500
     ident = await calendly.subscribe(receiver.url)
@@ -107,7 +109,7 @@ async def test_a_day_of_failure_disables_the_subscription(calendly: Simulated, r
     assert len(receiver.deliveries) == tried
 
 
-async def test_one_success_in_the_day_keeps_the_subscription(calendly: Simulated, receiver: Receiver) -> None:
+async def test_one_success_in_the_day_keeps_the_subscription(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A message that fails for 24 h is given up alone when another one was delivered meanwhile."""
     receiver.status = 500
     ident = await calendly.subscribe(receiver.url)
@@ -121,7 +123,7 @@ async def test_one_success_in_the_day_keeps_the_subscription(calendly: Simulated
     assert (found["state"], found["retry_started_at"]) == ("active", None)
 
 
-async def test_retries_are_signed_again_unless_told_otherwise(calendly: Simulated, receiver: Receiver) -> None:
+async def test_retries_are_signed_again_unless_told_otherwise(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Whether a retry keeps its `t` is not documented, so both can be played."""
     receiver.statuses = [500]
     await calendly.subscribe(receiver.url)
@@ -147,7 +149,7 @@ async def test_retries_are_signed_again_unless_told_otherwise(calendly: Simulate
     ],
 )
 async def test_reschedule_halves_come_in_the_order_asked_for(
-    calendly: Simulated, receiver: Receiver, order: str, expected: list[str]
+    calendly: SimulatedCalendly, receiver: Receiver, order: str, expected: list[str]
 ) -> None:
     """Both halves name each other, only the old one says rescheduled, and the new one has its own event."""
     await calendly.subscribe(receiver.url)
@@ -164,7 +166,7 @@ async def test_reschedule_halves_come_in_the_order_asked_for(
 
 @pytest.mark.parametrize(("order", "at_once"), [("created-first", 1), ("together", 2)])
 async def test_second_half_waits_for_the_first_answer(
-    calendly: Simulated, receiver: Receiver, order: str, at_once: int
+    calendly: SimulatedCalendly, receiver: Receiver, order: str, at_once: int
 ) -> None:
     """In an order asked for, the second half leaves when the first was answered; `together` sends both at once."""
     await calendly.subscribe(receiver.url)
@@ -179,7 +181,7 @@ async def test_second_half_waits_for_the_first_answer(
     await receiver.received(3)
 
 
-async def test_second_half_can_be_held_back(calendly: Simulated, receiver: Receiver) -> None:
+async def test_second_half_can_be_held_back(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A delay lets time of the simulator's clock pass between the halves."""
     await calendly.subscribe(receiver.url)
     await calendly.act("book")
@@ -190,7 +192,7 @@ async def test_second_half_can_be_held_back(calendly: Simulated, receiver: Recei
     assert receiver.deliveries[2].event == "invitee.canceled"
 
 
-async def test_moving_a_group_moves_each_invitee(calendly: Simulated, receiver: Receiver) -> None:
+async def test_moving_a_group_moves_each_invitee(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """When a host moves a group event every invitee makes a pair of halves into one new event."""
     await calendly.subscribe(receiver.url)
     booked = await calendly.act("book", places=3)
@@ -202,7 +204,7 @@ async def test_moving_a_group_moves_each_invitee(calendly: Simulated, receiver: 
     assert {each["old_invitee"] for each in created} == set(booked["invitees"])
 
 
-async def test_group_goes_on_when_one_leaves(calendly: Simulated, receiver: Receiver) -> None:
+async def test_group_goes_on_when_one_leaves(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """One invitee's cancel leaves the group event active and lowers only its active count."""
     await calendly.subscribe(receiver.url)
     booked = await calendly.act("book", places=2)
@@ -212,7 +214,7 @@ async def test_group_goes_on_when_one_leaves(calendly: Simulated, receiver: Rece
     assert (event["invitees_counter"]["total"], event["invitees_counter"]["active"]) == (2, 1)
 
 
-async def test_every_matching_subscription_gets_a_copy(calendly: Simulated, receiver: Receiver) -> None:
+async def test_every_matching_subscription_gets_a_copy(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Organization, user and group scope of one host make three copies that differ in nothing but the sender."""
     world = calendly.running.world
     host = world.members(next(iter(world.organizations)))[0]
@@ -230,7 +232,7 @@ async def test_every_matching_subscription_gets_a_copy(calendly: Simulated, rece
     assert [each.path for each in receiver.deliveries[3:]] == ["/org"]
 
 
-async def test_no_show_set_and_cleared(calendly: Simulated, receiver: Receiver) -> None:
+async def test_no_show_set_and_cleared(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A mark is told with its URI and does not touch `updated_at`; clearing it tells null or nothing."""
     await calendly.subscribe(receiver.url)
     await calendly.act("book")
@@ -246,7 +248,7 @@ async def test_no_show_set_and_cleared(calendly: Simulated, receiver: Receiver) 
     assert again["no_show"] is None
 
 
-async def test_duplicates_come_after_their_original(calendly: Simulated, receiver: Receiver) -> None:
+async def test_duplicates_come_after_their_original(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A duplicate rate of 1 sends each body twice, and the ledger says which is the copy."""
     await calendly.act("faults", duplicate_rate=1.0)
     await calendly.subscribe(receiver.url)
@@ -255,7 +257,7 @@ async def test_duplicates_come_after_their_original(calendly: Simulated, receive
     assert [message.duplicate_of for message, _ in calendly.ledger()] == [None, "m1"]
 
 
-async def test_dropped_messages_are_never_sent(calendly: Simulated, receiver: Receiver) -> None:
+async def test_dropped_messages_are_never_sent(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A drop rate of 1 books without telling anybody, and the ledger remembers what was dropped."""
     await calendly.act("faults", drop_rate=1.0)
     await calendly.subscribe(receiver.url)
@@ -265,7 +267,9 @@ async def test_dropped_messages_are_never_sent(calendly: Simulated, receiver: Re
     assert calendly.states() == ["dropped"]
 
 
-async def test_lost_answers_and_wrong_signatures_end_in_retries(calendly: Simulated, receiver: Receiver) -> None:
+async def test_lost_answers_and_wrong_signatures_end_in_retries(
+    calendly: SimulatedCalendly, receiver: Receiver
+) -> None:
     """A lost answer repeats a delivery that arrived; a wrong signature does not verify with the right key."""
     await calendly.subscribe(receiver.url)
     await calendly.act("faults", lost_answer_rate=1.0)
@@ -285,7 +289,7 @@ async def test_same_seed_same_faults() -> None:
     """Two simulators with one seed drop and double the same messages, whatever order answers come in."""
     seen = []
     for _ in range(2):
-        async with receiving() as receiver, simulated() as calendly:
+        async with receiving() as receiver, simulated_calendly() as calendly:
             await calendly.act("faults", duplicate_rate=0.3, drop_rate=0.3, delay_seconds=60)
             await calendly.subscribe(receiver.url)
             for _ in range(30):
@@ -295,7 +299,7 @@ async def test_same_seed_same_faults() -> None:
     assert {state for state, *_ in seen[0]} == {"dropped", "pending"}
 
 
-async def test_deleting_a_subscription_ends_its_retries(calendly: Simulated, receiver: Receiver) -> None:
+async def test_deleting_a_subscription_ends_its_retries(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """What a deleted subscription was owed is abandoned."""
     receiver.status = 500
     ident = await calendly.subscribe(receiver.url)

@@ -9,20 +9,20 @@ import httpx
 import pytest
 
 from slotwire.ingest.simulator.app import Options
-from tests.support.simulated import Simulated, simulated
+from tests.support.simulated_calendly import SimulatedCalendly, simulated_calendly
 
 API = "https://api.calendly.com"
 HOOK = "http://127.0.0.1:9/hook"
 
 
 @pytest.fixture
-async def calendly() -> AsyncIterator[Simulated]:
+async def calendly() -> AsyncIterator[SimulatedCalendly]:
     """A simulator with two organizations whose clock stands still."""
-    async with simulated(Options(organizations=2)) as found:
+    async with simulated_calendly(Options(organizations=2)) as found:
         yield found
 
 
-def _member(calendly: Simulated, place: int, organization: int = 0) -> tuple[str, dict[str, str]]:
+def _member(calendly: SimulatedCalendly, place: int, organization: int = 0) -> tuple[str, dict[str, str]]:
     """Return a member's URI and their headers: place 0 is the owner, 3 a plain user."""
     world = calendly.running.world
     user = world.members(list(world.organizations)[organization])[place]
@@ -30,18 +30,18 @@ def _member(calendly: Simulated, place: int, organization: int = 0) -> tuple[str
     return f"{API}/users/{user.id}", {"Authorization": f"Bearer {token.value}"}
 
 
-async def _scoped(calendly: Simulated, *scopes: str) -> dict[str, str]:
+async def _scoped(calendly: SimulatedCalendly, *scopes: str) -> dict[str, str]:
     user = calendly.running.world.tokens[0].user
     answer = await calendly.http.post("/simulator/tokens", json={"user": user, "scopes": scopes})
     return {"Authorization": f"Bearer {answer.json()['token']}"}
 
 
-def _hook(calendly: Simulated, **more: object) -> dict[str, Any]:
+def _hook(calendly: SimulatedCalendly, **more: object) -> dict[str, Any]:
     body = {"url": HOOK, "events": ["invitee.created"], "organization": calendly.running.organization}
     return {**body, "scope": "organization", **more}
 
 
-async def test_me_is_the_tokens_user_in_their_organization(calendly: Simulated) -> None:
+async def test_me_is_the_tokens_user_in_their_organization(calendly: SimulatedCalendly) -> None:
     """`/users/me` gives what connecting needs: the user's and the organization's URI."""
     me = (await calendly.http.get("/users/me")).json()["resource"]
     assert me["current_organization"] == calendly.running.organization
@@ -52,7 +52,7 @@ async def test_me_is_the_tokens_user_in_their_organization(calendly: Simulated) 
 
 
 @pytest.mark.parametrize("head", [{}, {"Authorization": "Bearer nobody"}, {"Authorization": "Basic eA=="}])
-async def test_unknown_tokens_are_401(calendly: Simulated, head: dict[str, str]) -> None:
+async def test_unknown_tokens_are_401(calendly: SimulatedCalendly, head: dict[str, str]) -> None:
     """No token, an unknown one and another scheme get one 401, with rate-limit headers."""
     async with httpx.AsyncClient(base_url=calendly.running.url) as stranger:
         answer = await stranger.get("/users/me", headers=head)
@@ -62,7 +62,7 @@ async def test_unknown_tokens_are_401(calendly: Simulated, head: dict[str, str])
 
 
 @pytest.mark.parametrize(("state", "message"), [("revoked", "was revoked"), ("expired", "expired")])
-async def test_a_revoked_token_says_so(calendly: Simulated, state: str, message: str) -> None:
+async def test_a_revoked_token_says_so(calendly: SimulatedCalendly, state: str, message: str) -> None:
     """Revoked and expired tokens are told apart by their message, and can be made valid again."""
     token = calendly.running.owner_token
     await calendly.act("tokens/state", token=token, state=state)
@@ -72,7 +72,7 @@ async def test_a_revoked_token_says_so(calendly: Simulated, state: str, message:
     assert (await calendly.http.get("/users/me")).status_code == 200
 
 
-async def test_missing_scope_is_403_with_required_scopes(calendly: Simulated) -> None:
+async def test_missing_scope_is_403_with_required_scopes(calendly: SimulatedCalendly) -> None:
     """A token without the call's scope is told which one; `:write` implies `:read`."""
     answer = await calendly.http.get("/users/me", headers=await _scoped(calendly, "webhooks:write"))
     assert answer.status_code == 403
@@ -87,7 +87,7 @@ async def test_missing_scope_is_403_with_required_scopes(calendly: Simulated) ->
     assert listing.status_code == 200
 
 
-async def test_rate_limit_answers_429_past_it_and_opens_after_a_minute(calendly: Simulated) -> None:
+async def test_rate_limit_answers_429_past_it_and_opens_after_a_minute(calendly: SimulatedCalendly) -> None:
     """The limit's request passes, the next is 429, another user is untouched, a minute later all is well."""
     await calendly.act("faults", rate_limit=3)
     answers = [await calendly.http.get("/users/me") for _ in range(3)]
@@ -102,7 +102,7 @@ async def test_rate_limit_answers_429_past_it_and_opens_after_a_minute(calendly:
     assert (await calendly.http.get("/users/me")).status_code == 200
 
 
-async def test_subscription_lives_from_201_to_404(calendly: Simulated) -> None:
+async def test_subscription_lives_from_201_to_404(calendly: SimulatedCalendly) -> None:
     """Create, read, list, delete; the signing key is in no answer."""
     made = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly, signing_key="only-we-know"))
     assert made.status_code == 201
@@ -130,7 +130,7 @@ async def test_subscription_lives_from_201_to_404(calendly: Simulated) -> None:
     }
 
 
-async def test_an_address_can_be_subscribed_once(calendly: Simulated) -> None:
+async def test_an_address_can_be_subscribed_once(calendly: SimulatedCalendly) -> None:
     """The same URL a second time is 409, for everybody in Calendly."""
     await calendly.subscribe(HOOK)
     again = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly))
@@ -162,7 +162,7 @@ async def test_an_address_can_be_subscribed_once(calendly: Simulated) -> None:
     ],
 )
 async def test_wrong_subscriptions_are_400_with_details(
-    calendly: Simulated, change: dict[str, object], parameter: str
+    calendly: SimulatedCalendly, change: dict[str, object], parameter: str
 ) -> None:
     """Each wrong parameter is named in `details`."""
     answer = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly, **change))
@@ -173,14 +173,14 @@ async def test_wrong_subscriptions_are_400_with_details(
     assert all(each["message"] for each in body["details"])
 
 
-async def test_routing_forms_are_for_organizations_only(calendly: Simulated) -> None:
+async def test_routing_forms_are_for_organizations_only(calendly: SimulatedCalendly) -> None:
     """An event with narrower scopes than its neighbours makes the whole subscription 400."""
     user, _ = _member(calendly, 0)
     body = _hook(calendly, scope="user", user=user, events=["invitee.created", "routing_form_submission.created"])
     assert (await calendly.http.post("/webhook_subscriptions", json=body)).status_code == 400
 
 
-async def test_a_missing_read_scope_is_400(calendly: Simulated) -> None:
+async def test_a_missing_read_scope_is_400(calendly: SimulatedCalendly) -> None:
     """Without the event family's read scope Calendly answers 400, not 403."""
     head = await _scoped(calendly, "webhooks:write", "routing_forms:read")
     refused = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly), headers=head)
@@ -190,7 +190,7 @@ async def test_a_missing_read_scope_is_400(calendly: Simulated) -> None:
     assert (await calendly.http.post("/webhook_subscriptions", json=body, headers=head)).status_code == 201
 
 
-async def test_plain_members_subscribe_only_for_themselves(calendly: Simulated) -> None:
+async def test_plain_members_subscribe_only_for_themselves(calendly: SimulatedCalendly) -> None:
     """Organization scope needs an owner or admin; a user may subscribe to their own events."""
     user, head = _member(calendly, 3)
     refused = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly), headers=head)
@@ -202,7 +202,7 @@ async def test_plain_members_subscribe_only_for_themselves(calendly: Simulated) 
     assert (await calendly.http.post("/webhook_subscriptions", json=admins, headers=admin)).status_code == 201
 
 
-async def test_one_organization_never_sees_another(calendly: Simulated) -> None:
+async def test_one_organization_never_sees_another(calendly: SimulatedCalendly) -> None:
     """The second organization's owner gets 403 or 404 for everything of the first."""
     ident = await calendly.subscribe(HOOK)
     event = (await calendly.act("book"))["event"].removeprefix(API)
@@ -220,7 +220,7 @@ async def test_one_organization_never_sees_another(calendly: Simulated) -> None:
         assert (path, answer.status_code) == (path, status)
 
 
-async def test_scheduled_events_are_filtered(calendly: Simulated) -> None:
+async def test_scheduled_events_are_filtered(calendly: SimulatedCalendly) -> None:
     """By host, group, address, status and start time, alone and together."""
     starts = ["2026-12-01T10:00:00Z", "2026-12-02T10:00:00Z", "2026-12-03T10:00:00Z"]
     booked = [await calendly.act("book", start=start, email=f"i{day}@example.com") for day, start in enumerate(starts)]
@@ -246,7 +246,7 @@ async def test_scheduled_events_are_filtered(calendly: Simulated) -> None:
     assert await listed(user=host) == mine
 
 
-async def test_events_of_others_need_the_organization(calendly: Simulated) -> None:
+async def test_events_of_others_need_the_organization(calendly: SimulatedCalendly) -> None:
     """`user` alone works only for oneself; the 403 says what to add."""
     other, _ = _member(calendly, 2)
     me, _ = _member(calendly, 0)
@@ -259,7 +259,7 @@ async def test_events_of_others_need_the_organization(calendly: Simulated) -> No
     assert (await calendly.http.get("/scheduled_events", params=query, headers=plain)).status_code == 403
 
 
-async def test_pages_cover_everything_once_in_both_directions(calendly: Simulated) -> None:
+async def test_pages_cover_everything_once_in_both_directions(calendly: SimulatedCalendly) -> None:
     """Following tokens forward and links back meets each event once, equal start times included."""
     for number in range(7):
         await calendly.act("book", start=f"2026-12-0{1 + number // 3}T10:00:00Z")
@@ -281,7 +281,7 @@ async def test_pages_cover_everything_once_in_both_directions(calendly: Simulate
     ("name", "value"),
     [("count", "0"), ("count", "101"), ("count", "x"), ("page_token", "!"), ("page_token", "e30="), ("sort", "x:asc")],
 )
-async def test_wrong_pages_are_400(calendly: Simulated, name: str, value: str) -> None:
+async def test_wrong_pages_are_400(calendly: SimulatedCalendly, name: str, value: str) -> None:
     """Counts outside 1 to 100, foreign tokens and unknown sorts are refused; the limit itself passes."""
     base = {"organization": calendly.running.organization}
     assert (await calendly.http.get("/scheduled_events", params={**base, name: value})).status_code == 400
@@ -291,7 +291,7 @@ async def test_wrong_pages_are_400(calendly: Simulated, name: str, value: str) -
 @pytest.mark.parametrize(
     ("name", "value"), [("min_start_time", "today"), ("max_start_time", "2026-01-01T00:00:00"), ("status", "x")]
 )
-async def test_wrong_filters_are_400(calendly: Simulated, name: str, value: str) -> None:
+async def test_wrong_filters_are_400(calendly: SimulatedCalendly, name: str, value: str) -> None:
     """Times without an offset and unknown statuses are refused by name."""
     query = {"organization": calendly.running.organization, name: value}
     answer = await calendly.http.get("/scheduled_events", params=query)
@@ -299,7 +299,7 @@ async def test_wrong_filters_are_400(calendly: Simulated, name: str, value: str)
     assert answer.json()["details"][0]["parameter"] == name
 
 
-async def test_host_cancels_once(calendly: Simulated) -> None:
+async def test_host_cancels_once(calendly: SimulatedCalendly) -> None:
     """201 for host or owner, then 403, for others 403 at once; every invitee is canceled; a past event cannot be."""
     booked = await calendly.act("book", places=2)
     path = booked["event"].removeprefix(API) + "/cancellation"
@@ -319,14 +319,14 @@ async def test_host_cancels_once(calendly: Simulated) -> None:
 
 
 @pytest.mark.parametrize(("length", "status"), [(10_000, 201), (10_001, 400)])
-async def test_a_reason_has_a_limit(calendly: Simulated, length: int, status: int) -> None:
+async def test_a_reason_has_a_limit(calendly: SimulatedCalendly, length: int, status: int) -> None:
     """10,000 characters pass, one more does not."""
     booked = await calendly.act("book")
     path = booked["event"].removeprefix(API) + "/cancellation"
     assert (await calendly.http.post(path, json={"reason": "x" * length})).status_code == status
 
 
-async def test_no_show_is_made_read_and_deleted(calendly: Simulated) -> None:
+async def test_no_show_is_made_read_and_deleted(calendly: SimulatedCalendly) -> None:
     """A mark has its own URI, shows on the invitee, can be set once and is gone after DELETE."""
     (invitee,) = (await calendly.act("book"))["invitees"]
     made = await calendly.http.post("/invitee_no_shows", json={"invitee": invitee})
@@ -343,7 +343,7 @@ async def test_no_show_is_made_read_and_deleted(calendly: Simulated) -> None:
     assert (await calendly.http.post("/invitee_no_shows", json={"invitee": "somebody"})).status_code == 400
 
 
-async def test_submissions_are_listed_by_form(calendly: Simulated) -> None:
+async def test_submissions_are_listed_by_form(calendly: SimulatedCalendly) -> None:
     """A submission can be read alone and in its form's list."""
     made = await calendly.act("routing-form")
     path = made["submission"].removeprefix(API)
@@ -354,7 +354,7 @@ async def test_submissions_are_listed_by_form(calendly: Simulated) -> None:
     assert (await calendly.http.get("/routing_form_submissions")).status_code == 400
 
 
-async def test_members_and_offers_are_listed(calendly: Simulated) -> None:
+async def test_members_and_offers_are_listed(calendly: SimulatedCalendly) -> None:
     """Memberships, event types, forms and groups of the organization, with their filters."""
     query = {"organization": calendly.running.organization}
     members = (await calendly.http.get("/organization_memberships", params=query)).json()["collection"]
@@ -372,7 +372,7 @@ async def test_members_and_offers_are_listed(calendly: Simulated) -> None:
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("GET", "/scheduled_events/none", 404), ("PUT", "/users/me", 405)],
 )
-async def test_other_paths_answer_in_json(calendly: Simulated, method: str, path: str, status: int) -> None:
+async def test_other_paths_answer_in_json(calendly: SimulatedCalendly, method: str, path: str, status: int) -> None:
     """Unknown paths and resources are 404 and a wrong method 405, all in Calendly's error shape."""
     answer = await calendly.http.request(method, path)
     assert answer.status_code == status

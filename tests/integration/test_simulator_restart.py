@@ -19,7 +19,7 @@ import pytest
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.simulator.app import Options, simulator
 from slotwire.ingest.simulator.database import NUMBER_BLOCK
-from tests.support.simulated import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated
+from tests.support.simulated_calendly import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated_calendly
 
 
 async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     options = Options(state_file=tmp_path / "calendly.db")
     async with receiving() as receiver:
         receiver.status = 503
-        async with simulated(options) as before:
+        async with simulated_calendly(options) as before:
             ident = await before.subscribe(receiver.url)
             booked = await before.act("book")
             await before.advance(hours=1)
@@ -37,7 +37,7 @@ async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
             event = (await before.http.get(booked["event"][24:])).json()
             assert subscription["retry_started_at"]
         receiver.status = 204
-        async with simulated(options) as after:
+        async with simulated_calendly(options) as after:
             assert (await after.http.get("/simulator/clock")).json()["offset_seconds"] == 3600
             assert (await after.http.get("/simulator/faults")).json()["retries_keep_signature"] is True
             assert (await after.http.get(booked["event"][24:])).json() == event
@@ -56,7 +56,7 @@ async def test_the_seed_makes_the_same_tokens_without_a_file() -> None:
     """Nothing but the seed is needed to find organization and token again."""
     found = []
     for _ in range(2):
-        async with simulated(Options(seed="again")) as calendly:
+        async with simulated_calendly(Options(seed="again")) as calendly:
             found.append((calendly.running.organization, calendly.running.owner_token))
     assert found[0] == found[1]
 
@@ -134,19 +134,19 @@ async def test_kill_9_loses_no_promise(tmp_path: Path) -> None:
 async def test_a_state_file_serves_one_simulator(tmp_path: Path) -> None:
     """A second simulator on the same file is refused, and the file is free again after the first."""
     options = Options(state_file=tmp_path / "calendly.db")
-    async with simulated(options):
+    async with simulated_calendly(options):
         with pytest.raises(SlotwireError, match="in use") as refused:
             async with simulator(options):
                 pass
     assert refused.value.remedy == "Stop the other simulator."
-    async with simulated(options) as again:
+    async with simulated_calendly(options) as again:
         assert again.states() == []
 
 
 async def test_another_seed_needs_another_file(tmp_path: Path) -> None:
     """A state made with one seed is not mixed with the world of another."""
     path = tmp_path / "calendly.db"
-    async with simulated(Options(state_file=path, seed="one")):
+    async with simulated_calendly(Options(state_file=path, seed="one")):
         pass
     with pytest.raises(SlotwireError, match="--seed one --organizations 1"):
         async with simulator(Options(state_file=path, seed="two")):
@@ -168,14 +168,14 @@ async def test_an_empty_file_is_a_new_state(tmp_path: Path) -> None:
     """A file made by `mktemp` can be used."""
     path = tmp_path / "calendly.db"
     path.touch()
-    async with simulated(Options(state_file=path)) as calendly:
+    async with simulated_calendly(Options(state_file=path)) as calendly:
         assert calendly.states() == []
 
 
 async def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
     """A file format this version does not know is named, with what to do."""
     path = tmp_path / "calendly.db"
-    async with simulated(Options(state_file=path)):
+    async with simulated_calendly(Options(state_file=path)):
         pass
     file = sqlite3.connect(path)
     file.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
@@ -189,7 +189,7 @@ async def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
 
 async def test_a_full_disk_is_said(tmp_path: Path) -> None:
     """When the file cannot grow the action is refused with what to do."""
-    async with receiving() as receiver, simulated(Options(state_file=tmp_path / "calendly.db")) as calendly:
+    async with receiving() as receiver, simulated_calendly(Options(state_file=tmp_path / "calendly.db")) as calendly:
         await calendly.subscribe(receiver.url)
         list(calendly.running.engine.ledger._database.rows("PRAGMA max_page_count = 1"))
         statuses = [await calendly.http.post("/simulator/book", json={}) for _ in range(200)]

@@ -10,7 +10,7 @@ import pytest
 from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.sender import DeliveryPolicy
 from slotwire.ingest.simulator.transport import LoopbackTransport, NotLoopback, require_loopback
-from tests.support.simulated import Receiver, Simulated, receiving, simulated
+from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 
 @pytest.fixture
@@ -21,15 +21,15 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def calendly() -> AsyncIterator[Simulated]:
+async def calendly() -> AsyncIterator[SimulatedCalendly]:
     """A simulator whose clock stands still."""
-    async with simulated() as found:
+    async with simulated_calendly() as found:
         yield found
 
 
 async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receiver) -> None:
     """Never more deliveries on the wire than the policy allows, and no more connections than that."""
-    async with simulated(Options(policy=DeliveryPolicy(concurrency=3))) as calendly:
+    async with simulated_calendly(Options(policy=DeliveryPolicy(concurrency=3))) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         for _ in range(9):
@@ -45,7 +45,7 @@ async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receive
 
 async def test_a_free_slot_wakes_what_is_due_later(receiver: Receiver) -> None:
     """A delivery planned for later while every slot was taken goes out on time once a slot is free."""
-    async with simulated(Options(policy=DeliveryPolicy(concurrency=1)), still=False) as calendly:
+    async with simulated_calendly(Options(policy=DeliveryPolicy(concurrency=1)), still=False) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         await calendly.http.post("/simulator/book", json={})
@@ -57,7 +57,7 @@ async def test_a_free_slot_wakes_what_is_due_later(receiver: Receiver) -> None:
         assert next(message.attempts for message, _ in calendly.ledger()) == 1
 
 
-async def test_a_message_is_taken_over_once(calendly: Simulated, receiver: Receiver) -> None:
+async def test_a_message_is_taken_over_once(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """Handing the same messages to the sender again sends nothing twice."""
     await calendly.subscribe(receiver.url)
     receiver.hold = asyncio.Event()
@@ -70,7 +70,7 @@ async def test_a_message_is_taken_over_once(calendly: Simulated, receiver: Recei
 
 async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
     """No answer within the read timeout is a failure with a name, and is tried again."""
-    async with simulated(Options(policy=DeliveryPolicy(read_timeout_seconds=0.05))) as calendly:
+    async with simulated_calendly(Options(policy=DeliveryPolicy(read_timeout_seconds=0.05))) as calendly:
         receiver.hold = asyncio.Event()
         await calendly.subscribe(receiver.url)
         await calendly.act("book")
@@ -78,7 +78,7 @@ async def test_a_silent_receiver_times_out(receiver: Receiver) -> None:
         assert (message.state, [each.error for each in attempts]) == ("pending", ["read timeout"])
 
 
-async def test_a_closed_port_is_a_failure_with_a_name(calendly: Simulated) -> None:
+async def test_a_closed_port_is_a_failure_with_a_name(calendly: SimulatedCalendly) -> None:
     """Nobody listening is recorded as such and retried."""
     async with receiving() as gone:
         url = gone.url
@@ -100,7 +100,7 @@ async def test_a_closed_port_is_a_failure_with_a_name(calendly: Simulated) -> No
         "http://10.0.0.1:80/",
     ],
 )
-async def test_nothing_is_sent_beyond_this_machine(calendly: Simulated, url: str) -> None:
+async def test_nothing_is_sent_beyond_this_machine(calendly: SimulatedCalendly, url: str) -> None:
     """An address that is not loopback is refused when subscribed, when sent to, and by the transport itself."""
     body = {"url": url, "events": ["invitee.created"], "organization": calendly.running.organization}
     refused = await calendly.http.post("/webhook_subscriptions", json={**body, "scope": "organization"})

@@ -9,7 +9,7 @@ from slotwire.ingest.foundation.kafka import describe_topics, full_name, opened_
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.topic_admin import TopicFinding, check_topics, ensure_topics
 from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, ROUTING_FORM, TOPICS, Topic
-from tests.support.relaying import make_topic, relay_settings
+from tests.support.relay_setup import make_topic, relay_settings
 
 
 @pytest.fixture

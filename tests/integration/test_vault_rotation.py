@@ -22,30 +22,30 @@ from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.vault_rotation import PAGE, KeyUse, keys_in_use, rotate
 from tests.support.command import environment, slotwire
-from tests.support.connected import NOW, ONCE, Ground, another_key, grounded
-from tests.support.managing import managing
-from tests.support.serving import make_hook
+from tests.support.connections_setup import NOW, ONCE, ConnectionsSetup, another_key, connections_setup
+from tests.support.management_api import management_api
+from tests.support.public_endpoint import make_hook
 
 
 @pytest.fixture
-async def ground(database: Database) -> AsyncIterator[Ground]:
+async def setup(database: Database) -> AsyncIterator[ConnectionsSetup]:
     """Organizations at a simulator, and settings with one key, `test`."""
-    async with grounded(database) as made:
+    async with connections_setup(database) as made:
         yield made
 
 
-def rekeyed(ground: Ground) -> VaultSettings:
+def rekeyed(setup: ConnectionsSetup) -> VaultSettings:
     """Put a new key in front of the one there is."""
-    return VaultSettings(keys=(another_key("new"), *ground.settings.vault.keys))
+    return VaultSettings(keys=(another_key("new"), *setup.settings.vault.keys))
 
 
-async def secrets_of_every_kind(ground: Ground) -> UUID:
+async def secrets_of_every_kind(setup: ConnectionsSetup) -> UUID:
     """Seal a credential, a signing key, and an answer; return the key of the API that the answer was for."""
-    await ground.connections.add(ground.token())
-    await make_hook(ground.settings, ground.database)
-    async with managing(ground.settings) as desk:
-        key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.ADMIN))
-    answers = IdempotentResponses(ground.pool, ground.settings, ground.clock)
+    await setup.connections.add(setup.token())
+    await make_hook(setup.settings, setup.database)
+    async with management_api(setup.settings) as api:
+        key = await api.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.ADMIN))
+    answers = IdempotentResponses(setup.pool, setup.settings, setup.clock)
     claim = await answers.claim(key.id, "again", b"fingerprint")
     assert not isinstance(claim, StoredResponse)
     await answers.store(claim, 201, b'{"key":"shown once"}')
@@ -54,12 +54,12 @@ async def secrets_of_every_kind(ground: Ground) -> UUID:
     return key.id
 
 
-async def many_signing_keys(ground: Ground, vault: Vault, count: int) -> dict[UUID, str]:
+async def many_signing_keys(setup: ConnectionsSetup, vault: Vault, count: int) -> dict[UUID, str]:
     """Seal so many signing keys of one subscription; return them by id."""
-    hook = await make_hook(ground.settings, ground.database)
+    hook = await make_hook(setup.settings, setup.database)
     org = hook.organization.rpartition("/")[2]
     made = {uuid4(): mint_signing_key() for _ in range(count)}
-    await ground.pool.executemany(
+    await setup.pool.executemany(
         "INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at) VALUES ($1, $2, $3, $4)",
         [
             (
@@ -74,31 +74,31 @@ async def many_signing_keys(ground: Ground, vault: Vault, count: int) -> dict[UU
     return made
 
 
-async def test_every_secret_is_sealed_anew(ground: Ground) -> None:
+async def test_every_secret_is_sealed_anew(setup: ConnectionsSetup) -> None:
     """After a rotation the new key alone opens a credential, a signing key and a kept answer, as they were."""
-    key_id = await secrets_of_every_kind(ground)
-    both = rekeyed(ground)
+    key_id = await secrets_of_every_kind(setup)
+    both = rekeyed(setup)
     vault = Vault.from_settings(both)
-    assert await keys_in_use(ground.pool, vault) == (
+    assert await keys_in_use(setup.pool, vault) == (
         KeyUse(key="new", secrets=0, here=True, seals=True),
         KeyUse(key="test", secrets=3, here=True, seals=False),
     )
-    told = [page async for page in rotate(ground.pool, vault)]
+    told = [page async for page in rotate(setup.pool, vault)]
     assert [(page.table, page.resealed, page.unreadable, page.done) for page in told] == [
         ("signing_keys", 1, 0, True),
         ("connections", 1, 0, True),
         ("idempotent_answers", 1, 0, True),
     ]
-    used = await keys_in_use(ground.pool, vault)
+    used = await keys_in_use(setup.pool, vault)
     assert [(use.key, use.secrets, use.removable) for use in used] == [("new", 3, False), ("test", 0, True)]
 
-    alone = ground.settings.model_copy(update={"vault": VaultSettings(keys=both.keys[:1])})
-    answers = IdempotentResponses(ground.pool, alone, ground.clock)
+    alone = setup.settings.model_copy(update={"vault": VaultSettings(keys=both.keys[:1])})
+    answers = IdempotentResponses(setup.pool, alone, setup.clock)
     assert await answers.claim(key_id, "again", b"fingerprint") == StoredResponse(201, b'{"key":"shown once"}')
-    connections = Connections.from_settings(alone, ground.pool, ground.clock, retries=ONCE)
-    async with connections.acting(await connections.for_organization(ground.org())) as calendly:
-        assert (await users.me(calendly)).uri.endswith(ground.users()[0])
-    [row] = await ground.rows(
+    connections = Connections.from_settings(alone, setup.pool, setup.clock, retries=ONCE)
+    async with connections.acting(await connections.for_organization(setup.org())) as calendly:
+        assert (await users.me(calendly)).uri.endswith(setup.users()[0])
+    [row] = await setup.rows(
         "SELECT k.id, k.sealed, s.org, s.id AS subscription FROM slotwire.signing_keys k"
         " JOIN slotwire.subscriptions s ON s.id = k.subscription_id"
     )
@@ -106,28 +106,28 @@ async def test_every_secret_is_sealed_anew(ground: Ground) -> None:
     assert len(connections.vault.open(row["sealed"], context=context)) == 43
 
 
-async def test_a_second_run_changes_nothing(ground: Ground) -> None:
+async def test_a_second_run_changes_nothing(setup: ConnectionsSetup) -> None:
     """Where everything is sealed with the first key, a rotation touches no row."""
-    await secrets_of_every_kind(ground)
-    vault = Vault.from_settings(rekeyed(ground))
-    _ = [page async for page in rotate(ground.pool, vault)]
-    before = await ground.rows("SELECT xmin::text, sealed FROM slotwire.connections")
-    told = [page async for page in rotate(ground.pool, vault)]
+    await secrets_of_every_kind(setup)
+    vault = Vault.from_settings(rekeyed(setup))
+    _ = [page async for page in rotate(setup.pool, vault)]
+    before = await setup.rows("SELECT xmin::text, sealed FROM slotwire.connections")
+    told = [page async for page in rotate(setup.pool, vault)]
     assert [page.resealed for page in told] == [0, 0, 0]
-    assert await ground.rows("SELECT xmin::text, sealed FROM slotwire.connections") == before
+    assert await setup.rows("SELECT xmin::text, sealed FROM slotwire.connections") == before
 
 
 @pytest.mark.parametrize("count", [PAGE, PAGE + 1])
-async def test_what_is_interrupted_is_finished_by_the_next_run(ground: Ground, count: int) -> None:
+async def test_what_is_interrupted_is_finished_by_the_next_run(setup: ConnectionsSetup, count: int) -> None:
     """A run that ends after its first page leaves every secret readable, and the next one does exactly the rest."""
-    old = ground.connections.vault
-    made = await many_signing_keys(ground, old, count)
-    vault = Vault.from_settings(rekeyed(ground))
-    interrupted = rotate(ground.pool, vault)
+    old = setup.connections.vault
+    made = await many_signing_keys(setup, old, count)
+    vault = Vault.from_settings(rekeyed(setup))
+    interrupted = rotate(setup.pool, vault)
     first = await anext(interrupted)
     await interrupted.aclose()
     assert (first.resealed, first.done) == (PAGE, False)
-    rows = await ground.rows(
+    rows = await setup.rows(
         "SELECT k.id, k.sealed, s.org, s.id AS subscription FROM slotwire.signing_keys k"
         " JOIN slotwire.subscriptions s ON s.id = k.subscription_id"
     )
@@ -140,24 +140,24 @@ async def test_what_is_interrupted_is_finished_by_the_next_run(ground: Ground, c
     }
     assert {key_id: opened[key_id] for key_id in made} == made
     # One more: the hook's own key.
-    rest = [page.resealed async for page in rotate(ground.pool, vault) if page.table == "signing_keys"]
+    rest = [page.resealed async for page in rotate(setup.pool, vault) if page.table == "signing_keys"]
     assert rest[-1] == count + 1 - PAGE
-    used = await keys_in_use(ground.pool, vault)
+    used = await keys_in_use(setup.pool, vault)
     assert [use.secrets for use in used] == [count + 1, 0]
 
 
-async def test_what_was_written_meanwhile_is_kept(ground: Ground) -> None:
+async def test_what_was_written_meanwhile_is_kept(setup: ConnectionsSetup) -> None:
     """A credential that is replaced between reading and writing back is not overwritten with the old one."""
-    made = (await ground.connections.add(ground.token())).connection
-    vault, credential = Vault.from_settings(rekeyed(ground)), uuid4()
-    fresh = ground.connections.vault.seal(b"a new token", context=connection_context(made.org, made.id, credential))
+    made = (await setup.connections.add(setup.token())).connection
+    vault, credential = Vault.from_settings(rekeyed(setup)), uuid4()
+    fresh = setup.connections.vault.seal(b"a new token", context=connection_context(made.org, made.id, credential))
     told: dict[str, int] = {}
 
     async def rotation() -> None:
-        async for page in rotate(ground.pool, vault):
+        async for page in rotate(setup.pool, vault):
             told[page.table] = page.resealed
 
-    async with asyncio.timeout(10), ground.pool.acquire() as writer, writer.transaction():
+    async with asyncio.timeout(10), setup.pool.acquire() as writer, writer.transaction():
         await writer.execute("UPDATE slotwire.connections SET credential_id = $1, sealed = $2", credential, fresh)
         running = asyncio.create_task(rotation())
         # Until it has read the old row, and waits for this transaction to write it back.
@@ -166,58 +166,58 @@ async def test_what_was_written_meanwhile_is_kept(ground: Ground) -> None:
             pass
     await running
     assert told["connections"] == 0
-    [row] = await ground.rows("SELECT sealed FROM slotwire.connections")
+    [row] = await setup.rows("SELECT sealed FROM slotwire.connections")
     assert row["sealed"] == fresh
     await rotation()
     assert told["connections"] == 1
 
 
-async def test_two_rotations_at_once_are_one(ground: Ground) -> None:
+async def test_two_rotations_at_once_are_one(setup: ConnectionsSetup) -> None:
     """Whoever comes second finds what the first did; nothing is sealed from what was read before."""
-    made = await many_signing_keys(ground, ground.connections.vault, 3)
-    vault = Vault.from_settings(rekeyed(ground))
-    one, other = rotate(ground.pool, vault), rotate(ground.pool, vault)
+    made = await many_signing_keys(setup, setup.connections.vault, 3)
+    vault = Vault.from_settings(rekeyed(setup))
+    one, other = rotate(setup.pool, vault), rotate(setup.pool, vault)
     assert ((await anext(one)).resealed, (await anext(other)).resealed) == (len(made) + 1, 0)
     await one.aclose()
     await other.aclose()
 
 
-async def test_a_revoked_credential_is_sealed_anew_too(ground: Ground) -> None:
+async def test_a_revoked_credential_is_sealed_anew_too(setup: ConnectionsSetup) -> None:
     """The trigger of the states lets a rotation pass, whatever the state."""
-    token = ground.token()
-    made = (await ground.connections.add(token)).connection
-    await ground.revoke(token)
-    assert (await ground.connections.check(made.id)).state == "revoked"
-    told = {page.table: page.resealed async for page in rotate(ground.pool, Vault.from_settings(rekeyed(ground)))}
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    assert (await setup.connections.check(made.id)).state == "revoked"
+    told = {page.table: page.resealed async for page in rotate(setup.pool, Vault.from_settings(rekeyed(setup)))}
     assert told["connections"] == 1
 
 
-async def test_what_does_not_open_is_left_and_counted(ground: Ground) -> None:
+async def test_what_does_not_open_is_left_and_counted(setup: ConnectionsSetup) -> None:
     """Secrets of a key that is missing here are named, counted, and left as they are; the others are done."""
-    await secrets_of_every_kind(ground)
-    await ground.tamper("UPDATE slotwire.connections SET sealed = 'x'")
+    await secrets_of_every_kind(setup)
+    await setup.tamper("UPDATE slotwire.connections SET sealed = 'x'")
     stranger = Vault({"gone": bytes(range(32))})
-    await many_signing_keys(ground, stranger, 1)
-    vault = Vault.from_settings(rekeyed(ground))
-    told = {page.table: (page.resealed, page.unreadable) async for page in rotate(ground.pool, vault)}
+    await many_signing_keys(setup, stranger, 1)
+    vault = Vault.from_settings(rekeyed(setup))
+    told = {page.table: (page.resealed, page.unreadable) async for page in rotate(setup.pool, vault)}
     assert told == {"signing_keys": (2, 1), "connections": (0, 1), "idempotent_answers": (1, 0)}
-    used = {use.key: (use.secrets, use.here) for use in await keys_in_use(ground.pool, vault)}
+    used = {use.key: (use.secrets, use.here) for use in await keys_in_use(setup.pool, vault)}
     assert used == {"new": (3, True), "test": (0, True), "gone": (1, False), "": (1, False)}
 
 
-async def test_who_may_rotate(ground: Ground) -> None:
+async def test_who_may_rotate(setup: ConnectionsSetup) -> None:
     """Only an admin that reaches all organizations may: it concerns the secrets of all of them."""
-    async with managing(ground.settings) as desk:
-        for who in (Principal(Role.OPERATOR), Principal(Role.ADMIN, ground.org())):
+    async with management_api(setup.settings) as api:
+        for who in (Principal(Role.OPERATOR), Principal(Role.ADMIN, setup.org())):
             with pytest.raises(RequestRefused) as caught:
-                _ = [page async for page in desk.actions.keys.rotate_vault(who)]
+                _ = [page async for page in api.actions.keys.rotate_vault(who)]
             assert caught.value.code in {"role_too_low", "out_of_reach"}
 
 
-async def test_the_command(ground: Ground) -> None:
+async def test_the_command(setup: ConnectionsSetup) -> None:
     """It shows progress and what may be removed; `--json` prints tables and keys; the audit has it."""
-    await secrets_of_every_kind(ground)
-    env = environment(ground.settings.model_copy(update={"vault": rekeyed(ground)}))
+    await secrets_of_every_kind(setup)
+    env = environment(setup.settings.model_copy(update={"vault": rekeyed(setup)}))
     ran = await slotwire("keys", "vault", "rotate", env=env)
     assert ran.code == 0, ran.stderr
     assert "connections: 1 sealed anew" in ran.stderr
@@ -237,15 +237,15 @@ async def test_the_command(ground: Ground) -> None:
         "new",
         "test",
     ]
-    audited = await ground.rows("SELECT result FROM slotwire.audit WHERE action = 'keys.rotate_vault' ORDER BY id")
+    audited = await setup.rows("SELECT result FROM slotwire.audit WHERE action = 'keys.rotate_vault' ORDER BY id")
     assert [row["result"] for row in audited] == ["started", "done"] * 2
 
 
-async def test_the_command_fails_where_something_does_not_open(ground: Ground) -> None:
+async def test_the_command_fails_where_something_does_not_open(setup: ConnectionsSetup) -> None:
     """It exits with 1 and says what to do when a secret was left as it is."""
-    await ground.connections.add(ground.token())
+    await setup.connections.add(setup.token())
     alone = VaultSettings(keys=(another_key("new"),))
-    env = environment(ground.settings.model_copy(update={"vault": alone}))
+    env = environment(setup.settings.model_copy(update={"vault": alone}))
     ran = await slotwire("keys", "vault", "rotate", env=env)
     assert ran.code == 1
     assert "1 secrets do not open" in ran.stderr

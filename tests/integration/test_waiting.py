@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.waiting import PAGE, Waiting, run, run_once
 from slotwire.schemas.ids import event_id
-from tests.support.serving import invitee_body, make_hook, new_invitee, running, settings_for
+from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, running_endpoint, settings_for
 
 
 class Rounds:
@@ -78,7 +78,7 @@ async def test_a_clear_without_a_mark_is_published_once_under_its_second(databas
     """Not before the wait is over, once however often one looks, from the clear's own body; a copy is a duplicate."""
     settings = settings_for(database)
     hook, invitee, now = await make_hook(settings, database), new_invitee(), datetime.now(UTC)
-    async with running(settings) as endpoint, pooled(settings) as pool:
+    async with running_endpoint(settings) as endpoint, pooled(settings) as pool:
         await endpoint.deliver(hook, cleared(invitee))
         early = await run_once(pool, WAIT, now=now)
         both = await asyncio.gather(*(run_once(pool, WAIT, now=now + LATER) for _ in range(2)))
@@ -107,7 +107,7 @@ async def test_a_mark_that_comes_after_its_clear_was_published_binds_to_it(datab
     """The late mark is told as set and cleared; no second `deleted` follows."""
     settings = settings_for(database)
     hook, invitee = await make_hook(settings, database), new_invitee()
-    async with running(settings) as endpoint, pooled(settings) as pool:
+    async with running_endpoint(settings) as endpoint, pooled(settings) as pool:
         await endpoint.deliver(hook, cleared(invitee))
         await run_once(pool, WAIT, now=datetime.now(UTC) + LATER)
         await endpoint.deliver(hook, marked(invitee))
@@ -128,7 +128,7 @@ async def test_a_mark_that_comes_in_time_leaves_nothing_to_publish(database: Dat
     """Within the wait the mark takes its clear, in the transaction that tells it."""
     settings = settings_for(database)
     hook, invitee = await make_hook(settings, database), new_invitee()
-    async with running(settings) as endpoint, pooled(settings) as pool:
+    async with running_endpoint(settings) as endpoint, pooled(settings) as pool:
         await endpoint.deliver(hook, cleared(invitee))
         [waiting] = await rows(database, "SELECT waits_since FROM slotwire.bookings")
         await endpoint.deliver(hook, marked(invitee))
@@ -143,7 +143,7 @@ async def test_more_than_a_page_is_published_in_one_round(database: Database) ->
     """Clears are read page by page until none is left; one whose body cannot be read holds up nobody and is counted."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running(settings) as endpoint, pooled(settings) as pool:
+    async with running_endpoint(settings) as endpoint, pooled(settings) as pool:
         invitees = [new_invitee() for _ in range(PAGE // 2)]
         told = [cleared(invitee, f"2026-11-23T10:00:0{n}Z") for invitee in invitees for n in range(3)]
         await asyncio.gather(*(endpoint.deliver(hook, body) for body in told))
@@ -172,7 +172,7 @@ async def test_a_waiting_half_is_counted_until_the_other_one_comes(database: Dat
             invitee_body("invitee.created", invitee=new, old_invitee=old),
         ]
         first, second = reversed(halves) if turned else halves
-        async with running(settings) as endpoint, pooled(settings) as pool:
+        async with running_endpoint(settings) as endpoint, pooled(settings) as pool:
             await endpoint.deliver(hook, first)
             soon = await run_once(pool, WAIT, now=datetime.now(UTC))
             overdue = await run_once(pool, WAIT, now=datetime.now(UTC) + LATER)
@@ -190,7 +190,7 @@ async def test_a_round_that_fails_is_followed_by_the_next(database: Database) ->
     hook, invitee = await make_hook(settings, database), new_invitee()
     quick = WaitingSettings(publish_after_seconds=0.001, interval_seconds=0.01)
     clock = Rounds()
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         await endpoint.deliver(hook, cleared(invitee))
     async with pooled(settings) as pool, asyncio.timeout(30):
         await rows(database, "ALTER TABLE slotwire.deliveries RENAME TO away")

@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.children import environment
 from tests.support.command import slotwire
-from tests.support.serving import running, settings_for
+from tests.support.public_endpoint import running_endpoint, settings_for
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -45,7 +45,7 @@ async def test_a_version_goes_on_while_the_next_one_is_rolled_out(database: Data
     settings = settings_for(database)
     connection = await connect(database.owner_url, DatabaseSettings(), application="test")
     remember = "INSERT INTO slotwire.migrations VALUES ($1, 'as written then', $2)"
-    async with running(settings) as endpoint:
+    async with running_endpoint(settings) as endpoint:
         assert await endpoint.health.problems() == {}
         await connection.execute(remember, "9998_pre_of_the_future", NOW)
         assert await endpoint.health.problems() == {}

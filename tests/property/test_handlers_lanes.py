@@ -13,7 +13,7 @@ from slotwire.handlers.handle import Ended, Settled
 from slotwire.handlers.lanes import Lanes
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.testing import record_of
-from tests.support.handlers_stage import booked, turn
+from tests.support.agent_setup import invitee_created, run_ready_tasks
 
 PLACE = Partition("t", 0)
 KEYS = st.integers(0, 3)
@@ -58,7 +58,7 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
         assert key not in running, "two records of one key at once"
         running.add(key)
         for _turn in range(records[record.offset][1]):
-            await turn()
+            await run_ready_tasks()
         running.remove(key)
         seen.append((key, record.offset))
         return Ended(Settled.DONE)
@@ -73,12 +73,12 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
                 size = batches[batch % len(batches)]
                 batch += 1
                 chunk = [
-                    record_of(booked(str(key), n + 1), offset=n)
+                    record_of(invitee_created(str(key), n + 1), offset=n)
                     for n, (key, _) in enumerate(records[offset : offset + size], offset)
                 ]
                 offset += len(chunk)
                 dispatcher.deliver(PLACE, chunk, position=offset)
-                await turn()
+                await run_ready_tasks()
         assert dispatcher.in_flight == 0
         assert dispatcher.committable() == {PLACE: len(records)}
 

@@ -20,10 +20,20 @@ from slotwire.ingest.log.join import MAX_LINKS, MAX_TOGGLES
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact
 from slotwire.schemas.codec import format_time
 from slotwire.schemas.ids import event_id
-from tests.support.stories import CONTRADICTIONS, ORG, START, STORIES, chain, cleared, created, invitee, marked
+from tests.support.booking_histories import (
+    CONTRADICTIONS,
+    HISTORIES,
+    ORG,
+    START,
+    chain,
+    cleared,
+    created,
+    invitee,
+    marked,
+)
 
 CLEARED = "invitee_no_show.deleted"
-ALL = {**STORIES, **CONTRADICTIONS}
+ALL = {**HISTORIES, **CONTRADICTIONS}
 _ROW = TypeAdapter(Booking)
 
 
@@ -130,7 +140,7 @@ def check_end(reached: Model, story: str) -> None:
         natural.tell([each])
     for model in (natural, reached):
         model.publish_overdue(ALL[story])
-    consistent = story in STORIES
+    consistent = story in HISTORIES
     assert comparable(reached.rows, consistent=consistent) == comparable(natural.rows, consistent=consistent)
     assert set(reached.events) == expected_events(natural, reached)
     for row in reached.rows.values():
@@ -243,7 +253,7 @@ def test_a_reschedule_is_told_once(story: str, expected: int) -> None:
 def test_a_chain_in_order_keeps_one_key() -> None:
     """Told in order, create, reschedule and cancel of a chain share one key and one root."""
     model = Model()
-    for each in STORIES["chain of three"]:
+    for each in HISTORIES["chain of three"]:
         model.tell([each])
     assert len({row.chain_key for row in model.rows.values()}) == 1
     assert {row.chain_root for row in model.rows.values()} == {invitee("a")}

@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from slotwire.ingest.foundation.settings import Settings
-from tests.support import warm
+from tests.support import fork_server
 
 SECONDS = 60
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
-    """Write settings as a process is given them."""
+    """Return settings as environment variables."""
     return {
         "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
         "SLOTWIRE_PUBLIC_URL": settings.public_url,
@@ -33,7 +33,7 @@ def _joined(keys: tuple[SecretStr, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """How a command ended."""
 
     code: int
@@ -41,18 +41,18 @@ class Ran:
     stderr: str
 
 
-async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> Ran:
-    """Run `slotwire` to its end, in a process of its own; see `tests.support.warm` for what it does not do again."""
-    code, out, err = await asyncio.to_thread(warm.run, arguments, env, (stdin or "").encode())
-    return Ran(code, out.decode(), err.decode())
+async def slotwire(*arguments: str, env: Mapping[str, str], stdin: str | None = None) -> CommandResult:
+    """Run `slotwire` to its end in a process of its own, forked by `tests.support.fork_server`."""
+    code, out, err = await asyncio.to_thread(fork_server.run, arguments, env, (stdin or "").encode())
+    return CommandResult(code, out.decode(), err.decode())
 
 
-async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> Ran:
+async def shell(line: str, *, env: Mapping[str, str], cwd: Path) -> CommandResult:
     """Run one line of a document in bash, in a folder of the test's own."""
     return await _run(("bash", "-c", line), env=env, cwd=cwd)
 
 
-async def _run(words: tuple[str, ...], *, env: Mapping[str, str], cwd: Path | None = None) -> Ran:
+async def _run(words: tuple[str, ...], *, env: Mapping[str, str], cwd: Path | None = None) -> CommandResult:
     child = await asyncio.create_subprocess_exec(
         *words,
         env=env,
@@ -67,4 +67,4 @@ async def _run(words: tuple[str, ...], *, env: Mapping[str, str], cwd: Path | No
     finally:
         if child.returncode is None:
             child.kill()
-    return Ran(child.returncode or 0, out.decode(), err.decode())
+    return CommandResult(child.returncode or 0, out.decode(), err.decode())

@@ -92,8 +92,8 @@ def drawn_payloads(draw: st.DrawFn) -> bytes:
         payload |= {name: draw(links) for name in ("old_invitee", "new_invitee") if payload.get(name)}
         if event == InviteeEvent.NO_SHOW_CREATED.value:
             payload["no_show"] = {"uri": draw(st.sampled_from(MARKS)), "created_at": draw(st.none() | TIMES)}
-    told = draw(st.none() | TIMES)
-    return orjson.dumps({"event": event, "created_at": told, "created_by": draw(st.none() | TEXT), "payload": payload})
+    sent = draw(st.none() | TIMES)
+    return orjson.dumps({"event": event, "created_at": sent, "created_by": draw(st.none() | TEXT), "payload": payload})
 
 
 @cache
@@ -110,22 +110,22 @@ def shuffled(value: Any, chance: random.Random) -> Any:
 
 
 @st.composite
-def told_again(draw: st.DrawFn) -> bytes:
-    """Take a scenario as another subscription could tell it: keys in another order, another envelope, more fields."""
-    told = orjson.loads(draw(st.sampled_from(_scenario_bodies())))
-    told["created_at"] = draw(TIMES)
-    told["created_by"] = draw(st.none() | TEXT)
-    told["payload"] |= {"unheard_of": draw(JSON)} if draw(st.booleans()) else {}
-    return orjson.dumps(shuffled(told, random.Random(draw(st.integers(0, 2**32)))))  # noqa: S311 - no secret
+def rewritten_bodies(draw: st.DrawFn) -> bytes:
+    """Take a scenario as another subscription could send it: keys in another order, another envelope, more fields."""
+    body = orjson.loads(draw(st.sampled_from(_scenario_bodies())))
+    body["created_at"] = draw(TIMES)
+    body["created_by"] = draw(st.none() | TEXT)
+    body["payload"] |= {"unheard_of": draw(JSON)} if draw(st.booleans()) else {}
+    return orjson.dumps(shuffled(body, random.Random(draw(st.integers(0, 2**32)))))  # noqa: S311 - no secret
 
 
-def _told() -> st.SearchStrategy[bytes]:
-    return st.sampled_from(_scenario_bodies()) | told_again()
+def _readable_bodies() -> st.SearchStrategy[bytes]:
+    return st.sampled_from(_scenario_bodies()) | rewritten_bodies()
 
 
 def valid_bodies() -> st.SearchStrategy[bytes]:
-    """Return bodies that must become events: scenarios, scenarios told differently, and payloads drawn by field."""
-    return _told() | drawn_payloads()
+    """Return bodies that must become events: scenarios, rewritten scenarios, and payloads drawn by field."""
+    return _readable_bodies() | drawn_payloads()
 
 
 def nested(levels: int, *, within: Any = 1) -> Any:
@@ -190,7 +190,7 @@ def _bend(draw: st.DrawFn, places: list[tuple[Any, Any]], kind: str) -> None:
 @st.composite
 def bent_bodies(draw: st.DrawFn) -> bytes:
     """Change a few places of a valid body: gone, of another type or size, under another name, or no JSON at all."""
-    tree = orjson.loads(draw(_told()))
+    tree = orjson.loads(draw(_readable_bodies()))
     for _ in range(draw(st.integers(1, 3))):
         if places := _places(tree):
             _bend(draw, places, draw(st.sampled_from(["gone", "odd", "times", "drawn", "token", "renamed", "added"])))
@@ -200,7 +200,7 @@ def bent_bodies(draw: st.DrawFn) -> bytes:
 @st.composite
 def torn_bodies(draw: st.DrawFn) -> bytes:
     """Damage a valid body as bytes: cut short, a hole, foreign bytes, another encoding, twice."""
-    body = draw(_told())
+    body = draw(_readable_bodies())
     at = draw(st.integers(0, len(body)))
     hole, foreign = draw(st.integers(1, 40)), draw(st.binary(min_size=1, max_size=8))
     damaged = [
@@ -220,13 +220,13 @@ def torn_bodies(draw: st.DrawFn) -> bytes:
 @st.composite
 def foreign_bodies(draw: st.DrawFn) -> bytes:
     """Write what is no event of this version: another envelope, another event, the shape of version 1, anything."""
-    told = orjson.loads(draw(_told()))
+    body = orjson.loads(draw(_readable_bodies()))
     v1 = {"event_type": draw(OBJECTS), "event": draw(OBJECTS), "invitee": draw(OBJECTS)}
     known = draw(st.sampled_from(sorted(KNOWN_EVENTS)))
     unknown = draw(TEXT | st.sampled_from(["invitee.moved", "\0", "x" * 5000]))
     written = [
-        told | {"event": unknown},
-        told | {"event": known},
+        body | {"event": unknown},
+        body | {"event": known},
         {"event": "invitee.created", "time": draw(TIMES), "payload": v1},
         {"event": known, "payload": draw(JSON)},
         draw(JSON),

@@ -17,7 +17,7 @@ from slotwire.handlers.testing import MAX_PAUSES, Settled, Trial, event_of, reco
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
-from tests.support.handlers_stage import booked
+from tests.support.agent_setup import invitee_created
 
 THRICE = RetryPolicy(attempts=3)
 
@@ -42,7 +42,7 @@ def agent_that(answers: list[Any], *, agent: Agent | None = None) -> Agent:
 async def test_done_is_done(answer: Outcome | None) -> None:
     """Returning nothing means the same as Done: settled after one run, and marked in the inbox."""
     trial = Trial(agent_that([answer]))
-    event = booked("k", 1)
+    event = invitee_created("k", 1)
     (ended,) = await trial.deliver(event)
     assert (ended.how, ended.attempts) == (Settled.DONE, 1)
     assert trial.done == {event.id}
@@ -51,8 +51,8 @@ async def test_done_is_done(answer: Outcome | None) -> None:
 async def test_an_event_that_is_done_is_skipped() -> None:
     """The second delivery of an event does not reach the handler."""
     trial = Trial(agent_that([None]))
-    await trial.deliver(booked("k", 1))
-    (ended,) = await trial.deliver(booked("k", 1))
+    await trial.deliver(invitee_created("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert ended.how is Settled.SKIPPED
 
 
@@ -60,7 +60,7 @@ async def test_an_event_that_is_done_is_skipped() -> None:
 async def test_a_failure_is_tried_again_under_the_policy(failure: Any) -> None:
     """Retry and an exception count alike, and the run that succeeds settles the event."""
     trial = Trial(agent_that([failure, failure, None]))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert (ended.how, ended.attempts) == (Settled.DONE, 3)
     assert len(trial.pauses) == 2
     assert trial.pauses[0] < trial.pauses[1]
@@ -69,7 +69,7 @@ async def test_a_failure_is_tried_again_under_the_policy(failure: Any) -> None:
 async def test_the_last_attempt_gives_up_with_reason_and_trace() -> None:
     """After the policy's attempts the event is a dead letter that says where it failed, not with which values."""
     trial = Trial(agent_that([ValueError("alice@example.com")] * 3))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert (ended.how, ended.attempts) == (Settled.REJECTED, 3)
     (letter,) = trial.dead_letters
     assert letter.why.reason == "raised ValueError"
@@ -81,7 +81,7 @@ async def test_the_last_attempt_gives_up_with_reason_and_trace() -> None:
 async def test_a_rejection_gives_up_at_once() -> None:
     """Reject is not tried again, and its reason travels with the dead letter."""
     trial = Trial(agent_that([Reject("no such account")]))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert (ended.how, ended.attempts, ended.reason) == (Settled.REJECTED, 1, "no such account")
     assert not trial.pauses
 
@@ -89,7 +89,7 @@ async def test_a_rejection_gives_up_at_once() -> None:
 async def test_a_handler_may_say_how_long_to_wait() -> None:
     """Retry(after=...) takes the place of the policy's pause, and counts as an attempt all the same."""
     trial = Trial(agent_that([Retry(7.5), Retry(timedelta(seconds=9)), Retry(1.0)]))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert trial.pauses == [7.5, 9.0]
     assert ended.how is Settled.REJECTED
 
@@ -105,7 +105,7 @@ async def test_a_handler_may_say_how_long_to_wait() -> None:
 async def test_what_is_not_the_events_fault_burns_no_attempt(problem: Exception) -> None:
     """A database that is away is waited for: more often than there are attempts, and then the event is done."""
     trial = Trial(agent_that([problem] * 10 + [None]))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert (ended.how, ended.attempts) == (Settled.DONE, 1)
     assert len(trial.pauses) == 10
 
@@ -113,7 +113,7 @@ async def test_what_is_not_the_events_fault_burns_no_attempt(problem: Exception)
 async def test_a_wrong_answer_is_a_failure_in_words() -> None:
     """A handler that returns something else is told so in the dead letter."""
     trial = Trial(agent_that([True] * 3))
-    (ended,) = await trial.deliver(booked("k", 1))
+    (ended,) = await trial.deliver(invitee_created("k", 1))
     assert ended.reason == "the handler returned bool, not Done, Retry, Reject or None"
 
 
@@ -128,7 +128,7 @@ async def test_a_handler_that_runs_too_long_is_interrupted_and_has_failed() -> N
         runs.append(ctx.attempt)
         await asyncio.Event().wait()
 
-    (ended,) = await Trial(agent).deliver(booked("k", 1))
+    (ended,) = await Trial(agent).deliver(invitee_created("k", 1))
     assert runs == [1, 2]
     assert (ended.how, ended.reason) == (Settled.REJECTED, "ran longer than 0.01 s")
 
@@ -144,7 +144,7 @@ async def test_the_context_names_the_run() -> None:
         seen.append((ctx.attempt, ctx.idempotency_key))
         return Retry() if ctx.attempt < 3 else None
 
-    event = booked("k", 1)
+    event = invitee_created("k", 1)
     await Trial(agent).deliver(event)
     assert seen == [(n, f"named:{event.id}") for n in (1, 2, 3)]
 
@@ -176,7 +176,7 @@ async def test_what_cannot_be_read_is_given_up_without_a_run(
     headers: tuple[tuple[str, bytes], ...] | None, value: bytes, reason: str
 ) -> None:
     """A record that is no event of ours, or whose data does not fit, is a dead letter after no attempt."""
-    good = record_of(booked("k", 1))
+    good = record_of(invitee_created("k", 1))
     trial = Trial(agent_that([]))
     record = Record(good.partition, 0, b"k", value, good.headers if headers is None else headers, good.published_at)
     (ended,) = await trial.deliver_records(record)
@@ -187,7 +187,7 @@ async def test_what_cannot_be_read_is_given_up_without_a_run(
 
 async def test_data_that_is_elsewhere_is_fetched() -> None:
     """A record with `ce_dataref` reaches its handler with the data of the log; without it there, it is given up."""
-    event = booked("k", 1)
+    event = invitee_created("k", 1)
     large = record_of(event)
     headers = (*large.headers, ("ce_dataref", b"/v1/events/x"))
     record = Record(large.partition, 0, b"k", None, headers, large.published_at)
@@ -225,7 +225,7 @@ class TestTransaction:
                 used.append(given)
 
         trial = Trial(agent, connection=connection)
-        event = booked("k", 1)
+        event = invitee_created("k", 1)
         (ended,) = await trial.deliver(event)
         assert (ended.how, used, set(trial.done)) == (Settled.DONE, [connection], {event.id})
 
@@ -240,7 +240,7 @@ class TestTransaction:
                 if ctx.attempt < 3:
                     raise ValueError
 
-        (ended,) = await Trial(agent, connection=object()).deliver(booked("k", 1))
+        (ended,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
         assert (ended.how, ended.attempts) == (Settled.DONE, 3)
 
     @pytest.mark.parametrize("answer", [Retry(), Reject("no"), ValueError()])
@@ -259,7 +259,7 @@ class TestTransaction:
             return outcome
 
         trial = Trial(agent, connection=object())
-        (ended,) = await trial.deliver(booked("k", 1))
+        (ended,) = await trial.deliver(invitee_created("k", 1))
         assert ended.how is Settled.REJECTED
         assert ended.reason.startswith("failed after its transaction had committed: ")
         assert len(trial.done) == 1
@@ -267,7 +267,7 @@ class TestTransaction:
     async def test_a_second_owner_skips_even_if_the_handler_swallows_it(self) -> None:
         """Whoever finds the mark there skips, whether the handler lets AlreadyDone pass or not."""
         agent = Agent("tx")
-        event = booked("k", 1)
+        event = invitee_created("k", 1)
         swallowed: list[AlreadyDone] = []
 
         @agent.on(InviteeCreated)
@@ -282,7 +282,7 @@ class TestTransaction:
                 swallowed.append(error)
 
         trial = Trial(agent, connection=object())
-        ends = await trial.deliver(event, booked("k", 2))
+        ends = await trial.deliver(event, invitee_created("k", 2))
         assert [end.how for end in ends] == [Settled.SKIPPED, Settled.SKIPPED]
         assert len(swallowed) == 1
 
@@ -301,7 +301,7 @@ class TestTransaction:
             async with ctx.transaction():
                 pass
 
-        (ended,) = await Trial(agent, connection=object()).deliver(booked("k", 1))
+        (ended,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
         prefix = "" if nested else "failed after its transaction had committed: "
         assert ended.reason == f"{prefix}raised RuntimeError"
 
@@ -311,7 +311,7 @@ async def test_a_bad_deploy_stops_the_agent_before_the_limit_is_passed() -> None
     agent = Agent("bad", retry=RetryPolicy(attempts=1), limit=GiveUpLimit(run=5))
     agent_that([ValueError()] * 100, agent=agent)
     trial = Trial(agent)
-    ends = await trial.deliver(*(booked(f"k{n}", 1) for n in range(30)))
+    ends = await trial.deliver(*(invitee_created(f"k{n}", 1) for n in range(30)))
     assert len(trial.dead_letters) == 5
     assert trial.halted
     assert [end.how for end in ends].count(Settled.HANDED_BACK) == 25
@@ -324,7 +324,7 @@ async def test_a_poison_event_does_not_stop_the_agent() -> None:
     agent_that([ValueError(), None, ValueError(), None] * 3, agent=agent)
     trial = Trial(agent)
     for n in range(12):
-        await trial.deliver(booked("k", n + 1))
+        await trial.deliver(invitee_created("k", n + 1))
     assert len(trial.dead_letters) == 6
     assert not trial.halted
 
@@ -357,7 +357,7 @@ async def test_a_long_reason_is_cut() -> None:
     from slotwire.handlers.dead_letters import GivenUp, error_headers
     from slotwire.ingest.foundation.clock import SystemClock
 
-    record = record_of(booked("k", 1))
+    record = record_of(invitee_created("k", 1))
     for length in (MAX_REASON_CHARACTERS, MAX_REASON_CHARACTERS + 1):
         headers = dict(error_headers(record, GivenUp("x" * length, 1), agent="a", now=SystemClock().now()))
         assert len(headers["slotwire-error-reason"]) == MAX_REASON_CHARACTERS
@@ -367,7 +367,7 @@ async def test_a_trial_that_waits_for_ever_ends() -> None:
     """A handler that is always held ends its trial at the limit, with words about why."""
     trial = Trial(agent_that([DatabaseUnavailable("away", reason="x")] * (MAX_PAUSES + 2)))
     with pytest.raises(ExceptionGroup) as caught:
-        await trial.deliver(booked("k", 1))
+        await trial.deliver(invitee_created("k", 1))
     assert "database that is away" in str(caught.value.exceptions[0])
 
 
@@ -382,7 +382,7 @@ async def test_work_that_is_to_stop_is_handed_back_without_blame() -> None:
         return True
 
     trial._handling._pause = pause
-    ended = await trial._handling.handle(record_of(booked("k", 1)), stopping)
+    ended = await trial._handling.handle(record_of(invitee_created("k", 1)), stopping)
     assert ended.how is Settled.HANDED_BACK
     assert not trial.dead_letters
     assert not trial.done

@@ -18,7 +18,7 @@ from slotwire.handlers.testing import record_of
 from slotwire.handlers.watch import Watch
 from slotwire.ingest.foundation.errors import TopicUnavailable
 from slotwire.ingest.foundation.telemetry import get_logger
-from tests.support.handlers_stage import booked, turn
+from tests.support.agent_setup import invitee_created, run_ready_tasks
 
 ONE, TWO = Partition("t", 0), Partition("t", 1)
 
@@ -26,7 +26,7 @@ ONE, TWO = Partition("t", 0), Partition("t", 1)
 def records(partition: Partition, first: int, count: int, *, key: str | None = None) -> list[Record]:
     """Make records of a partition, each of a key of its own unless one is given."""
     return [
-        record_of(booked(key or f"{partition.number}-{n}", n + 1), offset=n, partition=partition)
+        record_of(invitee_created(key or f"{partition.number}-{n}", n + 1), offset=n, partition=partition)
         for n in range(first, first + count)
     ]
 
@@ -148,7 +148,7 @@ class TestDispatcher:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
             dispatcher.open([ONE])
             dispatcher.deliver(ONE, records(ONE, 0, 2), position=2)
-            await turn()
+            await run_ready_tasks()
             await dispatcher.stop(grace=0)
             assert sorted(interrupted) == [0, 1]  # keys side by side: which lets go first is nobody's promise
             assert dispatcher.committable() == {ONE: 0}
@@ -218,13 +218,13 @@ class TestGathered:
 
         async def ask(keys: tuple[int, ...], reply: Reply[int, int]) -> None:
             asked.append(keys)
-            await turn()
+            await run_ready_tasks()
             reply({key: key * 2 for key in keys})
 
         gathered: Gathered[int, int] = Gathered(ask)
         first = asyncio.create_task(gathered(0))
-        await turn()
-        await turn()
+        await run_ready_tasks()
+        await run_ready_tasks()
         rest = [asyncio.create_task(gathered(n)) for n in range(1, MAX_TOGETHER + 2)]
         assert await asyncio.gather(first, *rest) == [n * 2 for n in range(MAX_TOGETHER + 2)]
         assert list(map(len, asked)) == [1, MAX_TOGETHER, 1]
@@ -254,7 +254,7 @@ class TestGathered:
 
         gathered: Gathered[int, bool] = Gathered(ask)
         first, second = asyncio.create_task(gathered(1)), asyncio.create_task(gathered(1))
-        await turn()
+        await run_ready_tasks()
         first.cancel()
         release.set()
         assert await second is True

@@ -24,7 +24,7 @@ from slotwire.ingest.log.normalize import (
     normalize,
 )
 from slotwire.ingest.receive.verify import Tenant, verified_before
-from tests.support.serving import invitee_body
+from tests.support.public_endpoint import invitee_body
 from tools.expected import outcome_of, scenarios
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)

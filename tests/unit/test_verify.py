@@ -20,7 +20,7 @@ from slotwire.ingest.receive.verify import (
     Tenant,
     verify,
 )
-from tests.support.serving import sign
+from tests.support.public_endpoint import sign
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TENANT = Tenant("https://api.calendly.com/organizations/A", "A", 0, None, uuid4())

@@ -1,4 +1,4 @@
-"""A Calendly that gives the answers it was told, and a client of it."""
+"""A server in Calendly's place that gives scripted answers, and a client of it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01)
 
 
 @dataclass(frozen=True)
-class Said:
-    """One answer."""
+class ScriptedAnswer:
+    """One answer of the script."""
 
     status: int
     body: object = None
@@ -29,10 +29,10 @@ class Said:
 
 
 @dataclass
-class Calendly:
-    """A server that gives the answers it was told, in their order; the last one again and again."""
+class ScriptedCalendly:
+    """Gives the scripted answers in order, and repeats the last one."""
 
-    answers: list[Said]
+    answers: list[ScriptedAnswer]
     seen: list[web.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
 
@@ -40,19 +40,21 @@ class Calendly:
         """Give the next answer."""
         self.seen.append(request)
         self.bodies.append(await request.read())
-        said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if said.html:
-            return web.Response(status=said.status, text=str(said.body), content_type="text/html", headers=said.headers)
-        body = b"" if said.body is None else json.dumps(said.body).encode()
-        return web.Response(status=said.status, body=body, content_type="application/json", headers=said.headers)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer.html:
+            return web.Response(
+                status=answer.status, text=str(answer.body), content_type="text/html", headers=answer.headers
+            )
+        body = b"" if answer.body is None else json.dumps(answer.body).encode()
+        return web.Response(status=answer.status, body=body, content_type="application/json", headers=answer.headers)
 
 
 @asynccontextmanager
-async def calendly(
-    *answers: Said, retries: RetryPolicy = QUICK, refused: Refused | None = None
-) -> AsyncIterator[tuple[Calendly, Transport]]:
-    """Run such a server and a client of it."""
-    server = Calendly(list(answers))
+async def scripted_calendly(
+    *answers: ScriptedAnswer, retries: RetryPolicy = QUICK, refused: Refused | None = None
+) -> AsyncIterator[tuple[ScriptedCalendly, Transport]]:
+    """Run the server and a client of it."""
+    server = ScriptedCalendly(list(answers))
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)
     async with (
@@ -62,6 +64,6 @@ async def calendly(
         yield server, client
 
 
-def refusal(status: int, title: str, message: str, **more: object) -> Said:
+def error_answer(status: int, title: str, message: str, **more: object) -> ScriptedAnswer:
     """Make an error answer."""
-    return Said(status, {"title": title, "message": message, **more})
+    return ScriptedAnswer(status, {"title": title, "message": message, **more})

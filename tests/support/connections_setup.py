@@ -1,4 +1,4 @@
-"""What tests of connections share: a simulator with two organizations, known here, and a manager of connections."""
+"""What tests of connections need: a simulator whose organizations are known here, and a `Connections`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
-from tests.support.serving import settings_for
-from tests.support.simulated import NO_TLS
+from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import NO_TLS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REVOKED = "io.slotwire.connection.revoked.v1"
@@ -33,8 +33,8 @@ ONCE = RetryPolicy(attempts=1)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a test stands on."""
+class ConnectionsSetup:
+    """A simulator, our database, and a `Connections` between them."""
 
     settings: Settings
     database: Database
@@ -68,7 +68,7 @@ class Ground:
     async def issue(
         self, place: int = 0, *, scopes: Sequence[str] = ("default",), seconds: float | None = None
     ) -> SecretStr:
-        """Make another token of a user; with an end, if it shall have one."""
+        """Make another token of a user; one that expires, if `seconds` are given."""
         more = {} if seconds is None else {"expires_in_seconds": seconds}
         made = await self.simulate("tokens", user=self.users()[place], scopes=list(scopes), **more)
         return SecretStr(made["token"])
@@ -113,8 +113,8 @@ def another_key(name: str) -> SecretStr:
 
 
 @asynccontextmanager
-async def grounded(database: Database, *, organizations: int = 2) -> AsyncIterator[Ground]:
-    """Run a simulator and make its organizations known."""
+async def connections_setup(database: Database, *, organizations: int = 2) -> AsyncIterator[ConnectionsSetup]:
+    """Run a simulator and write its organizations into the database."""
     clock = ManualClock(NOW)
     async with simulator(Options(seed="connections", organizations=organizations)) as running:
         settings = settings_for(database)
@@ -133,13 +133,13 @@ async def grounded(database: Database, *, organizations: int = 2) -> AsyncIterat
                     NOW,
                 )
             connections = Connections.from_settings(settings, pool, clock, retries=ONCE)
-            yield Ground(settings, database, pool, connections, clock, running, http)
+            yield ConnectionsSetup(settings, database, pool, connections, clock, running, http)
 
 
 async def write_connection(
     settings: Settings, database: Database, org: str, *, state: str = "active", reason: str | None = None
 ) -> None:
-    """Write a connection that nobody asks Calendly about, sealed with the settings' key."""
+    """Write a connection without asking Calendly, sealed with the settings' key."""
     made, credential = uuid4(), uuid4()
     sealed = Vault.from_settings(settings.vault).seal(b"token", context=connection_context(org, made, credential))
     connection = await asyncpg.connect(database.owner_url)

@@ -11,32 +11,32 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.simulator.ledger import MessageFilter
 from slotwire.ingest.simulator.model import Message
-from tests.support.chain import Chain, chain, committed_records
+from tests.support.end_to_end import EndToEnd, committed_records, end_to_end
 
 SETTLED_SECONDS = 120
 
 
-def acknowledged(world: Chain) -> list[Message]:
+def acknowledged(world: EndToEnd) -> list[Message]:
     """Return the deliveries the simulator has had a 2xx for."""
     wanted = MessageFilter("acknowledged", None, None, None)
     return [message for message, _ in world.simulator.engine.ledger.listing(wanted, 0, 100_000)]
 
 
-async def until_acknowledged(world: Chain, count: int) -> None:
+async def until_acknowledged(world: EndToEnd, count: int) -> None:
     """Wait until so many are acknowledged."""
     async with asyncio.timeout(SETTLED_SECONDS):
         while len(acknowledged(world)) < count:  # noqa: ASYNC110  # another process and another clock say when
             await asyncio.sleep(0.05)
 
 
-async def until_in_ledger(world: Chain, count: int) -> None:
+async def until_in_ledger(world: EndToEnd, count: int) -> None:
     """Wait until the agent has written so many events down."""
     async with asyncio.timeout(SETTLED_SECONDS):
         while (await world.rows("SELECT count(*) AS n FROM public.ledger"))[0]["n"] < count:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.05)
 
 
-async def kill_in_turn(stack: Stack, world: Chain, deliveries: int, rounds: int) -> None:
+async def kill_in_turn(stack: Stack, world: EndToEnd, deliveries: int, rounds: int) -> None:
     """Send deliveries while relay, agent, service, Postgres and Kafka are killed one after the other."""
     await world.simulate("load", count=deliveries, rate=deliveries / 10, wait=False)
     step = deliveries // (5 * rounds + 1)
@@ -55,7 +55,7 @@ async def kill_in_turn(stack: Stack, world: Chain, deliveries: int, rounds: int)
     await until_acknowledged(world, deliveries)
 
 
-async def check(stack: Stack, world: Chain) -> None:
+async def check(stack: Stack, world: EndToEnd) -> None:
     """Count what the simulator, Postgres, Kafka and the agent saw against each other."""
     log = await world.rows("SELECT event_id, type, subject, key, position FROM slotwire.events ORDER BY position")
     await until_in_ledger(world, len(log))
@@ -83,7 +83,7 @@ async def test_killing_each_part_in_turn_loses_and_doubles_nothing(
     breakable_stack: Stack, database: Database, topic_prefix: str
 ) -> None:
     """Relay, agent, service, Postgres and Kafka die under 2,000 deliveries: each arrives, readers see each once."""
-    async with chain(breakable_stack, database, topic_prefix) as world:
+    async with end_to_end(breakable_stack, database, topic_prefix) as world:
         await kill_in_turn(breakable_stack, world, 2_000, 1)
         await check(breakable_stack, world)
         assert len(acknowledged(world)) == 2_000
@@ -92,7 +92,7 @@ async def test_killing_each_part_in_turn_loses_and_doubles_nothing(
 @pytest.mark.soak
 async def test_killing_each_part_again_and_again(breakable_stack: Stack, database: Database, topic_prefix: str) -> None:
     """The long form: 20,000 deliveries, ten rounds of kills."""
-    async with chain(breakable_stack, database, topic_prefix) as world:
+    async with end_to_end(breakable_stack, database, topic_prefix) as world:
         await kill_in_turn(breakable_stack, world, 20_000, 10)
         await check(breakable_stack, world)
         assert len(acknowledged(world)) == 20_000

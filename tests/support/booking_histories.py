@@ -1,4 +1,4 @@
-"""Stories of bookings as Calendly would tell them, fact by fact, and stories that contradict themselves."""
+"""Histories of bookings as Calendly would report them, fact by fact, and histories that contradict themselves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EVENT = ScheduledEvent(uri="https://api.calendly.com/scheduled_events/E", start
 
 
 def at(seconds: float) -> datetime:
-    """Return a moment of the story."""
+    """Return a moment of the history, in seconds after its start."""
     return START + timedelta(seconds=seconds)
 
 
@@ -25,9 +25,9 @@ def invitee(name: str, event: str | None = None) -> str:
     return f"https://api.calendly.com/scheduled_events/{event or name}/invitees/{name}"
 
 
-def fact(kind: InviteeEvent, uri: str, told: float, *, payload: InviteePayload) -> InviteeFact:
+def fact(kind: InviteeEvent, uri: str, sent: float, *, payload: InviteePayload) -> InviteeFact:
     """Make a fact as `normalize` would."""
-    moment = at(int(told))
+    moment = at(int(sent))
     delivery = VerifiedDelivery(uuid4(), TENANT, b"{}", "", moment, moment, None)
     return InviteeFact(delivery, kind, payload.model_copy(update={"uri": uri}), moment)
 
@@ -55,52 +55,52 @@ def payload_of(
     )
 
 
-def created(name: str, told: float, *, old: str | None = None, new: str | None = None) -> InviteeFact:
-    """Tell that an invitee booked, perhaps in place of another one."""
-    payload = payload_of(updated=told, old=old and invitee(old), new=new and invitee(new))
-    return fact(InviteeEvent.CREATED, invitee(name), told, payload=payload)
+def created(name: str, sent: float, *, old: str | None = None, new: str | None = None) -> InviteeFact:
+    """An invitee booked, perhaps in place of another one."""
+    payload = payload_of(updated=sent, old=old and invitee(old), new=new and invitee(new))
+    return fact(InviteeEvent.CREATED, invitee(name), sent, payload=payload)
 
 
-def canceled(name: str, told: float, *, old: str | None = None, new: str | None = None) -> InviteeFact:
-    """Tell that an invitee's booking was cancelled, perhaps because it moved."""
-    payload = payload_of(status="canceled", updated=told, old=old and invitee(old), new=new and invitee(new))
-    return fact(InviteeEvent.CANCELED, invitee(name), told, payload=payload)
+def canceled(name: str, sent: float, *, old: str | None = None, new: str | None = None) -> InviteeFact:
+    """An invitee's booking was cancelled, perhaps because it moved."""
+    payload = payload_of(status="canceled", updated=sent, old=old and invitee(old), new=new and invitee(new))
+    return fact(InviteeEvent.CANCELED, invitee(name), sent, payload=payload)
 
 
-def marked(name: str, told: float, *, number: float | None = None, time: float | None = None) -> InviteeFact:
-    """Tell that a no-show was marked, half a second after the time of telling unless another time is named."""
-    uri = f"https://api.calendly.com/invitee_no_shows/{name}{told if number is None else number}"
-    mark = NoShow(uri=uri, created_at=at(told + 0.5 if time is None else time))
-    return fact(InviteeEvent.NO_SHOW_CREATED, invitee(name), told, payload=payload_of(updated=0, mark=mark))
+def marked(name: str, sent: float, *, number: float | None = None, time: float | None = None) -> InviteeFact:
+    """A no-show was marked: half a second after the delivery was sent, unless `time` says otherwise."""
+    uri = f"https://api.calendly.com/invitee_no_shows/{name}{sent if number is None else number}"
+    mark = NoShow(uri=uri, created_at=at(sent + 0.5 if time is None else time))
+    return fact(InviteeEvent.NO_SHOW_CREATED, invitee(name), sent, payload=payload_of(updated=0, mark=mark))
 
 
-def cleared(name: str, told: float) -> InviteeFact:
-    """Tell that a no-show was cleared; which one is not said."""
-    return fact(InviteeEvent.NO_SHOW_DELETED, invitee(name), told, payload=payload_of(updated=0))
+def cleared(name: str, sent: float) -> InviteeFact:
+    """A no-show was cleared; the payload does not say which one."""
+    return fact(InviteeEvent.NO_SHOW_DELETED, invitee(name), sent, payload=payload_of(updated=0))
 
 
 def chain(names: list[str], *, group: str | None = None, cancel_last: bool = True) -> list[InviteeFact]:
-    """Tell a booking that moves from invitee to invitee and, if so, is cancelled at the end."""
+    """A booking moves from invitee to invitee and, if so, is cancelled at the end."""
     uris = [invitee(name, group and f"{group}{position}") for position, name in enumerate(names)]
     facts = []
     for position, uri in enumerate(uris):
         old = uris[position - 1] if position else None
         new = uris[position + 1] if position + 1 < len(uris) else None
-        told = position * 10
-        facts.append(fact(InviteeEvent.CREATED, uri, told, payload=payload_of(updated=told, old=old)))
+        sent = position * 10
+        facts.append(fact(InviteeEvent.CREATED, uri, sent, payload=payload_of(updated=sent, old=old)))
         if new or cancel_last:
-            payload = payload_of(status="canceled", updated=told + 10, old=old, new=new)
-            facts.append(fact(InviteeEvent.CANCELED, uri, told + 10, payload=payload))
+            payload = payload_of(status="canceled", updated=sent + 10, old=old, new=new)
+            facts.append(fact(InviteeEvent.CANCELED, uri, sent + 10, payload=payload))
     return facts
 
 
 def no_shows(name: str) -> list[InviteeFact]:
-    """Tell a booking whose no-show is set, cleared, set and cleared again."""
+    """A booking whose no-show is set, cleared, set and cleared again."""
     return [created(name, 0), marked(name, 20), cleared(name, 30), marked(name, 40), cleared(name, 50)]
 
 
-def retold(name: str) -> list[InviteeFact]:
-    """Tell a booking whose payloads differ in what is there, in order and within one time."""
+def differing_payloads(name: str) -> list[InviteeFact]:
+    """A booking whose payloads differ in what is there, in order and within one time."""
 
     def meeting(updated: float | None, start: float | None, *hosts: str, place: str | None = None) -> ScheduledEvent:
         return ScheduledEvent(
@@ -111,7 +111,7 @@ def retold(name: str) -> list[InviteeFact]:
             location=Location(type=place),
         )
 
-    told = [
+    payloads = [
         payload_of(updated=0, event=meeting(0, 9000, "a")),
         payload_of(updated=0, event=None),
         payload_of(updated=5, event=meeting(5, 9100, "b", place="zoom")),
@@ -121,12 +121,12 @@ def retold(name: str) -> list[InviteeFact]:
         payload_of(updated=None, event=meeting(None, 9300, "d")),
         payload_of(updated=None, status="a status of tomorrow", event=None),
     ]
-    facts = [fact(InviteeEvent.CREATED, invitee(name), 0, payload=payload) for payload in told]
+    facts = [fact(InviteeEvent.CREATED, invitee(name), 0, payload=payload) for payload in payloads]
     payload = payload_of(updated=6, status="canceled", event=None)
     return [*facts, fact(InviteeEvent.CANCELED, invitee(name), 10, payload=payload)]
 
 
-STORIES: dict[str, list[InviteeFact]] = {
+HISTORIES: dict[str, list[InviteeFact]] = {
     "cancelled": chain(["a"]),
     "chain of three": chain(["a", "b", "c"]),
     "chain of three, kept": chain(["a", "b", "c"], cancel_last=False),
@@ -149,9 +149,9 @@ STORIES: dict[str, list[InviteeFact]] = {
         cleared("a", 20),
     ],
     "a mark with two times": [marked("a", 20, number=1, time=25), marked("a", 20, number=1, time=20), cleared("a", 30)],
-    "payloads that differ": retold("a"),
+    "payloads that differ": differing_payloads("a"),
 }
-"""What Calendly may tell."""
+"""Histories that Calendly may report."""
 
 CONTRADICTIONS: dict[str, list[InviteeFact]] = {
     "itself": [created("a", 0, old="a", new="a"), canceled("a", 10, old="a", new="a")],
@@ -184,4 +184,4 @@ CONTRADICTIONS: dict[str, list[InviteeFact]] = {
     ],
     "a chain that leads back": [*chain(["s", "t", "p"]), created("s", 0, old="r"), created("r", 0, old="p")],
 }
-"""What Calendly should never tell, and must not harm if it does."""
+"""Histories that Calendly should never report, and that must do no harm if it does."""

@@ -1,4 +1,4 @@
-"""Builds what the relay's tests need: a log with events in it, topics, a relay, and a reader of its own."""
+"""What tests of the relay need: a log with events in it, topics, a relay, and a reader of its own."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def relay_settings(url: str, bootstrap: str, prefix: str, **relay: Any) -> Setti
 
 
 @dataclass(frozen=True)
-class Scene:
+class RelaySetup:
     """One test's log, topics and writer.
 
     Attributes:
@@ -122,22 +122,24 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(database: Database, bootstrap: str, prefix: str, *, topics: bool = True) -> AsyncIterator[Scene]:
-    """Make a scene; without topics, the test makes them."""
+async def relay_setup(
+    database: Database, bootstrap: str, prefix: str, *, topics: bool = True
+) -> AsyncIterator[RelaySetup]:
+    """Open connections and make the topics; with `topics=False` the test makes them."""
     settings = relay_settings(database.runtime_url, bootstrap, prefix)
     if topics:
         await ensure_topics(settings.kafka)
     writer = await asyncpg.connect(database.runtime_url)
     owner = await asyncpg.connect(database.owner_url)
     try:
-        yield Scene(settings, writer, owner)
+        yield RelaySetup(settings, writer, owner)
     finally:
         await writer.close()
         await owner.close()
 
 
 @asynccontextmanager
-async def leading(
+async def leading_relay(
     settings: Settings, *, shard: int = 0, cursor_from: str | None = None
 ) -> AsyncIterator[tuple[ShardRelay, LogIdentity]]:
     """Hold a shard's lease and its relay, to be stepped by hand."""
@@ -168,7 +170,7 @@ async def drain(relay: ShardRelay) -> int:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, cursor_from: str | None = None) -> AsyncIterator[Health]:
+async def running_relay(settings: Settings, *, cursor_from: str | None = None) -> AsyncIterator[Health]:
     """Run the relay process in the background, stopping it at the end as a signal would."""
     stop, health = asyncio.Event(), Health()
     async with asyncio.TaskGroup() as group:
@@ -179,7 +181,7 @@ async def running(settings: Settings, *, cursor_from: str | None = None) -> Asyn
             stop.set()
 
 
-async def committed(
+async def committed_records(
     settings: Settings, expected: int, *topics: Topic, seconds: float = DEADLINE_SECONDS
 ) -> list[ConsumerRecord[bytes, bytes]]:
     """Read what readers of committed records see: all there is now, and until there are so many.
@@ -240,7 +242,7 @@ def in_order(records: Sequence[ConsumerRecord[bytes, bytes]]) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again until something holds that nobody announces."""
+    """Poll until a condition holds that nothing signals."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not await condition():  # noqa: ASYNC110 - said above
             await asyncio.sleep(0.02)

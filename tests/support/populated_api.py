@@ -1,7 +1,7 @@
-"""The management API with something behind each of its routes, and requests that fit them, made from the table.
+"""The management API with rows behind each of its routes, and a valid request for each, made from the route table.
 
-A route that is added later takes part by itself. What it needs and does not find here fails its test: a body
-(`BODIES`), a parameter it cannot do without (`PARAMETERS`), or an id of its noun (`Ground.ids`).
+A new route is covered without a change here, unless it needs a body (add it to `BODIES`), a required parameter
+(`PARAMETERS`) or an id of its resource (`PopulatedApi.ids`); until it is there, its test fails.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
-from tests.support.managing import (
-    Desk,
-    managing,
+from tests.support.management_api import (
+    ManagementApi,
+    management_api,
     write_booking,
     write_deliveries,
     write_events,
     write_organization,
     write_quarantine,
 )
-from tests.support.serving import settings_for
+from tests.support.public_endpoint import settings_for
 
 OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
@@ -53,14 +53,14 @@ _TRACES = {"audit", "idempotent_answers"}
 
 
 @dataclass(frozen=True)
-class Ground:
+class PopulatedApi:
     """The API with something behind each route, for one organization; another one is known too.
 
     Attributes:
         ids: an id of the organization by the word of the path before it, or after it.
     """
 
-    desk: Desk
+    api: ManagementApi
     running: Simulator
     database: Database
     ids: Mapping[str, UUID]
@@ -79,7 +79,7 @@ class Ground:
 
     async def send(self, route: Route, key: str | None, *, headers: Mapping[str, str] | None = None) -> httpx.Response:
         """Send a request that fits the route."""
-        return await self.desk.ask(route.method, self.path(route), key, json=self.body(route), headers=headers)
+        return await self.api.ask(route.method, self.path(route), key, json=self.body(route), headers=headers)
 
     async def state(self, org: str | None = None) -> dict[str, object]:
         """Everything that a change could change, here and at the simulator; of one organization, or all.
@@ -109,35 +109,35 @@ class Ground:
 
     async def audited(self, action: str) -> set[tuple[str, str]]:
         """Who tried an action, and with what result."""
-        rows = await self.desk.actions.pool.fetch(
+        rows = await self.api.actions.pool.fetch(
             "SELECT actor, result FROM slotwire.audit WHERE action = $1 AND result <> 'started'", action
         )
         return {(row["actor"], row["result"]) for row in rows}
 
     async def key_id(self, key: str) -> str:
         """Return the id of a key of the API."""
-        found = await self.desk.actions.pool.fetchval(
+        found = await self.api.actions.pool.fetchval(
             "SELECT id::text FROM slotwire.api_keys WHERE hash = sha256(convert_to($1, 'UTF8'))", key
         )
         return str(found)
 
 
 @asynccontextmanager
-async def grounded(database: Database, seed: str) -> AsyncIterator[Ground]:
+async def populated_api(database: Database, seed: str) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
     async with simulator(Options(seed=seed)) as running:
         settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
-        async with managing(settings) as desk:
+        async with management_api(settings) as api:
             request = OrganizationRequest(token=SecretStr(running.owner_token))
-            added = await desk.actions.organizations.add(COMMAND_LINE, request)
+            added = await api.actions.organizations.add(COMMAND_LINE, request)
             org = added.organization.organization
-            key = await desk.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
+            key = await api.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
             await write_organization(database, OTHER)
             for name in (org, OTHER):
                 await write_events(database, name, 2)
             await write_deliveries(database, org, 2)
             await write_deliveries(database, OTHER, 2, first=100)
-            [event, *_] = await desk.actions.events.latest(Principal(Role.READER, org), EventQuery())
+            [event, *_] = await api.actions.events.latest(Principal(Role.READER, org), EventQuery())
             await write_booking(database, org, INVITEE)
             await write_booking(database, OTHER, INVITEE + "2")
             await write_quarantine(database, OTHER, [b"{}"], first=300)
@@ -151,4 +151,4 @@ async def grounded(database: Database, seed: str) -> AsyncIterator[Ground]:
                 "connections": added.connection_id,
                 "keys": key.id,
             }
-            yield Ground(desk, running, database, ids, org)
+            yield PopulatedApi(api, running, database, ids, org)

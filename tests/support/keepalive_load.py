@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.support.serving import SIGNATURE, Hook, invitee_body, new_invitee, sign
+from tests.support.public_endpoint import SIGNATURE, Hook, invitee_body, new_invitee, sign
 
 
 @dataclass
-class Tally:
-    """What a load saw.
+class LoadCounts:
+    """What a load has seen so far.
 
     Attributes:
         acknowledged: invitees whose delivery was answered 2xx.
@@ -27,11 +27,11 @@ class Tally:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def changed(self) -> None:
-        """Wake whoever waits for the tally."""
+        """Wake those who wait for a change."""
         self._changed.set()
 
-    async def until(self, reached: Callable[[Tally], bool], seconds: float = 60) -> None:
-        """Wait until the tally is as wanted."""
+    async def until(self, reached: Callable[[LoadCounts], bool], seconds: float = 60) -> None:
+        """Wait until the counts satisfy a condition."""
         async with asyncio.timeout(seconds):
             while not reached(self):
                 self._changed.clear()
@@ -40,7 +40,7 @@ class Tally:
     async def until_more(self, more: int) -> None:
         """Wait until so many more deliveries are acknowledged."""
         goal = len(self.acknowledged) + more
-        await self.until(lambda tally: len(tally.acknowledged) >= goal)
+        await self.until(lambda counts: len(counts.acknowledged) >= goal)
 
 
 def request(hook: Hook, body: bytes) -> bytes:
@@ -52,8 +52,8 @@ def request(hook: Hook, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def keep_sending(
-    port: int, hook: Hook, tally: Tally, stop: asyncio.Event, *, leaves_when_told: bool = False
+async def send_until_stopped(
+    port: int, hook: Hook, counts: LoadCounts, stop: asyncio.Event, *, leaves_when_told: bool = False
 ) -> None:
     """Send deliveries of new invitees over one kept connection, reconnecting when it is gone, until told to stop.
 
@@ -72,19 +72,19 @@ async def keep_sending(
                 pending = pending or new_invitee()
                 writer.write(request(hook, invitee_body(invitee=pending)))
                 status, closing = await _answer(reader)
-                tally.answered[status] = tally.answered.get(status, 0) + 1
+                counts.answered[status] = counts.answered.get(status, 0) + 1
                 if status == 200:
-                    tally.acknowledged.add(pending)
+                    counts.acknowledged.add(pending)
                     pending = None
                 if closing:
-                    tally.told_to_close += 1
-                tally.changed()
+                    counts.told_to_close += 1
+                counts.changed()
                 if closing:
                     if leaves_when_told:
                         return
                     break
         except (OSError, EOFError):
-            tally.cut += 1
+            counts.cut += 1
         finally:
             writer.close()
 

@@ -88,7 +88,7 @@ def _address() -> str:
     folder = tempfile.TemporaryDirectory(prefix="slotwire-commands-")
     atexit.register(folder.cleanup)
     path = str(Path(folder.name) / "line")
-    process = subprocess.Popen((sys.executable, "-m", "tests.support.warm", path), stdout=subprocess.PIPE)
+    process = subprocess.Popen((sys.executable, "-m", "tests.support.fork_server", path), stdout=subprocess.PIPE)
     atexit.register(process.wait)
     atexit.register(process.terminate)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A stage for agents: topics of the test's own, a publisher, a ledger of effects, members to start and stop."""
+"""What tests of agents need: topics of their own, a publisher, a table of effects, members to start and stop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LEDGER_SEQUENCE = "GRANT USAGE ON SEQUENCE effects_n_seq TO PUBLIC"
 NOTE_EFFECT = "INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)"
 
 
-def booked(key: str, sequence: int) -> Event[InviteeCreated]:
+def invitee_created(key: str, sequence: int) -> Event[InviteeCreated]:
     """Make an event of a chain."""
     uri = f"https://api.calendly.com/scheduled_events/E/invitees/{key}"
     state = BookingState(state="active", revision=sequence, chain_root=uri)
@@ -48,8 +48,8 @@ def booked(key: str, sequence: int) -> Event[InviteeCreated]:
 
 
 @dataclass
-class Stage:
-    """Where agents play.
+class AgentSetup:
+    """Settings, topics and a pool for the agents of one test.
 
     Attributes:
         settings: with a database and topics of the test's own.
@@ -141,7 +141,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(database: Database, bootstrap: str, prefix: str, *, partitions: int = 4) -> AsyncIterator[Stage]:
+async def agent_setup(
+    database: Database, bootstrap: str, prefix: str, *, partitions: int = 4
+) -> AsyncIterator[AgentSetup]:
     """Make the topics and the ledger, and open the pool."""
     settings = Settings(
         database_url=SecretStr(database.runtime_url),
@@ -164,11 +166,11 @@ async def on_stage(database: Database, bootstrap: str, prefix: str, *, partition
     finally:
         await owner.close()
     async with create_pool(database.runtime_url, settings.database, application="test") as pool:
-        yield Stage(settings, pool)
+        yield AgentSetup(settings, pool)
 
 
 @asynccontextmanager
-async def playing(*runners: AgentRunner) -> AsyncIterator[asyncio.Event]:
+async def running_agents(*runners: AgentRunner) -> AsyncIterator[asyncio.Event]:
     """Run members while the block runs; yields the event that stops them, which its end sets."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -216,7 +218,7 @@ async def until(condition: Callable[[], Any], *, seconds: float = TIMEOUT_SECOND
             await asyncio.sleep(0.01)
 
 
-async def turn() -> None:
+async def run_ready_tasks() -> None:
     """Let everything that is ready run once."""
     passed = asyncio.Event()
     asyncio.get_running_loop().call_soon(passed.set)

@@ -1,4 +1,4 @@
-"""What tests of the public endpoint share: a tenant of the test's own, a running endpoint, signed deliveries.
+"""What tests of the public endpoint need: a tenant of their own, a running endpoint, signed deliveries.
 
 An independent signer: it follows docs/reference/calendly.md, "Webhook signature", not our verifier.
 """
@@ -160,8 +160,8 @@ class Endpoint:
         return await self.client.post(self.url + hook.path, content=body, headers=sent)
 
 
-def written(hook: Hook, body: bytes, *lines: str, version: str = "HTTP/1.1", length: int | None = None) -> bytes:
-    """Write a signed POST by hand, with a length of its own if one is named; below zero none is told."""
+def raw_request(hook: Hook, body: bytes, *lines: str, version: str = "HTTP/1.1", length: int | None = None) -> bytes:
+    """Write a signed POST by hand; `length` replaces the true Content-Length, and below zero omits the header."""
     head = [f"POST {hook.path} {version}", "Host: hooks.example.com", f"{SIGNATURE}: {sign(body, hook.key)}", *lines]
     if length is None or length >= 0:
         head.append(f"Content-Length: {len(body) if length is None else length}")
@@ -180,7 +180,7 @@ async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Endpoint]:
+async def running_endpoint(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Endpoint]:
     """Run the endpoint in this process while the block runs."""
     health = Health()
     async with serving_hooks(settings, health, clock or SystemClock()) as url, httpx.AsyncClient(timeout=20) as client:

@@ -25,7 +25,7 @@ CREATED = "com.calendly.invitee.created.v1"
 
 
 @dataclass(frozen=True)
-class Desk:
+class ManagementApi:
     """A running management API and a client for it."""
 
     actions: Actions
@@ -55,16 +55,16 @@ class Desk:
 
 
 @asynccontextmanager
-async def managing(
+async def management_api(
     settings: Settings, *, clock: Clock | None = None, limits: Limits | None = None
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[ManagementApi]:
     """Run the management API while the block runs."""
     async with (
         operating(settings, clock or SystemClock(), application="control") as actions,
         listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
         httpx.AsyncClient(timeout=20) as client,
     ):
-        yield Desk(actions, url, client)
+        yield ManagementApi(actions, url, client)
 
 
 async def write_organization(database: Database, org: str, *, shard: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The whole way as a test runs it: simulator in this process, every process of ours as a child of its own."""
+"""The whole flow, from Calendly to an agent: the simulator in this process, each process of ours as a child."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.sender import DeliveryPolicy
 from tests.support.children import Process, environment, free_port, process
 from tests.support.command import slotwire
-from tests.support.serving import settings_for
+from tests.support.public_endpoint import settings_for
 
 RETRIES = DeliveryPolicy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
 """Calendly's intervals are not known; a test must not wait for long ones."""
@@ -25,8 +25,8 @@ LEDGER = "CREATE TABLE public.ledger (event_id uuid, key text, sequence bigint, 
 
 
 @dataclass(frozen=True)
-class Chain:
-    """A running chain.
+class EndToEnd:
+    """The running flow.
 
     Attributes:
         env: the settings that all its processes share; any command works with them.
@@ -57,7 +57,7 @@ class Chain:
 
 
 @asynccontextmanager
-async def chain(stack: Stack, database: Database, topic_prefix: str) -> AsyncIterator[Chain]:
+async def end_to_end(stack: Stack, database: Database, topic_prefix: str) -> AsyncIterator[EndToEnd]:
     """Migrate, subscribe the simulator's organization by the command, and run every process."""
     port = free_port()
     settings = settings_for(database).model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
@@ -87,7 +87,7 @@ async def chain(stack: Stack, database: Database, topic_prefix: str) -> AsyncIte
         client = await running.enter_async_context(httpx.AsyncClient(timeout=60))
         for each in (serve, relay, agent):
             await each.until_ready()
-        yield Chain(world, serve, relay, agent, env, database, topic_prefix, client)
+        yield EndToEnd(world, serve, relay, agent, env, database, topic_prefix, client)
 
 
 async def _subscribe(world: Simulator, env: dict[str, str]) -> None:
@@ -96,7 +96,7 @@ async def _subscribe(world: Simulator, env: dict[str, str]) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReadRecord:
     """A record as a client that is not ours sees it."""
 
     key: str
@@ -106,7 +106,7 @@ class Seen:
     value: bytes
 
 
-def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float = 30) -> list[Seen]:
+def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float = 30) -> list[ReadRecord]:
     """Read a topic from its beginning with librdkafka, committed records only.
 
     Returns when `count` records came and every partition is at its end, or when the time is over.
@@ -124,7 +124,7 @@ def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float 
     )
     partitions = len(consumer.list_topics(topic, timeout=seconds).topics[topic].partitions)
     consumer.subscribe([topic])
-    found: list[Seen] = []
+    found: list[ReadRecord] = []
     try:
         idle = 0.0
         while (len(found) < count or len(ended) < partitions) and idle < seconds:
@@ -141,7 +141,7 @@ def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float 
             assert offset is not None
             ended.discard(partition)
             headers = {str(name): _text(value) for name, value in dict(message.headers() or ()).items()}
-            found.append(Seen(_text(message.key()), partition, offset, headers, message.value() or b""))
+            found.append(ReadRecord(_text(message.key()), partition, offset, headers, message.value() or b""))
     finally:
         consumer.close()
     return found

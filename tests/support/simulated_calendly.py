@@ -1,4 +1,4 @@
-"""A receiver that answers as it is told, and a simulator subscribed to it, on a clock that stands still."""
+"""A receiver with scripted answers, and a simulator subscribed to it whose clock does not move by itself."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedCalendly:
     """A running simulator with its owner's REST client."""
 
     running: Simulator
@@ -153,8 +153,8 @@ class Simulated:
 
 
 @asynccontextmanager
-async def simulated(options: Options | None = None, *, still: bool = True) -> AsyncIterator[Simulated]:
-    """Run a simulator; its clock stands still unless told otherwise, so only driving it makes time pass."""
+async def simulated_calendly(options: Options | None = None, *, still: bool = True) -> AsyncIterator[SimulatedCalendly]:
+    """Run a simulator; with `still`, its clock moves only when the test moves it."""
     chosen = options or Options()
     if still:
         chosen = Options(
@@ -164,4 +164,4 @@ async def simulated(options: Options | None = None, *, still: bool = True) -> As
     async with simulator(chosen) as running:
         head = {"Authorization": f"Bearer {running.owner_token}"}
         async with httpx.AsyncClient(base_url=running.url, headers=head, timeout=30, verify=NO_TLS) as http:
-            yield Simulated(running, http)
+            yield SimulatedCalendly(running, http)
