@@ -2,7 +2,9 @@
 
 outcome       what a handler answers: Done, Retry, Reject
 registry      Agent: which handler takes which event
+signatures    what a handler's signature must be
 context       what a handler gets beside the event
+database      the type of the connection that `ctx.transaction()` yields
 policy        how often and how long to try again; when to stop giving events up
 lanes         pure: order per key, keys side by side
 settle        pure: what may be committed, in the order delivered
@@ -21,19 +23,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slotwire.handlers.context import Context
+    from slotwire.handlers.database import DatabaseConnection, DatabaseRow
     from slotwire.handlers.outcome import Done, Reject, Retry
     from slotwire.handlers.registry import Agent
+    from slotwire.schemas.envelope import Event
 
 if __name__ != "slotwire.handlers":
     # From the repository's root `import handlers` would find this folder and load everything a second time.
     raise ImportError(f"this package is slotwire.handlers, not {__name__}: import it under that name")
 
-__all__ = ["Agent", "Context", "Done", "Reject", "Retry"]
+__all__ = ["Agent", "Context", "DatabaseConnection", "DatabaseRow", "Done", "Event", "Reject", "Retry"]
 
 _HOMES = {
     "Agent": "slotwire.handlers.registry",
     "Context": "slotwire.handlers.context",
+    "DatabaseConnection": "slotwire.handlers.database",
+    "DatabaseRow": "slotwire.handlers.database",
     "Done": "slotwire.handlers.outcome",
+    "Event": "slotwire.schemas.envelope",
     "Reject": "slotwire.handlers.outcome",
     "Retry": "slotwire.handlers.outcome",
 }

@@ -91,8 +91,8 @@ def _read(outcome: object, context: Context) -> Answer:
             return Failed("the handler asked for another try", pause=outcome.seconds)
         case Reject():
             return GivenUp(outcome.reason, context.attempt)
-    # What a handler returns is checked by nobody before it gets here.
-    return Failed(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
+        case _:  # what a handler returns is checked by nobody before it gets here
+            return Failed(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
 
 
 def _failure(error: Exception, reason: str = "") -> Failed:

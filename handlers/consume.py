@@ -245,7 +245,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             lag.set(max(0, end - settled))
         return {Partition(*place): end for place, end in ends.items()}, positions
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka awaits it if it can
+        self, revoked: Iterable[TopicPartition]
+    ) -> None:
         """Finish what runs, commit, and let go: aiokafka's members give back all partitions in a rebalance."""
         del revoked
         self._assigned = False
@@ -301,7 +303,7 @@ def _record(record: ConsumerRecord) -> Record:
         record.offset,
         record.key,
         record.value,
-        record.headers,
+        tuple(record.headers),
         datetime.fromtimestamp(record.timestamp / 1000, UTC),
     )
 

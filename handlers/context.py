@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.inbox import AlreadyDone, Inbox
 from slotwire.schemas.envelope import Event
 
@@ -43,7 +44,7 @@ class Context:
     _open: bool = field(default=False, init=False, repr=False)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Any]:
+    async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:
         """Open a transaction of Postgres whose commit is also the mark that the event is done.
 
         The mark goes in first: a second owner of the event waits for it, then skips. Writes of the block and
@@ -51,7 +52,7 @@ class Context:
         server ends it after `SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS` without work.
 
         Yields:
-            A connection of asyncpg's.
+            The connection to write with.
 
         Raises:
             AlreadyDone: another run committed; let it pass, the event is skipped.

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -174,7 +174,7 @@ async def _create(settings: KafkaSettings, agent: str, names: list[str]) -> list
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await admin.start()
                 wanted = [NewTopic(name, 1, settings.replication_factor, topic_configs=config) for name in names]
-                answer = await admin.create_topics(wanted)
+                answer: Any = await admin.create_topics(wanted)
         finally:
             await admin.close()
     return [name for name, code, *_ in answer.topic_errors if code not in _MADE]

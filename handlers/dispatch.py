@@ -76,7 +76,7 @@ class Dispatcher:
     def rooms(self) -> Mapping[Partition, int]:
         """Return how many more records each partition may have in flight, those without room left out."""
         share = max(1, self._max_in_flight // max(1, len(self._open)))
-        rooms = {}
+        rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
             room = min(share - item.ledger.unsettled, MAX_HELD - len(item.ledger))
             if room > 0 and not item.stopping.is_set():

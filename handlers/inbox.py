@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 import asyncpg
 
+from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.gather import Gathered, Reply
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
@@ -33,7 +34,7 @@ class Inbox(Protocol):
         """Note the event as settled; noting it twice is no error."""
         ...
 
-    def transaction(self, event_id: UUID) -> AbstractAsyncContextManager[Any]:
+    def transaction(self, event_id: UUID) -> AbstractAsyncContextManager[DatabaseConnection]:
         """Open a transaction that begins with the event's mark; raises `AlreadyDone` if it is there."""
         ...
 
@@ -85,7 +86,7 @@ class PostgresInbox:
         return data
 
     @asynccontextmanager
-    async def transaction(self, event_id: UUID) -> AsyncIterator[Any]:
+    async def transaction(self, event_id: UUID) -> AsyncGenerator[DatabaseConnection, None]:
         """Open a transaction that begins with the event's mark, and commit both together.
 
         What the block raises rolls everything back and passes on as it is, unless the connection was lost
@@ -114,7 +115,7 @@ class PostgresInbox:
             with translated():
                 await self._pool.release(connection)
 
-    async def _claim(self, connection: Any, event_id: UUID) -> None:
+    async def _claim(self, connection: DatabaseConnection, event_id: UUID) -> None:
         with translated():
             mine = await connection.fetchval(_QUERIES["claim"], self._agent, event_id, self._clock.now())
         if not mine:

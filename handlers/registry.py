@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.signatures import EXAMPLE, check_handler
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
@@ -25,10 +25,29 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """The form of an agent's name: it becomes part of topics' names and of the consumer group's."""
 DEFAULT_TIMEOUT_SECONDS = 300.0
-_EXAMPLE = "@agent.on(InviteeCanceled) above `async def f(event, ctx)`"
 
-Handler = Callable[[Event[Any], "Context"], Awaitable[Outcome | None]]
-H = TypeVar("H", bound=Handler)
+Handler = Callable[[Event[Any], "Context"], Coroutine[Any, Any, Outcome | None]]
+
+A = TypeVar("A", bound=EventData)
+B = TypeVar("B", bound=EventData)
+C = TypeVar("C", bound=EventData)
+D = TypeVar("D", bound=EventData)
+E = TypeVar("E", bound=EventData)
+X = TypeVar("X", bound=Event[Any])
+R = TypeVar("R", bound=Outcome | None)
+
+
+class Registration(Protocol[X]):
+    """Takes the handler below `@agent.on(A, B)`: its event parameter must let in `X`, here `Event[A] | Event[B]`.
+
+    So do `Event[A | B]`, `Event[EventData]` and `Event[Any]`, too.
+    """
+
+    def __call__(
+        self, handler: Callable[[X, Context], Coroutine[Any, Any, R]], /
+    ) -> Callable[[X, Context], Coroutine[Any, Any, R]]:
+        """Register the handler, and return it as it is."""
+        ...
 
 
 class Agent:
@@ -67,20 +86,44 @@ class Agent:
         self._handlers: dict[str, Handler] = {}
         self._classes: list[type[EventData]] = []
 
-    def on(self, *classes: type[EventData]) -> Callable[[H], H]:
+    # Without the overloads mypy would take two classes for their common base, and refuse `Event[A | B]`.
+    @overload
+    def on(self, first: type[A], /) -> Registration[Event[A]]: ...
+    @overload
+    def on(self, first: type[A], second: type[B], /) -> Registration[Event[A] | Event[B]]: ...
+    @overload
+    def on(
+        self, first: type[A], second: type[B], third: type[C], /
+    ) -> Registration[Event[A] | Event[B] | Event[C]]: ...
+    @overload
+    def on(
+        self, first: type[A], second: type[B], third: type[C], fourth: type[D], /
+    ) -> Registration[Event[A] | Event[B] | Event[C] | Event[D]]: ...
+    @overload
+    def on(
+        self, first: type[A], second: type[B], third: type[C], fourth: type[D], fifth: type[E], /
+    ) -> Registration[Event[A] | Event[B] | Event[C] | Event[D] | Event[E]]: ...
+    @overload
+    def on(self, *classes: type[D]) -> Registration[Event[D]]: ...
+    def on(self, *classes: type[EventData]) -> Registration[Any]:
         """Name the events a handler takes: classes of `slotwire.schemas.events`.
 
+        Type checkers compare up to five classes with the handler's event parameter; all are compared when the
+        module is imported.
+
         Raises:
-            ConfigurationError: no class is named, one is no event or has a handler already, or what is
-                decorated is not an `async def` with two parameters.
+            ConfigurationError: no class is named, one is no event or has a handler already; or what is decorated is
+                not an `async def` with two parameters, of which the first takes these events.
         """
         if not classes:
-            raise ConfigurationError(f"agent {self.name}: @agent.on() names no event", remedy=f"Write {_EXAMPLE}.")
+            raise ConfigurationError(f"agent {self.name}: @agent.on() names no event", remedy=f"Write {EXAMPLE}.")
         for cls in classes:
             self._check_class(cls)
 
-        def register(handler: H) -> H:
-            _check_handler(self.name, handler)
+        def register(
+            handler: Callable[[Event[Any], Context], Coroutine[Any, Any, R]], /
+        ) -> Callable[[Event[Any], Context], Coroutine[Any, Any, R]]:
+            check_handler(self.name, handler, classes)
             for cls in classes:
                 self._handlers[cls.type] = handler
                 self._classes.append(cls)
@@ -114,18 +157,6 @@ class Agent:
     def topics(self) -> tuple[Topic, ...]:
         """The topics it reads, without the prefix of the settings."""
         return tuple(dict.fromkeys(cls.topic for cls in self._classes))
-
-
-def _check_handler(agent: str, handler: object) -> None:
-    name = getattr(handler, "__name__", repr(handler))
-    if not inspect.iscoroutinefunction(handler):
-        raise ConfigurationError(f"agent {agent}: {name} is no `async def`", remedy=f"Write {_EXAMPLE}.")
-    try:
-        inspect.signature(handler).bind(None, None)
-    except TypeError:
-        raise ConfigurationError(
-            f"agent {agent}: {name} does not take (event, ctx)", remedy=f"Write {_EXAMPLE}."
-        ) from None
 
 
 def group_name(prefix: str, agent: Agent) -> str:
@@ -165,7 +196,7 @@ def load_agent(reference: str) -> Agent:
         hint = f"It has: {', '.join(found)}." if found else 'Make one there: agent = Agent("name").'
         raise ConfigurationError(f"{module_name} has no agent called {name}", remedy=hint)
     if not agent.handlers:
-        raise ConfigurationError(f"agent {agent.name} handles nothing", remedy=f"Write {_EXAMPLE}.")
+        raise ConfigurationError(f"agent {agent.name} handles nothing", remedy=f"Write {EXAMPLE}.")
     return agent
 
 

@@ -12,7 +12,7 @@ of asyncpg's to a database of the test's, or a stand-in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,7 +134,7 @@ class Trial:
 
     async def deliver(self, *events: Event[Any]) -> tuple[Ended, ...]:
         """Deliver events in this order and wait until all have ended; returns their ends in the order of ending."""
-        records = []
+        records: list[Record] = []
         for event in events:
             records.append(record_of(event, offset=self._offset))
             self._offset += 1
@@ -195,7 +195,7 @@ class MemoryInbox:
         return self.data.get(event_id)
 
     @asynccontextmanager
-    async def transaction(self, event_id: UUID) -> AsyncIterator[Any]:
+    async def transaction(self, event_id: UUID) -> AsyncGenerator[Any, None]:
         """Stand in for a transaction: a second owner waits, then skips; an exception undoes the mark."""
         if self._connection is None:
             raise RuntimeError("this handler opens a transaction: give Trial a connection=")

@@ -69,7 +69,7 @@ class Part(BaseModel):
             values: all the other fields; a default is not filled in.
         """
         made = cls.__new__(cls)
-        fields = {"extra": {}, **known, **values}
+        fields: dict[str, Any] = {"extra": {}, **known, **values}
         object.__setattr__(made, "__dict__", fields)
         object.__setattr__(made, "__pydantic_fields_set__", set(fields))
         object.__setattr__(made, "__pydantic_extra__", None)
@@ -276,9 +276,11 @@ class ScheduledEvent(Part):
     """When it was made."""
     updated_at: Time | None = None
     """When it was last changed."""
-    event_memberships: Annotated[list[EventMembership], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    event_memberships: Annotated[list[EventMembership], BeforeValidator(null_to_empty)] = Field(
+        default_factory=list[EventMembership]
+    )
     """Its hosts."""
-    event_guests: Annotated[list[EventGuest], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    event_guests: Annotated[list[EventGuest], BeforeValidator(null_to_empty)] = Field(default_factory=list[EventGuest])
     """The guests its invitees added."""
     cancellation: Cancellation | None = None
     """Who cancelled it and why."""
@@ -300,7 +302,7 @@ class InviteePayload(Part):
     status: str | None = None
     """`active` or `canceled`, as Calendly says."""
     questions_and_answers: Annotated[list[QuestionAndAnswer], BeforeValidator(null_to_empty)] = Field(
-        default_factory=list
+        default_factory=list[QuestionAndAnswer]
     )
     """What the booking form asked."""
     timezone: str | None = None

@@ -39,7 +39,9 @@ class RoutingFormSubmissionPayload(Part):
     """The submission."""
     routing_form: str | None = None
     """The form's URI."""
-    questions_and_answers: Annotated[list[RoutingAnswer], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    questions_and_answers: Annotated[list[RoutingAnswer], BeforeValidator(null_to_empty)] = Field(
+        default_factory=list[RoutingAnswer]
+    )
     """What the form asked."""
     tracking: Tracking | None = None
     """Where the visitor came from."""
@@ -128,7 +130,9 @@ class EventTypePayload(Part):
     """Whether it is hidden from the owner's page."""
     booking_method: str | None = None
     """`instant` or `poll`."""
-    custom_questions: Annotated[list[CustomQuestion], BeforeValidator(null_to_empty)] = Field(default_factory=list)
+    custom_questions: Annotated[list[CustomQuestion], BeforeValidator(null_to_empty)] = Field(
+        default_factory=list[CustomQuestion]
+    )
     """What its booking form asks."""
     deleted_at: Time | None = None
     """When it was deleted."""

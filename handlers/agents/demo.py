@@ -16,8 +16,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from slotwire.handlers import Agent, Context
-from slotwire.schemas.envelope import Event
+from slotwire.handlers import Agent, Context, Event
 from slotwire.schemas.events import (
     EVENT_CLASSES,
     InviteeCanceled,

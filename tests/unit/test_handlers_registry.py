@@ -85,10 +85,10 @@ def test_a_handler_is_a_coroutine_function_of_two() -> None:
     async def lonely(event: Any) -> None:
         del event
 
-    with pytest.raises(ConfigurationError, match="plain is no `async def`"):
-        Agent("a").on(InviteeCreated)(plain)  # type: ignore[type-var]  # what is refused
+    with pytest.raises(ConfigurationError, match="plain is not an `async def`"):
+        Agent("a").on(InviteeCreated)(plain)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ConfigurationError, match=r"lonely does not take \(event, ctx\)"):
-        Agent("a").on(InviteeCreated)(lonely)  # type: ignore[type-var]  # what is refused
+        Agent("a").on(InviteeCreated)(lonely)  # type: ignore[arg-type]  # what is refused
 
 
 @pytest.fixture

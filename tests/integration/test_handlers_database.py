@@ -1,0 +1,60 @@
+"""What `ctx.transaction()` yields is asyncpg's connection, and does all that its type for authors says."""
+
+from __future__ import annotations
+
+import inspect
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from slotwire.handlers import DatabaseConnection, DatabaseRow
+from slotwire.handlers.inbox import PostgresInbox
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+
+
+def methods(protocol: type) -> dict[str, inspect.Signature]:
+    """Return what a protocol asks for."""
+    return {name: inspect.signature(item) for name, item in vars(protocol).items() if inspect.isfunction(item)}
+
+
+def assert_it_has(found: object, protocol: type) -> None:
+    """Assert that an object has a protocol's methods, and that each takes the protocol's named arguments."""
+    wanted = {name: signature for name, signature in methods(protocol).items() if name != "__init__"}
+    assert wanted
+    for name, signature in wanted.items():
+        method = getattr(found, name)
+        keywords = [item.name for item in signature.parameters.values() if item.kind is item.KEYWORD_ONLY]
+        if keywords:
+            assert set(keywords) <= inspect.signature(method).parameters.keys(), name
+
+
+async def test_the_real_connection_does_what_its_type_says(database: Database) -> None:
+    """Each method of the type is there and works on a real connection, rows and savepoints included."""
+    async with create_pool(database.runtime_url, DatabaseSettings(pool_size=1), application="test") as pool:
+        inbox = PostgresInbox(pool, agent="crm", clock=SystemClock())
+        connection: DatabaseConnection
+        async with inbox.transaction(UUID(int=1)) as connection:
+            assert_it_has(connection, DatabaseConnection)
+            assert (
+                await connection.execute("CREATE TEMPORARY TABLE meetings (invitee text, number int)") == "CREATE TABLE"
+            )
+            await connection.executemany("INSERT INTO meetings VALUES ($1, $2)", [("a", 1), ("b", 2)])
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                async with connection.transaction():
+                    await connection.execute("DELETE FROM meetings; SELECT 1 / 0")
+            rows = await connection.fetch("SELECT invitee, number FROM meetings ORDER BY number")
+            assert [row["number"] for row in rows] == [1, 2]
+            row: DatabaseRow | None = await connection.fetchrow("SELECT * FROM meetings WHERE invitee = $1", "b")
+            assert row is not None
+            assert_it_has(row, DatabaseRow)
+            assert (row["invitee"], row[1], row.get("absent"), len(row), "number" in row) == ("b", 2, None, 2, True)
+            assert (
+                dict(row.items()) == dict(zip(row.keys(), row.values(), strict=True)) == {"invitee": "b", "number": 2}
+            )
+            assert await connection.fetchrow("SELECT 1 WHERE false") is None
+            assert await connection.fetchval("SELECT 1, 2", column=1) == 2
+        assert await inbox.seen(UUID(int=1))
