@@ -14,7 +14,7 @@ import orjson
 
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.normalize import normalize
-from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
+from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.codec import encode_data, format_time
 from tools.sources import ROOT
 
@@ -36,7 +36,10 @@ def expected_file(scenario: Path) -> Path:
 
 def outcome_of(*bodies: bytes) -> dict[str, Any]:
     """Take bodies through normalize and join, the first we hear, and return their events or why one is quarantined."""
-    deliveries = [VerifiedDelivery(_NOBODY, _TENANT, body, "", _ARRIVED, _ARRIVED, None) for body in bodies]
+    deliveries = [
+        verified_before(_NOBODY, _TENANT, body, received_at=_ARRIVED, signed_at=_ARRIVED, traceparent=None)
+        for body in bodies
+    ]
     batch = Batch([normalize(delivery) for delivery in deliveries], {})
     if (quarantined := next(filter(None, batch.quarantined), None)) is not None:
         return {"quarantined": quarantined.reason, "detail": quarantined.detail}

@@ -78,7 +78,7 @@ def act(command: str, work: Callable[[Actions], Awaitable[T]]) -> T:
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
-    from slotwire.ingest.operate.actions import operating
+    from slotwire.ingest.operate.process import operating
 
     settings = load_settings()
     configure_logging(settings.log, process=command)

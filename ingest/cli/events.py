@@ -80,7 +80,7 @@ def tail(
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.operate.actions import operating
+    from slotwire.ingest.operate.process import operating
     from slotwire.ingest.operate.roles import COMMAND_LINE
 
     settings, query = load_settings(), _query(organization, type_, subject, after, 200)

@@ -22,8 +22,9 @@ from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, 
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.log.batch import Batch, read_row
 from slotwire.ingest.log.join import named
-from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact
-from slotwire.ingest.receive.verify import Tenant, fetched
+from slotwire.ingest.log.normalize import FetchedSource, InviteeEvent, InviteeFact
+from slotwire.ingest.log.outcome import DeliveryOutcome
+from slotwire.ingest.receive.verify import Tenant
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.ids import OrganizationUri
 
@@ -110,7 +111,7 @@ def _facts(tenant: Tenant, told: dict[str, object], now: datetime, filled: Fille
         names.append(InviteeEvent.CANCELED)
     if payload.no_show is not None:
         names.append(InviteeEvent.NO_SHOW_CREATED)
-    return [InviteeFact(fetched(ordered_id(now), tenant, at=now), name, payload, now) for name in names]
+    return [InviteeFact(FetchedSource(ordered_id(now), tenant, now), name, payload, now) for name in names]
 
 
 async def _append(pool: Pool, facts: Sequence[InviteeFact], shard: int, clock: Clock, filled: Filled) -> None:
@@ -151,8 +152,8 @@ async def _append_some(
             refused = batch.quarantined[position]
             if refused is not None:
                 filled.skipped += 1
-                _log.warning("invitee_not_joined", organization=fact.delivery.tenant.org, reason=refused.reason)
-            elif batch.outcomes[position] == "stored":
+                _log.warning("invitee_not_joined", organization=fact.source.tenant.org, reason=refused.reason)
+            elif batch.outcomes[position] is DeliveryOutcome.STORED:
                 filled.new += 1
             else:
                 filled.known += 1

@@ -53,8 +53,8 @@ async def subscribe(settings: Settings, kept_key: str) -> DemoSubscription:
     from slotwire.ingest.keys.hooks import HookAddresses
     from slotwire.ingest.keys.signing_keys import load_keys
     from slotwire.ingest.keys.vault import Vault
-    from slotwire.ingest.operate.actions import operating
     from slotwire.ingest.operate.organization_models import OrganizationRequest
+    from slotwire.ingest.operate.process import operating
     from slotwire.ingest.operate.roles import Principal, Role
 
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)

@@ -17,7 +17,8 @@ import orjson
 from slotwire.ingest.errors import CannotNormalize
 from slotwire.ingest.log.booking import Booking, Clear, Mark
 from slotwire.ingest.log.join import JoinResult, NewEvent, join_invitee, join_overdue, join_resource, touched
-from slotwire.ingest.log.normalize import Fact, InviteeFact, QuarantineFact, ResourceFact, defect
+from slotwire.ingest.log.normalize import Fact, FactSource, InviteeFact, QuarantineFact, ResourceFact, defect
+from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.ingest.receive.verify import VerifiedDelivery
 from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import EventId
@@ -34,9 +35,9 @@ class OverdueClear:
     fact: InviteeFact
 
     @property
-    def delivery(self) -> VerifiedDelivery:
-        """The delivery that told it."""
-        return self.fact.delivery
+    def source(self) -> FactSource:
+        """Where it comes from."""
+        return self.fact.source
 
 
 class Batch:
@@ -44,7 +45,7 @@ class Batch:
 
     Attributes:
         facts: in order of arrival.
-        outcomes: per fact `stored`, `duplicate` or `quarantined`, as far as the join can tell.
+        outcomes: per fact what became of it, as far as the join can tell.
         quarantined: per fact why it was quarantined, or None.
         primaries: per fact the id of the event it stands for, or None.
     """
@@ -52,7 +53,7 @@ class Batch:
     def __init__(self, facts: Sequence[Fact | OverdueClear], known: Mapping[str, Booking]) -> None:
         """Fold facts in their order over the rows that were read for them, by invitee."""
         self.facts = facts
-        self.outcomes: list[str] = []
+        self.outcomes: list[DeliveryOutcome] = []
         self.quarantined: list[QuarantineFact | None] = []
         self.primaries: list[EventId | None] = []
         self._events: list[tuple[int, NewEvent]] = []
@@ -107,31 +108,17 @@ class Batch:
         """
         groups = [self.group(position) for position in range(len(self.facts))]
         owners = {uri: groups[position] for uri, position in self._owner.items()}
-        deliveries = [fact.delivery for fact in self.facts]
+        sources = [fact.source for fact in self.facts]
         events = self._events
-        by = [deliveries[position] for position, _ in events]
-        arrived = [
-            groups,
-            [each.id for each in deliveries],
-            [each.tenant.org for each in deliveries],
-            [each.tenant.subscription_id for each in deliveries],
-            [each.received_at for each in deliveries],
-            [each.signed_at for each in deliveries],
-            self.outcomes,
-            self.primaries,
-            [event_name(fact) for fact in self.facts],
-            [each.traceparent for each in deliveries],
-            [each.reason if each else None for each in self.quarantined],
-            [each.detail if each else None for each in self.quarantined],
-            [each.body for each in deliveries],
-        ]
+        by = [sources[position] for position, _ in events]
+        arrived = [[] for _ in range(_DELIVERY_COLUMNS)] if kept or fetched else self._arrived(groups)
         return [
             shard,
             now,
             _json([{"grp": grp, "invitee": uri, "revision": self._read.get(uri, 0)} for uri, grp in owners.items()]),
             _json([_columns(self._state[uri], owners[uri]) for uri in self._changed]),
             _json([{"grp": groups[at], "from": old, "to": self._root(to)} for old, (at, to) in self._roots.items()]),
-            *([[] for _ in arrived] if kept or fetched else arrived),
+            *arrived,
             [groups[position] for position, _ in events],
             [event.id for _, event in events],
             [event.data.type for _, event in events],
@@ -147,11 +134,30 @@ class Batch:
             [now if kept or fetched else each.received_at for each in by],
         ]
 
+    def _arrived(self, groups: list[int]) -> list[list[Any]]:
+        """Return the columns of the deliveries, which are rows of their own."""
+        deliveries = [_delivered(fact.source) for fact in self.facts]
+        return [
+            groups,
+            [each.id for each in deliveries],
+            [each.tenant.org for each in deliveries],
+            [each.tenant.subscription_id for each in deliveries],
+            [each.received_at for each in deliveries],
+            [each.signed_at for each in deliveries],
+            self.outcomes,
+            self.primaries,
+            [event_name(fact) for fact in self.facts],
+            [each.traceparent for each in deliveries],
+            [each.reason if each else None for each in self.quarantined],
+            [each.detail if each else None for each in self.quarantined],
+            [each.body for each in deliveries],
+        ]
+
     def _add_resource(self, position: int, fact: ResourceFact) -> None:
         try:
             joined = join_resource(fact)
         except Exception as problem:  # noqa: BLE001 - as below
-            self._quarantine(defect(fact.delivery, problem))
+            self._quarantine(defect(fact.source, problem))
             return
         self._add(position, joined)
 
@@ -165,10 +171,10 @@ class Batch:
         try:
             joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
         except CannotNormalize as problem:
-            self._quarantine(QuarantineFact(fact.delivery, problem.reason, problem.detail))
+            self._quarantine(QuarantineFact(fact.source, problem.reason, problem.detail))
             return
         except Exception as problem:  # noqa: BLE001 - a defect of ours must not end the commits of everybody
-            self._quarantine(defect(fact.delivery, problem))
+            self._quarantine(defect(fact.source, problem))
             return
         for stale, root in joined.roots:
             self._roots[stale] = (position, root)
@@ -186,17 +192,17 @@ class Batch:
                 self._events.append((position, event))
                 is_new = is_new or event.id == joined.primary
         # What a copy says in other words changes the booking's row, and it is a copy nonetheless.
-        self.outcomes.append("stored" if is_new else "duplicate")
+        self.outcomes.append(DeliveryOutcome.STORED if is_new else DeliveryOutcome.DUPLICATE)
         self.quarantined.append(None)
         self.primaries.append(joined.primary)
 
     def _is_first_told(self, position: int, joined: JoinResult) -> bool:
         """Whether nobody before told of a clear that waits for its mark."""
-        told_by = self.facts[position].delivery.id
+        told_by = self.facts[position].source.id
         return any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)
 
     def _quarantine(self, fact: QuarantineFact) -> None:
-        self.outcomes.append("quarantined")
+        self.outcomes.append(DeliveryOutcome.QUARANTINED)
         self.quarantined.append(fact)
         self.primaries.append(None)
 
@@ -274,6 +280,12 @@ def event_name(fact: Fact | OverdueClear) -> str | None:
             return fact.data.calendly_event
         case QuarantineFact():
             return None
+
+
+def _delivered(source: FactSource) -> VerifiedDelivery:
+    if not isinstance(source, VerifiedDelivery):
+        raise TypeError("only what Calendly delivered and signed is written as a delivery")
+    return source
 
 
 def _json(rows: list[dict[str, object]]) -> str:

@@ -91,7 +91,7 @@ def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
 def join_resource(fact: ResourceFact) -> JoinResult:
     """Make the one event of a resource's fact; its identity needs no state."""
     data = fact.data
-    organization = fact.delivery.tenant.organization
+    organization = fact.source.tenant.organization
     discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
     identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
     time = getattr(data, data.happened) or fact.told_at
@@ -110,7 +110,7 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
             `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
     """
     for row in known.values():
-        if row.org != fact.delivery.tenant.org:
+        if row.org != fact.source.tenant.org:
             raise CannotNormalize("cross_tenant")
     return _InviteeJoin(fact, known).run()
 
@@ -131,7 +131,7 @@ class _InviteeJoin:
     def __init__(self, fact: InviteeFact, known: Mapping[str, Booking]) -> None:
         self._fact = fact
         self._payload = fact.payload
-        self._organization = fact.delivery.tenant.organization
+        self._organization = fact.source.tenant.organization
         self._known = known
         self._rows: dict[str, Booking] = {}
         self._joined = JoinResult(None)
@@ -201,7 +201,7 @@ class _InviteeJoin:
                 break
         else:
             key = chain_key(uri)
-        return first_told(uri, self._fact.delivery.tenant.org, key, self._payload)
+        return first_told(uri, self._fact.source.tenant.org, key, self._payload)
 
     def _link(self) -> None:
         uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
@@ -291,7 +291,7 @@ class _InviteeJoin:
         if known is None:
             if len(row.clears) >= MAX_TOGGLES:
                 raise CannotNormalize("too_many_toggles", "created_at")
-            clear = Clear(second, self._fact.delivery.id)
+            clear = Clear(second, self._fact.source.id)
             row = self._rows[uri] = row._replace(clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
             self._settle_marks(uri)
         earlier = [mark for mark in row.marks if mark.second <= second]
@@ -358,7 +358,7 @@ class _InviteeJoin:
             half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
             waits = waits or half
         if waits != (row.waits_since is not None):
-            self._rows[uri] = row._replace(waits_since=self._fact.delivery.received_at if waits else None)
+            self._rows[uri] = row._replace(waits_since=self._fact.source.received_at if waits else None)
 
     def _loaded(self, uri: str) -> bool:
         return uri in self._rows or uri in self._known

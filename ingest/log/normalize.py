@@ -13,12 +13,13 @@ from enum import Enum
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slotwire.ingest.errors import CannotNormalize
-from slotwire.ingest.receive.verify import VerifiedDelivery
+from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
 from slotwire.schemas.calendly import InviteePayload, Time
 from slotwire.schemas.events import RESOURCE_EVENTS, ResourceEvent
 
@@ -41,14 +42,35 @@ class InviteeEvent(Enum):
     NO_SHOW_DELETED = "invitee_no_show.deleted"
 
 
+class FetchedSource(NamedTuple):
+    """What the REST API told us, asked with the organization's own credential. Nobody delivered or signed it.
+
+    Attributes:
+        id: of this reading; no row has it.
+        tenant: the organization that was asked about.
+        received_at: when Calendly answered.
+        traceparent: None; no delivery began a trace.
+    """
+
+    id: UUID
+    tenant: Tenant
+    received_at: datetime
+    traceparent: None = None
+
+
+FactSource = VerifiedDelivery | FetchedSource
+"""Where a fact comes from: a delivery that was verified, or an answer of the REST API."""
+
+
 class InviteeFact(NamedTuple):
     """Something happened to an invitee.
 
     Attributes:
+        source: where it comes from.
         told_at: the envelope's time: whole seconds, and all a cleared no-show has.
     """
 
-    delivery: VerifiedDelivery
+    source: FactSource
     event: InviteeEvent
     payload: InviteePayload
     told_at: datetime
@@ -56,23 +78,24 @@ class InviteeFact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResourceFact:
-    """Something happened to a resource of which we keep no state: what was told is the event."""
+    """Something happened to a resource of which we store no state: what was told is the event."""
 
-    delivery: VerifiedDelivery
+    source: VerifiedDelivery
     data: ResourceEvent
     told_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineFact:
-    """An authentic delivery that is kept raw.
+    """An authentic delivery that is stored raw.
 
     Attributes:
+        source: the delivery.
         reason: a short word, also the metric's label.
         detail: where, without values.
     """
 
-    delivery: VerifiedDelivery
+    source: FactSource
     reason: str
     detail: str = ""
 
@@ -103,13 +126,13 @@ def normalize(delivery: VerifiedDelivery) -> Fact:
         return defect(delivery, problem)
 
 
-def defect(delivery: VerifiedDelivery, problem: Exception) -> QuarantineFact:
+def defect(source: FactSource, problem: Exception) -> QuarantineFact:
     """Keep a delivery on which our own code fails: it costs itself, not its neighbours nor the process.
 
     What the exception says stays out of it: that may be the payload's words.
     """
     frame = extract_tb(problem.__traceback__)[-1]
-    return QuarantineFact(delivery, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
+    return QuarantineFact(source, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
 
 
 def _read(delivery: VerifiedDelivery) -> Fact:

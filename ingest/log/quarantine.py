@@ -158,7 +158,7 @@ async def _append(connection: Connection, fact: Fact, *, shard: int, now: dateti
             with translated():
                 answer = await connection.fetchrow(_STORE["append_batch"], *arguments)
         except RowRefused as problem:
-            return _still(QuarantineFact(fact.delivery, "refused_by_database", problem.sqlstate))
+            return _still(QuarantineFact(fact.source, "refused_by_database", problem.sqlstate))
         if answer is not None and not answer["conflicts"]:
             return "retried", None, None, None, batch.primaries[0], event_name(fact)
     raise DatabaseUnavailable("its booking keeps changing", reason="contention")
@@ -170,16 +170,16 @@ def _still(fact: QuarantineFact) -> tuple[object, ...]:
 
 def _delivery(row: asyncpg.Record) -> VerifiedDelivery:
     tenant = Tenant(row["uri"], row["org"], row["shard"], row["external_id"], row["subscription_id"])
-    delivery = verified_before(
+    return verified_before(
         row["delivery_id"],
         tenant,
         row["body"],
         received_at=row["received_at"],
         signed_at=row["signed_at"],
         traceparent=row["traceparent"],
+        # No column holds the header; the reason says that there was one.
+        content_encoding="unknown" if row["reason"] == "compressed" else "",
     )
-    # The header is not kept; the reason says that there was one.
-    return delivery._replace(content_encoding="unknown") if row["reason"] == "compressed" else delivery
 
 
 def _read_row(row: asyncpg.Record, *, body: bytes | None = None) -> QuarantinedDelivery:

@@ -27,6 +27,7 @@ from slotwire.ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECOND
 from slotwire.ingest.log.batch import Batch, read_row
 from slotwire.ingest.log.join import named
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, normalize
+from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.ingest.receive.verify import VerifiedDelivery
 
 MAX_BATCH_DELIVERIES = 200
@@ -58,25 +59,25 @@ _MICROSECOND = timedelta(microseconds=1)
 _log = get_logger("store")
 
 
-class Outcome(NamedTuple):
+class DeliveryResult(NamedTuple):
     """What became of a delivery, once it is committed.
 
     Attributes:
-        outcome: `stored`, `duplicate` or `quarantined`.
+        outcome: as its row has it.
         reason: why it was quarantined; empty otherwise.
     """
 
-    outcome: str
+    outcome: DeliveryOutcome
     reason: str = ""
 
 
-_TAKEN = {word: Outcome(word) for word in ("stored", "duplicate")}
+_TAKEN = {outcome: DeliveryResult(outcome) for outcome in (DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE)}
 
 
 @dataclass(slots=True)
 class _Waiting:
     delivery: VerifiedDelivery
-    done: asyncio.Future[Outcome]
+    done: asyncio.Future[DeliveryResult]
     until: float
     tries: int = 0
 
@@ -91,7 +92,7 @@ class Log:
         self._clock = clock
         self._connection: Connection | None = None
 
-    async def append(self, facts: Sequence[Fact], *, trusting: bool = False) -> list[Outcome | None]:
+    async def append(self, facts: Sequence[Fact], *, trusting: bool = False) -> list[DeliveryResult | None]:
         """Join and append facts; returns once they are committed.
 
         Args:
@@ -114,7 +115,7 @@ class Log:
                 return [*await self.append(first, trusting=trusting), *await self.append(rest, trusting=trusting)]
             if isinstance(facts[0], QuarantineFact):
                 raise DatabaseUnavailable("a quarantined body was refused", reason=refused.sqlstate) from refused
-            return await self.append([QuarantineFact(facts[0].delivery, "refused_by_database", refused.sqlstate)])
+            return await self.append([QuarantineFact(facts[0].source, "refused_by_database", refused.sqlstate)])
 
     async def close(self) -> None:
         """Close the connection without waiting for the server."""
@@ -122,7 +123,7 @@ class Log:
             self._connection.terminate()
             self._connection = None
 
-    async def _append(self, facts: Sequence[Fact], *, trusting: bool) -> list[Outcome | None]:
+    async def _append(self, facts: Sequence[Fact], *, trusting: bool) -> list[DeliveryResult | None]:
         try:
             connection = await self._connected()
             wanted = {uri for fact in facts for uri in _to_read(fact, trusting=trusting)}
@@ -182,16 +183,17 @@ def _to_read(fact: Fact, *, trusting: bool) -> list[str]:
     return [] if trusting and fact.event is InviteeEvent.CREATED and len(found) == 1 else found
 
 
-def _outcomes(batch: Batch, conflicts: set[int], duplicates: set[UUID]) -> list[Outcome | None]:
-    found: list[Outcome | None] = []
+def _outcomes(batch: Batch, conflicts: set[int], duplicates: set[UUID]) -> list[DeliveryResult | None]:
+    found: list[DeliveryResult | None] = []
     for position, (fact, outcome) in enumerate(zip(batch.facts, batch.outcomes, strict=True)):
         quarantined = batch.quarantined[position]
         if conflicts and batch.group(position) in conflicts:
             found.append(None)
         elif quarantined is not None:
-            found.append(Outcome("quarantined", quarantined.reason))
+            found.append(DeliveryResult(DeliveryOutcome.QUARANTINED, quarantined.reason))
         else:
-            found.append(_TAKEN["duplicate" if duplicates and fact.delivery.id in duplicates else outcome])
+            known = duplicates and fact.source.id in duplicates
+            found.append(_TAKEN[DeliveryOutcome.DUPLICATE if known else outcome])
     return found
 
 
@@ -209,7 +211,7 @@ class GroupCommit:
         """How many wait to be taken into a commit."""
         return len(self._waiting)
 
-    def put(self, delivery: VerifiedDelivery, *, until: float) -> asyncio.Future[Outcome]:
+    def put(self, delivery: VerifiedDelivery, *, until: float) -> asyncio.Future[DeliveryResult]:
         """Commit a delivery with whatever else is there, by the event loop's time `until`; done once it is durable.
 
         Raises:
@@ -217,7 +219,7 @@ class GroupCommit:
         """
         if len(self._waiting) >= self._max_pending:
             raise DatabaseUnavailable("too many deliveries wait for their commit", reason="overload")
-        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[DeliveryResult] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(delivery, done, until))
         if self._is_enough():
             self._enough.set()
@@ -351,7 +353,7 @@ class Store:
         self._tasks: list[asyncio.Task[None]] = []
         PENDING_DELIVERIES.set_function(lambda: sum(each.waiting for each in self._commits.values()))
 
-    def put(self, delivery: VerifiedDelivery, *, until: float) -> asyncio.Future[Outcome]:
+    def put(self, delivery: VerifiedDelivery, *, until: float) -> asyncio.Future[DeliveryResult]:
         """Commit a delivery by the event loop's time `until`; done once it is durable.
 
         Raises:

@@ -9,6 +9,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.ingest.operate.api_keys import MAX_LABEL
 from slotwire.ingest.operate.cursors import DEFAULT_PAGE, MAX_CURSOR, MAX_PAGE
 from slotwire.ingest.operate.roles import Role
@@ -17,7 +18,8 @@ MAX_POSITION = 2**63 - 1
 
 Org = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
 """The last segment of Calendly's organization URI."""
-Outcome = Literal["stored", "duplicate", "quarantined"]
+Outcome = Literal[DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE, DeliveryOutcome.QUARANTINED]
+"""Written out, so that the OpenAPI document shows the values where they are used."""
 
 
 class Model(BaseModel):

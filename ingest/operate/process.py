@@ -1,29 +1,60 @@
-"""The process `slotwire control`: the management API and the chores. Asks Postgres for its readiness, never Kafka."""
+"""Composition root of what operators use: the process `slotwire control`, and the pool on which one command acts.
+
+`slotwire control` asks Postgres for its readiness, and never Kafka.
+"""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from slotwire.ingest.control import connection_checks, keeping
-from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.health import Health
-from slotwire.ingest.foundation.lifecycle import listen, until_stopped
-from slotwire.ingest.foundation.readiness import postgres_problem
-from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import get_logger
-from slotwire.ingest.log import waiting
-from slotwire.ingest.operate import idempotency
-from slotwire.ingest.operate.actions import operating
-from slotwire.ingest.operate.admin_api import build_app
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.operate.actions import Actions
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from slotwire.ingest.foundation.health import Health
+    from slotwire.ingest.foundation.settings import Settings
+
+
+@asynccontextmanager
+async def operating(settings: Settings, clock: Clock, *, application: str) -> AsyncIterator[Actions]:
+    """Open a pool on the database of the settings, and yield the operations on it. The pool closes with the block.
+
+    Every command opens its own pool here; it connects with the first query.
+
+    Args:
+        settings: the database, and what operations need: keys of the vault, Calendly's address.
+        clock: gives the time of each change.
+        application: what Postgres shows as the connections' name.
+
+    Raises:
+        ConfigurationError: the database's address is missing or cannot be read.
+    """
+    dsn = settings.database_url.get_secret_value()
+    async with create_pool(dsn, settings.database, application=application) as pool:
+        yield Actions.on(pool, settings, clock)
 
 
 async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock) -> None:
-    """Serve the management API until a stop is asked for; requests that run are finished.
+    """Serve the management API and do the chores until a stop is asked for. Requests that run are finished.
 
     Raises:
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
+    # Here, because aiohttp takes 0.2 s to import and every command imports this module.
+    from slotwire.ingest.control import connection_checks, keeping
+    from slotwire.ingest.control.organizations import Organizations
+    from slotwire.ingest.foundation.lifecycle import listen, until_stopped
+    from slotwire.ingest.foundation.readiness import postgres_problem
+    from slotwire.ingest.foundation.telemetry import get_logger
+    from slotwire.ingest.log import waiting
+    from slotwire.ingest.operate import idempotency
+    from slotwire.ingest.operate.admin_api import build_app
+
     async with operating(settings, clock, application="control") as actions:
         # Made here, so that a missing key ends the start and not the first request that needs it.
         organizations = Organizations.from_settings(

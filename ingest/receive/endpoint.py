@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import formatdate
+from enum import StrEnum
 from itertools import chain
 from time import monotonic, perf_counter, time
+from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
 from aiohttp.hdrs import CONTENT_ENCODING
@@ -22,6 +24,7 @@ from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.settings import HttpSettings
 from slotwire.ingest.foundation.telemetry import count_delivery, get_logger
 from slotwire.ingest.keys.hooks import PATH, masked
+from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.ingest.receive.listener import ConnectionGate
 from slotwire.ingest.receive.pipeline import Pipeline
 from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery
@@ -34,10 +37,30 @@ REFUSAL_LOG_SECONDS = 1.0
 _log = get_logger("receive")
 
 
-class _Acknowledgement(web.StreamResponse):
-    """200 and nothing else, over a connection that stays open, in one write: one for all, since it keeps no state.
+class RequestOutcome(StrEnum):
+    """How a request ended that brought nothing into the log. What it brought has a `DeliveryOutcome`."""
 
-    aiohttp's own way to it, made for answers of every kind, costs a tenth of what a delivery does.
+    REJECTED = "rejected"
+    """It is no delivery: its address, method, header or body. The reason is the status."""
+    REFUSED = "refused"
+    """Its sender did not prove to be Calendly."""
+    UNAVAILABLE = "unavailable"
+    """It could not be committed now."""
+
+
+class _Acknowledgement(web.StreamResponse):
+    """The answer 200 without a body, on a connection that stays open, in one write. It has no state: one serves all.
+
+    aiohttp's own way to it, made for answers of every kind, costs a tenth of what a whole delivery costs.
+
+    It relies on what aiohttp's `RequestHandler` does with a response (read in `web_protocol.py` of 3.14.5):
+
+    - `finish_response` awaits `prepare(request)`, then `write_eof()`, and takes a ConnectionError from either for a
+      client that has gone: nothing is logged, and the connection ends.
+    - `start` then reads `keep_alive`. Nothing else of the response is used, since there is no access log.
+    - Nobody else writes to the request's transport meanwhile: `request.writer` sends nothing by itself.
+
+    `tests/integration/test_acknowledgement.py` fails when a version of aiohttp does otherwise.
     """
 
     def __init__(self) -> None:
@@ -69,6 +92,20 @@ class _Acknowledgement(web.StreamResponse):
 ACKNOWLEDGED = _Acknowledgement()
 
 
+class _Reply(NamedTuple):
+    """What a request gets, and how it is counted.
+
+    Attributes:
+        outcome: label of `slotwire_deliveries`.
+        reason: why; empty where it goes without saying.
+        response: `ACKNOWLEDGED` after a commit.
+    """
+
+    outcome: DeliveryOutcome | RequestOutcome
+    reason: str
+    response: web.StreamResponse
+
+
 class Receiver:
     """Answers `POST /hooks/calendly/{hook}`."""
 
@@ -83,35 +120,34 @@ class Receiver:
         """Answer a request. There is one address space here, and nothing redirects: no router is asked."""
         started = perf_counter()
         gate = self._gate
-        response: web.Response | None
         gate.enter(request)
         try:
             head, _, hook = request.path.partition(PATH)
             if head or not hook or "/" in hook:
-                outcome, reason, response = "rejected", "404", web.Response(status=404, text="not found\n")
+                reply = _rejected(web.Response(status=404, text="not found\n"))
             elif request.method != "POST":
-                response = web.Response(status=405, text="POST only\n", headers={"Allow": "POST"})
-                outcome, reason = "rejected", "405"
+                reply = _rejected(web.Response(status=405, text="POST only\n", headers={"Allow": "POST"}))
             else:
-                outcome, reason, response = await self._take(request, hook)
+                reply = await self._take(request, hook)
         finally:
             gate.leave()
-        count_delivery(outcome, reason, perf_counter() - started)
-        if response is None:
+        count_delivery(reply.outcome, reply.reason, perf_counter() - started)
+        response = reply.response
+        if response is ACKNOWLEDGED:
             if request.keep_alive and request.version == HttpVersion11 and not gate.draining:
-                return ACKNOWLEDGED
+                return response
             response = web.Response()
         if gate.draining:
             response.force_close()
         return response
 
-    async def _take(self, request: web.BaseRequest, hook: str) -> tuple[str, str, web.Response | None]:
-        """Take a delivery; returns its outcome, the reason, and the answer: None for a bare 200."""
+    async def _take(self, request: web.BaseRequest, hook: str) -> _Reply:
+        """Take a delivery: read its body, hand it on, and say what became of it."""
         body = self._body_at_hand(request)
         if body is None:
             body = await self._body(request)
         if isinstance(body, web.Response):
-            return "rejected", str(body.status), body
+            return _rejected(body)
         now = self._clock.now()
         identity = ordered_id(now)
         trace, headers = identity.hex, request.headers
@@ -124,15 +160,16 @@ class Receiver:
             traceparent=f"00-{trace}-{trace[16:]}-00",
         )
         try:
-            done = await self._pipeline.accept(hook, delivery)
+            result = await self._pipeline.accept(hook, delivery)
         except DeliveryRefused as refused:
             self._say_refused(refused.reason, hook)
-            return "refused", refused.reason, web.Response(status=401, text="unauthorized\n")
+            unauthorized = web.Response(status=401, text="unauthorized\n")
+            return _Reply(RequestOutcome.REFUSED, refused.reason, unauthorized)
         except SlotwireError as problem:
             return _unavailable(problem)
-        if done.outcome == "quarantined":
-            _log.warning("delivery_quarantined", reason=done.reason, delivery=str(identity))
-        return done.outcome, done.reason, None
+        if result.outcome is DeliveryOutcome.QUARANTINED:
+            _log.warning("delivery_quarantined", reason=result.reason, delivery=str(identity))
+        return _Reply(result.outcome, result.reason, ACKNOWLEDGED)
 
     def _say_refused(self, reason: str, hook: str) -> None:
         """Log a refusal, at most one a second and reason: strangers do not fill the disk. The metric counts all."""
@@ -175,7 +212,11 @@ def _closing(status: int, text: str) -> web.Response:
     return response
 
 
-def _unavailable(problem: SlotwireError) -> tuple[str, str, web.Response]:
+def _rejected(response: web.Response) -> _Reply:
+    return _Reply(RequestOutcome.REJECTED, str(response.status), response)
+
+
+def _unavailable(problem: SlotwireError) -> _Reply:
     """Ask for another try; what only a person can mend is logged with its remedy."""
     if isinstance(problem, DatabaseUnavailable):
         reason = problem.reason
@@ -183,4 +224,4 @@ def _unavailable(problem: SlotwireError) -> tuple[str, str, web.Response]:
         reason = type(problem).__name__
         _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
     response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-    return "unavailable", reason, response
+    return _Reply(RequestOutcome.UNAVAILABLE, reason, response)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS
-from slotwire.ingest.log.store import Outcome, Store
+from slotwire.ingest.log.store import DeliveryResult, Store
 from slotwire.ingest.receive.hook_lookup import Tenants
 from slotwire.ingest.receive.verify import ReceivedDelivery, verify
 
@@ -18,7 +18,7 @@ class Pipeline:
         self._store = store
         self._deadline = deadline_seconds
 
-    async def accept(self, hook: str, delivery: ReceivedDelivery) -> Outcome:
+    async def accept(self, hook: str, delivery: ReceivedDelivery) -> DeliveryResult:
         """Take a delivery; returns once it is committed.
 
         Raises:

@@ -1,4 +1,8 @@
-"""The one composition root: every process of `ingest` is put together here, and nowhere else opens a pool."""
+"""Composition root of `slotwire serve`: what it opens, in which order, and how it ends.
+
+Each process has one root, the `process.py` of its folder (`receive`, `relay`, `operate`, `handlers`), and only a root
+opens a pool.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +26,9 @@ from slotwire.ingest.receive.pipeline import Pipeline
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
-    """Run `slotwire serve` until it is asked to stop.
+    """Run `slotwire serve` until `stop` is set.
 
-    Postgres may be away at the start: deliveries are then answered 503 and the process is not ready.
+    Postgres may be away at the start: deliveries are then answered 503, and the process is not ready.
 
     Raises:
         ConfigurationError: a key or address is missing, or a port is in use.

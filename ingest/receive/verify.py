@@ -134,14 +134,20 @@ def verified_before(
     received_at: datetime,
     signed_at: datetime,
     traceparent: str | None,
+    content_encoding: str = "",
 ) -> VerifiedDelivery:
-    """Take up again what was verified when it came: a row of `slotwire.deliveries`, which holds nothing else."""
-    return VerifiedDelivery(identity, tenant, body, "", received_at, signed_at, traceparent)
+    """Return a delivery that was verified when it came: a row of `slotwire.deliveries`, which holds no other kind.
 
-
-def fetched(identity: UUID, tenant: Tenant, *, at: datetime) -> VerifiedDelivery:
-    """Stand for what was read from Calendly by its API with the organization's own credential: no delivery told it."""
-    return VerifiedDelivery(identity, tenant, b"", "", at, at, None)
+    Args:
+        identity: its id.
+        tenant: the tenant of its subscription.
+        body: as received.
+        received_at: when it came.
+        signed_at: the signature's time.
+        traceparent: the trace it belongs to.
+        content_encoding: as the sender said. The table has no column for it, so only the caller can know.
+    """
+    return VerifiedDelivery(identity, tenant, body, content_encoding, received_at, signed_at, traceparent)
 
 
 def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:

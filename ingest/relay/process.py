@@ -1,4 +1,4 @@
-"""The relay process: leads every shard of the log it can get, and publishes it in order.
+"""Composition root of `slotwire relay`: leads every shard of the log it can get, and publishes it in order.
 
     for each shard:  lease ─▶ step, step, … (woken by NOTIFY, by a poll at the latest) ─▶ stop or lease lost
 

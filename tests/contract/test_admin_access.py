@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.actions import operating
 from slotwire.ingest.operate.admin_api import build_app
 from slotwire.ingest.operate.api_keys import USED_EVERY
 from slotwire.ingest.operate.audit_models import AuditQuery
 from slotwire.ingest.operate.connection_models import ConnectionRequest
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest
+from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route

@@ -22,11 +22,12 @@ from slotwire.ingest.errors import (
 )
 from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.actions import Actions, operating
+from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.audit import MAX_TEXT, outcome_of
 from slotwire.ingest.operate.audit_models import AuditItem, AuditQuery
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.problems import problem_of
+from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, CONTROL, Principal, Role
 from tests.support.children import environment

@@ -62,6 +62,28 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
             SourceFile("ingest/a.py", "from os import sched_getaffinity\n"),
         ],
     ),
+    tidy.pools_are_opened_in_roots: (
+        [
+            SourceFile("ingest/operate/actions/a.py", "async with create_pool(dsn) as pool: ...\n"),
+            SourceFile("handlers/a.py", "pool = postgres.create_pool(dsn)\n"),
+        ],
+        [
+            SourceFile("ingest/relay/process.py", "pool = create_pool(dsn)\n"),
+            SourceFile("ingest/foundation/postgres.py", "pool = asyncpg.create_pool(dsn)\n"),
+            SourceFile("tests/a.py", "pool = create_pool(dsn)\n"),
+        ],
+    ),
+    tidy.only_verification_mints: (
+        [
+            SourceFile("ingest/log/a.py", "made = VerifiedDelivery(a, b)\n"),
+            SourceFile("tests/a.py", "made = verify.VerifiedDelivery(a, b)\n"),
+            SourceFile("ingest/log/a.py", "other = delivery._replace(content_encoding='')\n"),
+        ],
+        [
+            SourceFile("ingest/receive/verify.py", "made = VerifiedDelivery(a, b)\n"),
+            SourceFile("ingest/log/a.py", "row = row._replace(revision=1)\nvalue: VerifiedDelivery\n"),
+        ],
+    ),
     tidy.tests_say_what_they_prove: (
         [SourceFile("tests/unit/test_a.py", "async def test_a():\n    assert 1\n")],
         [

@@ -12,7 +12,7 @@ import asyncpg
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.log.store import COMMITS_UNDER_WAY, LEAST_BESIDE, GroupCommit, Log, Outcome
+from slotwire.ingest.log.store import COMMITS_UNDER_WAY, LEAST_BESIDE, DeliveryResult, GroupCommit, Log
 from slotwire.ingest.receive.verify import VerifiedDelivery, verified_before
 from tests.support import shard_lock
 from tests.support.booking_histories import START, TENANT, created
@@ -26,7 +26,7 @@ class Setup:
         self.commit = commit
         self.connection = connection
 
-    def put(self, body: bytes) -> asyncio.Future[Outcome]:
+    def put(self, body: bytes) -> asyncio.Future[DeliveryResult]:
         """Give a delivery to the next commit."""
         return self.commit.put(delivery(body), until=asyncio.get_running_loop().time() + 30)
 
@@ -41,7 +41,7 @@ class Setup:
 
 def delivery(body: bytes) -> VerifiedDelivery:
     """Make a delivery that was verified, with an id of its own."""
-    told = created("another", 0).delivery
+    told = created("another", 0).source
     return verified_before(told.id, TENANT, body, received_at=START, signed_at=START, traceparent=None)
 
 

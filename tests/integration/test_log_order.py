@@ -13,7 +13,7 @@ from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import InviteeFact, normalize
 from slotwire.ingest.log.store import Log
-from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
+from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery, verified_before
 from tests.support import shard_lock
 from tests.support.public_endpoint import invitee_body, new_invitee
 
@@ -25,7 +25,7 @@ def delivery(body: bytes, org: str = "A") -> VerifiedDelivery:
     """Make a verified delivery for one organization."""
     tenant = Tenant(f"https://api.calendly.com/organizations/{org}", org, 0, None, uuid4())
     now = datetime.now(UTC)
-    return VerifiedDelivery(uuid4(), tenant, body, "", now, now, None)
+    return verified_before(uuid4(), tenant, body, received_at=now, signed_at=now, traceparent=None)
 
 
 async def test_a_reader_by_position_misses_nothing(database: Database) -> None:

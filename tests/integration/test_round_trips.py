@@ -14,7 +14,7 @@ from asyncpg.connection import LoggedQuery
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import Fact, QuarantineFact, normalize
-from slotwire.ingest.log.store import Log, Outcome
+from slotwire.ingest.log.store import DeliveryResult, Log
 from slotwire.ingest.receive.verify import verified_before
 from tests.support.booking_histories import START, TENANT, canceled, chain, created, no_shows
 from tests.support.public_endpoint import settings_for
@@ -27,7 +27,7 @@ def resource(number: int) -> Fact:
     """Tell that a contact was made."""
     payload = {"uri": f"https://api.calendly.com/contacts/{number}", "created_at": "2026-11-23T09:00:00Z"}
     body = orjson.dumps({"event": "contact.created", "payload": payload})
-    told = created("contact", 0).delivery
+    told = created("contact", 0).source
     return normalize(verified_before(told.id, TENANT, body, received_at=START, signed_at=START, traceparent=None))
 
 
@@ -38,7 +38,7 @@ def mixed(units: int, first: int) -> list[Fact]:
         facts += chain([f"old{number}", f"new{number}"], cancel_last=False)
         facts += [canceled(f"late{number}", 10), created(f"late{number}", 0)]
         facts += no_shows(f"absent{number}")[1:4]
-        facts += [resource(number), QuarantineFact(created("unread", 0).delivery, "not_json")]
+        facts += [resource(number), QuarantineFact(created("unread", 0).source, "not_json")]
     assert len(facts) == units * UNIT
     return facts
 
@@ -54,7 +54,7 @@ async def log(database: Database) -> AsyncIterator[Log]:
 
 async def statements(
     log: Log, facts: list[Fact], *, trusting: bool = False
-) -> tuple[list[Outcome | None], list[LoggedQuery]]:
+) -> tuple[list[DeliveryResult | None], list[LoggedQuery]]:
     """Append facts, and return what the client asked of the server for it."""
     sent: list[LoggedQuery] = []
     assert log._connection is not None

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.normalize import normalize
+from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.codec import Attributes, decode, encode_data, encode_headers
 from tests.support.fuzzing import any_bodies, valid_bodies
@@ -52,7 +53,7 @@ def check_strict_out(batch: Batch) -> None:
         assert encode_data(read.data) == written
 
 
-def check_any(bodies: list[bytes]) -> list[str]:
+def check_any(bodies: list[bytes]) -> list[DeliveryOutcome]:
     """Return the outcomes, one a body; what is quarantined has a reason, and a detail fit for a terminal."""
     batch = folded(bodies)
     for outcome, quarantined in zip(batch.outcomes, batch.quarantined, strict=True):
@@ -62,7 +63,7 @@ def check_any(bodies: list[bytes]) -> list[str]:
     return batch.outcomes
 
 
-def check_valid(bodies: list[bytes]) -> list[str]:
+def check_valid(bodies: list[bytes]) -> list[DeliveryOutcome]:
     """Return the outcomes: every valid body becomes events, or is a copy; none is quarantined."""
     batch = folded(bodies)
     assert set(batch.outcomes) <= {"stored", "duplicate"}

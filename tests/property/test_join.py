@@ -96,7 +96,7 @@ class Model:
         """Publish every clear that waits, as if its time were over."""
         for row in list(self.rows.values()):
             for clear in row.waiting_clears:
-                told = next(each for each in facts if each.delivery.id == clear.delivery)
+                told = next(each for each in facts if each.source.id == clear.delivery)
                 assert not self.append(Batch([OverdueClear(told)], self.read([told])))
                 assert clear not in self.rows[row.invitee].waiting_clears
 
@@ -281,7 +281,7 @@ def test_a_clear_published_alone_is_told_once_and_its_late_mark_is_not_set() -> 
         ("invitee_no_show.deleted.v1", False),
         ("invitee_no_show.created.v1", False),
     ]
-    assert (before.waits_since, model.rows[invitee("a")].waits_since) == (facts[0].delivery.received_at, None)
+    assert (before.waits_since, model.rows[invitee("a")].waits_since) == (facts[0].source.received_at, None)
     [again] = Batch([facts[0]], model.rows).outcomes
     assert again == "duplicate"
 
@@ -337,7 +337,7 @@ def test_what_waits_is_noted_at_the_newer_half() -> None:
     for first, second in ((moved, arrived), (arrived, moved)):
         model = Model()
         model.tell([first])
-        assert model.rows[invitee("b")].waits_since == first.delivery.received_at
+        assert model.rows[invitee("b")].waits_since == first.source.received_at
         assert model.rows[invitee("a")].waits_since is None
         model.tell([second])
         assert model.rows[invitee("b")].waits_since is None

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact
-from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
+from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.calendly import EventMembership, InviteePayload, Location, NoShow, ScheduledEvent
 
 ORG = "https://api.calendly.com/organizations/A"
@@ -28,7 +28,7 @@ def invitee(name: str, event: str | None = None) -> str:
 def fact(kind: InviteeEvent, uri: str, sent: float, *, payload: InviteePayload) -> InviteeFact:
     """Make a fact as `normalize` would."""
     moment = at(int(sent))
-    delivery = VerifiedDelivery(uuid4(), TENANT, b"{}", "", moment, moment, None)
+    delivery = verified_before(uuid4(), TENANT, b"{}", received_at=moment, signed_at=moment, traceparent=None)
     return InviteeFact(delivery, kind, payload.model_copy(update={"uri": uri}), moment)
 
 

@@ -15,9 +15,10 @@ from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.lifecycle import listen
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.actions import Actions, operating
+from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.admin_api import Limits, build_app
 from slotwire.ingest.operate.models import KeyRequest
+from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 
 EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

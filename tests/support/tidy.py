@@ -23,6 +23,11 @@ ENVIRONMENT_READERS = {
     "ingest/cli/local.py": "says which settings the embedded stack does not heed",
 }
 """Who may read the environment, and what for."""
+POOL_MAKER = "ingest/foundation/postgres.py"
+"""Where `create_pool` is defined, over asyncpg's."""
+VERIFIER = "ingest/receive/verify.py"
+DELIVERY_FIELDS = frozenset({"body", "content_encoding", "received_at", "signed_at", "tenant"})
+"""Fields of a `VerifiedDelivery` that tell a change of one from a change of another named tuple."""
 PACED = ("tests/acceptance/", "tests/bench/", "tests/fault/")
 """Where time itself is part of what is shown: the product as a user runs it, load at a given pace, and faults that come
 at any moment."""
@@ -123,6 +128,28 @@ def settings_are_passed(file: SourceFile) -> Iterator[Finding]:
         names = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
         if reads or (imports and names & {"environ", "getenv"}):
             yield getattr(node, "lineno", 1), "reads the environment: take a Settings group as an argument"
+
+
+def pools_are_opened_in_roots(file: SourceFile) -> Iterator[Finding]:
+    """A process has one composition root, the `process.py` of its folder, and only that opens a pool."""
+    if file.is_test or PurePosixPath(file.path).name == "process.py" or file.path == POOL_MAKER:
+        return
+    for node in file.nodes:
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "create_pool":
+            yield node.lineno, "opens a pool: take one as an argument; a process.py opens it"
+
+
+def only_verification_mints(file: SourceFile) -> Iterator[Finding]:
+    """A `VerifiedDelivery` says that Calendly signed it, so only the module that checks signatures makes one."""
+    if file.path == VERIFIER:
+        return
+    for node in file.nodes:
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func).rpartition(".")[2]
+        changed = {keyword.arg for keyword in node.keywords} if name == "_replace" else set()
+        if name == "VerifiedDelivery" or changed & DELIVERY_FIELDS:
+            yield node.lineno, "makes a VerifiedDelivery: take one from verify() or verified_before()"
 
 
 def tests_say_what_they_prove(file: SourceFile) -> Iterator[Finding]:
@@ -230,6 +257,8 @@ RULES: tuple[Rule, ...] = (
     short_modules,
     telling_names,
     settings_are_passed,
+    pools_are_opened_in_roots,
+    only_verification_mints,
     tests_say_what_they_prove,
     tests_prove_something,
     nothing_sleeps,

@@ -1,17 +1,26 @@
-"""Each operator verb once, with who may do it: the management API and the command line both come here.
+"""Each operation once, with the roles that may do it: the management API and the command line both call it here.
 
-One file a noun; `actions.quarantine.retry(who, id)` reads as it is said.
+One file per resource, so that a call reads as a sentence: `actions.quarantine.retry(who, delivery_id)`.
+
+base           what all of them share: the database, the settings, and `audited`, which wraps a change
+organizations  list, get, add, remove, backfill
+connections    list, get, add, check, delete: credentials at Calendly
+subscriptions  list, get, create, delete: webhook subscriptions at Calendly
+events         list, get, latest, follow: the log
+deliveries     list
+bookings       list, timeline
+quarantine     list, get, retry, discard
+keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
+audit          list; and a row for a caller whose role is too low
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.connections import ConnectionActions
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """The verbs by noun, on one database. Made by `operating`."""
+    """The operations by resource, on one database. `process.operating` makes them."""
 
     pool: Pool
     clock: Clock
@@ -46,7 +55,7 @@ class Actions:
 
     @classmethod
     def on(cls, pool: Pool, settings: Settings, clock: Clock) -> Self:
-        """Offer the verbs on a pool."""
+        """Put all operations on one pool."""
         base = (pool, settings, clock)
         return cls(
             pool,
@@ -62,15 +71,3 @@ class Actions:
             AuditActions(*base),
             IdempotentResponses(*base),
         )
-
-
-@asynccontextmanager
-async def operating(settings: Settings, clock: Clock, *, application: str) -> AsyncIterator[Actions]:
-    """Offer the verbs on the database of the settings while the block runs. Nothing is asked of it yet.
-
-    Raises:
-        ConfigurationError: the database's address is missing or cannot be read.
-    """
-    dsn = settings.database_url.get_secret_value()
-    async with create_pool(dsn, settings.database, application=application) as pool:
-        yield Actions.on(pool, settings, clock)
