@@ -1,4 +1,4 @@
-"""Run everything on this machine: Postgres, Kafka, all processes, a simulated Calendly, a demo agent."""
+"""`slotwire local`: everything on this machine, with a simulated Calendly and a demo agent."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ app = typer.Typer(add_completion=False)
 def local(
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one line of JSON when all is ready, and nothing else, on stdout.")
+        bool, typer.Option("--json", help="When all is ready, print one line of JSON on stdout, and nothing else.")
     ] = False,
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where data, keys and logs are kept between runs.", show_default=False)
+        Path | None, typer.Option(help="The folder for data, keys and logs.", show_default=False)
     ] = None,
     ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help="Keep nothing: a folder that goes at the end.")
+        bool, typer.Option("--ephemeral", help="Use a temporary folder and delete it at the end.")
     ] = False,
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Let no meetings happen by themselves.")] = False,
-    wipe: Annotated[bool, typer.Option("--wipe", help="Delete what earlier runs kept, say what, and end.")] = False,
+    no_demo: Annotated[
+        bool, typer.Option("--no-demo", help="Start without the demo: no meetings are booked until you book one.")
+    ] = False,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Delete the data of earlier runs, list it, and exit.")] = False,
 ) -> None:
-    """Run everything on this machine: Postgres, Kafka, all processes, a simulated Calendly, a demo agent.
+    """Run Slotwire on this machine: Postgres, Kafka, all processes, a simulated Calendly and a demo agent.
 
-    Real servers from packages, without Docker. The first run downloads Kafka (37 MB) once. Ctrl-C stops all.
+    Postgres and Kafka are real servers, without Docker. The first run downloads Kafka (37 MB). Ctrl-C stops all.
     """
     from slotwire.ingest.errors import ConfigurationError
     from slotwire.ingest.local.folders import default_state_dir
 
     if ephemeral and (state_dir or wipe):
-        raise ConfigurationError("--ephemeral keeps nothing: it goes with neither --state-dir nor --wipe")
+        raise ConfigurationError("--ephemeral uses a temporary folder: leave out --state-dir and --wipe")
     folder = state_dir or default_state_dir()
     if wipe:
         _wipe(folder)
@@ -54,13 +56,13 @@ def _run(folder: Path, *, as_json: bool, demo: bool, ephemeral: bool) -> None:
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.local.console import Console
     from slotwire.ingest.local.run import LocalOptions, run_local
-    from slotwire.ingest.local.wiring import unheeded
+    from slotwire.ingest.local.wiring import ignored_settings
 
     settings = load_settings()
     console = Console(as_json)
-    ignored = unheeded(os.environ)
+    ignored = ignored_settings(os.environ)
     if ignored:
-        console.say(f"`slotwire local` sets these itself and ignores yours: {', '.join(ignored)}")
+        console.say(f"`slotwire local` sets these variables itself and ignores your values: {', '.join(ignored)}")
     options = LocalOptions(folder, demo, settings.local.maven_repository, settings.log.level, ephemeral)
     asyncio.run(run_local(options, console))
 

@@ -1,7 +1,7 @@
-"""Child processes that do not outlive us: each in its own process group, with a log file, a recorded birth.
+"""Child processes that end when we do: each has its own process group, a log file and a recorded start time.
 
-Popen and polling instead of asyncio's subprocesses, on purpose: a handle then belongs to no event loop, and
-a stack that one test starts can be killed and restarted by another test on a loop of its own.
+They use Popen and polling instead of asyncio's subprocesses, so that a handle belongs to no event loop: one test
+can start a stack, and another test, on its own loop, can kill and restart it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Child:
     """A running (or ended) child process.
 
     Attributes:
-        name: what people call it.
-        log: where its output goes.
-        log_start: size of the log when it was started; what comes after is of this run.
-        output_pipe: its standard output, where that is a pipe or a terminal; whoever reads it closes it.
+        name: its name in messages.
+        log: the file its output goes to.
+        log_start: size of the log when the child was started; the rest is the output of this run.
+        output_pipe: its standard output, if that is a pipe or a terminal; the reader closes it.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Child:
         Args:
             name: for messages.
             argv: the program and its arguments.
-            log: a file its output is appended to.
-            environment: its whole environment.
-            account: run as this account (only root can).
-            death_signal: what it gets when we die without stopping it.
+            log: the file its output is appended to.
+            environment: its whole environment; nothing of ours is passed on.
+            account: the account to run it as; only root can choose one.
+            death_signal: the signal it gets when we die without stopping it.
             stdout: where its standard output goes.
-            nice: how much to lower its priority.
+            nice: by how much to lower its priority.
 
         Raises:
             SlotwireError: the program cannot be started.
@@ -108,7 +108,7 @@ class Child:
             reason = getattr(error, "strerror", None) or str(error)
             raise SlotwireError(
                 f"{name} could not be started: {reason.lower()}",
-                remedy="Is the installation complete, and are new processes allowed here?",
+                remedy="Check that the installation is complete and that you may start new processes here.",
             ) from error
         finally:
             os.close(descriptor)
@@ -141,7 +141,7 @@ class Child:
                 os.killpg(self.pid, number)
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for its end for at most so long; return whether it ended."""
+        """Wait up to `seconds` for its end; return whether it ended."""
         deadline = time.monotonic() + seconds
         while self.running:
             if time.monotonic() > deadline:
@@ -150,7 +150,7 @@ class Child:
         return True
 
     async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
-        """Send one signal after the other, each with so many seconds to act; SIGKILL comes last."""
+        """Send the signals one after the other, each with its seconds to act; SIGKILL comes last."""
         self.thaw()
         for number, seconds in steps:
             self.send(number)
@@ -171,7 +171,7 @@ class Child:
             await _gone(pid, born, 10)
 
     def freeze(self) -> None:
-        """SIGSTOP it and all its descendants: it keeps its connections and answers nothing."""
+        """SIGSTOP it and all its descendants: its connections stay open, and it answers nothing."""
         for pid in (self.pid, *descendants(self.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
@@ -185,7 +185,7 @@ class Child:
         self.frozen.clear()
 
     def output(self, limit: int = 20_000) -> str:
-        """Return the end of what it wrote in this run."""
+        """Return the last `limit` bytes of its output in this run."""
         with self.log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self.log_start, size - limit))
@@ -203,7 +203,7 @@ def _output(stdout: Stdout, log: int) -> tuple[BinaryIO | None, int]:
 
 
 def _prepare(death_signal: signal.Signals, nice: int) -> Callable[[], None] | None:
-    """Return what runs in the child before the program: on Linux, the wish to die with its parent."""
+    """Return the code that runs in the child before the program: on Linux it asks to die with its parent."""
     if not _LINUX:
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -214,13 +214,13 @@ def _prepare(death_signal: signal.Signals, nice: int) -> Callable[[], None] | No
         if nice:
             os.nice(nice)
         if os.getppid() != parent:
-            os._exit(1)  # the parent died before the wish was known
+            os._exit(1)  # the parent died before the kernel knew
 
     return between_fork_and_exec
 
 
 def start_time(pid: int) -> str:
-    """Return when a process was started, in a form that only serves comparison; empty when there is none."""
+    """Return the start time of a process as text to compare; empty if there is no such process."""
     if _LINUX:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -234,7 +234,7 @@ def start_time(pid: int) -> str:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the ids of all children of a process, and theirs."""
+    """Return the ids of all children of a process, of their children, and so on."""
     children: dict[int, list[int]] = {}
     for child, parent in _parents():
         children.setdefault(parent, []).append(child)
@@ -263,18 +263,18 @@ def _parents() -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class ChildrenFile:
-    """The children of a state folder, on disk, so that the next start can end those a `kill -9` left behind."""
+    """A file that lists the running children, so that the next start can end those that a `kill -9` left behind."""
 
     path: Path
 
     def record(self, child: Child) -> None:
-        """Note a child that was started."""
+        """Add a child that was started."""
         entries = self._read()
         entries[child.name] = [child.pid, start_time(child.pid)]
         write_private(self.path, json.dumps(entries))
 
     async def end_strays(self) -> list[str]:
-        """End the children of an earlier run that are still there; return their names."""
+        """End the children of an earlier run that still run; return their names."""
         ended = []
         for name, (pid, born) in self._read().items():
             if not born or start_time(int(pid)) != born:

@@ -1,9 +1,9 @@
 """A class data archive for the broker: parsed classes on disk, so that it starts in half the time.
 
-The wheel's runtime comes without even the default archive. The first start therefore notes which classes the
-broker loads, and a low-priority child then makes the archive beside the jars while the stack already works.
-An archive that is missing, broken or of another Java is ignored by the JVM: only time is lost.
-Measured on 2 cores: ready after 1.3 s with it, 2.2 s without; making it takes 6 s of one core.
+The Java of the wheel has no archive at all. So the first start records which classes the broker loads, and a
+low-priority child then creates the archive beside the jars while the stack already works. The JVM ignores an
+archive that is missing, broken or made by another Java; the broker then only starts more slowly.
+Measured on 2 cores: ready after 1.3 s with it, 2.2 s without; creating it takes 6 s of one core.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class ClassData:
     """The archive for one class path on one Java.
 
     Attributes:
-        folder: where it is kept.
-        java: the runtime it is made by and for.
-        class_path: the broker's.
+        folder: the folder of the archive.
+        java: the runtime that creates and uses it.
+        class_path: the class path of the broker.
     """
 
     folder: Path
@@ -38,13 +38,16 @@ class ClassData:
         return self.folder / f"classes-java-{self.java.version}.jsa"
 
     def options(self, class_list: Path) -> tuple[str, ...]:
-        """Return JVM options that use the archive, or that note the loaded classes when there is none."""
+        """Return JVM options that use the archive, or, if there is none, that record the loaded classes."""
         if self.archive.exists():
-            return (f"-XX:SharedArchiveFile={self.archive}", "-Xlog:disable")  # an archive that does not fit is no news
+            return (
+                f"-XX:SharedArchiveFile={self.archive}",
+                "-Xlog:disable",
+            )  # says nothing about an archive that does not fit
         return (f"-XX:DumpLoadedClassList={class_list}", "-Xshare:off")
 
     def improve(self, class_list: Path, log: Path) -> None:
-        """Start making the archive, unless it is there."""
+        """Start to create the archive in a child process, unless it exists."""
         if self.archive.exists() or not class_list.exists():
             return
         part = self.archive.with_name(f".{self.archive.name}.{os.getpid()}")
@@ -60,7 +63,7 @@ class ClassData:
         )
 
     async def stop(self) -> None:
-        """Give up an archive that is still being made."""
+        """Stop creating the archive, if that is still going on."""
         if self._maker is not None:
             await self._maker.kill()
             self._maker = None

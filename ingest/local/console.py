@@ -1,4 +1,4 @@
-"""What `slotwire local` tells: progress and events on stderr, the ready line or the demo on stdout."""
+"""The output of `slotwire local`: progress and events on stderr, the ready line or the demo on stdout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TextIO
 
 QUIET_SECONDS = 2.0
-"""Where lines cannot be rewritten, progress is told this often."""
+"""Where a line cannot be rewritten, progress is printed this often at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +37,29 @@ class ReadyLine:
 
 @dataclass(slots=True)
 class Console:
-    """Writes for people, or, with `as_json`, one line for a program.
+    """Prints text for people, or, with `as_json`, one line for a program.
 
     Attributes:
         as_json: standard output gets the ready line and nothing else.
-        begun: when the command began, by the monotonic clock.
+        begun: when the command started, by the monotonic clock.
     """
 
     as_json: bool
     begun: float = field(default_factory=time.monotonic)
     _rewritten: bool = False
-    _told: float = 0.0
+    _progress_at: float = 0.0
 
     def progress(self, line: str) -> None:
-        """Tell how far something is; on a terminal the line replaces the one before."""
+        """Print a line of progress; on a terminal it replaces the one before."""
         if sys.stderr.isatty():
             _write(sys.stderr, f"\r\033[K{line[:110]}")
             self._rewritten = True
-        elif time.monotonic() - self._told > QUIET_SECONDS:
+        elif time.monotonic() - self._progress_at > QUIET_SECONDS:
             _write(sys.stderr, f"{line}\n")
-            self._told = time.monotonic()
+            self._progress_at = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Tell something that happened."""
+        """Print something that happened."""
         self._clear()
         _write(sys.stderr, f"{text}\n")
 
@@ -69,31 +69,31 @@ class Console:
         return self._stream().isatty()
 
     def show(self, line: str) -> None:
-        """Show a line of the demo agent."""
+        """Print a line of the demo agent."""
         stream = self._stream()
         mark = "\033[2mdemo-agent │\033[0m" if self.colour else "demo-agent │"
         _write(stream, f"{mark} {line}\n")
 
     def ready(self, found: ReadyLine, *, demo: bool) -> None:
-        """Tell that everything runs: for a program all of it, for a person no secret."""
+        """Print that everything runs: for a program with all keys, for a person without secrets."""
         self._clear()
         text = found.line() if self.as_json else self._for_people(found, demo=demo)
         _write(sys.stdout, f"{text}\n")
 
     def _for_people(self, found: ReadyLine, *, demo: bool) -> str:
         rows = {
-            "public": f"{found.public_url}/hooks/calendly/…   takes the deliveries",
-            "admin": f"{found.admin_url}/v1/events   management API, with a key",
+            "public": f"{found.public_url}/hooks/calendly/…   receives the deliveries",
+            "admin": f"{found.admin_url}/v1/events   management API; needs a key",
             "health": f"{found.health_url}/readyz",
-            "simulator": f"{found.simulator_url}   a small Calendly",
+            "simulator": f"{found.simulator_url}   the simulated Calendly",
             "PostgreSQL": found.database_url.rpartition("@")[2],
             "Kafka": found.kafka_bootstrap_servers,
             "state, logs": found.state_dir,
         }
         now = (
-            "The simulator books, moves and cancels meetings; the demo agent prints what reaches it:"
+            "The simulator books, moves and cancels meetings; the demo agent prints each event it receives:"
             if demo
-            else f"Make something happen: slotwire simulate book --simulator-url {found.simulator_url}"
+            else f"Book a meeting: slotwire simulate book --simulator-url {found.simulator_url}"
         )
         return "\n".join(
             [
@@ -101,15 +101,15 @@ class Console:
                 "",
                 *(f"  {name:12} {value}" for name, value in rows.items()),
                 "",
-                f"Hook address, signing key, admin key: {found.state_dir}/ready.json (for your eyes only)",
-                f"Other commands, in another shell:     set -a; . {found.state_dir}/slotwire.env; set +a",
+                f"Hook address, signing key, admin key:   {found.state_dir}/ready.json (keep it secret)",
+                f"To run other commands in another shell: set -a; . {found.state_dir}/slotwire.env; set +a",
                 "",
                 now,
             ]
         )
 
     def _stream(self) -> TextIO:
-        """With --json, standard output belongs to the ready line."""
+        """The demo agent's lines go to stderr with --json, because stdout then holds the ready line alone."""
         return sys.stderr if self.as_json else sys.stdout
 
     def _clear(self) -> None:
@@ -119,7 +119,7 @@ class Console:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write at once. A closed pipe or terminal is no reason to stop, or to stop half-way."""
+    """Write at once. A closed pipe or terminal must not end the command."""
     with suppress(OSError):
         stream.write(text)
         stream.flush()

@@ -1,4 +1,4 @@
-"""A fresh, migrated database for each test, copied from a template that is migrated once."""
+"""A new, migrated database for each test, copied from a template that is migrated once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Database:
 
     Attributes:
         name: its name.
-        owner_url: its address for the role that owns it (migrations, fixtures).
+        owner_url: its address for the role that owns it, for migrations and fixtures.
         runtime_url: its address for the role of the running processes.
     """
 
@@ -32,7 +32,7 @@ class Database:
 
 
 async def migrate_template(server: EmbeddedPostgres) -> None:
-    """Make the template and bring it to this version's schema."""
+    """Create the template and migrate it to this version's schema."""
     from slotwire.ingest.foundation import migrations
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.postgres import connect
@@ -48,7 +48,7 @@ async def migrate_template(server: EmbeddedPostgres) -> None:
 
 
 async def create_database(server: EmbeddedPostgres, *, template: str = TEMPLATE) -> Database:
-    """Copy the template to a database with a name of its own."""
+    """Copy the template to a new database with a random name."""
     name = f"slotwire_{secrets.token_hex(6)}"
     async with _superuser(server) as connection:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
@@ -56,7 +56,7 @@ async def create_database(server: EmbeddedPostgres, *, template: str = TEMPLATE)
 
 
 async def drop_database(server: EmbeddedPostgres, database: Database) -> None:
-    """Drop a database, ending whatever is still connected to it."""
+    """Drop a database and end the connections it still has."""
     async with _superuser(server) as connection:
         await connection.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
 

@@ -1,4 +1,4 @@
-"""What makes a new installation worth watching: an organization that is subscribed, and meetings that happen."""
+"""The demo of `slotwire local`: one subscribed organization, and meetings that are booked, moved and canceled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slotwire.ingest.operate.roles import Principal
 
 STORY_SECONDS = 3.0
-"""Between two steps of the story."""
+"""The pause between two steps of the story."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class DemoSubscription:
     Attributes:
         organization: its URI.
         hook_url: the address Calendly sends to.
-        signing_key: what it signs with.
-        token: the simulator's token of the organization's owner.
-        admin_key: opens the management API.
+        signing_key: the key of its signatures.
+        token: the token of the organization's owner at the simulator.
+        admin_key: an admin key of the management API.
     """
 
     organization: str
@@ -38,12 +38,12 @@ class DemoSubscription:
     admin_key: str = field(repr=False)
 
 
-async def subscribe(settings: Settings, kept_key: str) -> DemoSubscription:
-    """Subscribe the simulator's first organization by the operator's own action, or find that it is.
+async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
+    """Subscribe the simulator's first organization as an operator does; do nothing if it is subscribed.
 
     Args:
         settings: the shared settings of the installation.
-        kept_key: the management API's key of an earlier run; empty if there was none.
+        stored_key: the admin key of an earlier run; empty if there was none.
 
     Raises:
         SlotwireError: the simulator or Postgres refused.
@@ -67,24 +67,24 @@ async def subscribe(settings: Settings, kept_key: str) -> DemoSubscription:
         if record is None or not record.keys:
             raise SlotwireError("the demo organization's subscription has no signing key")
         url = HookAddresses.from_settings(settings).url(hook_id)
-        admin_key = await _admin_key(actions, owner, kept_key)
+        admin_key = await _admin_key(actions, owner, stored_key)
         return DemoSubscription(record.organization, url, record.keys[0].decode(), token, admin_key)
 
 
-async def _admin_key(actions: Actions, owner: Principal, kept: str) -> str:
-    """Return the kept key while it is good; the database has only its hash, so a revoked one is replaced."""
+async def _admin_key(actions: Actions, owner: Principal, stored: str) -> str:
+    """Return the stored key if it is valid, else a new one; the database holds only its hash."""
     from slotwire.ingest.operate.api_keys import recognize
     from slotwire.ingest.operate.models import KeyRequest
     from slotwire.ingest.operate.roles import Role
 
-    known = await recognize(actions.pool, kept, actions.clock.now()) if kept else None
+    known = await recognize(actions.pool, stored, actions.clock.now()) if stored else None
     if known is not None and known.role is Role.ADMIN:
-        return kept
+        return stored
     return (await actions.keys.create(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
 
 
-async def tell_story(simulator_url: str) -> None:
-    """Let the simulator make meetings happen until it stops."""
+async def start_story(simulator_url: str) -> None:
+    """Make the simulator book, move and cancel meetings until it stops."""
 
     def start() -> None:
         from slotwire.ingest.simulator.client import SimulatorClient

@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its state and what it downloaded, and who may pass through which folder."""
+"""Where the embedded stack stores its state and downloads, and which account may enter which folder."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Account:
 
 
 def default_state_dir() -> Path:
-    """Return where the stack keeps its data between runs: the XDG state folder, for root a system folder."""
+    """Return where the stack stores its data between runs: the XDG state folder, or for root a system folder."""
     return _base("XDG_STATE_HOME", ".local/state", "/var/lib") / "slotwire" / "local"
 
 
 def cache_dir() -> Path:
-    """Return where downloads are kept, outside of any checkout: the XDG cache, for root a system folder."""
+    """Return where downloads are stored, outside any checkout: the XDG cache, or for root a system folder."""
     return _base("XDG_CACHE_HOME", ".cache", "/var/cache") / "slotwire"
 
 
 def _base(variable: str, in_home: str, of_system: str) -> Path:
-    """The base directory specification tells to ignore a value that is not absolute.
+    """Return a base folder. The XDG specification says to ignore a value that is not absolute.
 
-    Root's home is closed to the account that runs Postgres, so root gets a system folder.
+    The account that runs Postgres cannot enter root's home, so root gets a system folder.
     """
     value = os.environ.get(variable, "")
     if value.startswith("/"):
@@ -45,7 +45,7 @@ def _base(variable: str, in_home: str, of_system: str) -> Path:
 
 
 def unprivileged_account() -> Account | None:
-    """Return the account that runs Postgres: None (ourselves) unless we are root.
+    """Return the account to run Postgres as, if we are root; None otherwise.
 
     Raises:
         SlotwireError: we are root and none of the known accounts exists.
@@ -66,18 +66,18 @@ def unprivileged_account() -> Account | None:
 
 
 def can_pass(folder: Path, account: Account) -> bool:
-    """Tell whether an account may enter a folder, from the permission bits of it and of all its parents."""
+    """Return whether the permission bits of a folder and its parents let an account enter it."""
     folder = folder.resolve()
     return all(_grants(part, account, stat.S_IXOTH) for part in (folder, *folder.parents))
 
 
 def can_run(program: Path, account: Account) -> bool:
-    """Tell whether an account may read and execute a file."""
+    """Return whether an account may read and execute a file."""
     return can_pass(program.parent, account) and _grants(program, account, stat.S_IXOTH | stat.S_IROTH)
 
 
 def _grants(path: Path, account: Account, others: int) -> bool:
-    """Compare with the class of permission bits that applies: the owner's, the group's or the others'."""
+    """Check the permission bits that apply to the account: the owner's, the group's or those of others."""
     found = path.stat()
     wanted = others
     if found.st_uid == account.uid:
@@ -88,9 +88,9 @@ def _grants(path: Path, account: Account, others: int) -> bool:
 
 
 def make_passable(folder: Path) -> None:
-    """Make a folder and its missing parents, whatever the umask: ours alone, for root to pass through.
+    """Create a folder and its missing parents, whatever the umask: private, but as root open for passing through.
 
-    What is there already keeps its permissions.
+    Folders that exist keep their permissions.
     """
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
     for part in reversed(missing):
@@ -99,7 +99,7 @@ def make_passable(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file in one step, readable by us alone, so that a crash leaves the old one or the new one."""
+    """Replace a file in one step, readable by us alone, so that a crash leaves either the old or the new file."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -1,7 +1,7 @@
-"""The broker's jars: pinned by coordinates and SHA-256, fetched once, kept outside the checkout.
+"""The broker's jars: pinned by coordinates and SHA-256, downloaded once, stored outside the checkout.
 
-The repository they come from is the default of `jgo`, an ordinary client of it, or the mirror that
-`SLOTWIRE_LOCAL__MAVEN_REPOSITORY` names. Whoever serves them, only the pinned bytes are used.
+`jgo`, a Maven client, downloads them from its default repository, or from the mirror that
+`SLOTWIRE_LOCAL__MAVEN_REPOSITORY` names. A jar from any source is used only if its SHA-256 matches.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeAlias
 
 from slotwire.ingest.errors import SlotwireError
 
 FETCHERS = 8
 """Downloads at once."""
 ATTEMPTS = 2
-"""How often one jar is asked for before its failure counts."""
+"""How many times one jar is requested before the download fails."""
 TIMEOUT_SECONDS = 30
-"""How long the repository may be silent."""
+"""How long the repository may take to send the next bytes."""
 GIVE_UP_SECONDS = 1.0
-"""How long a stop waits for downloads under way; what a silent server holds up then ends with the process."""
+"""How long a stop waits for downloads in progress. One that hangs on a silent server ends with the process."""
+PROGRESS_BYTES = 250_000
+"""Progress is reported after so many bytes of a file."""
 
 Report = Callable[[str], None]
-"""Takes one line about what is going on."""
+"""Takes one line about the progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Jar:
 
 
 class _DownloadStopped(Exception):
-    """The download was called off."""
+    """The download was stopped before its end."""
 
 
 def pinned_jars() -> tuple[Jar, ...]:
@@ -80,22 +83,22 @@ def kafka_version() -> str:
 async def fetch_jars(
     folder: Path, *, mirror: str | None, report: Report, jars: Sequence[Jar] | None = None
 ) -> list[Path]:
-    """Make sure that every pinned jar is in the folder, with the right bytes.
+    """Download the pinned jars that are missing from the folder.
 
-    What is there and right is kept, so that a second call needs no network and an interrupted first one is
-    continued. A file with other bytes is fetched again.
+    Jars that are there are used if their bytes are right, so a second call needs no network and a call after an
+    interrupted download continues it. A damaged file is downloaded again.
 
     Args:
-        folder: where the jars are kept; made when missing.
-        mirror: the address of a Maven repository to use in place of the default.
-        report: told about progress.
-        jars: the list, for tests.
+        folder: where the jars are stored; created if it does not exist.
+        mirror: the address of a Maven repository to use instead of the default.
+        report: called with a line each time there is progress.
+        jars: the list of jars, for tests.
 
     Returns:
         the jars' paths in the order of the class path.
 
     Raises:
-        SlotwireError: a jar cannot be had: no network, not in the repository, wrong bytes, no disk.
+        SlotwireError: a jar cannot be downloaded: no network, not in the repository, wrong bytes, no disk space.
     """
     wanted = pinned_jars() if jars is None else tuple(jars)
     missing = _missing(wanted, folder, report)
@@ -105,56 +108,88 @@ async def fetch_jars(
 
 
 def _missing(wanted: Sequence[Jar], folder: Path, report: Report) -> list[Jar]:
-    """Hash what is there; 37 MB take 40 ms."""
+    """Return the jars to download. Hashing all 37 MB takes 40 ms."""
     missing = []
     for jar in wanted:
         path = folder / jar.name
         if not path.exists():
             missing.append(jar)
         elif _digest(path) != jar.sha256:
-            report(f"{path} is damaged and is fetched again")
+            report(f"{path} is damaged; it is downloaded again")
             missing.append(jar)
     return missing
 
 
 @dataclass(frozen=True, slots=True)
+class _Received:
+    """So many bytes of a jar have arrived."""
+
+    jar: Jar
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """The download of a jar ended: it is in place, or it failed."""
+
+    jar: Jar
+    error: SlotwireError | None
+
+
+_Results: TypeAlias = "asyncio.Queue[_Received | _Finished | None]"
+"""What the threads report; None when a thread has ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Fetchers:
-    """Daemon threads that fetch: a stop never waits for a silent server.
+    """Daemon threads that download: a stop never waits for a silent server.
 
     Attributes:
-        folder: where jars are put in place.
+        folder: where finished jars are moved to.
         part: where they are written first.
         mirror: see `fetch_jars`.
-        todo: what is left to fetch.
-        results: a jar and what went wrong with it; None when a thread ended.
+        todo: the jars that no thread has taken yet.
+        results: what the threads report.
         loop: the loop of `results`.
-        stop: set to call the rest off.
+        stop: set to end the threads early.
     """
 
     folder: Path
     part: Path
     mirror: str | None
     todo: queue.SimpleQueue[Jar]
-    results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None]
+    results: _Results
     loop: asyncio.AbstractEventLoop
     stop: threading.Event
 
     def work(self) -> None:
-        """Fetch one jar after the other until none is left."""
+        """Download one jar after the other until none is left."""
         with suppress(queue.Empty, _DownloadStopped):
             while not self.stop.is_set():
                 self._fetch_next(self.todo.get_nowait())
         self._post(None)
 
     def _fetch_next(self, jar: Jar) -> None:
-        try:
-            _fetch(jar, self.part, self.folder, self.mirror, self.stop)
-        except SlotwireError as error:
-            self._post((jar, error))
-        else:
-            self._post((jar, None))
+        reported = 0
 
-    def _post(self, result: tuple[Jar, SlotwireError | None] | None) -> None:
+        def received(size: int) -> None:
+            nonlocal reported
+            if self.stop.is_set():
+                raise _DownloadStopped
+            if abs(size - reported) >= PROGRESS_BYTES:  # a second attempt begins at 0 again
+                reported = size
+                self._post(_Received(jar, size))
+
+        try:
+            _fetch(jar, self.part, self.folder, self.mirror, received)
+        except SlotwireError as error:
+            if self.stop.is_set():
+                raise _DownloadStopped from error
+            self._post(_Finished(jar, error))
+        else:
+            self._post(_Finished(jar, None))
+
+    def _post(self, result: _Received | _Finished | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self.loop.call_soon_threadsafe(self.results.put_nowait, result)
 
@@ -164,24 +199,28 @@ async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, re
     todo: queue.SimpleQueue[Jar] = queue.SimpleQueue()
     for jar in missing:
         todo.put(jar)
-    results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None] = asyncio.Queue()
+    results: _Results = asyncio.Queue()
     loop, stop = asyncio.get_running_loop(), threading.Event()
     fetchers = _Fetchers(folder, part, mirror, todo, results, loop, stop)
     running = min(FETCHERS, len(missing))
-    total = sum(jar.size for jar in missing) / 1e6
-    count, done = 0, 0.0
+    arrived = dict.fromkeys(missing, 0)
+    finished = 0
     try:
-        report(f"fetching Kafka: {len(missing)} files, {total:.0f} MB, kept in {folder}")
+        report(f"downloading Kafka to {folder}: {_progress(arrived, finished)}")
         for _ in range(running):
             threading.Thread(target=fetchers.work, daemon=True).start()
         while running:
             match await results.get():
                 case None:
                     running -= 1
-                case (jar, None):
-                    count, done = count + 1, done + jar.size / 1e6
-                    report(f"fetching Kafka: {count} of {len(missing)} files, {done:.0f} of {total:.0f} MB")
-                case (_, SlotwireError() as problem):
+                case _Received(jar, size):
+                    arrived[jar] = size
+                    report(f"downloading Kafka: {_progress(arrived, finished)}")
+                case _Finished(jar, None):
+                    arrived[jar] = jar.size
+                    finished += 1
+                    report(f"downloading Kafka: {_progress(arrived, finished)}")
+                case _Finished(_, SlotwireError() as problem):
                     raise problem
     finally:
         stop.set()
@@ -189,8 +228,17 @@ async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, re
         shutil.rmtree(part, ignore_errors=True)
 
 
-async def _ended(results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None], running: int) -> None:
-    """Wait for downloads under way to give up; one that hangs on a silent server ends with the process."""
+def _progress(arrived: Mapping[Jar, int], finished: int) -> str:
+    total, done = _megabytes(arrived), sum(arrived.values()) / 1e6
+    return f"{done:.0f} of {total:.0f} MB, {max(total - done, 0):.0f} MB left ({finished} of {len(arrived)} files)"
+
+
+def _megabytes(jars: Iterable[Jar]) -> float:
+    return sum(jar.size for jar in jars) / 1e6
+
+
+async def _ended(results: _Results, running: int) -> None:
+    """Wait a moment for the threads to end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(GIVE_UP_SECONDS):
             while running:
@@ -198,64 +246,65 @@ async def _ended(results: asyncio.Queue[tuple[Jar, SlotwireError | None] | None]
 
 
 def _scratch(folder: Path) -> Path:
-    """Make a folder inside the target's, so that the final rename stays on one file system."""
+    """Create a folder inside the target folder, so that the final rename stays on one file system."""
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     except OSError as error:
         raise SlotwireError(
-            f"downloads cannot be kept in {folder}: {(error.strerror or 'unknown error').lower()}",
+            f"downloads cannot be stored in {folder}: {(error.strerror or 'unknown error').lower()}",
             remedy="Is there space left, and does the folder belong to you?",
         ) from error
 
 
-def _fetch(jar: Jar, part: Path, folder: Path, mirror: str | None, stop: threading.Event) -> None:
-    """Fetch one jar through jgo, check it, and put it in place in one step."""
+def _fetch(jar: Jar, part: Path, folder: Path, mirror: str | None, received: Callable[[int], None]) -> None:
+    """Download one jar through jgo, check its SHA-256, and move it into place in one step."""
     import requests
 
     problem = ""
     for attempt in range(ATTEMPTS):
         try:
-            fetched = _resolve(jar, part / str(attempt), mirror, stop)
+            fetched = _resolve(jar, part / str(attempt), mirror, received)
             if _digest(fetched) == jar.sha256:
                 fetched.chmod(0o644)
                 fetched.replace(folder / jar.name)
                 return
         except requests.RequestException as error:
-            problem = f"{jar.name} could not be fetched: {_reason(error)}"
+            problem = f"{jar.name} could not be downloaded: {_reason(error)}"
         except RuntimeError:
-            problem = f"{jar.name} is not served by the repository (or access to it is refused)"
+            problem = f"{jar.name} is not in the repository (or access is refused)"
             break
         except OSError as error:
             problem = f"{jar.name} could not be written: {(error.strerror or 'unknown error').lower()}"
             break
         else:
-            problem = f"{jar.name} arrived with other bytes than the pinned ones"
-    if stop.is_set():
-        raise _DownloadStopped
+            problem = f"{jar.name} does not have the expected SHA-256"
     raise SlotwireError(
-        f"Kafka cannot be had: {problem}",
+        f"Kafka cannot be downloaded: {problem}",
         remedy=(
-            "The first start downloads Kafka once; later ones work without a network. Is the network reachable?\n"
-            "Behind a proxy set HTTPS_PROXY (and REQUESTS_CA_BUNDLE for its certificate), or name a mirror:\n"
+            "The first start downloads Kafka; later starts need no network. Check your network connection.\n"
+            "Behind a proxy, set HTTPS_PROXY (and REQUESTS_CA_BUNDLE for its certificate), or name a mirror:\n"
             "SLOTWIRE_LOCAL__MAVEN_REPOSITORY=https://maven.example.com/maven2\n"
-            f"What has arrived is kept in {folder}; running the command again continues."
+            f"The files downloaded so far are in {folder}; run the command again to continue."
         ),
     )
 
 
-def _resolve(jar: Jar, cache: Path, mirror: str | None, stop: threading.Event) -> Path:
-    """Let jgo download one file into a cache of its own."""
+def _resolve(jar: Jar, cache: Path, mirror: str | None, received: Callable[[int], None]) -> Path:
+    """Download one file with jgo into a cache of its own; call `received` with the bytes that have arrived so far."""
     from jgo.maven import MavenContext, PythonResolver
 
-    # Its own warning about the repository's SHA-1 would come before our message about the pinned SHA-256.
+    # Silences jgo's warning about the repository's SHA-1: our own message about the SHA-256 follows.
     logging.getLogger("jgo").setLevel(logging.CRITICAL)
 
     @contextmanager
     def watch(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
-        def count(_bytes: int) -> None:
-            if stop.is_set():
-                raise _DownloadStopped
+        size = 0
+
+        def count(more: int) -> None:
+            nonlocal size
+            size += more
+            received(size)
 
         yield count
 
@@ -271,7 +320,7 @@ def _resolve(jar: Jar, cache: Path, mirror: str | None, stop: threading.Event) -
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words why the network failed, without addresses: a proxy's may carry a password."""
+    """Say in a few words why the network failed, without addresses: that of a proxy may hold a password."""
     import requests
 
     match error:
@@ -282,9 +331,9 @@ def _reason(error: BaseException) -> str:
         case requests.exceptions.Timeout():
             return "the repository does not answer"
         case requests.exceptions.ConnectionError():
-            return "the repository is out of reach"
+            return "the repository cannot be reached"
         case _:
-            return "the transfer broke off"
+            return "the transfer was interrupted"
 
 
 def _digest(path: Path) -> str:

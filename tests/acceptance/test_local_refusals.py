@@ -1,4 +1,4 @@
-"""What `slotwire local` says when it cannot start: one screen, what is wrong, what to do, and exit code 1."""
+"""When `slotwire local` cannot start, it says what is wrong and what to do, on one screen, and exits with 1."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def folder() -> Iterator[Path]:
 
 
 def _refused(*options: str | Path, **variables: str) -> str:
-    """Run the command, check that it ends as an error for people, and return what it said."""
+    """Run the command, check that it fails with a readable error, and return the message."""
     done = subprocess.run(
         [sys.executable, "-m", "slotwire.ingest.cli", "local", *map(str, options)],
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
@@ -47,7 +47,7 @@ def _mark(folder: Path) -> None:
 def test_no_network_at_the_first_start(folder: Path, tmp_path: Path) -> None:
     """With an empty cache and a closed proxy it ends at once and names proxy and mirror."""
     said = _refused("--state-dir", folder, XDG_CACHE_HOME=str(tmp_path / "cache"), HTTPS_PROXY="http://127.0.0.1:9")
-    assert "Kafka cannot be had" in said
+    assert "Kafka cannot be downloaded" in said
     assert "HTTPS_PROXY" in said
     assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in said
 
@@ -71,8 +71,8 @@ def test_data_of_another_version(folder: Path, file: str, content: str, words: s
 
 
 @pytest.mark.parametrize("name", ["postgres", "kafka", "serve", "admin", "simulator"])
-def test_a_kept_port_that_is_taken(folder: Path, name: str) -> None:
-    """The message names the port and the file that keeps it."""
+def test_a_stored_port_that_is_in_use(folder: Path, name: str) -> None:
+    """The message names the port and the file that stores it."""
     _mark(folder)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -86,8 +86,8 @@ def test_a_kept_port_that_is_taken(folder: Path, name: str) -> None:
 
 def test_options_that_contradict_each_other(folder: Path) -> None:
     """An ephemeral installation has no folder to name or wipe."""
-    assert "--ephemeral keeps nothing" in _refused("--ephemeral", "--state-dir", folder)
-    assert "--ephemeral keeps nothing" in _refused("--ephemeral", "--wipe")
+    assert "--ephemeral uses a temporary folder" in _refused("--ephemeral", "--state-dir", folder)
+    assert "--ephemeral uses a temporary folder" in _refused("--ephemeral", "--wipe")
 
 
 def test_a_folder_that_is_not_ours_is_not_wiped(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""`slotwire local` as a person or a program meets it: one line when ready, every field of it works, a clean end.
+"""`slotwire local` as a person or a program uses it: one ready line, whose fields all work, and a clean end.
 
-The tests of one installation stand in the order of its life: started, used, hurt, stopped, started again,
+The tests of one installation follow its life: started, used, its processes killed, stopped, started again,
 killed, wiped.
 """
 
@@ -77,7 +77,7 @@ class Running:
         return {name: (int(pid), str(born)) for name, (pid, born) in found.items()}
 
     def said(self) -> str:
-        """What it told on standard error."""
+        """Its standard error."""
         return self.errors.read_text()
 
 
@@ -215,8 +215,8 @@ def test_the_demo_agent_prints_what_happens(first: Running) -> None:
     _until(lambda: "demo-agent │" in first.said(), "no line of the demo agent")
 
 
-def test_secrets_are_told_in_the_ready_line_only(first: Running) -> None:
-    """Neither what is told on standard error nor any log holds a secret; files with secrets are ours alone."""
+def test_secrets_are_printed_in_the_ready_line_only(first: Running) -> None:
+    """Neither standard error nor any log holds a secret, and files with secrets are private."""
     folder = Path(first.ready["state_dir"])
     logs = "".join(log.read_text() for log in (folder / "logs").iterdir())
     for name in SECRETS:
@@ -238,12 +238,12 @@ def test_a_second_one_on_the_same_folder_is_refused(first: Running, state_dir: P
 
 
 @pytest.mark.parametrize("name", ["simulator", "relay", "control", "serve", "demo-agent", "Kafka", "Postgres"])
-def test_whatever_dies_is_started_again_and_that_is_said(first: Running, name: str) -> None:
-    """`kill -9` of any process or server is told and mended."""
+def test_a_process_that_dies_is_restarted_and_reported(first: Running, name: str) -> None:
+    """`kill -9` of any process or server is reported, and it is restarted."""
     pid, _ = first.children()[name]
     os.kill(pid, signal.SIGKILL)
-    _until(lambda: f"{name} is back" in first.said(), f"{name} did not come back")
-    assert f"{name} was killed by SIGKILL; starting it again" in first.said()
+    _until(lambda: f"{name} runs again" in first.said(), f"{name} did not come back")
+    assert f"{name} was killed by SIGKILL; restarting it" in first.said()
     assert first.children()[name][0] != pid
 
 

@@ -1,4 +1,4 @@
-"""Child processes: started apart, stopped for sure, and gone when we are."""
+"""Child processes: they start in groups of their own, stop on demand, and end when we do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) 
 
 
 async def test_a_child_gets_only_the_environment_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of ours leaks: a variable of the test is not seen by the child."""
+    """A variable of the test does not reach the child."""
     monkeypatch.setenv("SLOTWIRE_SECRET_OF_OURS", "x")
     child = _spawn(tmp_path, "/usr/bin/env")
     assert await child.wait(10)
@@ -47,7 +47,7 @@ async def test_a_child_gets_only_the_environment_it_is_given(tmp_path: Path, mon
 
 
 async def test_output_is_that_of_this_run(tmp_path: Path) -> None:
-    """The log keeps earlier runs; messages quote the present one only."""
+    """The log holds earlier runs too; messages quote the current one only."""
     for word in ("first", "second"):
         child = _spawn(tmp_path, "/bin/echo", word)
         assert await child.wait(10)
@@ -84,7 +84,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 
 async def test_strays_of_an_earlier_run_are_ended(tmp_path: Path) -> None:
-    """Where the system has no death signal, the next start ends what the list names, frozen ones too."""
+    """Where the system has no death signal, the next start ends the listed processes, frozen ones too."""
     children = ChildrenFile(tmp_path / "children.json")
     stray = _spawn(tmp_path, "/bin/sleep", "600")
     children.record(stray)
@@ -94,8 +94,8 @@ async def test_strays_of_an_earlier_run_are_ended(tmp_path: Path) -> None:
     assert not children.path.exists()
 
 
-async def test_a_stranger_with_the_number_of_a_stray_is_left_alone(tmp_path: Path) -> None:
-    """A process id that was given to another program since is not ours: the time of birth tells."""
+async def test_another_program_with_a_recorded_process_id_is_left_alone(tmp_path: Path) -> None:
+    """If the system has given the process id to another program, its start time differs, and it is not ended."""
     children = ChildrenFile(tmp_path / "children.json")
     stranger = _spawn(tmp_path, "/bin/sleep", "600")
     children.path.write_text(f'{{"Postgres": [{stranger.pid}, "12345"]}}')

@@ -1,4 +1,4 @@
-"""The broker's jars: fetched once, only the pinned bytes, and a clear word when they cannot be had."""
+"""The broker's jars: downloaded once, only with the pinned bytes, and a clear message when that fails."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.jars import Jar, fetch_jars, kafka_version, pinned_jars
 
 CONTENT = {f"part-{number}": os.urandom(1_000 + number) for number in range(12)}
-JARS = tuple(
-    Jar("org.example", name, "1.0", hashlib.sha256(content).hexdigest(), len(content))
-    for name, content in CONTENT.items()
-)
+LARGE = {"large": os.urandom(3_000_000)}
+
+
+def _jar(name: str, content: bytes) -> Jar:
+    return Jar("org.example", name, "1.0", hashlib.sha256(content).hexdigest(), len(content))
+
+
+JARS = tuple(_jar(name, content) for name, content in CONTENT.items())
+LARGE_JAR = _jar("large", LARGE["large"])
 
 
 class Repository:
@@ -46,7 +51,7 @@ class Repository:
         if not request.path.endswith(".jar") or name in self.missing:
             return web.Response(status=404)
         self.served.append(name)
-        return web.Response(body=b"not the pinned bytes" if name in self.broken else CONTENT[name])
+        return web.Response(body=b"not the pinned bytes" if name in self.broken else (CONTENT | LARGE)[name])
 
 
 @asynccontextmanager
@@ -69,22 +74,33 @@ def _names(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-async def test_jars_are_fetched_once_and_then_need_no_network(tmp_path: Path) -> None:
-    """The first call fetches and tells about it; the second one asks nobody and says nothing."""
+async def test_jars_are_downloaded_once_and_then_need_no_network(tmp_path: Path) -> None:
+    """The first call downloads and reports progress; the second one makes no request and reports nothing."""
     lines: list[str] = []
     async with _repository() as repository:
         paths = await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
         assert sorted(repository.served) == sorted(CONTENT)
     assert [path.read_bytes() for path in paths] == list(CONTENT.values())
-    assert lines[-1].startswith("fetching Kafka: 12 of 12 files")
+    assert lines[-1] == "downloading Kafka: 0 of 0 MB, 0 MB left (12 of 12 files)"
     lines.clear()
     assert await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS) == paths
     assert lines == []
     assert _names(tmp_path) == {jar.name for jar in JARS}
 
 
-async def test_a_damaged_jar_is_fetched_again(tmp_path: Path) -> None:
-    """A cached file with other bytes is never used: it is replaced, and nothing else is fetched."""
+async def test_progress_says_what_is_left_while_a_large_file_arrives(tmp_path: Path) -> None:
+    """Each megabyte that arrives is reported, not only each finished file."""
+    lines: list[str] = []
+    async with _repository() as repository:
+        await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=[LARGE_JAR])
+    assert lines[0] == f"downloading Kafka to {tmp_path}: 0 of 3 MB, 3 MB left (0 of 1 files)"
+    steps = ["0 of 3 MB, 3 MB left", "1 of 3 MB, 2 MB left", "2 of 3 MB, 1 MB left", "3 of 3 MB, 0 MB left"]
+    assert [step for step in steps if any(step in line and "(0 of 1 files)" in line for line in lines)] == steps
+    assert lines[-1] == "downloading Kafka: 3 of 3 MB, 0 MB left (1 of 1 files)"
+
+
+async def test_a_damaged_jar_is_downloaded_again(tmp_path: Path) -> None:
+    """A cached file with other bytes is never used: it is replaced, and nothing else is downloaded."""
     lines: list[str] = []
     async with _repository() as repository:
         await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
@@ -93,43 +109,43 @@ async def test_a_damaged_jar_is_fetched_again(tmp_path: Path) -> None:
         await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=JARS)
         assert repository.served == ["part-3"]
     assert (tmp_path / JARS[3].name).read_bytes() == CONTENT["part-3"]
-    assert any("is damaged and is fetched again" in line for line in lines)
+    assert any("is damaged; it is downloaded again" in line for line in lines)
 
 
-async def test_other_bytes_than_the_pinned_ones_are_refused(tmp_path: Path) -> None:
-    """Whoever serves the jars, a file with a wrong SHA-256 is asked for twice, then refused, and not kept."""
+async def test_a_jar_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
+    """A file with a wrong SHA-256 is requested twice, then refused, and not stored."""
     async with _repository() as repository:
         repository.broken.add("part-5")
-        with pytest.raises(SlotwireError, match=r"part-5-1.0.jar arrived with other bytes") as caught:
+        with pytest.raises(SlotwireError, match=r"part-5-1.0.jar does not have the expected SHA-256") as caught:
             await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
         assert repository.served.count("part-5") == 2
         assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in caught.value.remedy
         assert not (tmp_path / "part-5-1.0.jar").exists()
 
 
-async def test_what_arrived_before_a_failure_is_kept(tmp_path: Path) -> None:
-    """A failed first start is continued by the next one, not begun again."""
+async def test_a_failed_download_is_continued_by_the_next_start(tmp_path: Path) -> None:
+    """After a failure, the files that arrived are not downloaded again."""
     async with _repository() as repository:
         repository.missing.add("part-11")
-        with pytest.raises(SlotwireError, match=r"part-11-1.0.jar is not served by the repository"):
+        with pytest.raises(SlotwireError, match=r"part-11-1.0.jar is not in the repository"):
             await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
-        kept = _names(tmp_path)
+        there = _names(tmp_path)
         repository.missing.clear()
         repository.served.clear()
         await fetch_jars(tmp_path, mirror=repository.url, report=lambda _: None, jars=JARS)
-        assert sorted(f"{name}-1.0.jar" for name in repository.served) == sorted({jar.name for jar in JARS} - kept)
+        assert sorted(f"{name}-1.0.jar" for name in repository.served) == sorted({jar.name for jar in JARS} - there)
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """Where downloads cannot be kept, the message names the folder."""
+    """When downloads cannot be stored, the message names the folder."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SlotwireError, match="downloads cannot be kept in"):
+    with pytest.raises(SlotwireError, match="downloads cannot be stored in"):
         await fetch_jars(tmp_path / "file" / "jars", mirror=None, report=lambda _: None, jars=JARS)
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "SLOTWIRE_LOCAL__MAVEN_REPOSITORY"])
 def test_no_network_at_the_first_start_says_what_to_do(tmp_path: Path, variable: str) -> None:
-    """With a closed proxy or mirror, fetching fails at once with a way out and without a stack trace."""
+    """With a closed proxy or mirror, the download fails at once, with a remedy and without a stack trace."""
     program = textwrap.dedent(
         """
         import asyncio, pathlib, sys
@@ -153,8 +169,8 @@ def test_no_network_at_the_first_start_says_what_to_do(tmp_path: Path, variable:
         timeout=20,
         check=True,
     )
-    assert done.stdout.startswith("Kafka cannot be had: ")
-    assert ("the proxy does not answer" if variable == "HTTPS_PROXY" else "out of reach") in done.stdout
+    assert done.stdout.startswith("Kafka cannot be downloaded: ")
+    assert ("the proxy does not answer" if variable == "HTTPS_PROXY" else "cannot be reached") in done.stdout
     assert "HTTPS_PROXY" in done.stdout
     assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in done.stdout
     assert done.stderr == ""

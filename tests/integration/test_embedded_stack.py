@@ -1,4 +1,4 @@
-"""The embedded stack: real servers, with the promises the rest of the tests stand on."""
+"""The embedded stack: real servers, with the guarantees that the other tests rely on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State folders: one stack each, only what is ours is touched, and old or foreign data is named, not damaged."""
+"""State folders: one stack each; only our own files are touched; old or foreign data is named, not damaged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_second_stack_on_one_folder_is_refused_by_name(folder: Path) -> 
         assert again.path == folder
 
 
-def test_ports_and_secrets_are_kept_and_private(folder: Path) -> None:
+def test_ports_and_secrets_are_stored_and_private(folder: Path) -> None:
     """A port or secret is made once; the files are readable by us alone."""
     with StateFolder.claim(folder) as state:
         port, secret = state.port("a"), state.secret("key")
@@ -66,8 +66,8 @@ def test_a_preferred_port_is_taken_only_when_it_is_free(folder: Path) -> None:
         assert state.port("other", preferred=number) == number
 
 
-def test_a_kept_port_in_use_is_named(folder: Path) -> None:
-    """When another program took the port since, the message names the port, the server and the way out."""
+def test_a_stored_port_that_is_in_use_is_named(folder: Path) -> None:
+    """If another program has taken the port, the message names the port, the server and the remedy."""
     with socket.socket() as taken, StateFolder.claim(folder) as state:
         taken.bind(("127.0.0.1", state.port("postgres")))
         taken.listen()
@@ -87,7 +87,7 @@ async def test_a_folder_with_other_things_is_not_filled(tmp_path: Path) -> None:
 
 
 async def test_wiping_deletes_ours_and_nothing_else(folder: Path) -> None:
-    """What a person put into the folder later survives; what we made is told and gone."""
+    """What a person put into the folder later survives; what we made is listed and gone."""
     with StateFolder.claim(folder) as state:
         state.port("a")
         (folder / "kafka").mkdir()
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_state_file_is_named(folder: Path) -> None:
-    """A broken ports.json says which file it is and how to start anew."""
+    """A broken ports.json is named, and the remedy says how to start again."""
     with StateFolder.claim(folder):
         pass
     (folder / "ports.json").write_text("{")
@@ -120,7 +120,7 @@ async def test_a_damaged_state_file_is_named(folder: Path) -> None:
 
 
 async def test_data_of_another_postgres_is_refused_untouched(folder: Path) -> None:
-    """Data of PostgreSQL 16 is named with both versions and the way out, and stays as it is."""
+    """For data of PostgreSQL 16 the message names both versions and the remedy; the data stays as it is."""
     with StateFolder.claim(folder) as state:
         data = folder / "postgres" / "data"
         data.mkdir(parents=True)
@@ -160,7 +160,7 @@ async def test_postgres_runs_from_an_installation_its_account_cannot_reach(folde
 
 @pytest.mark.parametrize("found", ["3.9.1", "4.0.0", "5.0.0"])
 async def test_data_of_another_kafka_is_refused_untouched(folder: Path, found: str) -> None:
-    """Data of an older or newer Kafka is named with both versions and the way out, and stays as it is."""
+    """For data of an older or newer Kafka the message names both versions and the remedy; the data stays as it is."""
     with StateFolder.claim(folder) as state:
         (folder / "kafka").mkdir()
         (folder / "kafka" / "VERSION").write_text(f"{found}\n")

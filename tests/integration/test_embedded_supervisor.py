@@ -1,4 +1,4 @@
-"""The supervisor of `slotwire local`: waits until a process is ready, starts it again when it dies, says so."""
+"""The supervisor of `slotwire local` waits until a process is ready, restarts it when it dies, and reports both."""
 
 from __future__ import annotations
 
@@ -100,17 +100,17 @@ async def test_lines_of_a_shown_process_are_handed_on(state: StateFolder, stdout
     assert lines == [f"hello from good {terminal}"]
 
 
-async def test_a_process_that_dies_is_started_again_and_that_is_said(state: StateFolder) -> None:
-    """`kill -9` is noticed, told, and mended."""
+async def test_a_process_that_dies_is_restarted_and_reported(state: StateFolder) -> None:
+    """After `kill -9` the supervisor reports the death, restarts the process, and reports that too."""
     said: list[str] = []
     supervisor = Supervisor(said.append)
     async with _running(_process(state, "good")) as process, supervisor.watching([process]):
         first = process.pid
         os.kill(first, signal.SIGKILL)
-        await _until(lambda: "good is back" in said)
+        await _until(lambda: "good runs again" in said)
         assert process.pid != first
         assert await http_status(process.service.ready_url) == 200
-    assert said == ["good was killed by SIGKILL; starting it again", "good is back"]
+    assert said == ["good was killed by SIGKILL; restarting it", "good runs again"]
     assert supervisor.deaths == {"good": 1}
 
 
@@ -119,12 +119,12 @@ async def test_a_process_that_dies_again_and_again_is_given_time(state: StateFol
     said: list[str] = []
     process = _process(state, "broken")
     async with Supervisor(said.append).watching([process]):
-        await _until(lambda: sum("starting it again" in line for line in said) == 3)
+        await _until(lambda: sum("restarting it" in line for line in said) == 3)
     await process.stop()
-    waits = [line for line in said if "starting it again" in line]
-    assert waits[0].endswith("starting it again")
-    assert waits[1].endswith("starting it again in 0.5 s")
-    assert waits[2].endswith("starting it again in 1 s")
+    waits = [line for line in said if "restarting it" in line]
+    assert waits[0].endswith("restarting it")
+    assert waits[1].endswith("restarting it in 0.5 s")
+    assert waits[2].endswith("restarting it in 1 s")
 
 
 async def test_a_process_deaf_to_signals_is_killed_in_time(state: StateFolder) -> None:
