@@ -77,12 +77,12 @@ def check(*, connection: Id, as_json: AsJson = False) -> None:
     """Ask Calendly once whether a connection is still good; exits with 1 when it cannot act."""
     from slotwire.ingest.cli.acting import act
     from slotwire.ingest.control.connection_records import ADD
-    from slotwire.ingest.control.connection_states import Standing
+    from slotwire.ingest.control.connection_states import ConnectionStatus
     from slotwire.ingest.operate.roles import COMMAND_LINE
 
     found = act("connections", lambda actions: actions.connections.check(COMMAND_LINE, None, connection))
     _show([found], as_json=as_json)
-    if not Standing(found.state, found.reason).able:
+    if not ConnectionStatus(found.state, found.reason).able:
         typer.echo(f"slotwire: it cannot act: {found.state} ({found.reason})\n  Connect its user anew: {ADD}", err=True)
         raise typer.Exit(1)
 

@@ -12,7 +12,7 @@ from slotwire.ingest.cli.token_file import TokenFile, read_token
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from slotwire.ingest.control.backfill import Filled
+    from slotwire.ingest.control.backfill import BackfillProgress
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.organization_models import OrganizationAdded, OrganizationItem
 
@@ -200,7 +200,7 @@ async def _backfill(actions: Actions, org: str) -> None:
     console = Console(stderr=True)
     with console.status("fetching meetings") as status:
 
-        def report(filled: Filled) -> None:
+        def report(filled: BackfillProgress) -> None:
             status.update(f"fetching meetings: {filled.meetings} read, {filled.invitees} invitees, {filled.new} new")
 
         filled = await actions.organizations.backfill(COMMAND_LINE, org, report)

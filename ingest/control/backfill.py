@@ -1,9 +1,9 @@
-"""Backfill: what Calendly has already, written as if it had told it.
+"""Backfill: reads existing bookings by REST and appends the events their webhooks would have made.
 
-REST and webhooks describe bookings alike, so an invitee that was read becomes the same facts, and the facts the
-same event ids: what a webhook told before, or tells meanwhile, is not told twice. Begun after a subscription is
-there, it leaves no gap: what is booked before is read, what is booked after is sent. What it cannot see is a
-no-show that was cleared, and who was booked into a meeting that starts before the time it reads from.
+REST and webhooks describe bookings alike, so an invitee read by REST becomes the same facts with the same event ids:
+a booking that a webhook reported before, or reports meanwhile, makes no second event. A backfill that starts after the
+subscription exists leaves no gap: earlier bookings are read, later ones are delivered. It cannot see no-shows that
+were cleared, or invitees of meetings that start before the time it reads from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from slotwire.ingest.control.calendly_client import invitees, scheduled_events
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.errors import DatabaseUnavailable, RowRefused
 from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
@@ -29,26 +29,26 @@ from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.ids import OrganizationUri
 
 MAX_TRIES = 10
-"""How often facts are joined anew because another writer changed their bookings."""
+"""How often facts are joined again because another writer changed their bookings."""
 FACTS_AT_ONCE = 100
-"""Facts of one commit."""
-PATIENT = RetryPolicy(attempts=6, max_wait_seconds=70.0)
-"""Nobody waits, and Calendly counts requests by the minute."""
+"""Facts in one commit."""
+BACKGROUND_RETRIES = CallRetries(attempts=6, max_wait_seconds=70.0)
+"""For work that nobody waits for: Calendly counts requests by the minute, so waits may be that long."""
 
 _STORE = read_queries("slotwire.ingest.sql", "store.sql")
 _log = get_logger("backfill")
 
 
 @dataclass(slots=True)
-class Filled:
+class BackfillProgress:
     """What a backfill has done so far.
 
     Attributes:
-        meetings: scheduled events that were read.
-        invitees: invitees that were read.
-        new: facts that were not known.
-        known: facts that were.
-        skipped: facts that could not be read or joined; the log says why.
+        meetings: scheduled events read.
+        invitees: invitees read.
+        new: facts that were new.
+        known: facts that were already known.
+        skipped: invitees or facts that could not be read or joined; the log says why.
     """
 
     meetings: int = 0
@@ -58,50 +58,54 @@ class Filled:
     skipped: int = 0
 
 
-async def fill(
+async def backfill_organization(
     pool: Pool,
-    calendly: Transport,
+    calendly: CalendlyTransport,
     tenant: Tenant,
     *,
     start_from: datetime,
     clock: Clock,
-    report: Callable[[Filled], None] = lambda _: None,
-) -> Filled:
-    """Read an organization's scheduled events with their invitees, canceled ones too, and append what they tell.
+    report: Callable[[BackfillProgress], None] = lambda _: None,
+) -> BackfillProgress:
+    """Read an organization's scheduled events and invitees, canceled ones too, and append their events.
 
     Args:
         pool: the database.
-        calendly: calls of an owner or admin of the organization, pinned and confirmed.
+        calendly: calls made as an owner or admin of the organization, pinned and confirmed.
         tenant: the organization.
-        start_from: meetings that start then or later; there is no upper bound.
-        clock: for what is written.
-        report: is told after each meeting.
+        start_from: reads meetings that start then or later; there is no upper bound.
+        clock: gives the times that are written.
+        report: called with the progress after each meeting.
 
     Raises:
         CalendlyError: Calendly refused or failed; what was written stays, and a repetition writes the rest.
-        DatabaseUnavailable: as above.
+        DatabaseUnavailable: as for `CalendlyError`.
     """
-    filled, facts = Filled(), list[InviteeFact]()
-    wanted = scheduled_events.Wanted(organization=OrganizationUri(tenant.organization), start_from=start_from)
-    async for meeting in scheduled_events.every(calendly, wanted):
-        filled.meetings += 1
+    progress, facts = BackfillProgress(), list[InviteeFact]()
+    query = scheduled_events.ScheduledEventQuery(
+        organization=OrganizationUri(tenant.organization), start_from=start_from
+    )
+    async for meeting in scheduled_events.every(calendly, query):
+        progress.meetings += 1
         async for invitee in invitees.every(calendly, meeting.uri):
-            filled.invitees += 1
-            facts += _facts(tenant, {**invitee.raw, "scheduled_event": meeting.raw}, clock.now(), filled)
+            progress.invitees += 1
+            facts += _facts(tenant, {**invitee.raw, "scheduled_event": meeting.raw}, clock.now(), progress)
         if len(facts) >= FACTS_AT_ONCE:
-            await _append(pool, facts, tenant.shard, clock, filled)
+            await _append(pool, facts, tenant.shard, clock, progress)
             facts = []
-        report(filled)
-    await _append(pool, facts, tenant.shard, clock, filled)
-    report(filled)
-    return filled
+        report(progress)
+    await _append(pool, facts, tenant.shard, clock, progress)
+    report(progress)
+    return progress
 
 
-def _facts(tenant: Tenant, told: dict[str, object], now: datetime, filled: Filled) -> list[InviteeFact]:
+def _facts(
+    tenant: Tenant, payload_fields: dict[str, object], now: datetime, progress: BackfillProgress
+) -> list[InviteeFact]:
     try:
-        payload = InviteePayload.model_validate(told)
+        payload = InviteePayload.model_validate(payload_fields)
     except ValidationError as problem:
-        filled.skipped += 1
+        progress.skipped += 1
         issues = problem.errors(include_url=False, include_input=False, include_context=False)
         places = sorted({".".join(map(str, issue["loc"])) for issue in issues})
         _log.warning("invitee_not_understood", organization=tenant.org, places=places[:5])
@@ -114,17 +118,19 @@ def _facts(tenant: Tenant, told: dict[str, object], now: datetime, filled: Fille
     return [InviteeFact(FetchedSource(ordered_id(now), tenant, now), name, payload, now) for name in names]
 
 
-async def _append(pool: Pool, facts: Sequence[InviteeFact], shard: int, clock: Clock, filled: Filled) -> None:
+async def _append(
+    pool: Pool, facts: Sequence[InviteeFact], shard: int, clock: Clock, progress: BackfillProgress
+) -> None:
     if not facts:
         return
     with translated():
         async with pool.acquire() as connection:
             for begin in range(0, len(facts), FACTS_AT_ONCE):
-                await _append_some(connection, facts[begin : begin + FACTS_AT_ONCE], shard, clock, filled)
+                await _append_group(connection, facts[begin : begin + FACTS_AT_ONCE], shard, clock, progress)
 
 
-async def _append_some(
-    connection: Connection, facts: Sequence[InviteeFact], shard: int, clock: Clock, filled: Filled
+async def _append_group(
+    connection: Connection, facts: Sequence[InviteeFact], shard: int, clock: Clock, progress: BackfillProgress
 ) -> None:
     for _ in range(MAX_TRIES):
         wanted = {uri for fact in facts for uri in named(fact.payload)}
@@ -137,11 +143,11 @@ async def _append_some(
                 answer = await connection.fetchrow(_STORE["append_batch"], *arguments)
         except RowRefused as problem:
             if len(facts) == 1:
-                filled.skipped += 1
+                progress.skipped += 1
                 _log.warning("invitee_refused_by_database", sqlstate=problem.sqlstate)
                 return
             for fact in facts:
-                await _append_some(connection, [fact], shard, clock, filled)
+                await _append_group(connection, [fact], shard, clock, progress)
             return
         conflicts = set(answer["conflicts"]) if answer is not None else set()
         again: list[InviteeFact] = []
@@ -151,13 +157,13 @@ async def _append_some(
                 continue
             refused = batch.quarantined[position]
             if refused is not None:
-                filled.skipped += 1
+                progress.skipped += 1
                 _log.warning("invitee_not_joined", organization=fact.source.tenant.org, reason=refused.reason)
             elif batch.outcomes[position] is DeliveryOutcome.STORED:
-                filled.new += 1
+                progress.new += 1
             else:
-                filled.known += 1
+                progress.known += 1
         if not again:
             return
         facts = again
-    raise DatabaseUnavailable("their bookings keep changing", reason="contention")
+    raise DatabaseUnavailable("other writers keep changing the same bookings", reason="contention")

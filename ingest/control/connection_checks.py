@@ -33,7 +33,7 @@ _log = get_logger("connections")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckRoundResult:
     """What one round did.
 
     Attributes:
@@ -57,7 +57,7 @@ async def run(connections: Connections, settings: ConnectionsSettings) -> None:
         await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret hangs on it
 
 
-async def run_once(connections: Connections, settings: ConnectionsSettings) -> Checked:
+async def run_once(connections: Connections, settings: ConnectionsSettings) -> CheckRoundResult:
     """Ask about every connection nobody has asked about for an interval, and count how all of them stand.
 
     Raises:
@@ -73,7 +73,7 @@ async def run_once(connections: Connections, settings: ConnectionsSettings) -> C
     counted = {row["state"]: row["connections"] for row in rows}
     for state in STATES:
         CONNECTIONS.labels(state).set(counted.get(state, 0))
-    return Checked(asked, failed)
+    return CheckRoundResult(asked, failed)
 
 
 async def _due(connections: Connections, before: datetime, after: UUID) -> list[UUID]:

@@ -1,23 +1,23 @@
-"""What is published of connections. Pure."""
+"""The events that are published about connections. Pure."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_states import Standing
+from slotwire.ingest.control.connection_states import ConnectionStatus
 from slotwire.ingest.log.join import NewEvent
 from slotwire.schemas.events import ConnectionRevoked
 from slotwire.schemas.ids import event_id
 
 
-def revoked_event(record: ConnectionRecord, stands: Standing, now: datetime) -> NewEvent:
-    """Say that Calendly refused a credential. Whoever says so of the same credential says it under the same id.
+def revoked_event(record: ConnectionRecord, status: ConnectionStatus, now: datetime) -> NewEvent:
+    """Make the event that says that Calendly refused a credential. The same credential always gives the same event id.
 
     Args:
         record: the connection, with the credential that was refused.
-        stands: how it stands from now on.
-        now: when Calendly refused it to us.
+        status: the connection's status from now on.
+        now: when Calendly refused the credential.
     """
     data = ConnectionRevoked(
         connection_id=record.id,
@@ -25,7 +25,7 @@ def revoked_event(record: ConnectionRecord, stands: Standing, now: datetime) -> 
         organization=record.organization,
         user=record.user_uri,
         kind=record.kind,
-        reason=stands.reason or "refused",
+        reason=status.reason or "refused",
         noticed_at=now,
     )
     made = event_id(record.organization, "connection.revoked", str(record.id), str(record.credential_id))

@@ -1,4 +1,4 @@
-"""Connections as the database holds them: what is known of a credential, without its secret."""
+"""Connections as they are stored: the record of a credential, with and without its sealed secret."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slotwire.ingest.control.connection_states import Standing, State
+from slotwire.ingest.control.connection_states import ConnectionState, ConnectionStatus
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.schemas.ids import OrganizationUri
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
     import asyncpg
 
 ADD = "slotwire connections add --token-file FILE"
-"""The command that connects a user, or connects it anew."""
+"""The command that connects a user, or replaces a user's credential."""
 
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRecord:
-    """A connection as we know it, without its secret.
+    """A stored connection, without its secret.
 
     Attributes:
-        id: ours; stays when the credential is replaced.
+        id: ours; stays the same when the credential is replaced.
         org: the last segment of the organization's URI.
         organization: the organization's URI, pinned.
         kind: `personal_access_token`.
-        user_uri: whom it acts as, pinned.
-        role: of that user in the organization, as Calendly last said: `owner`, `admin` or `user`; None: unknown.
-        credential_id: names the secret; each replacement has a new one.
-        scopes: what the token says it may; None where it does not say.
-        expires_at: the credential's end; None where it has none.
+        user_uri: the user it acts as, pinned.
+        role: that user's role in the organization when Calendly was last asked: `owner`, `admin` or `user`; None if
+            unknown.
+        credential_id: identifies the secret; each replacement gets a new one.
+        scopes: the scopes the token claims; None if it claims none.
+        expires_at: when the credential expires; None if it does not.
         state: see docs/reference/states.md.
-        reason: why it is not `active`: a short word.
-        checked_at: when Calendly last answered to it.
-        created_at: when the user was connected first.
+        reason: why it is not `active`: a short word; None while it is.
+        checked_at: when Calendly last answered a call made with it.
+        created_at: when the user was first connected.
         changed_at: when state or credential last changed.
     """
 
@@ -51,21 +52,28 @@ class ConnectionRecord:
     credential_id: UUID
     scopes: tuple[str, ...] | None
     expires_at: datetime | None
-    state: State
+    state: ConnectionState
     reason: str | None
     checked_at: datetime
     created_at: datetime
     changed_at: datetime
 
     @property
-    def standing(self) -> Standing:
-        """How it stands."""
-        return Standing(self.state, self.reason)
+    def status(self) -> ConnectionStatus:
+        """The state, with the reason for it."""
+        return ConnectionStatus(self.state, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A connection with what only whoever uses it needs."""
+class StoredConnection:
+    """A connection with its sealed secret and what its events need.
+
+    Attributes:
+        record: the connection.
+        shard: the organization's shard of the log.
+        external_id: the user's own name for the organization.
+        sealed: the credential, sealed by the vault; never shown.
+    """
 
     record: ConnectionRecord
     shard: int
@@ -74,15 +82,20 @@ class Kept:
 
 
 def connection_context(org: str, connection_id: UUID, credential_id: UUID) -> tuple[str, ...]:
-    """Return what a sealed credential is bound to: it opens in this row of this organization only."""
+    """Return the context a sealed credential is bound to: it opens only in this row of this organization."""
     return ("connections", org, str(connection_id), str(credential_id))
 
 
-async def read_kept(pool: Pool, connection_id: UUID, org: str | None) -> Kept:
-    """Read one connection of an organization, or of any, with its sealed secret.
+async def read_stored(pool: Pool, connection_id: UUID, org: str | None) -> StoredConnection:
+    """Read one connection with its sealed secret.
+
+    Args:
+        pool: the database.
+        connection_id: the connection.
+        org: the organization it must belong to; None for any.
 
     Raises:
-        RequestRefused: there is no such connection within reach.
+        RequestRefused: there is no such connection, or it belongs to another organization (`not_found`).
     """
     with translated():
         row = await pool.fetchrow(_SQL["connection"], connection_id, org)
@@ -90,34 +103,34 @@ async def read_kept(pool: Pool, connection_id: UUID, org: str | None) -> Kept:
         raise RequestRefused(
             "there is no such connection within reach",
             code="not_found",
-            remedy="`slotwire connections list` shows what there is.",
+            remedy="List them: slotwire connections list",
         )
-    return Kept(_record(row), row["shard"], row["external_id"], row["sealed"])
+    return StoredConnection(_record(row), row["shard"], row["external_id"], row["sealed"])
 
 
 async def read_page(
     pool: Pool, org: str | None, *, after: tuple[datetime, UUID] | None, limit: int
 ) -> tuple[ConnectionRecord, ...]:
-    """List connections of one organization, or of all, oldest first."""
-    time, last = after or (None, None)
+    """List connections of one organization, or of all (None), oldest first, at most `limit` after a place."""
+    created_at, connection_id = after or (None, None)
     with translated():
-        rows = await pool.fetch(_SQL["connections_page"], org, time, last, limit)
+        rows = await pool.fetch(_SQL["connections_page"], org, created_at, connection_id, limit)
     return tuple(map(_record, rows))
 
 
 async def read_best(pool: Pool, org: str) -> ConnectionRecord | None:
-    """Read the connection of an organization that may most; one that cannot act only where none can."""
+    """Read an organization's most privileged connection that can act; one that cannot, only if none can."""
     with translated():
         row = await pool.fetchrow(_SQL["best_connection"], org)
     return None if row is None else _record(row)
 
 
 def unable(record: ConnectionRecord) -> RequestRefused:
-    """Say that a connection cannot act, and what to do."""
+    """Make the error for a connection that cannot act, with what to do about it."""
     return RequestRefused(
         f"connection {record.id} cannot act: it is {record.state} ({record.reason})",
         code="connection_unable",
-        remedy=f"Connect its user anew: {ADD}\n`slotwire connections check {record.id}` asks Calendly again.",
+        remedy=f"Replace its credential: {ADD}\nOr ask Calendly again: slotwire connections check {record.id}",
     )
 
 

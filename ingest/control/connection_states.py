@@ -1,14 +1,14 @@
-"""The states of a connection, and what leads from one to the other. Pure.
+"""The states of a connection and the transitions between them. Pure.
 
-    active ◀──────▶ expiring        its end is near, or was moved
+    active ◀──────▶ expiring        its end comes near, or was moved
       │  ▲             │  ▲
       ▼  │             ▼  │
-    needs_reauth, error             and back, once what was wrong is right again
+    needs_reauth, error             and back, once the cause is gone
       │  │             │  │
       ▼  ▼             ▼  ▼
-    revoked                         final for its credential; a new one leads to active or expiring
+    revoked                         final for this credential; a new one leads to active or expiring
 
-Drawn in docs/reference/states.md; `connections_step` in the database refuses what no statement may do.
+docs/reference/states.md draws them too; the trigger `connections_step` refuses every other transition.
 """
 
 from __future__ import annotations
@@ -18,68 +18,68 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-State: TypeAlias = Literal["active", "expiring", "needs_reauth", "revoked", "error"]
+ConnectionState: TypeAlias = Literal["active", "expiring", "needs_reauth", "revoked", "error"]
 
 
-class Noticed(StrEnum):
-    """What was learnt of a credential."""
+class Observation(StrEnum):
+    """What we observed about a credential."""
 
     CONNECTED = "connected"
     """It is new, and Calendly accepted it."""
     ACCEPTED = "accepted"
-    """Calendly accepted it, and it is who it was."""
+    """Calendly accepted it, and its user and organization are the pinned ones."""
     REFUSED = "refused"
-    """Calendly does not know it any more (401)."""
+    """Calendly no longer accepts it (401)."""
     ANOTHER_USER = "another_user"
-    """Calendly says that it belongs to another user than the pinned one."""
+    """Calendly says that it belongs to a user other than the pinned one."""
     ANOTHER_ORGANIZATION = "another_organization"
-    """Its user is in another organization now."""
+    """Its user has moved to another organization."""
     SCOPE_MISSING = "scope_missing"
-    """It may not even be asked whose it is."""
+    """It lacks the scope needed to ask whose it is."""
     UNREADABLE = "unreadable"
     """Its secret does not open with the vault's keys."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a connection stands.
+class ConnectionStatus:
+    """The state of a connection, with the reason for it.
 
     Attributes:
         state: see docs/reference/states.md.
-        reason: a short word; None exactly while it is `active`.
+        reason: a short word; None if and only if the state is `active`.
     """
 
-    state: State
+    state: ConnectionState
     reason: str | None = None
 
     @property
     def able(self) -> bool:
-        """Whether anything may be asked of Calendly with it."""
+        """Whether Calendly can be called with it."""
         return self.state in {"active", "expiring"}
 
 
-def after(
-    standing: Standing, noticed: Noticed, *, expires_at: datetime | None, now: datetime, warn: timedelta
-) -> Standing:
-    """Return how a connection stands once something was noticed.
+def next_state(
+    current: ConnectionStatus, observation: Observation, *, expires_at: datetime | None, now: datetime, warn: timedelta
+) -> ConnectionStatus:
+    """Return the status that follows from an observation.
 
     Args:
-        standing: how it stood.
-        noticed: what was learnt.
-        expires_at: the credential's end; None where it has none.
-        now: when it was noticed.
-        warn: how long before its end a credential is `expiring`.
+        current: the status before.
+        observation: what was observed about the credential.
+        expires_at: when the credential expires; None if it does not.
+        now: when the observation was made.
+        warn: how long before its expiry a credential counts as `expiring`.
     """
-    if standing.state == "revoked" and noticed is not Noticed.CONNECTED:
-        return standing
-    match noticed:
-        case Noticed.CONNECTED | Noticed.ACCEPTED:
-            near = expires_at is not None and expires_at - now <= warn
-            return Standing("expiring", "expires_soon") if near else Standing("active")
-        case Noticed.REFUSED:
-            over = expires_at is not None and expires_at <= now
-            return Standing("revoked", "expired" if over else "refused")
-        case Noticed.ANOTHER_USER | Noticed.ANOTHER_ORGANIZATION | Noticed.SCOPE_MISSING:
-            return Standing("needs_reauth", noticed.value)
-        case Noticed.UNREADABLE:
-            return Standing("error", "secret_unreadable")
+    if current.state == "revoked" and observation is not Observation.CONNECTED:
+        return current
+    match observation:
+        case Observation.CONNECTED | Observation.ACCEPTED:
+            expires_soon = expires_at is not None and expires_at - now <= warn
+            return ConnectionStatus("expiring", "expires_soon") if expires_soon else ConnectionStatus("active")
+        case Observation.REFUSED:
+            expired = expires_at is not None and expires_at <= now
+            return ConnectionStatus("revoked", "expired" if expired else "refused")
+        case Observation.ANOTHER_USER | Observation.ANOTHER_ORGANIZATION | Observation.SCOPE_MISSING:
+            return ConnectionStatus("needs_reauth", observation.value)
+        case Observation.UNREADABLE:
+            return ConnectionStatus("error", "secret_unreadable")

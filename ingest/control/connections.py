@@ -1,9 +1,9 @@
-"""Connections: credentials that act as one Calendly user each, pinned to that user and organization.
+"""Connections: credentials that each act as one Calendly user, pinned to that user and organization.
 
-A secret is sealed for its row, and before anything is done with it Calendly is asked whose it is: a swapped
-row, another customer's token, or a user who has moved on is refused before it can touch anything. A 401 is
-noticed where it happens: the event is written first, then the state, so that a death between the two repeats
-the event's id and not the event.
+A secret is sealed for its row. Before each use, Calendly is asked whose it is: a swapped row, another customer's
+token, or a user who has changed organizations is refused before the credential can touch anything. The call that meets
+a 401 records it: the event first, then the state. After a crash between the two the event is written again under the
+same id, so the log holds it once.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
+from slotwire.ingest.control import connection_states
 from slotwire.ingest.control.calendly_client import organization_memberships, users
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import (
     ADD,
     ConnectionRecord,
-    Kept,
+    StoredConnection,
     connection_context,
     read_best,
-    read_kept,
+    read_stored,
     unable,
 )
-from slotwire.ingest.control.connection_states import Noticed, Standing, after
+from slotwire.ingest.control.connection_states import ConnectionStatus, Observation
 from slotwire.ingest.control.token_claims import TokenClaims, read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
@@ -42,7 +43,7 @@ from slotwire.schemas.ids import OrganizationUri, last_segment
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
 FRESH = timedelta(minutes=1)
-"""How long Calendly's last answer to a credential is not written anew."""
+"""`checked_at` is updated at most this often while nothing else changes."""
 
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
 _STORE = read_queries("slotwire.ingest.sql", "store.sql")
@@ -51,13 +52,13 @@ _log = get_logger("connections")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose token it is, as Calendly says, and what the token says of itself.
+    """The owner of a token according to Calendly, and the token's own claims.
 
     Attributes:
         user_uri: the user.
         organization: the organization the user is in now.
-        role: in that organization; None where the token may not ask.
-        claims: unproven.
+        role: the user's role in that organization; None if the token may not ask for it.
+        claims: what the token claims; not verified.
     """
 
     user_uri: str
@@ -72,12 +73,12 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
-    """What a connection was made into.
+class AddConnectionResult:
+    """The result of connecting a user.
 
     Attributes:
-        connection: as it is now.
-        new: False where the user was connected before, and its credential was replaced.
+        connection: the connection as it is now.
+        new: False if the user was connected already and the credential was replaced.
     """
 
     connection: ConnectionRecord
@@ -86,17 +87,17 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Makes, checks and uses connections."""
+    """Adds, checks, uses and deletes connections."""
 
     pool: Pool
     vault: Vault
     clock: Clock
     calendly: CalendlySettings
     warn: timedelta
-    retries: RetryPolicy
+    retries: CallRetries
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, *, retries: RetryPolicy | None = None) -> Self:
+    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, *, retries: CallRetries | None = None) -> Self:
         """Read the keys it needs.
 
         Raises:
@@ -104,10 +105,10 @@ class Connections:
         """
         warn = timedelta(days=settings.connections.expiring_days)
         vault = Vault.from_settings(settings.vault)
-        return cls(pool, vault, clock, settings.calendly, warn, retries or RetryPolicy())
+        return cls(pool, vault, clock, settings.calendly, warn, retries or CallRetries())
 
     async def identify(self, token: SecretStr) -> Identity:
-        """Ask Calendly whose token this is. Nothing is kept.
+        """Ask Calendly whose token this is. Nothing is stored.
 
         Raises:
             CalendlyError: Calendly refused the token, or failed.
@@ -118,44 +119,64 @@ class Connections:
             role = await _role(calendly, user.current_organization, user.uri)
         return Identity(user.uri, user.current_organization, role, read_claims(token))
 
-    async def keep(self, identity: Identity, token: SecretStr) -> Added:
-        """Seal a token that was identified; where its user is connected already, it replaces the one before.
+    async def store(self, identity: Identity, token: SecretStr) -> AddConnectionResult:
+        """Seal and store an identified token; if its user is connected already, it replaces the stored one.
 
         Raises:
-            RequestRefused: the organization is not known here, or was given up; nothing is kept.
+            RequestRefused: the organization is not known here, or was removed; nothing is stored.
         """
-        org, now, credential = identity.org, self.clock.now(), uuid4()
+        org, now, credential_id = identity.org, self.clock.now(), uuid4()
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
-                if await connection.fetchval(_SQL["lock_kept_organization"], org) is None:
+                if await connection.fetchval(_SQL["lock_current_organization"], org) is None:
                     raise RequestRefused(
-                        "the token's organization is not known here, or was given up",
+                        "the token's organization is not known here, or was removed",
                         code="organization_unknown",
                         remedy="Add it first: slotwire organizations add --token-file FILE",
                     )
-                before = await connection.fetchrow(_SQL["connection_of_user"], org, identity.user_uri)
-                made = uuid4() if before is None else before["id"]
+                existing = await connection.fetchrow(_SQL["connection_of_user"], org, identity.user_uri)
+                connection_id = uuid4() if existing is None else existing["id"]
                 sealed = self.vault.seal(
-                    token.get_secret_value().encode(), context=connection_context(org, made, credential)
+                    token.get_secret_value().encode(), context=connection_context(org, connection_id, credential_id)
                 )
                 claims = identity.claims
-                stood = Standing("active") if before is None else Standing(before["state"], before["reason"])
-                stands = after(stood, Noticed.CONNECTED, expires_at=claims.expires_at, now=now, warn=self.warn)
-                what = (identity.role, credential, sealed, claims.scopes, claims.expires_at, *_pair(stands), now)
-                if before is None:
+                previous = (
+                    ConnectionStatus("active")
+                    if existing is None
+                    else ConnectionStatus(existing["state"], existing["reason"])
+                )
+                status = connection_states.next_state(
+                    previous, Observation.CONNECTED, expires_at=claims.expires_at, now=now, warn=self.warn
+                )
+                columns = (
+                    identity.role,
+                    credential_id,
+                    sealed,
+                    claims.scopes,
+                    claims.expires_at,
+                    status.state,
+                    status.reason,
+                    now,
+                )
+                if existing is None:
                     await connection.execute(
-                        _SQL["insert_connection"], made, org, PERSONAL_ACCESS_TOKEN, identity.user_uri, *what
+                        _SQL["insert_connection"],
+                        connection_id,
+                        org,
+                        PERSONAL_ACCESS_TOKEN,
+                        identity.user_uri,
+                        *columns,
                     )
                 else:
-                    await connection.execute(_SQL["replace_credential"], made, PERSONAL_ACCESS_TOKEN, *what)
-        return Added(await self.get(made, org), new=before is None)
+                    await connection.execute(_SQL["replace_credential"], connection_id, PERSONAL_ACCESS_TOKEN, *columns)
+        return AddConnectionResult(await self.get(connection_id, org), new=existing is None)
 
-    async def add(self, token: SecretStr, *, org: str | None = None) -> Added:
-        """Connect the user a token belongs to, or give it the token anew.
+    async def add(self, token: SecretStr, *, org: str | None = None) -> AddConnectionResult:
+        """Connect the user a token belongs to, or replace that user's token.
 
         Args:
             token: a personal access token.
-            org: the organization the caller means; None takes the token's.
+            org: the organization it must belong to; None accepts any.
 
         Raises:
             RequestRefused: the token belongs to another organization, or its organization is not known here.
@@ -168,21 +189,21 @@ class Connections:
                 code="token_of_another_organization",
                 remedy="Give a token of a user of this organization.",
             )
-        return await self.keep(identity, token)
+        return await self.store(identity, token)
 
     async def get(self, connection_id: UUID, org: str | None = None) -> ConnectionRecord:
-        """Read one connection of an organization, or of any.
+        """Read one connection of an organization, or of any (None).
 
         Raises:
-            RequestRefused: there is no such connection within reach.
+            RequestRefused: there is no such connection, or it belongs to another organization (`not_found`).
         """
-        return (await read_kept(self.pool, connection_id, org)).record
+        return (await read_stored(self.pool, connection_id, org)).record
 
     async def for_organization(self, org: str) -> ConnectionRecord:
-        """Find the connection that may most of those that can act: an owner's before an admin's before a user's.
+        """Find an organization's connection that can act and has the highest role: owner, then admin, then user.
 
         Raises:
-            RequestRefused: none can act: `connection_missing` or `connection_unable`, with what to do.
+            RequestRefused: there is none (`connection_missing`), or none can act (`connection_unable`).
         """
         best = await read_best(self.pool, org)
         if best is None:
@@ -191,79 +212,81 @@ class Connections:
                 code="connection_missing",
                 remedy=f"Connect an owner or admin of it: {ADD}",
             )
-        if not best.standing.able:
+        if not best.status.able:
             raise unable(best)
         return best
 
     @asynccontextmanager
-    async def acting(self, connection: ConnectionRecord) -> AsyncIterator[Transport]:
-        """Speak to Calendly as a connection's user while the block runs; Calendly confirms first who that is.
+    async def acting(self, connection: ConnectionRecord) -> AsyncIterator[CalendlyTransport]:
+        """Call Calendly as a connection's user while the block runs; Calendly first confirms who that is.
 
-        A 401 anywhere inside is noticed where it happens: the connection is `revoked`, and its event is in the log,
-        before the call that met it fails.
+        If any call inside meets a 401, the event is written and the connection becomes `revoked` before that call
+        fails.
 
         Raises:
-            RequestRefused: it cannot act (`connection_unable`), or it is not whom it was pinned to.
+            RequestRefused: it cannot act, or its user or organization is not the pinned one (`connection_unable`).
             SecretUnreadable: its secret does not open; its state is `error`.
             CalendlyError: Calendly refused or failed.
-            DatabaseUnavailable: what was noticed could not be written.
+            DatabaseUnavailable: an observation could not be written.
         """
-        kept = await read_kept(self.pool, connection.id, connection.org)
-        async with self._opened(kept) as calendly:
-            await self._confirm(kept, calendly)
+        stored = await read_stored(self.pool, connection.id, connection.org)
+        async with self._opened(stored) as calendly:
+            await self._confirm(stored, calendly)
             yield calendly
 
     async def check(self, connection_id: UUID, org: str | None = None) -> ConnectionRecord:
-        """Ask Calendly once whether a connection is still good, and its user's role; returns it as it is then.
+        """Ask Calendly once whether a connection still works, and for its user's role; return the updated connection.
 
-        A revoked one is not asked about: that is final until another credential is given.
+        A revoked connection is not checked: that state is final until the credential is replaced.
 
         Raises:
-            RequestRefused: there is no such connection within reach.
-            CalendlyError: Calendly failed; nothing was learnt.
+            RequestRefused: there is no such connection, or it belongs to another organization (`not_found`).
+            CalendlyError: Calendly failed; nothing is known about the connection.
         """
-        kept = await read_kept(self.pool, connection_id, org)
-        if kept.record.state != "revoked":
+        stored = await read_stored(self.pool, connection_id, org)
+        if stored.record.state != "revoked":
             try:
-                await self._probe(kept)
+                await self._probe(stored)
             except CalendlyError as error:
                 if error.problem is not CalendlyProblem.CREDENTIAL and error.problem is not CalendlyProblem.SCOPE:
                     raise
-            except (SecretUnreadable, _NotWhoItWas):
-                pass  # noticed: the state says so
+            except (SecretUnreadable, IdentityChanged):
+                pass  # recorded: the state says so
         return await self.get(connection_id, org)
 
     async def delete(self, connection_id: UUID, org: str | None = None) -> ConnectionRecord:
-        """Forget a credential; what was subscribed with it goes on. Returns it as it was.
+        """Delete a credential and return its connection as it was. Subscriptions created with it continue.
 
         Raises:
-            RequestRefused: there is no such connection within reach.
+            RequestRefused: there is no such connection, or it belongs to another organization (`not_found`).
         """
         record = await self.get(connection_id, org)
         with translated():
             await self.pool.execute(_SQL["delete_connection"], connection_id, record.org)
         return record
 
-    async def _probe(self, kept: Kept) -> None:
-        async with self._opened(kept, anew=True) as calendly:
-            await self._confirm(kept, calendly, with_role=True)
+    async def _probe(self, stored: StoredConnection) -> None:
+        async with self._opened(stored, even_if_unable=True) as calendly:
+            await self._confirm(stored, calendly, with_role=True)
 
     @asynccontextmanager
-    async def _opened(self, kept: Kept, *, anew: bool = False) -> AsyncIterator[Transport]:
-        """Open the secret. One in `error` is always tried anew, because that asks nobody."""
-        record = kept.record
-        if not record.standing.able and record.state != "error" and not anew:
+    async def _opened(
+        self, stored: StoredConnection, *, even_if_unable: bool = False
+    ) -> AsyncIterator[CalendlyTransport]:
+        """Open the secret. A connection in `error` is always tried again: opening its secret calls nobody."""
+        record = stored.record
+        if not record.status.able and record.state != "error" and not even_if_unable:
             raise unable(record)
         try:
             secret = self.vault.open(
-                kept.sealed, context=connection_context(record.org, record.id, record.credential_id)
+                stored.sealed, context=connection_context(record.org, record.id, record.credential_id)
             )
         except SecretUnreadable:
-            await self._note(record, Noticed.UNREADABLE)
+            await self._record(record, Observation.UNREADABLE)
             raise
 
         async def refused() -> None:
-            await self._revoke(kept)
+            await self._revoke(stored)
 
         try:
             token = SecretStr(secret.decode())
@@ -273,66 +296,78 @@ class Connections:
             if error.problem is not CalendlyProblem.CREDENTIAL:
                 raise
             message = f"{error.message}; connection {record.id} is revoked"
-            remedy = f"Make a new token in Calendly as the same user, then: {ADD}"
+            remedy = f"Create a new token in Calendly as the same user, then: {ADD}"
             raise CalendlyError(message, problem=error.problem, status=error.status, remedy=remedy) from None
 
-    async def _confirm(self, kept: Kept, calendly: Transport, *, with_role: bool = False) -> None:
-        """Compare whom Calendly sees with whom the connection is pinned to, before anything else is asked."""
-        record = kept.record
+    async def _confirm(self, stored: StoredConnection, calendly: CalendlyTransport, *, with_role: bool = False) -> None:
+        """Check that Calendly sees the pinned user and organization, before any other call is made."""
+        record = stored.record
         try:
             user = await users.me(calendly)
         except CalendlyError as error:
             if error.problem is CalendlyProblem.SCOPE:
-                await self._note(record, Noticed.SCOPE_MISSING)
+                await self._record(record, Observation.SCOPE_MISSING)
             raise
         if user.uri != record.user_uri:
-            noticed, said = Noticed.ANOTHER_USER, "its token belongs to another user than it was connected for"
+            observation, reason = Observation.ANOTHER_USER, "its token belongs to a user other than the connected one"
         elif user.current_organization != record.organization:
-            noticed, said = Noticed.ANOTHER_ORGANIZATION, "its user is in another organization now"
+            observation, reason = Observation.ANOTHER_ORGANIZATION, "its user is now in another organization"
         else:
             role = await _role(calendly, record.organization, record.user_uri) if with_role else None
-            await self._note(record, Noticed.ACCEPTED, role=role)
+            await self._record(record, Observation.ACCEPTED, role=role)
             return
-        await self._note(record, noticed)
-        raise _NotWhoItWas(
-            f"connection {record.id} is refused: {said}",
+        await self._record(record, observation)
+        raise IdentityChanged(
+            f"connection {record.id} is refused: {reason}",
             code="connection_unable",
-            remedy=f"Connect the user of this organization anew: {ADD}",
+            remedy=f"Connect a user of this organization with a new token: {ADD}",
         )
 
-    async def _note(self, record: ConnectionRecord, noticed: Noticed, *, role: str | None = None) -> None:
+    async def _record(self, record: ConnectionRecord, observation: Observation, *, role: str | None = None) -> None:
         now = self.clock.now()
-        stands = after(record.standing, noticed, expires_at=record.expires_at, now=now, warn=self.warn)
-        asked = noticed is not Noticed.UNREADABLE
-        if stands == record.standing and not (asked and (role or now - record.checked_at >= FRESH)):
+        status = connection_states.next_state(
+            record.status, observation, expires_at=record.expires_at, now=now, warn=self.warn
+        )
+        calendly_answered = observation is not Observation.UNREADABLE
+        changed = status != record.status
+        if not changed and not (calendly_answered and (role or now - record.checked_at >= FRESH)):
             return
-        if stands != record.standing:
-            said = _log.info if stands.able else _log.warning
-            said("state_changed", connection=str(record.id), org=record.org, state=stands.state, reason=stands.reason)
+        if changed:
+            log = _log.info if status.able else _log.warning
+            log("state_changed", connection=str(record.id), org=record.org, state=status.state, reason=status.reason)
         with translated():
             await self.pool.execute(
-                _SQL["note_connection"], record.id, record.credential_id, *_pair(stands), role, asked, now
+                _SQL["record_observation"],
+                record.id,
+                record.credential_id,
+                status.state,
+                status.reason,
+                role,
+                calendly_answered,
+                now,
             )
 
-    async def _revoke(self, kept: Kept) -> None:
-        """Write the event, then the state. Who comes second, or again after a crash, finds the event's id taken."""
-        seen, now = kept.record, self.clock.now()
-        current = (await read_kept(self.pool, seen.id, None)).record
-        if current.credential_id != seen.credential_id or current.state == "revoked":
+    async def _revoke(self, stored: StoredConnection) -> None:
+        """Write the event, then the state. A second writer, or this one after a crash, finds the event's id taken."""
+        record, now = stored.record, self.clock.now()
+        current = (await read_stored(self.pool, record.id, None)).record
+        if current.credential_id != record.credential_id or current.state == "revoked":
             return
-        stands = after(seen.standing, Noticed.REFUSED, expires_at=seen.expires_at, now=now, warn=self.warn)
-        event = OwnEvent(revoked_event(seen, stands, now), seen.org, kept.external_id)
+        status = connection_states.next_state(
+            record.status, Observation.REFUSED, expires_at=record.expires_at, now=now, warn=self.warn
+        )
+        event = OwnEvent(revoked_event(record, status, now), record.org, stored.external_id)
         with translated():
-            await self.pool.fetchrow(_STORE["append_batch"], *own_arguments([event], shard=kept.shard, now=now))
-        await self._note(seen, Noticed.REFUSED)
+            await self.pool.fetchrow(_STORE["append_batch"], *own_arguments([event], shard=stored.shard, now=now))
+        await self._record(record, Observation.REFUSED)
 
 
-class _NotWhoItWas(RequestRefused):
-    """Calendly sees another user or organization than the pinned ones. It was noticed in the state."""
+class IdentityChanged(RequestRefused):
+    """Calendly sees a user or organization other than the pinned one. The connection's state records it."""
 
 
-async def _role(calendly: Transport, organization: OrganizationUri, user: str) -> str | None:
-    """Ask for the user's role; None where the token may not ask."""
+async def _role(calendly: CalendlyTransport, organization: OrganizationUri, user: str) -> str | None:
+    """Ask for the user's role; None if the token may not ask for it."""
     try:
         found = await organization_memberships.find(calendly, organization=organization, user=user)
     except CalendlyError as error:
@@ -340,7 +375,3 @@ async def _role(calendly: Transport, organization: OrganizationUri, user: str) -
             return None
         raise
     return None if found is None else found.role
-
-
-def _pair(standing: Standing) -> tuple[str, str | None]:
-    return standing.state, standing.reason

@@ -1,8 +1,9 @@
-"""Organizations: from a token to live events in one step, and back again.
+"""Organizations: added from a token in one step, listed, and removed again.
 
-Adding checks first and says everything that is missing at once; then it keeps the organization, the connection
-and what is wanted, and lets the subscription manager make it so. Each step can be repeated: adding twice is
-adding once. Removing ends the subscriptions at Calendly before it forgets the credential that could.
+Adding checks first and reports everything that is missing at once. Then it stores the organization, the connection
+and the wanted subscriptions, and reconciles them with Calendly. Each step can be repeated: adding an organization
+twice has the effect of adding it once. Removing deletes the subscriptions at Calendly before the credential that
+deletes them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from slotwire.ingest.control import catalogue
-from slotwire.ingest.control.backfill import Filled, fill
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport
+from slotwire.ingest.control.backfill import BackfillProgress, backfill_organization
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
-from slotwire.ingest.control.subscription_plan import Subscription, Wanted
-from slotwire.ingest.control.subscriptions import Applied, Changing, Subscriptions, unwatched
+from slotwire.ingest.control.subscription_plan import SubscriptionRecord, WantedSubscription
+from slotwire.ingest.control.subscriptions import ChangeWatcher, ReconcileResult, Subscriptions, unwatched
 from slotwire.ingest.errors import CalendlyError, RequestRefused, RowRefused, SchemaMismatch, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
@@ -39,18 +40,18 @@ _NO_SUBSCRIPTION = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Organization:
-    """An organization as it is kept.
+class OrganizationRecord:
+    """A stored organization.
 
     Attributes:
         org: the last segment of its URI.
-        uri: at Calendly.
+        uri: its URI at Calendly.
         external_id: the user's own name for it.
-        created_at: when it was first known here.
-        ended_at: when it was given up; None while it is kept.
-        backfill_from: meetings that start then or later are still to be fetched; None when nothing is.
+        created_at: when it was first added.
+        ended_at: when it was removed; None while it is not.
+        backfill_from: a backfill of meetings that start then or later is due; None when none is.
         subscriptions: how many are not ended.
-        connections: the states of its connections.
+        connections: the states of its connections, oldest first.
     """
 
     org: str
@@ -64,35 +65,35 @@ class Organization:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """What adding an organization did.
+class AddOrganizationResult:
+    """The result of adding an organization.
 
     Attributes:
-        organization: as it is now.
-        connection: of the token's user.
-        applied: what became of the subscriptions.
+        organization: the organization as it is now.
+        connection: the connection of the token's user.
+        subscriptions: the result of reconciling its subscriptions.
     """
 
-    organization: Organization
+    organization: OrganizationRecord
     connection: ConnectionRecord
-    applied: Applied
+    subscriptions: ReconcileResult
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What giving an organization up did.
+class RemoveOrganizationResult:
+    """The result of removing an organization.
 
     Attributes:
-        organization: as it is now; `ended_at` is None while something is left.
+        organization: the organization as it is now; `ended_at` is None while something is left.
         ended: subscriptions that were ended at Calendly and here.
-        left: subscriptions that Calendly may still have, each with why.
-        connections: credentials that were forgotten.
-        keys: keys of the management API that were revoked, because they reached nothing else.
+        left: subscriptions that Calendly may still have, each with the reason.
+        connections: ids of the credentials that were deleted.
+        keys: ids of the management API keys that were revoked, because they reach this organization only.
     """
 
-    organization: Organization
-    ended: tuple[Subscription, ...]
-    left: tuple[tuple[Subscription, str], ...]
+    organization: OrganizationRecord
+    ended: tuple[SubscriptionRecord, ...]
+    left: tuple[tuple[SubscriptionRecord, str], ...]
     connections: tuple[UUID, ...]
     keys: tuple[UUID, ...]
 
@@ -113,16 +114,16 @@ class Organizations:
         pool: Pool,
         clock: Clock,
         *,
-        retries: RetryPolicy | None = None,
-        changing: Changing = unwatched,
+        retries: CallRetries | None = None,
+        changing: ChangeWatcher = unwatched,
     ) -> Self:
         """Read the keys it needs.
 
         Args:
             settings: keys and addresses.
             pool: the database.
-            clock: for what is written.
-            retries: of calls of Calendly.
+            clock: gives the times that are written.
+            retries: of calls to Calendly.
             changing: wraps each change of subscriptions at Calendly.
 
         Raises:
@@ -139,126 +140,142 @@ class Organizations:
         external_id: str | None = None,
         events: Sequence[str] = (),
         max_age_seconds: int | None = None,
-    ) -> Begun:
-        """Connect a token's user and subscribe the organization; adding again finds what is there.
+    ) -> AddOrganizationResult:
+        """Connect a token's user and subscribe the organization; adding it again changes only what differs.
 
-        Events that Calendly sends to subscriptions of one user only are subscribed to for the token's user.
+        Events that Calendly has for users only are subscribed to for the token's user.
 
         Args:
-            token: of an owner or admin of the organization.
-            org: the organization the caller means; None takes the token's.
-            external_id: the user's own name for it; None keeps the one before.
-            events: names as Calendly writes them; empty means what is wanted already, or `catalogue.DEFAULT_EVENTS`.
-            max_age_seconds: quarantine older authentic deliveries; None keeps what is wanted already, or any age.
+            token: a token of an owner or admin of the organization.
+            org: the organization the token must belong to; None accepts any.
+            external_id: the user's own name for it; None leaves it unchanged.
+            events: names as Calendly writes them; empty leaves what is wanted unchanged; the first time it means
+                `catalogue.DEFAULT_EVENTS`.
+            max_age_seconds: quarantine authentic deliveries that are older; None leaves it unchanged; the first time it
+                means any age.
 
         Raises:
-            RequestRefused: something is missing, and nothing was kept: the message says all of it.
-            ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`; nothing was kept.
-            CalendlyError: Calendly refused or failed. Where it refused the subscription, organization and
-                connection are kept: adding again, or the manager's next round, goes on from there.
+            RequestRefused: something is missing: the message names all of it, and nothing was stored.
+            ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`; nothing was stored.
+            CalendlyError: Calendly refused or failed. If it refused the subscription, the organization and the
+                connection are stored: adding again, or the manager's next round, continues from there.
         """
-        catalogue.split_events(events)  # what is no event is refused before anybody is asked
+        catalogue.split_events(events)  # unknown events are refused before Calendly is asked
         self.subscriptions.check_address()
         identity = await self.connections.identify(token)
         if org is not None and identity.org != org:
             raise _other_organization()
         before = () if events else await self.subscriptions.wanted(identity.org)
-        wishes = _kept(before, max_age_seconds) or _wishes(events, identity, max_age_seconds)
-        needed = tuple(dict.fromkeys(event for wish in wishes for event in wish.events))
-        _require(identity, needed, administrator=any(wish.scope == "organization" for wish in wishes))
-        await self._keep(identity.org, identity.organization, external_id)
-        added = await self.connections.keep(identity, token)
-        for wish in wishes:
-            await self.subscriptions.want(identity.org, wish)
-        async with self.connections.acting(added.connection) as calendly:
-            applied = await self.subscriptions.apply(calendly, identity.organization)
-        return Begun(await self.get(identity.org), added.connection, applied)
+        wanted = _with_max_age(before, max_age_seconds) or _wanted_for(events, identity, max_age_seconds)
+        needed = tuple(dict.fromkeys(event for item in wanted for event in item.events))
+        _require(identity, needed, administrator=any(item.scope == "organization" for item in wanted))
+        await self._store(identity.org, identity.organization, external_id)
+        stored = await self.connections.store(identity, token)
+        for item in wanted:
+            await self.subscriptions.want(identity.org, item)
+        async with self.connections.acting(stored.connection) as calendly:
+            result = await self.subscriptions.reconcile(calendly, identity.organization)
+        return AddOrganizationResult(await self.get(identity.org), stored.connection, result)
 
-    async def remove(self, org: str, *, force: bool = False) -> Given:
-        """Give an organization up: its subscriptions first, at Calendly, then its credentials. Its history stays.
+    async def remove(self, org: str, *, force: bool = False) -> RemoveOrganizationResult:
+        """Remove an organization: first its subscriptions at Calendly, then its credentials. Its history stays.
 
-        What Calendly would not end is left, with its credential, and said; a later removal goes on.
+        Subscriptions that Calendly does not delete are left and reported, and the credentials stay; removing again
+        continues from there.
 
         Args:
-            org: which.
-            force: forget also what Calendly would not end: it goes on sending, and is answered 401 after 48 h.
+            org: the last segment of the organization's URI.
+            force: also remove what Calendly does not delete: it goes on sending, and is answered 401 after 48 h.
 
         Raises:
-            RequestRefused: there is no such organization.
+            RequestRefused: there is no such organization (`not_found`).
         """
         organization = await self.get(org)
         await self.subscriptions.unwant(org)
         ended, left = await self._end_subscriptions(organization)
         if left and force:
-            ended += [await self.subscriptions.give_up(item) for item, _ in left]
+            ended += [await self.subscriptions.end_without_calendly(item) for item, _ in left]
         connections: list[UUID] = []
         keys: list[UUID] = []
         if force or not left:
             now = self.clock.now()
             with translated():
                 async with self.pool.acquire() as connection, connection.transaction():
-                    # Whoever connects a user at this moment comes before, or finds it given up.
+                    # A user who is being connected now is either deleted here, or refused because it was removed.
                     await connection.execute(_SQL["lock_organization"], org)
-                    connections = [row["id"] for row in await connection.fetch(_SQL["forget_connections"], org)]
+                    connections = [row["id"] for row in await connection.fetch(_SQL["delete_connections_of"], org)]
                     keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
                     await connection.execute(_SQL["end_organization"], org, now)
-        return Given(await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys))
+        return RemoveOrganizationResult(await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys))
 
-    async def get(self, org: str) -> Organization:
-        """Read one organization, given up or not.
+    async def get(self, org: str) -> OrganizationRecord:
+        """Read one organization, removed or not.
 
         Raises:
-            RequestRefused: there is none.
+            RequestRefused: there is no such organization (`not_found`).
         """
-        found = await self._page(after=None, org=org, ended=True, limit=1)
+        found = await self.page(org, after=None, ended=True, limit=1)
         if not found:
             raise RequestRefused(
                 "there is no such organization within reach",
                 code="not_found",
-                remedy="`slotwire organizations list` shows what there is.",
+                remedy="List them: slotwire organizations list",
             )
         return found[0]
 
-    async def page(self, org: str | None, *, after: str | None, ended: bool, limit: int) -> tuple[Organization, ...]:
-        """List organizations by name after a place; one, or all; with or without those given up."""
-        return await self._page(after=after, org=org, ended=ended, limit=limit)
+    async def page(
+        self, org: str | None, *, after: str | None, ended: bool, limit: int
+    ) -> tuple[OrganizationRecord, ...]:
+        """List organizations by identifier.
+
+        Args:
+            org: lists this one only; None for all.
+            after: lists those after this identifier; None starts at the beginning.
+            ended: whether removed ones are listed too.
+            limit: the most to return.
+        """
+        with translated():
+            rows = await self.pool.fetch(_SQL["organizations_page"], after, org, ended, limit)
+        return tuple(OrganizationRecord(**{**dict(row), "connections": tuple(row["connections"])}) for row in rows)
 
     async def with_work(self) -> tuple[tuple[str, OrganizationUri], ...]:
-        """List the organizations of which something is wanted, still subscribed, or still to be fetched."""
+        """List organizations with wanted subscriptions, subscriptions that are not ended, or a backfill that is due."""
         with translated():
             rows = await self.pool.fetch(_SQL["organizations_with_work"])
         return tuple((row["org"], row["uri"]) for row in rows)
 
-    async def want_backfill(self, org: str, start_from: datetime) -> None:
-        """Note that meetings from a time on are still to be fetched; the manager's next round begins, if nobody did."""
+    async def request_backfill(self, org: str, start_from: datetime) -> None:
+        """Note that a backfill of meetings from a time on is due; the manager's next round runs it if nobody did."""
         with translated():
-            await self.pool.execute(_SQL["want_backfill"], org, start_from)
+            await self.pool.execute(_SQL["request_backfill"], org, start_from)
 
-    async def fill(
-        self, org: str, calendly: Transport, report: Callable[[Filled], None] = lambda _: None
-    ) -> Filled | None:
-        """Fetch what is still to be fetched of an organization; None when nothing is. See `backfill.fill`.
+    async def run_backfill(
+        self, org: str, calendly: CalendlyTransport, report: Callable[[BackfillProgress], None] = lambda _: None
+    ) -> BackfillProgress | None:
+        """Run an organization's backfill if one is due; None otherwise. See `backfill.backfill_organization`.
 
-        A failure leaves it to be fetched, from the beginning: what was written before is found known.
+        After a failure it stays due and starts again from the beginning: what was written already is counted as known.
         """
         with translated():
-            row = await self.pool.fetchrow(_SQL["backfill_wanted"], org)
+            row = await self.pool.fetchrow(_SQL["due_backfill"], org)
         if row is None:
             return None
         tenant = Tenant(row["uri"], org, row["shard"], row["external_id"], _NO_SUBSCRIPTION)
         start_from = row["backfill_from"]
-        filled = await fill(self.pool, calendly, tenant, start_from=start_from, clock=self.clock, report=report)
+        progress = await backfill_organization(
+            self.pool, calendly, tenant, start_from=start_from, clock=self.clock, report=report
+        )
         with translated():
-            await self.pool.execute(_SQL["backfill_done"], org, start_from)
-        return filled
+            await self.pool.execute(_SQL["finish_backfill"], org, start_from)
+        return progress
 
-    async def only(self) -> Organization:
-        """Return the one organization there is, for whoever did not name one.
+    async def only(self) -> OrganizationRecord:
+        """Return the only organization, for a caller that named none.
 
         Raises:
-            RequestRefused: there is none, or more than one.
+            RequestRefused: there is none, or more than one (`organization_missing`).
         """
-        found = await self._page(after=None, org=None, ended=False, limit=2)
+        found = await self.page(None, after=None, ended=False, limit=2)
         if len(found) == 1:
             return found[0]
         raise RequestRefused(
@@ -269,40 +286,35 @@ class Organizations:
             else "Add one: slotwire organizations add --token-file FILE",
         )
 
-    async def _page(self, *, after: str | None, org: str | None, ended: bool, limit: int) -> tuple[Organization, ...]:
-        with translated():
-            rows = await self.pool.fetch(_SQL["organizations_page"], after, org, ended, limit)
-        return tuple(Organization(**{**dict(row), "connections": tuple(row["connections"])}) for row in rows)
-
-    async def _keep(self, org: str, uri: OrganizationUri, external_id: str | None) -> None:
+    async def _store(self, org: str, uri: OrganizationUri, external_id: str | None) -> None:
         with translated():
             shards = await self.pool.fetchval(_SQL["log_shards"])
         if shards is None:
-            raise SchemaMismatch("the log is not made yet", remedy="Run `slotwire migrate`.")
+            raise SchemaMismatch("the database has no log yet", remedy="Run `slotwire migrate`.")
         try:
             with translated():
                 row = await self.pool.fetchrow(
-                    _SQL["keep_organization"], org, uri, external_id, shard_of(uri, shards), self.clock.now()
+                    _SQL["upsert_organization"], org, uri, external_id, shard_of(uri, shards), self.clock.now()
                 )
         except RowRefused as error:
             raise RequestRefused(
-                "the organization cannot be kept: its identifier or external id is not fit or belongs to another one",
+                "the organization cannot be stored: its identifier or external id is invalid or already used",
                 code="organization_refused",
                 remedy="Give another external id.",
             ) from error
         if row is None or row["uri"] != uri:
             raise RequestRefused(
-                "an organization of this name is known from another Calendly address",
+                "an organization with this identifier is known from another Calendly address",
                 code="organization_refused",
-                remedy="Use a database of its own for each Calendly (or simulator).",
+                remedy="Use a separate database for each Calendly (or simulator).",
             )
 
     async def _end_subscriptions(
-        self, organization: Organization
-    ) -> tuple[list[Subscription], list[tuple[Subscription, str]]]:
+        self, organization: OrganizationRecord
+    ) -> tuple[list[SubscriptionRecord], list[tuple[SubscriptionRecord, str]]]:
         live = await self.subscriptions.live(organization.org)
-        ended: list[Subscription] = []
-        left: list[tuple[Subscription, str]] = []
+        ended: list[SubscriptionRecord] = []
+        left: list[tuple[SubscriptionRecord, str]] = []
         if not live:
             return ended, left
         try:
@@ -319,36 +331,36 @@ class Organizations:
         return ended, left
 
 
-def _kept(before: Sequence[Wanted], max_age_seconds: int | None) -> list[Wanted]:
+def _with_max_age(before: Sequence[WantedSubscription], max_age_seconds: int | None) -> list[WantedSubscription]:
     if max_age_seconds is None:
         return list(before)
-    return [replace(wish, max_age_seconds=max_age_seconds) for wish in before]
+    return [replace(item, max_age_seconds=max_age_seconds) for item in before]
 
 
-def _wishes(events: Sequence[str], identity: Identity, max_age_seconds: int | None) -> list[Wanted]:
-    """Ask for each event in the widest scope that has it; what comes for users only, for the token's user."""
+def _wanted_for(events: Sequence[str], identity: Identity, max_age_seconds: int | None) -> list[WantedSubscription]:
+    """Ask for each event in the widest scope that has it; events for users only, for the token's user."""
     of_organization, of_user = catalogue.split_events(events)
-    wishes = [Wanted(of_organization, max_age_seconds=max_age_seconds)] if of_organization else []
-    return wishes + ([Wanted(of_user, "user", identity.user_uri, max_age_seconds)] if of_user else [])
+    wanted = [WantedSubscription(of_organization, max_age_seconds=max_age_seconds)] if of_organization else []
+    return wanted + ([WantedSubscription(of_user, "user", identity.user_uri, max_age_seconds)] if of_user else [])
 
 
 def _require(identity: Identity, events: Sequence[str], *, administrator: bool) -> None:
-    """Say everything at once that would keep the events from coming.
+    """Refuse a token that cannot subscribe to these events, and name everything it lacks at once.
 
-    What the token does not say of itself is left to Calendly's answer; its plan nobody can ask for.
+    Claims the token does not make are left to Calendly's answer. The account's plan cannot be asked for.
     """
-    missing: list[str] = []
+    problems: list[str] = []
     if administrator and identity.role not in {*ADMINISTRATORS, None}:
-        missing.append(f"its user is {identity.role!r} in the organization; an owner or admin is needed")
+        problems.append(f"its user has the role {identity.role!r} where owner or admin is needed")
     lacking = identity.claims.lacks(catalogue.needed_scopes(events))
     if lacking:
-        missing.append(f"it lacks the scopes {', '.join(lacking)}")
-    if missing:
+        problems.append(f"it lacks the scopes {', '.join(lacking)}")
+    if problems:
         raise RequestRefused(
-            f"the token is not enough for these events: {'; and '.join(missing)}",
+            f"the token cannot subscribe to these events: {'; '.join(problems)}",
             code="token_not_enough",
-            remedy="In Calendly, as an owner or admin: Integrations, API and webhooks, new personal access token;"
-            f" tick {', '.join(catalogue.needed_scopes(events))}. Or leave events out.",
+            remedy="In Calendly, as an owner or admin, create a personal access token (Integrations, API and webhooks)"
+            f" with the scopes {', '.join(catalogue.needed_scopes(events))}. Or leave out events.",
         )
 
 

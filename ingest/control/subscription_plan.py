@@ -1,4 +1,4 @@
-"""What is wanted of an organization, what we know, and what Calendly has. Pure: three lists in, a plan out."""
+"""The reconciliation plan: compares wanted subscriptions, our subscriptions and Calendly's. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from uuid import UUID
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.keys.hooks import HookId
 
-State = Literal["creating", "active", "ended"]
+SubscriptionState = Literal["creating", "active", "ended"]
 
 UNFINISHED_AFTER = timedelta(minutes=2)
-"""A creation that Calendly knows nothing of after this long has failed; no request of ours lives longer."""
+"""A creation that Calendly does not list after this long has failed; none of our requests runs longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One subscription that shall be there: one a scope and subject.
+class WantedSubscription:
+    """A subscription that should exist at Calendly; at most one per scope and subject.
 
     Attributes:
         events: names as Calendly writes them.
         scope: `organization`, `user` or `group`.
         subject: the user's or group's URI; empty for the organization.
-        max_age_seconds: an older authentic delivery is quarantined; None takes any age.
+        max_age_seconds: quarantines authentic deliveries that are older; None accepts any age.
     """
 
     events: tuple[str, ...]
@@ -35,20 +35,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
-    """A subscription as we know it.
+class SubscriptionRecord:
+    """A stored subscription.
 
     Attributes:
         id: ours.
         org: the last segment of the organization's URI.
-        hook_id: what its address is made from; not secret.
-        provider_uri: Calendly's URI for it, once it is known.
+        hook_id: the id its address is made from; not secret.
+        provider_uri: Calendly's URI for it; None until it is known.
         scope: `organization`, `user` or `group`.
         events: names as Calendly writes them.
-        state: `creating` before Calendly said yes, `active`, `ended`.
-        max_age_seconds: an older authentic delivery is quarantined; None takes any age.
-        created_at: when it was written, before Calendly was asked.
-        ended_at: when it ended; its hook stays valid for a while.
+        state: `creating` until Calendly has accepted it, then `active`, then `ended`.
+        max_age_seconds: quarantines authentic deliveries that are older; None accepts any age.
+        created_at: when it was stored, before Calendly was asked.
+        ended_at: when it ended; its hook stays valid for a while after. None while it has not.
         subject: the user's or group's URI; empty for the organization.
     """
 
@@ -58,7 +58,7 @@ class Subscription:
     provider_uri: str | None
     scope: Scope
     events: tuple[str, ...]
-    state: State
+    state: SubscriptionState
     max_age_seconds: int | None
     created_at: datetime
     ended_at: datetime | None
@@ -66,16 +66,16 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class AtCalendly:
-    """A subscription as Calendly tells it, its address already read.
+class CalendlySubscription:
+    """A subscription as Calendly lists it, its address already parsed.
 
     Attributes:
         uri: Calendly's URI for it.
-        hook_id: the hook in its address, if the address is one of ours.
-        here: whether the address leads to our public address of today.
+        hook_id: the id of the hook in its address; None if the hook is not ours.
+        here: whether the address is under our current public address.
         state: `active` or `disabled`.
         events: names as Calendly writes them.
-        retry_started_at: when Calendly last began to retry; None while all is well.
+        retry_started_at: when Calendly last began to retry; None while deliveries succeed.
         scope: `organization`, `user` or `group`.
         subject: the user's or group's URI; empty for the organization.
     """
@@ -91,34 +91,34 @@ class AtCalendly:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What makes the three lists agree, in this order.
+class ReconcilePlan:
+    """The steps that make the three lists agree, in this order.
 
     Attributes:
         adopt: creations whose answer was lost, with the URI Calendly gave them.
-        lost: what Calendly does not have.
-        serving: what already does what is wanted, by it.
-        make: what is wanted and nothing does.
-        drop: what nobody wants, or another does, with Calendly's URI for it.
-        orphans: what leads here and is not in our list, with its hook. Ask again whether it is ours before it is
-            deleted: it may have been made since the list was read.
+        lost: ours that Calendly does not have.
+        serving: the subscription that serves each wanted one.
+        create: wanted ones that nothing serves.
+        delete: ours that are unwanted or replaced, with Calendly's URI.
+        orphans: Calendly's that lead here and are not in our list: URI and hook id. Check again that a hook is not
+            ours before deleting: it may have been created after the list was read.
     """
 
-    adopt: tuple[tuple[Subscription, str], ...] = ()
-    lost: tuple[Subscription, ...] = ()
-    serving: dict[Wanted, Subscription] = field(default_factory=dict)
-    make: tuple[Wanted, ...] = ()
-    drop: tuple[tuple[Subscription, str], ...] = ()
+    adopt: tuple[tuple[SubscriptionRecord, str], ...] = ()
+    lost: tuple[SubscriptionRecord, ...] = ()
+    serving: dict[WantedSubscription, SubscriptionRecord] = field(default_factory=dict)
+    create: tuple[WantedSubscription, ...] = ()
+    delete: tuple[tuple[SubscriptionRecord, str], ...] = ()
     orphans: tuple[tuple[str, HookId], ...] = ()
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.adopt or self.lost or self.make or self.drop or self.orphans)
+        return not (self.adopt or self.lost or self.create or self.delete or self.orphans)
 
 
-def match(ours: Subscription, theirs: Iterable[AtCalendly]) -> AtCalendly | None:
-    """Find what Calendly has of a subscription: by its URI, or by its address where the URI was never learnt."""
+def match(ours: SubscriptionRecord, theirs: Iterable[CalendlySubscription]) -> CalendlySubscription | None:
+    """Find our subscription among Calendly's: by its URI, or by its hook if the URI was never learned."""
     for item in theirs:
         if item.uri == ours.provider_uri or item.hook_id == ours.hook_id:
             return item
@@ -126,30 +126,30 @@ def match(ours: Subscription, theirs: Iterable[AtCalendly]) -> AtCalendly | None
 
 
 def plan(
-    wanted: Sequence[Wanted],
-    ours: Sequence[Subscription],
-    theirs: Sequence[AtCalendly],
+    wanted: Sequence[WantedSubscription],
+    ours: Sequence[SubscriptionRecord],
+    theirs: Sequence[CalendlySubscription],
     now: datetime,
     *,
-    patient: bool = False,
-) -> Plan:
-    """Compare what is wanted with what there is.
+    skip_in_progress: bool = False,
+) -> ReconcilePlan:
+    """Compare what is wanted with what exists.
 
-    What serves a wish is the oldest subscription of its scope and subject that Calendly calls active, that leads
-    here, and that has its events and age. One that no longer serves is dropped only when another does, and only
-    while Calendly owes it nothing: one that is retrying still holds deliveries, a disabled one holds none.
+    A wanted subscription is served by the oldest one of its scope and subject that Calendly calls active, that leads
+    here, and that has the same events and maximum age. One that no longer serves is deleted only once another does,
+    and only if Calendly has nothing left to deliver to it: a retrying one still has, a disabled one does not.
 
     Args:
-        wanted: at most one a scope and subject.
-        ours: what is not ended, read before `theirs`, oldest first.
-        theirs: everything Calendly lists for the organization, in every scope and subject that is known.
+        wanted: at most one per scope and subject.
+        ours: those that are not ended, oldest first, read before `theirs`.
+        theirs: everything Calendly lists for the organization, in every known scope and subject.
         now: the time.
-        patient: leave what somebody may be making at this moment to them.
+        skip_in_progress: leave alone what another process may be creating now.
     """
-    adopt: list[tuple[Subscription, str]] = []
-    lost: list[Subscription] = []
-    under_way: set[tuple[str, str]] = set()
-    live: list[tuple[Subscription, AtCalendly]] = []
+    adopt: list[tuple[SubscriptionRecord, str]] = []
+    lost: list[SubscriptionRecord] = []
+    in_progress: set[tuple[str, str]] = set()
+    live: list[tuple[SubscriptionRecord, CalendlySubscription]] = []
     for item in ours:
         found = match(item, theirs)
         if found is not None:
@@ -159,40 +159,48 @@ def plan(
         elif item.state == "active" or now - item.created_at > UNFINISHED_AFTER:
             lost.append(item)
         else:
-            under_way.add((item.scope, item.subject))
-    serving = {wish: item for wish in wanted for item, found in reversed(live) if _serves(item, found, wish)}
-    make = tuple(
-        wish for wish in wanted if wish not in serving and not (patient and (wish.scope, wish.subject) in under_way)
+            in_progress.add((item.scope, item.subject))
+    serving = {want: item for want in wanted for item, found in reversed(live) if _serves(item, found, want)}
+    create = tuple(
+        want
+        for want in wanted
+        if want not in serving and not (skip_in_progress and (want.scope, want.subject) in in_progress)
     )
-    return Plan(tuple(adopt), tuple(lost), serving, make, _surplus(wanted, live, serving), _orphans(ours, theirs))
+    return ReconcilePlan(
+        tuple(adopt), tuple(lost), serving, create, _surplus(wanted, live, serving), _orphans(ours, theirs)
+    )
 
 
-def _serves(item: Subscription, found: AtCalendly, wish: Wanted) -> bool:
+def _serves(item: SubscriptionRecord, found: CalendlySubscription, want: WantedSubscription) -> bool:
     return (
-        (item.scope, item.subject, item.max_age_seconds) == (wish.scope, wish.subject, wish.max_age_seconds)
+        (item.scope, item.subject, item.max_age_seconds) == (want.scope, want.subject, want.max_age_seconds)
         and found.state == "active"
         and found.here
-        and found.events == frozenset(wish.events)
+        and found.events == frozenset(want.events)
     )
 
 
 def _surplus(
-    wanted: Sequence[Wanted], live: Iterable[tuple[Subscription, AtCalendly]], serving: dict[Wanted, Subscription]
-) -> tuple[tuple[Subscription, str], ...]:
-    wishes = {(wish.scope, wish.subject): wish for wish in wanted}
-    found: list[tuple[Subscription, str]] = []
+    wanted: Sequence[WantedSubscription],
+    live: Iterable[tuple[SubscriptionRecord, CalendlySubscription]],
+    serving: dict[WantedSubscription, SubscriptionRecord],
+) -> tuple[tuple[SubscriptionRecord, str], ...]:
+    wants = {(want.scope, want.subject): want for want in wanted}
+    found: list[tuple[SubscriptionRecord, str]] = []
     for item, theirs in live:
-        wish = wishes.get((item.scope, item.subject))
-        if wish is None:
+        want = wants.get((item.scope, item.subject))
+        if want is None:
             found.append((item, theirs.uri))
-        elif (server := serving.get(wish)) is not None and server.id != item.id:
+        elif (server := serving.get(want)) is not None and server.id != item.id:
             owes = theirs.state == "active" and theirs.retry_started_at is not None
             if not owes:
                 found.append((item, theirs.uri))
     return tuple(found)
 
 
-def _orphans(ours: Sequence[Subscription], theirs: Iterable[AtCalendly]) -> tuple[tuple[str, HookId], ...]:
+def _orphans(
+    ours: Sequence[SubscriptionRecord], theirs: Iterable[CalendlySubscription]
+) -> tuple[tuple[str, HookId], ...]:
     known = {item.hook_id for item in ours}
     return tuple(
         (item.uri, item.hook_id)

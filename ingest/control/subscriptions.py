@@ -1,12 +1,12 @@
-"""The subscription manager: makes what is wanted of Calendly so, one subscription a scope and subject.
+"""The subscription manager: reconciles the wanted subscriptions with Calendly, one per scope and subject.
 
-    creating ──Calendly said yes──▶ active ──deleted, or gone at Calendly──▶ ended
-        └──────Calendly said no, or never heard of it──────────────────────────▲
+    creating ──Calendly accepted──▶ active ──deleted, or gone at Calendly──▶ ended
+        └──────Calendly refused, or does not have it───────────────────────────▲
 
-What is wanted is a row in Postgres; `plan()` compares it with what we know and with what Calendly has, `apply()`
-does what follows, on demand and again and again. Hook and signing key are minted and stored before Calendly is
-asked, so that no delivery can come that we cannot check. A creation whose answer was lost stays `creating`; the
-next pass finds it at Calendly by its address and adopts it, or ends it.
+Each wanted subscription is a row in Postgres. `plan()` compares those with our subscriptions and with Calendly's;
+`reconcile()` carries out the plan, on demand and in every round. Hook and signing key are minted and stored before
+Calendly is asked, so every delivery that arrives can be verified. A creation whose answer was lost stays `creating`;
+the next pass finds it at Calendly by its address and adopts it, or ends it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import Scope
-from slotwire.ingest.control.subscription_plan import AtCalendly, Plan, Subscription, Wanted, match, plan
+from slotwire.ingest.control.subscription_plan import (
+    CalendlySubscription,
+    ReconcilePlan,
+    SubscriptionRecord,
+    WantedSubscription,
+    match,
+    plan,
+)
+from slotwire.ingest.control.subscription_records import read_one, subscription_of
 from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
@@ -39,11 +46,8 @@ from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_cont
 from slotwire.ingest.keys.vault import Vault
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
-if TYPE_CHECKING:
-    import asyncpg
-
 PASSES = 4
-"""Passes of one application: what one makes lets the next drop what it replaces."""
+"""Passes of one reconciliation: what one pass creates lets the next delete what it replaces."""
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
 _MAY_HAVE_WORKED = frozenset(
@@ -56,68 +60,68 @@ _MAY_HAVE_WORKED = frozenset(
 )
 
 
-Changing: TypeAlias = Callable[[str, str, UUID | str], AbstractAsyncContextManager[object]]
-"""Wraps each change at Calendly: told what is done, to which organization, and to what."""
+ChangeWatcher: TypeAlias = Callable[[str, str, UUID | str], AbstractAsyncContextManager[object]]
+"""Wraps each change at Calendly; called with the action, the organization and the target."""
 
 
 def unwatched(_what: str, _org: str, _target: UUID | str) -> AbstractAsyncContextManager[object]:
-    """Wrap a change in nothing: whoever asked for it has noted it."""
+    """Wrap a change in nothing: the caller records it."""
     return nullcontext()
 
 
 @dataclass(slots=True)
-class Applied:
-    """What an application did.
+class ReconcileResult:
+    """The result of a reconciliation.
 
     Attributes:
-        serving: what does what is wanted now, by it.
-        made: subscriptions that are new at Calendly.
-        dropped: subscriptions that were deleted at Calendly, because nobody wants them or another does it.
-        orphans: how many were deleted at Calendly that led here and that we had no key for.
+        serving: the subscription that serves each wanted one.
+        created: subscriptions that were created at Calendly.
+        deleted: subscriptions that were deleted at Calendly, because they are unwanted or replaced.
+        orphans: how many were deleted at Calendly that lead here but that we have no key for.
     """
 
-    serving: dict[Wanted, Subscription] = field(default_factory=dict)
-    made: list[Subscription] = field(default_factory=list)
-    dropped: list[Subscription] = field(default_factory=list)
+    serving: dict[WantedSubscription, SubscriptionRecord] = field(default_factory=dict)
+    created: list[SubscriptionRecord] = field(default_factory=list)
+    deleted: list[SubscriptionRecord] = field(default_factory=list)
     orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A subscription beside what Calendly says of it.
+class SubscriptionComparison:
+    """A subscription as we and as Calendly know it.
 
     Attributes:
-        subscription: as we know it.
+        subscription: ours.
         asked: whether Calendly was asked.
-        found: what Calendly has; None when it has none or was not asked.
+        found: Calendly's; None if it has none or was not asked.
     """
 
-    subscription: Subscription
+    subscription: SubscriptionRecord
     asked: bool
-    found: AtCalendly | None
+    found: CalendlySubscription | None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """The manager. Holds no token: each call gets a connection to Calendly that has one."""
+    """The subscription manager. It holds no token: callers pass a transport that does."""
 
     pool: Pool
     vault: Vault
     hooks: HookAddresses
     clock: Clock
     api_url: str
-    changing: Changing = unwatched
+    changing: ChangeWatcher = unwatched
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, pool: Pool, clock: Clock, *, changing: Changing = unwatched
+        cls, settings: Settings, pool: Pool, clock: Clock, *, changing: ChangeWatcher = unwatched
     ) -> Subscriptions:
         """Read the keys it needs.
 
         Args:
             settings: keys and addresses.
             pool: the database.
-            clock: for what is written.
+            clock: gives the times that are written.
             changing: wraps each change at Calendly.
 
         Raises:
@@ -127,102 +131,107 @@ class Subscriptions:
         return cls(pool, vault, hooks, clock, settings.calendly.api_url, changing)
 
     def check_address(self) -> None:
-        """See whether Calendly could send to us at all.
+        """Check that Calendly could send to our public address.
 
         Raises:
             ConfigurationError: `SLOTWIRE_PUBLIC_URL` is not set, or Calendly would refuse it.
         """
         check_callback(self.hooks.url(self.hooks.mint()), self.api_url)
 
-    async def want(self, org: str, wish: Wanted) -> None:
-        """Write what is wanted in its scope and subject, instead of what was wanted there before.
+    async def want(self, org: str, want: WantedSubscription) -> None:
+        """Store a wanted subscription; it replaces the one wanted for the same scope and subject.
 
         Raises:
             ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`.
         """
         self.check_address()
-        arguments = (org, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds, self.clock.now())
+        arguments = (org, want.scope, want.subject, list(want.events), want.max_age_seconds, self.clock.now())
         with translated():
             await self.pool.execute(_SQL["want"], *arguments)
 
     async def unwant(self, org: str, scope: str | None = None, subject: str = "") -> None:
-        """No longer want anything in a scope and subject; without a scope, nothing at all of an organization."""
+        """Delete the wanted subscription of a scope and subject; without a scope, all of an organization."""
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
-                # Who makes a subscription holds this too: afterwards it is there to be ended, or it is not made.
+                # A creation takes this lock too: it is either done and can be ended, or it will not start.
                 await connection.execute(_SQL["lock_organization"], org)
                 await connection.execute(_SQL["unwant"], org, scope, subject)
 
-    async def wanted(self, org: str) -> tuple[Wanted, ...]:
-        """Read what is wanted of an organization."""
+    async def wanted(self, org: str) -> tuple[WantedSubscription, ...]:
+        """Read the wanted subscriptions of an organization."""
         with translated():
             rows = await self.pool.fetch(_SQL["wanted"], org)
-        return tuple(Wanted(tuple(row["events"]), row["scope"], row["subject"], row["max_age_seconds"]) for row in rows)
+        return tuple(
+            WantedSubscription(tuple(row["events"]), row["scope"], row["subject"], row["max_age_seconds"])
+            for row in rows
+        )
 
-    async def apply(self, calendly: Transport, organization: OrganizationUri, *, patient: bool = False) -> Applied:
-        """Make what is wanted of an organization so.
+    async def reconcile(
+        self, calendly: CalendlyTransport, organization: OrganizationUri, *, skip_in_progress: bool = False
+    ) -> ReconcileResult:
+        """Create, adopt, replace and delete subscriptions until Calendly has what is wanted of an organization.
 
         Args:
-            calendly: calls of a connection of this organization that is pinned and confirmed.
+            calendly: a transport of a connection of this organization, pinned and confirmed.
             organization: its URI.
-            patient: leave what somebody may be making at this moment to them.
+            skip_in_progress: leave alone what another process may be creating now.
 
         Raises:
-            RequestRefused: others changed the same all the time.
-            CalendlyError: Calendly refused or failed; what was done stays done, and the next application goes on.
+            RequestRefused: others kept changing the same subscriptions (`changed_meanwhile`).
+            CalendlyError: Calendly refused or failed; what was done stays, and the next reconciliation continues.
         """
-        org, applied = last_segment(organization), Applied()
+        org, result = last_segment(organization), ReconcileResult()
         for _ in range(PASSES):
             wanted, ours = await self.wanted(org), await self.live(org)
             theirs = await self._at_calendly(calendly, organization, [*wanted, *ours])
-            todo = plan(wanted, ours, theirs, self.clock.now(), patient=patient)
-            applied.serving = todo.serving
-            if todo.done:
-                return applied
-            for item, uri in todo.adopt:
+            steps = plan(wanted, ours, theirs, self.clock.now(), skip_in_progress=skip_in_progress)
+            result.serving = steps.serving
+            if steps.done:
+                return result
+            for item, uri in steps.adopt:
                 await self._activate(item.id, uri)
-            for item in todo.lost:
+            for item in steps.lost:
                 await self._end(item)
-            await self._drop(calendly, org, todo, applied)
+            await self._delete_surplus(calendly, org, steps, result)
             known = {item.id for item in ours}
-            for wish in todo.make:
+            for want in steps.create:
                 signing_key = mint_signing_key()
-                made = await self._insert(org, wish, signing_key, known=known)
+                made = await self._insert(org, want, signing_key, known=known)
                 if made is not None:
                     async with self.changing("subscriptions.create", org, made.id):
-                        applied.made.append(await self._subscribe(calendly, made, organization, signing_key))
-        if all(wish in applied.serving for wish in await self.wanted(org)):
-            return applied
+                        result.created.append(await self._subscribe(calendly, made, organization, signing_key))
+        if all(want in result.serving for want in await self.wanted(org)):
+            return result
         raise RequestRefused(
-            "other creations for this organization were under way all the time",
+            "other creations for this organization were in progress all the time",
             code="changed_meanwhile",
             remedy="Try again in a minute.",
         )
 
-    async def beside_calendly(
-        self, calendly: Transport, organization: OrganizationUri, ours: Sequence[Subscription]
-    ) -> tuple[Listed, ...]:
-        """Put what Calendly says beside subscriptions of one organization; those of others are left unasked.
+    async def compare_with_calendly(
+        self, calendly: CalendlyTransport, organization: OrganizationUri, ours: Sequence[SubscriptionRecord]
+    ) -> tuple[SubscriptionComparison, ...]:
+        """Compare subscriptions with Calendly's; those of other organizations are returned without asking.
 
         Raises:
             CalendlyError: Calendly refused or failed.
         """
         asked = last_segment(organization)
         theirs = await self._at_calendly(calendly, organization, [item for item in ours if item.org == asked])
-        return tuple(Listed(item, item.org == asked, match(item, theirs)) for item in ours)
+        return tuple(SubscriptionComparison(item, item.org == asked, match(item, theirs)) for item in ours)
 
     async def delete(
-        self, calendly: Transport, subscription: Subscription, organization: OrganizationUri
-    ) -> Subscription:
-        """End a subscription, at Calendly first. Ending twice is ending once. It is no longer wanted either.
+        self, calendly: CalendlyTransport, subscription: SubscriptionRecord, organization: OrganizationUri
+    ) -> SubscriptionRecord:
+        """End a subscription, at Calendly first, and stop wanting it. Ending an ended one changes nothing.
 
         Args:
-            calendly: calls of a connection of the subscription's organization, pinned and confirmed.
-            subscription: which.
+            calendly: a transport of a connection of the subscription's organization, pinned and confirmed.
+            subscription: the one to end.
             organization: its organization's URI.
 
         Raises:
-            CalendlyError: Calendly refused or failed; the subscription is as it was.
+            CalendlyError: Calendly refused or failed; the subscription is unchanged.
         """
         if subscription.state == "ended":
             return subscription
@@ -235,33 +244,38 @@ class Subscriptions:
             await webhook_subscriptions.delete(calendly, provider_uri)
         return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
 
-    async def give_up(self, subscription: Subscription) -> Subscription:
-        """End a subscription here without Calendly, which goes on sending to an address that answers 401 then."""
+    async def end_without_calendly(self, subscription: SubscriptionRecord) -> SubscriptionRecord:
+        """End a subscription here only. Calendly goes on sending, to an address that soon answers 401."""
         return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
 
-    async def _drop(self, calendly: Transport, org: str, todo: Plan, applied: Applied) -> None:
-        for item, uri in todo.drop:
+    async def _delete_surplus(
+        self, calendly: CalendlyTransport, org: str, steps: ReconcilePlan, result: ReconcileResult
+    ) -> None:
+        for item, uri in steps.delete:
             async with self.changing("subscriptions.delete", org, item.id):
                 await webhook_subscriptions.delete(calendly, uri)
                 await self._end(item)
-            applied.dropped.append(item)
-        for uri, hook_id in todo.orphans:
+            result.deleted.append(item)
+        for uri, hook_id in steps.orphans:
             with translated():
                 known = await self.pool.fetchval(_SQL["hook_is_live"], hook_id)
             if not known:
                 async with self.changing("subscriptions.delete", org, uri):
                     await webhook_subscriptions.delete(calendly, uri)
-                applied.orphans += 1
+                result.orphans += 1
 
-    async def live(self, org: str) -> tuple[Subscription, ...]:
-        """Read what is not ended of an organization, oldest first."""
+    async def live(self, org: str) -> tuple[SubscriptionRecord, ...]:
+        """Read an organization's subscriptions that are not ended, oldest first."""
         with translated():
-            return tuple(map(_read, await self.pool.fetch(_SQL["live_subscriptions"], org)))
+            return tuple(map(subscription_of, await self.pool.fetch(_SQL["live_subscriptions"], org)))
 
     async def _at_calendly(
-        self, calendly: Transport, organization: OrganizationUri, known: Iterable[Wanted | Subscription]
-    ) -> tuple[AtCalendly, ...]:
-        """List what Calendly has for the whole organization, and for the users and groups that are known here."""
+        self,
+        calendly: CalendlyTransport,
+        organization: OrganizationUri,
+        known: Iterable[WantedSubscription | SubscriptionRecord],
+    ) -> tuple[CalendlySubscription, ...]:
+        """List Calendly's subscriptions for the whole organization, and for the users and groups known here."""
         places: dict[tuple[Scope, str], None] = {("organization", ""): None}
         places.update({(item.scope, item.subject): None for item in known})
         found = []
@@ -270,42 +284,44 @@ class Subscriptions:
                 url = item.callback_url.get_secret_value()
                 hook_id, here, events = self.hooks.read_url(url), self.hooks.is_here(url), frozenset(item.events)
                 state, retrying = item.state, item.retry_started_at
-                found.append(AtCalendly(item.uri, hook_id, here, state, events, retrying, scope, subject))
+                found.append(CalendlySubscription(item.uri, hook_id, here, state, events, retrying, scope, subject))
         return tuple(found)
 
-    async def _insert(self, org: str, wish: Wanted, signing_key: str, *, known: Container[UUID]) -> Subscription | None:
-        """Write the row and its key, unless the wish is gone or somebody has begun one in its place since we looked."""
+    async def _insert(
+        self, org: str, want: WantedSubscription, signing_key: str, *, known: Container[UUID]
+    ) -> SubscriptionRecord | None:
+        """Write the row and its key; None if it is no longer wanted or another creation has begun since `known`."""
         now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
         sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
         with translated():
             async with self.pool.acquire() as connection, connection.transaction():
                 await connection.execute(_SQL["lock_organization"], org)
-                stands = (org, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds)
-                if not await connection.fetchval(_SQL["is_wanted"], *stands):
+                wanted_row = (org, want.scope, want.subject, list(want.events), want.max_age_seconds)
+                if not await connection.fetchval(_SQL["is_wanted"], *wanted_row):
                     return None
                 rows = await connection.fetch(_SQL["live_subscriptions"], org)
-                place = (wish.scope, wish.subject)
+                place = (want.scope, want.subject)
                 if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):
                     return None
-                arguments = (hook_id, wish.scope, wish.subject, list(wish.events), wish.max_age_seconds, now)
+                arguments = (hook_id, want.scope, want.subject, list(want.events), want.max_age_seconds, now)
                 await connection.execute(_SQL["insert_subscription"], subscription_id, org, *arguments, key_id, sealed)
-        return Subscription(
+        return SubscriptionRecord(
             subscription_id,
             org,
             hook_id,
             provider_uri=None,
-            scope=wish.scope,
-            events=wish.events,
+            scope=want.scope,
+            events=want.events,
             state="creating",
-            max_age_seconds=wish.max_age_seconds,
+            max_age_seconds=want.max_age_seconds,
             created_at=now,
             ended_at=None,
-            subject=wish.subject,
+            subject=want.subject,
         )
 
     async def _subscribe(
-        self, calendly: Transport, made: Subscription, uri: OrganizationUri, signing_key: str
-    ) -> Subscription:
+        self, calendly: CalendlyTransport, made: SubscriptionRecord, uri: OrganizationUri, signing_key: str
+    ) -> SubscriptionRecord:
         try:
             theirs = await webhook_subscriptions.create(
                 calendly,
@@ -323,45 +339,18 @@ class Subscriptions:
         active = await self._activate(made.id, theirs.uri)
         if active is None:
             await webhook_subscriptions.delete(calendly, theirs.uri)
-            raise RequestRefused("somebody ended the subscription while it was made", code="changed_meanwhile")
+            raise RequestRefused("the subscription was ended while it was being created", code="changed_meanwhile")
         return active
 
-    async def _activate(self, subscription_id: UUID, provider_uri: str) -> Subscription | None:
+    async def _activate(self, subscription_id: UUID, provider_uri: str) -> SubscriptionRecord | None:
         with translated():
             row = await self.pool.fetchrow(_SQL["activate_subscription"], subscription_id, provider_uri)
-        return None if row is None else _read(row)
+        return None if row is None else subscription_of(row)
 
-    async def _end(self, seen: Subscription) -> Subscription | None:
+    async def _end(self, seen: SubscriptionRecord) -> SubscriptionRecord | None:
         with translated():
             row = await self.pool.fetchrow(_SQL["end_subscription"], seen.id, seen.state, self.clock.now())
-        return None if row is None else _read(row)
-
-
-async def read_page(
-    pool: Pool, org: str | None, *, after: tuple[datetime, UUID] | None, limit: int
-) -> tuple[Subscription, ...]:
-    """List subscriptions as we know them, oldest first, ended ones too; of one organization, or all."""
-    time, last = after or (None, None)
-    with translated():
-        rows = await pool.fetch(_SQL["subscriptions_page"], org, time, last, limit)
-    return tuple(map(_read, rows))
-
-
-async def read_one(pool: Pool, subscription_id: UUID, org: str | None) -> Subscription:
-    """Read one subscription of an organization, or of any.
-
-    Raises:
-        RequestRefused: there is no such subscription within reach.
-    """
-    with translated():
-        row = await pool.fetchrow(_SQL["subscription"], subscription_id, org)
-    if row is None:
-        raise RequestRefused(
-            "there is no such subscription within reach",
-            code="not_found",
-            remedy="`slotwire subscriptions list` shows what there is.",
-        )
-    return _read(row)
+        return None if row is None else subscription_of(row)
 
 
 def check_callback(url: str, api_url: str) -> None:
@@ -377,8 +366,3 @@ def check_callback(url: str, api_url: str) -> None:
         "Calendly sends to https addresses only, and SLOTWIRE_PUBLIC_URL is not one",
         remedy="Set SLOTWIRE_PUBLIC_URL to the https address under which Calendly reaches `slotwire serve`.",
     )
-
-
-def _read(row: asyncpg.Record) -> Subscription:
-    values = dict(row)
-    return Subscription(**{**values, "events": tuple(values["events"])})

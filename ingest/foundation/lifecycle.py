@@ -94,12 +94,12 @@ async def _listener(runner: web.AppRunner, host: str, port: int, setting: str) -
     if server is None:  # pragma: no cover - the runner's setup makes it
         raise AssertionError
     try:
-        return await loop.create_server(lambda: _Connection(server, loop=loop), host, port)
+        return await loop.create_server(lambda: _OperatorConnection(server, loop=loop), host, port)
     except OSError as error:
         raise port_problem(error, host, port, setting) from error
 
 
-class _Connection(web.RequestHandler):
+class _OperatorConnection(web.RequestHandler):
     """One connection. What cannot be read as HTTP is a problem like others; aiohttp would tell and log what was sent.
 
     That may be a key with one octet too many.

@@ -49,7 +49,7 @@ class Migration:
 
 
 @dataclass(frozen=True)
-class Schema:
+class SchemaComparison:
     """How a database stands to this version.
 
     Attributes:
@@ -77,7 +77,7 @@ def _runs_after(name: str) -> bool:
     return name.partition("_")[2].startswith("post_")
 
 
-async def compare(connection: Connection) -> Schema:
+async def compare(connection: Connection) -> SchemaComparison:
     """Tell how the database stands to this version.
 
     Raises:
@@ -101,7 +101,7 @@ async def compare(connection: Connection) -> Schema:
                 f"migration {migration.name} was changed after it was applied",
                 remedy="Restore the file; write what shall change as a new migration.",
             )
-    return Schema(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
+    return SchemaComparison(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
 
 
 async def migrate(connection: Connection, *, runtime_role: str, shards: int, now: datetime) -> Sequence[str]:
@@ -167,7 +167,7 @@ async def _ensure_role(connection: Connection, role: str) -> None:
             ) from None
 
 
-async def require_fitting(connection: Connection) -> Schema:
+async def require_fitting(connection: Connection) -> SchemaComparison:
     """Refuse to work on a schema that this version cannot work on; what runs afterwards may be missing.
 
     Raises:

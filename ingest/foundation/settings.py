@@ -38,13 +38,13 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
-class Group(BaseModel):
+class SettingsGroup(BaseModel):
     """A group of settings: frozen, and without room for unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class HttpSettings(Group):
+class HttpSettings(SettingsGroup):
     """The public listener: Calendly's callbacks and nothing else."""
 
     host: str = "0.0.0.0"
@@ -73,7 +73,7 @@ class HttpSettings(Group):
     """Networks whose `X-Forwarded-For` is believed, in CIDR form. Only logs use it."""
 
 
-class ListenSettings(Group):
+class ListenSettings(SettingsGroup):
     """A listener for operators."""
 
     host: str = "127.0.0.1"
@@ -96,7 +96,7 @@ class HealthSettings(ListenSettings):
     """Port to listen on; 0 takes a free one."""
 
 
-class KafkaSettings(Group):
+class KafkaSettings(SettingsGroup):
     """The broker and the topics."""
 
     bootstrap_servers: str = ""
@@ -135,7 +135,7 @@ class KafkaSettings(Group):
         return self
 
 
-class DatabaseSettings(Group):
+class DatabaseSettings(SettingsGroup):
     """Limits of every connection that writes; all of them below the answer's deadline."""
 
     pool_size: int = Field(4, ge=1, le=100)
@@ -150,7 +150,7 @@ class DatabaseSettings(Group):
     """Refuse to acknowledge deliveries while the server runs with fsync or synchronous_commit off."""
 
 
-class MigrateSettings(Group):
+class MigrateSettings(SettingsGroup):
     """What only `slotwire migrate` uses."""
 
     database_url: SecretStr | None = None
@@ -172,7 +172,7 @@ class MigrateSettings(Group):
         )
 
 
-class WaitingSettings(Group):
+class WaitingSettings(SettingsGroup):
     """What came without its counterpart: a cleared no-show without a mark, half of a reschedule."""
 
     publish_after_seconds: float = Field(900.0, gt=0)
@@ -181,7 +181,7 @@ class WaitingSettings(Group):
     """How often `slotwire control` looks."""
 
 
-class RelaySettings(Group):
+class RelaySettings(SettingsGroup):
     """From the log to Kafka."""
 
     batch_events: int = Field(500, ge=1, le=10_000)
@@ -194,7 +194,7 @@ class RelaySettings(Group):
     """A larger record goes out without data, with a reference to it."""
 
 
-class VaultSettings(Group):
+class VaultSettings(SettingsGroup):
     """Keys that seal signing keys and credentials in the database."""
 
     keys: Secrets = ()
@@ -205,7 +205,7 @@ class VaultSettings(Group):
     """Takes them from the entry point of this name in `slotwire.vault_keys`, for a key service; in place of `KEYS`."""
 
 
-class ConnectionsSettings(Group):
+class ConnectionsSettings(SettingsGroup):
     """Credentials at Calendly."""
 
     check_interval_seconds: float = Field(3600.0, ge=10)
@@ -214,14 +214,14 @@ class ConnectionsSettings(Group):
     """How long before its end a credential counts as `expiring`."""
 
 
-class SubscriptionsSettings(Group):
+class SubscriptionsSettings(SettingsGroup):
     """Webhook subscriptions at Calendly."""
 
     interval_seconds: float = Field(300.0, ge=1)
     """How often `slotwire control` compares what is wanted with what Calendly has."""
 
 
-class CalendlySettings(Group):
+class CalendlySettings(SettingsGroup):
     """Where Calendly is."""
 
     api_url: str = "https://api.calendly.com"
@@ -230,7 +230,7 @@ class CalendlySettings(Group):
     """Base address of the OAuth server."""
 
 
-class LogSettings(Group):
+class LogSettings(SettingsGroup):
     """What is written about the work."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -239,7 +239,7 @@ class LogSettings(Group):
     """`json`: one object a line; `text`: for a terminal."""
 
 
-class AgentsSettings(Group):
+class AgentsSettings(SettingsGroup):
     """The consumer runtime."""
 
     group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
@@ -252,7 +252,7 @@ class AgentsSettings(Group):
     """How long running handlers may take to finish when the process stops."""
 
 
-class LocalSettings(Group):
+class LocalSettings(SettingsGroup):
     """What only the embedded stack uses."""
 
     maven_repository: str | None = None
@@ -309,7 +309,7 @@ def known_variables() -> frozenset[str]:
     names: set[str] = set()
     for name, field in Settings.model_fields.items():
         group = field.annotation
-        if isinstance(group, type) and issubclass(group, Group):
+        if isinstance(group, type) and issubclass(group, SettingsGroup):
             names.update(f"{PREFIX}{name}__{inner}".upper() for inner in group.model_fields)
         else:
             names.add(f"{PREFIX}{name}".upper())

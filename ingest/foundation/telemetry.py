@@ -72,7 +72,7 @@ WAITING = Gauge(
 )
 SUBSCRIPTION_ROUNDS = Counter(
     "slotwire_subscription_rounds",
-    "Organizations looked at by the subscription manager: kept, changed, paused (no connection can act), failed.",
+    "Organizations in the subscription manager's rounds: unchanged, changed, paused (no connection can act), failed.",
     ["result"],
     registry=REGISTRY,
 )

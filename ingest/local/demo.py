@@ -48,7 +48,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
     Raises:
         SlotwireError: the simulator or Postgres refused.
     """
-    from slotwire.ingest.control.subscriptions import read_one
+    from slotwire.ingest.control.subscription_records import read_one
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.keys.hooks import HookAddresses
     from slotwire.ingest.keys.signing_keys import load_keys

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_states import State
+from slotwire.ingest.control.connection_states import ConnectionState
 from slotwire.ingest.operate.models import Model, Page
 
 
@@ -26,7 +26,7 @@ class ConnectionItem(Model):
     """The user it acts as, pinned: a credential of anybody else is refused."""
     role: str | None
     """Of that user in the organization, as Calendly last said; null where the token may not ask."""
-    state: State
+    state: ConnectionState
     """`active` and `expiring` act; `needs_reauth`, `revoked` and `error` do not."""
     reason: str | None
     """Why it is not active: a short word."""

@@ -7,9 +7,14 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr
 
-from slotwire.ingest.control.connection_states import State
-from slotwire.ingest.control.organizations import MAX_EXTERNAL_ID, Begun, Given, Organization
-from slotwire.ingest.control.subscription_plan import Wanted
+from slotwire.ingest.control.connection_states import ConnectionState
+from slotwire.ingest.control.organizations import (
+    MAX_EXTERNAL_ID,
+    AddOrganizationResult,
+    OrganizationRecord,
+    RemoveOrganizationResult,
+)
+from slotwire.ingest.control.subscription_plan import WantedSubscription
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 from slotwire.ingest.operate.subscription_models import (
     EventNames,
@@ -46,7 +51,7 @@ class OrganizationItem(Model):
     """Meetings that start then or later are still to be fetched; null when nothing is."""
     subscriptions: int
     """How many are not ended."""
-    connections: tuple[State, ...]
+    connections: tuple[ConnectionState, ...]
     """The states of its connections."""
 
 
@@ -124,29 +129,29 @@ class RemovalQuery(Model):
     """Forget also what Calendly would not end: it goes on sending, and is answered 401 after 48 h."""
 
 
-def organization_item(organization: Organization) -> OrganizationItem:
+def organization_item(organization: OrganizationRecord) -> OrganizationItem:
     """Show an organization."""
     return OrganizationItem.model_validate(_fields(organization))
 
 
-def organization_detail(organization: Organization, wanted: tuple[Wanted, ...]) -> OrganizationDetail:
+def organization_detail(organization: OrganizationRecord, wanted: tuple[WantedSubscription, ...]) -> OrganizationDetail:
     """Show an organization with what is wanted of it."""
     return OrganizationDetail.model_validate(
-        {**_fields(organization), "wanted": [wanted_item(wish) for wish in wanted]}
+        {**_fields(organization), "wanted": [wanted_item(want) for want in wanted]}
     )
 
 
-def added_item(begun: Begun) -> OrganizationAdded:
+def added_item(begun: AddOrganizationResult) -> OrganizationAdded:
     """Show what adding did."""
     return OrganizationAdded(
         organization=organization_item(begun.organization),
         connection_id=begun.connection.id,
-        subscriptions=tuple(map(subscription_item, begun.applied.serving.values())),
-        new=bool(begun.applied.made),
+        subscriptions=tuple(map(subscription_item, begun.subscriptions.serving.values())),
+        new=bool(begun.subscriptions.created),
     )
 
 
-def removed_item(given: Given) -> OrganizationRemoved:
+def removed_item(given: RemoveOrganizationResult) -> OrganizationRemoved:
     """Show what removing did."""
     return OrganizationRemoved(
         organization=organization_item(given.organization),
@@ -159,7 +164,7 @@ def removed_item(given: Given) -> OrganizationRemoved:
     )
 
 
-def _fields(organization: Organization) -> dict[str, object]:
+def _fields(organization: OrganizationRecord) -> dict[str, object]:
     return {
         "organization": organization.org,
         "uri": organization.uri,

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS, Scope
-from slotwire.ingest.control.subscription_plan import State, Subscription, Wanted
-from slotwire.ingest.control.subscriptions import Listed
+from slotwire.ingest.control.subscription_plan import SubscriptionRecord, SubscriptionState, WantedSubscription
+from slotwire.ingest.control.subscriptions import SubscriptionComparison
 from slotwire.ingest.operate.models import Model, Page, PageQuery
 
 MAX_AGE_SECONDS = 2**31 - 1
@@ -45,7 +45,7 @@ class SubscriptionItem(Model):
     subject: str | None
     """The URI of the user or group it is for; null for the whole organization."""
     events: tuple[str, ...]
-    state: State
+    state: SubscriptionState
     """`creating` before Calendly said yes, `active`, `ended`."""
     provider_uri: str | None
     """Calendly's URI for it."""
@@ -114,14 +114,16 @@ class WantedItem(Model):
     max_age_seconds: int | None
 
 
-def wanted_item(wish: Wanted) -> WantedItem:
+def wanted_item(want: WantedSubscription) -> WantedItem:
     """Show what is wanted."""
     return WantedItem(
-        scope=wish.scope, subject=wish.subject or None, events=wish.events, max_age_seconds=wish.max_age_seconds
+        scope=want.scope, subject=want.subject or None, events=want.events, max_age_seconds=want.max_age_seconds
     )
 
 
-def subscription_item(subscription: Subscription, listed: Listed | None = None) -> SubscriptionItem:
+def subscription_item(
+    subscription: SubscriptionRecord, listed: SubscriptionComparison | None = None
+) -> SubscriptionItem:
     """Show a subscription, with Calendly's word where it was asked for."""
     said = None
     if listed is not None and listed.asked:

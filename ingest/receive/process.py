@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.postgres import create_pool
-from slotwire.ingest.foundation.readiness import postgres_problem
+from slotwire.ingest.foundation.postgres_readiness import postgres_problem
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.hooks import HookAddresses

@@ -17,7 +17,7 @@ WHERE ($1::text IS NULL OR c.org = $1)
 ORDER BY c.created_at, c.id LIMIT $4
 
 -- name: best_connection
--- The connection of an organization that may most; one that cannot act only where none can.
+-- An organization's connection with the highest role that can act; one that cannot act only if none can.
 SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
        c.state, c.reason, c.checked_at, c.created_at, c.changed_at
 FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
@@ -26,13 +26,13 @@ ORDER BY c.state NOT IN ('active', 'expiring'), array_position(ARRAY['owner', 'a
          c.state, c.checked_at DESC, c.id
 LIMIT 1
 
--- name: lock_kept_organization
--- Taken while a credential is written, so that two that connect one user come one after the other; no row where
--- the organization is not known, or was given up.
+-- name: lock_current_organization
+-- Locks an organization while a credential is written, so that two writers for one user take turns; no row if the
+-- organization is not known or was removed.
 SELECT org FROM slotwire.organizations WHERE org = $1 AND ended_at IS NULL FOR UPDATE
 
 -- name: connection_of_user
--- The connection that acts as a user, if there is one already.
+-- The connection that acts as a user, if there is one.
 SELECT id, state, reason FROM slotwire.connections WHERE org = $1 AND user_uri = $2
 
 -- name: insert_connection
@@ -42,27 +42,27 @@ INSERT INTO slotwire.connections (id, org, kind, user_uri, role, credential_id, 
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)
 
 -- name: replace_credential
--- A new credential in the place of the one before.
+-- Replaces a credential.
 UPDATE slotwire.connections SET kind = $2, role = $3, credential_id = $4, sealed = $5, scopes = $6, expires_at = $7,
        state = $8, reason = $9, checked_at = $10, changed_at = $10
 WHERE id = $1
 
--- name: note_connection
--- What was learnt of a credential; nothing where it was replaced or revoked meanwhile.
+-- name: record_observation
+-- Records what was observed about a credential; changes nothing if it was replaced or revoked meanwhile.
 UPDATE slotwire.connections SET state = $3, reason = $4, role = coalesce($5, role),
        checked_at = CASE WHEN $6 THEN $7 ELSE checked_at END,
        changed_at = CASE WHEN (state, reason) IS DISTINCT FROM ($3, $4) THEN $7 ELSE changed_at END
 WHERE id = $1 AND credential_id = $2 AND state <> 'revoked'
 
 -- name: delete_connection
--- Forget a credential.
+-- Deletes a credential.
 DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: connections_due
--- Which connections nobody has asked Calendly about since then, after a place.
+-- Connections that Calendly was not asked about since a time, after a place.
 SELECT id FROM slotwire.connections
 WHERE state <> 'revoked' AND checked_at <= $1 AND id > $2 ORDER BY id LIMIT $3
 
 -- name: count_connections
--- How many connections stand how.
+-- How many connections are in each state.
 SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state

@@ -1,7 +1,7 @@
 -- Statements of `ingest/control`: organizations, subscriptions and their sealed signing keys.
 
 -- name: load_hook
--- Everything a delivery to this hook is checked and filed with, in one round trip; the keys newest first.
+-- Everything needed to verify and file a delivery to this hook, in one round trip; the keys newest first.
 SELECT s.id AS subscription_id, s.state, s.ended_at, s.max_age_seconds, o.uri, o.org, o.shard, o.external_id,
        array(SELECT k.id FROM slotwire.signing_keys k
              WHERE k.subscription_id = s.id ORDER BY k.created_at DESC, k.id) AS key_ids,
@@ -12,22 +12,22 @@ JOIN slotwire.organizations o USING (org)
 WHERE s.hook_id = $1
 
 -- name: log_shards
--- How many shards the log has; no row: it is not made yet.
+-- How many shards the log has; no row if there is no log yet.
 SELECT shards FROM slotwire.log
 
--- name: keep_organization
--- Make the organization known, or keep it; a name of the user's own replaces the one before.
+-- name: upsert_organization
+-- Adds an organization, or adds it again after it was removed; a given external id replaces the stored one.
 INSERT INTO slotwire.organizations AS o (org, uri, external_id, shard, created_at)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (org) DO UPDATE SET external_id = coalesce(excluded.external_id, o.external_id), ended_at = NULL
 RETURNING o.org, o.uri, o.external_id, o.shard
 
 -- name: lock_organization
--- Taken while a subscription is written, so that two creations see each other.
+-- Locks an organization while a subscription is written, so that two creations see each other.
 SELECT org FROM slotwire.organizations WHERE org = $1 FOR UPDATE
 
 -- name: live_subscriptions
--- What of an organization is not ended, oldest first.
+-- An organization's subscriptions that are not ended, oldest first.
 SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 FROM slotwire.subscriptions WHERE org = $1 AND state <> 'ended' ORDER BY created_at, id
 
@@ -45,7 +45,7 @@ SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, cr
 FROM slotwire.subscriptions WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: insert_subscription
--- A subscription that is about to be made, with its sealed signing key: both, before Calendly is asked.
+-- A subscription that is about to be created, with its sealed signing key; both before Calendly is asked.
 WITH made AS (
     INSERT INTO slotwire.subscriptions (id, org, hook_id, scope, subject, events, state, max_age_seconds, created_at)
     VALUES ($1, $2, $3, $4, $5, $6, 'creating', $7, $8)
@@ -55,37 +55,37 @@ INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
 SELECT $9, id, $10, $8 FROM made
 
 -- name: activate_subscription
--- Calendly has it. No row: somebody ended it meanwhile.
+-- Calendly has created it. No row if it was ended meanwhile.
 UPDATE slotwire.subscriptions SET state = 'active', provider_uri = $2
 WHERE id = $1 AND state = 'creating'
 RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 
 -- name: end_subscription
--- Calendly does not have it, or no longer. Only from the state that was seen; its hook stays valid for a while.
+-- Calendly does not have it, or no longer has it. Only from the state that was read; its hook stays valid for a while.
 UPDATE slotwire.subscriptions SET state = 'ended', ended_at = $3
 WHERE id = $1 AND state = $2
 RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 
 -- name: want
--- One wish a scope and subject; it takes the place of the one before.
+-- One wanted subscription per scope and subject; it replaces the earlier one.
 INSERT INTO slotwire.wanted_subscriptions (org, scope, subject, events, max_age_seconds, changed_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (org, scope, subject) DO UPDATE SET
     events = excluded.events, max_age_seconds = excluded.max_age_seconds, changed_at = excluded.changed_at
 
 -- name: unwant
--- Of one scope and subject, or, without a scope, all of an organization.
+-- Removes the wanted subscription of one scope and subject or, without a scope, all of an organization.
 DELETE FROM slotwire.wanted_subscriptions
 WHERE org = $1 AND ($2::text IS NULL OR (scope = $2 AND subject = $3))
 
 -- name: is_wanted
--- Whether a wish still stands as it was read.
+-- Whether a wanted subscription is still as it was read.
 SELECT EXISTS (
     SELECT FROM slotwire.wanted_subscriptions
     WHERE org = $1 AND scope = $2 AND subject = $3 AND events = $4 AND max_age_seconds IS NOT DISTINCT FROM $5)
 
 -- name: wanted
--- What is wanted of one organization.
+-- The wanted subscriptions of one organization.
 SELECT scope, subject, events, max_age_seconds FROM slotwire.wanted_subscriptions WHERE org = $1 ORDER BY scope, subject
 
 -- name: hook_is_live
@@ -93,7 +93,7 @@ SELECT scope, subject, events, max_age_seconds FROM slotwire.wanted_subscription
 SELECT EXISTS (SELECT FROM slotwire.subscriptions WHERE hook_id = $1 AND state <> 'ended')
 
 -- name: organizations_with_work
--- The organizations that are not given up and of which something is wanted, still subscribed, or to be fetched.
+-- Organizations, not removed, with wanted subscriptions, subscriptions that are not ended, or a backfill that is due.
 SELECT org, uri FROM slotwire.organizations o
 WHERE ended_at IS NULL
   AND (backfill_from IS NOT NULL
@@ -101,21 +101,21 @@ WHERE ended_at IS NULL
        OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended'))
 ORDER BY org
 
--- name: want_backfill
--- What is still to be fetched: an earlier time that is noted already stays.
+-- name: request_backfill
+-- Notes that a backfill is due; an earlier start that is noted already stays.
 UPDATE slotwire.organizations SET backfill_from = least(backfill_from, $2) WHERE org = $1
 
--- name: backfill_wanted
--- What is still to be fetched of one organization, and where it goes; no row when nothing is.
+-- name: due_backfill
+-- The backfill that is due for one organization, and what its events need; no row if none is.
 SELECT uri, shard, external_id, backfill_from FROM slotwire.organizations
 WHERE org = $1 AND backfill_from IS NOT NULL AND ended_at IS NULL
 
--- name: backfill_done
--- It was fetched from this time on; an earlier one that was asked for meanwhile stays.
+-- name: finish_backfill
+-- The backfill from this time on is done; an earlier start that was requested meanwhile stays due.
 UPDATE slotwire.organizations SET backfill_from = NULL WHERE org = $1 AND backfill_from = $2
 
 -- name: organizations_page
--- Organizations by name, after a place, with what hangs on them.
+-- Organizations by identifier, after a place, with their subscriptions counted and their connections' states.
 SELECT o.org, o.uri, o.external_id, o.created_at, o.ended_at, o.backfill_from,
        (SELECT count(*) FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended') AS subscriptions,
        array(SELECT c.state FROM slotwire.connections c WHERE c.org = o.org ORDER BY c.created_at, c.id) AS connections
@@ -125,13 +125,13 @@ WHERE ($1::text IS NULL OR o.org > $1) AND ($2::text IS NULL OR o.org = $2)
 ORDER BY o.org LIMIT $4
 
 -- name: end_organization
--- Given up; its history stays.
+-- Marks an organization as removed; its history stays.
 UPDATE slotwire.organizations SET ended_at = coalesce(ended_at, $2), backfill_from = NULL WHERE org = $1
 
--- name: forget_connections
--- The credentials of an organization.
+-- name: delete_connections_of
+-- Deletes the credentials of an organization.
 DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
 
 -- name: revoke_keys_of
--- Keys of the management API that reach this organization only.
+-- Revokes the management API keys that reach this organization only.
 UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id

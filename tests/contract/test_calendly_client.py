@@ -19,8 +19,8 @@ from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS
 from slotwire.ingest.control.calendly_client.pages import MAX_PAGES
 from slotwire.ingest.control.calendly_client.transport import (
     MAX_ANSWER_BYTES,
-    RetryPolicy,
-    Transport,
+    CalendlyTransport,
+    CallRetries,
     connect,
 )
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
@@ -48,7 +48,7 @@ SUBSCRIPTION = {
 }
 
 
-async def create(client: Transport) -> webhook_subscriptions.WebhookSubscription:
+async def create(client: CalendlyTransport) -> webhook_subscriptions.WebhookSubscriptionResource:
     """Subscribe."""
     return await webhook_subscriptions.create(
         client, organization=ORGANIZATION, url=HOOK, events=["invitee.created"], signing_key=SecretStr("signing")
@@ -216,7 +216,7 @@ async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: floa
 
 
 @pytest.mark.parametrize("act", [lambda client: webhook_subscriptions.get(client, URI), create], ids=["read", "write"])
-async def test_a_short_limit_is_waited_out(act: Callable[[Transport], Awaitable[Any]]) -> None:
+async def test_a_short_limit_is_waited_out(act: Callable[[CalendlyTransport], Awaitable[Any]]) -> None:
     """A wait that the policy allows is waited, and the request goes on; a write too: a 429 did nothing."""
     limited, good = ScriptedAnswer(429, {}, {"Retry-After": "0"}), ScriptedAnswer(200, {"resource": SUBSCRIPTION})
     async with scripted_calendly(limited, good) as (server, client):
@@ -323,7 +323,7 @@ async def test_the_longest_answer_and_one_past_it() -> None:
 async def test_no_answer_is_told_without_the_address() -> None:
     """A closed port is `unreachable`, with the exception's kind and nothing of its text."""
     settings = CalendlySettings(api_url="http://127.0.0.1:9")
-    async with connect(settings, SecretStr(TOKEN), retries=RetryPolicy(attempts=1)) as client:
+    async with connect(settings, SecretStr(TOKEN), retries=CallRetries(attempts=1)) as client:
         with pytest.raises(CalendlyError) as caught:
             await create(client)
     assert (caught.value.problem, caught.value.status) == (CalendlyProblem.UNREACHABLE, None)
@@ -342,7 +342,7 @@ async def test_an_answer_that_never_ends_is_given_up() -> None:
     port = server.sockets[0].getsockname()[1]
     try:
         settings = CalendlySettings(api_url=f"http://127.0.0.1:{port}")
-        brief = RetryPolicy(attempts=1, answer_seconds=0.05)
+        brief = CallRetries(attempts=1, answer_seconds=0.05)
         async with connect(settings, SecretStr(TOKEN), retries=brief) as client:
             with pytest.raises(CalendlyError) as caught:
                 await users.me(client)

@@ -25,7 +25,7 @@ from slotwire.ingest.control.calendly_client import (
     webhook_subscriptions,
 )
 from slotwire.ingest.control.calendly_client.answers import MAX_SCOPES
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.schemas.ids import OrganizationUri
@@ -82,7 +82,7 @@ async def all_of(items: AsyncIterator[T]) -> list[T]:
     return [item async for item in items]
 
 
-READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], ScriptedAnswer, str]] = {
+READS: dict[str, tuple[Callable[[CalendlyTransport], Awaitable[Any]], ScriptedAnswer, str]] = {
     "organization": (lambda c: organizations.get(c, ORGANIZATION), one({"uri": ORGANIZATION}), "/organizations/ORG"),
     "event": (lambda c: scheduled_events.get(c, EVENT_URI), one(EVENT), "/scheduled_events/E"),
     "invitee": (lambda c: invitees.get(c, INVITEE_URI), one(INVITEE), "/scheduled_events/E/invitees/I"),
@@ -124,7 +124,7 @@ READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], ScriptedAnswer, st
         "/scheduled_events/E/invitees?status=canceled&sort=created_at:asc&count=100",
     ),
     "events": (
-        lambda c: all_of(scheduled_events.every(c, scheduled_events.Wanted(organization=ORGANIZATION))),
+        lambda c: all_of(scheduled_events.every(c, scheduled_events.ScheduledEventQuery(organization=ORGANIZATION))),
         several(EVENT),
         f"/scheduled_events?organization={ORGANIZATION}&sort=start_time:asc&count=100",
     ),
@@ -132,7 +132,7 @@ READS: dict[str, tuple[Callable[[Transport], Awaitable[Any]], ScriptedAnswer, st
         lambda c: all_of(
             scheduled_events.every(
                 c,
-                scheduled_events.Wanted(
+                scheduled_events.ScheduledEventQuery(
                     organization=ORGANIZATION,
                     user=USER,
                     group=GROUP,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from slotwire.handlers.agents.demo import agent as demo_agent
 from slotwire.ingest.cli import app
-from slotwire.ingest.foundation.readiness import READY_SECONDS
+from slotwire.ingest.foundation.postgres_readiness import READY_SECONDS
 from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault

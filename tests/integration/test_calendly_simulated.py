@@ -24,7 +24,7 @@ from slotwire.ingest.control.calendly_client import (
     webhook_subscriptions,
 )
 from slotwire.ingest.control.calendly_client.pages import PAGE_SIZE
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.control.token_claims import read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
@@ -37,7 +37,7 @@ from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiv
 
 T = TypeVar("T")
 API = "https://api.calendly.com"
-ONCE = RetryPolicy(attempts=1)
+ONCE = CallRetries(attempts=1)
 REST_ONLY = {"calendar_event"}
 REST_ONLY_OF_MEMBER = {"buffered_start_time", "buffered_end_time"}
 FIFTY = 50
@@ -48,7 +48,7 @@ class Setup:
     """A simulator with two organizations, and the first one's owner speaking to it."""
 
     there: SimulatedCalendly
-    owner: Transport
+    owner: CalendlyTransport
 
     @property
     def organization(self) -> OrganizationUri:
@@ -62,8 +62,8 @@ class Setup:
 
     @asynccontextmanager
     async def speaking(
-        self, user: SimulatedUser, *scopes: str, retries: RetryPolicy = ONCE
-    ) -> AsyncIterator[Transport]:
+        self, user: SimulatedUser, *scopes: str, retries: CallRetries = ONCE
+    ) -> AsyncIterator[CalendlyTransport]:
         """Speak to Calendly with a new token of a user; without scopes it may do everything."""
         made = await self.there.act("tokens", user=user.id, scopes=scopes or ["default"])
         async with connect(
@@ -94,14 +94,14 @@ async def all_of(items: AsyncIterator[T]) -> list[T]:
 
 
 async def subscribe(
-    client: Transport,
+    client: CalendlyTransport,
     organization: OrganizationUri,
     url: str = "http://127.0.0.1:9/hook",
     *,
     events: tuple[str, ...] = ("invitee.created",),
     scope: Scope = "organization",
     subject: str = "",
-) -> webhook_subscriptions.WebhookSubscription:
+) -> webhook_subscriptions.WebhookSubscriptionResource:
     """Subscribe."""
     return await webhook_subscriptions.create(
         client,
@@ -197,7 +197,7 @@ async def test_events_are_found_by_host_time_and_status(setup: Setup) -> None:
     await setup.there.act("cancel-event", event=booked[1])
 
     async def found(**wanted: Any) -> list[str]:
-        chosen = scheduled_events.Wanted(organization=setup.organization, **wanted)
+        chosen = scheduled_events.ScheduledEventQuery(organization=setup.organization, **wanted)
         return [item.uri async for item in scheduled_events.every(setup.owner, chosen)]
 
     assert await found() == booked
@@ -222,7 +222,7 @@ async def test_lists_longer_than_a_page_are_read_whole(setup: Setup) -> None:
     for _ in range(PAGE_SIZE + 1):
         await setup.there.act("book", start="2026-12-01T10:00:00Z")
     before = len(setup.there.running.gate.calls.listing(0, 1_000, lambda _: True))
-    wanted = scheduled_events.Wanted(organization=setup.organization)
+    wanted = scheduled_events.ScheduledEventQuery(organization=setup.organization)
     found = [item.uri async for item in scheduled_events.every(setup.owner, wanted)]
     assert len(set(found)) == len(found) == PAGE_SIZE + 1
     assert len(setup.there.running.gate.calls.listing(0, 1_000, lambda _: True)) == before + 2
@@ -304,7 +304,7 @@ async def test_a_lost_token_is_noticed_at_once(setup: Setup, state: str, words: 
 async def test_a_failing_calendly_is_overcome_for_reading_only(setup: Setup) -> None:
     """With half of the calls answered in HTML all reads succeed; a write whose answer is lost has had its effect."""
     await setup.there.act("faults", rest_error_rate=0.5)
-    patient = RetryPolicy(attempts=12, first_wait_seconds=0.001, max_wait_seconds=0.01)
+    patient = CallRetries(attempts=12, first_wait_seconds=0.001, max_wait_seconds=0.01)
     async with setup.speaking(setup.member(0), retries=patient) as client:
         for _ in range(10):
             assert (await users.me(client)).current_organization == setup.organization

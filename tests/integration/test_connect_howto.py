@@ -127,7 +127,7 @@ async def _left(reader: Reader) -> CommandResult:
 
 
 REFUSALS: dict[str, Callable[[Reader], Awaitable[CommandResult]]] = {
-    "slotwire: the token is not enough": _by_a_member,
+    "slotwire: the token cannot subscribe": _by_a_member,
     "ended 0 subscriptions": _left,
 }
 """Outputs that the page shows of a command gone wrong, by their beginning."""

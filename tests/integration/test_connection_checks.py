@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from slotwire.ingest.control.connection_checks import PAGE, STATES, Checked, run, run_once
+from slotwire.ingest.control.connection_checks import PAGE, STATES, CheckRoundResult, run, run_once
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.settings import ConnectionsSettings
@@ -41,15 +41,15 @@ async def test_a_revocation_is_noticed_without_traffic(setup: ConnectionsSetup) 
     await setup.connections.add(setup.token(number=1))
     await setup.revoke(token)
     setup.clock.advance(HOUR - timedelta(seconds=1))
-    assert await run_once(setup.connections, HOURLY) == Checked(0, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(0, 0)
     assert (counted("active"), counted("revoked")) == (2, 0)
     setup.clock.advance(timedelta(seconds=1))
-    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(2, 0)
     assert (await setup.connections.get(made.id)).state == "revoked"
     assert [counted(state) for state in STATES] == [1, 0, 0, 1, 0]
     assert len(await setup.revoked_events()) == 1
     setup.clock.advance(HOUR)
-    assert await run_once(setup.connections, HOURLY) == Checked(1, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(1, 0)
 
 
 async def test_what_was_used_lately_is_left_alone(setup: ConnectionsSetup) -> None:
@@ -57,7 +57,7 @@ async def test_what_was_used_lately_is_left_alone(setup: ConnectionsSetup) -> No
     made = (await setup.connections.add(setup.token())).connection
     setup.clock.advance(HOUR)
     async with setup.connections.acting(made):
-        assert await run_once(setup.connections, HOURLY) == Checked(0, 0)
+        assert await run_once(setup.connections, HOURLY) == CheckRoundResult(0, 0)
 
 
 async def test_one_that_fails_stops_no_other(setup: ConnectionsSetup) -> None:
@@ -66,15 +66,15 @@ async def test_one_that_fails_stops_no_other(setup: ConnectionsSetup) -> None:
     fine = (await setup.connections.add(setup.token(number=1))).connection
     await setup.tamper("UPDATE slotwire.connections SET sealed = 'x' WHERE id = $1", broken.id)
     setup.clock.advance(HOUR)
-    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(2, 0)
     assert (await setup.connections.get(broken.id)).state == "error"
     assert (await setup.connections.get(fine.id)).checked_at == NOW + HOUR
-    assert await run_once(setup.connections, HOURLY) == Checked(1, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(1, 0)
     await setup.simulate("faults", rest_error_rate=1.0)
     setup.clock.advance(HOUR)
-    assert await run_once(setup.connections, HOURLY) == Checked(2, 1)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(2, 1)
     await setup.simulate("faults", rest_error_rate=0.0)
-    assert await run_once(setup.connections, HOURLY) == Checked(2, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(2, 0)
     assert (await setup.connections.get(fine.id)).checked_at == NOW + 2 * HOUR
 
 
@@ -91,7 +91,7 @@ async def test_all_pages_are_asked_about(setup: ConnectionsSetup, count: int) ->
         count,
     )
     setup.clock.advance(HOUR)
-    assert await run_once(setup.connections, HOURLY) == Checked(count, 0)
+    assert await run_once(setup.connections, HOURLY) == CheckRoundResult(count, 0)
     assert (counted("active"), counted("error")) == (1, count - 1)
 
 

@@ -14,10 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy, Transport, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
-from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, Subscription, Wanted
-from slotwire.ingest.control.subscriptions import Applied, Subscriptions, read_one, read_page
+from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, SubscriptionRecord, WantedSubscription
+from slotwire.ingest.control.subscription_records import read_one, read_page
+from slotwire.ingest.control.subscriptions import ReconcileResult, Subscriptions
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
@@ -38,7 +39,7 @@ from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.ids import OrganizationUri, last_segment
 from tests.support.management_api import write_organization
 
-PLAIN = Wanted(DEFAULT_EVENTS)
+PLAIN = WantedSubscription(DEFAULT_EVENTS)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
@@ -47,7 +48,7 @@ class Setup:
     """What each test starts from."""
 
     manager: Subscriptions
-    calendly: Transport
+    calendly: CalendlyTransport
     running: Simulator
     clock: ManualClock
     settings: Settings
@@ -57,23 +58,25 @@ class Setup:
         """The simulated organization."""
         return last_segment(self.running.organization)
 
-    async def at_calendly(self) -> list[webhook_subscriptions.WebhookSubscription]:
+    async def at_calendly(self) -> list[webhook_subscriptions.WebhookSubscriptionResource]:
         """What Calendly has."""
         found = webhook_subscriptions.of_organization(self.calendly, OrganizationUri(self.running.organization))
         return [item async for item in found]
 
-    async def made(self, wish: Wanted = PLAIN, manager: Subscriptions | None = None) -> Subscription:
+    async def made(self, wish: WantedSubscription = PLAIN, manager: Subscriptions | None = None) -> SubscriptionRecord:
         """Want something, make it so, and return what serves it."""
         manager = manager or self.manager
         await manager.want(self.org, wish)
-        applied = await manager.apply(self.calendly, OrganizationUri(self.running.organization))
-        return applied.serving[wish]
+        result = await manager.reconcile(self.calendly, OrganizationUri(self.running.organization))
+        return result.serving[wish]
 
-    async def round(self) -> Applied:
+    async def round(self) -> ReconcileResult:
         """Make what is wanted so, as the manager does on its rounds."""
-        return await self.manager.apply(self.calendly, OrganizationUri(self.running.organization), patient=True)
+        return await self.manager.reconcile(
+            self.calendly, OrganizationUri(self.running.organization), skip_in_progress=True
+        )
 
-    async def deleted(self, subscription: Subscription) -> Subscription:
+    async def deleted(self, subscription: SubscriptionRecord) -> SubscriptionRecord:
         """End a subscription."""
         return await self.manager.delete(self.calendly, subscription, OrganizationUri(self.running.organization))
 
@@ -97,7 +100,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
         async with (
             create_pool(database.runtime_url, DatabaseSettings(), application="test") as pool,
             connect(
-                settings.calendly, SecretStr(running.owner_token), retries=RetryPolicy(attempts=2, first_wait_seconds=0)
+                settings.calendly, SecretStr(running.owner_token), retries=CallRetries(attempts=2, first_wait_seconds=0)
             ) as calendly,
         ):
             await write_organization(database, last_segment(running.organization))
@@ -106,7 +109,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
 
 async def test_a_creation_is_at_calendly_and_its_key_signs(setup: Setup) -> None:
     """After a creation Calendly lists our address, and the key we load is the one Calendly signs with."""
-    made = await setup.made(Wanted(DEFAULT_EVENTS, max_age_seconds=60))
+    made = await setup.made(WantedSubscription(DEFAULT_EVENTS, max_age_seconds=60))
     [theirs] = await setup.at_calendly()
     assert (made.state, made.provider_uri) == ("active", theirs.uri)
     assert theirs.callback_url.get_secret_value() == setup.manager.hooks.url(made.hook_id)
@@ -157,15 +160,15 @@ async def test_wanting_twice_makes_one(setup: Setup) -> None:
     """The same wish again finds what serves it, and a round after it finds nothing to do."""
     first = await setup.made()
     assert (await setup.made()).id == first.id
-    applied = await setup.round()
-    assert (applied.made, applied.dropped, applied.orphans) == ([], [], 0)
+    result = await setup.round()
+    assert (result.created, result.deleted, result.orphans) == ([], [], 0)
     assert len(await setup.at_calendly()) == 1
 
 
 async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
     """A wish for other events makes a new subscription before the old one goes; the old address stays known."""
-    first = await setup.made(Wanted(("invitee.created",)))
-    second = await setup.made(Wanted(("invitee.created", "invitee.canceled")))
+    first = await setup.made(WantedSubscription(("invitee.created",)))
+    second = await setup.made(WantedSubscription(("invitee.created", "invitee.canceled")))
     assert second.id != first.id
     [theirs] = await setup.at_calendly()
     assert theirs.uri == second.provider_uri
@@ -175,14 +178,14 @@ async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
 
 async def test_what_calendly_still_owes_is_dropped_later(setup: Setup) -> None:
     """While Calendly retries to the old one both are there; once it owes nothing a round drops the old one."""
-    first = await setup.made(Wanted(("invitee.created",)))
+    first = await setup.made(WantedSubscription(("invitee.created",)))
     [known] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=NOW))
-    second = await setup.made(Wanted(("invitee.canceled",)))
+    second = await setup.made(WantedSubscription(("invitee.canceled",)))
     assert {item.uri for item in await setup.at_calendly()} == {first.provider_uri, second.provider_uri}
     [known, _] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=None))
-    assert [item.id for item in (await setup.round()).dropped] == [first.id]
+    assert [item.id for item in (await setup.round()).deleted] == [first.id]
     assert [item.uri for item in await setup.at_calendly()] == [second.provider_uri]
 
 
@@ -193,14 +196,17 @@ async def test_users_and_groups_have_their_own(setup: Setup) -> None:
         "groups", next(each.id for each in setup.running.world.groups.values() if each.organization == setup.org)
     )
     whole = await setup.made()
-    wishes = Wanted(("meeting_recap.created",), "user", user), Wanted(("invitee.created",), "group", group)
+    wishes = (
+        WantedSubscription(("meeting_recap.created",), "user", user),
+        WantedSubscription(("invitee.created",), "group", group),
+    )
     recaps, grouped = [await setup.made(wish) for wish in wishes]
     assert (recaps.scope, recaps.subject, grouped.scope, grouped.subject) == ("user", user, "group", group)
     [theirs] = [item for item in setup.running.engine.ledger.subscriptions() if item.scope == "user"]
     assert tuple(theirs.events) == ("meeting_recap.created",)
     await setup.manager.unwant(setup.org, "user", user)
     # What is known here is asked for in its own scope; so it is found, and dropped.
-    assert [item.id for item in (await setup.round()).dropped] == [recaps.id]
+    assert [item.id for item in (await setup.round()).deleted] == [recaps.id]
     assert {item.id for item in await setup.manager.live(setup.org)} == {whole.id, grouped.id}
 
 
@@ -221,7 +227,7 @@ async def test_a_creation_that_never_arrived_is_ended(setup: Setup) -> None:
     await webhook_subscriptions.delete(setup.calendly, theirs.uri)
 
     setup.clock.advance(UNFINISHED_AFTER)
-    assert (await setup.round()).made == []  # patient: somebody may be making it
+    assert (await setup.round()).created == []  # patient: somebody may be making it
     assert (await setup.made()).id != made.id
     assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "creating"
 
@@ -236,7 +242,7 @@ async def test_what_calendly_lost_is_made_anew(setup: Setup) -> None:
     made = await setup.made()
     assert made.provider_uri is not None
     await webhook_subscriptions.delete(setup.calendly, made.provider_uri)
-    [second] = (await setup.round()).made
+    [second] = (await setup.round()).created
     assert second.id != made.id
     assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "ended"
 
@@ -246,8 +252,8 @@ async def test_a_disabled_one_is_replaced(setup: Setup) -> None:
     made = await setup.made()
     [known] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, state="disabled", retry_started_at=NOW))
-    applied = await setup.round()
-    assert ([len(applied.made), len(applied.dropped)], applied.dropped[0].id) == ([1, 1], made.id)
+    result = await setup.round()
+    assert ([len(result.created), len(result.deleted)], result.deleted[0].id) == ([1, 1], made.id)
     [theirs] = await setup.at_calendly()
     assert theirs.state == "active"
 
@@ -260,14 +266,14 @@ async def test_an_orphan_is_deleted_and_a_newcomer_is_not(setup: Setup, database
         await owner.execute("DELETE FROM slotwire.subscriptions")
     finally:
         await owner.close()
-    applied = await setup.round()
-    assert (applied.orphans, len(applied.made)) == (1, 1)
+    result = await setup.round()
+    assert (result.orphans, len(result.created)) == (1, 1)
     assert made.provider_uri not in {item.uri for item in await setup.at_calendly()}
     # As a process sees it that listed ours before another one wrote its row.
     blind = replace(setup.manager, pool=cast("Pool", _Blind(setup.manager.pool)))
     there = [item.uri for item in await setup.at_calendly()]
-    with pytest.raises(RequestRefused, match="under way all the time"):
-        await blind.apply(setup.calendly, OrganizationUri(setup.running.organization), patient=True)
+    with pytest.raises(RequestRefused, match="in progress all the time"):
+        await blind.reconcile(setup.calendly, OrganizationUri(setup.running.organization), skip_in_progress=True)
     assert [item.uri for item in await setup.at_calendly()] == there
 
 
@@ -289,7 +295,7 @@ async def test_deleting_is_at_calendly_first_and_twice_is_once(setup: Setup) -> 
     ended = await setup.deleted(made)
     assert (ended.state, ended.ended_at) == ("ended", NOW)
     assert await setup.at_calendly() == []
-    assert (await setup.round()).made == []
+    assert (await setup.round()).created == []
     setup.clock.advance(timedelta(hours=1))
     assert await setup.deleted(ended) == ended
 
@@ -325,12 +331,12 @@ async def test_the_list_tells_what_calendly_says(setup: Setup) -> None:
     """Beside each subscription stands Calendly's own word: active, or none when it is gone."""
     kept = await setup.made()
     user = uri("users", setup.running.world.members(setup.org)[0].id)
-    gone = await setup.made(Wanted(("invitee.created",), "user", user))
+    gone = await setup.made(WantedSubscription(("invitee.created",), "user", user))
     assert gone.provider_uri is not None
     await webhook_subscriptions.delete(setup.calendly, gone.provider_uri)
     ours = await read_page(setup.manager.pool, setup.org, after=None, limit=10)
     organization = OrganizationUri(setup.running.organization)
-    listed = await setup.manager.beside_calendly(setup.calendly, organization, ours)
+    listed = await setup.manager.compare_with_calendly(setup.calendly, organization, ours)
     said = {item.subscription.id: item.found.state if item.found else None for item in listed}
     assert said == {kept.id: "active", gone.id: None}
 
@@ -339,7 +345,7 @@ async def test_a_page_goes_on_where_the_last_one_ended(setup: Setup) -> None:
     """Pages of one, followed by place, give every subscription once, oldest first."""
     made = []
     for event in DEFAULT_EVENTS[:3]:
-        made.append((await setup.made(Wanted((event,)))).id)
+        made.append((await setup.made(WantedSubscription((event,)))).id)
         setup.clock.advance(timedelta(seconds=1))
     seen, after = [], None
     while page := await read_page(setup.manager.pool, setup.org, after=after, limit=1):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from slotwire.ingest.control import keeping
+from slotwire.ingest.control import rounds
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
@@ -121,7 +121,7 @@ async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
 
     added, during = await asyncio.gather(setup.add(external_id="customer-1", backfill_days=0), book())
     assert (added.new, added.organization.external_id, len(added.subscriptions)) == (True, "customer-1", 1)
-    assert await keeping.run_once(setup.organizations) == {setup.org: "kept"}  # and fetches what was asked for
+    assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}  # and fetches what was asked for
     after = [await setup.simulate("book") for _ in range(2)]
     await setup.settled()
     told = Counter(
@@ -180,7 +180,7 @@ async def test_giving_up_leaves_nothing_behind(setup: Setup) -> None:
     assert done.organization.ended_at is not None
     assert setup.calendly.engine.ledger.subscriptions() == ()
     assert await setup.rows("SELECT FROM slotwire.connections") == []
-    assert await keeping.run_once(setup.organizations) == {}
+    assert await rounds.run_once(setup.organizations) == {}
     assert len(await setup.rows("SELECT FROM slotwire.events")) == 1
     again = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert again.organization.ended_at == done.organization.ended_at
@@ -247,9 +247,9 @@ async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the
         await setup.add()
     assert caught.value.problem is CalendlyProblem.PLAN
     assert "Upgrade" in caught.value.remedy
-    assert await keeping.run_once(setup.organizations) == {setup.org: "failed"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "failed"}
     await setup.simulate("organizations", organization=setup.org, webhooks=True)
-    assert await keeping.run_once(setup.organizations) == {setup.org: "changed"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "changed"}
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
@@ -261,8 +261,8 @@ async def test_the_rounds_keep_what_is_wanted(setup: Setup) -> None:
     for known in setup.calendly.engine.ledger.subscriptions():
         setup.calendly.engine.ledger.delete_subscription(known.id)
     await setup.simulate("tokens/state", token=setup.calendly.owner_token, state="revoked")
-    assert await keeping.run_once(setup.organizations) == {setup.org: "failed", other: "changed"}
-    assert await keeping.run_once(setup.organizations) == {setup.org: "paused", other: "kept"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "failed", other: "changed"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "paused", other: "unchanged"}
     [known] = setup.calendly.engine.ledger.subscriptions()
     assert known.organization == other
     noted = await setup.rows("SELECT org, action, result FROM slotwire.audit WHERE actor = 'control' ORDER BY id")
@@ -284,12 +284,12 @@ async def test_what_is_given_up_while_it_is_made_is_not_made(setup: Setup) -> No
     try:
         async with other.transaction():
             await other.execute("SELECT FROM slotwire.organizations FOR UPDATE")
-            going = asyncio.create_task(keeping.run_once(organizations))
+            going = asyncio.create_task(rounds.run_once(organizations))
             async with asyncio.timeout(20):
                 while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
                     await asyncio.wait({going}, timeout=0.02)
             await other.execute("DELETE FROM slotwire.wanted_subscriptions")
-        assert await going == {setup.org: "kept"}
+        assert await going == {setup.org: "unchanged"}
     finally:
         await other.close()
     assert setup.calendly.engine.ledger.subscriptions() == ()
@@ -301,9 +301,9 @@ async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
     await setup.add()
     await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
     await setup.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
-    assert await keeping.run_once(setup.organizations) == {setup.org: "failed"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "failed"}
     await setup.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
-    assert await keeping.run_once(setup.organizations) == {setup.org: "kept"}
+    assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}
 
 
 async def test_what_was_told_is_not_fetched_again(setup: Setup) -> None:
@@ -315,7 +315,7 @@ async def test_what_was_told_is_not_fetched_again(setup: Setup) -> None:
     await setup.simulate("reschedule", invitee=three)
     await setup.settled()
     told = await setup.rows("SELECT event_id FROM slotwire.events ORDER BY 1")
-    await setup.organizations.want_backfill(setup.org, setup.actions.clock.now())
+    await setup.organizations.request_backfill(setup.org, setup.actions.clock.now())
     filled = await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None)
     assert filled is not None
     assert (filled.meetings, filled.invitees, filled.new, filled.skipped) == (4, 4, 0, 0)
@@ -356,7 +356,7 @@ async def test_fifty_organizations_and_no_foreign_call(database: Database) -> No
         added = await asyncio.gather(*(add(org) for org in orgs))
         assert [item.organization.organization for item in added] == orgs
         booked = {(await setup.simulate("book", organization=org))["invitees"][0]: org for org in orgs}
-        assert await keeping.run_once(setup.organizations) == dict.fromkeys(orgs, "kept")
+        assert await rounds.run_once(setup.organizations) == dict.fromkeys(orgs, "unchanged")
         await setup.settled()
         rows = await setup.rows("SELECT subject, org FROM slotwire.events WHERE type = $1", CREATED)
         assert {row["subject"]: row["org"] for row in rows} == booked
@@ -364,8 +364,8 @@ async def test_fifty_organizations_and_no_foreign_call(database: Database) -> No
         assert setup.calls > 50 * 5
         # Two customers' secrets swapped: each opens in its own row only, and nobody's data is asked for.
         await _swap_secrets(setup, orgs[0], orgs[1])
-        results = await keeping.run_once(setup.organizations)
-        assert {org for org, result in results.items() if result != "kept"} == set(orgs[:2])
+        results = await rounds.run_once(setup.organizations)
+        assert {org for org, result in results.items() if result != "unchanged"} == set(orgs[:2])
         assert setup.calendly.gate.calls.foreign() == ()
 
 

@@ -27,7 +27,7 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
     applied = await migrations.migrate(connection, runtime_role="slotwire_runtime", shards=4, now=NOW)
     assert list(applied) == []
     assert await connection.fetchrow("SELECT * FROM slotwire.log") == before
-    assert await migrations.require_fitting(connection) == migrations.Schema((), ())
+    assert await migrations.require_fitting(connection) == migrations.SchemaComparison((), ())
     await connection.close()
 
 

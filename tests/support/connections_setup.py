@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy
+from slotwire.ingest.control.calendly_client.transport import CallRetries
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.foundation.clock import ManualClock
@@ -29,7 +29,7 @@ from tests.support.simulated_calendly import NO_TLS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REVOKED = "io.slotwire.connection.revoked.v1"
-ONCE = RetryPolicy(attempts=1)
+ONCE = CallRetries(attempts=1)
 
 
 @dataclass(frozen=True)

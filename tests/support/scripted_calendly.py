@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import SecretStr
 
-from slotwire.ingest.control.calendly_client.transport import Refused, RetryPolicy, Transport, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, connect
 from slotwire.ingest.foundation.lifecycle import listen
 from slotwire.ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
-QUICK = RetryPolicy(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01)
+QUICK = CallRetries(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01)
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class ScriptedCalendly:
 
 @asynccontextmanager
 async def scripted_calendly(
-    *answers: ScriptedAnswer, retries: RetryPolicy = QUICK, refused: Refused | None = None
-) -> AsyncIterator[tuple[ScriptedCalendly, Transport]]:
+    *answers: ScriptedAnswer, retries: CallRetries = QUICK, refused: Refused | None = None
+) -> AsyncIterator[tuple[ScriptedCalendly, CalendlyTransport]]:
     """Run the server and a client of it."""
     server = ScriptedCalendly(list(answers))
     app = web.Application()

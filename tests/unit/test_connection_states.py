@@ -9,51 +9,53 @@ from typing import get_args
 import pytest
 
 from slotwire.ingest.control.connection_checks import STATES
-from slotwire.ingest.control.connection_states import Noticed, Standing, State, after
+from slotwire.ingest.control.connection_states import ConnectionState, ConnectionStatus, Observation, next_state
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WARN = timedelta(days=14)
 STANDINGS = (
-    Standing("active"),
-    Standing("expiring", "expires_soon"),
-    Standing("needs_reauth", "another_user"),
-    Standing("revoked", "refused"),
-    Standing("error", "secret_unreadable"),
+    ConnectionStatus("active"),
+    ConnectionStatus("expiring", "expires_soon"),
+    ConnectionStatus("needs_reauth", "another_user"),
+    ConnectionStatus("revoked", "refused"),
+    ConnectionStatus("error", "secret_unreadable"),
 )
 
 
-def reached(standing: Standing, noticed: Noticed, expires_at: datetime | None = None) -> Standing:
+def reached(standing: ConnectionStatus, noticed: Observation, expires_at: datetime | None = None) -> ConnectionStatus:
     """Return how a connection stands after something."""
-    return after(standing, noticed, expires_at=expires_at, now=NOW, warn=WARN)
+    return next_state(standing, noticed, expires_at=expires_at, now=NOW, warn=WARN)
 
 
 def test_every_state_is_tried() -> None:
     """The standings of these tests, and the states that are counted, are all there are."""
-    assert {item.state for item in STANDINGS} == set(get_args(State)) == set(STATES)
+    assert {item.state for item in STANDINGS} == set(get_args(ConnectionState)) == set(STATES)
 
 
-@pytest.mark.parametrize("noticed", [item for item in Noticed if item is not Noticed.CONNECTED])
-def test_revoked_is_final(noticed: Noticed) -> None:
+@pytest.mark.parametrize("noticed", [item for item in Observation if item is not Observation.CONNECTED])
+def test_revoked_is_final(noticed: Observation) -> None:
     """Nothing that is noticed of the same credential leads away from revoked, not even another 401."""
-    assert reached(Standing("revoked", "expired"), noticed) == Standing("revoked", "expired")
+    assert reached(ConnectionStatus("revoked", "expired"), noticed) == ConnectionStatus("revoked", "expired")
 
 
 @pytest.mark.parametrize("standing", STANDINGS)
-def test_a_new_credential_begins_able_to_act(standing: Standing) -> None:
+def test_a_new_credential_begins_able_to_act(standing: ConnectionStatus) -> None:
     """From everywhere a new credential leads to active, or to expiring where its end is near."""
-    assert reached(standing, Noticed.CONNECTED) == Standing("active")
-    assert reached(standing, Noticed.CONNECTED, NOW) == Standing("expiring", "expires_soon")
+    assert reached(standing, Observation.CONNECTED) == ConnectionStatus("active")
+    assert reached(standing, Observation.CONNECTED, NOW) == ConnectionStatus("expiring", "expires_soon")
 
 
 @pytest.mark.parametrize("standing", [item for item in STANDINGS if item.state != "revoked"])
-def test_what_is_noticed_decides(standing: Standing) -> None:
+def test_what_is_noticed_decides(standing: ConnectionStatus) -> None:
     """Whatever the state was before, the same notice leads to the same state."""
-    assert reached(standing, Noticed.ACCEPTED) == Standing("active")
-    assert reached(standing, Noticed.REFUSED) == Standing("revoked", "refused")
-    assert reached(standing, Noticed.ANOTHER_USER) == Standing("needs_reauth", "another_user")
-    assert reached(standing, Noticed.ANOTHER_ORGANIZATION) == Standing("needs_reauth", "another_organization")
-    assert reached(standing, Noticed.SCOPE_MISSING) == Standing("needs_reauth", "scope_missing")
-    assert reached(standing, Noticed.UNREADABLE) == Standing("error", "secret_unreadable")
+    assert reached(standing, Observation.ACCEPTED) == ConnectionStatus("active")
+    assert reached(standing, Observation.REFUSED) == ConnectionStatus("revoked", "refused")
+    assert reached(standing, Observation.ANOTHER_USER) == ConnectionStatus("needs_reauth", "another_user")
+    assert reached(standing, Observation.ANOTHER_ORGANIZATION) == ConnectionStatus(
+        "needs_reauth", "another_organization"
+    )
+    assert reached(standing, Observation.SCOPE_MISSING) == ConnectionStatus("needs_reauth", "scope_missing")
+    assert reached(standing, Observation.UNREADABLE) == ConnectionStatus("error", "secret_unreadable")
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,8 @@ def test_what_is_noticed_decides(standing: Standing) -> None:
 )
 def test_the_end_comes_near(left: timedelta, state: str) -> None:
     """A credential is expiring from exactly so long before its end, and goes back when its end is moved."""
-    assert reached(Standing("active"), Noticed.ACCEPTED, NOW + left).state == state
-    assert reached(Standing("expiring", "expires_soon"), Noticed.ACCEPTED, NOW + left).state == state
+    assert reached(ConnectionStatus("active"), Observation.ACCEPTED, NOW + left).state == state
+    assert reached(ConnectionStatus("expiring", "expires_soon"), Observation.ACCEPTED, NOW + left).state == state
 
 
 @pytest.mark.parametrize(
@@ -73,12 +75,12 @@ def test_the_end_comes_near(left: timedelta, state: str) -> None:
 def test_why_a_credential_was_refused(ends: timedelta | None, reason: str) -> None:
     """A 401 after the credential's own end says expired; before it, or without one, refused."""
     expires_at = None if ends is None else NOW + ends
-    assert reached(Standing("active"), Noticed.REFUSED, expires_at) == Standing("revoked", reason)
+    assert reached(ConnectionStatus("active"), Observation.REFUSED, expires_at) == ConnectionStatus("revoked", reason)
 
 
 def test_a_reason_is_there_exactly_where_it_is_not_active() -> None:
     """No step leads to an active connection with a reason, or to another one without: the database asks the same."""
-    for standing, noticed, ends in product(STANDINGS, Noticed, (None, NOW, NOW + 2 * WARN)):
+    for standing, noticed, ends in product(STANDINGS, Observation, (None, NOW, NOW + 2 * WARN)):
         found = reached(standing, noticed, ends)
         assert (found.state == "active") == (found.reason is None)
         assert found.able == (found.state in {"active", "expiring"})

@@ -18,7 +18,14 @@ from slotwire.ingest.control.catalogue import (
     needed_scopes,
     split_events,
 )
-from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, AtCalendly, Plan, Subscription, Wanted, plan
+from slotwire.ingest.control.subscription_plan import (
+    UNFINISHED_AFTER,
+    CalendlySubscription,
+    ReconcilePlan,
+    SubscriptionRecord,
+    WantedSubscription,
+    plan,
+)
 from slotwire.ingest.control.subscriptions import check_callback
 from slotwire.ingest.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.keys.hooks import HookId
@@ -26,16 +33,16 @@ from slotwire.ingest.log.normalize import KNOWN_EVENTS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 EVENTS = ("invitee.created",)
-ACTIVE = Subscription(
+ACTIVE = SubscriptionRecord(
     UUID(int=1), "ORG", HookId("h1"), "uri/1", "organization", EVENTS, "active", None, NOW - timedelta(days=1), None
 )
 CREATING = replace(ACTIVE, id=UUID(int=2), hook_id=HookId("h2"), provider_uri=None, state="creating", created_at=NOW)
-THEIRS = AtCalendly("uri/1", HookId("h1"), here=True, state="active", events=frozenset(EVENTS))
+THEIRS = CalendlySubscription("uri/1", HookId("h1"), here=True, state="active", events=frozenset(EVENTS))
 
 
-def wish(**changes: Any) -> Wanted:
+def wish(**changes: Any) -> WantedSubscription:
     """Want these events of the organization."""
-    return replace(Wanted(EVENTS), **changes)
+    return replace(WantedSubscription(EVENTS), **changes)
 
 
 def test_nothing_anywhere_is_nothing_to_do() -> None:
@@ -45,7 +52,7 @@ def test_nothing_anywhere_is_nothing_to_do() -> None:
 
 def test_what_is_wanted_and_nowhere_is_made() -> None:
     """A wish without a subscription is to be made."""
-    assert plan([wish()], [], [], NOW) == Plan(make=(wish(),))
+    assert plan([wish()], [], [], NOW) == ReconcilePlan(create=(wish(),))
 
 
 def test_what_does_what_is_wanted_is_kept() -> None:
@@ -64,13 +71,13 @@ def test_what_does_what_is_wanted_is_kept() -> None:
     ],
     ids=["disabled", "old_address", "more_events", "no_events"],
 )
-def test_what_does_not_do_what_is_wanted_stays_until_another_does(theirs: AtCalendly) -> None:
+def test_what_does_not_do_what_is_wanted_stays_until_another_does(theirs: CalendlySubscription) -> None:
     """Disabled, sent elsewhere or with other events: another one is made first; only then is it dropped."""
-    assert plan([wish()], [ACTIVE], [theirs], NOW) == Plan(make=(wish(),))
+    assert plan([wish()], [ACTIVE], [theirs], NOW) == ReconcilePlan(create=(wish(),))
     newer = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     both = [theirs, replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))]
     found = plan([wish()], [ACTIVE, newer], both, NOW)
-    assert (found.serving, found.drop, found.make) == ({wish(): newer}, ((ACTIVE, "uri/1"),), ())
+    assert (found.serving, found.delete, found.create) == ({wish(): newer}, ((ACTIVE, "uri/1"),), ())
 
 
 def test_what_calendly_still_owes_is_waited_for() -> None:
@@ -80,13 +87,13 @@ def test_what_calendly_still_owes_is_waited_for() -> None:
     there = replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))
     assert plan([wish()], [ACTIVE, newer], [owing, there], NOW).done
     given_up = replace(owing, state="disabled")
-    assert plan([wish()], [ACTIVE, newer], [given_up, there], NOW).drop == ((ACTIVE, "uri/1"),)
+    assert plan([wish()], [ACTIVE, newer], [given_up, there], NOW).delete == ((ACTIVE, "uri/1"),)
 
 
 @pytest.mark.parametrize("changes", [{"max_age_seconds": 60}, {"scope": "user", "subject": "U"}])
 def test_another_age_or_scope_is_another_wish(changes: dict[str, Any]) -> None:
     """A subscription serves only a wish of its own scope, subject and age."""
-    assert plan([wish(**changes)], [ACTIVE], [THEIRS], NOW).make == (wish(**changes),)
+    assert plan([wish(**changes)], [ACTIVE], [THEIRS], NOW).create == (wish(**changes),)
 
 
 def test_each_scope_and_subject_is_served_by_its_own() -> None:
@@ -96,17 +103,17 @@ def test_each_scope_and_subject_is_served_by_its_own() -> None:
     theirs = wish(scope="user", subject="U")
     found = plan([wish(), theirs], [ACTIVE, users], [THEIRS, there], NOW)
     assert (found.done, found.serving) == (True, {wish(): ACTIVE, theirs: users})
-    assert plan([wish()], [ACTIVE, users], [THEIRS, there], NOW).drop == ((users, "uri/4"),)
+    assert plan([wish()], [ACTIVE, users], [THEIRS, there], NOW).delete == ((users, "uri/4"),)
 
 
 def test_what_nobody_wants_is_dropped() -> None:
     """Without a wish an active subscription is dropped at once, whatever Calendly owes it."""
-    assert plan([], [ACTIVE], [replace(THEIRS, retry_started_at=NOW)], NOW).drop == ((ACTIVE, "uri/1"),)
+    assert plan([], [ACTIVE], [replace(THEIRS, retry_started_at=NOW)], NOW).delete == ((ACTIVE, "uri/1"),)
 
 
 def test_what_calendly_does_not_have_is_lost() -> None:
     """An active one that Calendly does not list is lost at once, and made anew where it is wanted."""
-    assert plan([wish()], [ACTIVE], [], NOW) == Plan(lost=(ACTIVE,), make=(wish(),))
+    assert plan([wish()], [ACTIVE], [], NOW) == ReconcilePlan(lost=(ACTIVE,), create=(wish(),))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +128,14 @@ def test_an_unfinished_creation_has_its_time(age: timedelta, lost: bool) -> None
 @pytest.mark.parametrize("patient", [True, False])
 def test_the_patient_leave_a_creation_to_whoever_began_it(patient: bool) -> None:
     """A round of the manager makes nothing beside a creation that may be under way; who asks for one gets it."""
-    assert plan([wish()], [CREATING], [], NOW, patient=patient).make == (() if patient else (wish(),))
+    assert plan([wish()], [CREATING], [], NOW, skip_in_progress=patient).create == (() if patient else (wish(),))
 
 
 def test_an_unfinished_creation_is_adopted_by_its_address() -> None:
     """A creation whose answer was lost is known by its hook, gets Calendly's URI, and serves."""
     there = replace(THEIRS, uri="uri/2", hook_id=HookId("h2"))
     found = plan([wish()], [CREATING], [there], NOW)
-    assert found == Plan(adopt=((CREATING, "uri/2"),), serving={wish(): CREATING})
+    assert found == ReconcilePlan(adopt=((CREATING, "uri/2"),), serving={wish(): CREATING})
 
 
 def test_the_oldest_is_kept_where_two_do_the_same() -> None:
@@ -136,12 +143,12 @@ def test_the_oldest_is_kept_where_two_do_the_same() -> None:
     younger = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     theirs = [replace(THEIRS, uri="uri/3", hook_id=HookId("h3")), THEIRS]
     found = plan([wish()], [ACTIVE, younger], theirs, NOW)
-    assert (found.serving, found.drop) == ({wish(): ACTIVE}, ((younger, "uri/3"),))
+    assert (found.serving, found.delete) == ({wish(): ACTIVE}, ((younger, "uri/3"),))
 
 
 def test_what_belongs_to_somebody_else_is_nothing_to_us() -> None:
     """A subscription at Calendly whose address we did not make changes nothing, wherever it leads."""
-    foreign = AtCalendly("uri/9", None, here=True, state="active", events=frozenset(EVENTS))
+    foreign = CalendlySubscription("uri/9", None, here=True, state="active", events=frozenset(EVENTS))
     assert plan([], [], [foreign], NOW).done
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_states import Standing
+from slotwire.ingest.control.connection_states import ConnectionStatus
 from slotwire.schemas.codec import CONTENT_TYPE, DATASCHEMA, INFERRED, REPLAY, Attributes, encode_data, encode_headers
 from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES, EventData
 from slotwire.schemas.ids import OrganizationUri
@@ -168,7 +168,9 @@ def _connection_revoked() -> Document:
         created_at=known,
         changed_at=known,
     )
-    event = revoked_event(record, Standing("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC))
+    event = revoked_event(
+        record, ConnectionStatus("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+    )
     return {
         "id": str(event.id),
         "type": event.data.type,

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from slotwire.ingest import cli
-from slotwire.ingest.foundation.settings import PREFIX, Group, Settings
+from slotwire.ingest.foundation.settings import PREFIX, Settings, SettingsGroup
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tools.generate import asyncapi, json_schemas, management_api
 
@@ -80,9 +80,9 @@ def _settings_rows(prefix: str, fields: dict[str, FieldInfo]) -> Iterator[tuple[
             yield variable, _default(field.default), _accepted(field), " ".join((field.description or "").split())
 
 
-def _group(field: FieldInfo) -> type[Group] | None:
+def _group(field: FieldInfo) -> type[SettingsGroup] | None:
     kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, Group) else None
+    return kind if isinstance(kind, type) and issubclass(kind, SettingsGroup) else None
 
 
 def _default(value: object) -> str:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from pydantic import AwareDatetime
 
-from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 
-class NoShow(Whole):
+class NoShowResource(RawResource):
     """A mark."""
 
     invitee: Uri | None = None
     created_at: AwareDatetime | None = None
 
 
-async def create(calendly: Transport, invitee: str) -> NoShow:
+async def create(calendly: CalendlyTransport, invitee: str) -> NoShowResource:
     """Mark an invitee.
 
     Args:
@@ -30,21 +30,23 @@ async def create(calendly: Transport, invitee: str) -> NoShow:
         CalendlyError: see `CalendlyProblem`. The mark may have been set when it is `unreachable`, `upstream`,
             `conflict` or `unexpected`: the invitee says.
     """
-    made = await calendly.post("/invitee_no_shows", {"invitee": invitee}, Answer[NoShow], doing="marking a no-show")
+    made = await calendly.post(
+        "/invitee_no_shows", {"invitee": invitee}, ResourceAnswer[NoShowResource], doing="marking a no-show"
+    )
     return made.resource
 
 
-async def get(calendly: Transport, uri: str) -> NoShow:
+async def get(calendly: CalendlyTransport, uri: str) -> NoShowResource:
     """Read a mark.
 
     Raises:
         CalendlyError: `not_found` when it was taken back; see `CalendlyProblem`.
     """
     path = path_to("invitee_no_shows", uri)
-    return (await calendly.get(path, Answer[NoShow], doing="reading a no-show")).resource
+    return (await calendly.get(path, ResourceAnswer[NoShowResource], doing="reading a no-show")).resource
 
 
-async def delete(calendly: Transport, uri: str) -> None:
+async def delete(calendly: CalendlyTransport, uri: str) -> None:
     """Take a mark back; one that is gone already counts as taken back.
 
     Args:

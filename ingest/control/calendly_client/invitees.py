@@ -11,14 +11,14 @@ from urllib.parse import quote
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
+from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
 from slotwire.ingest.control.calendly_client.scheduled_events import Status
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.schemas.ids import last_segment
 
 
-class Mark(BaseModel):
+class NoShowReference(BaseModel):
     """That an invitee did not come. It cannot be listed, only read here or by its own URI."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -27,19 +27,21 @@ class Mark(BaseModel):
     created_at: AwareDatetime | None = None
 
 
-class Invitee(Whole):
+class InviteeResource(RawResource):
     """An invitee; `raw` has the rest, without the scheduled event that a webhook puts beside it."""
 
     event: Uri
     status: str
     """`active` or `canceled`."""
-    no_show: Mark | None = None
+    no_show: NoShowReference | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
     """Does not move when a no-show is marked or cleared."""
 
 
-async def every(calendly: Transport, event: str, *, status: Status | None = None) -> AsyncIterator[Invitee]:
+async def every(
+    calendly: CalendlyTransport, event: str, *, status: Status | None = None
+) -> AsyncIterator[InviteeResource]:
     """List a scheduled event's invitees in the order they were made, canceled ones too unless a status is named.
 
     Args:
@@ -53,11 +55,11 @@ async def every(calendly: Transport, event: str, *, status: Status | None = None
     path = f"{path_to('scheduled_events', event)}/invitees"
     query = {"status": status, "sort": "created_at:asc"}
     doing = "listing a scheduled event's invitees"
-    async for item in pages.every(calendly, path, pages.Page[Invitee], doing=doing, query=query):
+    async for item in pages.every(calendly, path, pages.ResourcePage[InviteeResource], doing=doing, query=query):
         yield item
 
 
-async def get(calendly: Transport, uri: str) -> Invitee:
+async def get(calendly: CalendlyTransport, uri: str) -> InviteeResource:
     """Read one invitee.
 
     Args:
@@ -76,4 +78,4 @@ async def get(calendly: Transport, uri: str) -> Invitee:
             remedy="It looks like https://api.calendly.com/scheduled_events/…/invitees/….",
         )
     path = f"{path_to('scheduled_events', event)}/invitees/{quote(last_segment(invitee), safe='')}"
-    return (await calendly.get(path, Answer[Invitee], doing=doing)).resource
+    return (await calendly.get(path, ResourceAnswer[InviteeResource], doing=doing)).resource

@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict
 
 from slotwire.ingest.control.calendly_client import pages
 from slotwire.ingest.control.calendly_client.resources import Resource, Uri
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.schemas.ids import OrganizationUri
 
 ADMINISTRATORS = frozenset({"owner", "admin"})
 """The roles that may subscribe a whole organization (docs/reference/calendly.md, "Webhook subscriptions")."""
 
 
-class Member(BaseModel):
+class MembershipUser(BaseModel):
     """The user of a membership. Name and mail address are left where they are."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -23,12 +23,12 @@ class Member(BaseModel):
     uri: Uri
 
 
-class Membership(Resource):
+class MembershipResource(Resource):
     """A user's place in an organization."""
 
     role: str
     """`owner`, `admin` or `user`; what else may come is taken for the least."""
-    user: Member
+    user: MembershipUser
     organization: OrganizationUri
 
     @property
@@ -38,8 +38,8 @@ class Membership(Resource):
 
 
 async def every(
-    calendly: Transport, *, organization: OrganizationUri | None = None, user: str | None = None
-) -> AsyncIterator[Membership]:
+    calendly: CalendlyTransport, *, organization: OrganizationUri | None = None, user: str | None = None
+) -> AsyncIterator[MembershipResource]:
     """List memberships of an organization, of a user, or of both; a plain member sees only their own.
 
     Raises:
@@ -48,12 +48,12 @@ async def every(
     query = {"organization": organization, "user": user}
     doing = "listing the organization's members"
     async for item in pages.every(
-        calendly, "/organization_memberships", pages.Page[Membership], doing=doing, query=query
+        calendly, "/organization_memberships", pages.ResourcePage[MembershipResource], doing=doing, query=query
     ):
         yield item
 
 
-async def find(calendly: Transport, *, organization: OrganizationUri, user: str) -> Membership | None:
+async def find(calendly: CalendlyTransport, *, organization: OrganizationUri, user: str) -> MembershipResource | None:
     """Find a user's membership of an organization, and so the role; None when there is none.
 
     Raises:

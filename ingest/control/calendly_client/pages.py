@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,7 +33,7 @@ class _Pagination(BaseModel):
         return self.next_page_token or next(iter(held), None)
 
 
-class Page(BaseModel, Generic[M]):
+class ResourcePage(BaseModel, Generic[M]):
     """One page of a list."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,7 +43,7 @@ class Page(BaseModel, Generic[M]):
 
 
 async def every(
-    calendly: Transport, path: str, page: type[Page[M]], *, doing: str, query: Mapping[str, str | None]
+    calendly: CalendlyTransport, path: str, page: type[ResourcePage[M]], *, doing: str, query: Mapping[str, str | None]
 ) -> AsyncIterator[M]:
     """Read a list to its end, page after page as they are asked for.
 

@@ -24,7 +24,7 @@ class Resource(BaseModel):
     uri: Uri
 
 
-class Whole(Resource):
+class RawResource(Resource):
     """A resource with everything that was told of it, in Calendly's words and shapes.
 
     REST and webhooks describe bookings alike, so whoever reads them by REST hands `raw` to the same reader
@@ -39,7 +39,7 @@ class Whole(Resource):
         return {**told, "raw": told} if isinstance(told, dict) else told
 
 
-class Answer(BaseModel, Generic[M]):
+class ResourceAnswer(BaseModel, Generic[M]):
     """An answer that holds one resource."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from pydantic import AwareDatetime
 
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.resources import Answer, Uri, Whole, path_to
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 
 
-class RoutingFormSubmission(Whole):
+class RoutingFormSubmissionResource(RawResource):
     """A submission; `raw` is what `routing_form_submission.created` carries as its payload."""
 
     routing_form: Uri
@@ -19,7 +19,9 @@ class RoutingFormSubmission(Whole):
     updated_at: AwareDatetime | None = None
 
 
-async def every(calendly: Transport, form: str, *, latest_first: bool = False) -> AsyncIterator[RoutingFormSubmission]:
+async def every(
+    calendly: CalendlyTransport, form: str, *, latest_first: bool = False
+) -> AsyncIterator[RoutingFormSubmissionResource]:
     """List a form's submissions by the time they were made; Calendly filters by no time.
 
     Args:
@@ -32,17 +34,19 @@ async def every(calendly: Transport, form: str, *, latest_first: bool = False) -
     """
     query = {"form": form, "sort": "created_at:desc" if latest_first else "created_at:asc"}
     doing = "listing routing form submissions"
-    page = pages.Page[RoutingFormSubmission]
+    page = pages.ResourcePage[RoutingFormSubmissionResource]
     async for item in pages.every(calendly, "/routing_form_submissions", page, doing=doing, query=query):
         yield item
 
 
-async def get(calendly: Transport, uri: str) -> RoutingFormSubmission:
+async def get(calendly: CalendlyTransport, uri: str) -> RoutingFormSubmissionResource:
     """Read one submission.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
     path = path_to("routing_form_submissions", uri)
-    answer = await calendly.get(path, Answer[RoutingFormSubmission], doing="reading a routing form submission")
+    answer = await calendly.get(
+        path, ResourceAnswer[RoutingFormSubmissionResource], doing="reading a routing form submission"
+    )
     return answer.resource

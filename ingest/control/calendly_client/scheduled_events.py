@@ -13,14 +13,14 @@ from typing import Literal, TypeAlias
 from pydantic import AwareDatetime
 
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.resources import Answer, Whole, path_to
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, path_to
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.schemas.ids import OrganizationUri
 
 Status: TypeAlias = Literal["active", "canceled"]
 
 
-class ScheduledEvent(Whole):
+class ScheduledEventResource(RawResource):
     """A booked meeting; `raw` has the rest."""
 
     status: str
@@ -32,7 +32,7 @@ class ScheduledEvent(Whole):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ScheduledEventQuery:
     """Which scheduled events to list. Calendly filters by start time only, never by change.
 
     Attributes:
@@ -55,7 +55,7 @@ class Wanted:
     latest_first: bool = False
 
 
-async def every(calendly: Transport, wanted: Wanted) -> AsyncIterator[ScheduledEvent]:
+async def every(calendly: CalendlyTransport, wanted: ScheduledEventQuery) -> AsyncIterator[ScheduledEventResource]:
     """List scheduled events by start time, canceled ones too unless a status is named.
 
     Raises:
@@ -71,15 +71,19 @@ async def every(calendly: Transport, wanted: Wanted) -> AsyncIterator[ScheduledE
         "sort": "start_time:desc" if wanted.latest_first else "start_time:asc",
     }
     doing = "listing scheduled events"
-    async for item in pages.every(calendly, "/scheduled_events", pages.Page[ScheduledEvent], doing=doing, query=query):
+    async for item in pages.every(
+        calendly, "/scheduled_events", pages.ResourcePage[ScheduledEventResource], doing=doing, query=query
+    ):
         yield item
 
 
-async def get(calendly: Transport, uri: str) -> ScheduledEvent:
+async def get(calendly: CalendlyTransport, uri: str) -> ScheduledEventResource:
     """Read one scheduled event.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
     path = path_to("scheduled_events", uri)
-    return (await calendly.get(path, Answer[ScheduledEvent], doing="reading a scheduled event")).resource
+    return (
+        await calendly.get(path, ResourceAnswer[ScheduledEventResource], doing="reading a scheduled event")
+    ).resource

@@ -39,7 +39,7 @@ _WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class CallRetries:
     """How long a request may take, and when a safe one is tried again. Waits double and carry jitter.
 
     Attributes:
@@ -55,11 +55,11 @@ class RetryPolicy:
     answer_seconds: float = 20.0
 
 
-class Transport:
+class CalendlyTransport:
     """Calls of one token. Made by `connect`."""
 
     def __init__(
-        self, http: httpx.AsyncClient, token: SecretStr, retries: RetryPolicy, refused: Refused | None = None
+        self, http: httpx.AsyncClient, token: SecretStr, retries: CallRetries, refused: Refused | None = None
     ) -> None:
         self._http = http
         self._token = token
@@ -160,9 +160,9 @@ async def connect(
     settings: CalendlySettings,
     token: SecretStr,
     *,
-    retries: RetryPolicy | None = None,
+    retries: CallRetries | None = None,
     refused: Refused | None = None,
-) -> AsyncIterator[Transport]:
+) -> AsyncIterator[CalendlyTransport]:
     """Open connections for one token while the block runs. Nothing is asked yet.
 
     Args:
@@ -191,7 +191,7 @@ async def connect(
         # A proxy of the environment is for the world outside, never for a simulator on this machine.
         trust_env=not loopback,
     ) as http:
-        yield Transport(http, token, retries or RetryPolicy(), refused)
+        yield CalendlyTransport(http, token, retries or CallRetries(), refused)
 
 
 def _check_token(token: SecretStr) -> None:

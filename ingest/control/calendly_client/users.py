@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from slotwire.ingest.control.calendly_client.resources import Answer, Resource
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.resources import Resource, ResourceAnswer
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.schemas.ids import OrganizationUri
 
 
-class User(Resource):
+class UserResource(Resource):
     """The user a token acts as. Name and mail address are left where they are."""
 
     current_organization: OrganizationUri = Field(min_length=1, max_length=2000)
 
 
-async def me(calendly: Transport) -> User:
+async def me(calendly: CalendlyTransport) -> UserResource:
     """Read the user behind the token, and so the organization. Needs the scope `users:read`.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
-    return (await calendly.get("/users/me", Answer[User], doing="asking whose token this is")).resource
+    return (await calendly.get("/users/me", ResourceAnswer[UserResource], doing="asking whose token this is")).resource

@@ -13,14 +13,14 @@ from datetime import datetime
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.resources import Answer, Resource, path_to
-from slotwire.ingest.control.calendly_client.transport import Transport
+from slotwire.ingest.control.calendly_client.resources import Resource, ResourceAnswer, path_to
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.schemas.ids import OrganizationUri
 
 
-class WebhookSubscription(Resource):
+class WebhookSubscriptionResource(Resource):
     """A subscription as Calendly tells it. `callback_url` is a capability: it has no text form."""
 
     callback_url: SecretStr
@@ -44,7 +44,7 @@ class WebhookSubscription(Resource):
 
 
 async def create(
-    calendly: Transport,
+    calendly: CalendlyTransport,
     *,
     organization: OrganizationUri,
     url: str,
@@ -52,7 +52,7 @@ async def create(
     signing_key: SecretStr,
     scope: Scope = "organization",
     subject: str = "",
-) -> WebhookSubscription:
+) -> WebhookSubscriptionResource:
     """Subscribe. The answer never holds the signing key.
 
     Args:
@@ -77,40 +77,48 @@ async def create(
         "signing_key": signing_key.get_secret_value(),
     }
     doing = "subscribing at Calendly"
-    return (await calendly.post("/webhook_subscriptions", body, Answer[WebhookSubscription], doing=doing)).resource
+    return (
+        await calendly.post("/webhook_subscriptions", body, ResourceAnswer[WebhookSubscriptionResource], doing=doing)
+    ).resource
 
 
 async def every(
-    calendly: Transport, organization: OrganizationUri, scope: Scope = "organization", subject: str = ""
-) -> AsyncIterator[WebhookSubscription]:
+    calendly: CalendlyTransport, organization: OrganizationUri, scope: Scope = "organization", subject: str = ""
+) -> AsyncIterator[WebhookSubscriptionResource]:
     """List the subscriptions of one scope and subject; those of others need calls of their own.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
     query = {"organization": organization, "scope": scope, **_subject(scope, subject)}
-    page = pages.Page[WebhookSubscription]
+    page = pages.ResourcePage[WebhookSubscriptionResource]
     doing = "listing subscriptions at Calendly"
     async for item in pages.every(calendly, "/webhook_subscriptions", page, doing=doing, query=query):
         yield item
 
 
-def of_organization(calendly: Transport, organization: OrganizationUri) -> AsyncIterator[WebhookSubscription]:
+def of_organization(
+    calendly: CalendlyTransport, organization: OrganizationUri
+) -> AsyncIterator[WebhookSubscriptionResource]:
     """List an organization's subscriptions of scope `organization`; see `every`."""
     return every(calendly, organization)
 
 
-async def get(calendly: Transport, uri: str) -> WebhookSubscription:
+async def get(calendly: CalendlyTransport, uri: str) -> WebhookSubscriptionResource:
     """Read one subscription.
 
     Raises:
         CalendlyError: `not_found` when it is gone; see `CalendlyProblem`.
     """
     path = path_to("webhook_subscriptions", uri)
-    return (await calendly.get(path, Answer[WebhookSubscription], doing="reading a subscription at Calendly")).resource
+    return (
+        await calendly.get(
+            path, ResourceAnswer[WebhookSubscriptionResource], doing="reading a subscription at Calendly"
+        )
+    ).resource
 
 
-async def delete(calendly: Transport, uri: str) -> None:
+async def delete(calendly: CalendlyTransport, uri: str) -> None:
     """End one subscription; one that is gone already counts as ended.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client.transport import RetryPolicy
+from slotwire.ingest.control.calendly_client.transport import CallRetries
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
@@ -21,7 +21,7 @@ from slotwire.ingest.operate.roles import Principal
 if TYPE_CHECKING:
     from slotwire.ingest.foundation.settings import Settings
 
-CALENDLY_RETRIES = RetryPolicy(attempts=2)
+CALENDLY_RETRIES = CallRetries(attempts=2)
 """Somebody waits for the answer."""
 
 _log = get_logger("audit")

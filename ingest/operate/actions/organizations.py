@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from uuid import UUID
 
-from slotwire.ingest.control.backfill import PATIENT, Filled
+from slotwire.ingest.control.backfill import BACKGROUND_RETRIES, BackfillProgress
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
@@ -61,7 +61,7 @@ class OrganizationActions(ResourceActions):
             entry.org = entry.target = begun.organization.org
             if request.backfill_days is not None:
                 start_from = self.clock.now() - timedelta(days=request.backfill_days)
-                await organizations.want_backfill(begun.organization.org, start_from)
+                await organizations.request_backfill(begun.organization.org, start_from)
                 return added_item(begun).model_copy(
                     update={"organization": organization_item(await organizations.get(begun.organization.org))}
                 )
@@ -74,15 +74,19 @@ class OrganizationActions(ResourceActions):
             who.reach(org)
             return removed_item(await self.organizations().remove(org, force=force))
 
-    async def backfill(self, who: Principal, org: str, report: Callable[[Filled], None]) -> Filled | None:
+    async def backfill(
+        self, who: Principal, org: str, report: Callable[[BackfillProgress], None]
+    ) -> BackfillProgress | None:
         """Fetch now what is noted to be fetched of an organization; None when nothing is."""
         async with self.audited(who, "organizations.backfill", org=org, target=org):
             who.require(Role.OPERATOR)
             who.reach(org)
-            organizations = Organizations.from_settings(self.settings, self.pool, self.clock, retries=PATIENT)
+            organizations = Organizations.from_settings(
+                self.settings, self.pool, self.clock, retries=BACKGROUND_RETRIES
+            )
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
-                return await organizations.fill(org, calendly, report)
+                return await organizations.run_backfill(org, calendly, report)
 
     async def named(self, who: Principal, org: str | None) -> str:
         """Return the organization that is meant: the named one, the caller's, or the only one there is."""

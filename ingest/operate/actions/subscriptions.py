@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from slotwire.ingest.control.catalogue import checked_events
-from slotwire.ingest.control.subscription_plan import Wanted
-from slotwire.ingest.control.subscriptions import read_one, read_page
+from slotwire.ingest.control.subscription_plan import WantedSubscription
+from slotwire.ingest.control.subscription_records import read_one, read_page
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.roles import Principal, Role
@@ -37,7 +37,7 @@ class SubscriptionActions(ResourceActions):
             ours = [item for item in found if item.org == asked and item.state != "ended"]
             best = await organizations.connections.for_organization(asked)
             async with organizations.connections.acting(best) as calendly:
-                listed = await organizations.subscriptions.beside_calendly(calendly, best.organization, ours)
+                listed = await organizations.subscriptions.compare_with_calendly(calendly, best.organization, ours)
             told.update({item.subscription.id: item for item in listed})
         beside = tuple(subscription_item(item, told.get(item.id)) for item in found)
         return SubscriptionPage(items=beside, next_cursor=cursor)
@@ -48,16 +48,16 @@ class SubscriptionActions(ResourceActions):
             who.require(Role.OPERATOR)
             who.reach(org)
             events = checked_events(request.events, request.scope)
-            wish = Wanted(events, request.scope, request.subject, request.max_age_seconds)
+            want = WantedSubscription(events, request.scope, request.subject, request.max_age_seconds)
             organizations = self.organizations()
             organizations.subscriptions.check_address()
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
-                await organizations.subscriptions.want(org, wish)
-                applied = await organizations.subscriptions.apply(calendly, best.organization)
-            served = applied.serving[wish]
+                await organizations.subscriptions.want(org, want)
+                result = await organizations.subscriptions.reconcile(calendly, best.organization)
+            served = result.serving[want]
             entry.target = served.id
-            return subscription_item(served), any(item.id == served.id for item in applied.made)
+            return subscription_item(served), any(item.id == served.id for item in result.created)
 
     async def get(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
         """Read one subscription."""
