@@ -1,5 +1,5 @@
 # One image, all processes: `docker build -t slotwire .`, then `docker run slotwire serve` and so on.
-# Where packages come from is pip's own configuration: a mirror comes in as a build secret,
+# pip's own configuration says where packages come from; pass a mirror as a build secret:
 #   docker build --secret id=pip,src=pip.conf -t slotwire .
 ARG PYTHON=3.12
 
@@ -24,17 +24,17 @@ FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="Slotwire" \
       org.opencontainers.image.description="Calendly webhooks as a durable, ordered, typed event stream on Kafka" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The number is the one the Kubernetes manifests name; nobody logs in, and nothing is theirs to write.
+# The Kubernetes manifests name the same user id. It cannot log in and owns no file.
 RUN groupadd --gid 10001 slotwire && \
     useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin slotwire
 ENV PATH=/opt/slotwire/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=build /opt/slotwire /opt/slotwire
-# Agents of your own: FROM this image, COPY your package here; `slotwire agents run` looks in the working directory.
+# For your own agents, build FROM this image and COPY your package here: `slotwire agents run` looks in the working directory.
 WORKDIR /agents
 USER 10001:10001
 EXPOSE 8080 8081 8082
 STOPSIGNAL SIGTERM
-# Who runs it asks /livez and /readyz on the health port: see k8s/ and compose.yaml.
+# The orchestrator asks /livez and /readyz on the health port: see k8s/ and compose.yaml.
 HEALTHCHECK NONE
 ENTRYPOINT ["slotwire"]
 CMD ["--help"]
