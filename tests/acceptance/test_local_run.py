@@ -259,9 +259,9 @@ def test_the_quickstart_signs_a_delivery_by_hand(first: Running) -> None:
 def test_the_quickstart_kills_one_process_of_this_installation(first: Running) -> None:
     """Section 5 of the quickstart, as written, kills the relay of this folder alone, and it comes back."""
     before, deaths = first.children(), first.said().count("relay was killed by SIGKILL")
-    back = first.said().count("relay is back")
+    back = first.said().count("relay runs again")
     _follow(first, "## 5.")
-    _until(lambda: first.said().count("relay is back") > back, "the relay did not come back")
+    _until(lambda: first.said().count("relay runs again") > back, "the relay did not come back")
     assert first.said().count("relay was killed by SIGKILL") == deaths + 1
     after = first.children()
     assert [name for name in before if after[name] != before[name]] == ["relay"]
