@@ -1,51 +1,51 @@
-"""List who changed what, by command or by HTTP."""
+"""Show who changed what, by command or by HTTP."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from slotwire.ingest.operate.actions import Actions
-    from slotwire.ingest.operate.audit_models import AuditItem
+from slotwire.ingest.cli.acting import list_items
+from slotwire.ingest.cli.listing import print_items
+from slotwire.ingest.cli.options import AsJson, Limit, Organization
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="List who changed what, by command or by HTTP.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show who changed what, by command or by HTTP.")
 
 
 @app.callback()
 def _audit() -> None:
-    """List who changed what, by command or by HTTP."""
+    """Show who changed what, by command or by HTTP."""
 
 
 @app.command("list")
 def list_(
     *,
-    organization: Annotated[
-        str | None, typer.Option(help="The last segment of Calendly's organization URI.", show_default=False)
+    organization: Organization = None,
+    action: Annotated[
+        str | None, typer.Option(help="Only this action, for example keys.create.", show_default=False)
     ] = None,
-    action: Annotated[str | None, typer.Option(help="Of one action, as keys.create.", show_default=False)] = None,
     actor: Annotated[
-        str | None, typer.Option(help="By one: a key's id, 'command line', 'control'.", show_default=False)
+        str | None,
+        typer.Option(help="Only by this actor: a key's id, 'command line' or 'control'.", show_default=False),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+    limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:
-    """List changes, newest first, and what was refused of them."""
-    from slotwire.ingest.cli.acting import act, checked, every_item
-    from slotwire.ingest.cli.listing import show
+    """List changes, newest first, with the attempts that were refused."""
     from slotwire.ingest.operate.audit_models import AuditQuery
-    from slotwire.ingest.operate.cursors import MAX_PAGE
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
-    first = checked(AuditQuery, organization=organization, action=action, actor=actor, limit=min(limit, MAX_PAGE))
-
-    async def read(actions: Actions) -> list[AuditItem]:
-        return await every_item(partial(actions.audit.list, COMMAND_LINE), first, limit=limit)
-
-    show(
-        act("audit", read),
+    found = list_items(
+        "audit",
+        lambda actions, who, query: actions.audit.list(who, query),
+        AuditQuery,
+        limit=limit,
+        organization=organization,
+        action=action,
+        actor=actor,
+    )
+    print_items(
+        found,
         {
             "TIME": lambda item: item.at,
             "ACTION": lambda item: item.action,

@@ -1,62 +1,61 @@
-"""Look at bookings: list them, and draw one's way from the POST to the topic."""
+"""List bookings, and draw the way of one from the POST to the topic."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from slotwire.ingest.cli.acting import act, checked, list_items
+from slotwire.ingest.cli.listing import cell, json_line, print_items
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
+
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.booking_models import BookingItem, Timeline, TimelineEvent
     from slotwire.ingest.operate.models import DeliveryItem
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Look at bookings: list them, and draw one's way from the POST to the topic.",
+    help="List bookings, and draw the way of one from the POST to the topic.",
 )
 
 _WIDEST = 10_000
-"""Columns that the picture may need."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+"""Columns that the drawing may need."""
 
 
 @app.command("list")
 def list_(
     *,
-    organization: Annotated[
-        str | None,
-        typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
-    ] = None,
+    organization: Organization = None,
     state: Annotated[
-        Literal["named", "active", "canceled"] | None, typer.Option(help="In one state.", show_default=False)
+        Literal["named", "active", "canceled"] | None, typer.Option(help="Only in this state.", show_default=False)
     ] = None,
     waiting: Annotated[
         bool,
-        typer.Option("--waiting", help="Only those that wait for a no-show's mark or the other half of a reschedule."),
+        typer.Option(
+            "--waiting", help="Only those that wait for a no-show mark, or for the other half of a reschedule."
+        ),
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List bookings by their invitees' names."""
-    from slotwire.ingest.cli.acting import act, checked, every_item
-    from slotwire.ingest.cli.listing import show as show_items
+    """List bookings, ordered by invitee URI."""
     from slotwire.ingest.operate.booking_models import BookingQuery
-    from slotwire.ingest.operate.cursors import MAX_PAGE
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
-    first = checked(BookingQuery, organization=organization, state=state, waiting=waiting, limit=min(limit, MAX_PAGE))
-
-    async def read(actions: Actions) -> list[BookingItem]:
-        return await every_item(partial(actions.bookings.list, COMMAND_LINE), first, limit=limit)
-
-    show_items(
-        act("bookings", read),
+    found = list_items(
+        "bookings",
+        lambda actions, who, query: actions.bookings.list(who, query),
+        BookingQuery,
+        limit=limit,
+        organization=organization,
+        state=state,
+        waiting=waiting,
+    )
+    print_items(
+        found,
         {
             "STATE": lambda item: item.state,
             "NO-SHOW": lambda item: "yes" if item.no_show else "-",
@@ -74,16 +73,13 @@ def list_(
 def show(
     *,
     invitee: Annotated[str, typer.Argument(metavar="URI", help="The invitee's URI at Calendly.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it on one line of JSON.")] = False,
+    as_json: AsOneJson = False,
 ) -> None:
-    """Draw one booking's way: what Calendly sent, what was written, what is on the topic, and its line."""
-    from slotwire.ingest.cli.acting import act, checked
-    from slotwire.ingest.cli.listing import json_line
+    """Draw the way of one booking: what Calendly sent, which events it made, what is published, and its chain."""
     from slotwire.ingest.operate.booking_models import TimelineQuery
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     query = checked(TimelineQuery, invitee=invitee)
-    found = act("bookings", lambda actions: actions.bookings.timeline(COMMAND_LINE, query.invitee))
+    found = act("bookings", lambda actions, who: actions.bookings.timeline(who, query.invitee))
     if as_json:
         typer.echo(json_line(found))
         return
@@ -91,7 +87,7 @@ def show(
 
     console, picture = Console(highlight=False), draw(found)
     if not console.is_terminal:
-        # Nothing is cut or broken there: a line of the picture stays a line.
+        # In a pipe or a file no line of the drawing is cut or wrapped.
         console.width = max(
             console.width, console.measure(picture, options=console.options.update(width=_WIDEST)).maximum
         )
@@ -99,11 +95,9 @@ def show(
 
 
 def draw(found: Timeline) -> Tree:
-    """Draw a timeline: each delivery with the events it made below it, in order of arrival; then the line."""
+    """Draw a timeline: each delivery with the events it made below it, in order of arrival; then the chain."""
     from rich.text import Text
     from rich.tree import Tree
-
-    from slotwire.ingest.cli.listing import cell
 
     booking = found.booking
     tree = Tree(Text(booking.invitee, style="bold"))
@@ -118,18 +112,17 @@ def draw(found: Timeline) -> Tree:
     for event in found.events:
         if event.delivery_id not in known:
             tree.add(_event(event))
-    if len(found.line) > 1:
-        line = tree.add(Text("line of reschedules, the oldest first"))
-        for other in found.line:
+    if len(found.chain) > 1:
+        chain = tree.add(Text("chain of reschedules, oldest first"))
+        for other in found.chain:
             here = "  ◀ this one" if other.invitee == booking.invitee else ""
-            line.add(Text(f"{other.state}  {cell(other.start_time)}  {other.invitee}{here}"))
+            chain.add(Text(f"{other.state}  {cell(other.start_time)}  {other.invitee}{here}"))
     if not found.complete:
         tree.add(Text("there is more than is shown here"))
     return tree
 
 
 def _state(booking: BookingItem) -> list[str]:
-    from slotwire.ingest.cli.listing import cell
 
     words = [booking.state, f"revision {booking.revision}"]
     words += ["no-show"] if booking.no_show else []
@@ -144,7 +137,6 @@ def _state(booking: BookingItem) -> list[str]:
 
 
 def _delivery(delivery: DeliveryItem, found: Timeline, *, nothing: bool) -> str:
-    from slotwire.ingest.cli.listing import cell
 
     age = max(0.0, (delivery.received_at - delivery.signed_at).total_seconds())
     words = f"POST {cell(delivery.received_at)}  {delivery.event_name or '-'}  {delivery.outcome}"

@@ -1,10 +1,13 @@
-"""Look at settings, Postgres, Kafka and clocks, and say what to do."""
+"""Check settings, Postgres, Kafka and clocks, and say what to do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from slotwire.ingest.cli.listing import json_line
+from slotwire.ingest.cli.options import AsJson
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.doctor import Finding
@@ -15,8 +18,8 @@ _MARKS = {"ok": "ok      ", "warning": "warning ", "failed": "FAILED  "}
 
 
 @app.command()
-def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False) -> None:
-    """Look at settings, Postgres, Kafka and clocks, and say what to do. Changes nothing; exit 1 if something fails."""
+def doctor(*, as_json: AsJson = False) -> None:
+    """Check settings, Postgres, Kafka and clocks, and say what to do. Changes nothing. Exits with 1 if one fails."""
     import asyncio
 
     raise typer.Exit(asyncio.run(_examine(as_json=as_json)))
@@ -43,7 +46,6 @@ async def _examine(*, as_json: bool) -> int:
 
 
 def _tell(found: Finding, *, as_json: bool) -> None:
-    from slotwire.ingest.cli.listing import json_line
 
     if as_json:
         typer.echo(json_line(found))

@@ -7,20 +7,24 @@ from uuid import UUID
 
 import typer
 
+from slotwire.ingest.cli.acting import act, act_until_stopped, checked
+from slotwire.ingest.cli.listing import cell, json_line, print_items
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Organization
+
 if TYPE_CHECKING:
+    import asyncio
+
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.models import EventItem, EventQuery
+    from slotwire.ingest.operate.roles import Principal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Read the log: list, show and follow events.")
 
-Organization = Annotated[
-    str | None,
-    typer.Option("--organization", help="The last segment of Calendly's organization URI.", show_default=False),
+Type = Annotated[
+    str | None, typer.Option("--type", help="Only this type, for example com.calendly.invitee.created.v1.")
 ]
-Type = Annotated[str | None, typer.Option("--type", help="Of one type, as com.calendly.invitee.created.v1.")]
-Subject = Annotated[str | None, typer.Option("--subject", help="Of one invitee or resource, by its URI.")]
-After = Annotated[int | None, typer.Option("--after", min=0, help="Only what comes after this position.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Subject = Annotated[str | None, typer.Option("--subject", help="Only about this invitee or resource, by its URI.")]
+After = Annotated[int | None, typer.Option("--after", min=0, help="Only events after this position.")]
 
 
 @app.command("list")
@@ -30,19 +34,16 @@ def list_(
     type_: Type = None,
     subject: Subject = None,
     after: After = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many at the most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="List at most this many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the last events; with --after, the first ones after that position."""
-    from slotwire.ingest.cli.acting import act
-    from slotwire.ingest.operate.roles import COMMAND_LINE
-
+    """List the latest events; with --after, the first ones after that position."""
     query = _query(organization, type_, subject, after, limit)
 
-    async def read(actions: Actions) -> tuple[EventItem, ...]:
+    async def read(actions: Actions, who: Principal) -> tuple[EventItem, ...]:
         if after is None:
-            return await actions.events.latest(COMMAND_LINE, query)
-        return (await actions.events.list(COMMAND_LINE, query)).items
+            return await actions.events.latest(who, query)
+        return (await actions.events.list(who, query)).items
 
     _show(act("events", read), as_json=as_json)
 
@@ -50,17 +51,13 @@ def list_(
 @app.command()
 def show(
     *,
-    event: Annotated[UUID, typer.Argument(help="Its id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it on one line.")] = False,
+    event: Annotated[UUID, typer.Argument(help="The event's id.")],
+    as_json: AsOneJson = False,
 ) -> None:
     """Show one event with its data, personal data included."""
     import orjson
 
-    from slotwire.ingest.cli.acting import act
-    from slotwire.ingest.cli.listing import json_line
-    from slotwire.ingest.operate.roles import COMMAND_LINE
-
-    line = json_line(act("events", lambda actions: actions.events.get(COMMAND_LINE, event)))
+    line = json_line(act("events", lambda actions, who: actions.events.get(who, event)))
     typer.echo(line if as_json else orjson.dumps(orjson.loads(line), option=orjson.OPT_INDENT_2).decode())
 
 
@@ -74,38 +71,26 @@ def tail(
     as_json: AsJson = False,
 ) -> None:
     """Follow the log as events are committed, from now or from --after, until interrupted."""
-    import asyncio
+    query = _query(organization, type_, subject, after, 200)
 
-    from slotwire.ingest.cli.listing import json_line
-    from slotwire.ingest.foundation.clock import SystemClock
-    from slotwire.ingest.foundation.lifecycle import run
-    from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.operate.process import operating
-    from slotwire.ingest.operate.roles import COMMAND_LINE
+    async def follow(actions: Actions, who: Principal, stop: asyncio.Event) -> None:
+        async for item in actions.events.follow(who, query, stop):
+            typer.echo(json_line(item) if as_json else _line(item))
 
-    settings, query = load_settings(), _query(organization, type_, subject, after, 200)
-
-    async def main(stop: asyncio.Event) -> None:
-        async with operating(settings, SystemClock(), application="events") as actions:
-            async for item in actions.events.follow(COMMAND_LINE, query, stop):
-                typer.echo(json_line(item) if as_json else _line(item))
-
-    run(main)
+    act_until_stopped("events", follow)
 
 
 def _query(
     organization: str | None, type_: str | None, subject: str | None, after: int | None, limit: int
 ) -> EventQuery:
-    from slotwire.ingest.cli.acting import checked
     from slotwire.ingest.operate.models import EventQuery
 
     return checked(EventQuery, organization=organization, type=type_, subject=subject, after=after, limit=limit)
 
 
 def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:
-    from slotwire.ingest.cli.listing import show as show_items
 
-    show_items(
+    print_items(
         items,
         {
             "POSITION": lambda item: item.sequence,
@@ -121,7 +106,6 @@ def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:
 
 
 def _line(item: EventItem) -> str:
-    from slotwire.ingest.cli.listing import cell
 
     subject = item.subject.partition("//")[2].partition("/")[2]
     return f"{item.sequence}  {cell(item.time)}  {item.type}  {item.id}  {subject}"

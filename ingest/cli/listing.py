@@ -15,7 +15,7 @@ T = TypeVar("T", bound="BaseModel")
 Columns = Mapping[str, Callable[[T], object]]
 
 
-def show(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str) -> None:
+def print_items(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothing: str) -> None:
     """Print items.
 
     Args:

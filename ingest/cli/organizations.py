@@ -1,12 +1,14 @@
-"""Connect organizations: from a token to live events in one step, and back."""
+"""Connect organizations, from a token to live events in one step, and remove them."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from slotwire.ingest.cli.acting import act, checked, list_items
+from slotwire.ingest.cli.listing import cell, json_line, print_items
+from slotwire.ingest.cli.options import AsJson, AsOneJson
 from slotwire.ingest.cli.token_file import TokenFile, read_token
 
 if TYPE_CHECKING:
@@ -14,17 +16,16 @@ if TYPE_CHECKING:
 
     from slotwire.ingest.control.backfill import BackfillProgress
     from slotwire.ingest.operate.actions import Actions
-    from slotwire.ingest.operate.organization_models import OrganizationAdded, OrganizationItem
+    from slotwire.ingest.operate.organization_models import OrganizationAdded
+    from slotwire.ingest.operate.roles import Principal
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Connect organizations: from a token to live events in one step, and back.",
+    help="Connect organizations, from a token to live events in one step, and remove them.",
 )
 
 Named = Annotated[str, typer.Argument(metavar="ORG", help="The last segment of Calendly's organization URI.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-AsOneJson = Annotated[bool, typer.Option("--json", help="Print it on one line of JSON.")]
 
 
 @app.command()
@@ -34,7 +35,10 @@ def add(
     organization: Annotated[
         str | None,
         typer.Option(
-            "--organization", metavar="ORG", help="The one you mean: another's token is refused.", show_default=False
+            "--organization",
+            metavar="ORG",
+            help="The organization you mean; the token of another one is refused.",
+            show_default=False,
         ),
     ] = None,
     external_id: Annotated[
@@ -43,29 +47,29 @@ def add(
     event: Annotated[
         list[str] | None,
         typer.Option(
-            help="An event as Calendly names it; may be repeated. When left out: as before, or bookings and routing"
-            " forms.",
+            help="An event by Calendly's name; may be repeated. When left out: the events wanted so far, or those of"
+            " bookings and routing forms.",
             show_default=False,
         ),
     ] = None,
     max_age: Annotated[
-        int | None, typer.Option(min=1, help="Quarantine deliveries signed longer ago, in seconds.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Quarantine deliveries signed more than this many seconds ago.", show_default=False),
     ] = None,
     backfill_days: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Fetch what was booked before, too: meetings from so many days ago on.", show_default=False
+            min=0, help="Also fetch meetings that started in the last so many days, or start later.", show_default=False
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """From a token to live events: connect its user, subscribe the organization; twice makes one.
+    """Go from a token to live events: connect its user and subscribe the organization. Safe to repeat.
 
-    What is missing is said all at once, before anything is kept: role, scopes, address.
+    If the token's role or scopes or the public address are not enough, one error names all that is missing, and
+    nothing is stored.
     """
-    from slotwire.ingest.cli.acting import act, checked
     from slotwire.ingest.operate.organization_models import OrganizationRequest
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     request = checked(
         OrganizationRequest,
@@ -77,12 +81,12 @@ def add(
         backfill_days=backfill_days,
     )
 
-    async def work(actions: Actions) -> OrganizationAdded:
-        added = await actions.organizations.add(COMMAND_LINE, request)
+    async def work(actions: Actions, who: Principal) -> OrganizationAdded:
+        added = await actions.organizations.add(who, request)
         if not as_json:
             _tell(added)
         if backfill_days is not None:
-            await _backfill(actions, added.organization.organization)
+            await _backfill(actions, who, added.organization.organization)
         return added
 
     added = act("organizations", work)
@@ -95,23 +99,20 @@ def add(
 @app.command("list")
 def list_(
     *,
-    ended: Annotated[bool, typer.Option("--ended", help="Those that were given up, too.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="Include removed organizations.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List organizations by name."""
-    from slotwire.ingest.cli.acting import act, every_item
-    from slotwire.ingest.cli.listing import show as show_items
-    from slotwire.ingest.operate.cursors import MAX_PAGE
+    """List organizations, ordered by name."""
     from slotwire.ingest.operate.organization_models import OrganizationQuery
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
-    async def all_pages(actions: Actions) -> list[OrganizationItem]:
-        return await every_item(
-            partial(actions.organizations.list, COMMAND_LINE), OrganizationQuery(limit=MAX_PAGE, ended=ended)
-        )
-
-    show_items(
-        act("organizations", all_pages),
+    found = list_items(
+        "organizations",
+        lambda actions, who, query: actions.organizations.list(who, query),
+        OrganizationQuery,
+        ended=ended,
+    )
+    print_items(
+        found,
         {
             "ORGANIZATION": lambda item: item.organization,
             "EXTERNAL ID": lambda item: item.external_id,
@@ -131,12 +132,8 @@ def show(
     organization: Named,
     as_json: AsOneJson = False,
 ) -> None:
-    """Show one organization, and what shall be subscribed to."""
-    from slotwire.ingest.cli.acting import act
-    from slotwire.ingest.cli.listing import cell, json_line
-    from slotwire.ingest.operate.roles import COMMAND_LINE
-
-    found = act("organizations", lambda actions: actions.organizations.get(COMMAND_LINE, organization))
+    """Show one organization and its wanted subscriptions."""
+    found = act("organizations", lambda actions, who: actions.organizations.get(who, organization))
     if as_json:
         typer.echo(json_line(found))
         return
@@ -153,29 +150,27 @@ def show(
 def remove(
     *,
     organization: Named,
-    force: Annotated[bool, typer.Option("--force", help="Forget also what Calendly would not end.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also forget subscriptions that Calendly did not end.")
+    ] = False,
     as_json: AsOneJson = False,
 ) -> None:
-    """Give an organization up: its subscriptions at Calendly first, then its credentials. Its history stays.
+    """Remove an organization: end its subscriptions at Calendly, then delete its credentials. Its history stays.
 
-    Ends with 1 while Calendly may still have something of it.
+    Exits with 1 while Calendly may still have a subscription of it.
     """
-    from slotwire.ingest.cli.acting import act
-    from slotwire.ingest.cli.listing import json_line
-    from slotwire.ingest.operate.roles import COMMAND_LINE
-
-    done = act("organizations", lambda actions: actions.organizations.remove(COMMAND_LINE, organization, force=force))
+    done = act("organizations", lambda actions, who: actions.organizations.remove(who, organization, force=force))
     if as_json:
         typer.echo(json_line(done))
     else:
         typer.echo(
             f"ended {_counted(done.ended, 'subscription')} at Calendly,"
-            f" forgot {_counted(done.connections, 'credential')}, revoked {_counted(done.keys, 'key')}"
+            f" deleted {_counted(done.connections, 'credential')}, revoked {_counted(done.keys, 'key')}"
         )
         for item in done.left:
             typer.echo(f"left at Calendly: {item.provider_uri or item.id}: {item.why}", err=True)
         if done.left and not force:
-            typer.echo("Nothing was forgotten. Run it again, or with --force to forget it all the same.", err=True)
+            typer.echo("Nothing was deleted. Run it again, or use --force to delete it all the same.", err=True)
     if done.left:
         raise typer.Exit(1)
 
@@ -186,16 +181,14 @@ def _counted(items: Sized, what: str) -> str:
 
 def _tell(added: OrganizationAdded) -> None:
     whose = added.organization.external_id or added.organization.organization
-    typer.echo(f"{whose} is live" + ("" if added.new else " already; nothing was subscribed anew"), err=True)
+    typer.echo(f"{whose} is live" + ("" if added.new else " already; no subscription was made"), err=True)
     for item in added.subscriptions:
         typer.echo(f"{item.scope:<13}{item.id}  {', '.join(item.events)}")
 
 
-async def _backfill(actions: Actions, org: str) -> None:
-    """Fetch what Calendly has; a terminal shows how far it is. Interrupted, `slotwire control` does the rest."""
+async def _backfill(actions: Actions, who: Principal, org: str) -> None:
+    """Fetch the meetings that Calendly has; a terminal shows the progress. If cut off, `slotwire control` goes on."""
     from rich.console import Console
-
-    from slotwire.ingest.operate.roles import COMMAND_LINE
 
     console = Console(stderr=True)
     with console.status("fetching meetings") as status:
@@ -203,9 +196,9 @@ async def _backfill(actions: Actions, org: str) -> None:
         def report(filled: BackfillProgress) -> None:
             status.update(f"fetching meetings: {filled.meetings} read, {filled.invitees} invitees, {filled.new} new")
 
-        filled = await actions.organizations.backfill(COMMAND_LINE, org, report)
+        filled = await actions.organizations.backfill(who, org, report)
     if filled is None:
-        console.print("fetched by slotwire control meanwhile")
+        console.print("slotwire control has fetched them meanwhile")
         return
     skipped = f", {filled.skipped} skipped (the log says why)" if filled.skipped else ""
     console.print(

@@ -86,7 +86,7 @@ class BookingItem(Model):
     chain_key: str
     """The Kafka key of its events."""
     chain_root: str
-    """The oldest booking known of its line of reschedules."""
+    """The oldest known booking of its chain of reschedules."""
     marks: tuple[MarkItem, ...]
     """No-show marks by time."""
     clears: tuple[ClearItem, ...]
@@ -119,8 +119,8 @@ class Timeline(Model):
     """One booking from the POST to the topic."""
 
     booking: BookingItem
-    line: tuple[BookingItem, ...]
-    """Its line of reschedules, the oldest first, itself included."""
+    chain: tuple[BookingItem, ...]
+    """Its chain of reschedules, oldest first, including itself."""
     deliveries: tuple[DeliveryItem, ...]
     """What Calendly sent about it, copies included, in the order of arrival."""
     events: tuple[TimelineEvent, ...]

@@ -49,7 +49,7 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
             if found is None:
                 return None
             booking = _booking(found)
-            line = await connection.fetch(_SQL["bookings_of_line"], booking.chain_root, booking.organization, limit)
+            chain = await connection.fetch(_SQL["bookings_of_chain"], booking.chain_root, booking.organization, limit)
             events = await connection.fetch(_SQL["timeline_events"], invitee, booking.organization, limit)
             told = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
             deliveries = await connection.fetch(
@@ -61,10 +61,10 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
             )
     return Timeline(
         booking=booking,
-        line=tuple(_booking(row) for row in line[:MAX_TIMELINE]),
+        chain=tuple(_booking(row) for row in chain[:MAX_TIMELINE]),
         deliveries=tuple(delivery_item(row) for row in deliveries[:MAX_TIMELINE]),
         events=tuple(_event(row, topic_prefix) for row in events[:MAX_TIMELINE]),
-        complete=max(len(line), len(events), len(deliveries)) <= MAX_TIMELINE,
+        complete=max(len(chain), len(events), len(deliveries)) <= MAX_TIMELINE,
     )
 
 

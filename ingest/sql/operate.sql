@@ -176,8 +176,8 @@ SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, ol
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings WHERE invitee = $1 AND ($2::text IS NULL OR org = $2)
 
--- name: bookings_of_line
--- The bookings of one line of reschedules, the oldest first.
+-- name: bookings_of_chain
+-- The bookings of one chain of reschedules, oldest first.
 SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings WHERE chain_root = $1 AND org = $2

@@ -88,17 +88,17 @@ def moved() -> tuple[str, str, list[bytes]]:
 
 
 async def test_a_timeline_tells_the_way_of_one_booking(setup: Setup) -> None:
-    """Deliveries in order of arrival with copies, events with revisions, and the line of reschedules."""
+    """Deliveries in order of arrival with copies, events with revisions, and the chain of reschedules."""
     old, new, bodies = moved()
     await setup.told(bodies[0], *bodies)
     found = await setup.timeline(old)
     assert (found["status"], found["complete"]) == (200, True)
     assert isinstance(found["booking"], dict)
     assert (found["booking"]["state"], found["booking"]["new_invitees"]) == ("canceled", [new])
-    deliveries, events, line = found["deliveries"], found["events"], found["line"]
+    deliveries, events, chain = found["deliveries"], found["events"], found["chain"]
     assert isinstance(deliveries, list)
     assert isinstance(events, list)
-    assert isinstance(line, list)
+    assert isinstance(chain, list)
     assert [(each["event_name"], each["outcome"]) for each in deliveries] == [
         ("invitee.created", "stored"),
         ("invitee.created", "duplicate"),
@@ -106,7 +106,7 @@ async def test_a_timeline_tells_the_way_of_one_booking(setup: Setup) -> None:
     ]
     assert [each["type"].split(".", 3)[-1] for each in events] == ["created.v1", "canceled.v1"]
     assert [each["revision"] for each in events] == sorted(each["revision"] for each in events)
-    assert [each["invitee"] for each in line] == [old, new]
+    assert [each["invitee"] for each in chain] == [old, new]
     other = await setup.timeline(new)
     assert isinstance(other["events"], list)
     assert [each["type"] for each in other["events"]] == [

@@ -49,7 +49,7 @@ async def test_the_life_of_a_connection(setup: ConnectionsSetup) -> None:
     first = await typed(setup, "add", "--token-file", "-", stdin=token + "\n")
     assert (first.code, first.stderr) == (0, "connected\n")
     second = await typed(setup, "add", "--token-file", "-", "--organization", setup.org(), stdin=token)
-    assert (second.code, second.stderr) == (0, "connected already; the token replaces the one before\n")
+    assert (second.code, second.stderr) == (0, "already connected; the new token replaces the old one\n")
     [listed] = await rows(setup, "list")
     assert await rows(setup, "list", "--organization", setup.org(1)) == []
     [shown] = await rows(setup, "show", str(listed["id"]))

@@ -112,7 +112,7 @@ async def test_the_life_of_a_subscription(terminal: Terminal) -> None:
     added = await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
     again = await terminal.type("subscriptions", "create")
     assert (added.code, again.code) == (0, 0)
-    assert again.stderr == "subscribed already; nothing was changed\n"
+    assert again.stderr == "already subscribed; nothing was changed\n"
     [known] = terminal.calendly.engine.ledger.subscriptions()
     [alone] = await terminal.rows("subscriptions", "list")
     [beside] = await terminal.rows("subscriptions", "list", "--at-calendly")

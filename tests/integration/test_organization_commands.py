@@ -76,7 +76,7 @@ async def test_the_life_of_an_organization(terminal: Terminal) -> None:
     assert added.stdout.startswith("organization ")
     assert "invitee.created" in added.stdout
     again = await terminal.add("--organization", org)
-    assert (again.code, again.stderr) == (0, "customer-1 is live already; nothing was subscribed anew\n")
+    assert (again.code, again.stderr) == (0, "customer-1 is live already; no subscription was made\n")
     [known] = terminal.calendly.engine.ledger.subscriptions()
     table = await terminal.type("organizations", "list")
     shown = await terminal.type("organizations", "show", org)
@@ -85,7 +85,7 @@ async def test_the_life_of_an_organization(terminal: Terminal) -> None:
     assert "wanted:        organization: invitee.created, " in shown.stdout
     removed = await terminal.type("organizations", "remove", org)
     assert (removed.code, removed.stderr) == (0, "")
-    assert removed.stdout == "ended 1 subscription at Calendly, forgot 1 credential, revoked 0 keys\n"
+    assert removed.stdout == "ended 1 subscription at Calendly, deleted 1 credential, revoked 0 keys\n"
     assert terminal.calendly.engine.ledger.subscriptions() == ()
     assert (await terminal.type("organizations", "list")).stdout == ""
     ended = await terminal.type("organizations", "list", "--ended")
@@ -209,12 +209,12 @@ async def test_of_several_organizations_one_must_be_named(terminal: Terminal) ->
     assert "there are several organizations" in unnamed.stderr
     assert "--organization ORG" in unnamed.stderr
     named = await terminal.type("subscriptions", "create", "--organization", two)
-    assert (named.code, named.stderr) == (0, "subscribed already; nothing was changed\n")
+    assert (named.code, named.stderr) == (0, "already subscribed; nothing was changed\n")
     assert {row["organization"] for row in await terminal.rows("subscriptions", "list", "--at-calendly")} == {one, two}
 
 
 async def test_what_could_not_be_removed_ends_with_1(terminal: Terminal) -> None:
-    """With a revoked token it says what Calendly still has, and that nothing was forgotten; `--force` forgets."""
+    """With a revoked token it says what Calendly still has, and that nothing was deleted; `--force` deletes."""
     org = terminal.orgs[0]
     await terminal.add()
     [known] = terminal.calendly.engine.ledger.subscriptions()
@@ -222,13 +222,13 @@ async def test_what_could_not_be_removed_ends_with_1(terminal: Terminal) -> None
     left = await terminal.type("organizations", "remove", org)
     assert left.code == 1
     assert f"left at Calendly: https://api.calendly.com/webhook_subscriptions/{known.id}: " in left.stderr
-    assert "Nothing was forgotten" in left.stderr
+    assert "Nothing was deleted" in left.stderr
     again = await terminal.type("organizations", "remove", org, "--json")
     assert again.code == 1
     assert len(json.loads(again.stdout)["left"]) == 1
     forced = await terminal.type("organizations", "remove", org, "--force")
     assert forced.code == 1
-    assert "forgot 1 credential" in forced.stdout
+    assert "deleted 1 credential" in forced.stdout
     assert (await terminal.type("organizations", "list")).stdout == ""
     gone = await terminal.type("organizations", "remove", org)
     assert (gone.code, gone.stderr) == (0, "")

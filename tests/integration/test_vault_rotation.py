@@ -220,11 +220,11 @@ async def test_the_command(setup: ConnectionsSetup) -> None:
     env = environment(setup.settings.model_copy(update={"vault": rekeyed(setup)}))
     ran = await slotwire("keys", "vault", "rotate", env=env)
     assert ran.code == 0, ran.stderr
-    assert "connections: 1 sealed anew" in ran.stderr
-    assert "'test' seals nothing any more" in ran.stderr
+    assert "connections: 1 re-encrypted" in ran.stderr
+    assert "no secret uses 'test' any more" in ran.stderr
     assert [line.split() for line in ran.stdout.splitlines()] == [
         ["KEY", "SECRETS"],
-        ["new", "3", "seals"],
+        ["new", "3", "encrypts"],
         ["test", "0"],
     ]
     ran = await slotwire("keys", "vault", "rotate", "--json", env=env)
@@ -248,5 +248,5 @@ async def test_the_command_fails_where_something_does_not_open(setup: Connection
     env = environment(setup.settings.model_copy(update={"vault": alone}))
     ran = await slotwire("keys", "vault", "rotate", env=env)
     assert ran.code == 1
-    assert "1 secrets do not open" in ran.stderr
+    assert "opens 1 of the secrets" in ran.stderr
     assert ["test", "1", "missing", "here"] in [line.split() for line in ran.stdout.splitlines()]
