@@ -1,20 +1,29 @@
-"""The runtime for agents: named groups of handlers, each with a consumer group of its own.
+"""The runtime for agents. An agent is a named group of handlers with a consumer group of its own.
 
-outcome       what a handler answers: Done, Retry, Reject
-registry      Agent: which handler takes which event
-signatures    what a handler's signature must be
-context       what a handler gets beside the event
-database      the type of the connection that `ctx.transaction()` yields
-policy        how often and how long to try again; when to stop giving events up
-lanes         pure: order per key, keys side by side
-settle        pure: what may be committed, in the order delivered
-handle        one record, from its bytes to its outcome
-dispatch      runs lanes, bounded
-inbox         Postgres: an effect happens once
-dead_letters  Kafka: what was given up on
+Authors import from here, from `testing`, from `policy`, and the event classes from `slotwire.schemas.events`.
+
 consume       the member of the consumer group
-process       the composition root
+dispatch      runs the lanes, within a limit
+lanes         order per key, keys concurrently
+handle        one record: decode, skip, run, try again, give up
+attempt       one run of a handler
+settle        which offset may be committed
+watch         whether the consumer makes progress
+registry      Agent: which handler takes which event
+signatures    whether a handler takes the events it is registered for
+context       the second argument of a handler
+database      the type of the connection that `ctx.transaction()` yields
+outcome       what a handler returns: Done, Retry, Reject
+policy        when to try again, when to give up, when to stop
+inbox         which events are done, in Postgres
+batching      many small calls to the inbox as few large ones
+dead_letters  records that were given up, in Kafka
+problems      why an agent does not work, for readiness and the log
+records       a record, independent of the Kafka client
+process       the composition root of `slotwire agents run`
+cli           `slotwire agents`
 testing       the same dispatch in memory, for an agent's own tests
+agents        agents that come with Slotwire
 """
 
 from __future__ import annotations
@@ -47,7 +56,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: `slotwire --help` passes here and needs none of them."""
+    """Import a public name when it is first used: `slotwire --help` imports this package and needs none of them."""
     if name not in _HOMES:
         raise AttributeError(f"module 'slotwire.handlers' has no attribute {name!r}")
     from importlib import import_module

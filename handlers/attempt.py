@@ -1,4 +1,4 @@
-"""One run of a handler, and what its answer means."""
+"""One run of a handler, and the meaning of what it returned or raised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 
 from slotwire.handlers.context import Context
-from slotwire.handlers.dead_letters import GivenUp
+from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.inbox import AlreadyDone
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
@@ -18,12 +18,12 @@ _MAX_FRAMES = 6
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The handler is done, or somebody else was before it.
+class SuccessfulRun:
+    """The event has had its effect, by this run or by an earlier one.
 
     Attributes:
-        by_another: another run had committed the effect.
-        marked: the mark that it is done is committed already.
+        by_another: another run had committed the effect before.
+        marked: this run has already committed the mark that the event is done.
     """
 
     by_another: bool = False
@@ -31,13 +31,13 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Failed:
+class FailedRun:
     """The run failed; another one may follow.
 
     Attributes:
-        reason: in a line, without the exception's words: they may hold personal data.
-        trace: modules, lines and functions of the failure, no values.
-        pause: how many seconds the handler wants to wait, if it said so.
+        reason: one line, without the exception's message, which may contain personal data.
+        trace: modules, lines and functions of the failure, without values.
+        pause: the seconds the handler asked to wait; None if it did not.
     """
 
     reason: str
@@ -46,61 +46,61 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Held:
-    """The event is not to blame: a server was away. The run does not count."""
+class UncountedRun:
+    """The run failed because a server was away or a migration missing. It does not count as an attempt."""
 
     problem: SlotwireError
 
 
-Answer = Finished | Failed | Held | GivenUp
+RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason
 
 
-async def run_once(agent: Agent, context: Context) -> Answer:
-    """Run an event's handler; what it returns or raises is an answer."""
+async def run_once(agent: Agent, context: Context) -> RunResult:
+    """Run the event's handler once. Whatever the handler raises becomes part of the result."""
     event = context.event
     handler = agent.handlers[event.type]
     deadline = asyncio.timeout(agent.timeout_seconds)
-    answer: Answer
+    result: RunResult
     with HANDLER_SECONDS.labels(agent.name, event.type).time():
         try:
             async with deadline:
                 outcome: object = await handler(event, context)
         except AlreadyDone:
-            return Finished(by_another=True)
+            return SuccessfulRun(by_another=True)
         except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
-            answer = Held(error) if not context.committed else _failure(error)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its policy's business
+            result = UncountedRun(error) if not context.committed else _failure(error)
+        except Exception as error:  # noqa: BLE001 - the agent's policy decides what follows
             timed_out = isinstance(error, TimeoutError) and deadline.expired()
-            answer = _failure(error, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
+            result = _failure(error, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
         else:
-            answer = _read(outcome, context)
+            result = _read(outcome, context)
     if context.already_done:
-        return Finished(by_another=True)  # the handler caught what said so
-    if context.committed and isinstance(answer, Failed | GivenUp):
-        # Its effect is committed and cannot be tried again; whoever wrote the handler has to know.
-        text = f"failed after its transaction had committed: {answer.reason}"
-        return GivenUp(text, context.attempt, answer.trace)
-    return answer
+        return SuccessfulRun(by_another=True)  # the handler caught AlreadyDone
+    if context.committed and isinstance(result, FailedRun | GiveUpReason):
+        # The effect is committed and cannot be tried again, so the handler's author has to be told.
+        text = f"failed after its transaction had committed: {result.reason}"
+        return GiveUpReason(text, context.attempt, result.trace)
+    return result
 
 
-def _read(outcome: object, context: Context) -> Answer:
+def _read(outcome: object, context: Context) -> RunResult:
     match outcome:
         case None | Done():
-            return Finished(marked=context.committed)
+            return SuccessfulRun(marked=context.committed)
         case Retry():
-            return Failed("the handler asked for another try", pause=outcome.seconds)
+            return FailedRun("the handler asked for another try", pause=outcome.seconds)
         case Reject():
-            return GivenUp(outcome.reason, context.attempt)
-        case _:  # what a handler returns is checked by nobody before it gets here
-            return Failed(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
+            return GiveUpReason(outcome.reason, context.attempt)
+        case _:  # the first check of what the handler returned
+            return FailedRun(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
 
 
-def _failure(error: Exception, reason: str = "") -> Failed:
+def _failure(error: Exception, reason: str = "") -> FailedRun:
     frames = traceback.extract_tb(error.__traceback__)[1:][-_MAX_FRAMES:]
     trace = " < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    return Failed(reason or f"raised {type(error).__name__}", trace)
+    return FailedRun(reason or f"raised {type(error).__name__}", trace)
 
 
 def _module(path: str) -> str:
-    """Shorten a file's path to its folder and name: paths of machines say nothing elsewhere."""
+    """Shorten a path to the file's folder and name: the rest differs from machine to machine."""
     return "/".join(path.replace("\\", "/").split("/")[-2:])

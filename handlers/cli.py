@@ -22,10 +22,10 @@ def run(
         list[str], typer.Argument(metavar="PACKAGE.MODULE:AGENT...", help=f"For example {_EXAMPLE}.")
     ],
 ) -> None:
-    """Run agents until SIGINT or SIGTERM; what runs then is finished or handed back.
+    """Run agents until SIGINT or SIGTERM. Running handlers may then finish; events of the others are delivered again.
 
     Several agents in one process share its database connections; each has a consumer group of its own.
-    Modules are also looked for in the working directory.
+    Modules are looked up in the working directory, then in the installed packages.
     """
     import asyncio
 
@@ -48,11 +48,12 @@ def run(
 @app.command(name="list")
 def list_agents(
     references: Annotated[
-        list[str] | None, typer.Argument(metavar="[PACKAGE.MODULE:AGENT...]", help="The shipped ones if omitted.")
+        list[str] | None,
+        typer.Argument(metavar="[PACKAGE.MODULE:AGENT...]", help="Default: the agents that come with Slotwire."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """List agents: what they handle, and which consumer group they are."""
+    """List agents with the events they handle and their consumer groups."""
     from slotwire.handlers.registry import group_name, load_agent, shipped_agents
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.schemas.topics import dead_letter_topic

@@ -1,7 +1,7 @@
-"""The member of the consumer group: reads, hands to the dispatcher, commits what is settled, watches itself.
+"""A member of the consumer group: reads records, dispatches them, commits settled ones, and watches its own progress.
 
-Guards against what aiokafka is known for stand where it is used. What an agent may rely on, and what not:
-docs/howto/write-an-agent.md, "What is promised".
+The workarounds for known faults of aiokafka are here, where it is used; docs/explanation/consumers.md lists them.
+What an agent may rely on is in docs/howto/write-an-agent.md, "What is promised".
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 POLL_SECONDS = 0.2
-"""How long one poll waits for records; the next follows at once, with the partitions that are ours by then."""
+"""How long one poll waits for records. The next follows at once, for the partitions that are ours by then."""
 FULL_POLL_SECONDS = 0.02
-"""How long a poll without result waits for room while a partition is full."""
+"""How long to wait for room after an empty poll while a partition is full."""
 FETCH_WAIT_MS = 100
-"""How long the broker holds an empty fetch. It answers at once when a record comes, so this is no latency; it
-bounds how long a partition that was full waits to be asked for again."""
+"""How long the broker holds an empty fetch. It answers at once when a record comes, so this adds no latency. It bounds
+how long a partition that was full waits until it is fetched again."""
 COMMIT_INTERVAL_SECONDS = 0.5
 ANSWER_TIMEOUT_SECONDS = 5.0
-"""How long the broker may take over a commit or a question; aiokafka itself asks again for ever."""
+"""How long the broker may take for a commit or another request; aiokafka itself would retry for ever."""
 START_TIMEOUT_SECONDS = 60.0
-"""Joining waits for the other members to give back, and for those that died to be missed."""
+"""Joining waits until the other members have given back their partitions and the sessions of dead ones have expired."""
 CLOSE_TIMEOUT_SECONDS = 5.0
 REVOKE_GRACE_SECONDS = 4.0
-"""How long running handlers may take to finish when partitions move; the group waits for us meanwhile."""
+"""How long running handlers may take to finish when partitions move. The whole group waits for us meanwhile."""
 REBALANCE_TIMEOUT_SECONDS = 30.0
-"""How long the group waits for a member to give back: longer than the grace, an interruption and a commit take.
-A member that died is missed by its session, not by this; aiokafka's own limit on a request is 40 s."""
+"""How long the group waits for a member to give back its partitions: longer than the grace, an interruption and a
+commit together. A dead member is noticed by its session, not by this. aiokafka's own limit for a request is 40 s."""
 NEVER_MS = 86_400_000
-"""aiokafka's limit between two polls: ours never pause, whatever handlers do, and `Watch` judges progress."""
+"""aiokafka's limit between two polls, disabled: polls do not depend on handlers, and `Watch` checks progress."""
 
 
 @dataclass(frozen=True)
 class Membership:
-    """Who joins which group for what.
+    """Which agent joins which group for which topics.
 
     Attributes:
         agent: the agent's name.
         group: the consumer group's full name.
-        topics: full names.
-        interval: seconds between two looks at progress.
-        stuck_after: seconds of lag without progress after which the consumer is made anew.
+        topics: their full names.
+        interval: seconds between two checks of progress.
+        stuck_after: seconds of lag without progress after which the consumer is replaced.
     """
 
     agent: str
@@ -71,7 +71,7 @@ class Membership:
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    """One membership, from joining to leaving. Make a new one after it ended."""
+    """One membership, from joining to leaving. Make a new member for the next one."""
 
     def __init__(
         self, membership: Membership, kafka: KafkaSettings, agents: AgentsSettings, handle: Handle, problems: Problems
@@ -89,10 +89,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._consumer: Any
 
     async def run(self, *ends: asyncio.Event) -> None:
-        """Work until one of the events is set, then finish or hand back what runs, commit, and leave.
+        """Work until one of the events is set, then finish or hand back running records, commit, and leave.
 
         Raises:
-            BrokerUnavailable: the membership failed; what was not committed will be delivered again.
+            BrokerUnavailable: the membership failed; uncommitted records will be delivered again.
         """
         failure: BrokerUnavailable | None = None
         async with asyncio.TaskGroup() as lanes:
@@ -107,7 +107,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await _first_of(self._work(), *(_is_set(event) for event in ends))
             except BrokerUnavailable as error:
                 failure = error
-                # Said before leaving: that may take its time when nobody answers.
+                # Reported before leaving, which takes long when the broker does not answer.
                 CONSUMER_STUCK.labels(self._membership.agent).set(error.reason == "stuck")
                 self._problems.begin("kafka", error)
             finally:
@@ -143,11 +143,11 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         await _first_of(self._read(), self._commit_settled(), self._watch())
 
     async def _read(self) -> None:
-        """Hand over what the broker gives, for the partitions that have room.
+        """Hand records to the dispatcher, for the partitions that have room.
 
-        A partition without room is not asked for, which leaves what was fetched of it in the client's buffer;
-        pausing it would throw that away. Between aiokafka's moving of the position and our note of it there is
-        no await, so that a commit never sees the one without the other.
+        A partition without room is left out of the poll, which keeps its fetched records in the client's buffer;
+        pausing the partition would discard them. Nothing is awaited between aiokafka's move of the position and our
+        note of it, so that a commit never sees one without the other.
         """
         dispatcher = self._dispatcher
         while True:
@@ -169,26 +169,26 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             if full and not batches:
                 await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
             else:
-                # A poll that finds records never waits; lanes need their turn, too.
+                # A poll that finds records never waits; let the lanes run, too.
                 await asyncio.sleep(0)
 
     async def _commit_settled(self) -> None:
-        """Commit, again and again.
+        """Commit at intervals.
 
         Raises:
-            BrokerUnavailable: no commit has passed for so long that the membership must be lost.
+            BrokerUnavailable: no commit has succeeded for so long that the membership must be lost.
         """
         loop = asyncio.get_running_loop()
-        passed = loop.time()
+        succeeded = loop.time()
         while True:
             await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
             if await self._commit():
-                passed = loop.time()
-            elif loop.time() - passed >= self._membership.stuck_after:
-                raise BrokerUnavailable("no commit has passed for too long", reason="stuck")
+                succeeded = loop.time()
+            elif loop.time() - succeeded >= self._membership.stuck_after:
+                raise BrokerUnavailable("no commit has succeeded for too long", reason="stuck")
 
     async def _commit(self) -> bool:
-        """Commit what changed; returns whether the broker has it all now."""
+        """Commit the offsets that changed; returns whether the broker has them all now."""
         offsets = {
             partition: offset
             for partition, offset in self._dispatcher.committable().items()
@@ -201,17 +201,17 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 async with asyncio.timeout(self._patience):
                     await self._consumer.commit({TopicPartition(*key): value for key, value in offsets.items()})
         except BrokerUnavailable as error:
-            # Expected while partitions move: the records come again, here or elsewhere, and the inbox knows them.
+            # Expected while partitions move: the records are delivered again, and the inbox knows them.
             self._log.info("commit_failed", reason=error.reason)
             return False
         self._committed.update(offsets)
         return True
 
     async def _watch(self) -> None:
-        """Look at progress, again and again; a consumer that fell silent is given up.
+        """Check progress at intervals, and end a consumer that fell silent.
 
         Raises:
-            BrokerUnavailable: the watch says that it is stuck, or the broker does not answer it for as long.
+            BrokerUnavailable: the consumer is stuck, or the broker has not answered for as long.
         """
         membership, loop = self._membership, asyncio.get_running_loop()
         watch = Watch(membership.stuck_after, now=loop.time())
@@ -224,14 +224,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 raise BrokerUnavailable(f"the consumer is stuck: {stuck}", reason="stuck")
 
     async def _look(self) -> tuple[dict[Partition, int] | None, dict[Partition, int]]:
-        """Ask for the last stable offsets, and where we are; the first is None when the broker does not say."""
+        """Return the last stable offsets and our positions; the first is None when the broker does not answer."""
         dispatcher, ends, positions = self._dispatcher, {}, {}
         places = [TopicPartition(*partition) for partition in dispatcher.partitions]
         try:
             with translated():
                 async with asyncio.timeout(self._patience):
                     if places:
-                        # With read_committed this asks for the last stable offset.
+                        # With read_committed this returns the last stable offset.
                         ends = await self._consumer.end_offsets(places)
                     for place in places:
                         positions[Partition(*place)] = await self._consumer.position(place)
@@ -248,7 +248,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka awaits it if it can
         self, revoked: Iterable[TopicPartition]
     ) -> None:
-        """Finish what runs, commit, and let go: aiokafka's members give back all partitions in a rebalance."""
+        """Finish running handlers, commit, and let go: aiokafka's members give back all partitions in a rebalance."""
         del revoked
         self._assigned = False
         await self._dispatcher.stop(REVOKE_GRACE_SECONDS)
@@ -256,7 +256,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._forget()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Begin with the partitions the group gave us."""
+        """Start with the partitions the group assigned to us."""
         self._assigned = True
         self._dispatcher.open(Partition(*place) for place in assigned)
         self._log.info("partitions_assigned", count=len(self._dispatcher.partitions))
@@ -268,7 +268,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         await _close(self._consumer, self._log)
 
     def _forget(self) -> None:
-        """Let go of all partitions; their lag is another member's to tell from now on."""
+        """Let go of all partitions; another member reports their lag from now on."""
         for topic, number in self._dispatcher.partitions:
             with suppress(KeyError):
                 CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
@@ -279,8 +279,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
     """Close a consumer, whatever state it is in.
 
-    In a task of its own: while the broker is away, aiokafka's `stop()` can end in a CancelledError of its own
-    making (it cancels its fetches and then awaits one that sleeps), which would end whoever awaits it.
+    `stop()` runs in a task of its own: while the broker is away it can raise a CancelledError of its own (it cancels
+    its fetches and then awaits one that sleeps), which would cancel the task that awaits it.
     """
     closing = asyncio.create_task(consumer.stop(), name="closing a consumer")
     await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
@@ -289,12 +289,12 @@ async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
     closing.cancel()
     await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
     log.info("leaving_failed")
-    # `stop()` does nothing the second time, and it had not come to closing its connections.
+    # A second `stop()` does nothing, and the first one has not closed its connections.
     letting_go = asyncio.create_task(consumer._client.close())  # noqa: SLF001 - no public way, see above
     await asyncio.wait({letting_go}, timeout=CLOSE_TIMEOUT_SECONDS)
     for task in (closing, letting_go):
         if task.done() and not task.cancelled():
-            task.exception()  # asked for, so that nothing warns that nobody did
+            task.exception()  # retrieved, so that asyncio does not warn
 
 
 def _record(record: ConsumerRecord) -> Record:
@@ -313,7 +313,7 @@ async def _is_set(event: asyncio.Event) -> None:
 
 
 async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
-    """Run side by side until one ends or fails, then end the others; what failed is raised as it is."""
+    """Run all concurrently until one ends or fails, then cancel the others. A failure is raised as it is."""
     tasks = [asyncio.create_task(item) for item in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -322,6 +322,6 @@ async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.wait(tasks)
     for task in done:
-        if task.cancelled():  # by nobody here: see `_close`
-            raise BrokerUnavailable("Kafka's client broke off a wait", reason="client_state")
+        if task.cancelled():  # by aiokafka, see `_close`
+            raise BrokerUnavailable("Kafka's client cancelled a wait", reason="client_state")
         task.result()

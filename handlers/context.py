@@ -1,4 +1,4 @@
-"""What a handler gets beside the event."""
+"""The second argument of every handler."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ class Context:
     """One run of a handler.
 
     Attributes:
-        event: the event, the same that the handler got.
+        event: the event, the same object as the handler's first argument.
         agent: the agent's name.
-        attempt: 1 for the first run; runs that were interrupted do not count.
-        idempotency_key: the same in every run for this event by this agent. Give it to services outside:
-            after a lost membership two runs may overlap there.
+        attempt: 1 for the first run. Interrupted runs do not count.
+        idempotency_key: the same in every run of this agent for this event. Pass it to other services: after a lost
+            membership two runs may overlap there.
         published_at: when the record was written to Kafka.
         started_at: when this run began.
-        log: a logger that names the agent and the event. Never log personal data.
+        log: a logger that adds the agent and the event. Never log personal data.
+        inbox: what the agent has settled; `transaction()` uses it.
+        committed: whether `transaction()` has committed in this run.
+        already_done: whether `transaction()` found that another run has had the effect.
     """
 
     event: Event[Any]
@@ -45,22 +48,24 @@ class Context:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:
-        """Open a transaction of Postgres whose commit is also the mark that the event is done.
+        """Open a transaction in Postgres whose commit also marks the event as done.
 
-        The mark goes in first: a second owner of the event waits for it, then skips. Writes of the block and
-        the mark commit together when the block ends; to undo both, raise. One transaction a run, short: the
-        server ends it after `SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS` without work.
+        The mark is inserted first, so that another member with the same event waits for it and then skips the event.
+        When the block ends, your writes and the mark are committed together. To undo both, raise an exception inside
+        the block. Open at most one transaction per run and keep it short: the server ends it after
+        `SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS` without work.
 
         Yields:
-            The connection to write with.
+            The connection. It is asyncpg's, typed as `DatabaseConnection`.
 
         Raises:
-            AlreadyDone: another run committed; let it pass, the event is skipped.
-            DatabaseUnavailable: let it pass, the event is tried again and no attempt is burnt.
-            RuntimeError: a second transaction in one run.
+            AlreadyDone: another run has committed. Do not catch it: the event is then skipped.
+            DatabaseUnavailable: Postgres is away. Do not catch it: the event is then tried again, and the run does not
+                count as an attempt.
+            RuntimeError: this run has opened a transaction before.
         """
         if self.committed or self._open:
-            raise RuntimeError("one run has one transaction: its commit marks the event as done")
+            raise RuntimeError("a run can open one transaction only: its commit marks the event as done")
         self._open = True
         try:
             async with self.inbox.transaction(self.event.id) as connection:

@@ -1,9 +1,8 @@
-"""Dead letters: a topic an agent and topic, for what the agent gave up on.
+"""Dead letters: records that an agent gave up, in one topic per agent and source topic.
 
-The topics are made by the runtime when an agent starts, not by `slotwire migrate`: only the runtime knows which
-agents there are (they are the user's modules). At the start and not at the first dead letter, so that a missing
-right shows when the agent is deployed and not in the middle of an incident. A client without the right to
-create topics needs them made beforehand; the message names them.
+The runtime creates the topics when an agent starts. `slotwire migrate` cannot: agents are the user's modules, and only
+the runtime knows them. At the start, because a missing permission then shows when the agent is deployed, and not in the
+middle of an incident. Without the permission to create topics, create them beforehand; the error names them.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ from slotwire.schemas.codec import format_time
 from slotwire.schemas.topics import dead_letter_topic
 
 SEND_TIMEOUT_SECONDS = 10.0
-"""An idempotent producer never gives up by itself; after this it is dropped and the letter sent again."""
+"""An idempotent producer retries for ever; after this time it is dropped, and the dead letter is sent by a new one."""
 MAX_REQUEST_BYTES = 2_097_152
-"""Room for the original record, which the broker took, and our headers."""
+"""Room for the original record, which the broker accepted, and our headers."""
 MAX_TRACE_CHARACTERS = 1_000
-_MADE = frozenset({0, 36})
-"""Made now, or by another member in the meantime."""
+_CREATED = frozenset({0, 36})
+"""Kafka's codes for a topic that was created now, or by another member in the meantime."""
 
 
 @dataclass(frozen=True)
-class GivenUp:
+class GiveUpReason:
     """Why a record is given up.
 
     Attributes:
-        reason: in a line, without personal data.
-        attempts: how many runs there were; 0 when it was never handed to a handler.
-        trace: where it failed: modules, lines and functions, no values.
+        reason: one line, without personal data.
+        attempts: the runs that counted; 0 when no handler ran.
+        trace: where it failed: modules, lines and functions, without values.
     """
 
     reason: str
@@ -59,16 +58,16 @@ class GivenUp:
 
 
 class DeadLetters(Protocol):
-    """Where given-up records go. To Kafka, or into a list for an agent's own tests."""
+    """Stores the records that an agent gave up: in Kafka, or in a list for an agent's own tests."""
 
-    async def put(self, record: Record, why: GivenUp) -> None:
-        """Keep a record; raises BrokerUnavailable or RecordRefused when it could not."""
+    async def put(self, record: Record, why: GiveUpReason) -> None:
+        """Store a record; raises BrokerUnavailable or RecordRefused when that failed."""
         ...
 
 
-def error_headers(record: Record, why: GivenUp, *, agent: str, now: datetime) -> list[tuple[str, bytes]]:
-    """Write what a dead letter says of its end, beside its original headers."""
-    said = {
+def error_headers(record: Record, why: GiveUpReason, *, agent: str, now: datetime) -> list[tuple[str, bytes]]:
+    """Return the headers that say why a record was given up; they are added to its original ones."""
+    fields = {
         "reason": why.reason[:MAX_REASON_CHARACTERS],
         "attempts": str(why.attempts),
         "agent": agent,
@@ -78,11 +77,11 @@ def error_headers(record: Record, why: GivenUp, *, agent: str, now: datetime) ->
         "time": format_time(now),
         "trace": why.trace[:MAX_TRACE_CHARACTERS],
     }
-    return [(f"slotwire-error-{name}", text.encode()) for name, text in said.items() if text]
+    return [(f"slotwire-error-{name}", text.encode()) for name, text in fields.items() if text]
 
 
 class KafkaDeadLetters:
-    """Writes an agent's dead letters. The producer is opened for the first one."""
+    """Writes an agent's dead letters to Kafka. The first one opens the producer."""
 
     def __init__(self, settings: KafkaSettings, *, agent: str, clock: Clock) -> None:
         self._settings = settings
@@ -91,23 +90,23 @@ class KafkaDeadLetters:
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
 
-    async def put(self, record: Record, why: GivenUp) -> None:
-        """Keep a record with its key, value and headers, and the reason; returns once all copies hold it.
+    async def put(self, record: Record, why: GiveUpReason) -> None:
+        """Write a record with its key, value and headers, and the reason; returns once all in-sync replicas have it.
 
         Raises:
             BrokerUnavailable: the broker is away, or the topic was deleted.
-            RecordRefused: the broker does not take it.
+            RecordRefused: the broker does not accept it.
         """
         own = error_headers(record, why, agent=self._agent, now=self._clock.now())
-        # An earlier end of the same record, from before it was driven again, gives way to this one.
-        kept = [(name, value) for name, value in record.headers if not name.startswith("slotwire-error-")]
+        # A record that was a dead letter before and was replayed loses the reason of that time.
+        original = [(name, value) for name, value in record.headers if not name.startswith("slotwire-error-")]
         topic = dead_letter_topic(record.partition.topic, self._agent)
         async with self._lock:
             try:
                 with translated():
                     async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                         producer = await self._opened()
-                        await producer.send_and_wait(topic, record.value, record.key, headers=[*kept, *own])
+                        await producer.send_and_wait(topic, record.value, record.key, headers=[*original, *own])
             except BaseException:
                 await self._drop()
                 raise
@@ -129,21 +128,21 @@ class KafkaDeadLetters:
             await discard(producer)
 
     async def close(self) -> None:
-        """Let go of the producer; nothing is buffered between two `put`s."""
+        """Close the producer; nothing is buffered between two calls of `put`."""
         await self._drop()
 
 
 async def ensure_topics(settings: KafkaSettings, agent: str, topics: Iterable[str]) -> None:
-    """Make an agent's missing dead-letter topics: one partition each, kept as long as the others.
+    """Create an agent's missing dead-letter topics: one partition each, with the retention of all topics.
 
     Args:
-        settings: the broker, the copies and the retention.
+        settings: the broker, the number of replicas and the retention.
         agent: the agent's name.
         topics: the full names of the topics it reads.
 
     Raises:
-        TopicUnavailable: some are missing and this client may not make them.
-        BrokerUnavailable: it does not answer.
+        TopicUnavailable: some are missing or forbidden, and this client may not create them.
+        BrokerUnavailable: the broker does not answer.
     """
     names = [dead_letter_topic(topic, agent) for topic in topics]
     async with opened_client(settings, client=f"agent-{agent}") as client:
@@ -157,12 +156,12 @@ async def ensure_topics(settings: KafkaSettings, agent: str, topics: Iterable[st
         raise TopicUnavailable(
             f"the dead letters' topic is missing or forbidden: {listed}",
             topics=(*forbidden, *refused),
-            remedy="Let this client create, describe and write it, or make it with one partition.",
+            remedy="Allow this client to create, describe and write it, or create it with one partition.",
         )
 
 
 async def _create(settings: KafkaSettings, agent: str, names: list[str]) -> list[str]:
-    """Ask for the topics; returns those that the broker refused to make."""
+    """Create topics; returns those that the broker refused."""
     admin = AIOKafkaAdminClient(**connection_options(settings, client=f"agent-{agent}"))
     config = {
         "retention.ms": str(settings.retention_hours * 3_600_000),
@@ -173,8 +172,8 @@ async def _create(settings: KafkaSettings, agent: str, names: list[str]) -> list
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await admin.start()
-                wanted = [NewTopic(name, 1, settings.replication_factor, topic_configs=config) for name in names]
-                answer: Any = await admin.create_topics(wanted)
+                new = [NewTopic(name, 1, settings.replication_factor, topic_configs=config) for name in names]
+                response: Any = await admin.create_topics(new)
         finally:
             await admin.close()
-    return [name for name, code, *_ in answer.topic_errors if code not in _MADE]
+    return [name for name, code, *_ in response.topic_errors if code not in _CREATED]

@@ -1,7 +1,7 @@
-"""One record, from its bytes to its outcome: read, skip what is settled, run, try again, or give up.
+"""Handles one record: decode it, skip it if it is settled, run its handler, try again, or give up.
 
-An event is to blame for what its handler does, and for nothing else: while Postgres or Kafka is away, the
-schema is not there, or the process stops, no attempt is burnt.
+Only failures of the handler count as attempts. A run that fails because Postgres or Kafka is away, a migration is
+missing or the process stops does not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from slotwire.handlers.attempt import Failed, Finished, Held, run_once
+from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, run_once
 from slotwire.handlers.context import Context
-from slotwire.handlers.dead_letters import DeadLetters, GivenUp
+from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.inbox import Inbox
-from slotwire.handlers.policy import GivingUp, RetryPolicy
+from slotwire.handlers.policy import GiveUpCounter, RetryPolicy
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Record
 from slotwire.handlers.registry import Agent
@@ -36,49 +36,52 @@ from slotwire.schemas.codec import UndecodableRecord, decode
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BY_TYPE
 
-HOLD = RetryPolicy(first_seconds=0.2, longest_seconds=5.0)
-"""How often a server that is away is asked again; attempts do not count there."""
+OUTAGE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0)
+"""How often a server that is away is asked again. Its `attempts` do not apply: a server is asked without end."""
 _NOT_THE_EVENT = (DatabaseUnavailable, SchemaMismatch, ConfigurationError, BrokerUnavailable, RecordRefused)
 
 T = TypeVar("T")
 Pause = Callable[[asyncio.Event, float], Awaitable[bool]]
-"""Waits so many seconds, or until the event is set; returns whether it is."""
+"""Waits for so many seconds, or until the event is set; returns whether it is set."""
 
 
-class Settled(Enum):
-    """How a record ended."""
+class RecordStatus(Enum):
+    """What became of a record that was handled. All but the last are settled: their offsets may be committed."""
 
     DONE = "done"
+    """Its handler has had its effect."""
     SKIPPED = "skipped"
-    REJECTED = "rejected"
+    """The agent does not handle its type, or had settled the event before."""
+    DEAD_LETTERED = "dead_lettered"
+    """It was given up and written to the dead letters."""
     HANDED_BACK = "handed_back"
-    """Not at all: the process or the partition stopped, or the agent did. It will be delivered again."""
+    """It is not settled, because the process, the agent or the partition stopped. It will be delivered again."""
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The end of one record.
+class RecordResult:
+    """The result of handling one record.
 
     Attributes:
-        how: what became of it.
-        attempts: runs of the handler that counted.
+        status: what became of it.
+        attempts: the runs of its handler that counted.
         reason: why it was given up, else empty.
     """
 
-    how: Settled
+    status: RecordStatus
     attempts: int = 0
     reason: str = ""
 
 
 class _Interrupted(Exception):
-    """A pause ended because work is to stop."""
+    """A pause ended early because the work was asked to stop."""
 
 
 class Handling:
     """Handles the records of one agent.
 
     Attributes:
-        halted: set when the limit of dead letters is reached: nothing more may be settled.
+        halted: set when the limit of dead letters is reached. From then on every record is handed back.
     """
 
     def __init__(
@@ -100,39 +103,39 @@ class Handling:
         self._clock = clock
         self._pause = pause
         self._draw = draw
-        self._giving_up = GivingUp(agent.limit)
+        self._giving_up = GiveUpCounter(agent.limit)
         self._log = get_logger("handlers").bind(agent=agent.name)
 
-    async def handle(self, record: Record, stopping: asyncio.Event) -> Ended:
-        """Bring one record to its end.
+    async def handle(self, record: Record, stopping: asyncio.Event) -> RecordResult:
+        """Handle one record, and try its handler again until it is settled or handed back.
 
         Args:
             record: the record.
             stopping: set when no further run may begin: pauses end, and the record is handed back.
         """
         if self.halted.is_set() or stopping.is_set():
-            return Ended(Settled.HANDED_BACK)
+            return RecordResult(RecordStatus.HANDED_BACK)
         try:
-            ended = await self._handle(record, stopping)
+            result = await self._handle(record, stopping)
         except _Interrupted:
-            return Ended(Settled.HANDED_BACK)
+            return RecordResult(RecordStatus.HANDED_BACK)
         kind = record.type
-        if ended.how is not Settled.HANDED_BACK:
-            HANDLED.labels(self._agent.name, kind if kind in BY_TYPE else "unknown", ended.how.value).inc()
-        if ended.how is Settled.DONE:
+        if result.status is not RecordStatus.HANDED_BACK:
+            HANDLED.labels(self._agent.name, kind if kind in BY_TYPE else "unknown", result.status.value).inc()
+        if result.status is RecordStatus.DONE:
             self._giving_up.succeeded()
-        return ended
+        return result
 
-    async def _handle(self, record: Record, stopping: asyncio.Event) -> Ended:
+    async def _handle(self, record: Record, stopping: asyncio.Event) -> RecordResult:
         kind = record.type
         if kind is not None and kind not in self._agent.handlers:
-            return Ended(Settled.SKIPPED)
+            return RecordResult(RecordStatus.SKIPPED)
         try:
             event = await self._read(record, stopping)
         except UndecodableRecord as error:
-            return await self._give_up(record, GivenUp(f"{error.reason}: {error}", attempts=0), stopping)
-        if await self._patiently("postgres", lambda: self._inbox.seen(event.id), stopping):
-            return Ended(Settled.SKIPPED)
+            return await self._give_up(record, GiveUpReason(f"{error.reason}: {error}", attempts=0), stopping)
+        if await self._until_answered("postgres", lambda: self._inbox.seen(event.id), stopping):
+            return RecordResult(RecordStatus.SKIPPED)
         return await self._run_until_settled(record, event, stopping)
 
     async def _read(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
@@ -141,52 +144,52 @@ class Handling:
         except UndecodableRecord as error:
             if error.reason != "data_elsewhere":
                 raise
-        # The headers were read up to the data, so the identifier is there and well-formed.
+        # Decoding got as far as the data, so the identifier is there and well-formed.
         event_id = UUID(next(value for name, value in record.headers if name == "ce_id" and value).decode())
-        fetched = await self._patiently("postgres", lambda: self._inbox.data_of(event_id), stopping)
+        fetched = await self._until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)
         return decode(record.headers, record.value, elsewhere=fetched)
 
-    async def _run_until_settled(self, record: Record, event: Event[Any], stopping: asyncio.Event) -> Ended:
+    async def _run_until_settled(self, record: Record, event: Event[Any], stopping: asyncio.Event) -> RecordResult:
         policy = self._agent.retry
-        failures = holds = 0
+        failures = outages = 0
         pause = 0.0
         while True:
             context = self._context(record, event, failures + 1)
             match await run_once(self._agent, context):
-                case Finished(by_another=True):
-                    return Ended(Settled.SKIPPED, failures)
-                case Finished(marked=marked):
+                case SuccessfulRun(by_another=True):
+                    return RecordResult(RecordStatus.SKIPPED, failures)
+                case SuccessfulRun(marked=marked):
                     if not marked:
-                        await self._patiently("postgres", lambda: self._inbox.mark(event.id), stopping)
-                    return Ended(Settled.DONE, failures + 1)
-                case Held(problem):
+                        await self._until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
+                    return RecordResult(RecordStatus.DONE, failures + 1)
+                case UncountedRun(problem):
                     self._problems.begin("postgres", problem)
-                    holds += 1
-                    pause = HOLD.pause(holds, self._draw())
-                case GivenUp() as why:
+                    outages += 1
+                    pause = OUTAGE_RETRY.pause(outages, self._draw())
+                case GiveUpReason() as why:
                     return await self._give_up(record, why, stopping)
-                case Failed(reason, trace, asked):
+                case FailedRun(reason, trace, asked):
                     failures += 1
                     HANDLED.labels(self._agent.name, event.type, "retried").inc()
                     context.log.warning("handler_failed", reason=reason, trace=trace, attempt=failures)
                     if failures >= policy.attempts:
-                        return await self._give_up(record, GivenUp(reason, failures, trace), stopping)
+                        return await self._give_up(record, GiveUpReason(reason, failures, trace), stopping)
                     pause = policy.pause(failures, self._draw()) if asked is None else asked
             await self._wait(pause, stopping)
 
-    async def _give_up(self, record: Record, why: GivenUp, stopping: asyncio.Event) -> Ended:
+    async def _give_up(self, record: Record, why: GiveUpReason, stopping: asyncio.Event) -> RecordResult:
         if self.halted.is_set():
-            return Ended(Settled.HANDED_BACK)
+            return RecordResult(RecordStatus.HANDED_BACK)
         if not self._giving_up.may_give_up():
             limit = self._agent.limit
             self._problems.begin(
                 "limit",
                 f"agent {self._agent.name} has stopped: it gave up {limit.run} events in a row, or"
-                f" {limit.share:.0%} of the last {limit.window}. Nothing is lost: mend the handler, then restart it.",
+                f" {limit.share:.0%} of the last {limit.window}. Nothing is lost: fix the handler, then restart it.",
             )
             self.halted.set()
-            return Ended(Settled.HANDED_BACK)
-        await self._patiently("dead_letters", lambda: self._dead_letters.put(record, why), stopping)
+            return RecordResult(RecordStatus.HANDED_BACK)
+        await self._until_answered("dead_letters", lambda: self._dead_letters.put(record, why), stopping)
         DEAD_LETTERS.labels(self._agent.name, record.partition.topic).inc()
         self._log.error(
             "dead_letter",
@@ -196,18 +199,18 @@ class Handling:
             reason=why.reason,
             attempts=why.attempts,
         )
-        return Ended(Settled.REJECTED, why.attempts, why.reason)
+        return RecordResult(RecordStatus.DEAD_LETTERED, why.attempts, why.reason)
 
-    async def _patiently(self, problem: str, ask: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> T:
-        """Ask a server until it answers, or work is to stop."""
-        holds = 0
+    async def _until_answered(self, problem: str, ask: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> T:
+        """Call a server until it answers, or until the work is asked to stop."""
+        outages = 0
         while True:
             try:
                 answer = await ask()
             except _NOT_THE_EVENT as error:
                 self._problems.begin(problem, error)
-                holds += 1
-                await self._wait(HOLD.pause(holds, self._draw()), stopping)
+                outages += 1
+                await self._wait(OUTAGE_RETRY.pause(outages, self._draw()), stopping)
             else:
                 self._problems.end(problem)
                 return answer

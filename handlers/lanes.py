@@ -1,4 +1,4 @@
-"""Order per key, keys side by side. Pure: knows nothing of tasks, time or Kafka."""
+"""Order per key, keys concurrently. Pure: knows nothing of tasks, time or Kafka."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Lanes(Generic[K, T]):
-    """A queue a key, of which at most the head is at work.
+    """One queue per key. At most the first item of each is in work.
 
-    Whoever adds the first item of an idle lane has to work it; whoever finishes an item works the next one.
+    The caller that adds an item to an idle lane has to start it. The caller that finishes an item starts the next one.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Lanes(Generic[K, T]):
         self._size = 0
 
     def __len__(self) -> int:
-        """Count the items at work or waiting."""
+        """Count the items in work or waiting."""
         return self._size
 
     @property
@@ -44,13 +44,13 @@ class Lanes(Generic[K, T]):
         return False
 
     def finish(self, key: K) -> T | None:
-        """Take the item at work off its lane.
+        """Take the finished item off its lane.
 
         Returns:
-            The next item of the lane, now at work, or None when the lane is idle.
+            The next item of the lane, now in work, or None when the lane is idle.
 
         Raises:
-            KeyError: nothing of this key is at work.
+            KeyError: no item of this key is in work.
         """
         waiting = self._waiting[key]
         self._size -= 1
@@ -60,9 +60,9 @@ class Lanes(Generic[K, T]):
         return None
 
     def abandon(self, key: K) -> None:
-        """Drop a lane: what is at work in it and what waits. It will be delivered again.
+        """Drop a lane with the item in work and all that wait. They will be delivered again.
 
         Raises:
-            KeyError: nothing of this key is at work.
+            KeyError: no item of this key is in work.
         """
         self._size -= 1 + len(self._waiting.pop(key))

@@ -1,4 +1,4 @@
-"""What a handler answers. Returning nothing means `Done`; an exception means `Retry` under the agent's policy."""
+"""What a handler returns. Returning nothing means `Done`; an exception means `Retry()`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 MAX_RETRY_AFTER_SECONDS = 900.0
-"""The longest pause a handler may ask for: the event's partition cannot be committed past it meanwhile."""
+"""The longest pause a handler may ask for: meanwhile its partition is not committed past the event."""
 MAX_REASON_CHARACTERS = 500
 """A longer reason is cut: it travels in a header."""
 
@@ -18,16 +18,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Retry:
-    """Not now: try again. It counts as an attempt of the agent's policy.
+    """Try the event again later. The run counts as an attempt of the agent's `RetryPolicy`.
 
     Attributes:
-        after: how long to wait; the policy decides when it is None. 15 minutes at the most.
+        after: how long to wait, a timedelta or seconds, at most 15 minutes. None: the policy decides.
     """
 
     after: timedelta | float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a pause that cannot be waited for."""
+        """Refuse a pause out of bounds."""
         seconds = self.seconds
         if seconds is not None and not 0 <= seconds <= MAX_RETRY_AFTER_SECONDS:
             raise ValueError(f"Retry(after=...) must be 0 to {MAX_RETRY_AFTER_SECONDS:.0f} seconds")
@@ -40,10 +40,10 @@ class Retry:
 
 @dataclass(frozen=True)
 class Reject:
-    """Never: give the event up at once; it goes to the dead letters.
+    """Give the event up at once: it becomes a dead letter.
 
     Attributes:
-        reason: why, in a line without personal data: it is shown to operators. Cut at 500 characters.
+        reason: why, in one line without personal data: operators see it. Cut at 500 characters.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""How often and how long an agent tries again, and when it stops giving events up. Pure."""
+"""When an agent tries an event again, when it gives it up, and when it stops. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MAX_PAUSE_SECONDS = 900.0
 class RetryPolicy:
     """When a handler that failed is tried again.
 
-    The n-th pause is `first_seconds * factor ** (n - 1)`, at most `longest_seconds`, moved by chance by up to
-    `jitter` of itself in either direction, so that events that failed together do not come back together.
+    The n-th pause is `first_seconds * factor ** (n - 1)`, at most `longest_seconds`, changed at random by up to
+    `jitter` of itself in either direction, so that events that failed together are not tried again together.
 
     Attributes:
         attempts: runs before the event is given up, the first included; 1 to 100.
         first_seconds: the pause after the first failure.
         factor: how much longer each pause is than the one before.
         longest_seconds: no pause is longer, jitter included; at most 900.
-        jitter: 0 to 1.
+        jitter: the largest random change, as a share of the pause, 0 to 1.
     """
 
     attempts: int = 8
@@ -31,7 +31,7 @@ class RetryPolicy:
     jitter: float = 0.25
 
     def __post_init__(self) -> None:
-        """Refuse a policy that cannot be followed."""
+        """Refuse values out of bounds."""
         if not 1 <= self.attempts <= MAX_ATTEMPTS:
             raise ValueError(f"attempts must be 1 to {MAX_ATTEMPTS}")
         if not 0 < self.first_seconds <= self.longest_seconds <= MAX_PAUSE_SECONDS:
@@ -44,7 +44,7 @@ class RetryPolicy:
 
         Args:
             failures: how many runs have failed, at least 1.
-            draw: chance, 0 to 1.
+            draw: a random number, 0 to 1.
         """
         # The exponent is bounded, or a hundred attempts would overflow a float.
         plain = min(self.first_seconds * self.factor ** min(failures - 1, 64), self.longest_seconds)
@@ -53,12 +53,12 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class GiveUpLimit:
-    """How many events an agent may give up on before it stops, so that a bad deploy does not drain a topic.
+    """How many events an agent may give up before it stops, so that a bad deploy does not drain a topic.
 
     Attributes:
         run: dead letters in a row; one more stops the agent.
-        window: how many settled events are looked at together.
-        share: which share of a window may be dead letters, 0 to 1; one more stops the agent.
+        window: the number of latest settled events that `share` refers to.
+        share: the share of the window that may be dead letters, 0 to 1; one more stops the agent.
     """
 
     run: int = 20
@@ -66,13 +66,13 @@ class GiveUpLimit:
     share: float = 0.25
 
     def __post_init__(self) -> None:
-        """Refuse a limit that cannot be kept."""
+        """Refuse values out of bounds."""
         if self.run < 1 or not 0 < self.share <= 1 or self.share * self.window < 1:
             raise ValueError("run must be at least 1, share above 0 and at most 1, share * window at least 1")
 
 
-class GivingUp:
-    """Counts what an agent settles against its limit."""
+class GiveUpCounter:
+    """Counts an agent's dead letters against its limit."""
 
     def __init__(self, limit: GiveUpLimit) -> None:
         self._limit = limit
@@ -80,7 +80,7 @@ class GivingUp:
         self._given_up: deque[bool] = deque([False] * limit.window, maxlen=limit.window)
 
     def succeeded(self) -> None:
-        """Count an event that had its effect."""
+        """Count an event that is done."""
         self._run = 0
         self._given_up.append(False)
 

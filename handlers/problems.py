@@ -1,4 +1,4 @@
-"""What keeps an agent from working, for readiness and the log: said once when it begins and once when it ends."""
+"""The problems that stop an agent from working, for readiness and the log. Each is logged when it begins and ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """An agent's problems, by a short name each.
+    """The current problems of an agent, each under a short name.
 
     Attributes:
         agent: the agent's name.
@@ -23,17 +23,23 @@ class Problems:
         self._now: dict[str, str] = {}
 
     def begin(self, name: str, problem: SlotwireError | str, *, quiet: bool = False) -> None:
-        """Note a problem; unless it is an ordinary one, the log hears when it is new or its words changed."""
+        """Note a problem, and log it if it is new or its text has changed.
+
+        Args:
+            name: its short name.
+            problem: the error, or a text.
+            quiet: whether to leave it out of the log, because it is part of an ordinary start.
+        """
         text = problem if isinstance(problem, str) else " ".join(filter(None, (problem.message + ".", problem.remedy)))
         if self._now.get(name) != text and not quiet:
             self._log.error("agent_held", problem=name, why=text)
         self._now[name] = text
 
     def end(self, name: str) -> None:
-        """Note that a problem is over; it is no error if it was not there."""
+        """Note that a problem is over; without such a problem nothing happens."""
         if self._now.pop(name, None) is not None:
             self._log.info("agent_goes_on", problem=name)
 
     async def check(self) -> str | None:
-        """Answer the health port: None when all is well."""
+        """Return the problems in words for the health port; None when there is none."""
         return "; ".join(self._now.values()) or None

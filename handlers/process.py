@@ -1,4 +1,4 @@
-"""The composition root of the agents' process: what it opens, in which order, and how it ends."""
+"""The composition root of `slotwire agents run`: it opens the pool and the health port, and runs the agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import asyncpg
 from slotwire.handlers import dead_letters
 from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
-from slotwire.handlers.handle import HOLD, Handling
+from slotwire.handlers.handle import OUTAGE_RETRY, Handling
 from slotwire.handlers.inbox import PostgresInbox
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.registry import Agent, group_name
@@ -26,14 +26,15 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 
 _NOBODY = UUID(int=0)
-"""An event that is never there: asking for it shows that the inbox is."""
+"""The identifier of no event: looking it up shows whether the inbox can be read."""
 
 
 async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.Event) -> None:
-    """Run agents side by side until a stop is asked for.
+    """Run agents concurrently until `stop` is set.
 
     Raises:
-        ConfigurationError: an address is missing or cannot be read, or the health port is in use.
+        ConfigurationError: an address is missing or malformed, or the health port is in use.
+        ExceptionGroup: an agent ended although no stop was asked for, which is a defect.
     """
     health, clock = Health(), SystemClock()
     log = get_logger("agents")
@@ -45,15 +46,15 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
             log.info("agents_started", agents=[agent.name for agent in agents], health=address)
             async with asyncio.TaskGroup() as group:
                 for runner in runners:
-                    group.create_task(_lasting(runner, stop), name=f"agent {runner.agent.name}")
+                    group.create_task(_run_until_stop(runner, stop), name=f"agent {runner.agent.name}")
                 group.create_task(_drain(health, stop))
     log.info("agents_stopped")
 
 
-async def _lasting(runner: AgentRunner, stop: asyncio.Event) -> None:
-    """Run an agent; one that ends by itself ends the process, or nobody would notice.
+async def _run_until_stop(runner: AgentRunner, stop: asyncio.Event) -> None:
+    """Run an agent, and fail if it ends before `stop` is set, so that the process ends and the fault is noticed.
 
-    A TaskGroup takes a task that was cancelled from inside, by a library, as well ended.
+    Without this a TaskGroup ignores a task that a library cancelled from inside.
     """
     try:
         await runner.run(stop)
@@ -71,14 +72,15 @@ async def _drain(health: Health, stop: asyncio.Event) -> None:
 
 
 class AgentRunner:
-    """Keeps one agent a member of its group, whatever goes away and comes back.
+    """Runs one agent, and joins its group again after each outage of Postgres or Kafka.
 
-    Making one raises ConfigurationError when no broker is named or its settings cannot be used.
+    Raises:
+        ConfigurationError: no broker is named, or its settings cannot be used.
 
     Attributes:
         agent: the agent.
-        problems: what keeps it from working now.
-        membership: which group, for which topics.
+        problems: why it does not work now, for the health port.
+        membership: its group and topics.
     """
 
     def __init__(self, agent: Agent, settings: Settings, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> None:
@@ -90,7 +92,7 @@ class AgentRunner:
             group=group_name(settings.kafka.topic_prefix, agent),
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
         )
-        connection_options(settings.kafka, client=agent.name)  # a setting that is wrong ends the process at once
+        connection_options(settings.kafka, client=agent.name)  # raises if a setting is wrong
         self._settings = settings
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)
         self._inbox = PostgresInbox(pool, agent=agent.name, clock=clock)
@@ -103,7 +105,7 @@ class AgentRunner:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until a stop is asked for; a halted agent holds, not ready, so that its alarm is seen."""
+        """Work until `stop` is set. An agent past its limit of dead letters holds, not ready, so that it is noticed."""
         failures = 0
         try:
             while not stop.is_set() and not self._handling.halted.is_set():
@@ -113,19 +115,20 @@ class AgentRunner:
                 except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
                     self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
                     failures += 1
-                    await wait_for(stop, HOLD.pause(failures, random.random()))  # noqa: S311 - a pause, no secret
+                    pause = OUTAGE_RETRY.pause(failures, random.random())  # noqa: S311 - not a secret
+                    await wait_for(stop, pause)
             await stop.wait()
         finally:
             await self._dead_letters.close()
 
     async def run_once(self, stop: asyncio.Event) -> None:
-        """Check the inbox and the topics, then be a member once, until a stop or the limit of dead letters.
+        """Check the inbox and the topics, then join the group once, until `stop` or the limit of dead letters.
 
         Raises:
-            DatabaseUnavailable: Postgres is away: partitions would only wait here.
+            DatabaseUnavailable: Postgres is away, so partitions had better go to another member.
             SchemaMismatch: `slotwire migrate` has to run first.
-            TopicUnavailable: a topic it needs is missing or forbidden.
-            BrokerUnavailable: the broker is away, or the membership was lost.
+            TopicUnavailable: a topic is missing or forbidden.
+            BrokerUnavailable: Kafka is away, or the membership was lost.
         """
         await self._inbox.seen(_NOBODY)
         self.problems.end("postgres")

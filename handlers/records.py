@@ -1,4 +1,4 @@
-"""A record as the runtime holds it, free of the client's classes."""
+"""A record, independent of the Kafka client's classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Partition(NamedTuple):
-    """A partition of a topic, named in full."""
+    """A partition of a topic. `topic` is the full name, prefix included."""
 
     topic: str
     number: int
@@ -19,12 +19,12 @@ class Record:
     """One record.
 
     Attributes:
-        partition: where it came from.
-        offset: where in it.
+        partition: its partition.
+        offset: its place in the partition.
         key: as published; records of one key come in order.
-        value: the data, or None.
+        value: the event's data as JSON, or None.
         headers: in their order; a name may occur twice.
-        published_at: the time it carries.
+        published_at: its timestamp.
     """
 
     partition: Partition

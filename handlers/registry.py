@@ -1,4 +1,4 @@
-"""Agents: named groups of handlers."""
+"""Agents: named groups of handlers, and how they are loaded by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slotwire.handlers.context import Context
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-"""The form of an agent's name: it becomes part of topics' names and of the consumer group's."""
+"""The form of an agent's name, which becomes part of the names of topics and of the consumer group."""
 DEFAULT_TIMEOUT_SECONDS = 300.0
 
 Handler = Callable[[Event[Any], "Context"], Coroutine[Any, Any, Outcome | None]]
@@ -60,10 +60,10 @@ class Agent:
             ...
 
     Attributes:
-        name: lower-case letters, digits and dashes; changing it starts a new agent from the beginning.
+        name: up to 63 lower-case letters, digits and dashes. An agent with a new name starts at the oldest event.
         retry: when a handler that failed is tried again.
         limit: how many events may be given up before the agent stops.
-        timeout_seconds: a handler that runs longer is interrupted, and that run has failed.
+        timeout_seconds: a handler that runs longer is interrupted, and the run has failed.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Agent:
     @overload
     def on(self, *classes: type[D]) -> Registration[Event[D]]: ...
     def on(self, *classes: type[EventData]) -> Registration[Any]:
-        """Name the events a handler takes: classes of `slotwire.schemas.events`.
+        """Register the handler below for events of these classes, from `slotwire.schemas.events`.
 
         Type checkers compare up to five classes with the handler's event parameter; all are compared when the
         module is imported.
 
         Raises:
-            ConfigurationError: no class is named, one is no event or has a handler already; or what is decorated is
-                not an `async def` with two parameters, of which the first takes these events.
+            ConfigurationError: no class is named, one is not an event class or has a handler already; or the handler is
+                not an `async def` with two parameters of which the first takes these events.
         """
         if not classes:
             raise ConfigurationError(f"agent {self.name}: @agent.on() names no event", remedy=f"Write {EXAMPLE}.")
@@ -140,7 +140,7 @@ class Agent:
         if cls.type in self._handlers:
             raise ConfigurationError(
                 f"agent {self.name} has two handlers for {cls.__name__}",
-                remedy="One agent handles an event once: call both from one handler, or make a second agent.",
+                remedy="An agent handles each event once: call both from one handler, or make a second agent.",
             )
 
     @property
@@ -160,20 +160,20 @@ class Agent:
 
 
 def group_name(prefix: str, agent: Agent) -> str:
-    """Name an agent's consumer group; the prefix is that of the topics."""
+    """Return the name of an agent's consumer group; the prefix is that of the topics."""
     return prefix + agent.name
 
 
 def load_agent(reference: str) -> Agent:
-    """Import an agent by `package.module:name`; the working directory counts as a place for modules.
+    """Import an agent by `package.module:name`. Modules are looked up in the working directory first.
 
     Raises:
-        ConfigurationError: there is no such module or name, it is no agent, or it handles nothing.
+        ConfigurationError: there is no such module or name, it is not an agent, or it has no handler.
     """
     module_name, colon, name = reference.partition(":")
     if not (colon and module_name and name):
         raise ConfigurationError(
-            f"{reference} does not name an agent", remedy="The form is package.module:agent, as in my_agents.crm:agent."
+            f"{reference} does not name an agent", remedy="Write package.module:agent, for example my_agents.crm:agent."
         )
     here = str(Path.cwd())
     if here not in sys.path:
@@ -188,7 +188,7 @@ def load_agent(reference: str) -> Agent:
             ) from error
         raise ConfigurationError(
             f"there is no module {module_name}",
-            remedy=f"Run the command where it can be imported; looked in {here} and the installed packages.",
+            remedy=f"Run the command where it can be imported. It is not in {here} or the installed packages.",
         ) from error
     agent = getattr(module, name, None)
     if not isinstance(agent, Agent):
@@ -196,7 +196,7 @@ def load_agent(reference: str) -> Agent:
         hint = f"It has: {', '.join(found)}." if found else 'Make one there: agent = Agent("name").'
         raise ConfigurationError(f"{module_name} has no agent called {name}", remedy=hint)
     if not agent.handlers:
-        raise ConfigurationError(f"agent {agent.name} handles nothing", remedy=f"Write {EXAMPLE}.")
+        raise ConfigurationError(f"agent {agent.name} has no handler", remedy=f"Write {EXAMPLE}.")
     return agent
 
 
@@ -204,20 +204,20 @@ def load_agents(references: Sequence[str]) -> tuple[Agent, ...]:
     """Import several agents.
 
     Raises:
-        ConfigurationError: see `load_agent`; or two have one name, and so one consumer group.
+        ConfigurationError: as `load_agent`; or two agents have the same name, and so the same consumer group.
     """
     agents = tuple(load_agent(reference) for reference in references)
     names = [agent.name for agent in agents]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise ConfigurationError(
-            f"two of the agents are called {double}", remedy="Names are consumer groups: give each its own."
+            f"two of the agents are called {double}", remedy="The name is the consumer group: give each agent its own."
         )
     return agents
 
 
 def shipped_agents() -> tuple[str, ...]:
-    """Return the references of the shipped agents: one `agent` in each module of `slotwire.handlers.agents`."""
+    """Return the references of the agents that come with Slotwire: one per module of `slotwire.handlers.agents`."""
     from slotwire.handlers import agents
 
     names = sorted(module.name for module in pkgutil.iter_modules(agents.__path__))

@@ -1,23 +1,23 @@
-"""What of a partition may be committed: everything up to the first record that is not settled. Pure.
+"""Which offset of a partition may be committed: that of the first record that is not settled. Pure.
 
-A commit names the offset of the next record to be delivered. It is never counted on from a settled record:
-markers of transactions and aborted records take offsets too, compaction leaves gaps. So it is the offset of the
-first delivered record that is not settled, or, with nothing in flight, the position the client itself is at.
+A commit names the offset of the next record to be delivered. That offset is never computed by adding one to a settled
+record's: markers of transactions and aborted records take offsets too, and compaction leaves gaps. It is the offset
+of the first delivered record that is not settled, or, with nothing in flight, the client's own position.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-MAX_HELD = 10_000
-"""Records of a partition that may be settled behind one that is not; they would be delivered again after a crash."""
+MAX_TRACKED = 10_000
+"""The most records of a partition from the first unsettled one on. After a crash they would all be delivered again."""
 
 
-class Ledger:
-    """The records of one partition, in the order they were delivered.
+class OffsetLedger:
+    """The offsets of one partition, in the order their records were delivered, and which of them are settled.
 
     Attributes:
-        position: where the client goes on reading, as told by the last `advance`; None until then.
+        position: the offset at which the client continues to read, as of the last `advance`; None before it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Ledger:
         self._open: set[int] = set()
 
     def __len__(self) -> int:
-        """Count the records that are in flight, or settled behind one that is."""
+        """Count the records in flight, and the settled ones after the first of them."""
         return len(self._order)
 
     @property
@@ -38,7 +38,7 @@ class Ledger:
         """Note a record as delivered.
 
         Raises:
-            ValueError: it does not come after the last one.
+            ValueError: the offset is not greater than the last one.
         """
         if self._order and offset <= self._order[-1]:
             raise ValueError(f"offset {offset} was delivered after {self._order[-1]}")
@@ -46,14 +46,14 @@ class Ledger:
         self._open.add(offset)
 
     def advance(self, position: int) -> None:
-        """Note where the client goes on reading, after everything it gave so far was delivered."""
+        """Note the offset at which the client continues to read, after all it has read was delivered."""
         self.position = position
 
     def settle(self, offset: int) -> None:
-        """Note a delivered record as settled: done, skipped or dead-lettered.
+        """Mark a delivered record as settled: done, skipped or dead-lettered.
 
         Raises:
-            ValueError: it is not in flight.
+            ValueError: the record is not in flight.
         """
         if offset not in self._open:
             raise ValueError(f"offset {offset} is not in flight")
@@ -62,5 +62,5 @@ class Ledger:
             self._order.popleft()
 
     def committable(self) -> int | None:
-        """Return the offset to commit, or None while nothing is known."""
+        """Return the offset to commit, or None before the first record or position is known."""
         return self._order[0] if self._order else self.position

@@ -1,12 +1,12 @@
-"""Try an agent without Kafka: the same dispatch, with everything around it in memory.
+"""Tests an agent without Kafka: the dispatch is the real one, and everything around it is in memory.
 
     async def test_a_cancellation_frees_the_slot() -> None:
         trial = Trial(agent)
         await trial.deliver(event_of(InviteeCanceled(uri=..., booking=...)))
-        assert trial.ends[-1].how is Settled.DONE
+        assert trial.results[-1].status is RecordStatus.DONE
 
-Pauses between attempts pass at once. A handler that opens `ctx.transaction()` needs `connection=`: a connection
-of asyncpg's to a database of the test's, or a stand-in.
+Pauses between attempts take no time. A handler that opens `ctx.transaction()` needs `Trial(agent, connection=…)`: an
+asyncpg connection to a test database, or an object with the methods that the handler calls.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from slotwire.handlers.dead_letters import GivenUp
+from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import Ended, Handling, Settled
+from slotwire.handlers.handle import Handling, RecordResult, RecordStatus
 from slotwire.handlers.inbox import AlreadyDone
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
@@ -32,10 +32,10 @@ from slotwire.schemas.codec import Attributes, encode_data, encode_headers
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 
-__all__ = ["DeadLetter", "Ended", "Settled", "Trial", "event_of", "record_of"]
+__all__ = ["DeadLetter", "RecordResult", "RecordStatus", "Trial", "event_of", "record_of"]
 
 MAX_PAUSES = 1_000
-"""A trial whose agent pauses more often is ended: it waits for something that never comes."""
+"""An agent that pauses more often waits for something that never comes, so the trial fails."""
 _PLACE = Partition("trial", 0)
 
 D = TypeVar("D", bound=EventData)
@@ -43,22 +43,22 @@ D = TypeVar("D", bound=EventData)
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record an agent gave up on, and why."""
+    """A record that the agent gave up, and why."""
 
     record: Record
-    why: GivenUp
+    why: GiveUpReason
 
 
 def event_of(
     data: D, *, key: str = "", event_id: UUID | None = None, time: datetime | None = None, sequence: int = 1
 ) -> Event[D]:
-    """Wrap data as the event that would carry it.
+    """Make an event with this data.
 
     Args:
         data: an instance of a class of `slotwire.schemas.events`.
-        key: events of one key come in order; the data's own `uri` unless set.
-        event_id: derived from type, `uri` and sequence unless set: the same arguments give the same event.
-        time: when it happened; the start of 2026 unless set.
+        key: events of one key are handled in order. Default: the data's `uri`.
+        event_id: default: derived from type, `uri` and sequence, so that equal arguments give the same event.
+        time: when it happened. Default: the start of 2026.
         sequence: its position in the log.
     """
     subject = str(getattr(data, "uri", ""))
@@ -75,7 +75,7 @@ def event_of(
 
 
 def record_of(event: Event[Any], *, offset: int = 0, partition: Partition = _PLACE) -> Record:
-    """Write an event as the record it would travel in."""
+    """Encode an event as the record that the relay would publish."""
     context = Attributes(
         id=event.id,
         type=event.type,
@@ -100,14 +100,13 @@ class Trial:
     """An agent with an inbox, dead letters and a partition in memory.
 
     Attributes:
-        ends: how each record ended, in the order they did.
-        dead_letters: what was given up on.
-        pauses: the pauses that would have been made, in seconds.
-        halted: whether the limit of dead letters stopped the agent.
+        results: the result of each record, in the order in which their handling ended.
+        dead_letters: the records that the agent gave up.
+        pauses: the pauses between attempts, in seconds, that a running agent would have made.
     """
 
     def __init__(self, agent: Agent, *, connection: Any = None, clock: Clock | None = None) -> None:
-        self.ends: list[Ended] = []
+        self.results: list[RecordResult] = []
         self.dead_letters: list[DeadLetter] = []
         self.pauses: list[float] = []
         self._inbox = MemoryInbox(connection)
@@ -129,51 +128,55 @@ class Trial:
 
     @property
     def done(self) -> frozenset[UUID]:
-        """The events the inbox holds as done."""
+        """The identifiers of the events that the inbox has as done."""
         return frozenset(self._inbox.settled)
 
-    async def deliver(self, *events: Event[Any]) -> tuple[Ended, ...]:
-        """Deliver events in this order and wait until all have ended; returns their ends in the order of ending."""
+    async def deliver(self, *events: Event[Any]) -> tuple[RecordResult, ...]:
+        """Deliver events in this order and wait until all are handled.
+
+        Returns:
+            Their results, in the order in which their handling ended.
+        """
         records: list[Record] = []
         for event in events:
             records.append(record_of(event, offset=self._offset))
             self._offset += 1
         return await self.deliver_records(*records)
 
-    async def deliver_records(self, *records: Record) -> tuple[Ended, ...]:
-        """Deliver records as they are, well-formed or not."""
-        before = len(self.ends)
+    async def deliver_records(self, *records: Record) -> tuple[RecordResult, ...]:
+        """Deliver records as they are, well-formed or not; see `deliver`."""
+        before = len(self.results)
         async with asyncio.TaskGroup() as lanes:
             dispatcher = Dispatcher(
                 self._handle, agent=self._agent.name, max_in_flight=len(records) or 1, spawn=lanes.create_task
             )
             dispatcher.open([_PLACE])
             dispatcher.deliver(_PLACE, records, position=len(records))
-        return tuple(self.ends[before:])
+        return tuple(self.results[before:])
 
-    async def put(self, record: Record, why: GivenUp) -> None:
-        """Keep a dead letter; the runtime calls it."""
+    async def put(self, record: Record, why: GiveUpReason) -> None:
+        """Store a dead letter. Called by the runtime, not by tests."""
         self.dead_letters.append(DeadLetter(record, why))
 
-    async def _handle(self, record: Record, stopping: asyncio.Event) -> Ended:
-        ended = await self._handling.handle(record, stopping)
-        self.ends.append(ended)
-        return ended
+    async def _handle(self, record: Record, stopping: asyncio.Event) -> RecordResult:
+        result = await self._handling.handle(record, stopping)
+        self.results.append(result)
+        return result
 
     async def _pause(self, stopping: asyncio.Event, seconds: float) -> bool:
         if len(self.pauses) >= MAX_PAUSES:
-            raise RuntimeError(f"the agent paused {MAX_PAUSES} times: does it wait for a database that is away?")
+            raise RuntimeError(f"the agent paused {MAX_PAUSES} times: is it waiting for a database that is away?")
         self.pauses.append(seconds)
         await asyncio.sleep(0)
         return stopping.is_set()
 
 
 class MemoryInbox:
-    """What an agent has settled, in memory.
+    """The inbox of a trial, in memory.
 
     Attributes:
-        settled: the events' identifiers.
-        data: data of events that travelled without it, by identifier.
+        settled: the identifiers of settled events.
+        data: the data of events whose records were published without it, by identifier.
     """
 
     def __init__(self, connection: Any = None) -> None:
@@ -187,18 +190,18 @@ class MemoryInbox:
         return event_id in self.settled
 
     async def mark(self, event_id: UUID) -> None:
-        """Note the event as settled; noting it twice is no error."""
+        """Mark the event as settled; marking it twice is no error."""
         self.settled.add(event_id)
 
     async def data_of(self, event_id: UUID) -> bytes | None:
-        """Return the data of an event that travelled without it."""
+        """Return the data of an event whose record was published without it."""
         return self.data.get(event_id)
 
     @asynccontextmanager
     async def transaction(self, event_id: UUID) -> AsyncGenerator[Any, None]:
-        """Stand in for a transaction: a second owner waits, then skips; an exception undoes the mark."""
+        """Stand in for a transaction: a second run of the event waits, then skips. An exception undoes the mark."""
         if self._connection is None:
-            raise RuntimeError("this handler opens a transaction: give Trial a connection=")
+            raise RuntimeError("this handler opens a transaction: pass connection= to Trial")
         async with self._locks.setdefault(event_id, asyncio.Lock()):
             if event_id in self.settled:
                 raise AlreadyDone

@@ -1,7 +1,7 @@
-"""Whether a consumer makes progress. Pure: it is told the time and the offsets.
+"""Decides whether a consumer makes progress. Pure: time and offsets are arguments.
 
-A consumer of aiokafka's may fall silent after it lost its membership or its broker (its issues 625, 847 and
-1037): nothing is raised, nothing comes any more. What is visible is lag without progress.
+An aiokafka consumer can fall silent after it lost its membership or its broker (aiokafka issues 625, 847 and 1037): it
+raises nothing and returns no more records. The visible sign is lag without progress.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from slotwire.handlers.records import Partition
 
 
 class Watch:
-    """Notices when there is something to read, room for it, and nothing moves."""
+    """Notices when there are records to read and room for them, and the position does not move."""
 
     def __init__(self, stuck_after: float, *, now: float) -> None:
         """Begin to watch.
 
         Args:
-            stuck_after: seconds without progress that are too many.
+            stuck_after: seconds without progress after which the consumer is stuck.
             now: the monotonic time.
         """
         self._stuck_after = stuck_after
         self._positions: dict[Partition, tuple[int, float]] = {}
-        self._well = now
-        self._owned = now
+        self._answered = now
+        self._assigned = now
 
     def look(
         self,
@@ -35,26 +35,26 @@ class Watch:
         rooms: Collection[Partition],
         assigned: bool,
     ) -> str | None:
-        """Compare with the last look.
+        """Compare offsets and positions with those of the last call.
 
         Args:
             now: the monotonic time.
-            ends: the last stable offset of each partition that is ours; None when the broker did not say.
-            positions: where reading goes on, as far as it is known.
-            rooms: the partitions that have room for more.
-            assigned: whether the group has given us an assignment, an empty one included.
+            ends: the last stable offset of each of our partitions; None when the broker did not answer.
+            positions: the offset at which reading continues in each partition, where known.
+            rooms: the partitions with room for more records.
+            assigned: whether we have an assignment from the group; an empty one counts.
 
         Returns:
-            None while all is well, else what is wrong, in words.
+            None while there is progress, else what is wrong, in words.
         """
         if assigned:
-            self._owned = now
-        elif now - self._owned >= self._stuck_after:
-            return f"a rebalance has not ended for {now - self._owned:.0f} s"
+            self._assigned = now
+        elif now - self._assigned >= self._stuck_after:
+            return f"a rebalance has not ended for {now - self._assigned:.0f} s"
         if ends is None:
-            silent = now - self._well
+            silent = now - self._answered
             return f"the broker has not answered for {silent:.0f} s" if silent >= self._stuck_after else None
-        self._well = now
+        self._answered = now
         self._positions = {key: value for key, value in self._positions.items() if key in ends}
         for partition, end in ends.items():
             position = positions.get(partition, -1)
@@ -62,5 +62,5 @@ class Watch:
             if position != before or position >= end or partition not in rooms:
                 self._positions[partition] = (position, now)
             elif now - since >= self._stuck_after:
-                return f"{partition.topic}/{partition.number} has stood at {position} of {end} for {now - since:.0f} s"
+                return f"{partition.topic}/{partition.number} has been at {position} of {end} for {now - since:.0f} s"
         return None

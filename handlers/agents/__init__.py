@@ -1,1 +1,1 @@
-"""Agents that come with Slotwire, one file each, each with an `agent`."""
+"""Agents that come with Slotwire: one module each, with an `agent` in it."""

@@ -1,11 +1,11 @@
-"""Prints each booking's story as it happens, one line an event.
+"""Prints one line per event, as it happens.
 
     slotwire agents run slotwire.handlers.agents.demo:agent
     slotwire agents run slotwire.handlers.agents.demo:json_agent     (one JSON object a line)
 
-A symbol and a colour stand for a booking and its reschedules, so that a story can be followed by eye. The last
-column is the time from the delivery's arrival to this handler. It names nobody: an invitee is the first characters
-of its identifier.
+All events of a booking and its reschedules have the same symbol and colour, so that you can follow them. The last
+column is the time from the delivery's arrival to this handler. No person is named: an invitee is shown by the first
+characters of its identifier.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _WORDS = {
 
 
 @agent.on(*EVENT_CLASSES)
-async def tell(event: Event[Any], ctx: Context) -> None:
-    """Print a line a person can read."""
+async def print_line(event: Event[Any], ctx: Context) -> None:
+    """Print a line for a person."""
     _print(line_of(event, latency_ms=_latency_ms(ctx), colour=sys.stdout.isatty()))
 
 
 @json_agent.on(*EVENT_CLASSES)
-async def report(event: Event[Any], ctx: Context) -> None:
-    """Print a line a program can read."""
+async def print_json(event: Event[Any], ctx: Context) -> None:
+    """Print a line for a program."""
     _print(json.dumps(facts_of(event, latency_ms=_latency_ms(ctx))))
 
 
 def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
-    """Write an event as a line: symbol, invitee, what happened, which meeting, when, the state now, latency."""
+    """Return an event as a line: symbol, invitee, what happened, which meeting, when, the state now, latency."""
     data = event.data
     number = hashlib.sha256(event.key.encode()).digest()[0] % len(_SYMBOLS)
     symbol = f"\x1b[{_COLOURS[number]}m{_SYMBOLS[number]}\x1b[0m" if colour else _SYMBOLS[number]
@@ -69,16 +69,16 @@ def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
     about = _shortened(_meeting_of(data))
     if isinstance(data, InviteeRescheduled) and data.old_start_time:
         about = f"from {_when(data.old_start_time)}"
-    told = f"{word:<{_WORD_WIDTH}}  {about}"
+    story = f"{word:<{_WORD_WIDTH}}  {about}"
     state = _state_of(data)
     mark = " (inferred)" if event.inferred else ""
     invitee = last_segment(event.subject)[:8]
-    what = f"{invitee:<8}  {told:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
+    what = f"{invitee:<8}  {story:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
     return f"{symbol} {what} {latency_ms:6.1f} ms{mark}"
 
 
 def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
-    """Give the same facts by name; times are RFC 3339 in UTC."""
+    """Return the same facts by name; times are RFC 3339 in UTC."""
     start = _start_of(event.data)
     booking = getattr(event.data, "booking", None)
     return {
@@ -98,7 +98,7 @@ def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
 
 
 def _word_of(event: Event[Any]) -> str:
-    """Say what happened; what has no word of its own is told by its type: `contact updated`."""
+    """Return what happened in words. A type without words of its own gives, for example, `contact updated`."""
     resource, verb = event.type.split(".")[-3:-1]
     return _WORDS.get(event.type, f"{resource} {verb}".replace("_", " "))
 
@@ -137,6 +137,6 @@ def _when(time: datetime | None) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Fit a name into its column; control characters of strangers do not reach the terminal."""
+    """Fit a name into its column, without control characters: the text comes from strangers."""
     clean = "".join(character if character.isprintable() else " " for character in text)
     return clean if len(clean) <= _MEETING_WIDTH else f"{clean[: _MEETING_WIDTH - 1]}…"

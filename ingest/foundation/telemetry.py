@@ -117,7 +117,7 @@ RELAY_TRANSACTION_SECONDS = Histogram(
 )
 HANDLED = Counter(
     "slotwire_handled",
-    "Events settled, by outcome: done, skipped, rejected, retried.",
+    "Events handled, by outcome: done, skipped, dead_lettered. Failed runs that are tried again: retried.",
     ["agent", "type", "outcome"],
     registry=REGISTRY,
 )

@@ -154,7 +154,7 @@ async def test_a_member_killed_thirty_times_leaves_one_effect_an_event(
     assert in_order(await setup.effects())
 
 
-async def test_a_second_owner_waits_then_skips(setup: AgentSetup) -> None:
+async def test_a_second_member_with_the_same_event_waits_then_skips(setup: AgentSetup) -> None:
     """Two members with one event: the second one's transaction waits for the first, and finds the mark.
 
     That is what is left between a member that lost its membership without hearing of it and its successor.
@@ -210,7 +210,7 @@ def _assigned(logs: Sequence[Mapping[str, object]]) -> int:
     return sum(line["event"] == "partitions_assigned" for line in logs)
 
 
-async def test_rebalances_lose_double_and_reorder_nothing(setup: AgentSetup) -> None:
+async def test_rebalances_lose_duplicate_and_reorder_nothing(setup: AgentSetup) -> None:
     """With a member that comes and goes every second, each key keeps its order and each event has one effect."""
     seed = random.SystemRandom().randrange(10**6)
     assignments, published = await torn_between_members(setup, rounds=3, seed=seed)
@@ -220,7 +220,7 @@ async def test_rebalances_lose_double_and_reorder_nothing(setup: AgentSetup) -> 
 
 
 @pytest.mark.soak
-async def test_many_rebalances_lose_double_and_reorder_nothing(setup: AgentSetup) -> None:
+async def test_many_rebalances_lose_duplicate_and_reorder_nothing(setup: AgentSetup) -> None:
     """The long form: fifty rounds of joining and leaving."""
     seed = random.SystemRandom().randrange(10**6)
     assignments, published = await torn_between_members(setup, rounds=50, seed=seed)

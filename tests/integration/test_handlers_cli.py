@@ -54,7 +54,7 @@ async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, s
             return line
 
 
-async def test_the_demo_agent_tells_a_story_and_stops_clean(setup: AgentSetup) -> None:
+async def test_the_demo_agent_prints_events_and_stops_cleanly(setup: AgentSetup) -> None:
     """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
     async with process(setup, "run", "slotwire.handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
         health = (await log_line(child, "agents_started"))["health"]

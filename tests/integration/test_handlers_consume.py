@@ -71,7 +71,7 @@ async def test_every_event_has_its_effect_once_in_order_and_is_committed(setup: 
     assert in_order(effects)
 
 
-async def test_a_stopped_agent_goes_on_where_it_was(setup: AgentSetup) -> None:
+async def test_a_restarted_agent_continues_where_it_stopped(setup: AgentSetup) -> None:
     """What was handled before the stop is committed with it; after a restart only what is new is handled."""
     agent = Agent("plain")
     handled: asyncio.Queue[int] = asyncio.Queue()
@@ -152,7 +152,7 @@ async def test_a_rejection_and_a_retry_do_what_they_say(setup: AgentSetup) -> No
     assert again == [(1, 1), (1, 2), (1, 3), (2, 1)]
 
 
-async def test_data_that_did_not_travel_comes_from_the_log(setup: AgentSetup, database: Database) -> None:
+async def test_data_published_by_reference_comes_from_the_log(setup: AgentSetup, database: Database) -> None:
     """A record with `ce_dataref` reaches its handler with the data that Postgres has."""
     event = invitee_created("large", 1)
     record = record_of(event)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import Ended, Settled
+from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.testing import record_of
@@ -53,7 +53,7 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
     seen: list[tuple[str, int]] = []
     running: set[str] = set()
 
-    async def handle(record: Record, _: asyncio.Event) -> Ended:
+    async def handle(record: Record, _: asyncio.Event) -> RecordResult:
         key = (record.key or b"").decode()
         assert key not in running, "two records of one key at once"
         running.add(key)
@@ -61,7 +61,7 @@ def test_keys_run_side_by_side_and_each_in_order(records: list[tuple[int, int]],
             await run_ready_tasks()
         running.remove(key)
         seen.append((key, record.offset))
-        return Ended(Settled.DONE)
+        return RecordResult(RecordStatus.DONE)
 
     async def play() -> None:
         async with asyncio.TaskGroup() as group:

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotwire.handlers.policy import GiveUpLimit, GivingUp, RetryPolicy
-from slotwire.handlers.settle import Ledger
+from slotwire.handlers.policy import GiveUpCounter, GiveUpLimit, RetryPolicy
+from slotwire.handlers.settle import OffsetLedger
 
 
 @given(
@@ -16,11 +16,11 @@ from slotwire.handlers.settle import Ledger
     chance=st.randoms(use_true_random=False),
     trailing=st.integers(1, 4),
 )
-def test_a_commit_never_passes_what_is_not_settled(gaps: list[int], chance: random.Random, trailing: int) -> None:
+def test_a_commit_never_passes_an_unsettled_record(gaps: list[int], chance: random.Random, trailing: int) -> None:
     """After any settling in any order the commit is the first unsettled offset, or the position when there is none."""
     offsets = [sum(gaps[: n + 1]) for n in range(len(gaps))]
     position = offsets[-1] + trailing
-    ledger = Ledger()
+    ledger = OffsetLedger()
     waiting = list(offsets)
     settled: set[int] = set()
     committed = 0
@@ -72,7 +72,7 @@ def test_a_pause_stays_within_its_policy(policy: RetryPolicy, failures: int, dra
 )
 def test_no_more_is_given_up_than_the_limit_allows(limit: GiveUpLimit, bad: list[bool]) -> None:
     """Neither a run nor a window of settled events ever holds more dead letters than the limit says."""
-    counting = GivingUp(limit)
+    counting = GiveUpCounter(limit)
     settled: list[bool] = []
     for fails in bad:
         if not fails:

@@ -1,4 +1,4 @@
-"""What becomes of one event: done, skipped, tried again, given up, or held without blame."""
+"""What becomes of one event: done, skipped, tried again, given up, or handed back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slotwire.handlers.inbox import AlreadyDone
 from slotwire.handlers.outcome import MAX_REASON_CHARACTERS, MAX_RETRY_AFTER_SECONDS, Outcome
 from slotwire.handlers.policy import MAX_ATTEMPTS, MAX_PAUSE_SECONDS, GiveUpLimit, RetryPolicy
 from slotwire.handlers.records import Record
-from slotwire.handlers.testing import MAX_PAUSES, Settled, Trial, event_of, record_of
+from slotwire.handlers.testing import MAX_PAUSES, RecordStatus, Trial, event_of, record_of
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
@@ -23,7 +23,7 @@ THRICE = RetryPolicy(attempts=3)
 
 
 def agent_that(answers: list[Any], *, agent: Agent | None = None) -> Agent:
-    """Make an agent whose handler gives these answers in turn: an outcome is returned, an exception raised."""
+    """Make an agent whose handler returns these outcomes, or raises these exceptions, one per run."""
     made = agent or Agent("unit", retry=THRICE)
 
     @made.on(InviteeCreated)
@@ -39,12 +39,12 @@ def agent_that(answers: list[Any], *, agent: Agent | None = None) -> Agent:
 
 
 @pytest.mark.parametrize("answer", [None, Done()])
-async def test_done_is_done(answer: Outcome | None) -> None:
+async def test_an_event_is_done_when_its_handler_returns_done_or_nothing(answer: Outcome | None) -> None:
     """Returning nothing means the same as Done: settled after one run, and marked in the inbox."""
     trial = Trial(agent_that([answer]))
     event = invitee_created("k", 1)
-    (ended,) = await trial.deliver(event)
-    assert (ended.how, ended.attempts) == (Settled.DONE, 1)
+    (result,) = await trial.deliver(event)
+    assert (result.status, result.attempts) == (RecordStatus.DONE, 1)
     assert trial.done == {event.id}
 
 
@@ -52,16 +52,16 @@ async def test_an_event_that_is_done_is_skipped() -> None:
     """The second delivery of an event does not reach the handler."""
     trial = Trial(agent_that([None]))
     await trial.deliver(invitee_created("k", 1))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert ended.how is Settled.SKIPPED
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert result.status is RecordStatus.SKIPPED
 
 
 @pytest.mark.parametrize("failure", [Retry(), ValueError("alice@example.com"), TimeoutError()])
 async def test_a_failure_is_tried_again_under_the_policy(failure: Any) -> None:
     """Retry and an exception count alike, and the run that succeeds settles the event."""
     trial = Trial(agent_that([failure, failure, None]))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert (ended.how, ended.attempts) == (Settled.DONE, 3)
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert (result.status, result.attempts) == (RecordStatus.DONE, 3)
     assert len(trial.pauses) == 2
     assert trial.pauses[0] < trial.pauses[1]
 
@@ -69,8 +69,8 @@ async def test_a_failure_is_tried_again_under_the_policy(failure: Any) -> None:
 async def test_the_last_attempt_gives_up_with_reason_and_trace() -> None:
     """After the policy's attempts the event is a dead letter that says where it failed, not with which values."""
     trial = Trial(agent_that([ValueError("alice@example.com")] * 3))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert (ended.how, ended.attempts) == (Settled.REJECTED, 3)
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert (result.status, result.attempts) == (RecordStatus.DEAD_LETTERED, 3)
     (letter,) = trial.dead_letters
     assert letter.why.reason == "raised ValueError"
     assert "test_handlers_attempts.py" in letter.why.trace
@@ -81,17 +81,17 @@ async def test_the_last_attempt_gives_up_with_reason_and_trace() -> None:
 async def test_a_rejection_gives_up_at_once() -> None:
     """Reject is not tried again, and its reason travels with the dead letter."""
     trial = Trial(agent_that([Reject("no such account")]))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert (ended.how, ended.attempts, ended.reason) == (Settled.REJECTED, 1, "no such account")
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert (result.status, result.attempts, result.reason) == (RecordStatus.DEAD_LETTERED, 1, "no such account")
     assert not trial.pauses
 
 
 async def test_a_handler_may_say_how_long_to_wait() -> None:
     """Retry(after=...) takes the place of the policy's pause, and counts as an attempt all the same."""
     trial = Trial(agent_that([Retry(7.5), Retry(timedelta(seconds=9)), Retry(1.0)]))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
+    (result,) = await trial.deliver(invitee_created("k", 1))
     assert trial.pauses == [7.5, 9.0]
-    assert ended.how is Settled.REJECTED
+    assert result.status is RecordStatus.DEAD_LETTERED
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,19 @@ async def test_a_handler_may_say_how_long_to_wait() -> None:
         ConfigurationError("no right"),
     ],
 )
-async def test_what_is_not_the_events_fault_burns_no_attempt(problem: Exception) -> None:
-    """A database that is away is waited for: more often than there are attempts, and then the event is done."""
+async def test_an_outage_does_not_count_as_an_attempt(problem: Exception) -> None:
+    """While the database is away the event is tried more often than the policy has attempts, and is done in the end."""
     trial = Trial(agent_that([problem] * 10 + [None]))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert (ended.how, ended.attempts) == (Settled.DONE, 1)
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert (result.status, result.attempts) == (RecordStatus.DONE, 1)
     assert len(trial.pauses) == 10
 
 
-async def test_a_wrong_answer_is_a_failure_in_words() -> None:
-    """A handler that returns something else is told so in the dead letter."""
+async def test_a_wrong_return_value_is_a_failed_run() -> None:
+    """The dead letter names the type of a return value that is no outcome."""
     trial = Trial(agent_that([True] * 3))
-    (ended,) = await trial.deliver(invitee_created("k", 1))
-    assert ended.reason == "the handler returned bool, not Done, Retry, Reject or None"
+    (result,) = await trial.deliver(invitee_created("k", 1))
+    assert result.reason == "the handler returned bool, not Done, Retry, Reject or None"
 
 
 async def test_a_handler_that_runs_too_long_is_interrupted_and_has_failed() -> None:
@@ -128,9 +128,9 @@ async def test_a_handler_that_runs_too_long_is_interrupted_and_has_failed() -> N
         runs.append(ctx.attempt)
         await asyncio.Event().wait()
 
-    (ended,) = await Trial(agent).deliver(invitee_created("k", 1))
+    (result,) = await Trial(agent).deliver(invitee_created("k", 1))
     assert runs == [1, 2]
-    assert (ended.how, ended.reason) == (Settled.REJECTED, "ran longer than 0.01 s")
+    assert (result.status, result.reason) == (RecordStatus.DEAD_LETTERED, "ran longer than 0.01 s")
 
 
 async def test_the_context_names_the_run() -> None:
@@ -149,7 +149,7 @@ async def test_the_context_names_the_run() -> None:
     assert seen == [(n, f"named:{event.id}") for n in (1, 2, 3)]
 
 
-async def test_types_without_a_handler_are_skipped_unread() -> None:
+async def test_types_without_a_handler_are_skipped_undecoded() -> None:
     """Another type, known or not, is skipped: its data is not even parsed."""
     trial = Trial(agent_that([]))
     uri = "https://api.calendly.com/scheduled_events/E/invitees/I"
@@ -158,8 +158,8 @@ async def test_types_without_a_handler_are_skipped_unread() -> None:
     unknown = Record(
         record.partition, 1, b"k", b"{", (("ce_type", b"com.calendly.invitee.invented.v9"),), record.published_at
     )
-    ends = await trial.deliver_records(record, unknown)
-    assert [end.how for end in ends] == [Settled.SKIPPED, Settled.SKIPPED]
+    results = await trial.deliver_records(record, unknown)
+    assert [result.status for result in results] == [RecordStatus.SKIPPED, RecordStatus.SKIPPED]
     assert not trial.dead_letters
 
 
@@ -172,20 +172,20 @@ async def test_types_without_a_handler_are_skipped_unread() -> None:
         (None, b"{}", "invalid_data"),
     ],
 )
-async def test_what_cannot_be_read_is_given_up_without_a_run(
+async def test_an_undecodable_record_is_given_up_without_a_run(
     headers: tuple[tuple[str, bytes], ...] | None, value: bytes, reason: str
 ) -> None:
-    """A record that is no event of ours, or whose data does not fit, is a dead letter after no attempt."""
+    """A record that is no event of ours, or whose data does not fit, becomes a dead letter without an attempt."""
     good = record_of(invitee_created("k", 1))
     trial = Trial(agent_that([]))
     record = Record(good.partition, 0, b"k", value, good.headers if headers is None else headers, good.published_at)
-    (ended,) = await trial.deliver_records(record)
-    assert (ended.how, ended.attempts) == (Settled.REJECTED, 0)
-    assert ended.reason.startswith(reason)
+    (result,) = await trial.deliver_records(record)
+    assert (result.status, result.attempts) == (RecordStatus.DEAD_LETTERED, 0)
+    assert result.reason.startswith(reason)
     assert trial.dead_letters[0].record is record
 
 
-async def test_data_that_is_elsewhere_is_fetched() -> None:
+async def test_data_published_by_reference_is_fetched() -> None:
     """A record with `ce_dataref` reaches its handler with the data of the log; without it there, it is given up."""
     event = invitee_created("k", 1)
     large = record_of(event)
@@ -201,10 +201,10 @@ async def test_data_that_is_elsewhere_is_fetched() -> None:
 
     trial = Trial(agent)
     (lost,) = await trial.deliver_records(record)
-    assert (lost.how, lost.reason.partition(":")[0]) == (Settled.REJECTED, "data_elsewhere")
+    assert (lost.status, lost.reason.partition(":")[0]) == (RecordStatus.DEAD_LETTERED, "data_elsewhere")
     trial._inbox.data[event.id] = large.value or b""
-    (ended,) = await trial.deliver_records(record)
-    assert ended.how is Settled.DONE
+    (result,) = await trial.deliver_records(record)
+    assert result.status is RecordStatus.DONE
     assert got[0].data == event.data
     assert got[0].dataref == "/v1/events/x"
 
@@ -212,7 +212,7 @@ async def test_data_that_is_elsewhere_is_fetched() -> None:
 class TestTransaction:
     """`ctx.transaction()`: effect and mark together."""
 
-    async def test_its_commit_is_the_mark(self) -> None:
+    async def test_its_commit_marks_the_event_as_done(self) -> None:
         """After the block the event is done, and the handler's writes went through its connection."""
         agent = Agent("tx")
         connection = object()
@@ -226,8 +226,8 @@ class TestTransaction:
 
         trial = Trial(agent, connection=connection)
         event = invitee_created("k", 1)
-        (ended,) = await trial.deliver(event)
-        assert (ended.how, used, set(trial.done)) == (Settled.DONE, [connection], {event.id})
+        (result,) = await trial.deliver(event)
+        assert (result.status, used, set(trial.done)) == (RecordStatus.DONE, [connection], {event.id})
 
     async def test_an_exception_in_it_undoes_the_mark(self) -> None:
         """A block that raises leaves nothing behind, and the event is tried again."""
@@ -240,11 +240,11 @@ class TestTransaction:
                 if ctx.attempt < 3:
                     raise ValueError
 
-        (ended,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
-        assert (ended.how, ended.attempts) == (Settled.DONE, 3)
+        (result,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
+        assert (result.status, result.attempts) == (RecordStatus.DONE, 3)
 
     @pytest.mark.parametrize("answer", [Retry(), Reject("no"), ValueError()])
-    async def test_a_failure_after_the_commit_is_never_silent(self, answer: Any) -> None:
+    async def test_a_failure_after_the_commit_becomes_a_dead_letter(self, answer: Any) -> None:
         """What was committed cannot be tried again: the event becomes a dead letter that says why."""
         agent = Agent("tx", retry=THRICE)
 
@@ -259,13 +259,13 @@ class TestTransaction:
             return outcome
 
         trial = Trial(agent, connection=object())
-        (ended,) = await trial.deliver(invitee_created("k", 1))
-        assert ended.how is Settled.REJECTED
-        assert ended.reason.startswith("failed after its transaction had committed: ")
+        (result,) = await trial.deliver(invitee_created("k", 1))
+        assert result.status is RecordStatus.DEAD_LETTERED
+        assert result.reason.startswith("failed after its transaction had committed: ")
         assert len(trial.done) == 1
 
-    async def test_a_second_owner_skips_even_if_the_handler_swallows_it(self) -> None:
-        """Whoever finds the mark there skips, whether the handler lets AlreadyDone pass or not."""
+    async def test_a_second_run_skips_even_if_its_handler_catches_already_done(self) -> None:
+        """A run that finds the mark skips the event, even if its handler catches AlreadyDone."""
         agent = Agent("tx")
         event = invitee_created("k", 1)
         swallowed: list[AlreadyDone] = []
@@ -282,13 +282,13 @@ class TestTransaction:
                 swallowed.append(error)
 
         trial = Trial(agent, connection=object())
-        ends = await trial.deliver(event, invitee_created("k", 2))
-        assert [end.how for end in ends] == [Settled.SKIPPED, Settled.SKIPPED]
+        results = await trial.deliver(event, invitee_created("k", 2))
+        assert [result.status for result in results] == [RecordStatus.SKIPPED, RecordStatus.SKIPPED]
         assert len(swallowed) == 1
 
     @pytest.mark.parametrize("nested", [False, True])
-    async def test_one_run_has_one_transaction(self, *, nested: bool) -> None:
-        """A second transaction, after the first or inside it, would wait for its own mark: it is refused in words."""
+    async def test_a_run_opens_one_transaction_only(self, *, nested: bool) -> None:
+        """A second transaction, after the first or inside it, would wait for its own mark, so it is refused."""
         agent = Agent("tx", retry=RetryPolicy(attempts=1))
 
         @agent.on(InviteeCreated)
@@ -301,9 +301,9 @@ class TestTransaction:
             async with ctx.transaction():
                 pass
 
-        (ended,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
+        (result,) = await Trial(agent, connection=object()).deliver(invitee_created("k", 1))
         prefix = "" if nested else "failed after its transaction had committed: "
-        assert ended.reason == f"{prefix}raised RuntimeError"
+        assert result.reason == f"{prefix}raised RuntimeError"
 
 
 async def test_a_bad_deploy_stops_the_agent_before_the_limit_is_passed() -> None:
@@ -311,10 +311,10 @@ async def test_a_bad_deploy_stops_the_agent_before_the_limit_is_passed() -> None
     agent = Agent("bad", retry=RetryPolicy(attempts=1), limit=GiveUpLimit(run=5))
     agent_that([ValueError()] * 100, agent=agent)
     trial = Trial(agent)
-    ends = await trial.deliver(*(invitee_created(f"k{n}", 1) for n in range(30)))
+    results = await trial.deliver(*(invitee_created(f"k{n}", 1) for n in range(30)))
     assert len(trial.dead_letters) == 5
     assert trial.halted
-    assert [end.how for end in ends].count(Settled.HANDED_BACK) == 25
+    assert [result.status for result in results].count(RecordStatus.HANDED_BACK) == 25
     assert "restart" in (await trial._handling._problems.check() or "")
 
 
@@ -329,8 +329,8 @@ async def test_a_poison_event_does_not_stop_the_agent() -> None:
     assert not trial.halted
 
 
-def test_limits_hold_at_their_edge() -> None:
-    """Every named limit takes its last value and refuses the next."""
+def test_bounds_are_accepted_and_values_past_them_refused() -> None:
+    """Every bound is accepted itself, and the next value is refused."""
     assert Retry(MAX_RETRY_AFTER_SECONDS).seconds == MAX_RETRY_AFTER_SECONDS
     assert Retry(0).seconds == 0
     for wrong in (MAX_RETRY_AFTER_SECONDS + 1, -0.1):
@@ -353,25 +353,25 @@ def test_limits_hold_at_their_edge() -> None:
 
 
 async def test_a_long_reason_is_cut() -> None:
-    """A reason travels in a header: it is cut at its limit, and kept whole up to it."""
-    from slotwire.handlers.dead_letters import GivenUp, error_headers
+    """A reason of the greatest length is written whole into its header; a longer one is cut."""
+    from slotwire.handlers.dead_letters import GiveUpReason, error_headers
     from slotwire.ingest.foundation.clock import SystemClock
 
     record = record_of(invitee_created("k", 1))
     for length in (MAX_REASON_CHARACTERS, MAX_REASON_CHARACTERS + 1):
-        headers = dict(error_headers(record, GivenUp("x" * length, 1), agent="a", now=SystemClock().now()))
+        headers = dict(error_headers(record, GiveUpReason("x" * length, 1), agent="a", now=SystemClock().now()))
         assert len(headers["slotwire-error-reason"]) == MAX_REASON_CHARACTERS
 
 
-async def test_a_trial_that_waits_for_ever_ends() -> None:
-    """A handler that is always held ends its trial at the limit, with words about why."""
+async def test_a_trial_of_an_agent_that_pauses_without_end_fails() -> None:
+    """A trial raises, and says why, when its agent has paused more often than the limit."""
     trial = Trial(agent_that([DatabaseUnavailable("away", reason="x")] * (MAX_PAUSES + 2)))
     with pytest.raises(ExceptionGroup) as caught:
         await trial.deliver(invitee_created("k", 1))
     assert "database that is away" in str(caught.value.exceptions[0])
 
 
-async def test_work_that_is_to_stop_is_handed_back_without_blame() -> None:
+async def test_a_stop_hands_a_record_back_without_an_attempt() -> None:
     """A pause that ends because the partition goes away leaves the event unsettled and no dead letter."""
     trial = Trial(agent_that([Retry()]))
     stopping = asyncio.Event()
@@ -382,7 +382,7 @@ async def test_work_that_is_to_stop_is_handed_back_without_blame() -> None:
         return True
 
     trial._handling._pause = pause
-    ended = await trial._handling.handle(record_of(invitee_created("k", 1)), stopping)
-    assert ended.how is Settled.HANDED_BACK
+    result = await trial._handling.handle(record_of(invitee_created("k", 1)), stopping)
+    assert result.status is RecordStatus.HANDED_BACK
     assert not trial.dead_letters
     assert not trial.done

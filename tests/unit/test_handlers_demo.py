@@ -11,7 +11,7 @@ import pytest
 from slotwire.handlers import Agent
 from slotwire.handlers.agents.demo import agent as demo
 from slotwire.handlers.agents.demo import facts_of, json_agent, line_of
-from slotwire.handlers.testing import Settled, Trial, event_of
+from slotwire.handlers.testing import RecordStatus, Trial, event_of
 from slotwire.schemas.calendly import ScheduledEvent
 from slotwire.schemas.events import (
     EVENT_CLASSES,
@@ -67,7 +67,7 @@ def test_each_event_has_its_words(data: InviteeCanceled, words: str) -> None:
     assert words in line_of(event_of(data), latency_ms=0, colour=False)
 
 
-def test_a_story_keeps_its_symbol() -> None:
+def test_events_of_a_booking_have_one_symbol() -> None:
     """Events of one key begin with the same symbol, coloured on a terminal; the inferred ones say so."""
     first = event_of(created(), key="chain")
     second = replace(event_of(InviteeCanceled(uri=URI, booking=ACTIVE), key="chain"), inferred=True)
@@ -98,6 +98,6 @@ def test_facts_are_json() -> None:
 async def test_it_prints_every_event(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
     """Both forms handle every published type, one line an event."""
     assert set(agent.events) == set(EVENT_CLASSES)
-    (ended,) = await Trial(agent).deliver(event_of(created()))
-    assert ended.how is Settled.DONE
+    (result,) = await Trial(agent).deliver(event_of(created()))
+    assert result.status is RecordStatus.DONE
     assert capsys.readouterr().out.count("\n") == 1

@@ -1,19 +1,25 @@
-"""The how-to's code is code: its agent can be loaded and its test passes."""
+"""The how-to's code is code: its agents load, its error is the real one, and its test passes."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from slotwire.handlers import Agent
 from slotwire.handlers.registry import load_agent
-from slotwire.schemas.events import InviteeCanceled, InviteeCreated
+from slotwire.handlers.testing import RecordStatus, Trial, event_of
+from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md"
+HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md").read_text(encoding="utf-8")
+CRM, TYPES, POLICY, TEST = re.findall(r"```python\n(.*?)```", HOWTO, flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,22 +39,57 @@ class Crm:
         return Answer(404)
 
 
-async def test_the_howtos_agent_and_its_test_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first block makes an agent that loads by its reference, and the last one is a test that passes."""
-    blocks = re.findall(r"```python\n(.*?)```", HOWTO.read_text(encoding="utf-8"), flags=re.DOTALL)
-    package = tmp_path / "my_agents"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "crm.py").write_text(blocks[0])
-    (package / "test_crm.py").write_text(blocks[-1])
-    compile(blocks[1], "the policy", "exec")
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The package of an author, `my_agents`, in the working directory; forgotten after the test."""
+    folder = tmp_path / "my_agents"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    try:
-        agent = load_agent("my_agents.crm:agent")
-        assert agent.events == (InviteeCreated, InviteeCanceled)
-        vars(sys.modules["my_agents.crm"])["crm"] = Crm()
-        await importlib.import_module("my_agents.test_crm").test_an_unknown_meeting_is_rejected()
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "my_agents"]:
-            del sys.modules[name]
+    yield folder
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_agents"]:
+        del sys.modules[name]
+
+
+async def test_the_howtos_agent_and_its_test_work(package: Path) -> None:
+    """The first block makes an agent that loads by its reference, and the last one is a test that passes."""
+    (package / "crm.py").write_text(CRM)
+    (package / "test_crm.py").write_text(TEST)
+    agent = load_agent("my_agents.crm:agent")
+    assert agent.events == (InviteeCreated, InviteeCanceled)
+    vars(sys.modules["my_agents.crm"])["crm"] = Crm()
+    await importlib.import_module("my_agents.test_crm").test_an_unknown_meeting_is_rejected()
+
+
+async def test_handlers_of_several_classes_work(package: Path) -> None:
+    """Both agents of the section on types load and take both events."""
+    (package / "several.py").write_text(TYPES)
+    uri = "https://api.calendly.com/scheduled_events/E/invitees/I"
+    active = BookingState(state="active", revision=1, chain_root=uri)
+    canceled = BookingState(state="canceled", revision=2, chain_root=uri)
+    events = (
+        event_of(InviteeCreated(uri=uri, booking=active)),
+        event_of(InviteeCanceled(uri=uri, booking=canceled), sequence=2),
+    )
+    for name in ("agent", "other"):
+        results = await Trial(load_agent(f"my_agents.several:{name}")).deliver(*events)
+        assert [result.status for result in results] == [RecordStatus.DONE, RecordStatus.DONE]
+
+
+def test_the_shown_policy_is_the_default() -> None:
+    """The values of the block about the policy are those an agent has without it."""
+    module = ModuleType("policy")
+    exec("from slotwire.handlers import Agent\n" + POLICY, vars(module))  # noqa: S102 - it is our own document
+    shown, default = module.agent, Agent("crm")
+    assert (shown.retry, shown.limit, shown.timeout_seconds) == (default.retry, default.limit, default.timeout_seconds)
+
+
+def test_the_shown_error_is_the_real_one(package: Path) -> None:
+    """A handler of another class than its decorator's gets the error that the page shows."""
+    wrong = CRM.replace("tell_the_crm(event: Event[InviteeCanceled]", "tell_the_crm(event: Event[InviteeCreated]")
+    assert wrong != CRM
+    (package / "wrong.py").write_text(wrong)
+    with pytest.raises(ConfigurationError) as caught:
+        load_agent("my_agents.wrong:agent")
+    assert f"slotwire: {caught.value.message}\n  {caught.value.remedy}\n" in HOWTO

@@ -1,4 +1,4 @@
-"""The parts around one event: room and stopping, the watch, gathered questions, problems, lanes and ledgers."""
+"""The parts around one event: room and stopping, the watch, batched calls, problems, lanes and ledgers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from slotwire.handlers.batching import MAX_BATCH_CALLS, CallBatcher, Reply
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.gather import MAX_TOGETHER, Gathered, Reply
-from slotwire.handlers.handle import Ended, Settled
+from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
-from slotwire.handlers.settle import MAX_HELD, Ledger
+from slotwire.handlers.settle import MAX_TRACKED, OffsetLedger
 from slotwire.handlers.testing import record_of
 from slotwire.handlers.watch import Watch
 from slotwire.ingest.foundation.errors import TopicUnavailable
@@ -34,14 +34,14 @@ def records(partition: Partition, first: int, count: int, *, key: str | None = N
 class TestDispatcher:
     """Room, order, and stopping."""
 
-    async def test_each_partition_has_an_equal_share_of_the_room(self) -> None:
-        """Two partitions share the limit; a full one is not asked for, the other keeps its room."""
+    async def test_each_partition_has_an_equal_share_of_the_limit(self) -> None:
+        """Two partitions share the limit; a full one is not fetched, and the other still has its room."""
         release = asyncio.Event()
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             del record, stopping
             await release.wait()
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
@@ -54,47 +54,47 @@ class TestDispatcher:
             release.set()
         assert dispatcher.rooms() == {ONE: 5, TWO: 5}
 
-    async def test_more_partitions_than_room_have_one_each(self) -> None:
+    async def test_with_more_partitions_than_the_limit_each_has_one_record(self) -> None:
         """A limit below the number of partitions still lets every one of them move."""
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             del record, stopping
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=1, spawn=group.create_task)
             dispatcher.open([ONE, TWO])
             assert dispatcher.rooms() == {ONE: 1, TWO: 1}
 
-    async def test_what_is_held_behind_one_record_is_bounded(self) -> None:
+    async def test_records_behind_an_unsettled_one_are_bounded(self) -> None:
         """A record that does not settle lets so many pass it in its partition, and not one more."""
         stuck = asyncio.Event()
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             del stopping
             if record.offset == 0:
                 await stuck.wait()
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
-            dispatcher = Dispatcher(handle, agent="a", max_in_flight=4 * MAX_HELD, spawn=group.create_task)
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=4 * MAX_TRACKED, spawn=group.create_task)
             dispatcher.open([ONE])
-            dispatcher.deliver(ONE, records(ONE, 0, MAX_HELD - 1, key="k"), position=MAX_HELD - 1)
+            dispatcher.deliver(ONE, records(ONE, 0, MAX_TRACKED - 1, key="k"), position=MAX_TRACKED - 1)
             assert dispatcher.rooms() == {ONE: 1}
-            dispatcher.deliver(ONE, records(ONE, MAX_HELD - 1, 1, key="k"), position=MAX_HELD)
+            dispatcher.deliver(ONE, records(ONE, MAX_TRACKED - 1, 1, key="k"), position=MAX_TRACKED)
             assert dispatcher.rooms() == {}
             assert dispatcher.committable() == {ONE: 0}
             stuck.set()
 
-    async def test_a_slow_key_holds_back_nobody_else(self) -> None:
+    async def test_a_slow_key_delays_no_other_key(self) -> None:
         """Other keys of the partition settle while one waits; the commit stays before the one that waits."""
         slow = asyncio.Event()
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             del stopping
             if record.offset == 1:
                 await slow.wait()
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=100, spawn=group.create_task)
@@ -107,18 +107,18 @@ class TestDispatcher:
             slow.set()
         assert dispatcher.committable() == {ONE: 12}
 
-    async def test_stopping_finishes_what_runs_and_begins_nothing(self) -> None:
+    async def test_a_stop_finishes_running_records_and_starts_none(self) -> None:
         """Within its grace a running handler finishes and settles; what waits behind it in its lane does not run."""
         ran: list[int] = []
         started, release = asyncio.Event(), asyncio.Event()
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             if stopping.is_set():
-                return Ended(Settled.HANDED_BACK)
+                return RecordResult(RecordStatus.HANDED_BACK)
             started.set()
             await release.wait()
             ran.append(record.offset)
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
@@ -131,18 +131,18 @@ class TestDispatcher:
             assert dispatcher.committable() == {ONE: 1}
             assert dispatcher.rooms() == {}
 
-    async def test_stopping_interrupts_what_outlives_its_grace(self) -> None:
+    async def test_a_stop_interrupts_handlers_that_run_past_the_grace(self) -> None:
         """A handler that does not finish is interrupted and stays unsettled: it will be delivered again."""
         interrupted = []
 
-        async def handle(record: Record, stopping: asyncio.Event) -> Ended:
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
             del stopping
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 interrupted.append(record.offset)
                 raise
-            return Ended(Settled.DONE)
+            return RecordResult(RecordStatus.DONE)
 
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(handle, agent="a", max_in_flight=10, spawn=group.create_task)
@@ -157,7 +157,7 @@ class TestDispatcher:
 
 
 class TestWatch:
-    """Lag without progress."""
+    """Lag without progress means a stuck consumer."""
 
     def look(self, watch: Watch, now: float, position: int, end: int | None = 10, **more: bool) -> str | None:
         """Look at one partition that has room."""
@@ -169,14 +169,14 @@ class TestWatch:
             assigned=more.get("assigned", True),
         )
 
-    def test_lag_that_stands_is_noticed_at_its_limit(self) -> None:
-        """Just before the limit nothing is said; at it the partition is named."""
+    def test_lag_without_progress_is_noticed_at_its_limit(self) -> None:
+        """Just before the limit there is no report; at the limit the report names the partition."""
         watch = Watch(30, now=0)
         assert self.look(watch, 0, 5) is None
         assert self.look(watch, 29.9, 5) is None
-        assert "t/0 has stood at 5 of 10" in (self.look(watch, 30, 5) or "")
+        assert "t/0 has been at 5 of 10" in (self.look(watch, 30, 5) or "")
 
-    def test_progress_begins_the_wait_anew(self) -> None:
+    def test_progress_restarts_the_wait(self) -> None:
         """A position that moves, or the end reached, is progress."""
         watch = Watch(30, now=0)
         assert self.look(watch, 0, 5) is None
@@ -187,7 +187,7 @@ class TestWatch:
         assert self.look(watch, 91, 6) is not None
 
     def test_full_lanes_are_not_a_stuck_consumer(self) -> None:
-        """While handlers are slow there is no room, and nothing to be read is nobody's fault."""
+        """Without room, because handlers are slow, or without records to read, the consumer is not stuck."""
         watch = Watch(30, now=0)
         assert self.look(watch, 0, 5) is None
         assert self.look(watch, 40, 5, room=False) is None
@@ -203,17 +203,17 @@ class TestWatch:
         assert "rebalance" in (self.look(watch, 60, 7, assigned=False) or "")
 
     def test_a_silent_broker_is_noticed(self) -> None:
-        """A broker that says nothing for as long as the limit ends the membership."""
+        """A broker that does not answer for as long as the limit ends the membership."""
         watch = Watch(30, now=0)
         assert self.look(watch, 29, 5, end=None) is None
         assert "not answered" in (self.look(watch, 30, 5, end=None) or "")
 
 
-class TestGathered:
-    """Many small questions as few large ones."""
+class TestCallBatcher:
+    """Many small calls as few large ones."""
 
-    async def test_what_is_asked_meanwhile_goes_together(self) -> None:
-        """The first question leaves alone; those asked while it is on its way make one."""
+    async def test_calls_during_a_batch_form_the_next_one(self) -> None:
+        """The first call is a batch of its own; the calls made meanwhile are the next one."""
         asked: list[tuple[int, ...]] = []
 
         async def ask(keys: tuple[int, ...], reply: Reply[int, int]) -> None:
@@ -221,16 +221,16 @@ class TestGathered:
             await run_ready_tasks()
             reply({key: key * 2 for key in keys})
 
-        gathered: Gathered[int, int] = Gathered(ask)
-        first = asyncio.create_task(gathered(0))
+        batcher: CallBatcher[int, int] = CallBatcher(ask)
+        first = asyncio.create_task(batcher(0))
         await run_ready_tasks()
         await run_ready_tasks()
-        rest = [asyncio.create_task(gathered(n)) for n in range(1, MAX_TOGETHER + 2)]
-        assert await asyncio.gather(first, *rest) == [n * 2 for n in range(MAX_TOGETHER + 2)]
-        assert list(map(len, asked)) == [1, MAX_TOGETHER, 1]
+        rest = [asyncio.create_task(batcher(n)) for n in range(1, MAX_BATCH_CALLS + 2)]
+        assert await asyncio.gather(first, *rest) == [n * 2 for n in range(MAX_BATCH_CALLS + 2)]
+        assert list(map(len, asked)) == [1, MAX_BATCH_CALLS, 1]
 
-    async def test_an_error_reaches_all_who_asked_and_nobody_else(self) -> None:
-        """Everyone in a failed question gets its error; the next question is asked anew."""
+    async def test_an_error_reaches_the_callers_of_its_batch_only(self) -> None:
+        """All callers of a failed batch get its error; the next batch is not affected."""
         fail = True
 
         async def ask(keys: tuple[int, ...], reply: Reply[int, bool]) -> None:
@@ -238,22 +238,22 @@ class TestGathered:
                 raise OSError
             reply(dict.fromkeys(keys, True))
 
-        gathered: Gathered[int, bool] = Gathered(ask)
-        answers = await asyncio.gather(gathered(1), gathered(2), return_exceptions=True)
+        batcher: CallBatcher[int, bool] = CallBatcher(ask)
+        answers = await asyncio.gather(batcher(1), batcher(2), return_exceptions=True)
         assert [type(answer) for answer in answers] == [OSError, OSError]
         fail = False
-        assert await gathered(1) is True
+        assert await batcher(1) is True
 
-    async def test_who_is_interrupted_takes_nobodys_answer(self) -> None:
-        """Cancelling the one who began a question leaves it on its way for the others."""
+    async def test_a_cancelled_caller_does_not_cancel_the_others(self) -> None:
+        """Cancelling the caller that started a batch does not cancel it for the others."""
         release = asyncio.Event()
 
         async def ask(keys: tuple[int, ...], reply: Reply[int, bool]) -> None:
             await release.wait()
             reply(dict.fromkeys(keys, True))
 
-        gathered: Gathered[int, bool] = Gathered(ask)
-        first, second = asyncio.create_task(gathered(1)), asyncio.create_task(gathered(1))
+        batcher: CallBatcher[int, bool] = CallBatcher(ask)
+        first, second = asyncio.create_task(batcher(1)), asyncio.create_task(batcher(1))
         await run_ready_tasks()
         first.cancel()
         release.set()
@@ -261,8 +261,8 @@ class TestGathered:
         assert first.cancelled()
 
 
-async def test_a_problem_is_said_once_and_again_when_it_is_over() -> None:
-    """Readiness shows a problem while it lasts; the log has one line for its begin and one for its end."""
+async def test_a_problem_is_logged_when_it_begins_and_when_it_ends() -> None:
+    """Readiness shows a problem while it lasts; the log has one line for its beginning and one for its end."""
     with capture_logs() as logs:
         problems = Problems("a", get_logger("test"))
         problem = TopicUnavailable("topic x is missing", topics=("x",), remedy="Run `slotwire migrate`.")
@@ -275,8 +275,8 @@ async def test_a_problem_is_said_once_and_again_when_it_is_over() -> None:
     assert [line["event"] for line in logs] == ["agent_held", "agent_goes_on"]
 
 
-def test_an_abandoned_lane_leaves_nothing_behind() -> None:
-    """Dropping a lane drops what waits in it, and the next item starts afresh."""
+def test_an_abandoned_lane_is_empty() -> None:
+    """Dropping a lane drops what waits in it, and the next item starts a new one."""
     lanes: Lanes[str, int] = Lanes()
     assert lanes.add("k", 1)
     assert not lanes.add("k", 2)
@@ -288,9 +288,9 @@ def test_an_abandoned_lane_leaves_nothing_behind() -> None:
         lanes.finish("k")
 
 
-def test_a_ledger_refuses_what_cannot_be() -> None:
-    """An offset out of order, settled twice or never delivered is a bug, and says so."""
-    ledger = Ledger()
+def test_a_ledger_refuses_impossible_offsets() -> None:
+    """An offset out of order, settled twice or never delivered raises ValueError."""
+    ledger = OffsetLedger()
     assert ledger.committable() is None
     ledger.deliver(5)
     ledger.settle(5)

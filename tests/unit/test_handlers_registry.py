@@ -112,10 +112,10 @@ def test_an_agent_is_found_in_the_working_directory(modules: Path) -> None:
     [
         ("mine_crm", "does not name an agent", "package.module:agent"),
         ("mine_crm:", "does not name an agent", "package.module:agent"),
-        ("absent_module:agent", "no module absent_module", "looked in"),
+        ("absent_module:agent", "no module absent_module", "can be imported"),
         ("mine_needy:agent", "needs the module surely_not_installed", "Install it"),
         ("mine_crm:other", "has no agent called other", "agent, twin, idle"),
-        ("mine_crm:idle", "handles nothing", "@agent.on"),
+        ("mine_crm:idle", "has no handler", "@agent.on"),
     ],
 )
 def test_a_wrong_reference_says_what_to_do(modules: Path, reference: str, message: str, remedy: str) -> None:
