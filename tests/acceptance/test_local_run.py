@@ -228,6 +228,27 @@ def test_the_demo_agent_prints_what_happens(first: Running) -> None:
     _until(lambda: "demo-agent │" in first.said(), "no line of the demo agent")
 
 
+def test_the_readme_books_a_meeting(first: Running) -> None:
+    """The README's `simulate book` prints what the README shows, and the demo agent prints that booking."""
+    block = next(body for body in README.read_text(encoding="utf-8").split("```") if "simulate book" in body)
+    commands = "".join(line[2:] for line in block.splitlines(keepends=True) if line.startswith("$ "))
+    shown = "".join(line for line in block.splitlines(keepends=True)[1:] if not line.startswith("$ "))
+    program = str(Path(sys.executable).with_name("slotwire"))
+    done = _run(first, commands.replace(".venv/bin/slotwire", program))
+    assert _shape(done.stdout) == _shape(shown)
+    invitee = done.stdout.split("/invitees/")[1].split()[0]
+    _until(lambda: f"{invitee[:8]}  booked" in first.said(), f"the demo agent did not print {invitee}")
+
+
+def test_the_quickstart_signs_a_delivery_by_hand(first: Running) -> None:
+    """Section 3 of the quickstart, as written, is answered 200, and the demo agent prints the line that it shows."""
+    done = _follow(first, "## 3.")
+    assert "HTTP/1.1 200 OK" in done.stdout, done
+    _, shown = _section("## 3.")
+    line = " ".join(shown.split()[:-2])
+    _until(lambda: line in " ".join(first.said().split()), f"the demo agent did not print {line}")
+
+
 def test_secrets_are_printed_in_the_ready_line_only(first: Running) -> None:
     """Neither standard error nor any log holds a secret, and files with secrets are private."""
     folder = Path(first.ready["state_dir"])
@@ -258,27 +279,6 @@ def test_a_process_that_dies_is_restarted_and_reported(first: Running, name: str
     _until(lambda: f"{name} runs again" in first.said(), f"{name} did not come back")
     assert f"{name} was killed by SIGKILL; restarting it" in first.said()
     assert first.children()[name][0] != pid
-
-
-def test_the_readme_books_a_meeting(first: Running) -> None:
-    """The README's `simulate book` prints what the README shows, and the demo agent prints that booking."""
-    block = next(body for body in README.read_text(encoding="utf-8").split("```") if "simulate book" in body)
-    commands = "".join(line[2:] for line in block.splitlines(keepends=True) if line.startswith("$ "))
-    shown = "".join(line for line in block.splitlines(keepends=True)[1:] if not line.startswith("$ "))
-    program = str(Path(sys.executable).with_name("slotwire"))
-    done = _run(first, commands.replace(".venv/bin/slotwire", program))
-    assert _shape(done.stdout) == _shape(shown)
-    invitee = done.stdout.split("/invitees/")[1].split()[0]
-    _until(lambda: f"{invitee[:8]}  booked" in first.said(), f"the demo agent did not print {invitee}")
-
-
-def test_the_quickstart_signs_a_delivery_by_hand(first: Running) -> None:
-    """Section 3 of the quickstart, as written, is answered 200, and the demo agent prints the line that it shows."""
-    done = _follow(first, "## 3.")
-    assert "HTTP/1.1 200 OK" in done.stdout, done
-    _, shown = _section("## 3.")
-    line = " ".join(shown.split()[:-2])
-    _until(lambda: line in " ".join(first.said().split()), f"the demo agent did not print {line}")
 
 
 def test_the_quickstart_kills_one_process_of_this_installation(first: Running) -> None:
