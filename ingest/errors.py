@@ -1,22 +1,31 @@
 """Slotwire's exceptions, in one tree.
 
-    SlotwireError                       message + remedy; the command prints both and ends with 1
+    SlotwireError                       message + remedy; a command prints both and exits with status 1
     ├── ConfigurationError              a setting is missing, unknown or contradictory
-    ├── DatabaseUnavailable             Postgres cannot answer now        → 503, Calendly retries
-    ├── RowRefused                      Postgres refused the data         → bisect, then quarantine
-    ├── SchemaMismatch                  migrate first
-    ├── BrokerUnavailable               Kafka cannot answer now           → the relay backs off
-    │   └── TopicUnavailable            a topic is missing or forbidden   → the relay holds
-    ├── RecordRefused                   Kafka refused the data            → bisect, then park
-    ├── DeliveryRefused                 the sender did not prove itself   → 401, counted by reason
-    ├── CannotNormalize                 authentic, but not understood     → quarantine, 2xx
-    ├── CursorMismatch                  the relay's cursor is not in this log → it stops and says so
+    ├── DatabaseUnavailable             Postgres cannot answer now         → 503, Calendly retries
+    ├── RowRefused                      Postgres refused the data          → bisect, then quarantine
+    ├── SchemaMismatch                  the schema is not this version's   → migrate first
+    ├── BrokerUnavailable               Kafka cannot answer now            → the relay backs off
+    │   └── TopicUnavailable            a topic is missing or forbidden    → the relay holds
+    ├── RecordRefused                   Kafka refused the data             → bisect, then park
+    ├── DeliveryRefused                 the sender's signature is not valid → 401, counted by reason
+    ├── CannotNormalize                 authentic, but not understood      → quarantine, 200
+    ├── CursorMismatch                  the relay's cursor is not in this log → the relay holds
     ├── SecretUnreadable                a sealed secret does not open with our keys
-    ├── RequestRefused                  what an operator asked for cannot be done → 4xx with its code
-    └── CalendlyError                   Calendly's API refused or failed
+    ├── RequestRefused                  an operator's request cannot be carried out → 4xx with its code
+    │   ├── ParametersInvalid           the query parameters are not valid: operate/routes/base.py
+    │   └── IdentityChanged             a token's user or organization is not the pinned one: control/connections.py
+    ├── CalendlyError                   Calendly's API refused a request or failed
+    └── NotLoopback                     the simulator was asked to send elsewhere: simulator/transport.py
 
-Foreign exceptions are translated at one seam each: asyncpg's in `foundation/postgres.py`, aiokafka's in
-`foundation/kafka.py`, httpx's in `control/calendly_client/`.
+Exceptions of three libraries are caught in these files of `ingest/` and nowhere else; everything above them sees ours:
+
+    asyncpg     foundation/postgres.py
+    aiokafka    foundation/kafka.py
+    httpx       control/calendly_client/transport.py    calls to Calendly
+                simulator/client.py                     calls to a simulator's control addresses
+
+`tests/contract/test_errors.py` compares both drawings with the code.
 """
 
 from __future__ import annotations
@@ -54,7 +63,7 @@ __all__ = [
 
 
 class DeliveryRefused(SlotwireError):
-    """The sender did not prove to be Calendly. All reasons get the same answer.
+    """The sender did not prove that it is Calendly. Every reason gets the same answer.
 
     Attributes:
         reason: `unknown_hook`, `missing`, `malformed`, `mismatch` or `from_future`; also the metric's label.
@@ -66,11 +75,11 @@ class DeliveryRefused(SlotwireError):
 
 
 class CannotNormalize(SlotwireError):
-    """An authentic delivery that this version does not understand. It is kept in quarantine.
+    """An authentic delivery that this version does not understand. It goes to quarantine.
 
     Attributes:
         reason: a short word; also the metric's label.
-        detail: where in the payload, without its values.
+        detail: the place in the payload, without its values.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -84,14 +93,14 @@ class CursorMismatch(SlotwireError):
 
 
 class SecretUnreadable(SlotwireError):
-    """A sealed secret does not open: another key, another place, or changed bytes."""
+    """A sealed secret does not open: the key or its place is another one, or its bytes were changed."""
 
 
 class RequestRefused(SlotwireError):
-    """What an operator asked for cannot be done, by command or by HTTP.
+    """An operator's request, by command or by HTTP, cannot be carried out.
 
     Attributes:
-        code: a short word that programs act on; the HTTP status follows from it.
+        code: a short word that programs act on; it determines the HTTP status.
     """
 
     def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
@@ -100,14 +109,14 @@ class RequestRefused(SlotwireError):
 
 
 class CalendlyProblem(StrEnum):
-    """What kind of no Calendly's answer is; the caller acts on this, never on Calendly's words."""
+    """Why a call to Calendly failed. Callers act on this, never on Calendly's words."""
 
     INVALID = "invalid"
-    """The request's values do not fit (400). Also the answer when the token lacks an event's read scope."""
+    """The request's values are not valid (400). Calendly answers the same if the token lacks an event's read scope."""
     CREDENTIAL = "credential"
     """The token is invalid, expired or revoked (401)."""
     SCOPE = "scope"
-    """The token lacks scopes (403 that names them)."""
+    """The token lacks scopes (a 403 that names them)."""
     PLAN = "plan"
     """The account's plan does not include this (403)."""
     PERMISSION = "permission"
@@ -115,23 +124,23 @@ class CalendlyProblem(StrEnum):
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
     LIMITED = "limited"
-    """Too many requests (429); `wait` says how long to stay away."""
+    """Too many requests (429); `wait` says how long to wait."""
     UPSTREAM = "upstream"
-    """Calendly failed, or what stands before it answered in its place."""
+    """Calendly failed, or a proxy in front of it answered in its place."""
     UNREACHABLE = "unreachable"
-    """No answer came; whether the request was carried out is not known."""
+    """No answer came; it is unknown whether the request was carried out."""
     UNEXPECTED = "unexpected"
-    """An answer that is not in Calendly's documents."""
+    """An answer that Calendly does not document."""
 
 
 class CalendlyError(SlotwireError):
     """Calendly's API refused a request or failed.
 
     Attributes:
-        problem: what kind of no it is.
+        problem: why it failed.
         status: the HTTP status, or None when no answer came.
-        wait: how long to stay away, in seconds, where Calendly said so.
-        required_scopes: what the token lacks, in Calendly's words, where it said so.
+        wait: how long to wait before the next request, in seconds; None if Calendly did not say.
+        required_scopes: the scopes the token lacks, in Calendly's words; empty if it did not say.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The root of Slotwire's exceptions, and those of the ground every process stands on.
+"""The root of Slotwire's exceptions, and those that `foundation` raises.
 
 The whole tree is drawn in `ingest/errors.py`.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 
 class SlotwireError(Exception):
-    """Something went wrong that a person can act on.
+    """A failure that a person can act on.
 
     Attributes:
-        message: what happened, in one line, free of secrets and personal data.
-        remedy: what to do about it; may be several short lines.
+        message: what happened, in one line, without secrets or personal data.
+        remedy: what to do about it, in one or several short lines; may be empty.
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -37,10 +37,10 @@ class DatabaseUnavailable(SlotwireError):
 
 
 class RowRefused(SlotwireError):
-    """Postgres refused the data of a statement (SQLSTATE classes 22, 23, 54): trying again cannot help.
+    """Postgres refused the data of a statement (SQLSTATE class 22, 23 or 54); a retry cannot succeed.
 
     Attributes:
-        sqlstate: the five characters Postgres gave.
+        sqlstate: the five-character code from Postgres.
     """
 
     def __init__(self, message: str, *, sqlstate: str) -> None:
@@ -65,7 +65,7 @@ class BrokerUnavailable(SlotwireError):
 
 
 class TopicUnavailable(BrokerUnavailable):
-    """A topic is missing, or this client may not use it. Nothing is parked; work holds until it is there.
+    """A topic is missing, or this client may not use it. No event is parked; work waits for the topic.
 
     Attributes:
         topics: the full names of the topics.
@@ -77,7 +77,7 @@ class TopicUnavailable(BrokerUnavailable):
 
 
 class RecordRefused(SlotwireError):
-    """Kafka refused the data of a record, too large for example: trying again cannot help.
+    """Kafka refused the data of a record, for example because it is too large; a retry cannot succeed.
 
     Attributes:
         reason: a short word that is also the metric's label.

@@ -14,8 +14,6 @@ from functools import cache
 from importlib.resources import files
 from uuid import uuid4
 
-import asyncpg
-
 from slotwire.ingest.foundation.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.postgres import Connection, translated
 
@@ -153,18 +151,24 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
 
 
 async def _ensure_role(connection: Connection, role: str) -> None:
+    # Roles belong to the whole server, so another database's migration may create this one at the same moment.
+    create = f"""
+        DO $$ BEGIN
+            CREATE ROLE "{role}" NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END $$
+    """
     with translated():
         if await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             return
-        try:
-            await connection.execute(f'CREATE ROLE "{role}" NOLOGIN')
-        except asyncpg.DuplicateObjectError:
-            return
-        except asyncpg.InsufficientPrivilegeError:
-            raise ConfigurationError(
-                f"the runtime role {role} does not exist and may not be made by this login",
-                remedy=f'As a superuser: CREATE ROLE "{role}" NOLOGIN; GRANT "{role}" TO the login of the processes.',
-            ) from None
+    try:
+        with translated():
+            await connection.execute(create)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"the runtime role {role} does not exist, and this login may not create it",
+            remedy=f'As a superuser: CREATE ROLE "{role}" NOLOGIN; GRANT "{role}" TO the login of the processes.',
+        ) from error
 
 
 async def require_fitting(connection: Connection) -> SchemaComparison:

@@ -6,6 +6,7 @@ never go in), never an exception of asyncpg's.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -153,6 +154,15 @@ async def connect(
     except ValueError as error:
         raise _unreadable() from error
     return connection
+
+
+async def close(connection: Connection, *, seconds: float) -> None:
+    """Close a connection; if the server does not answer in time, drop it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.close()
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _require_address(dsn: str) -> None:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.folders import Account, can_run, make_passable, unprivileged_account
 from slotwire.ingest.local.server import EmbeddedServer
@@ -32,6 +32,8 @@ SUPERUSER = "slotwire_superuser"
 OWNER = "slotwire_owner"
 RUNTIME = "slotwire_app"
 RUNTIME_GROUP = "slotwire_runtime"
+INVALID_PASSWORD = "28P01"  # noqa: S105 -- a SQLSTATE
+"""The SQLSTATE of a refused password."""
 """A role without login: the migrations grant rights to it, and `slotwire_app` is a member."""
 INITDB_SECONDS = 120.0
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
@@ -172,15 +174,18 @@ class EmbeddedPostgres(EmbeddedServer):
         """Connect as the superuser; return None while the server is not ready."""
         import asyncpg
 
+        from slotwire.ingest.foundation.postgres import translated
+
         try:
-            return await asyncpg.connect(self.url(SUPERUSER, "postgres"), timeout=5)
-        except asyncpg.InvalidPasswordError as error:
+            with translated():
+                return await asyncpg.connect(self.url(SUPERUSER, "postgres"), timeout=5)
+        except DatabaseUnavailable as error:
+            if error.reason != INVALID_PASSWORD:
+                return None
             raise SlotwireError(
                 f"the database refuses the passwords in {self.state.path / 'secrets.json'}",
                 remedy="Restore that file, or delete this stack's data with `slotwire local --wipe`.",
             ) from error
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return None
 
     async def _provision(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Create the missing roles and the database: the owner migrates, the runtime role cannot alter tables."""

@@ -11,10 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import asyncpg
-
 from slotwire.ingest.errors import DatabaseUnavailable
-from slotwire.ingest.foundation.postgres import Connection, connect, read_queries, translated
+from slotwire.ingest.foundation.postgres import Connection, close, connect, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 
 QUERIES = read_queries("slotwire.ingest.sql", "relay.sql")
@@ -65,7 +63,7 @@ class Lease:
                 await connection.add_listener(CHANNEL, lease._on_notice)
             yield lease
         finally:
-            await _close(connection)
+            await close(connection, seconds=CLOSE_SECONDS)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:
@@ -117,12 +115,3 @@ class Lease:
 
 def _lost() -> DatabaseUnavailable:
     return DatabaseUnavailable("the relay's connection to Postgres ended: it leads no more", reason="lease_lost")
-
-
-async def _close(connection: Connection) -> None:
-    """Close politely, or, when the server does not answer, at once."""
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await connection.close()
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()

@@ -8,7 +8,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from slotwire.ingest.errors import SchemaMismatch
+from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation import migrations
 from slotwire.ingest.foundation.postgres import connect
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -28,6 +28,16 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
     assert list(applied) == []
     assert await connection.fetchrow("SELECT * FROM slotwire.log") == before
     assert await migrations.require_fitting(connection) == migrations.SchemaComparison((), ())
+    await connection.close()
+
+
+async def test_a_missing_role_that_may_not_be_created_is_named(database: Database) -> None:
+    """A login without the right to create the runtime role is told which statement a superuser must run."""
+    role = f"slotwire_{uuid4().hex[:12]}"
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    with pytest.raises(ConfigurationError, match=f"{role} does not exist, and this login may not create it") as caught:
+        await migrations.migrate(connection, runtime_role=role, shards=1, now=NOW)
+    assert f'CREATE ROLE "{role}" NOLOGIN' in caught.value.remedy
     await connection.close()
 
 
