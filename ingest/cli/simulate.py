@@ -1,6 +1,6 @@
-"""Run and drive a small Calendly on this machine.
+"""`slotwire simulate`: run a simulated Calendly on this machine, and make things happen there.
 
-`serve` runs it; the other commands talk to one that runs. They never talk to the real Calendly.
+`serve` runs it; the other commands call a running one. They never call the real Calendly.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import typer
 from slotwire.ingest.cli import simulate_access
 from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and drive a small Calendly on this machine.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Run a simulated Calendly on this machine, and make things happen there.",
+)
 
 Invitee = Annotated[
-    str | None, typer.Argument(help="Id or URI; the youngest active one when left out.", show_default=False)
+    str | None, typer.Argument(help="Id or URI; if left out, the newest active one.", show_default=False)
 ]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for the first attempt of each delivery.")]
 DEFAULT_WAIT = 5.0
@@ -27,10 +31,12 @@ DEFAULT_WAIT = 5.0
 def serve(  # noqa: PLR0913 -- the options of a server
     *,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8090,
-    state_file: Annotated[Path | None, typer.Option(help="What survives a restart; without it nothing does.")] = None,
-    seed: Annotated[str, typer.Option(help="People, ids, tokens and every choice follow from it.")] = "slotwire",
-    organizations: Annotated[int, typer.Option(help="How many organizations there are.")] = 1,
-    concurrency: Annotated[int, typer.Option(help="Deliveries in flight at the most.")] = 64,
+    state_file: Annotated[
+        Path | None, typer.Option(help="File for the state; without one, nothing survives a restart.")
+    ] = None,
+    seed: Annotated[str, typer.Option(help="All people, ids, tokens and choices follow from it.")] = "slotwire",
+    organizations: Annotated[int, typer.Option(help="How many organizations it has.")] = 1,
+    concurrency: Annotated[int, typer.Option(help="Maximum number of deliveries in flight.")] = 64,
     first_retry: Annotated[float, typer.Option(help="Seconds to the first retry; each later one waits longer.")] = 1.0,
     retry_factor: Annotated[float, typer.Option(help="How much longer each retry waits than the one before.")] = 2.0,
     max_retry: Annotated[float, typer.Option(help="The longest wait between retries, in seconds.")] = 3600.0,
@@ -65,16 +71,16 @@ def serve(  # noqa: PLR0913 -- the options of a server
 @app.command()
 def book(  # noqa: PLR0913 -- the parts of a booking
     *,
-    name: Annotated[str | None, typer.Option(help="The invitee; invented when left out.")] = None,
-    email: Annotated[str | None, typer.Option(help="Their address.")] = None,
+    name: Annotated[str | None, typer.Option(help="The invitee's name; invented if left out.")] = None,
+    email: Annotated[str | None, typer.Option(help="The invitee's mail address.")] = None,
     start: Annotated[str | None, typer.Option(help="For example 2026-12-24T15:00:00Z.")] = None,
     location: Annotated[
         str | None, typer.Option(help="zoom, google_conference, physical, outbound_call, none …")
     ] = None,
     event_type: Annotated[str | None, typer.Option(help="Id or URI.")] = None,
     event: Annotated[str | None, typer.Option(help="A group event to join: id or URI.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
-    places: Annotated[int, typer.Option(help="Above 1: a group event with so many invitees.")] = 1,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; if left out, the first one.")] = None,
+    places: Annotated[int, typer.Option(help="Number of invitees; above 1, a group event.")] = 1,
     wait: Wait = DEFAULT_WAIT,
     url: Url = None,
     as_json: AsJson = False,
@@ -88,7 +94,7 @@ def book(  # noqa: PLR0913 -- the parts of a booking
 def cancel(
     invitee: Invitee = None,
     by: Annotated[str, typer.Option(help="invitee or host.")] = "invitee",
-    reason: Annotated[str, typer.Option(help="May be empty.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason; may be empty.")] = "",
     wait: Wait = DEFAULT_WAIT,
     url: Url = None,
     as_json: AsJson = False,
@@ -100,7 +106,7 @@ def cancel(
 @app.command()
 def reschedule(
     invitee: Invitee = None,
-    start: Annotated[str | None, typer.Option(help="The new start; invented when left out.")] = None,
+    start: Annotated[str | None, typer.Option(help="The new start; invented if left out.")] = None,
     order: Annotated[str, typer.Option(help="canceled-first, created-first, random or together.")] = "random",
     delay: Annotated[float, typer.Option(help="Seconds of the simulator's clock between the two halves.")] = 0.0,
     wait: Wait = DEFAULT_WAIT,
@@ -113,52 +119,55 @@ def reschedule(
 
 @app.command("no-show")
 def no_show(invitee: Invitee = None, wait: Wait = DEFAULT_WAIT, url: Url = None, as_json: AsJson = False) -> None:
-    """Mark that an invitee did not come."""
+    """Mark an invitee as a no-show."""
     _act(url, "no-show", as_json, invitee=invitee, wait_seconds=wait)
 
 
 @app.command("clear-no-show")
 def clear_no_show(
     invitee: Invitee = None,
-    absent: Annotated[bool | None, typer.Option("--absent/--null", help="How the payload says it; drawn.")] = None,
+    absent: Annotated[
+        bool | None,
+        typer.Option("--absent/--null", help="Leave no_show out of the payload, or send null; if left out, drawn."),
+    ] = None,
     wait: Wait = DEFAULT_WAIT,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a no-show mark back."""
+    """Delete a no-show mark."""
     _act(url, "clear-no-show", as_json, invitee=invitee, absent=absent, wait_seconds=wait)
 
 
 @app.command("routing-form")
 def routing_form(
-    invitee: Annotated[str | None, typer.Option(help="The booking it led to, if it led to one.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
+    invitee: Annotated[str | None, typer.Option(help="The invitee of the booking it led to, if any.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; if left out, the first one.")] = None,
     wait: Wait = DEFAULT_WAIT,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send in a routing form."""
+    """Submit a routing form."""
     _act(url, "routing-form", as_json, invitee=invitee, organization=organization, wait_seconds=wait)
 
 
 @app.command()
 def story(
-    count: Annotated[int | None, typer.Option(help="How many bookings to tell of; endless when left out.")] = None,
+    count: Annotated[int | None, typer.Option(help="How many bookings to make; endless if left out.")] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two steps.")] = 2.0,
-    seed: Annotated[str, typer.Option(help="Which stories.")] = "story",
+    seed: Annotated[str, typer.Option(help="All choices follow from it.")] = "story",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let bookings happen, one step after another, until interrupted."""
+    """Make, move and cancel bookings step by step, until interrupted."""
     with connected(url) as client:
         job = client.post("story", count=count, interval_seconds=interval, seed=seed)
-        told = 0
+        shown = 0
         with suppress(KeyboardInterrupt):
             while True:
                 for number, line in enumerate(job["lines"], start=job["first_line"]):
-                    if number > told:
+                    if number > shown:
                         show({"step": number, "line": line} if as_json else line)
-                        told = number
+                        shown = number
                 if job["finished"]:
                     return
                 job = client.get(f"jobs/{job['id']}", wait_seconds=1)
@@ -169,19 +178,21 @@ def story(
 def load(  # noqa: PLR0913 -- the parts of a load
     count: Annotated[int, typer.Argument(help="Deliveries to send.")],
     *,
-    rate: Annotated[float | None, typer.Option(help="Deliveries a second; as fast as it goes when left out.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="In flight at the most; the server's when left out.")] = None,
-    seed: Annotated[str, typer.Option(help="Which stories.")] = "load",
+    rate: Annotated[float | None, typer.Option(help="Deliveries per second; as fast as possible if left out.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Maximum number in flight; if left out, that of the server.")
+    ] = None,
+    seed: Annotated[str, typer.Option(help="All choices follow from it.")] = "load",
     mix: Annotated[list[str] | None, typer.Option(help="Weights, for example --mix kept=3 --mix canceled=1.")] = None,
-    order: Annotated[str, typer.Option(help="Halves of a reschedule, as in `reschedule`.")] = "random",
-    race: Annotated[
-        bool, typer.Option("--race", help="Let the deliveries of one booking overtake each other.")
-    ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds until it reports what is still pending.")] = 600.0,
+    order: Annotated[str, typer.Option(help="Order of the two halves of a reschedule, as in `reschedule`.")] = "random",
+    race: Annotated[bool, typer.Option("--race", help="Let deliveries of one booking overtake each other.")] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for the end; then it reports what is still pending.")
+    ] = 600.0,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send many deliveries and report; ends with 1 when some were not acknowledged."""
+    """Send many deliveries and report. Exits with 1 if some were not acknowledged."""
     with connected(url) as client:
         report = client.post(
             "load",
@@ -206,11 +217,11 @@ def send(
     to: Annotated[str | None, typer.Option(help="Send to this loopback address instead.")] = None,
     signing: Annotated[str, typer.Option(help="right, wrong or none.")] = "right",
     signing_key: Annotated[str | None, typer.Option(help="Sign with this key.", show_default=False)] = None,
-    age: Annotated[int, typer.Option(help="How old the signature says it is, in seconds; may be negative.")] = 0,
+    age: Annotated[int, typer.Option(help="Age of the signature in seconds; may be negative.")] = 0,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send any body once, outside every rule."""
+    """Send any body once, without retries or records."""
     with connected(url) as client:
         answer = client.post(
             "send",
@@ -230,7 +241,7 @@ def clock(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the simulator's clock, or move it forward; retries that became due go out."""
+    """Show the simulator's clock, or move it forward; retries that are due then are sent."""
     with connected(url) as client:
         now = client.post("clock", advance_seconds=seconds_in(advance)) if advance else client.get("clock")
     show(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
@@ -239,21 +250,27 @@ def clock(
 @app.command()
 def faults(  # noqa: PLR0913 -- one option a fault
     *,
-    duplicate_rate: Annotated[float | None, typer.Option(help="Share of deliveries sent twice.")] = None,
-    drop_rate: Annotated[float | None, typer.Option(help="Share never sent.")] = None,
-    lost_answer_rate: Annotated[float | None, typer.Option(help="Share whose answer is lost: sent again.")] = None,
-    wrong_signature_rate: Annotated[float | None, typer.Option(help="Share of attempts signed wrongly.")] = None,
-    delay_seconds: Annotated[float | None, typer.Option(help="Hold each back by up to so long.")] = None,
-    keep_signature: Annotated[
-        bool | None, typer.Option("--keep-signature/--sign-again", help="What retries do.")
+    duplicate_rate: Annotated[float | None, typer.Option(help="Share of deliveries that are sent twice.")] = None,
+    drop_rate: Annotated[float | None, typer.Option(help="Share of deliveries that are never sent.")] = None,
+    lost_answer_rate: Annotated[
+        float | None, typer.Option(help="Share of deliveries whose answer is lost, so that they are sent again.")
     ] = None,
-    rate_limit: Annotated[int | None, typer.Option(help="REST requests a user may make a minute.")] = None,
-    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls answered 502, undone.")] = None,
-    rest_lost_answer_rate: Annotated[float | None, typer.Option(help="Share done, then answered 502.")] = None,
+    wrong_signature_rate: Annotated[
+        float | None, typer.Option(help="Share of attempts with a wrong signature.")
+    ] = None,
+    delay_seconds: Annotated[float | None, typer.Option(help="Maximum delay of a delivery.")] = None,
+    keep_signature: Annotated[
+        bool | None, typer.Option("--keep-signature/--sign-again", help="Whether retries keep the first signature.")
+    ] = None,
+    rate_limit: Annotated[int | None, typer.Option(help="REST requests per user and minute.")] = None,
+    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls that fail with 502.")] = None,
+    rest_lost_answer_rate: Annotated[
+        float | None, typer.Option(help="Share of REST calls that are carried out, then answered 502.")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what goes wrong on purpose, or change it; rates are from 0 to 1."""
+    """Show or change the injected faults. Rates go from 0 to 1."""
     with connected(url) as client:
         found = client.post(
             "faults",
@@ -278,7 +295,7 @@ def deliveries(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was sent or is owed, with every attempt."""
+    """List sent and pending deliveries, with every attempt."""
     with connected(url) as client:
         wanted = {name: value for name, value in (("state", state), ("event", event)) if value}
         after: str | None = "m0"
@@ -294,7 +311,7 @@ def deliveries(
 
 @app.command()
 def world(url: Url = None, as_json: AsJson = False) -> None:
-    """Show organizations, users and tokens. The tokens open nothing but this simulator."""
+    """Show organizations, users and tokens. The tokens are valid at this simulator only."""
     with connected(url) as client:
         found = client.get("world")
     for organization in found["organizations"]:
@@ -330,7 +347,7 @@ def _act(url: str | None, path: str, as_json: bool, **body: object) -> None:
     for item in done["deliveries"]:
         show(_delivery_in_words(item))
     if not done["deliveries"]:
-        show("nobody is subscribed to this: nothing was sent")
+        show("nothing was sent: there is no subscription to this event")
 
 
 def _delivery_in_words(item: dict[str, Any]) -> str:
@@ -371,4 +388,6 @@ def _announce(url: str, organization: str, token: str, *, as_json: bool) -> None
     if as_json:
         show({"ready": True, "simulator_url": url, "organization": organization, "simulator_token": token})
         return
-    show(f"a small Calendly listens on {url}\norganization {organization}\ntoken        {token}\nCtrl-C stops it")
+    show(
+        f"The simulated Calendly listens on {url}\norganization {organization}\ntoken        {token}\nCtrl-C stops it."
+    )

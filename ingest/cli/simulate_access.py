@@ -1,4 +1,4 @@
-"""Commands of `slotwire simulate` about who may call the simulated Calendly, and who did."""
+"""Commands of `slotwire simulate` for tokens, members, plans and the record of REST calls."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_
 
 
 def token(
-    user: Annotated[str | None, typer.Option(help="Id or URI; the organization's owner when left out.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Id or URI; the first one when left out.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id or URI; if left out, the organization's owner.")] = None,
+    organization: Annotated[str | None, typer.Option(help="Id or URI; if left out, the first one.")] = None,
     scope: Annotated[
-        list[str] | None, typer.Option(help="For example webhooks:write; several times; everything when left out.")
+        list[str] | None, typer.Option(help="For example webhooks:write; may be repeated; all scopes if left out.")
     ] = None,
-    expires_in: Annotated[str | None, typer.Option(help="For example 90s or 24h; never when left out.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="For example 90s or 24h; never if left out.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token with chosen scopes and print it. It opens nothing but this simulator."""
+    """Create a token with chosen scopes and print it. It is valid at this simulator only."""
     lasts = None if expires_in is None else seconds_in(expires_in)
     with connected(url) as client:
         made = client.post(
@@ -31,11 +31,11 @@ def token(
 
 def token_state(
     state: Annotated[str, typer.Argument(help="revoked, expired or valid.")],
-    token_file: Annotated[Path, typer.Option(help="Holds the token.", exists=True, dir_okay=False)],
+    token_file: Annotated[Path, typer.Option(help="A file that holds the token.", exists=True, dir_okay=False)],
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Revoke a token, let it expire, or make it valid again."""
+    """Revoke a token, expire it, or make it valid again."""
     with connected(url) as client:
         found = client.post("tokens/state", token=token_file.read_text(encoding="utf-8").strip(), state=state)
     show(found if as_json else f"the token of {found['user']} is {found['state']}")
@@ -44,7 +44,7 @@ def token_state(
 def user(
     ident: Annotated[str, typer.Argument(metavar="USER", help="Id or URI.")],
     role: Annotated[str | None, typer.Option(help="owner, admin or user.")] = None,
-    organization: Annotated[str | None, typer.Option(help="Where the user moves: id or URI.")] = None,
+    organization: Annotated[str | None, typer.Option(help="The organization to move to: id or URI.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,14 +56,14 @@ def user(
 
 def plan(
     organization: Annotated[str, typer.Argument(help="Id or URI.")],
-    plan: Annotated[str | None, typer.Option(help="free, or any other name for one that is paid.")] = None,
+    plan: Annotated[str | None, typer.Option(help="free, or any other name for a paid plan.")] = None,
     webhooks: Annotated[
-        bool | None, typer.Option("--webhooks/--no-webhooks", help="Whether it includes webhooks at all.")
+        bool | None, typer.Option("--webhooks/--no-webhooks", help="Whether the plan includes webhooks.")
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what an organization pays for."""
+    """Change an organization's plan."""
     with connected(url) as client:
         found = client.post("organizations", organization=organization, plan=plan, webhooks=webhooks)
     without = "" if found["webhooks"] else ", without webhooks"
@@ -72,13 +72,16 @@ def plan(
 
 def calls(
     foreign: Annotated[
-        bool, typer.Option("--foreign", help="Only calls that name what is another organization's; exit 1 if any.")
+        bool,
+        typer.Option(
+            "--foreign", help="Only calls that name something of another organization; exits with 1 if there are any."
+        ),
     ] = False,
     organization: Annotated[str | None, typer.Option(help="Only calls by its users: id or URI.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the REST calls since the simulator's start, without tokens, and whether any reached across."""
+    """List the REST calls since the simulator's start, and which of them named another organization."""
     wanted = {"organization": organization} if organization else {}
     with connected(url) as client:
         after: int | None = 0
@@ -96,4 +99,4 @@ def calls(
 
 def _call_in_words(item: dict[str, Any]) -> str:
     what = f"{item['number']:>6}  {item['status']}  {item['method']:6} {item['path']}"
-    return f"{what}  by {item['user'] or 'nobody known'}{'  FOREIGN' if item['foreign'] else ''}"
+    return f"{what}  by {item['user'] or 'an unknown caller'}{'  FOREIGN' if item['foreign'] else ''}"

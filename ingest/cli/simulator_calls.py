@@ -1,4 +1,4 @@
-"""How commands reach a running simulator, and print what it says."""
+"""Calls a running simulator for the commands, and prints its answers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 Url = Annotated[
     str | None,
     typer.Option(
-        "--simulator-url", help="Where it listens; SLOTWIRE_CALENDLY__API_URL when left out.", show_default=False
+        "--simulator-url", help="The simulator's address; if left out, SLOTWIRE_CALENDLY__API_URL.", show_default=False
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
 
 
 def connected(url: str | None) -> SimulatorClient:
-    """Return a client of the simulator at an address, or at the one of the settings.
+    """Return a client of the simulator at `url`, or at the address in the settings.
 
     Raises:
-        SlotwireError: the address is not a loopback one.
+        SlotwireError: the address is not on this machine.
     """
     from slotwire.ingest.simulator.client import SimulatorClient
 
@@ -37,7 +37,7 @@ def seconds_in(text: str) -> float:
     """Read a duration as `90`, `90s`, `15m`, `24h` or `2d`.
 
     Raises:
-        BadParameter: it is none.
+        BadParameter: the text is not a duration.
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
@@ -48,7 +48,7 @@ def seconds_in(text: str) -> float:
 
 
 def show(what: object) -> None:
-    """Print words as they are and everything else as a line of JSON."""
+    """Print text as it is, and anything else as a line of JSON."""
     import orjson
 
     typer.echo(what if isinstance(what, str) else orjson.dumps(what).decode())

@@ -1,9 +1,45 @@
 """A small Calendly: REST v2, webhook subscriptions and a signed sender with Calendly's retry rules.
 
-It shares no code with the service it exercises (only `ingest/foundation` and `ingest/errors.py`): its signature,
-payloads and error bodies are written a second time from the same facts, so that they check ours.
+Of the service it tests it uses only `ingest/foundation` and `ingest/errors.py`. Its signature, payloads and error
+bodies are written a second time from the same facts about Calendly, so that they check ours.
 
-    app ──▶ rest (what Calendly's API offers) ─┐
-       └──▶ control (/simulator/…, ours)  ─────┴─▶ engine ──▶ store (SQLite)
-                    └─▶ scenarios (load, story) ─▶ engine ──▶ sender ──HTTP──▶ subscribers, loopback only
+    app ─┬▶ rest_…: Calendly's API ─────────────┬▶ engine ─▶ bookings, ledger (SQLite)
+         └▶ control, access, jobs: /simulator/… ┘      └───▶ outbox ─▶ sender ──HTTP──▶ subscribers on this machine
+
+Its files:
+
+    app                  the whole simulator: state file, world, sender, HTTP server
+    client               calls a running simulator's `/simulator/…`, for commands and scripts
+
+    rest_people          Calendly's API: users, organizations, memberships, event types, routing forms, groups
+    rest_scheduling      Calendly's API: scheduled events, invitees, no-shows, routing form submissions
+    rest_subscriptions   Calendly's API: webhook subscriptions
+    gate                 token, rate limit and scope of each REST call
+    paging               pages and query parameters
+    problems             Calendly's error bodies
+    payloads             webhook bodies and REST resources
+
+    control              `/simulator/…`: actions, clock, faults, deliveries
+    access               `/simulator/…`: tokens, members, plans, the record of REST calls
+    jobs                 `/simulator/…`: loads and stories
+    requests             the shapes of these requests
+    scenarios            sequences of bookings, moves and cancellations for loads and stories
+
+    engine               what can happen to a booking, and the deliveries that follow
+    outbox               one message per matching subscription
+    sender               sends messages with Calendly's retry rules
+    transport            one POST to an address on this machine
+    signature            the webhook signature
+
+    model                the simulator's data
+    world                organizations, users and event types of a seed
+    changes              later changes of members and plans
+    bookings             scheduled events, invitees, submissions and tokens in the state file
+    ledger               subscriptions, messages and attempts in the state file
+    database             the state file
+    calls                the record of REST calls, and whether one reached another organization
+    drafts               new scheduled events and invitees
+    people               invented names, addresses and answers
+    draws                seeded choices
+    clock                the clock, which can be moved forward
 """

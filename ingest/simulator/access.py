@@ -1,13 +1,13 @@
-"""Control of who may call what, and the record of who did (`/simulator/…`).
+"""`/simulator/…` for tokens, members and plans, and for the record of REST calls.
 
 POST /simulator/tokens {user, organization, scopes, expires_in_seconds} · /simulator/tokens/state {token, state}
-POST /simulator/users {user, organization, role}          a user moves, or becomes something else
+POST /simulator/users {user, organization, role}          moves a user or changes their role
 POST /simulator/organizations {organization, plan, webhooks}
-GET  /simulator/calls?after&count&organization&user&foreign   what came in by REST since the start
-GET  /simulator/calls/summary                             counts; `foreign_calls` is 0 when all is well
+GET  /simulator/calls?after&count&organization&user&foreign   the REST calls since the start
+GET  /simulator/calls/summary                             counts; `foreign_calls` reached another organization
 
-An organization with plan `free` has no routing form and recap events and a tenth of the rate;
-`webhooks` false refuses every subscription, as Calendly did below Standard until November 2026.
+An organization with plan `free` has no routing form and recap events and a tenth of the rate; with `webhooks` false
+it gets no subscription, as below Standard until November 2026 (docs/reference/calendly.md, "Events", "REST").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from slotwire.ingest.simulator.world import personal_access_token
 
 
 class Access:
-    """Handlers of tokens, members, plans and the calls."""
+    """Handlers for tokens, members, plans and the record of calls."""
 
     def __init__(self, engine: Engine, gate: RestGate) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class Access:
         ]
 
     async def issue_token(self, request: web.Request) -> web.Response:
-        """Issue another token, for example one with few scopes, or one that ends."""
+        """Issue another token, for example one with few scopes, or one that expires."""
         wanted = await read(request, requests.IssueToken)
         user = self._user(wanted)
         number = self._engine.bookings.next_number("token")
@@ -58,7 +58,7 @@ class Access:
         return self._put_token(Token(value, user, scopes, expires_at=ends))
 
     async def set_token_state(self, request: web.Request) -> web.Response:
-        """Revoke a token, let it expire, or make it valid again."""
+        """Revoke a token, expire it, or make it valid again."""
         wanted = await read(request, requests.TokenStateChange)
         for token in self._gate.tokens():
             if token.value == wanted.token:
@@ -66,14 +66,14 @@ class Access:
         raise not_found()
 
     async def change_user(self, request: web.Request) -> web.Response:
-        """Move a user, or change their role; their tokens stay and act as what they are now."""
+        """Move a user, or change their role; their tokens act with the new organization and role."""
         wanted = await read(request, requests.UserChange)
         self._engine.changes.user(wanted.user, wanted.organization, wanted.role)
         self._engine.commit()
         return json_answer(payloads.membership(self._engine.world.users[wanted.user]))
 
     async def change_organization(self, request: web.Request) -> web.Response:
-        """Change what an organization pays for; what it has subscribed to stays."""
+        """Change an organization's plan; its subscriptions stay."""
         wanted = await read(request, requests.OrganizationChange)
         self._engine.changes.organization(wanted.organization, wanted.plan, wanted.webhooks)
         self._engine.commit()

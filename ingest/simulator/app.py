@@ -46,7 +46,7 @@ MAX_REQUEST_BYTES = 4 * 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to start. Port 0 takes a free one; without a state file nothing survives."""
+    """How to start. Port 0 takes a free port; without a state file nothing survives the process."""
 
     port: int = 0
     state_file: Path | None = None
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """A running simulator; `sending` ends only when the context does, or when the sender broke."""
+    """A running simulator; the task `sending` ends only with the context, or when the sender fails."""
 
     url: str
     engine: Engine
@@ -68,12 +68,12 @@ class Simulator:
 
     @property
     def world(self) -> World:
-        """What the seed founded."""
+        """The organizations and people of the seed."""
         return self.engine.world
 
     @property
     def owner_token(self) -> str:
-        """The first organization's owner's token: it may do everything."""
+        """The token of the first organization's owner, with all scopes."""
         return self.world.tokens[0].value
 
     @property
@@ -84,7 +84,7 @@ class Simulator:
 
 @contextlib.asynccontextmanager
 async def simulator(options: Options) -> AsyncIterator[Simulator]:
-    """Run a simulator for the time of the context.
+    """Run a simulator while the context is open.
 
     Raises:
         SlotwireError: the state file is in use or was made with another seed; the port is taken.
@@ -126,10 +126,10 @@ def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
 async def _this_machine_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    # Any page in a browser can reach loopback; none of ours does. A foreign Host is a rebound name.
+    # Refuse web pages: a browser sends Origin, and after DNS rebinding a Host that is not loopback.
     host = urlsplit(f"//{request.host}").hostname or ""
     if "Origin" in request.headers or not is_loopback(host):
-        raise SimulatedRefusal(403, "Permission Denied", "The simulator answers programs of this machine only.")
+        raise SimulatedRefusal(403, "Permission Denied", "The simulator answers only programs on this machine.")
     return await handler(request)
 
 
@@ -177,7 +177,7 @@ def _check_seed(database: SimulatorDatabase, options: Options) -> None:
 
 
 def _listener(port: int) -> socket.socket:
-    # create_server leaks its socket when the port is no port, so that is asked first.
+    # create_server leaks its socket if the port is out of range, so that is checked first.
     try:
         if not 0 <= port <= MAX_PORT:
             raise OSError(f"ports go from 0 to {MAX_PORT}")  # noqa: TRY301 -- same message, same remedy

@@ -19,7 +19,7 @@ TOKEN = TypeAdapter(Token)
 
 @dataclass(frozen=True, slots=True)
 class ScheduledEventFilter:
-    """What `GET /scheduled_events` can ask for; None means every organization, and everybody."""
+    """The filter of `GET /scheduled_events`; None as organization or hosts means all."""
 
     organization: str | None
     hosts: tuple[str, ...] | None = None
@@ -31,7 +31,7 @@ class ScheduledEventFilter:
 
 @dataclass(frozen=True, slots=True)
 class PagePosition:
-    """Where a page begins: behind (or, going back, before) the row with this sort key and id."""
+    """Where a page begins: after (or, going back, before) the row with this sort key and id."""
 
     key: str | int
     ident: str
@@ -48,13 +48,13 @@ class PageOrder:
 
 
 class Bookings:
-    """Reads and writes of everything people book."""
+    """Reads and writes scheduled events, invitees, submissions and tokens."""
 
     def __init__(self, database: SimulatorDatabase) -> None:
         self._database = database
 
     def next_number(self, kind: str) -> int:
-        """Return 1, 2, 3 … for each kind, never the same twice, also after a restart."""
+        """Return 1, 2, 3 … for each kind; no number comes twice, even after a restart."""
         return self._database.next_number(kind)
 
     def put_event(self, event: SimulatedScheduledEvent) -> None:
@@ -89,7 +89,7 @@ class Bookings:
         return [EVENT.validate_json(doc) for doc in self._page("events", "start", where, values, order)]
 
     def put_invitee(self, invitee: SimulatedInvitee) -> None:
-        """Write an invitee; the first write gives it its place in the order of creation."""
+        """Write an invitee; the first write gives it its number in the order of creation."""
         mark = invitee.no_show.id if invitee.no_show else None
         self._database.write(
             "INSERT INTO invitees (id, event, email, status, no_show, doc) VALUES (?, ?, ?, ?, ?, ?)"
@@ -125,7 +125,7 @@ class Bookings:
         return [INVITEE.validate_json(doc) for doc in self._page("invitees", "number", where, values, order)]
 
     def number_of(self, invitee: str) -> int:
-        """Return an invitee's place in the order of creation: its sort key."""
+        """Return an invitee's number in the order of creation, which is its sort key."""
         found = self._database.row("SELECT number FROM invitees WHERE id = ?", (invitee,))
         return int(found[0]) if found else 0
 
@@ -137,7 +137,7 @@ class Bookings:
         return (int(found[0]), int(found[1])) if found else (0, 0)
 
     def latest_active(self, organization: str) -> SimulatedInvitee | None:
-        """Return the youngest invitee of an organization that is still active."""
+        """Return the newest active invitee of an organization."""
         found = self._database.row(
             "SELECT i.doc FROM invitees i JOIN events e ON e.id = i.event"
             " WHERE i.status = 'active' AND e.organization = ? ORDER BY i.number DESC LIMIT 1",
@@ -163,15 +163,15 @@ class Bookings:
         return [SUBMISSION.validate_json(doc) for (doc,) in rows]
 
     def put_token(self, token: Token) -> None:
-        """Write a token that was issued or changed after the world was founded."""
+        """Write a token that was issued or changed after the start."""
         self._database.write("INSERT OR REPLACE INTO tokens VALUES (?, ?)", (token.value, TOKEN.dump_json(token)))
 
     def tokens(self) -> list[Token]:
-        """Return the tokens that were issued or changed after the world was founded."""
+        """Return the tokens that were issued or changed after the start."""
         return [TOKEN.validate_json(doc) for (doc,) in self._database.rows("SELECT doc FROM tokens")]
 
     def _page(self, table: str, key: str, where: list[str], values: list[object], order: PageOrder) -> list[bytes]:
-        # Keyset paging: a row that comes or goes on an earlier page moves nothing on this one.
+        # Keyset paging: rows added to or removed from earlier pages do not shift this one.
         falling = order.descending != order.backward
         sign, direction = ("<", "DESC") if falling else (">", "ASC")
         if order.position:

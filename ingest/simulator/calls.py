@@ -1,7 +1,7 @@
-"""Who called what on whose behalf: every REST call since the start, and those that reached across organizations.
+"""The record of REST calls since the start, and of those that reached another organization.
 
-A call is foreign when its path, query or body names something of another organization than that of the user
-whose token came with it, whatever the answer was. Right software makes none, so tests ask for an empty list.
+A call is foreign if its path, query or body names something that belongs to another organization than the token's
+user, whatever the answer was. Correct software makes none, so tests expect an empty list.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.model import API, Json, Token, uri
 
 MAX_CALLS = 100_000
-"""Calls that are kept in full, and besides foreign ones, and owners of what was named; the oldest go first."""
+"""How many calls, foreign calls, and owners of named things are remembered; the oldest are dropped first."""
 MARK_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
 class RestCall:
-    """One REST call. The token is told by a mark that does not lead back to it.
+    """One REST call. A digest stands for the token.
 
     Attributes:
         user: the token's user; None when the token is unknown.
@@ -50,7 +50,7 @@ class RestCall:
         return self.organization is not None and any(each != self.organization for each in self.named)
 
     def shown(self) -> Json:
-        """Return it in URIs."""
+        """Return it as JSON, with URIs instead of ids."""
         return {
             "number": self.number,
             "at": stamp(self.at),
@@ -66,7 +66,7 @@ class RestCall:
 
 
 class Owners:
-    """Finds the organization that a thing belongs to."""
+    """Finds the organization that a resource belongs to."""
 
     def __init__(self, engine: Engine, limit: int = MAX_CALLS) -> None:
         self._engine = engine
@@ -86,7 +86,7 @@ class Owners:
         self._gone: dict[tuple[str, str], str] = {}
 
     def named(self, path: str, values: Iterator[object]) -> tuple[str, ...]:
-        """Return the organizations of what a call names, each once; what nobody knows has none."""
+        """Return the organizations of the resources that a call names, each once; unknown ones have none."""
         paths = [path, *(each.removeprefix(API) for each in values if isinstance(each, str) and each.startswith(API))]
         return tuple(dict.fromkeys(filter(None, map(self._owner, paths))))
 
@@ -97,7 +97,7 @@ class Owners:
         find = self._kinds.get(kind)
         found = find(ident) if find and ident else None
         owner: str | None = getattr(found, "organization", None)
-        # What was deleted keeps its owner here: naming it with a foreign token is as wrong as before.
+        # A deleted resource is still its owner's: naming it with another organization's token is foreign too.
         if owner is None:
             return self._gone.get((kind, ident))
         self._gone[kind, ident] = owner
@@ -114,7 +114,7 @@ class Owners:
 
 
 class RestCallLog:
-    """Every call, in the order they came."""
+    """The latest calls, in order, and counts of all."""
 
     def __init__(self, limit: int = MAX_CALLS) -> None:
         self._latest: deque[RestCall] = deque(maxlen=limit)
@@ -124,7 +124,7 @@ class RestCallLog:
         self.foreign_count = 0
 
     def add(self, call: RestCall) -> None:
-        """Remember a call."""
+        """Add a call."""
         self._latest.append(call)
         self._counts[call.organization] += 1
         if call.organization and call.token:
@@ -138,7 +138,7 @@ class RestCallLog:
         return self._counts.total() + 1
 
     def foreign(self) -> tuple[RestCall, ...]:
-        """Return the calls that reached across organizations; none, when all is well."""
+        """Return the calls that reached another organization."""
         return tuple(self._foreign)
 
     def listing(self, beyond: int, count: int, wanted: Callable[[RestCall], bool]) -> tuple[RestCall, ...]:
@@ -147,7 +147,7 @@ class RestCallLog:
         return tuple(each for each, _ in zip(found, range(count), strict=False))
 
     def summary(self) -> Json:
-        """Return counts, by organization too, with the marks of the tokens that called for it."""
+        """Return counts in all and by organization, with the digests of the tokens that were used for it."""
         organizations = {
             uri("organizations", each): {"calls": count, "tokens": sorted(self._tokens.get(each, ()))}
             for each, count in self._counts.items()
@@ -162,12 +162,12 @@ class RestCallLog:
 
 
 def token_mark(token: Token) -> str:
-    """Return what stands for a token where it must not be shown."""
+    """Return a digest that stands for a token where the token must not be shown."""
     return hashlib.sha256(token.value.encode()).hexdigest()[:MARK_LENGTH]
 
 
 def values_in(body: bytes) -> Iterator[object]:
-    """Return the values of a JSON object, and those of the lists in it."""
+    """Return the values of a JSON object, and the items of the lists among them."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,6 +1,7 @@
-"""What happened to a founded world since: who moved, who is what, and what an organization pays for.
+"""Changes of members and plans since the seed's world: moves, roles and what an organization pays for.
 
-The world follows from the seed; the few changes are kept in the state file and played again after a restart.
+The world follows from the seed alone. The state file stores the few changes, and a restart applies them again.
+A user can move to another organization at Calendly too: docs/reference/calendly.md, "Credentials".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from slotwire.ingest.simulator.world import World
 
 @dataclass(frozen=True, slots=True)
 class MembershipOverride:
-    """Where a user belongs now, and as what."""
+    """The organization and role of a user after a change."""
 
     organization: str
     role: Role
@@ -25,7 +26,7 @@ class MembershipOverride:
 
 @dataclass(frozen=True, slots=True)
 class PlanOverride:
-    """What an organization pays for now."""
+    """The plan of an organization after a change."""
 
     plan: str
     webhooks: bool
@@ -41,7 +42,7 @@ _OVERRIDES = TypeAdapter(_Overrides)
 
 
 class Changes:
-    """Changes the world, and remembers it. The caller commits."""
+    """Changes the world and writes the changes to the state file. The caller commits."""
 
     def __init__(self, database: SimulatorDatabase, world: World) -> None:
         self._database = database
@@ -67,7 +68,7 @@ class Changes:
         self._save()
 
     def organization(self, ident: str, plan: str | None, webhooks: bool | None) -> None:
-        """Change what an organization pays for; None leaves it as it is.
+        """Change an organization's plan; None leaves it as it is.
 
         Raises:
             SimulatedRefusal: 404, unknown.

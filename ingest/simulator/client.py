@@ -16,23 +16,23 @@ REMEDY = "Start one with `slotwire local` or `slotwire simulate serve`, or name 
 
 
 class SimulatorClient:
-    """A thin client: one method a verb, errors in words. Use as a context manager."""
+    """A thin client with one method per HTTP method. Use it as a context manager."""
 
     def __init__(self, url: str) -> None:
-        """Refuse anything that is not this machine: these calls must never reach the real Calendly.
+        """Refuse an address that is not on this machine: these calls must never reach the real Calendly.
 
         Raises:
             SlotwireError: the address is not a loopback one.
         """
         if not _is_loopback(url):
-            raise SlotwireError(f"{url} is no simulator: it runs on loopback only", remedy=REMEDY)
+            raise SlotwireError(f"{url} is not a simulator: a simulator runs on this machine only", remedy=REMEDY)
         self._url = url
-        # A load answers when it is finished, which may take long; only connecting has a limit.
+        # A load is answered when it is finished, which may take long; only connecting has a limit.
         self._http = httpx.Client(
             base_url=url,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             trust_env=False,
-            # Plain HTTP to this machine: loading the authorities would take longer than the call.
+            # All calls are plain HTTP to this machine; loading certificates would take longer than a call.
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
@@ -47,7 +47,7 @@ class SimulatorClient:
         return self._call("GET", path, params=query)
 
     def post(self, path: str, **body: object) -> dict[str, Any]:
-        """Act through `/simulator/{path}`; what is None is left out."""
+        """Act through `/simulator/{path}`; fields that are None are left out."""
         return self._call("POST", path, json={name: value for name, value in body.items() if value is not None})
 
     def delete(self, path: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class SimulatorClient:
                 f"no simulator answers at {self._url} ({type(error).__name__})", remedy=REMEDY
             ) from error
         except ValueError as error:
-            raise SlotwireError(f"what answers at {self._url} is no simulator", remedy=REMEDY) from error
+            raise SlotwireError(f"the server at {self._url} is not a simulator", remedy=REMEDY) from error
         if answer.is_error or not isinstance(body, dict):
             said = body.get("message", answer.reason_phrase) if isinstance(body, dict) else answer.reason_phrase
             raise SlotwireError(f"the simulator refused: {said}")

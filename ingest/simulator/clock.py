@@ -1,7 +1,7 @@
-"""The simulator's clock: real time plus an offset that can be driven forward.
+"""The simulator's clock: real time plus an offset that can be moved forward.
 
-Whoever waits for a time registers an `asyncio.Event`; moving the clock sets it, so that a day of retries can
-pass in a moment and nothing sleeps through it.
+Code that waits for a time registers an `asyncio.Event`. Moving the clock sets it, so a day of retries can pass in a
+moment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DrivenClock:
         return datetime.fromtimestamp(self._real(), UTC) + self._offset
 
     def advance(self, by: timedelta) -> None:
-        """Move forward and wake whoever waits.
+        """Move forward and set the registered events.
 
         Raises:
             ValueError: backward, or more than ten years at once.

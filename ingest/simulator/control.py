@@ -1,6 +1,6 @@
-"""The simulator's own address space, `/simulator/…`: what makes things happen and shows what came of it.
+"""`/simulator/…` for actions, the clock, faults and deliveries.
 
-Nothing here is Calendly's. No token is asked for; the server listens on loopback only.
+These addresses are the simulator's own, not Calendly's. They need no token; the server listens on loopback only.
 
     GET  /simulator/world                        organizations, users, tokens, event types, forms, groups
     GET  /simulator/clock · POST {advance_seconds}
@@ -68,7 +68,7 @@ async def read(request: web.Request, shape: type[R]) -> R:
 
 
 class Control:
-    """Handlers of the actions, the clock, the faults and the listings."""
+    """Handlers for the actions, the clock, the faults and the listings."""
 
     def __init__(self, engine: Engine, gate: RestGate) -> None:
         self._engine = engine
@@ -104,7 +104,7 @@ class Control:
         ]
 
     async def world(self, _: web.Request) -> web.Response:
-        """Return who is there, with their tokens: these open nothing but this simulator."""
+        """Return organizations, users and tokens. The tokens are valid at this simulator only."""
         world = self._engine.world
         tokens: dict[str, list[Token]] = {}
         for token in self._gate.tokens():
@@ -153,25 +153,25 @@ class Control:
         return json_answer({"now": stamp(clock.now()), "offset_seconds": clock.offset.total_seconds()})
 
     async def advance(self, request: web.Request) -> web.Response:
-        """Move the clock forward; retries that became due go out."""
+        """Move the clock forward; retries that are due then are sent."""
         wanted = await read(request, requests.Advance)
         self._engine.advance(timedelta(seconds=wanted.advance_seconds))
         return await self.clock(request)
 
     async def faults(self, _: web.Request) -> web.Response:
-        """Return the faults in force."""
+        """Return the current faults."""
         found = dataclasses.asdict(self._engine.sender.faults)
         return json_answer({**found, "rate_limit": self._gate.rate_limit})
 
     async def set_faults(self, request: web.Request) -> web.Response:
-        """Change faults; what the body leaves out stays."""
+        """Change faults; those that the body leaves out stay."""
         wanted = (await read(request, requests.FaultChange)).model_dump(exclude_none=True)
         self._gate.rate_limit = wanted.pop("rate_limit", self._gate.rate_limit)
         self._engine.set_faults(Faults(**{**dataclasses.asdict(self._engine.sender.faults), **wanted}))
         return await self.faults(request)
 
     async def book(self, request: web.Request) -> web.Response:
-        """Book; with `places` above 1 a group event with so many invitees."""
+        """Book a meeting; with `places` above 1, a group event with so many invitees."""
         wanted = await read(request, requests.Book)
         details = wanted.details()
         if wanted.places > 1 and not (details.event_type or details.event):
@@ -215,12 +215,12 @@ class Control:
         return await self._answer([result], wanted.wait_seconds)
 
     async def no_show(self, request: web.Request) -> web.Response:
-        """Mark an invitee."""
+        """Mark an invitee as a no-show."""
         wanted = await read(request, requests.OnInvitee)
         return await self._answer([self._engine.mark_no_show(self._invitee(wanted.invitee))], wanted.wait_seconds)
 
     async def clear_no_show(self, request: web.Request) -> web.Response:
-        """Take a mark back."""
+        """Delete a no-show mark."""
         wanted = await read(request, requests.ClearNoShow)
         result = self._engine.clear_no_show(self._invitee(wanted.invitee), absent=wanted.absent)
         return await self._answer([result], wanted.wait_seconds)
@@ -231,7 +231,7 @@ class Control:
         return await self._answer([self._engine.submit_form(wanted.organization, wanted.invitee)], wanted.wait_seconds)
 
     async def send(self, request: web.Request) -> web.Response:
-        """Send any bytes once: outside the ledger, without retry, without effect on a subscription's state."""
+        """Send any bytes once. They are not recorded, not retried, and do not change a subscription's state."""
         wanted = await read(request, requests.Send)
         url, key = wanted.url, wanted.signing_key
         if wanted.subscription:
@@ -287,7 +287,7 @@ class Control:
         return json_answer({**self._engine.ledger.summary(), "in_flight": self._engine.sender.in_flight})
 
     async def idle(self, request: web.Request) -> web.Response:
-        """Wait until nothing is due or in flight; 409 when the time is up."""
+        """Wait until no message is due or in flight; 409 if that takes too long."""
         try:
             limit = min(float(request.query.get("timeout_seconds", "30")), MAX_WAIT_SECONDS)
         except ValueError:
@@ -312,7 +312,7 @@ class Control:
         if wanted.signing == "none":
             return None
         if key is None:
-            raise SimulatedRefusal(400, "Invalid Argument", "there is no signing_key: name one, or use signing none")
+            raise SimulatedRefusal(400, "Invalid Argument", "there is no signing_key: give one, or use signing none")
         return signature(key if wanted.signing == "right" else f"{key} but wrong", body, now - wanted.age_seconds)
 
     async def _answer(self, results: list[OperationResult], wait_seconds: float) -> web.Response:

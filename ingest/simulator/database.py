@@ -1,8 +1,8 @@
 """The simulator's state: one SQLite file that survives `kill -9`.
 
-Writes gather in one open transaction; `commit()` ends it. Who answers a request commits first; the outcome of
-an attempt may wait `LAZY_COMMIT_SECONDS`, since losing it only repeats a delivery, which Calendly does too.
-`synchronous=OFF` is right here: the file must survive the process, not the machine.
+Writes gather in one open transaction; `commit()` ends it. A request is answered after a commit. The outcome of an
+attempt may wait `LAZY_COMMIT_SECONDS`: losing it only repeats a delivery, and Calendly repeats deliveries too.
+`synchronous=OFF` is enough, because the file must survive the process, not the machine.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class SimulatorDatabase:
     """An open state file, or a state in memory when there is no path."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open the file, make it if it is not there, and take it for this process alone.
+        """Open or create the file, and lock it for this process.
 
         Raises:
-            SlotwireError: another simulator has it, or it is not a state file of this version.
+            SlotwireError: another simulator uses it, or it is not a state file of this version.
         """
         self._path = path
         self._numbers: dict[str, tuple[int, int]] = {}
@@ -93,7 +93,7 @@ class SimulatorDatabase:
         self.commit()
 
     def write(self, sql: str, values: Sequence[object] = ()) -> int:
-        """Run a writing statement inside the open transaction; begin one if there is none.
+        """Run a statement that writes, inside the open transaction; begin one if there is none.
 
         Returns:
             the row id of the last insertion.
@@ -106,29 +106,29 @@ class SimulatorDatabase:
             raise self._unwritable(error) from error
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> Iterable[tuple[Any, ...]]:
-        """Run a reading statement; it sees what was written but not committed."""
+        """Run a statement that reads; it sees uncommitted writes too."""
         return self._connection.execute(sql, values)
 
     def row(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
-        """Return the first row of a reading statement, or None."""
+        """Return the first row of a statement that reads, or None."""
         found: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         return found
 
     def meta(self, key: str) -> str | None:
-        """Return a single remembered value."""
+        """Return the value stored under a key, or None."""
         found = self.row("SELECT value FROM meta WHERE key = ?", (key,))
         return None if found is None else str(found[0])
 
     def set_meta(self, key: str, value: str) -> None:
-        """Remember a single value."""
+        """Store a value under a key."""
         self.write(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
         )
 
     def next_number(self, name: str) -> int:
-        """Return 1, 2, 3 … for each name, never one twice; a killed simulator leaves a gap.
+        """Return 1, 2, 3 … for each name; no number comes twice, and a killed simulator leaves a gap.
 
-        Numbers are taken from the file in blocks, because one more statement a number is what a load feels.
+        Numbers are reserved in the file in blocks, because a statement per number would slow a load down.
         """
         last, limit = self._numbers.get(name) or (int(self.meta(f"number:{name}") or 0),) * 2
         if last == limit:
@@ -152,7 +152,7 @@ class SimulatorDatabase:
         )
 
     def close(self) -> None:
-        """Give back the numbers that were not used, commit and close."""
+        """Release the reserved numbers that were not used, commit and close."""
         try:
             for name, (last, _) in self._numbers.items():
                 self.set_meta(f"number:{name}", str(last))

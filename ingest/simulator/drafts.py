@@ -1,4 +1,4 @@
-"""New scheduled events and invitees: what is wished, and drawn where nothing is."""
+"""New scheduled events and invitees, from given details; the rest is drawn from the seed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ MAX_AHEAD_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class BookingDetails:
-    """What a booking should look like; whatever is None is drawn.
+    """The details of a booking; those that are None are drawn.
 
     `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
-    `name: null`, seen in 2020.
+    `name: null` (docs/reference/calendly.md, "Payloads").
     """
 
     organization: str | None = None
@@ -39,7 +39,7 @@ class BookingDetails:
 def new_event(
     offer: SimulatedEventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
 ) -> SimulatedScheduledEvent:
-    """Return a scheduled event of an event type; without a start some day of the next month."""
+    """Return a scheduled event of an event type; without `start`, on a day of the next month."""
     ident = draws.uuid()
     if start is None:
         ahead = timedelta(days=1 + draws.below(MAX_AHEAD_DAYS), hours=draws.below(8), minutes=15 * draws.below(4))
@@ -62,7 +62,7 @@ def new_event(
 def new_invitee(
     details: BookingDetails, event: SimulatedScheduledEvent, number: int, draws: Draws, now: datetime
 ) -> SimulatedInvitee:
-    """Return the invitee of a wish, the `number`th of this Calendly."""
+    """Return an invitee with these details, the `number`th of this simulator."""
     given, family = full_name(draws)
     split = details.name is None and draws.chance(0.4)
     name = details.name or f"{given} {family}"

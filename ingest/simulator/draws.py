@@ -1,7 +1,7 @@
-"""Seeded choices that do not depend on the order in which they are asked for.
+"""Seeded choices that do not depend on the order in which they are made.
 
-A draw is a keyed hash of its labels and a counter. Two simulators with one seed make the same choices even
-when their deliveries finish in another order; a stateful generator could not promise that.
+A draw is a keyed hash of its labels and a counter. So two simulators with the same seed make the same choices even if
+their deliveries finish in different orders; with a stateful generator they would not.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Draws:
         return (int.from_bytes(self.octets(8)) >> 11) / (1 << 53)
 
     def chance(self, rate: float) -> bool:
-        """Return true in `rate` of the cases; 0 never, 1 always."""
+        """Return true with a probability of `rate`, from 0 to 1."""
         return self.fraction() < rate
 
     def pick(self, choices: Sequence[T]) -> T:
@@ -46,7 +46,7 @@ class Draws:
         return choices[self.below(len(choices))]
 
     def weighted(self, weights: Sequence[tuple[T, int]]) -> T:
-        """Return one of the choices, each as often as its weight says; at least one weight is positive."""
+        """Return one of the choices with a probability in proportion to its weight; one weight must be positive."""
         at = self.below(sum(weight for _, weight in weights))
         for choice, weight in weights:
             if at < weight:
@@ -55,7 +55,7 @@ class Draws:
         raise AssertionError("unreachable: the draw is below the sum of the weights")
 
     def uuid(self) -> str:
-        """Return an id in the form Calendly gives to most resources."""
+        """Return an id in the form of most Calendly ids (docs/reference/calendly.md, "Parsing")."""
         return str(uuid.UUID(bytes=self.octets(16), version=4))
 
     def legacy_id(self) -> str:

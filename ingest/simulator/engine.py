@@ -1,7 +1,7 @@
 """What can happen at the simulated Calendly, and the deliveries that follow from it.
 
-Each operation changes the state, writes one message a matching subscription, commits, and hands the messages
-to the sender. The caller gets an `OperationResult` that names them.
+Each operation changes the state, writes one message per matching subscription, commits, and passes the messages to
+the sender. It returns an `OperationResult` with what it changed and the messages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FAULTS = TypeAdapter(Faults)
 
 @dataclass(frozen=True, slots=True)
 class OperationResult:
-    """What an operation did: the resources it touched and the messages it owes."""
+    """What an operation changed, and the messages about it."""
 
     invitees: tuple[SimulatedInvitee, ...] = ()
     event: SimulatedScheduledEvent | None = None
@@ -55,6 +55,8 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class _HalfDelivery:
+    """How the two deliveries of a reschedule are sent."""
+
     order: HalfOrder
     delay: timedelta
     sequence: DeliverySequence | None
@@ -92,7 +94,7 @@ class Engine:
         """Book a meeting, or a place in a group event.
 
         Raises:
-            SimulatedRefusal: an unknown organization, event type or event; an event that is full or canceled.
+            SimulatedRefusal: the organization, event type or event is unknown; the event is full or canceled.
         """
         number = self.bookings.next_number("invitee")
         draws = draws or Draws(self.seed, "invitee", number)
@@ -112,10 +114,10 @@ class Engine:
     def cancel(
         self, invitee: str, by: Canceler = "invitee", reason: str | None = "", sequence: DeliverySequence | None = None
     ) -> OperationResult:
-        """Cancel one invitee; a group event with others in it goes on.
+        """Cancel one invitee; a group event goes on without them.
 
         Raises:
-            SimulatedRefusal: unknown, or already canceled.
+            SimulatedRefusal: the booking is unknown, or already canceled.
         """
         found = self._active(invitee)
         event = self._event(found.event)
@@ -129,10 +131,12 @@ class Engine:
         )
 
     def cancel_event(self, ident: str, canceled_by: str, reason: str | None) -> OperationResult:
-        """Cancel a scheduled event as a host does: every active invitee hears of it.
+        """Cancel a scheduled event for all its active invitees, as a host does.
+
+        Source: docs/reference/calendly.md, "REST".
 
         Raises:
-            SimulatedRefusal: unknown, in the past or already canceled.
+            SimulatedRefusal: the event is unknown, in the past or already canceled.
         """
         event = self._event(ident)
         now = self.clock.now()
@@ -162,12 +166,13 @@ class Engine:
         delay: timedelta = timedelta(),
         sequence: DeliverySequence | None = None,
     ) -> OperationResult:
-        """Move a booking: the old invitee is canceled, a new one made, and both halves are told in `order`.
+        """Move a booking: cancel the old invitee, create a new one, and send both halves in `order`.
 
-        `delay` holds the second half back by that much of the simulator's clock; `together` sends both at once.
+        `delay` holds back the second half by so much of the simulator's time; `together` sends both at once.
+        Source: docs/reference/calendly.md, "Reschedule".
 
         Raises:
-            SimulatedRefusal: unknown, or already canceled.
+            SimulatedRefusal: the booking is unknown, or already canceled.
         """
         old = self._active(invitee)
         event = self._event(old.event)
@@ -180,10 +185,10 @@ class Engine:
     def move_event(
         self, ident: str, start: datetime | None = None, order: HalfOrder = "random", delay: timedelta = timedelta()
     ) -> OperationResult:
-        """Move a scheduled event as its host does: each active invitee makes a pair of halves of their own.
+        """Move a scheduled event as its host does; each active invitee is rescheduled with two deliveries.
 
         Raises:
-            SimulatedRefusal: unknown, or already canceled.
+            SimulatedRefusal: the booking is unknown, or already canceled.
         """
         event = self._event(ident)
         if event.status == "canceled":
@@ -205,10 +210,10 @@ class Engine:
         )
 
     def mark_no_show(self, invitee: str, sequence: DeliverySequence | None = None) -> OperationResult:
-        """Mark that an invitee did not come.
+        """Mark an invitee as a no-show.
 
         Raises:
-            SimulatedRefusal: unknown, or already marked.
+            SimulatedRefusal: the invitee is unknown, or already marked.
         """
         found = self.bookings.invitee(invitee)
         if found is None:
@@ -226,10 +231,12 @@ class Engine:
     def clear_no_show(
         self, invitee: str, sequence: DeliverySequence | None = None, *, absent: bool | None = None
     ) -> OperationResult:
-        """Take a mark back. The delivery has `no_show` null or, if `absent`, not at all; drawn when None.
+        """Delete a no-show mark. The delivery has `no_show` null or, if `absent`, leaves it out; None: drawn.
+
+        Source: docs/reference/calendly.md, "Payloads".
 
         Raises:
-            SimulatedRefusal: unknown, or not marked.
+            SimulatedRefusal: the invitee is unknown, or not marked.
         """
         found = self.bookings.invitee(invitee)
         if found is None or found.no_show is None:
@@ -246,10 +253,12 @@ class Engine:
     def submit_form(
         self, organization: str | None = None, invitee: str | None = None, sequence: DeliverySequence | None = None
     ) -> OperationResult:
-        """Send in a routing form; with an invitee it led to that booking.
+        """Submit a routing form; with an invitee, one that led to this booking.
+
+        Source: docs/reference/calendly.md, "Payloads".
 
         Raises:
-            SimulatedRefusal: an unknown organization or invitee.
+            SimulatedRefusal: the organization or invitee is unknown.
         """
         tenant = self.organization(organization)
         led_to = self.bookings.invitee(invitee) if invitee else None
@@ -260,7 +269,7 @@ class Engine:
         form = next(each for each in self.world.routing_forms.values() if each.organization == tenant)
         offer = draws.pick(self.world.offers(tenant))
         given, family = full_name(draws)
-        told = (
+        answers = (
             (draws.uuid(), "Your name", f"{given} {family}"),
             (draws.uuid(), "How many are you?", draws.pick(("1-10", "11-50", None))),
         )
@@ -271,7 +280,7 @@ class Engine:
         )
         result = results[0] if led_to else draws.pick(results)
         value = SimulatedSubmission(
-            draws.uuid(), tenant, form.id, told, result, led_to.uri if led_to else None, self.clock.now()
+            draws.uuid(), tenant, form.id, answers, result, led_to.uri if led_to else None, self.clock.now()
         )
         self.bookings.put_submission(value)
         payload = payloads.encode(payloads.submission(value))
@@ -279,10 +288,10 @@ class Engine:
         return self._close(OperationResult(submission=value, messages=messages))
 
     def organization(self, wanted: str | None) -> str:
-        """Return the id of the wanted organization, or of the first.
+        """Return the id of an organization given by id or URI; without one, that of the first.
 
         Raises:
-            SimulatedRefusal: unknown.
+            SimulatedRefusal: the organization is unknown.
         """
         ident = wanted.rsplit("/", 1)[-1] if wanted else next(iter(self.world.organizations))
         if ident not in self.world.organizations:
@@ -290,19 +299,19 @@ class Engine:
         return ident
 
     def advance(self, by: timedelta) -> None:
-        """Move the clock and remember its offset."""
+        """Move the clock, and store its offset for a restart."""
         self.clock.advance(by)
         self._database.set_meta("clock_offset_seconds", repr(self.clock.offset.total_seconds()))
         self._database.commit()
 
     def set_faults(self, faults: Faults) -> None:
-        """Play these faults from now on, also after a restart."""
+        """Inject these faults from now on, also after a restart."""
         self.sender.faults = faults
         self._database.set_meta("faults", FAULTS.dump_json(faults).decode())
         self._database.commit()
 
     def commit(self) -> None:
-        """Make the state durable before somebody is told about it."""
+        """Commit the state. Callers do this before they answer."""
         self._database.commit()
 
     def _close(self, result: OperationResult) -> OperationResult:
@@ -358,12 +367,12 @@ class Engine:
         cancellation = SimulatedCancellation(name, by, now, draws.pick(REASONS))
         ended, event = self._end(replace(old, rescheduled=True, new_invitee=new.uri), event, cancellation, now)
         self.bookings.put_invitee(new)
-        told = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
+        pair = [("invitee.canceled", ended, event), ("invitee.created", new, moved)]
         if halves.order == "created-first" or (halves.order == "random" and draws.chance(0.5)):
-            told.reverse()
+            pair.reverse()
         link = halves.sequence or (None if halves.order == "together" else DeliverySequence())
-        first = self._outbox.write_invitee_event(*told[0], link)
-        second = self._outbox.write_invitee_event(*told[1], link, halves.delay)
+        first = self._outbox.write_invitee_event(*pair[0], link)
+        second = self._outbox.write_invitee_event(*pair[1], link, halves.delay)
         return OperationResult((ended, new), moved, messages=(*first, *second))
 
     def _end(
@@ -371,7 +380,7 @@ class Engine:
     ) -> tuple[SimulatedInvitee, SimulatedScheduledEvent]:
         ended = replace(invitee, status="canceled", cancellation=why, updated_at=now)
         self.bookings.put_invitee(ended)
-        # A group event goes on when one of its invitees leaves, even the last one.
+        # A group event goes on when an invitee leaves, even the last one.
         # Source: docs/reference/calendly.md, "Payloads".
         if event.limit == 1:
             event = replace(event, status="canceled", cancellation=why, updated_at=now)

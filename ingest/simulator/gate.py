@@ -1,4 +1,4 @@
-"""What every REST call passes: bearer token, rate limit, scope; and the shape of every error."""
+"""The checks of every REST call (bearer token, rate limit, scope), and its answer, an error or not."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.model import Json, SimulatedUser, Token
 from slotwire.ingest.simulator.problems import SimulatedRefusal, lacks_scope, unauthenticated
 
+# Requests per user and minute (docs/reference/calendly.md, "REST").
 WINDOW = timedelta(seconds=60)
 DEFAULT_RATE_LIMIT = 500
 FREE_RATE_LIMIT = 50
@@ -26,19 +27,19 @@ WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what their token may do."""
+    """The user who calls, and the scopes of their token."""
 
     user: SimulatedUser
     scopes: tuple[str, ...]
 
     def may(self, scope: str) -> bool:
-        """Tell whether the token has a scope; `:write` implies `:read` (docs/reference/calendly.md, "Credentials")."""
+        """Return whether it has a scope; `:write` includes `:read` (docs/reference/calendly.md, "Credentials")."""
         family = scope.partition(":")[0]
         return FULL_ACCESS in self.scopes or scope in self.scopes or f"{family}:write" in self.scopes
 
     @property
     def administers(self) -> bool:
-        """True for owners and admins, who alone see the whole organization."""
+        """True for owners and admins, who see the whole organization (docs/reference/calendly.md, "REST")."""
         return self.user.role in {"owner", "admin"}
 
 
@@ -54,7 +55,7 @@ class _Window:
 
 
 class RestGate:
-    """Knows the tokens and counts each user's requests by the simulator's clock."""
+    """Checks tokens and scopes, and counts each user's requests by the simulator's clock."""
 
     def __init__(self, engine: Engine, rate_limit: int = DEFAULT_RATE_LIMIT) -> None:
         self.rate_limit = rate_limit
@@ -75,10 +76,10 @@ class RestGate:
         self._tokens[token.value] = token
 
     def guard(self, scope: str, handler: Guarded) -> Handler:
-        """Return a handler that answers only callers whose token reaches, within their rate limit."""
+        """Return a handler that refuses calls without the scope, or beyond the caller's rate limit."""
 
         async def guarded(request: web.Request) -> web.Response:
-            # Before the handler: it may delete what is named.
+            # Before the handler, because that may delete what the call names.
             call = await self._call(request)
             status = 500
             try:
@@ -163,7 +164,7 @@ class RestGate:
 
 
 def bad_gateway() -> web.Response:
-    """Return what stands in front of Calendly when Calendly does not answer: HTML, and no rate-limit headers.
+    """Return the answer of the proxy before Calendly when Calendly does not answer: HTML without rate-limit headers.
 
     Source: docs/reference/calendly.md, "REST".
     """
@@ -185,7 +186,7 @@ async def body_of(request: web.Request) -> Json:
     """Return a request's JSON object.
 
     Raises:
-        SimulatedRefusal: 400, the body is no JSON object.
+        SimulatedRefusal: 400, the body is not a JSON object.
     """
     try:
         body = orjson.loads(await request.read())

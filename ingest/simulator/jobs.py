@@ -2,8 +2,8 @@
 
 POST   /simulator/load {count, rate | concurrency, seed, mix, order, ordered, timeout_seconds, wait}
 POST   /simulator/story {count, interval_seconds, seed, wait}
-GET    /simulator/jobs/{id}[?wait_seconds]   the report so far, or the last one
-DELETE /simulator/jobs/{id}                  stops it
+GET    /simulator/jobs/{id}[?wait_seconds]   the job's report so far, or its last one
+DELETE /simulator/jobs/{id}                  stops the job
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_WAIT_SECONDS = 600.0
 
 
 class Jobs:
-    """Owns the scenarios' tasks; a job that fails keeps what it failed of."""
+    """Runs loads and stories as tasks; a failed job answers with its error."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -68,7 +68,7 @@ class Jobs:
         return self._report(ident)
 
     async def stop(self, request: web.Request) -> web.Response:
-        """Stop a job; what it already caused stays."""
+        """Stop a job; its bookings stay."""
         ident = self._known(request)
         self._tasks[ident].cancel()
         await asyncio.wait([self._tasks[ident]])
@@ -83,7 +83,9 @@ class Jobs:
 
     async def _start(self, job: LoadJob | StoryJob, *, wait: bool) -> web.Response:
         if len(self._jobs) >= MAX_JOBS:
-            raise SimulatedRefusal(409, "Conflict", f"a simulator runs {MAX_JOBS} jobs in its life: start another one")
+            raise SimulatedRefusal(
+                409, "Conflict", f"a simulator runs {MAX_JOBS} jobs at most: start another simulator"
+            )
         ident = f"j{len(self._jobs) + 1}"
         self._jobs[ident] = job
         self._tasks[ident] = asyncio.create_task(self._run(ident, job), name=f"job-{ident}")

@@ -1,4 +1,4 @@
-"""Subscriptions, messages and every attempt to deliver them: what the simulator owes and what came of it."""
+"""Subscriptions, messages, and every attempt to deliver them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """Which messages a listing shows; None means all."""
+    """Which messages a listing holds; None means all."""
 
     state: str | None = None
     event: str | None = None
@@ -30,7 +30,7 @@ class MessageFilter:
 
 
 class DeliveryLedger:
-    """The few subscriptions are kept in memory beside the file; messages are not."""
+    """Stores subscriptions, messages and attempts. The few subscriptions are in memory too."""
 
     def __init__(self, database: SimulatorDatabase) -> None:
         self._database = database
@@ -54,7 +54,7 @@ class DeliveryLedger:
         )
 
     def delete_subscription(self, ident: str) -> None:
-        """Forget a subscription; what it was still owed is abandoned."""
+        """Delete a subscription and abandon its pending messages."""
         del self._subscriptions[ident]
         self._database.write("DELETE FROM subscriptions WHERE id = ?", (ident,))
         self._database.write(
@@ -87,7 +87,7 @@ class DeliveryLedger:
         )
 
     def update_message(self, message: Message) -> None:
-        """Write what changes in a message: its state, its attempts and when it is due again."""
+        """Write the state of a message, its attempts and the time of the next one."""
         self._database.write(
             "UPDATE messages SET state = ?, attempts = ?, due_at = ?, first_attempt_at = ?, signed_at = ?"
             " WHERE number = ?",
@@ -122,7 +122,7 @@ class DeliveryLedger:
         return _message(found) if found else None
 
     def pending(self) -> list[Message]:
-        """Return every message that is still owed."""
+        """Return every pending message."""
         return [
             _message(row)
             for row in self._database.rows(f"SELECT {COLUMNS} FROM messages WHERE state = 'pending' ORDER BY number")
@@ -153,7 +153,7 @@ class DeliveryLedger:
         ]
 
     def summary(self) -> Json:
-        """Return how many messages are in which state, by event, and how attempts ended."""
+        """Return counts of messages by state and event, and of attempts by outcome."""
         states = dict(self._database.rows("SELECT state, count(*) FROM messages GROUP BY state"))
         events: dict[str, dict[str, int]] = {}
         for event, state, count in self._database.rows(

@@ -1,6 +1,6 @@
-"""What the simulator knows: organizations and their people, bookings, subscriptions and messages. All frozen.
+"""The simulator's data: organizations and their people, bookings, subscriptions and messages. All are frozen.
 
-Ids are the last segments of Calendly's URIs; `uri()` puts them together.
+Ids are the last segments of Calendly's URIs; `uri()` makes a URI of one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def uri(kind: str, ident: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedOrganization:
-    """A tenant of Calendly; without `webhooks` its plan includes none."""
+    """An organization of Calendly; if `webhooks` is false, its plan includes no webhooks."""
 
     id: str
     name: str
@@ -60,7 +60,7 @@ class SimulatedUser:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEventType:
-    """What can be booked; `limit` above 1 makes it a group event."""
+    """An event type that can be booked; with a `limit` above 1 it is a group event."""
 
     id: str
     organization: str
@@ -105,14 +105,14 @@ class Token:
     expires_at: datetime | None = None
 
     def state_at(self, now: datetime) -> TokenState:
-        """Return its state, its end included."""
+        """Return its state at a time: a token that has ended is expired."""
         ended = self.expires_at is not None and now >= self.expires_at
         return "expired" if ended and self.state == "valid" else self.state
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCancellation:
-    """Who canceled, and why; the reason may be empty."""
+    """A cancellation; the reason may be empty."""
 
     canceled_by: str
     canceler_type: Canceler
@@ -147,7 +147,7 @@ class SimulatedScheduledEvent:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedNoShow:
-    """A mark that an invitee did not come."""
+    """A no-show mark of an invitee."""
 
     id: str
     created_at: datetime
@@ -202,7 +202,7 @@ class SimulatedInvitee:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSubmission:
-    """A routing form that was sent in; `invitee` when it led to a booking."""
+    """A submitted routing form, with the invitee's URI if it led to a booking."""
 
     id: str
     organization: str
@@ -222,8 +222,8 @@ class SimulatedSubmission:
 class SimulatedSubscription:
     """A webhook subscription.
 
-    `retry_started_at` is what REST shows: null, or when retrying last began. `failing_since` is the first
-    failure after which nothing was delivered; 24 h of it disable the subscription.
+    `retry_started_at` is what REST shows: null, or when retrying began. `failing_since` is the time of the first
+    failure since the last success; after 24 h the subscription is disabled (docs/reference/calendly.md, "Delivery").
     """
 
     id: str
@@ -249,10 +249,10 @@ class SimulatedSubscription:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One body for one subscription, until it is acknowledged or given up.
+    """One delivery to one subscription, until it is acknowledged or abandoned.
 
-    `after` names a message whose first attempt must be over before this one's; `signed_at` is the `t` of the
-    first attempt (unix seconds).
+    `after` is the id of a message whose first attempt must end before the first attempt of this one; `signed_at` is
+    the `t` of the first attempt (unix seconds).
     """
 
     id: str
@@ -272,7 +272,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST: the status when there was an answer, else what went wrong, and the fault that was played."""
+    """One POST: the status of its answer or the error, and the injected fault if there was one."""
 
     message: str
     number: int
@@ -285,10 +285,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong on purpose; rates from 0 to 1, decided by seed and by message and attempt, or REST request.
+    """Faults to inject. Rates go from 0 to 1; seed, message and attempt (or REST request) decide each case.
 
-    `rest_error_rate` answers a REST call with an HTML error instead of doing it; `rest_lost_answer_rate` does it
-    and answers the same, so that the caller cannot know.
+    With `rest_error_rate` a REST call is not carried out and answered with an HTML error. With
+    `rest_lost_answer_rate` it is carried out and answered with the same error.
     """
 
     duplicate_rate: float = 0.0

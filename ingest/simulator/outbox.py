@@ -1,4 +1,4 @@
-"""From an event to the messages that tell it: one a matching subscription, with the faults that were asked for."""
+"""Writes the messages about an event: one per matching subscription, with the injected faults."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ AT_ONCE = timedelta()
 
 @dataclass(slots=True)
 class DeliverySequence:
-    """Keeps deliveries in order: each waits until the one before it, at the same subscription, was tried once."""
+    """Puts deliveries in order: each waits for the first attempt of the one before it at the same subscription."""
 
     last: dict[str, str] = field(default_factory=dict)
 
 
 class Outbox:
-    """Writes messages; the caller commits and hands them to the sender."""
+    """Writes messages; the caller commits and passes them to the sender."""
 
     def __init__(
         self, seed: str, world: World, clock: DrivenClock, bookings: Bookings, ledger: DeliveryLedger, sender: Sender
@@ -48,7 +48,7 @@ class Outbox:
         *,
         omit_no_show: bool = False,
     ) -> tuple[Message, ...]:
-        """Write an invitee event to every subscription it matches, the host's own and their groups' included."""
+        """Write an invitee event to every matching subscription of the organization, the host and their groups."""
         total, active = self._bookings.counts(event.id)
         whole = payloads.scheduled_event(event, self._world.users[event.host], total, active)
         payload = payloads.invitee_payload(invitee, whole, omit_no_show=omit_no_show)
@@ -65,7 +65,7 @@ class Outbox:
         *,
         host: str | None = None,
     ) -> tuple[Message, ...]:
-        """Write an encoded payload to every subscription it matches. Without a host only to organization scope."""
+        """Write an encoded payload to every matching subscription; without a host, to those of organization scope."""
         now = self._clock.now()
         written: list[Message] = []
         for receiver in self._receivers(name, organization, host):
@@ -100,6 +100,8 @@ class Outbox:
             yield copy
 
     def _receivers(self, event: str, organization: str, host: str | None) -> Iterable[SimulatedSubscription]:
+        # Every subscription that matches gets a delivery of its own (docs/reference/calendly.md, "Delivery"); its
+        # scope decides which hosts' events it gets (docs/reference/calendly.md, "Webhook subscriptions").
         for each in self._ledger.subscriptions():
             if each.state != "active" or each.organization != organization or event not in each.events:
                 continue

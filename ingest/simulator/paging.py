@@ -1,6 +1,6 @@
-"""Pages and query parameters as Calendly's list calls have them. Source: docs/reference/calendly.md, "REST".
+"""Pages and query parameters of Calendly's list calls. Source: docs/reference/calendly.md, "REST".
 
-`next_page` and `previous_page` lead back to the simulator's own address, so that they can be followed.
+`next_page` and `previous_page` have the simulator's own address, so that a client can follow them.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ MAX_COUNT = 100
 
 
 def ident_of(request: web.Request, parameter: str, kind: str) -> str | None:
-    """Return the id in a query parameter that holds a full URI, or None when it is not given.
+    """Return the id in a query parameter that holds a URI, or None if the parameter is missing.
 
     Raises:
-        SimulatedRefusal: 400, it is not the URI of such a resource.
+        SimulatedRefusal: 400, the value is not the URI of a resource of this kind.
     """
     value = request.query.get(parameter)
     return None if value is None else ident_in(value, parameter, kind)
 
 
 def ident_in(value: object, parameter: str, kind: str) -> str:
-    """Return the id in a full URI of a kind of resource.
+    """Return the id in the URI of a resource.
 
     Raises:
-        SimulatedRefusal: 400, it is not the URI of such a resource.
+        SimulatedRefusal: 400, the value is not the URI of a resource of this kind.
     """
     head = f"{API}/{kind}/"
     if not isinstance(value, str) or not value.startswith(head) or "/" in value[len(head) :] or value == head:
@@ -51,7 +51,7 @@ def moment_of(request: web.Request, parameter: str) -> datetime | None:
     """Return a time in a query parameter.
 
     Raises:
-        SimulatedRefusal: 400, it is no ISO 8601 time with an offset.
+        SimulatedRefusal: 400, the value is not an ISO 8601 time with an offset.
     """
     value = request.query.get(parameter)
     if value is None:
@@ -69,7 +69,7 @@ def choice_of(request: web.Request, parameter: str, choices: Sequence[str]) -> s
     """Return a query parameter that may only have certain values.
 
     Raises:
-        SimulatedRefusal: 400, it has another.
+        SimulatedRefusal: 400, the value is not one of `choices`.
     """
     value = request.query.get(parameter)
     if value is not None and value not in choices:
@@ -78,10 +78,10 @@ def choice_of(request: web.Request, parameter: str, choices: Sequence[str]) -> s
 
 
 def order_of(request: web.Request, sort: str) -> PageOrder:
-    """Return the page a request asks for; `sort` is the one field it may sort by.
+    """Return the page that a request asks for; `sort` is the only field to sort by.
 
     Raises:
-        SimulatedRefusal: 400, for a count that is not from 1 to 100, an unknown sort or a page token that is not ours.
+        SimulatedRefusal: 400, a count outside 1 to 100, an unknown sort or an unknown page token.
     """
     count = request.query.get("count", str(DEFAULT_COUNT))
     if not count.isdecimal() or not 1 <= int(count) <= MAX_COUNT:
@@ -105,7 +105,7 @@ def page(
     position: Callable[[T], PagePosition],
     show: Callable[[T], Json],
 ) -> web.Response:
-    """Return a page of what `fetch` finds, with the links to its neighbours."""
+    """Return the page that `fetch` finds, with the links to its neighbours."""
     rows = fetch(replace(order, count=order.count + 1))
     more = len(rows) > order.count
     rows = rows[-order.count :] if order.backward else rows[: order.count]
@@ -126,7 +126,7 @@ def page(
 def page_of_list(
     request: web.Request, rows: Sequence[T], show: Callable[[T], Json], sort: str = "created_at"
 ) -> web.Response:
-    """Return a page of a short list that is sorted already; its places are positions in it."""
+    """Return a page of a short, sorted list; a page token holds a position in the list."""
     order = order_of(request, sort)
     ranked = list(enumerate(rows if not order.descending else list(reversed(rows)), start=1))
 

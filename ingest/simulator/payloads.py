@@ -1,6 +1,6 @@
 """Webhook bodies and REST resources, built from the model. Pure.
 
-Kept from captured deliveries: the envelope's `created_at` has whole seconds while payload times have microseconds;
+As in captured deliveries: the envelope's `created_at` has whole seconds while payload times have microseconds;
 the keys of envelope and payload are alphabetical; slashes are not escaped; a Zoom id is an integer above 2^32; a
 Google or Teams link is a redirect at calendly.com that is set while the conference is still `processing`.
 Source: docs/reference/calendly.md, "Webhook signature", "Delivery", "Payloads", "Location".
@@ -35,18 +35,18 @@ BUFFER = timedelta(minutes=5)
 
 
 def encode(value: object) -> bytes:
-    """Return compact JSON in UTF-8, slashes not escaped, as seen on the wire."""
+    """Return compact JSON in UTF-8 with unescaped slashes, as in captured deliveries."""
     return orjson.dumps(value)
 
 
 def envelope(event: str, payload: bytes, created_by: str, at: datetime) -> bytes:
-    """Return a delivery's body around an encoded payload. `at` loses its microseconds, as Calendly's does."""
+    """Return a delivery's body with an encoded payload. `created_at` has whole seconds, as Calendly's has."""
     head = {"created_at": stamp(at.replace(microsecond=0)), "created_by": uri("users", created_by), "event": event}
     return encode(head)[:-1] + b',"payload":' + payload + b"}"
 
 
 def location(kind: str, event: str, draws: Draws, phone: str | None = None) -> Json | None:
-    """Return a scheduled event's location. `none` gives null, which Calendly may send."""
+    """Return a scheduled event's location; the kind `none` gives null, which Calendly may send."""
     join = f"https://calendly.com/events/{event}"
     teams = {"audioConferencing": None, "id": f"19:meeting_{draws.octets(12).hex()}@thread.v2"}
     found: Json | None = {"location": "As agreed", "type": kind}
@@ -91,7 +91,7 @@ def cancellation(value: SimulatedCancellation) -> Json:
 def scheduled_event(
     event: SimulatedScheduledEvent, host: SimulatedUser, total: int, active: int, *, rest: bool = False
 ) -> Json:
-    """Return a scheduled event as webhooks carry it, or as REST gives it, which knows a little more."""
+    """Return a scheduled event as in webhooks, or as in REST, which has a few more fields."""
     member: Json = {"user": uri("users", host.id), "user_email": host.email, "user_name": host.name}
     body: Json = {"cancellation": cancellation(event.cancellation)} if event.cancellation else {}
     if rest:
@@ -122,7 +122,7 @@ def scheduled_event(
 
 
 def invitee(value: SimulatedInvitee) -> Json:
-    """Return an invitee as REST gives it. Webhooks put the scheduled event beside (`invitee_payload`)."""
+    """Return an invitee as in REST. Webhooks add the scheduled event (`invitee_payload`)."""
     body: Json = {"cancel_url": f"https://calendly.com/cancellations/{value.id}"}
     if value.cancellation:
         body["cancellation"] = cancellation(value.cancellation)
@@ -159,7 +159,7 @@ def invitee(value: SimulatedInvitee) -> Json:
 
 
 def invitee_payload(value: SimulatedInvitee, event: Json, *, omit_no_show: bool = False) -> bytes:
-    """Return the encoded payload of an invitee event. After a cleared mark `no_show` is null or absent."""
+    """Return the encoded payload of an invitee event; `omit_no_show` leaves `no_show` out instead of sending null."""
     body = invitee(value) | {"scheduled_event": event}
     if omit_no_show:
         del body["no_show"]
@@ -186,7 +186,7 @@ def submission(value: SimulatedSubmission) -> Json:
 
 
 def subscription(value: SimulatedSubscription) -> Json:
-    """Return a webhook subscription. No answer ever holds its signing key."""
+    """Return a webhook subscription, without its signing key, which no answer of Calendly holds."""
     return {
         "uri": value.uri,
         "callback_url": value.url,
@@ -238,11 +238,11 @@ def organization(value: SimulatedOrganization) -> Json:
 def membership(value: SimulatedUser) -> Json:
     """Return a user's membership of their organization."""
     keys = ("uri", "name", "slug", "email", "scheduling_url", "timezone", "avatar_url", "created_at", "updated_at")
-    whole = user(value)
+    shown = user(value)
     return {
         "uri": uri("organization_memberships", value.membership),
         "role": value.role,
-        "user": {key: whole[key] for key in keys},
+        "user": {key: shown[key] for key in keys},
         "organization": uri("organizations", value.organization),
         "created_at": stamp(value.created_at),
         "updated_at": stamp(value.created_at),
@@ -275,7 +275,7 @@ def group(value: SimulatedGroup) -> Json:
 
 
 def event_type(value: SimulatedEventType, owner: SimulatedUser) -> Json:
-    """Return an event type. Its configured location says `kind`, not `type`, and `zoom_conference`."""
+    """Return an event type. Its location has `kind` instead of `type`, and `zoom_conference` for Zoom."""
     kind = "zoom_conference" if value.location == "zoom" else value.location
     return {
         "uri": uri("event_types", value.id),

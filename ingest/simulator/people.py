@@ -1,4 +1,4 @@
-"""Invented people, places and words. Nobody here exists; every address ends in example.com."""
+"""Invented names, addresses and answers. Every mail address ends in example.com."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def full_name(draws: Draws) -> tuple[str, str]:
 
 
 def address(name: str, number: int) -> str:
-    """Return a mail address at example.com for a name; the number keeps it apart from its namesakes."""
+    """Return a mail address at example.com for a name; the number makes it unique."""
     local = "".join(letter if letter.isascii() and letter.isalpha() else "." for letter in name.lower())
     return f"{local}.{number}@example.com"
 

@@ -6,7 +6,7 @@ from slotwire.ingest.simulator.model import Json
 
 
 class SimulatedRefusal(Exception):
-    """A request Calendly would refuse.
+    """A request that Calendly would refuse.
 
     Attributes:
         status: the HTTP status.
@@ -20,7 +20,7 @@ class SimulatedRefusal(Exception):
 
 
 def invalid(*details: tuple[str, str]) -> SimulatedRefusal:
-    """Return a 400 that names parameters and what is wrong with each."""
+    """Return a 400 with pairs of a parameter and what is wrong with it."""
     found = [{"parameter": parameter, "message": message} for parameter, message in details]
     return SimulatedRefusal(400, "Invalid Argument", "The supplied parameters are invalid.", details=found)
 
@@ -36,7 +36,7 @@ def forbidden(message: str = "You do not have permission to access this resource
 
 
 def lacks_scope(*scopes: str) -> SimulatedRefusal:
-    """Return the 403 of a token whose scopes do not reach. Its title is not settled: detect `required_scopes`."""
+    """Return the 403 for missing scopes. Sources differ on its title: clients should look for `required_scopes`."""
     message = "This operation requires the scopes listed in the 'required_scopes' array."
     return SimulatedRefusal(403, "Insufficient scope", message, required_scopes=list(scopes))
 

@@ -1,4 +1,4 @@
-"""Shapes of the control requests (`control.py`): checked at the edge, unknown fields refused."""
+"""The shapes of the requests to `/simulator/…`. Unknown fields are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slotwire.ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 
 MAX_PLACES = 10
 MAX_PLAN = 50
-"""Characters of a plan's name."""
+"""The maximum length of a plan's name, in characters."""
 MAX_WAIT = 600.0
 
 # An id, or a URI whose last segment it is.
@@ -24,25 +24,25 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 class ControlRequest(BaseModel):
-    """A control request."""
+    """A request to `/simulator/…`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Action(ControlRequest):
-    """An action that causes deliveries; it may wait for their first attempt."""
+    """An action that causes deliveries; the answer can wait for their first attempts."""
 
     wait_seconds: float = Field(0.0, ge=0, le=MAX_WAIT)
 
 
 class Advance(ControlRequest):
-    """How far to move the clock."""
+    """How far to move the clock forward."""
 
     advance_seconds: float = Field(ge=0, le=MAX_ADVANCE.total_seconds())
 
 
 class FaultChange(ControlRequest):
-    """Faults to change; None leaves one as it is."""
+    """Faults to change; None leaves a fault as it is."""
 
     duplicate_rate: Rate | None = None
     drop_rate: Rate | None = None
@@ -56,7 +56,7 @@ class FaultChange(ControlRequest):
 
 
 class Book(Action):
-    """A booking; what is left out is drawn from the seed."""
+    """A booking; missing fields are drawn from the seed."""
 
     organization: Ident | None = None
     event_type: Ident | None = None
@@ -71,7 +71,7 @@ class Book(Action):
     places: int = Field(1, ge=1, le=MAX_PLACES)
 
     def details(self) -> BookingDetails:
-        """Return it in the engine's words."""
+        """Return the details for the engine."""
         start: datetime | None = self.start
         return BookingDetails(
             organization=self.organization,
@@ -88,7 +88,7 @@ class Book(Action):
 
 
 class OnInvitee(Action):
-    """Something about an invitee; the youngest active one when left out."""
+    """An action on an invitee; without one, on the newest active one."""
 
     invitee: Ident | None = None
 
@@ -125,20 +125,20 @@ class MoveEvent(Action):
 
 
 class ClearNoShow(OnInvitee):
-    """A mark taken back; `absent` leaves `no_show` out of the payload instead of sending null."""
+    """The deletion of a no-show mark; `absent` leaves `no_show` out of the payload instead of sending null."""
 
     absent: bool | None = None
 
 
 class SubmitRoutingForm(Action):
-    """A routing form that is sent in."""
+    """The submission of a routing form."""
 
     organization: Ident | None = None
     invitee: Ident | None = None
 
 
 class Send(ControlRequest):
-    """Any bytes to a subscription's address, or to any loopback address."""
+    """Any bytes to send to a subscription, or to any loopback address."""
 
     subscription: Ident | None = None
     url: str | None = None
@@ -151,7 +151,7 @@ class Send(ControlRequest):
 
 
 class IssueToken(ControlRequest):
-    """A further token of a user, or of the owner of an organization; of the first one when both are left out."""
+    """Another token for a user, or for an organization's owner; without either, for the first organization's owner."""
 
     user: Ident | None = None
     organization: Ident | None = None
@@ -167,7 +167,7 @@ class TokenStateChange(ControlRequest):
 
 
 class UserChange(ControlRequest):
-    """Where a user belongs and as what; None leaves it as it is."""
+    """A user's new organization and role; None leaves it as it is."""
 
     user: Ident
     organization: Ident | None = None
@@ -175,7 +175,7 @@ class UserChange(ControlRequest):
 
 
 class OrganizationChange(ControlRequest):
-    """What an organization pays for; None leaves it as it is."""
+    """An organization's new plan; None leaves it as it is."""
 
     organization: Ident
     plan: str | None = Field(None, min_length=1, max_length=MAX_PLAN)
@@ -183,7 +183,7 @@ class OrganizationChange(ControlRequest):
 
 
 class LoadRequest(ControlRequest):
-    """A load; `wait` false answers at once with the job."""
+    """A load; if `wait` is false, the answer comes at once and holds the job."""
 
     count: int = Field(ge=1, le=MAX_LOAD)
     seed: str = "load"
@@ -197,10 +197,10 @@ class LoadRequest(ControlRequest):
     wait: bool = True
 
     def plan(self) -> LoadPlan:
-        """Return it in the scenario's words.
+        """Return the plan for the load.
 
         Raises:
-            ValueError: the mix has no positive weight.
+            ValueError: no weight of the mix is positive.
         """
         return LoadPlan(
             count=self.count,
@@ -216,7 +216,7 @@ class LoadRequest(ControlRequest):
 
 
 class StoryRequest(ControlRequest):
-    """A gentle demonstration; without a count it does not end."""
+    """A slow demonstration; without a count it does not end."""
 
     count: int | None = Field(None, ge=1)
     interval_seconds: float = Field(2.0, ge=0, le=3600)

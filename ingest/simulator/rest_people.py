@@ -1,4 +1,7 @@
-"""`/users`, `/organizations`, `/organization_memberships`, `/event_types`, `/routing_forms`, `/groups`."""
+"""`/users`, `/organizations`, `/organization_memberships`, `/event_types`, `/routing_forms`, `/groups`.
+
+Source: docs/reference/calendly.md, "REST"; for its refusals "Simulator assumptions".
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
 
 
 class PeopleCalls:
-    """Reads of what the seed founded."""
+    """The calls that read organizations and people, and what can be booked."""
 
     def __init__(self, engine: Engine) -> None:
         self._world = engine.world
@@ -34,7 +37,7 @@ class PeopleCalls:
         ]
 
     async def user(self, request: web.Request, caller: Caller) -> web.Response:
-        """Return a user of the caller's organization, or with `me` the caller."""
+        """Return a user of the caller's organization; `me` is the caller."""
         ident = request.match_info["uuid"]
         found = caller.user if ident == "me" else self._world.users.get(ident)
         if found is None:
@@ -53,7 +56,7 @@ class PeopleCalls:
         return resource(payloads.organization(found))
 
     async def memberships(self, request: web.Request, caller: Caller) -> web.Response:
-        """List members; plain members see only themselves."""
+        """List memberships; a plain member sees only their own."""
         organization = ident_of(request, "organization", "organizations")
         user, email = ident_of(request, "user", "users"), request.query.get("email")
         role = choice_of(request, "role", ("owner", "admin", "user"))
@@ -81,7 +84,7 @@ class PeopleCalls:
         raise not_found()
 
     async def event_types(self, request: web.Request, caller: Caller) -> web.Response:
-        """List event types of an organization or of one of its users."""
+        """List the event types of an organization or of one of its users."""
         organization = ident_of(request, "organization", "organizations")
         user = ident_of(request, "user", "users")
         if organization is None and user is None:

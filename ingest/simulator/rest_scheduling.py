@@ -1,6 +1,12 @@
-"""`/scheduled_events` with invitees and cancellation, `/invitee_no_shows`, `/routing_form_submissions`."""
+"""`/scheduled_events` with invitees and cancellation, `/invitee_no_shows`, `/routing_form_submissions`.
+
+Source: docs/reference/calendly.md, "REST", and for the other refusals "Simulator assumptions".
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -15,11 +21,39 @@ from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, inva
 
 MAX_REASON = 10_000
 STATUSES = ("active", "canceled")
-ELSEWHERE = "Please also specify organization when requesting events for a user within your organization."
+ORGANIZATION_NEEDED = "Please also specify organization when requesting events for a user within your organization."
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Whose scheduled events a call asks for: ids, or None for a parameter that it leaves out."""
+
+    organization: str | None
+    user: str | None
+    group: str | None
+
+
+_LISTING_REFUSALS: tuple[tuple[Callable[[_Selection, Caller], bool], Callable[[], SimulatedRefusal]], ...] = (
+    # A call must name somebody (docs/reference/calendly.md, "Simulator assumptions").
+    (
+        lambda asked, _: asked.organization is asked.user is asked.group is None,
+        lambda: invalid(("user", "is missing"), ("organization", "is missing")),
+    ),
+    # Another organization's events are refused (docs/reference/calendly.md, "Simulator assumptions").
+    (lambda asked, caller: asked.organization not in {None, caller.user.organization}, forbidden),
+    # `user` without `organization` works for the token's own user only (docs/reference/calendly.md, "REST").
+    (
+        lambda asked, caller: asked.organization is None and asked.user not in {None, caller.user.id},
+        lambda: forbidden(ORGANIZATION_NEEDED),
+    ),
+    # Only owners and admins list the events of others (docs/reference/calendly.md, "REST").
+    (lambda asked, caller: asked.user != caller.user.id and not caller.administers, forbidden),
+)
+"""When `GET /scheduled_events` is refused, and with which error; the first condition that holds decides."""
 
 
 class SchedulingCalls:
-    """Reads and writes of bookings as a Calendly user makes them."""
+    """The calls that read and change bookings."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -43,7 +77,7 @@ class SchedulingCalls:
         ]
 
     async def events(self, request: web.Request, caller: Caller) -> web.Response:
-        """List scheduled events; the only times it filters by are start times."""
+        """List scheduled events. Of all times, only the start can be filtered by."""
         wanted = self._filter(request, caller)
         return page(
             request,
@@ -58,7 +92,7 @@ class SchedulingCalls:
         return resource(self._event(self._find(request, caller)))
 
     async def invitees(self, request: web.Request, caller: Caller) -> web.Response:
-        """List a scheduled event's invitees, canceled ones too."""
+        """List a scheduled event's invitees, including canceled ones."""
         event = self._find(request, caller)
         status, email = choice_of(request, "status", STATUSES), request.query.get("email")
         return page(
@@ -93,7 +127,7 @@ class SchedulingCalls:
         return resource(payloads.cancellation(ended) if ended else {}, 201)
 
     async def mark(self, request: web.Request, caller: Caller) -> web.Response:
-        """Mark an invitee as not having come."""
+        """Mark an invitee as a no-show."""
         body = await body_of(request)
         parts = str(body.get("invitee", "")).rsplit("/", 4)
         if len(parts) != 5 or parts[1] != "scheduled_events" or parts[3] != "invitees":
@@ -105,12 +139,12 @@ class SchedulingCalls:
         return resource(_no_show(found, result.no_show), 201)
 
     async def no_show(self, request: web.Request, caller: Caller) -> web.Response:
-        """Return a mark."""
+        """Return a no-show mark."""
         found = self._marked(request, caller)
         return resource(_no_show(found, found.no_show))
 
     async def clear(self, request: web.Request, caller: Caller) -> web.Response:
-        """Take a mark back."""
+        """Delete a no-show mark."""
         self._engine.clear_no_show(self._marked(request, caller).id)
         return web.Response(status=204)
 
@@ -134,33 +168,34 @@ class SchedulingCalls:
         return resource(payloads.submission(found))
 
     def _filter(self, request: web.Request, caller: Caller) -> ScheduledEventFilter:
-        user, group = ident_of(request, "user", "users"), ident_of(request, "group", "groups")
-        organization = ident_of(request, "organization", "organizations")
-        if user is None and group is None and organization is None:
-            raise invalid(("user", "is missing"), ("organization", "is missing"))
-        if organization not in {None, caller.user.organization}:
-            raise forbidden()
-        if user != caller.user.id:
-            if user is not None and organization is None:
-                raise SimulatedRefusal(403, "Permission Denied", ELSEWHERE)
-            if not caller.administers:
-                raise forbidden()
-        hosts: tuple[str, ...] | None = (user,) if user else None
-        if group is not None:
-            found = self._engine.world.groups.get(group)
-            if found is None or found.organization != caller.user.organization:
-                raise not_found()
-            hosts = tuple(each for each in found.members if hosts is None or each in hosts)
-        # A user alone means their own events wherever they are or were (docs/reference/calendly.md, "REST").
-        anywhere = organization is None and group is None
+        asked = _Selection(
+            organization=ident_of(request, "organization", "organizations"),
+            user=ident_of(request, "user", "users"),
+            group=ident_of(request, "group", "groups"),
+        )
+        for applies, refusal in _LISTING_REFUSALS:
+            if applies(asked, caller):
+                raise refusal()
+        # `user` alone gives the events of every organization the user is or was in
+        # (docs/reference/calendly.md, "REST").
+        everywhere = asked.organization is None and asked.group is None
         return ScheduledEventFilter(
-            organization=None if anywhere else caller.user.organization,
-            hosts=hosts,
+            organization=None if everywhere else caller.user.organization,
+            hosts=self._hosts(asked, caller),
             email=request.query.get("invitee_email"),
             status=choice_of(request, "status", STATUSES),
             min_start=moment_of(request, "min_start_time"),
             max_start=moment_of(request, "max_start_time"),
         )
+
+    def _hosts(self, asked: _Selection, caller: Caller) -> tuple[str, ...] | None:
+        """Return the users whose events are asked for, or None for everybody's."""
+        if asked.group is None:
+            return (asked.user,) if asked.user else None
+        group = self._engine.world.groups.get(asked.group)
+        if group is None or group.organization != caller.user.organization:
+            raise not_found()
+        return tuple(each for each in group.members if asked.user in {None, each})
 
     def _visible(self, ident: str, caller: Caller) -> SimulatedScheduledEvent | None:
         found = self._bookings.event(ident)

@@ -1,4 +1,4 @@
-"""`/webhook_subscriptions`. Source: docs/reference/calendly.md, "Webhook subscriptions"."""
+"""`/webhook_subscriptions`. Source: docs/reference/calendly.md, "Webhook subscriptions", "Simulator assumptions"."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ SCOPES: tuple[Scope, ...] = ("organization", "user", "group")
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionRule:
-    """Where an event may be subscribed, and the scope a token needs for it (docs/reference/calendly.md, "Events")."""
+    """In which scopes an event can be subscribed to, and which scope the token needs.
+
+    Source: docs/reference/calendly.md, "Events".
+    """
 
     scopes: tuple[Scope, ...]
     needs: str
@@ -53,7 +56,7 @@ PAID_EVENTS = ("routing_form_submission.", "meeting_recap.")
 
 
 class SubscriptionCalls:
-    """POST, GET, GET one and DELETE."""
+    """The calls that create, list, read and delete subscriptions."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -69,7 +72,7 @@ class SubscriptionCalls:
         ]
 
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
-        """Subscribe. The URL must be unique in the whole of Calendly; the answer never holds the key."""
+        """Create a subscription. Its URL must be unique; the answer does not hold the signing key."""
         body = await body_of(request)
         url, events, scope, signing_key = self._checked(body, caller)
         organization = ident_in(body.get("organization"), "organization", "organizations")
@@ -98,7 +101,7 @@ class SubscriptionCalls:
         return resource(payloads.subscription(made), 201)
 
     async def list(self, request: web.Request, caller: Caller) -> web.Response:
-        """List one scope of one organization."""
+        """List the subscriptions of one scope of an organization."""
         missing = [(name, "is missing") for name in ("organization", "scope") if name not in request.query]
         if missing:
             raise invalid(*missing)
@@ -192,7 +195,7 @@ def _wrong_events(events: Iterable[object], scope: Scope, caller: Caller) -> Ite
         if kind is None or scope not in kind.scopes:
             yield "events", f"{name} cannot be subscribed with scope {scope}"
         elif not caller.may(kind.needs):
-            # A missing read scope is a 400 here, not a 403 (n8n PR 33286).
+            # A missing read scope is a 400 here, not a 403 (docs/reference/calendly.md, "Webhook subscriptions").
             yield "events", f"{name} requires the scope {kind.needs}"
 
 

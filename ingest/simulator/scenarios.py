@@ -1,8 +1,8 @@
-"""Stories of bookings, gently one after another (`StoryJob`) or as many as asked for (`LoadJob`).
+"""Bookings and what becomes of them: slowly, to watch (`StoryJob`), or as a load (`LoadJob`).
 
-A story is a row of steps about one booking. In a load its deliveries are chained, so that they arrive in
-order unless the receiver or a fault says otherwise; `ordered=False` lets them race. The choices follow from
-the seed alone; pace and latency are real time, not the simulator's.
+A scenario is a sequence of steps about one booking. In a load its deliveries arrive in order, unless the receiver or a
+fault delays one; with `ordered=False` they may overtake each other. All choices follow from the seed. Pace and latency
+are real time, not the simulator's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slotwire.ingest.simulator.engine import Engine, HalfOrder, OperationResult
 from slotwire.ingest.simulator.model import Json, Message
 from slotwire.ingest.simulator.outbox import DeliverySequence
 from slotwire.ingest.simulator.sender import UNSENT
-from slotwire.ingest.simulator.transport import DeliveryResult
+from slotwire.ingest.simulator.transport import AttemptResult
 
 Plot: TypeAlias = Literal[
     "kept", "canceled", "rescheduled", "rescheduled-canceled", "no-show", "no-show-cleared", "group", "routed"
@@ -39,13 +39,13 @@ MAX_LOAD = 1_000_000
 GROUP_SIZE = 3
 TICK_SECONDS = 0.005
 BACKLOG_PER_SLOT = 4
-TALE_LINES = 200
-TALES_AT_ONCE = 3
+STORY_LINES = 200
+BOOKINGS_AT_ONCE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """What a load sends: `count` deliveries, at `rate` a second or as fast as `concurrency` in flight allows."""
+    """What a load sends: `count` deliveries, at `rate` per second or with `concurrency` of them in flight."""
 
     count: int
     seed: str = "load"
@@ -68,7 +68,7 @@ class LoadPlan:
 
 @dataclass(slots=True)
 class Scenario:
-    """One booking's steps; each call of `next` takes one and says in words what happened."""
+    """The steps of one booking; each `next` takes one step and returns what happened, in words and as a result."""
 
     engine: Engine
     draws: Draws
@@ -115,7 +115,7 @@ class Scenario:
 
 @dataclass(slots=True)
 class LoadJob:
-    """Sends a planned number of deliveries and reports what came of them."""
+    """Sends a planned number of deliveries and reports their outcome."""
 
     engine: Engine
     plan: LoadPlan
@@ -129,7 +129,7 @@ class LoadJob:
     ended: float | None = None
 
     async def run(self) -> Json:
-        """Send everything, wait until it is settled or the time is up, and report."""
+        """Send everything, wait until all is acknowledged or abandoned or the time is up, and report."""
         sender = self.engine.sender
         stop = sender.listen(self._heard)
         before = sender.limit
@@ -150,7 +150,7 @@ class LoadJob:
         return self.report()
 
     def report(self) -> Json:
-        """Return counts and latencies so far; milliseconds. `total_ms` runs from the booking to the acknowledgement."""
+        """Return counts and latencies (ms) so far; `total_ms` is the time from the booking to the acknowledgement."""
         seconds = (self.ended or time.perf_counter()) - self.begun
         acknowledged = len(self.totals)
         return {
@@ -186,8 +186,8 @@ class LoadJob:
             draws = Draws(self.plan.seed, "story", number)
             plot = draws.weighted(self.plan.mix)
             sequence = DeliverySequence() if self.plan.ordered else None
-            story = Scenario(self.engine, draws, plot, self.plan.order, self.plan.organization, sequence)
-            for _, result in story.steps():
+            scenario = Scenario(self.engine, draws, plot, self.plan.order, self.plan.organization, sequence)
+            for _, result in scenario.steps():
                 if not result.messages and number == 1:
                     raise ValueError("nobody is subscribed: create a webhook subscription first")
                 yield result
@@ -209,7 +209,7 @@ class LoadJob:
         self.messages[message.id] = time.perf_counter()
         self.owed.add(message.id)
 
-    def _heard(self, message: Message, answer: DeliveryResult) -> None:
+    def _heard(self, message: Message, answer: AttemptResult) -> None:
         if message.id not in self.messages:
             return
         if message.state != "pending":
@@ -225,20 +225,20 @@ class LoadJob:
 
 @dataclass(slots=True)
 class StoryJob:
-    """A gentle demonstration: one step of one of a few stories each `interval_seconds`; endless if `count` is None."""
+    """A slow demonstration: every `interval_seconds` one step of one of a few bookings; endless if `count` is None."""
 
     engine: Engine
     count: int | None = None
     interval_seconds: float = 2.0
     seed: str = "story"
     organization: str | None = None
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=TALE_LINES))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
     steps: int = 0
-    told: int = 0
+    bookings: int = 0
     finished: bool = False
 
     async def run(self) -> Json:
-        """Tell until `count` bookings are told, or for ever."""
+        """Take steps until `count` bookings are finished, or for ever."""
         running: list[Iterator[tuple[str, OperationResult]]] = []
         begun = 0
         turn = 0
@@ -246,19 +246,19 @@ class StoryJob:
             turn += 1
             draws = Draws(self.seed, "turn", turn)
             more = self.count is None or begun < self.count
-            if more and (not running or (len(running) < TALES_AT_ONCE and draws.chance(0.5))):
+            if more and (not running or (len(running) < BOOKINGS_AT_ONCE and draws.chance(0.5))):
                 begun += 1
-                story = Draws(self.seed, "tale", begun)
+                choices = Draws(self.seed, "tale", begun)
                 running.append(
                     Scenario(
-                        self.engine, story, story.weighted(PLOTS), "random", self.organization, DeliverySequence()
+                        self.engine, choices, choices.weighted(PLOTS), "random", self.organization, DeliverySequence()
                     ).steps()
                 )
             chosen = draws.pick(running)
             step = next(chosen, None)
             if step is None:
                 running.remove(chosen)
-                self.told += 1
+                self.bookings += 1
                 continue
             self.steps += 1
             self.lines.append(_line(*step))
@@ -267,9 +267,9 @@ class StoryJob:
         return self.report()
 
     def report(self) -> Json:
-        """Return what was told so far and the last lines; `first_line` is the number of the first of them."""
+        """Return the number of finished bookings and the last lines; `first_line` is the number of the first."""
         return {
-            "bookings": self.told,
+            "bookings": self.bookings,
             "first_line": self.steps - len(self.lines) + 1,
             "lines": list(self.lines),
             "finished": self.finished,

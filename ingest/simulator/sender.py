@@ -1,13 +1,12 @@
-"""Sends what is owed, with Calendly's rules. Source: docs/reference/calendly.md, "Delivery".
+"""Sends messages with Calendly's retry rules. Source: docs/reference/calendly.md, "Delivery".
 
     pending ──2xx──▶ acknowledged
        │ ▲  └─24 h after its first attempt, or the subscription is disabled or deleted─▶ abandoned
        └─┘ anything else: again after the back-off, each message on its own
 
-A subscription that failed for 24 h with nothing delivered meanwhile is disabled. Its `retry_started_at` is the
-time of the failure since which something has been waiting to be retried, null when nothing is. The back-off's
-steps are not published: `DeliveryPolicy` holds them. The rule that retrying may also end 24 h after the booked event
-is not played; it is stated too vaguely to be copied.
+A subscription whose deliveries all failed for 24 h is disabled. Its `retry_started_at` is the time since which some
+message has been waiting for a retry, or null. Calendly does not publish the steps of its back-off; `DeliveryPolicy`
+holds ours. Calendly may also stop 24 h after the booked time; the simulator does not, because that rule is too vague.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from slotwire.ingest.simulator.signature import signature
 from slotwire.ingest.simulator.transport import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
-    DeliveryResult,
+    AttemptResult,
     LoopbackTransport,
     headers,
 )
@@ -36,12 +35,15 @@ from slotwire.ingest.simulator.transport import (
 GIVE_UP_AFTER = timedelta(hours=24)
 DISABLE_AFTER = timedelta(hours=24)
 MAX_CONCURRENCY = 1_000
-UNSENT = DeliveryResult(None, "not sent", 0.0)
+UNSENT = AttemptResult(None, "not sent", 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How many deliveries are in flight at once, the steps of the back-off, and Calendly's timeouts; seconds."""
+    """The number of deliveries in flight, the steps of the back-off, and the timeouts, in seconds.
+
+    Source: docs/reference/calendly.md, "Delivery"; for the back-off "Simulator assumptions".
+    """
 
     concurrency: int = 64
     first_retry_seconds: float = 1.0
@@ -54,17 +56,17 @@ class DeliveryPolicy:
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
             raise ValueError(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
         if self.first_retry_seconds <= 0 or self.factor < 1 or self.max_retry_seconds < self.first_retry_seconds:
-            raise ValueError("the back-off must start above 0 s and never shrink")
+            raise ValueError("the back-off must begin above 0 s and must not shrink")
 
     def pause(self, attempts: int) -> timedelta:
-        """Return how long to wait after so many attempts."""
-        # The exponent is bounded so that a long row of failures cannot overflow a float.
+        """Return how long to wait after this number of attempts."""
+        # The exponent has a limit so that many failures cannot overflow a float.
         step = self.first_retry_seconds * self.factor ** min(attempts - 1, 64)
         return timedelta(seconds=min(step, self.max_retry_seconds))
 
 
 class Sender:
-    """Owns every pending message from its submission until it is settled."""
+    """Owns every pending message until it is acknowledged or abandoned."""
 
     def __init__(
         self, seed: str, clock: DrivenClock, database: SimulatorDatabase, ledger: DeliveryLedger, policy: DeliveryPolicy
@@ -86,11 +88,11 @@ class Sender:
         self._commit_handle: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
-        self._listeners: list[Callable[[Message, DeliveryResult], None]] = []
+        self._listeners: list[Callable[[Message, AttemptResult], None]] = []
         clock.wakes(self._wake)
 
     async def run(self) -> None:
-        """Send until cancelled. What was owed when the last process ended is sent first."""
+        """Send until cancelled, beginning with the messages that an earlier process left pending."""
         policy = self.policy
         transport = LoopbackTransport(policy.concurrency, policy.connect_timeout_seconds, policy.read_timeout_seconds)
         self.submit(self._ledger.pending())
@@ -106,7 +108,7 @@ class Sender:
             self._commit()
 
     def submit(self, messages: Iterable[Message]) -> None:
-        """Take over messages that are in the ledger; those that are not pending are ignored."""
+        """Take over messages from the ledger; those that are not pending are ignored."""
         for message in messages:
             if message.state != "pending" or message.id in self._pending:
                 continue
@@ -120,30 +122,30 @@ class Sender:
                 self._plan(message)
 
     def forget(self, subscription: str) -> None:
-        """Drop what a deleted or disabled subscription was owed."""
+        """Abandon the pending messages of a deleted or disabled subscription."""
         for message in [each for each in self._pending.values() if each.subscription == subscription]:
             self._tell(self._settle(replace(message, state="abandoned")), UNSENT)
             self._held.pop(message.id, None)
         self._retrying.pop(subscription, None)
         self._tell_progress()
 
-    def listen(self, listener: Callable[[Message, DeliveryResult], None]) -> Callable[[], None]:
-        """Call `listener` after every attempt, and with `UNSENT` for a message given up with its subscription.
+    def listen(self, listener: Callable[[Message, AttemptResult], None]) -> Callable[[], None]:
+        """Call `listener` after every attempt, and with `UNSENT` for a message abandoned with its subscription.
 
         Returns:
-            a function that ends it.
+            a function that removes the listener.
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     @property
     def in_flight(self) -> int:
-        """Deliveries on the wire now."""
+        """The number of deliveries that are being sent now."""
         return self._in_flight
 
     @property
     def limit(self) -> int:
-        """How many deliveries may be in flight now: the policy's concurrency, or less while a load wants less."""
+        """How many deliveries may be in flight: the policy's concurrency, or less while a load asks for less."""
         return self._limit
 
     @limit.setter
@@ -153,16 +155,16 @@ class Sender:
 
     @property
     def owed(self) -> int:
-        """Messages that are not settled yet, those that wait for a retry included."""
+        """The number of pending messages, including those that wait for a retry."""
         return len(self._pending)
 
     def untried(self, ident: str) -> bool:
-        """Tell whether a message still waits for the end of its first attempt."""
+        """Return whether the first attempt of a message is still to end."""
         message = self._pending.get(ident)
         return message is not None and not message.attempts
 
     async def progressed(self) -> None:
-        """Wait until something happened: an attempt ended or a message was given up."""
+        """Wait until an attempt ends or a message is abandoned."""
         await self._progress.wait()
 
     async def idle(self) -> None:
@@ -180,7 +182,7 @@ class Sender:
             now = self._clock.now()
             self._pump(now)
             self._tell_progress()
-            # With no slot free the next delivery that ends wakes this; else whatever is due next does.
+            # With no slot free, the next delivery that ends sets the event; otherwise wait for the next due time.
             self._full = not self._free()
             pause = max((self._due[0][0] - now).total_seconds(), 0.0) if self._due and not self._full else None
             try:
@@ -237,11 +239,11 @@ class Sender:
         answer = await transport.post(subscription.url, message.body, headers(draws, signed))
         self._ledger.put_attempt(Attempt(message.id, number, now, answer.seconds, answer.status, answer.error, fault))
         if fault == "answer lost":
-            answer = DeliveryResult(None, fault, answer.seconds)
+            answer = AttemptResult(None, fault, answer.seconds)
         if message.id in self._pending:
             message = self._conclude(message, answer)
         elif answer.delivered:
-            # Given up while it was on the wire, yet it arrived: the ledger says so.
+            # It was abandoned while it was being sent, but it arrived: record that.
             message = self._settle(replace(message, state="acknowledged"))
         self._tell(message, answer)
         self._commit_soon()
@@ -250,8 +252,8 @@ class Sender:
         wrong, lost = draws.chance(self.faults.wrong_signature_rate), draws.chance(self.faults.lost_answer_rate)
         return "wrong signature" if wrong else "answer lost" if lost else None
 
-    def _conclude(self, message: Message, answer: DeliveryResult) -> Message:
-        # Read again: while the request was out, another message may have changed the subscription.
+    def _conclude(self, message: Message, answer: AttemptResult) -> Message:
+        # Read it again: another message may have changed the subscription during the request.
         subscription = self._ledger.subscription(message.subscription)
         if subscription is None:
             return message
@@ -308,12 +310,12 @@ class Sender:
             if follower.id in self._pending:
                 self._plan(follower)
 
-    def _tell(self, message: Message, answer: DeliveryResult) -> None:
+    def _tell(self, message: Message, answer: AttemptResult) -> None:
         for listener in self._listeners:
             listener(message, answer)
 
     def _tell_progress(self) -> None:
-        # Everybody who waits now is woken once; whoever comes later waits for the next event.
+        # This wakes those who wait now; those who come later wait for the next event.
         self._progress.set()
         self._progress = asyncio.Event()
 

@@ -1,6 +1,6 @@
-"""Calendly's webhook signature, written from the facts and not from our verifier.
+"""Calendly's webhook signature, written from the facts, independently of our verifier.
 
-HMAC-SHA256 over `t`, a full stop and the body's bytes; the key is the signing key's UTF-8 bytes, never
+HMAC-SHA256 over `t`, a full stop and the body's bytes; the key is the UTF-8 form of the signing key, which is not
 decoded. Source: docs/reference/calendly.md, "Webhook signature", and
 https://developer.calendly.com/api-docs/overview/webhooks/webhook-signatures
 """

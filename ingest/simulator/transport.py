@@ -14,6 +14,7 @@ import aiohttp
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.simulator.draws import Draws
 
+# Calendly's timeouts (docs/reference/calendly.md, "Delivery").
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 15.0
 MAX_ANSWER_BYTES = 65_536
@@ -21,7 +22,7 @@ KEEP_ALIVE_SECONDS = 30.0
 
 
 class NotLoopback(SlotwireError):
-    """The simulator was asked to send to an address that is not this machine."""
+    """The simulator was asked to send to an address that is not on this machine."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -31,8 +32,8 @@ class NotLoopback(SlotwireError):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryResult:
-    """What came back: a status, or the short name of what went wrong; seconds are real ones."""
+class AttemptResult:
+    """The outcome of one POST: a status or the short name of an error, and the real time it took, in seconds."""
 
     status: int | None
     error: str | None
@@ -40,12 +41,12 @@ class DeliveryResult:
 
     @property
     def delivered(self) -> bool:
-        """True for 2xx; a redirect is a failure like any other (docs/reference/calendly.md, "Delivery")."""
+        """True for 2xx only; a redirect is a failure (docs/reference/calendly.md, "Delivery")."""
         return self.status is not None and 200 <= self.status < 300
 
 
 def require_loopback(url: str) -> None:
-    """Check a callback address without resolving any name.
+    """Check a callback address without resolving a name.
 
     Raises:
         NotLoopback: the host is neither `localhost` nor a loopback address.
@@ -59,7 +60,7 @@ def require_loopback(url: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is `localhost` or a loopback address; no name is resolved."""
+    """Return whether a host is `localhost` or a loopback address; no name is resolved."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -67,7 +68,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # type: ignore[name-defined]  # a module of aiohttp without stubs of its own
-    # The last line of defence, below every name and resolver: no socket is made for another machine.
+    # The last check, after any name was resolved: no socket is opened to another machine.
     family, kind, protocol, _, where = address
     if not ipaddress.ip_address(where[0]).is_loopback:
         raise OSError("not a loopback address")
@@ -75,7 +76,7 @@ def _loopback_socket(address: aiohttp.abc.AddrInfoType) -> socket.socket:  # typ
 
 
 def headers(draws: Draws, signed: str | None) -> dict[str, str]:
-    """Return a delivery's headers as captured; without a signing key there is no signature.
+    """Return a delivery's headers, as in captures; without a signing key there is no signature.
 
     Source: docs/reference/calendly.md, "Delivery".
     """
@@ -111,11 +112,11 @@ class LoopbackTransport:
             connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
         )
 
-    async def post(self, url: str, body: bytes, head: Mapping[str, str]) -> DeliveryResult:
-        """POST once, follow no redirect, read the answer to its end (64 KiB at the most).
+    async def post(self, url: str, body: bytes, head: Mapping[str, str]) -> AttemptResult:
+        """POST once, without following redirects, and read up to 64 KiB of the answer.
 
         Raises:
-            NotLoopback: the address is not this machine.
+            NotLoopback: the address is not on this machine.
         """
         require_loopback(url)
         begun = time.perf_counter()
@@ -127,9 +128,9 @@ class LoopbackTransport:
                     if left < 0:
                         answer.close()
                         break
-                return DeliveryResult(answer.status, None, time.perf_counter() - begun)
+                return AttemptResult(answer.status, None, time.perf_counter() - begun)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return DeliveryResult(None, _name(error), time.perf_counter() - begun)
+            return AttemptResult(None, _name(error), time.perf_counter() - begun)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,4 +1,4 @@
-"""The fixed part of the simulated Calendly: everything here follows from the seed, so a restart finds it again."""
+"""The organizations, users, event types and first tokens of a seed; the same seed gives the same world."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVERYONE_OFFERS = 3
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Organizations, users, what they offer, and their tokens, each by its id."""
+    """Organizations, users, event types, forms and groups by their ids, and the first tokens."""
 
     organizations: dict[str, SimulatedOrganization]
     users: dict[str, SimulatedUser]
@@ -55,16 +55,17 @@ class World:
         return tuple(user for user in self.users.values() if user.organization == organization)
 
     def offers(self, organization: str) -> tuple[SimulatedEventType, ...]:
-        """Return what can be booked at an organization."""
+        """Return an organization's event types."""
         return tuple(offer for offer in self.event_types.values() if offer.organization == organization)
 
 
 def personal_access_token(
     seed: str, user: str, scopes: tuple[str, ...], number: int = 0, ends: datetime | None = None
 ) -> str:
-    """Return a bearer token that looks like Calendly's: a JWT that names its user and scopes.
+    """Return a bearer token in the form of Calendly's: a JWT that names its user and scopes.
 
-    It is signed with the seed, so it is worth nothing anywhere else and the same after a restart.
+    It is signed with the seed, so it is the same after a restart and worthless anywhere else.
+    Source: docs/reference/calendly.md, "Credentials".
     """
     draws = Draws(seed, "token", user, *scopes, number)
     claims: Json = {
@@ -99,7 +100,7 @@ def make_world(seed: str, organizations: int = 1) -> World:
 
 def _make_organization(world: World, seed: str, number: int) -> list[Token]:
     draws = Draws(seed, "organization", number)
-    # The first has a legacy id and legacy user ids, the second a UUID, and so on: both must work.
+    # Legacy ids and UUIDs take turns, because clients must accept both (docs/reference/calendly.md, "Parsing").
     ident = draws.legacy_id() if number % 2 == 0 else draws.uuid()
     name = ORGANIZATIONS[number % len(ORGANIZATIONS)] + ("" if number < len(ORGANIZATIONS) else f" {number}")
     created = CREATED_AT + timedelta(hours=number)
