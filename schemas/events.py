@@ -24,7 +24,7 @@ class BookingState(Part):
     no_show: bool = False
     """Whether a no-show mark is set now."""
     chain_root: str
-    """The oldest invitee known of this line of reschedules."""
+    """The oldest invitee known of this chain of reschedules."""
 
 
 class EventData(Part):

@@ -25,7 +25,7 @@ BUSY_CLIENT = 0.9
 WORDS: dict[Name, str] = {
     "slotwire": "Slotwire",
     "bare": "bare endpoint",
-    "grouped": "bare, kept in groups",
+    "grouped": "bare, stored in groups",
     "naive": "naive service",
 }
 
