@@ -1,9 +1,10 @@
-"""What is known of an invitee: a row of `slotwire.bookings`, and what can be read from it. Pure."""
+"""A booking: what we know of one invitee, as a row of `slotwire.bookings`, and what follows from it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -12,7 +13,13 @@ from slotwire.schemas.calendly import InviteePayload, ScheduledEvent
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A no-show mark; `cleared_at` is the second of the clear that took it away."""
+    """A no-show mark.
+
+    Attributes:
+        uri: Calendly's name for it.
+        created_at: when it was set.
+        cleared_at: the second of the clear that removed it; None while it is set.
+    """
 
     uri: str
     created_at: datetime
@@ -20,18 +27,18 @@ class Mark:
 
     @property
     def second(self) -> datetime:
-        """The mark's time as far as it can be compared with a clear's, which has whole seconds."""
+        """The mark's time in whole seconds, to compare it with a clear's, which has no fraction."""
         return self.created_at.replace(microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """A no-show mark was taken away; Calendly does not say which.
+    """A no-show mark was removed; Calendly does not say which one.
 
     Attributes:
-        at: the second.
-        delivery: what told it first.
-        alone: it was published under its own second, because no mark at or before it had been told in time.
+        at: the second at which it was removed.
+        delivery: the first delivery that reported it.
+        alone: it was published under its own second, because no mark at or before it arrived in time.
     """
 
     at: datetime
@@ -43,16 +50,16 @@ class Booking(NamedTuple):
     """What we know of one invitee.
 
     Attributes:
-        revision: 0 for one that is not stored yet.
-        state: `named` is known from a neighbour only.
-        old_invitees: whom it replaced; more than one only where payloads contradict each other.
-        new_invitees: who replaced it; as above.
-        marks: by time.
-        clears: by time, whether or not their marks are known.
-        told_at: `updated_at` of the payload that told `provider_status`.
-        event_told_at: `updated_at` of the scheduled event that told times, hosts and place.
-        waits_since: when it began to wait for the mark of a clear, or as the newer half of a reschedule
-            for the other one; None while it waits for nothing.
+        revision: 0 for a row that is not stored yet.
+        state: `named` when only a neighbour's payload has mentioned it.
+        old_invitees: the invitees it replaced; more than one only if payloads contradict each other.
+        new_invitees: the invitees that replaced it; as above.
+        marks: ordered by time.
+        clears: ordered by time, whether or not their marks are known.
+        told_at: `updated_at` of the payload that gave `provider_status`.
+        event_told_at: `updated_at` of the scheduled event that gave times, hosts and place.
+        waits_since: when it began to wait for the mark of a clear, or, as the newer half of a reschedule, for the
+            older half; None while it waits for nothing.
     """
 
     invitee: str
@@ -83,17 +90,59 @@ class Booking(NamedTuple):
 
     @property
     def waiting_clears(self) -> tuple[Clear, ...]:
-        """The clears for which no event was written: no mark at or before them is known."""
+        """The clears without an event: no mark at or before them is known."""
         first = self.marks[0].second if self.marks else None
         return tuple(clear for clear in self.clears if not clear.alone and (first is None or clear.at < first))
 
     def clear_of(self, mark: Mark) -> Clear | None:
-        """Return the clear that took a mark away: the first one at or after its time."""
+        """Return the clear that removed a mark: the first one at or after the mark's time."""
         return next((clear for clear in self.clears if clear.at >= mark.second), None)
 
 
-def first_told(invitee: str, org: str, key: str, payload: InviteePayload) -> Booking:
-    """Make the row of an invitee nobody has named yet: what `retold` makes of a blank one, in one step."""
+class Settlement(Enum):
+    """What the known clears change about a mark."""
+
+    UNCHANGED = "unchanged"
+    """Nothing."""
+    RECORDED = "recorded"
+    """The row gets the mark's clear; no event follows, because one was written already."""
+    PUBLISHED = "published"
+    """The row gets the mark's clear, and `invitee_no_show.deleted` is written under the mark's name."""
+
+
+def settlement(row: Booking, mark: Mark) -> Settlement:
+    """Decide what follows for a mark from the clears that are known.
+
+    `before` is the clear that the row names as the mark's, `now` the first clear at or after the mark's time. A clear
+    is `alone` when it was published under its own second, before its mark was known; otherwise it is `own`: published
+    under the mark's name.
+
+    | before | now   | what follows |
+    |--------|-------|--------------|
+    | none   | none  | unchanged    |
+    | alone  | same  | unchanged    |
+    | own    | same  | unchanged    |
+    | none   | own   | published    |
+    | none   | alone | published    |
+    | alone  | own   | published    |
+    | alone  | alone | recorded     |
+    | own    | own   | recorded     |
+    | own    | alone | recorded     |
+
+    So a mark that was published as set is published as cleared once, whatever clears it; and the clear that an earlier
+    one replaces counts as published unless it was alone.
+    """
+    clear = row.clear_of(mark)
+    if clear is None or mark.cleared_at == clear.at:
+        return Settlement.UNCHANGED
+    if mark.cleared_at is None:
+        return Settlement.PUBLISHED
+    own = any(each.at == mark.cleared_at and not each.alone for each in row.clears)
+    return Settlement.RECORDED if own or clear.alone else Settlement.PUBLISHED
+
+
+def new_booking(invitee: str, org: str, key: str, payload: InviteePayload) -> Booking:
+    """Make the row of an invitee that no payload has mentioned yet: `updated` of an empty row, in one step."""
     event, status = payload.scheduled_event, payload.status
     told_at, start_time, end_time, hosts, place = _meeting(event, payload) if event else (None, None, None, (), None)
     return Booking(
@@ -114,25 +163,25 @@ def first_told(invitee: str, org: str, key: str, payload: InviteePayload) -> Boo
 
 
 def moved(older: Booking, newer: Booking) -> bool:
-    """Whether both halves of the reschedule from one to the other are known."""
+    """Whether both halves of the reschedule from `older` to `newer` are known."""
     return newer.invitee in older.new_invitees and older.state == "canceled" and newer.state != "named"
 
 
 def half_moved(older: Booking, newer: Booking) -> bool:
-    """Whether just one half of the reschedule from one to the other is known."""
+    """Whether exactly one half of the reschedule from `older` to `newer` is known."""
     return newer.invitee in older.new_invitees and (older.state == "canceled") != (newer.state != "named")
 
 
 def by_time(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-    """Sort marks by time; two of one time by name."""
+    """Sort marks by time, and those of one time by name."""
     return tuple(sorted(marks, key=lambda each: (each.created_at, each.uri)))
 
 
-def retold(row: Booking, payload: InviteePayload) -> Booking:
-    """Keep what the newest payload says of status, and what the newest scheduled event says of itself.
+def updated(row: Booking, payload: InviteePayload) -> Booking:
+    """Take the status from the newest payload, and times, hosts and place from the newest scheduled event.
 
-    What is not told changes nothing. Of two words of one time the greater counts, `canceled` before all, so
-    that the order of arrival does not.
+    A field that the payload leaves out changes nothing. Of two values of one time the greater wins, and `canceled` over
+    all, so that the order of arrival does not matter.
     """
     event, status = payload.scheduled_event, payload.status
     changes: dict[str, Any] = {
@@ -155,17 +204,17 @@ _MEETING = ("event_told_at", "start_time", "end_time", "hosts", "location_type")
 
 
 def _meeting(event: ScheduledEvent, payload: InviteePayload) -> tuple[Any, ...]:
-    """Read what a scheduled event says of itself, in the order of `_MEETING`."""
+    """Read times, hosts and place of a scheduled event, in the order of `_MEETING`."""
     hosts = tuple([host.user for host in event.event_memberships if host.user])
     place = event.location.type if event.location else None
     return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place
 
 
 def _greater(known: Any, told: Any) -> Any:
-    """Choose of what never changes: what is told, and where two contradict each other, the greater."""
+    """Choose between two values of a field that never changes: if they contradict each other, the greater one."""
     return told if known is None or (told is not None and told > known) else known
 
 
 def _newer(told: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
-    """Compare words item by item, the time first; what is not told comes before all else."""
+    """Compare values item by item, the time first; a missing one comes before all others."""
     return told != known and [(item is not None, item) for item in told] > [(item is not None, item) for item in known]

@@ -1,15 +1,15 @@
 """Join: a fact and what is known become new state and the events to write. Pure; no database, no clock.
 
 State is a join, not a log: whatever the order of arrival, the same facts give the same bookings and the same
-event ids. What is known only grows, and an event is written when enough is known for it, whichever fact came
-last. Rules, in the order they are applied to a fact about an invitee:
+event ids. Knowledge only grows, and an event is written when enough is known for it, whichever fact came last.
+Rules, in the order in which they are applied to a fact about an invitee:
 
-1. The neighbours it names (`old_invitee`, `new_invitee`) are linked; one we have not heard of gets a row in
-   state `named`, so that the chain's key is given once.
-2. The first we hear of an invitee writes its `invitee.created`, inferred from the same payload if need be.
-3. Canceled is final. A no-show mark is set once; it is cleared by the first clear at or after its time, and
-   that is told once: under the mark's name, or, where the clear had to be published before its mark was known
-   (`join_overdue`), under the clear's own second.
+1. The neighbours it names (`old_invitee`, `new_invitee`) are linked. A neighbour that is not known yet gets a row in
+   state `named`, so that the chain gets its key once.
+2. The first fact about an invitee writes its `invitee.created`, inferred from the same payload if need be.
+3. Canceled is final. A no-show mark is set once. The first clear at or after its time removes it, which is published
+   once: under the mark's name, or under the clear's own second if the clear had to be published before its mark was
+   known (`join_overdue`). The table is in `booking.settlement`.
 4. When both halves of a reschedule are known, one `invitee.rescheduled` is written.
 """
 
@@ -21,7 +21,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from slotwire.ingest.errors import CannotNormalize
-from slotwire.ingest.log.booking import Booking, Clear, Mark, by_time, first_told, half_moved, moved, retold
+from slotwire.ingest.log.booking import (
+    Booking,
+    Clear,
+    Mark,
+    Settlement,
+    by_time,
+    half_moved,
+    moved,
+    new_booking,
+    settlement,
+    updated,
+)
 from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact, ResourceFact
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.codec import format_time
@@ -39,9 +50,9 @@ from slotwire.schemas.ids import EventId, chain_key, event_id
 CLEARED = "invitee_no_show.deleted"
 RESCHEDULED = "invitee.rescheduled"
 MAX_LINKS = 8
-"""Invitees one can be said to have replaced, or to be replaced by. One is what Calendly means; more contradict."""
+"""Invitees that one invitee can replace, or be replaced by. Calendly means one; more are a contradiction."""
 MAX_TOGGLES = 200
-"""No-show marks of one booking, and clears: each is kept, so that copies and late ones find their place."""
+"""No-show marks of one booking, and clears. All are stored, so that copies and late ones find their place."""
 
 
 class NewEvent(NamedTuple):
@@ -57,13 +68,13 @@ class NewEvent(NamedTuple):
 
 @dataclass(slots=True)
 class JoinResult:
-    """What a fact makes of what is known.
+    """The new rows and events that a fact leads to.
 
     Attributes:
-        primary: the id of the event the fact itself stands for; None while a clear waits for its mark.
-        bookings: the rows as they shall be, changed ones only.
-        events: in the order they shall be written.
-        roots: chain roots that are no longer the oldest, with the ones that are.
+        primary: the id of the fact's own event; None while a clear waits for its mark.
+        bookings: the changed rows, by invitee.
+        events: in the order in which they are written.
+        roots: chain roots that are no longer the oldest, each with the root that is.
     """
 
     primary: EventId | None
@@ -73,12 +84,12 @@ class JoinResult:
 
 
 def named(payload: InviteePayload) -> list[str]:
-    """Return the invitees a payload names: its own, and the neighbours told."""
+    """Return the invitees that a payload names: its own, and its neighbours in the chain."""
     return [uri for uri in (payload.uri, payload.old_invitee, payload.new_invitee) if uri is not None]
 
 
 def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
-    """Return the invitees whose rows a fact is joined with: its own, and the neighbours told or known."""
+    """Return the invitees whose rows a fact is joined with: its own, and all neighbours named or known."""
     payload = fact.payload
     found = named(payload)
     own = known.get(payload.uri)
@@ -102,7 +113,7 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
     """Join a fact about an invitee with the rows of the invitees it touches.
 
     Args:
-        fact: what Calendly told.
+        fact: what Calendly reported.
         known: the rows of `touched(fact, …)` that exist.
 
     Raises:
@@ -116,10 +127,10 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
 
 
 def join_overdue(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
-    """Publish a clear that has waited long enough, under its own second; nothing if its mark has come.
+    """Publish a clear that has waited long enough, under its own second. If its mark has come, do nothing.
 
     Args:
-        fact: the clear as it was told.
+        fact: the clear, as it was reported.
         known: the rows of `touched(fact, …)` that exist.
     """
     return _InviteeJoin(fact, known).run_overdue()
@@ -139,7 +150,7 @@ class _InviteeJoin:
     def run(self) -> JoinResult:
         uri = self._payload.uri
         before = self._known.get(uri)
-        self._rows[uri] = self._opened(uri) if before is None else retold(before, self._payload)
+        self._rows[uri] = self._opened(uri) if before is None else updated(before, self._payload)
         self._link()
         created = self._identity("invitee.created", uri)
         if self._row(uri).state == "named":
@@ -175,7 +186,7 @@ class _InviteeJoin:
         return self._finish(uri)
 
     def _finish(self, uri: str) -> JoinResult:
-        """Take the changed rows over, each with a revision of its own."""
+        """Collect the changed rows, and give each a revision of its own."""
         for name in (uri, *self._row(uri).new_invitees):
             self._watch(name)
         known = self._known
@@ -194,14 +205,14 @@ class _InviteeJoin:
         return event_id(self._organization, name, uri, discriminator)
 
     def _opened(self, uri: str) -> Booking:
-        """Make the row of an invitee that is new to us, its key inherited from a known neighbour."""
+        """Make the row of an invitee that is new to us. It inherits the key of a known neighbour."""
         for neighbour in (self._payload.old_invitee, self._payload.new_invitee):
             if neighbour is not None and neighbour in self._known:
                 key = self._known[neighbour].chain_key
                 break
         else:
             key = chain_key(uri)
-        return first_told(uri, self._fact.source.tenant.org, key, self._payload)
+        return new_booking(uri, self._fact.source.tenant.org, key, self._payload)
 
     def _link(self) -> None:
         uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
@@ -215,10 +226,10 @@ class _InviteeJoin:
             self._chain(uri, new)
 
     def _chain(self, older: str, newer: str) -> None:
-        """Record that `newer` replaced `older`, and let the newer one's line follow the older one's root.
+        """Record that `newer` replaced `older`, and give the newer one's chain the older one's root.
 
-        Links are only added. Payloads that contradict each other leave several, each good for its own
-        `invitee.rescheduled`: to choose one would be to let the order of arrival choose.
+        Links are only added. Payloads that contradict each other leave several links, each with an
+        `invitee.rescheduled` of its own: choosing one would let the order of arrival decide.
         """
         before, after = self._row(older), self._row(newer)
         if newer not in before.new_invitees:
@@ -228,7 +239,7 @@ class _InviteeJoin:
         stale, root = after.chain_root, before.chain_root
         if stale == root:
             return
-        if newer != stale:  # it has an older neighbour already: a contradiction, and neither line is the older
+        if newer != stale:  # it has an older neighbour already: a contradiction, in which neither chain is older
             stale, root = max(stale, root), min(stale, root)
         self._joined.roots.append((stale, root))
         for name in {*self._known, *self._rows}:
@@ -263,7 +274,7 @@ class _InviteeJoin:
 
     def _mark(self, uri: str) -> None:
         told = self._payload.no_show
-        if told is None:  # normalize lets none through
+        if told is None:  # normalize quarantines a mark without `no_show`
             return
         identity = self._joined.primary = self._identity("invitee_no_show.created", uri, told.uri)
         row = self._row(uri)
@@ -273,7 +284,7 @@ class _InviteeJoin:
             if len(row.marks) >= MAX_TOGGLES:
                 raise CannotNormalize("too_many_toggles", "no_show")
             clear = row.clear_of(mark)
-            if clear is not None and clear.alone:  # told already: no event follows that would say so
+            if clear is not None and clear.alone:  # published already: no event will follow
                 mark = replace(mark, cleared_at=clear.at)
             row = self._step(uri, marks=by_time((*row.marks, mark)))
             data = InviteeNoShowCreated.made(self._payload.__dict__, booking=_state(row))
@@ -301,20 +312,15 @@ class _InviteeJoin:
             self._joined.primary = self._identity(CLEARED, uri, earlier[-1].uri)
 
     def _settle_marks(self, uri: str) -> None:
-        """Take each mark away that has a clear, and tell it unless the clear was published alone.
-
-        A mark whose clear turns out to be another, earlier one is told then, if it was not before. So is one
-        that was told as set, whatever cleared it.
-        """
+        """Give each mark the clear that removed it, and write the event of those that `settlement` says to publish."""
         for position, mark in enumerate(self._row(uri).marks):
             row = self._row(uri)
-            clear = row.clear_of(mark)
-            if clear is None or mark.cleared_at == clear.at:
+            clear, follows = row.clear_of(mark), settlement(row, mark)
+            if clear is None or follows is Settlement.UNCHANGED:
                 continue
-            told = any(each.at == mark.cleared_at and not each.alone for each in row.clears)
             settled = replace(mark, cleared_at=clear.at)
             marks = (*row.marks[:position], settled, *row.marks[position + 1 :])
-            if told or (clear.alone and mark.cleared_at is not None):
+            if follows is Settlement.RECORDED:
                 self._rows[uri] = row._replace(marks=marks)
                 continue
             row = self._step(uri, marks=marks)
@@ -324,7 +330,7 @@ class _InviteeJoin:
             self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=False)
 
     def _reschedule(self, older: str, newer: str) -> None:
-        """Write `invitee.rescheduled` in the transaction of whichever half came second."""
+        """Write `invitee.rescheduled` together with the half that came second."""
         if not self._loaded(older) or not self._loaded(newer) or not moved(self._row(older), self._row(newer)):
             return
         was_old, was_new = self._known.get(older), self._known.get(newer)
@@ -346,7 +352,7 @@ class _InviteeJoin:
         self._write(identity, data, row, row.booked_at or self._fact.told_at, inferred=False)
 
     def _watch(self, uri: str) -> None:
-        """Note since when a row waits for something, and that it waits no longer."""
+        """Record when a row began to wait for something, or that it waits no longer."""
         if not self._loaded(uri):
             return
         row = self._row(uri)
@@ -354,7 +360,7 @@ class _InviteeJoin:
             return
         waits = bool(row.waiting_clears)
         for older in row.old_invitees:
-            # One that was not read cannot have changed: what waited for it waits still.
+            # A row that was not read cannot have changed: what waited for it still waits.
             half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
             waits = waits or half
         if waits != (row.waits_since is not None):

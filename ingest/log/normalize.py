@@ -1,7 +1,7 @@
 """Normalize: from verified bytes to a typed fact in Calendly's words. Pure.
 
-What cannot be read here raises `CannotNormalize`; the delivery is then kept raw in quarantine and answered
-2xx, because a 4xx for one new shape would make Calendly disable the hook for all.
+A body that cannot be read becomes a `QuarantineFact`. It is stored raw and answered 2xx, because a 4xx for one new
+shape would make Calendly disable the subscription for all events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from slotwire.schemas.events import RESOURCE_EVENTS, ResourceEvent
 MAX_DEPTH = 64
 """Levels of nesting in a body; the deepest documented payload has seven."""
 MAX_DETAIL = 300
-"""Characters of a quarantine's detail. It names places in the payload, never values."""
+"""Characters of a quarantine's detail, which names places in the payload, never values."""
 
 M = TypeVar("M", bound=BaseModel)
 _TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
@@ -34,7 +34,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
 
 
 class InviteeEvent(Enum):
-    """What Calendly can tell about an invitee."""
+    """Calendly's events about an invitee."""
 
     CREATED = "invitee.created"
     CANCELED = "invitee.canceled"
@@ -67,7 +67,7 @@ class InviteeFact(NamedTuple):
 
     Attributes:
         source: where it comes from.
-        told_at: the envelope's time: whole seconds, and all a cleared no-show has.
+        told_at: the envelope's time, in whole seconds. It is the only time that a cleared no-show has.
     """
 
     source: FactSource
@@ -78,7 +78,7 @@ class InviteeFact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ResourceFact:
-    """Something happened to a resource of which we store no state: what was told is the event."""
+    """Something happened to a resource of which we store no state: the payload is the event."""
 
     source: VerifiedDelivery
     data: ResourceEvent
@@ -91,8 +91,8 @@ class QuarantineFact:
 
     Attributes:
         source: the delivery.
-        reason: a short word, also the metric's label.
-        detail: where, without values.
+        reason: a short word, which is also the metric's label.
+        detail: the place in the payload, without its value.
     """
 
     source: FactSource
@@ -108,7 +108,7 @@ KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, *RESOURCE_EVENTS})
 
 
 class _Usual(BaseModel):
-    """A delivery about an invitee in which everything is known."""
+    """A delivery about an invitee in which every field is known."""
 
     event: str
     created_at: Time | None = None
@@ -117,19 +117,19 @@ class _Usual(BaseModel):
 
 
 def normalize(delivery: VerifiedDelivery) -> Fact:
-    """Read a verified delivery; never fails: what it cannot read is `QuarantineFact`."""
+    """Read a verified delivery. Never fails: one that it cannot read becomes a `QuarantineFact`."""
     try:
         return _read(delivery)
     except CannotNormalize as problem:
         return QuarantineFact(delivery, problem.reason, problem.detail[:MAX_DETAIL])
-    except Exception as problem:  # noqa: BLE001 - a defect of ours is no reason to answer 5xx for a day
+    except Exception as problem:  # noqa: BLE001 - a defect of ours must not be answered 5xx for a day
         return defect(delivery, problem)
 
 
 def defect(source: FactSource, problem: Exception) -> QuarantineFact:
-    """Keep a delivery on which our own code fails: it costs itself, not its neighbours nor the process.
+    """Quarantine a delivery on which our own code fails, so that its neighbours and the process go on.
 
-    What the exception says stays out of it: that may be the payload's words.
+    The detail leaves out the exception's message, which may quote the payload.
     """
     frame = extract_tb(problem.__traceback__)[-1]
     return QuarantineFact(source, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
@@ -165,10 +165,10 @@ def _invitee_fact(
 
 
 def _read_usual(body: bytes) -> _Usual | None:
-    """Read what nearly every delivery is, in one pass; None where anything at all is out of the ordinary.
+    """Read a delivery about an invitee in one pass, as nearly all are; None if anything about it is unusual.
 
     Raises:
-        CannotNormalize: it is not JSON to other readers, or too deep.
+        CannotNormalize: other JSON readers would refuse it, or it is nested too deep.
     """
     try:
         usual = _Usual.model_validate_json(body, extra="forbid")
@@ -176,8 +176,8 @@ def _read_usual(body: bytes) -> _Usual | None:
         return None
     if usual.event not in _INVITEE_EVENTS:
         return None
-    # Where there is room for anything, there may be what others who read the event would refuse: too deep, or numbers
-    # that are none. "extra" may be written with escapes.
+    # Two fields are free-form: a location's data and "extra" (which may be spelt with \u escapes). They may hold deep
+    # nesting, or NaN, which pydantic accepts and other JSON readers reject: parse such a body again, strictly.
     meeting = usual.payload.scheduled_event
     if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or _escapes(body):
         _parse(body)
@@ -185,12 +185,12 @@ def _read_usual(body: bytes) -> _Usual | None:
 
 
 def _escapes(body: bytes) -> bool:
-    """Whether a character is written as its number; most bodies have not one backslash, and that is quickly seen."""
+    """Whether any character is written as its number. Most bodies have no backslash at all, which is quick to see."""
     return b"\\" in body and b"\\u" in body
 
 
 def _brackets(body: bytes) -> int:
-    """Count what opens: fewer than a limit cannot nest deeper than it, so real payloads are never walked."""
+    """Count opening brackets: a body with at most `MAX_DEPTH` of them is not too deep, so real ones are not walked."""
     return body.count(b"{") + body.count(b"[")
 
 
@@ -224,7 +224,11 @@ def _depth_exceeds(value: object, limit: int) -> bool:
 
 
 def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
-    """Take the envelope apart; what is wrong with it is named."""
+    """Take the envelope apart: the event's name, its time and the payload.
+
+    Raises:
+        CannotNormalize: `not_an_envelope`, with the field that is wrong.
+    """
     if not isinstance(parsed, dict):
         raise CannotNormalize("not_an_envelope", "body")
     name, payload = parsed.get("event"), parsed.get("payload")

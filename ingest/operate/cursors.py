@@ -1,4 +1,4 @@
-"""Cursors of paged lists: opaque to whoever holds them, checked when they come back."""
+"""Cursors of paged lists: opaque to clients, and checked when they come back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_CURSOR = 4_000
 """Characters of a cursor; the longest of ours, over 64 shards, has about 2,000."""
 
 LogPlace = Mapping[int, int]
-"""The last position seen of each shard."""
+"""The last position seen in each shard."""
 TimePlace = tuple[datetime, UUID]
 """The time and id of the last item seen."""
 
@@ -43,7 +43,7 @@ def read_log_place(cursor: str) -> LogPlace:
     """Read a place in the log.
 
     Raises:
-        RequestRefused: this is no cursor of such a list.
+        RequestRefused: it is not a cursor of this list.
     """
     place = _read("log", cursor, _LOG)
     if not place or any(not (0 <= shard < 64 and 0 <= position < _LARGEST) for shard, position in place.items()):
@@ -60,7 +60,7 @@ def read_time_place(kind: str, cursor: str) -> TimePlace:
     """Read a place in a list that is ordered by time.
 
     Raises:
-        RequestRefused: this is no cursor of such a list.
+        RequestRefused: it is not a cursor of this list.
     """
     place = _read(kind, cursor, _TIME)
     if place[0].tzinfo is None:
@@ -77,7 +77,7 @@ def read_id_place(kind: str, cursor: str) -> UUID:
     """Read a place in a list that is ordered by id.
 
     Raises:
-        RequestRefused: this is no cursor of such a list.
+        RequestRefused: it is not a cursor of this list.
     """
     return _read(kind, cursor, _ID)
 
@@ -91,7 +91,7 @@ def read_name_place(kind: str, cursor: str) -> str:
     """Read a place in a list that is ordered by name.
 
     Raises:
-        RequestRefused: this is no cursor of such a list.
+        RequestRefused: it is not a cursor of this list.
     """
     return _read(kind, cursor, _NAME)
 
@@ -105,8 +105,8 @@ def _read(kind: str, cursor: str, form: TypeAdapter[T]) -> T:
     if len(cursor) > MAX_CURSOR or not _FORM.fullmatch(cursor):
         raise _refused()
     try:
-        told, value = orjson.loads(decode_base64url(cursor))
-        if told != kind:
+        kind_read, value = orjson.loads(decode_base64url(cursor))
+        if kind_read != kind:
             raise _refused()
         return form.validate_json(orjson.dumps(value))
     except (ValueError, TypeError, ValidationError):
@@ -115,7 +115,7 @@ def _read(kind: str, cursor: str, form: TypeAdapter[T]) -> T:
 
 def _refused() -> RequestRefused:
     return RequestRefused(
-        "this is no cursor of this list",
+        "this is not a cursor of this list",
         code="cursor_invalid",
-        remedy="Give `next_cursor` of the page before, unchanged, or leave it out.",
+        remedy="Send `next_cursor` of the page before, unchanged, or leave it out.",
     )

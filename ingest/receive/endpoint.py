@@ -1,10 +1,10 @@
-"""Receive: HTTP in, one answer out. Limits come before verification; nothing else is decided here.
+"""Receive: HTTP in, one response out. Limits are checked before the signature; nothing else is decided here.
 
-2xx  committed (also what could not be read: it is in quarantine)
-401  unknown hook or bad signature: one and the same answer
+2xx  committed, in quarantine if it could not be understood
+401  unknown hook or bad signature: the same response for both
 408  the body did not arrive in time          413  the body is larger than the limit
 431  the header is larger than the limit
-503  Postgres cannot commit now; Calendly tries again for 24 h
+503  Postgres cannot commit now; Calendly retries for 24 h
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from slotwire.ingest.receive.pipeline import Pipeline
 from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery
 
 RETRY_AFTER_SECONDS = 5
-"""What a 503 asks for; Calendly follows its own back-off."""
+"""The `Retry-After` of a 503. Calendly follows its own back-off."""
 REFUSAL_LOG_SECONDS = 1.0
-"""The least time between two log lines about refusals for one reason."""
+"""The shortest time between two log lines about refusals for one reason."""
 
 _log = get_logger("receive")
 
@@ -79,10 +79,10 @@ class _Acknowledgement(web.StreamResponse):
         transport.write(self._written(int(time())))
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """There is nothing left to write."""
+        """Do nothing: `prepare` has written all."""
 
     def _written(self, second: int) -> bytes:
-        if second != self._second:  # an answer tells the time, to the second (RFC 9110, section 6.6.1)
+        if second != self._second:  # a response has a Date, in whole seconds (RFC 9110, section 6.6.1)
             self._second = second
             date = formatdate(second, usegmt=True)
             self._octets = f"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: {date}\r\n\r\n".encode()
@@ -117,7 +117,7 @@ class Receiver:
         self._said: dict[str, float] = {}
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request. There is one address space here, and nothing redirects: no router is asked."""
+        """Answer a request. Hooks are the only addresses and nothing redirects, so there is no router."""
         started = perf_counter()
         gate = self._gate
         gate.enter(request)
@@ -142,7 +142,7 @@ class Receiver:
         return response
 
     async def _take(self, request: web.BaseRequest, hook: str) -> _Reply:
-        """Take a delivery: read its body, hand it on, and say what became of it."""
+        """Take a delivery: read its body, pass it on, and say what became of it."""
         body = self._body_at_hand(request)
         if body is None:
             body = await self._body(request)
@@ -172,14 +172,14 @@ class Receiver:
         return _Reply(result.outcome, result.reason, ACKNOWLEDGED)
 
     def _say_refused(self, reason: str, hook: str) -> None:
-        """Log a refusal, at most one a second and reason: strangers do not fill the disk. The metric counts all."""
+        """Log a refusal, at most once per second and reason: strangers cannot fill the disk. The metric counts all."""
         now = monotonic()
         if now - self._said.get(reason, -REFUSAL_LOG_SECONDS) >= REFUSAL_LOG_SECONDS:
             self._said[reason] = now
             _log.info("delivery_refused", reason=reason, hook=masked(hook))
 
     def _body_at_hand(self, request: web.BaseRequest) -> bytes | web.Response | None:
-        """Return the body if it came with its header, the refusal if the header says enough for one, else None."""
+        """Return the body if it arrived with its header, a refusal if the header is reason enough, else None."""
         headers = request.raw_headers
         if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > self._settings.max_header_bytes:
             return _closing(431, "the header is too large")
@@ -190,7 +190,7 @@ class Receiver:
         return _closing(413, "the body is too large") if len(body) > limit else body
 
     async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
-        """Read the body as sent: bounded in size and time, never decompressed."""
+        """Read the body as sent, within limits of size and time. It is never decompressed."""
         limit = self._settings.max_body_bytes
         chunks: list[bytes] = []
         size = 0
@@ -217,7 +217,7 @@ def _rejected(response: web.Response) -> _Reply:
 
 
 def _unavailable(problem: SlotwireError) -> _Reply:
-    """Ask for another try; what only a person can mend is logged with its remedy."""
+    """Ask Calendly to try again. A problem that only a person can solve is logged with its remedy."""
     if isinstance(problem, DatabaseUnavailable):
         reason = problem.reason
     else:

@@ -1,7 +1,7 @@
-"""Whose hook is this? Tenant and signing keys come from the address, before anything is parsed.
+"""Whose hook is this? The address gives the tenant and the signing keys, before anything is parsed.
 
-The payload names no organization (docs/reference/calendly.md, "Delivery"), so the address must. A forged
-hook is told apart without a look-up; a look-up that fails is never an answer of "no".
+The payload names no organization (docs/reference/calendly.md, "Delivery"), so the address must. A forged hook is
+recognized without a look-up, and a failed look-up never counts as "unknown".
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.verify import Tenant
 
 FRESH_SECONDS = 30.0
-"""How long a subscription is used without asking again."""
+"""How long a subscription is used before Postgres is asked again."""
 MAX_CACHED = 10_000
-"""Subscriptions kept in memory; the one used longest ago goes first."""
+"""Subscriptions in memory; the one that was loaded longest ago is dropped first."""
 GRACE = timedelta(hours=48)
-"""How long a hook stays valid after its subscription ended: Calendly retries for 24 h."""
+"""How long a hook stays valid after its subscription has ended. Calendly retries for 24 h."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookOwner:
-    """Who a hook belongs to, and the keys its deliveries are checked with."""
+    """The tenant of a hook, and the keys that sign its deliveries."""
 
     tenant: Tenant
     keys: tuple[bytes, ...] = field(repr=False)
@@ -45,7 +45,7 @@ class _Cached:
 
 
 class Tenants:
-    """Finds the tenant of a hook; remembers what it found (so what is remembered is proven), never a no."""
+    """Finds the tenant of a hook. It caches hooks that exist, so that strangers cannot fill the cache with others."""
 
     def __init__(
         self,
@@ -65,16 +65,16 @@ class Tenants:
         self._asking: dict[str, asyncio.Lock] = {}
 
     async def find(self, hook: str, *, until: float) -> HookOwner | None:
-        """Return whose hook this is, or None for a hook nobody has.
+        """Return the owner of a hook; None if nobody has it.
 
         Args:
-            hook: the last segment of the address, as it came.
-            until: the event loop's time by which Postgres must have answered, if it must be asked.
+            hook: the last segment of the address, as received.
+            until: the event loop's time by which Postgres must have answered, if it has to be asked.
 
         Raises:
-            DatabaseUnavailable: it is not known here, and Postgres does not answer.
+            DatabaseUnavailable: it is not cached, and Postgres does not answer.
         """
-        # Proven even where it is known: a hook nobody has must not be told apart by its time.
+        # Checked for cached hooks too: the response time must not reveal whether a hook exists.
         if not self._addresses.is_ours(hook):
             return None
         cached = self._cache.get(hook)
@@ -89,7 +89,7 @@ class Tenants:
         return cached.owner
 
     async def _ask(self, hook: str, hook_id: HookId, until: float) -> _Cached | None:
-        """Load a hook once, however many deliveries wait for it."""
+        """Load a hook once, no matter how many deliveries wait for it."""
         lock = self._asking.setdefault(hook, asyncio.Lock())
         try:
             async with asyncio.timeout_at(until), lock:
@@ -100,7 +100,7 @@ class Tenants:
         except (TimeoutError, DatabaseUnavailable) as problem:
             known = self._cache.get(hook)
             if known is not None:
-                return known  # old, but true once; the commit will say that Postgres is away
+                return known  # stale, but it was true; the commit will say that Postgres is away
             if isinstance(problem, DatabaseUnavailable):
                 raise
             raise DatabaseUnavailable("the hook could not be looked up in time", reason="deadline") from problem

@@ -1,8 +1,8 @@
 """The public listener: a cap on connections, a limit on headers in size and time, and a drain.
 
-aiohttp bounds neither how many connections are open nor how long the first header may take, and its plain
-shutdown resets clients that keep their connection alive. So the connection's protocol is ours by one class,
-and a stop goes in steps: not ready → answer with `Connection: close` → stop listening → let what runs finish.
+aiohttp limits neither the number of open connections nor the time for the first header, and its plain shutdown
+resets clients that keep their connection alive. So we subclass the connection's protocol, and a stop goes in steps:
+not ready → answer with `Connection: close` → stop listening → let running requests finish.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from slotwire.ingest.foundation.settings import HttpSettings
 from slotwire.ingest.foundation.telemetry import CONNECTIONS_REFUSED, get_logger
 
 HEADER_SECONDS = 10.0
-"""A connection that has not sent a whole request header by then is closed."""
+"""A connection that has not sent a complete request header after this time is closed."""
 LINGER_SECONDS = 1.0
-"""How long a refused body is still read, so that its sender sees the answer instead of a reset."""
+"""How long a refused body is still read, so that its sender sees the response instead of a reset."""
 MAX_HEADERS = 64
-"""Header fields of one request; Calendly sends about ten."""
+"""Header fields of one request. Calendly sends about ten."""
 IN_FLIGHT_SECONDS = 10.0
-"""How long a stopping process waits for running requests: longer than any answer may take."""
+"""How long a stopping process waits for running requests: longer than any response may take."""
 
 HttpHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 _log = get_logger("listener")
 
 
 class ConnectionGate:
-    """Knows which requests run and whether the process is draining."""
+    """Counts open connections and running requests, and knows whether the process is draining."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -50,7 +50,7 @@ class ConnectionGate:
         return self._open
 
     def enter(self, request: web.BaseRequest) -> None:
-        """Count a request that begins; its header has arrived in time."""
+        """Count a request that begins. Its header has arrived in time."""
         protocol = request.protocol
         if isinstance(protocol, _HookConnection):
             protocol.header_arrived()
@@ -58,7 +58,7 @@ class ConnectionGate:
         self._idle.clear()
 
     def leave(self) -> None:
-        """Count a request that is over."""
+        """Count a request that has ended."""
         self._running -= 1
         if self._running == 0:
             self._idle.set()
@@ -75,7 +75,7 @@ class ConnectionGate:
             self._gone.set()
 
     async def until_gone(self, seconds: float) -> None:
-        """Wait until no connection is open, for at most so long."""
+        """Wait until no connection is open, for at most `seconds`."""
         await wait_for(self._gone, seconds)
 
     async def until_idle(self) -> None:
@@ -84,7 +84,7 @@ class ConnectionGate:
 
 
 class _HookConnection(web.RequestHandler):
-    """One connection, refused when too many are open, closed when its header does not come."""
+    """One connection: refused when too many are open, closed when its header does not arrive in time."""
 
     __slots__ = ("_gate", "_header_timer", "_settings")
 
@@ -92,7 +92,7 @@ class _HookConnection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # documented as the way to have none
+            access_log=None,  # type: ignore[arg-type]  # documented as the way to turn it off
             auto_decompress=False,  # the signature covers the bytes as sent
             max_line_size=settings.max_header_bytes,
             max_field_size=settings.max_header_bytes,
@@ -127,13 +127,13 @@ class _HookConnection(web.RequestHandler):
         request: web.BaseRequest,  # noqa: ARG002  # the signature is aiohttp's
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # aiohttp's words can hold the sender's header
+        message: str | None = None,  # noqa: ARG002  # aiohttp's message can quote the sender's header
     ) -> web.StreamResponse:
-        """Answer what aiohttp could not read, and log where we failed, never what was sent."""
+        """Answer a request that aiohttp could not read. The log says where we failed, never what was sent."""
         self.header_arrived()
         if isinstance(exc, LineTooLong):
             status = 431
-        if status >= 500 and exc is not None:  # the class of status that is our fault
+        if status >= 500 and exc is not None:  # our fault
             frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(exc.__traceback__)[-3:]]
             _log.error("request_failed", error=type(exc).__name__, where=frames)
         response = web.Response(status=status, text="try again later\n" if status >= 500 else "bad request\n")
@@ -143,7 +143,7 @@ class _HookConnection(web.RequestHandler):
 
 @asynccontextmanager
 async def listening(handler: HttpHandler, settings: HttpSettings, gate: ConnectionGate) -> AsyncIterator[str]:
-    """Serve the public address while the block runs, then drain; yields where.
+    """Serve the public address while the block runs, then drain. Yields the URL.
 
     Raises:
         ConfigurationError: the port is in use or may not be opened.
@@ -176,9 +176,9 @@ async def _listen(server: web.Server, settings: HttpSettings, gate: ConnectionGa
 
 
 async def _drain(listener: asyncio.Server, gate: ConnectionGate, seconds: float) -> None:
-    """Let clients go before the sockets do: whoever sends a request meanwhile is answered and told to close.
+    """Let clients leave before their sockets close: requests that arrive meanwhile are answered `Connection: close`.
 
-    What connected last is given as long again to send its request after the listening has ended.
+    After listening has ended, clients that connected last get the same time again to send their request.
     """
     gate.draining = True
     _log.info("draining", seconds=seconds)

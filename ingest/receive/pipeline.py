@@ -1,4 +1,4 @@
-"""The sentence: find the tenant, verify, store with all that came meanwhile. What follows the commit is the relay's."""
+"""The request path in one sentence: find the tenant, verify, store. The relay takes over after the commit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Pipeline:
         self._deadline = deadline_seconds
 
     async def accept(self, hook: str, delivery: ReceivedDelivery) -> DeliveryResult:
-        """Take a delivery; returns once it is committed.
+        """Take a delivery; return once it is committed.
 
         Raises:
             DeliveryRefused: the sender did not prove to be Calendly.

@@ -1,7 +1,7 @@
 """Verify: did Calendly send these bytes to this subscription? Pure: bytes, keys and the time go in.
 
-Only this module makes a `VerifiedDelivery`, and `normalize` takes nothing else: what is not verified cannot
-go further. Source: docs/reference/calendly.md, "Webhook signature" (header, signed bytes, algorithm).
+Only this module makes a `VerifiedDelivery`, and `normalize` takes nothing else, so an unverified body cannot go
+further. Source: docs/reference/calendly.md, "Webhook signature" (header, signed bytes, algorithm).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from slotwire.ingest.errors import DeliveryRefused
 
 SIGNATURE_HEADER = "Calendly-Webhook-Signature"
 MAX_AHEAD = timedelta(seconds=300)
-"""A signature from further in the future is refused: a clock is wrong, and the body must not outlive it."""
+"""How far in the future a signature may be. One from later is refused, or it could be replayed until then."""
 MAX_SIGNATURES = 8
-"""`v1` values one header may hold; several may appear while a key is rotated."""
+"""`v1` values in one header. Several may appear while a key is rotated."""
 MAX_HEADER_LENGTH = 1_024
-"""Characters of the header; the real one has 81."""
+"""Characters of the header. A real one has 81."""
 
 _USUAL = re.compile(r"t=([0-9]{1,11}),v1=([0-9a-fA-F]{64})", re.ASCII)
-"""What Calendly sends but while a key is rotated, read in one step."""
+"""The header that Calendly sends unless a key is being rotated; one step reads it."""
 _TIMESTAMP = re.compile(r"[0-9]{1,11}", re.ASCII)
 _V1 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known one costs"
@@ -33,7 +33,7 @@ _NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known on
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose hook a delivery came to.
+    """The organization whose hook a delivery came to.
 
     Attributes:
         organization: the organization's URI at Calendly.
@@ -41,7 +41,7 @@ class Tenant:
         shard: the organization's shard of the log.
         external_id: the user's own name for the organization, if there is one.
         subscription_id: the subscription the hook belongs to.
-        max_age: an older authentic delivery is quarantined; None takes any age.
+        max_age: older authentic deliveries are quarantined; None accepts any age.
     """
 
     organization: str
@@ -58,7 +58,7 @@ class ReceivedDelivery(NamedTuple):
     Attributes:
         id: ours, ordered by time of arrival.
         signatures: every value of the signature header.
-        content_encoding: as the sender said; we never decompress.
+        content_encoding: the header's value; we never decompress.
         traceparent: the trace it belongs to.
     """
 
@@ -71,7 +71,11 @@ class ReceivedDelivery(NamedTuple):
 
 
 class VerifiedDelivery(NamedTuple):
-    """A delivery that Calendly signed for this tenant. Only this module makes one."""
+    """A delivery that Calendly signed for this tenant. Only this module makes one.
+
+    Attributes:
+        signed_at: the signature's time. The others are as in `ReceivedDelivery`.
+    """
 
     id: UUID
     tenant: Tenant
@@ -87,12 +91,12 @@ def verify(
 ) -> VerifiedDelivery:
     """Check the signature over the bytes as received.
 
-    Any `v1` of the header may match under any of the keys. Age alone refuses nothing: a retry may carry its
-    first `t` for more than a day, and identity makes a replay harmless.
+    Any `v1` of the header may match under any of the keys. Age alone is no reason to refuse: a retry may carry its
+    first `t` for more than a day, and computed event ids make a replay harmless.
 
     Args:
         delivery: as received.
-        tenant: whose hook it came to; None for a hook nobody has, which costs the same time.
+        tenant: the tenant of its hook; None for an unknown hook, which takes the same time.
         keys: the subscription's signing keys, as Calendly has them (UTF-8 bytes of the string).
         now: the time of arrival.
 
@@ -151,7 +155,7 @@ def verified_before(
 
 
 def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:
-    """Read `t=<unix seconds>,v1=<hex>`: spaces and unknown parts pass, a doubled `t` does not."""
+    """Read `t=<unix seconds>,v1=<hex>`. Spaces and unknown parts are accepted, a second `t` is not."""
     if len(headers) > 1 or len(headers[0]) > MAX_HEADER_LENGTH:
         raise DeliveryRefused("malformed")
     usual = _USUAL.fullmatch(headers[0])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from slotwire.ingest.log.batch import Batch, OverdueClear
-from slotwire.ingest.log.booking import Booking, first_told, retold
+from slotwire.ingest.log.booking import Booking, new_booking, updated
 from slotwire.ingest.log.join import MAX_LINKS, MAX_TOGGLES
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact
 from slotwire.schemas.codec import format_time
@@ -367,4 +367,4 @@ def test_the_first_word_makes_what_it_would_make_of_a_blank_row(story: str) -> N
     """A row made in one step is the row that telling a blank one would make."""
     for each in ALL[story]:
         uri = each.payload.uri
-        assert first_told(uri, "A", "key", each.payload) == retold(Booking(uri, "A", "key", uri), each.payload)
+        assert new_booking(uri, "A", "key", each.payload) == updated(Booking(uri, "A", "key", uri), each.payload)
