@@ -8,11 +8,13 @@ import pytest
 
 from tests.support import tidy
 from tests.support.tidy import (
+    CROSS_FILE_RULES,
     MACHINE_PATHS,
     MAX_FUNCTION_LINES,
     MAX_MODULE_LINES,
     REGISTRY_HOSTS,
     RULES,
+    CrossFileRule,
     Rule,
     SourceFile,
 )
@@ -182,6 +184,28 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
 }
 
 
+# The same for the rules over several files: sets of files that break one, and sets that do not.
+PLANTED_ACROSS: dict[CrossFileRule, tuple[Sequence[Sequence[SourceFile]], Sequence[Sequence[SourceFile]]]] = {
+    tidy.class_names_are_unique: (
+        [
+            [SourceFile("ingest/a.py", "class Group: ...\n"), SourceFile("handlers/a.py", "class Group: ...\n")],
+            [
+                SourceFile("ingest/a.py", "class _Made: ...\n"),
+                SourceFile("schemas/b/c.py", "\n\nclass _Made(A): ...\n"),
+            ],
+        ],
+        [
+            [SourceFile("ingest/a.py", "class Group: ...\n"), SourceFile("ingest/b.py", "class RoleGroup: ...\n")],
+            [SourceFile("ingest/a.py", "class Group: ...\n"), SourceFile("tests/a.py", "class Group: ...\n")],
+            [
+                SourceFile("ingest/a.py", "class A:\n    class Config: ...\n"),
+                SourceFile("ingest/b.py", "class Config: ...\n"),
+            ],
+        ],
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def sources() -> list[SourceFile]:
     """Every file of the repository, read once."""
@@ -205,6 +229,23 @@ def test_every_rule_bites(rule: Rule) -> None:
         assert ":" in messages[0]
     for file in kept:
         assert not list(rule(file)), file
+
+
+@pytest.mark.parametrize("rule", CROSS_FILE_RULES, ids=lambda rule: rule.__name__)
+def test_the_files_of_the_repository_agree(rule: CrossFileRule, sources: list[SourceFile]) -> None:
+    """All files together keep the rule; a finding says where, what, and which form is better."""
+    found = [f"{file.path}:{line}: {message}" for file, (line, message) in rule(sources)]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("rule", CROSS_FILE_RULES, ids=lambda rule: rule.__name__)
+def test_every_rule_over_several_files_bites(rule: CrossFileRule) -> None:
+    """In a set of files that breaks the rule the last one is found, with the better form; the others are clean."""
+    broken, kept = PLANTED_ACROSS[rule]
+    for files in broken:
+        assert [(file.path, ":" in message) for file, (_, message) in rule(files)] == [(files[-1].path, True)]
+    for files in kept:
+        assert not list(rule(files)), files
 
 
 def test_the_rules_see_the_whole_repository(sources: list[SourceFile]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ ENVIRONMENT_READERS = {
     "ingest/foundation/settings.py": "the settings themselves",
     "ingest/local/folders.py": "the user's XDG folders, which are not ours to name",
     "ingest/local/wiring.py": "what the children of the embedded stack inherit",
-    "ingest/cli/local.py": "says which settings the embedded stack does not heed",
+    "ingest/cli/local.py": "names the settings that the embedded stack ignores",
 }
 """Who may read the environment, and what for."""
 POOL_MAKER = "ingest/foundation/postgres.py"
@@ -28,6 +28,8 @@ POOL_MAKER = "ingest/foundation/postgres.py"
 VERIFIER = "ingest/receive/verify.py"
 DELIVERY_FIELDS = frozenset({"body", "content_encoding", "received_at", "signed_at", "tenant"})
 """Fields of a `VerifiedDelivery` that tell a change of one from a change of another named tuple."""
+PRODUCT = ("ingest/", "handlers/", "schemas/")
+"""The folders of the product."""
 PACED = ("tests/acceptance/", "tests/bench/", "tests/fault/")
 """Where time itself is part of what is shown: the product as a user runs it, load at a given pace, and faults that come
 at any moment."""
@@ -85,6 +87,11 @@ class SourceFile:
         """Every node of the module's syntax tree; none for other files."""
         return tuple(ast.walk(ast.parse(self.text))) if self.is_python else ()
 
+    @property
+    def top_level(self) -> list[ast.stmt]:
+        """The statements of the module itself; none for other files."""
+        return self.nodes[0].body if self.nodes and isinstance(self.nodes[0], ast.Module) else []
+
     def lines(self) -> Iterator[tuple[int, str]]:
         """Its lines, numbered from one."""
         return enumerate(self.text.splitlines(), start=1)
@@ -92,6 +99,9 @@ class SourceFile:
 
 Finding = tuple[int, str]
 Rule = Callable[[SourceFile], Iterator[Finding]]
+"""Judges a file by itself."""
+CrossFileRule = Callable[[Iterable[SourceFile]], Iterator[tuple[SourceFile, Finding]]]
+"""Judges files by what the others hold."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -116,6 +126,18 @@ def telling_names(file: SourceFile) -> Iterator[Finding]:
     for part in PurePosixPath(file.path).with_suffix("").parts:
         if part.strip("_").lower() in VAGUE_NAMES:
             yield 1, f"'{part}' names nothing: name it by what it does"
+
+
+def class_names_are_unique(files: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, Finding]]:
+    """A name means one thing in the whole product, so two top-level classes never share one, private or not."""
+    first: dict[str, SourceFile] = {}
+    for file in files:
+        if not file.path.startswith(PRODUCT):
+            continue
+        for node in file.top_level:
+            if isinstance(node, ast.ClassDef) and first.setdefault(node.name, file) is not file:
+                other = first[node.name].path
+                yield file, (node.lineno, f"{other} has a class {node.name} too: give each a name that tells which")
 
 
 def settings_are_passed(file: SourceFile) -> Iterator[Finding]:
@@ -271,6 +293,7 @@ RULES: tuple[Rule, ...] = (
     only_example_people,
     locks_hold_hashes,
 )
+CROSS_FILE_RULES: tuple[CrossFileRule, ...] = (class_names_are_unique,)
 
 
 def _tests(file: SourceFile) -> Iterator[Function]:
