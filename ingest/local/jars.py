@@ -85,8 +85,8 @@ async def fetch_jars(
 ) -> list[Path]:
     """Download the pinned jars that are missing from the folder.
 
-    Jars that are there are used if their bytes are right, so a second call needs no network and a call after an
-    interrupted download continues it. A damaged file is downloaded again.
+    Jars with the right bytes are not downloaded again, so a second call needs no network, and a call after an
+    interrupted download continues it.
 
     Args:
         folder: where the jars are stored; created if it does not exist.

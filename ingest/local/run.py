@@ -118,7 +118,7 @@ class Installation:
             await start_story(self.wiring.simulator_url)
 
     async def supervise(self) -> None:
-        """Restart whatever dies, until cancelled."""
+        """Restart the processes and servers that die, until cancelled."""
         supervisor = Supervisor(self.console.say)
         async with supervisor.watching([self.wiring.stack.postgres, self.wiring.stack.kafka, *self.processes]):
             await asyncio.Event().wait()

@@ -52,7 +52,7 @@ _ELSEWHERE = Path("/var/lib/slotwire")
 
 @dataclass(slots=True)
 class StateFolder:
-    """A claimed state folder. Only `claim` and `wipe` make one, so whoever has it holds its lock.
+    """A claimed state folder. Only `claim` and `wipe` make one, and only with its lock held.
 
     Attributes:
         path: the folder, absolute.

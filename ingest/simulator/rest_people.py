@@ -5,14 +5,19 @@ Source: docs/reference/calendly.md, "REST"; for its refusals "Simulator assumpti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from aiohttp import web
 
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.gate import Caller, RestGate, resource
-from slotwire.ingest.simulator.model import Json, SimulatedEventType
+from slotwire.ingest.simulator.model import Json, SimulatedEventType, SimulatedGroup, SimulatedRoutingForm
 from slotwire.ingest.simulator.paging import choice_of, ident_of, page_of_list
 from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
+
+Owned = TypeVar("Owned", SimulatedEventType, SimulatedRoutingForm, SimulatedGroup)
 
 
 class PeopleCalls:
@@ -96,10 +101,7 @@ class PeopleCalls:
 
     async def event_type(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one event type."""
-        found = self._world.event_types.get(request.match_info["uuid"])
-        if found is None or found.organization != caller.user.organization:
-            raise not_found()
-        return resource(self._event_type(found))
+        return resource(self._event_type(_owned(self._world.event_types, request, caller)))
 
     async def routing_forms(self, request: web.Request, caller: Caller) -> web.Response:
         """List an organization's routing forms."""
@@ -109,10 +111,7 @@ class PeopleCalls:
 
     async def routing_form(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one routing form."""
-        found = self._world.routing_forms.get(request.match_info["uuid"])
-        if found is None or found.organization != caller.user.organization:
-            raise not_found()
-        return resource(payloads.routing_form(found))
+        return resource(payloads.routing_form(_owned(self._world.routing_forms, request, caller)))
 
     async def groups(self, request: web.Request, caller: Caller) -> web.Response:
         """List an organization's groups."""
@@ -122,10 +121,7 @@ class PeopleCalls:
 
     async def group(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one group."""
-        found = self._world.groups.get(request.match_info["uuid"])
-        if found is None or found.organization != caller.user.organization:
-            raise not_found()
-        return resource(payloads.group(found))
+        return resource(payloads.group(_owned(self._world.groups, request, caller)))
 
     def _event_type(self, value: SimulatedEventType) -> Json:
         return payloads.event_type(value, self._world.users[value.owner])
@@ -140,3 +136,11 @@ class PeopleCalls:
             raise invalid(("organization", "is missing"))
         if organization != caller.user.organization or not caller.administers:
             raise forbidden()
+
+
+def _owned(resources: Mapping[str, Owned], request: web.Request, caller: Caller) -> Owned:
+    """Return the resource that a path names, if it belongs to the caller's organization."""
+    found = resources.get(request.match_info["uuid"])
+    if found is None or found.organization != caller.user.organization:
+        raise not_found()
+    return found

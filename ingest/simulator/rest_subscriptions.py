@@ -131,7 +131,7 @@ class SubscriptionCalls:
         return resource(payloads.subscription(self._own(request, caller)))
 
     async def delete(self, request: web.Request, caller: Caller) -> web.Response:
-        """Unsubscribe; what is still owed is not sent any more."""
+        """Delete a subscription; its pending messages are abandoned."""
         found = self._own(request, caller)
         self._engine.sender.forget(found.id)
         self._engine.ledger.delete_subscription(found.id)

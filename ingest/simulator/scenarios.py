@@ -120,7 +120,7 @@ class LoadJob:
     engine: Engine
     plan: LoadPlan
     messages: dict[str, float] = field(default_factory=dict)
-    owed: set[str] = field(default_factory=set)
+    pending: set[str] = field(default_factory=set)
     answers: list[float] = field(default_factory=list)
     totals: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
@@ -131,7 +131,7 @@ class LoadJob:
     async def run(self) -> Json:
         """Send everything, wait until all is acknowledged or abandoned or the time is up, and report."""
         sender = self.engine.sender
-        stop = sender.listen(self._heard)
+        stop = sender.listen(self._attempt_ended)
         before = sender.limit
         if self.plan.concurrency:
             sender.limit = self.plan.concurrency
@@ -139,7 +139,7 @@ class LoadJob:
         try:
             async with asyncio.timeout(self.plan.timeout_seconds):
                 await self._produce()
-                while self.owed:
+                while self.pending:
                     await sender.progressed()
         except TimeoutError:
             pass  # the report says what is still pending
@@ -158,14 +158,14 @@ class LoadJob:
             "messages": len(self.messages) + self.dropped,
             "acknowledged": acknowledged,
             "dropped": self.dropped,
-            "pending": len(self.owed),
-            "abandoned": len(self.messages) - acknowledged - len(self.owed),
+            "pending": len(self.pending),
+            "abandoned": len(self.messages) - acknowledged - len(self.pending),
             "attempts": len(self.answers),
             "failures": dict(sorted(self.failures.items())),
             "seconds": round(seconds, 3),
             "per_second": round(acknowledged / seconds, 1) if seconds else 0.0,
-            "answer_ms": _spread(self.answers),
-            "total_ms": _spread(self.totals),
+            "answer_ms": _percentiles(self.answers),
+            "total_ms": _percentiles(self.totals),
             "finished": self.ended is not None,
         }
 
@@ -174,7 +174,7 @@ class LoadJob:
         for result in self._results():
             for message in result.messages:
                 made += 1
-                self._owe(message)
+                self._expect(message)
             if made >= self.plan.count:
                 return
             await self._pace(made)
@@ -189,7 +189,7 @@ class LoadJob:
             scenario = Scenario(self.engine, draws, plot, self.plan.order, self.plan.organization, sequence)
             for _, result in scenario.steps():
                 if not result.messages and number == 1:
-                    raise ValueError("nobody is subscribed: create a webhook subscription first")
+                    raise ValueError("there is no subscription: create a webhook subscription first")
                 yield result
 
     async def _pace(self, made: int) -> None:
@@ -199,21 +199,21 @@ class LoadJob:
                 await asyncio.sleep(max(ahead, TICK_SECONDS))
             return
         backlog = self.engine.sender.limit * BACKLOG_PER_SLOT
-        while len(self.owed) >= backlog:
+        while len(self.pending) >= backlog:
             await self.engine.sender.progressed()
 
-    def _owe(self, message: Message) -> None:
+    def _expect(self, message: Message) -> None:
         if message.state == "dropped":
             self.dropped += 1
             return
         self.messages[message.id] = time.perf_counter()
-        self.owed.add(message.id)
+        self.pending.add(message.id)
 
-    def _heard(self, message: Message, answer: AttemptResult) -> None:
+    def _attempt_ended(self, message: Message, answer: AttemptResult) -> None:
         if message.id not in self.messages:
             return
         if message.state != "pending":
-            self.owed.discard(message.id)
+            self.pending.discard(message.id)
         if answer is UNSENT:
             return
         self.answers.append(answer.seconds)
@@ -282,7 +282,7 @@ def _line(words: str, result: OperationResult) -> str:
     return f"{name} {words}{meeting}"
 
 
-def _spread(values: list[float]) -> Json:
+def _percentiles(values: list[float]) -> Json:
     ranked = sorted(values)
 
     def at(share: float) -> float:

@@ -153,11 +153,6 @@ class Sender:
         self._limit = max(1, min(value, self.policy.concurrency))
         self._wake.set()
 
-    @property
-    def owed(self) -> int:
-        """The number of pending messages, including those that wait for a retry."""
-        return len(self._pending)
-
     def untried(self, ident: str) -> bool:
         """Return whether the first attempt of a message is still to end."""
         message = self._pending.get(ident)

@@ -306,7 +306,7 @@ def test_it_stops_within_five_seconds_and_leaves_no_process(first: Running) -> N
 
 
 def test_a_later_start_finds_everything_again(first: Running, second: Running) -> None:
-    """Addresses, keys and the subscription are kept; nothing is made twice."""
+    """Addresses, keys and the subscription are the same; nothing is created twice."""
     assert second.ready == first.ready
     key = {"Authorization": f"Bearer {second.ready['admin_key']}"}
     org = second.ready["organization"].rpartition("/")[2]

@@ -161,8 +161,8 @@ async def test_each_scope_gets_its_events_and_is_listed_alone(setup: Setup, rece
         assert sorted(each.path for each in receiver.deliveries) == paths
 
 
-async def test_what_rest_tells_is_what_the_webhook_told(setup: Setup, receiver: Receiver) -> None:
-    """Invitee and event read by REST make the payload that was delivered; a submission is it as it stands."""
+async def test_rest_and_the_webhook_give_the_same_payload(setup: Setup, receiver: Receiver) -> None:
+    """Invitee and event read by REST make the payload that was delivered; a submission equals it without changes."""
     await subscribe(
         setup.owner,
         setup.organization,
@@ -217,7 +217,7 @@ async def test_events_are_found_by_host_time_and_status(setup: Setup) -> None:
     assert await found(group=f"{API}/groups/{group.id}") == members
 
 
-async def test_lists_longer_than_a_page_are_read_whole(setup: Setup) -> None:
+async def test_lists_longer_than_a_page_are_read_to_the_end(setup: Setup) -> None:
     """One event more than a page holds makes two calls and no event is missing or doubled."""
     for _ in range(PAGE_SIZE + 1):
         await setup.there.act("book", start="2026-12-01T10:00:00Z")
@@ -228,7 +228,7 @@ async def test_lists_longer_than_a_page_are_read_whole(setup: Setup) -> None:
     assert len(setup.there.running.gate.calls.listing(0, 1_000, lambda _: True)) == before + 2
 
 
-async def test_a_no_show_comes_and_goes(setup: Setup) -> None:
+async def test_a_no_show_is_marked_and_cleared(setup: Setup) -> None:
     """A mark is set, read, seen on the invitee, taken back, and is then not found."""
     [invitee] = (await setup.there.act("book"))["invitees"]
     mark = await invitee_no_shows.create(setup.owner, invitee)
@@ -262,7 +262,7 @@ async def test_submissions_are_found_through_their_forms(setup: Setup) -> None:
         (("webhooks:write",), CalendlyProblem.INVALID, ()),
     ],
 )
-async def test_missing_scopes_are_told(
+async def test_missing_scopes_are_reported(
     setup: Setup, scopes: tuple[str, ...], problem: CalendlyProblem, missing: tuple[str, ...]
 ) -> None:
     """Without `webhooks:write` the error names it; without an event's read scope it is a 400 that hints at scopes."""
@@ -273,7 +273,7 @@ async def test_missing_scopes_are_told(
     assert "scheduled_events:read" in error.message or missing
 
 
-async def test_plan_role_and_address_are_told_apart(setup: Setup) -> None:
+async def test_refusals_for_plan_role_and_address_are_distinguished(setup: Setup) -> None:
     """A plan that is too small, a role that is too low and an address that is taken are three different problems."""
     routing = ("routing_form_submission.created",)
     await setup.there.act("organizations", organization=setup.organization, plan="free")
@@ -301,7 +301,7 @@ async def test_a_lost_token_is_noticed_at_once(setup: Setup, state: str, words: 
     assert [call.status for call in setup.there.running.gate.calls.listing(0, 10, lambda _: True)] == [200, 401]
 
 
-async def test_a_failing_calendly_is_overcome_for_reading_only(setup: Setup) -> None:
+async def test_only_reads_are_repeated_when_calendly_fails(setup: Setup) -> None:
     """With half of the calls answered in HTML all reads succeed; a write whose answer is lost has had its effect."""
     await setup.there.act("faults", rest_error_rate=0.5)
     patient = CallRetries(attempts=12, first_wait_seconds=0.001, max_wait_seconds=0.01)
@@ -326,7 +326,7 @@ async def test_a_rate_limit_says_when_to_come_back(setup: Setup) -> None:
     assert (await users.me(setup.owner)).current_organization == setup.organization
 
 
-async def test_fifty_organizations_fifty_tokens() -> None:
+async def test_fifty_organizations_never_use_each_others_tokens() -> None:
     """Fifty owners at once read and subscribe; each organization is called with its own token only."""
     async with simulated_calendly(Options(organizations=FIFTY)) as there:
         settings = CalendlySettings(api_url=there.running.url)

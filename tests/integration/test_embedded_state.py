@@ -87,7 +87,7 @@ async def test_a_folder_with_other_things_is_not_filled(tmp_path: Path) -> None:
 
 
 async def test_wiping_deletes_ours_and_nothing_else(folder: Path) -> None:
-    """What a person put into the folder later survives; what we made is listed and gone."""
+    """The user's own files in the folder survive; ours are listed and deleted."""
     with StateFolder.claim(folder) as state:
         state.port("a")
         (folder / "kafka").mkdir()
@@ -233,7 +233,7 @@ def test_folders_follow_the_base_directory_specification(monkeypatch: pytest.Mon
 
 
 def test_an_account_passes_only_where_every_parent_lets_it(tmp_path: Path) -> None:
-    """One closed parent is enough to keep the account of Postgres out, whatever lies below is open."""
+    """If one parent is closed, the account of Postgres cannot enter a folder below, even an open one."""
     closed = tmp_path / "closed"
     (closed / "open").mkdir(parents=True)
     closed.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Who may call what at the simulated Calendly, and its record of who did."""
+"""Tokens, roles and plans at the simulated Calendly, and its record of REST calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPGRADE = "Please upgrade to a paid Calendly account."
 
 @pytest.fixture
 async def calendly() -> AsyncIterator[SimulatedCalendly]:
-    """A simulator with two organizations whose clock stands still."""
+    """A simulator with two organizations and a stopped clock."""
     async with simulated_calendly(Options(organizations=2)) as found:
         yield found
 
@@ -57,8 +57,8 @@ async def foreign_calls(calendly: SimulatedCalendly) -> int:
     return int((await calendly.http.get("/simulator/calls/summary")).json()["foreign_calls"])
 
 
-async def test_a_token_ends_by_the_simulators_clock(calendly: SimulatedCalendly) -> None:
-    """A token made for a minute works until that minute is over, and is then told as expired."""
+async def test_a_token_expires_by_the_simulators_clock(calendly: SimulatedCalendly) -> None:
+    """A token made for a minute works until that minute is over; after that the answer says that it expired."""
     user, _ = member(calendly, 0)
     made = await calendly.act("tokens", user=user.id, scopes=["users:read"], expires_in_seconds=60)
     head = {"Authorization": f"Bearer {made['token']}"}
@@ -112,7 +112,7 @@ async def test_a_plan_can_have_no_webhooks(calendly: SimulatedCalendly) -> None:
 
 
 async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: SimulatedCalendly) -> None:
-    """The 50th request of a minute passes on Free, the 51st is 429; a paying neighbour keeps 500."""
+    """The 50th request of a minute passes on Free, the 51st is 429; a paying organization has 500."""
     await calendly.act("organizations", organization=calendly.running.organization, plan="free")
     answers = [await calendly.http.get("/users/me") for _ in range(FREE_RATE_LIMIT + 1)]
     assert {each.status_code for each in answers[:-1]} == {200}
@@ -122,7 +122,7 @@ async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: SimulatedCalendly) 
     assert (paid.status_code, paid.headers["X-RateLimit-Limit"]) == (200, str(DEFAULT_RATE_LIMIT))
 
 
-async def test_roles_change_what_one_may_do(calendly: SimulatedCalendly) -> None:
+async def test_a_role_decides_what_a_user_may_do(calendly: SimulatedCalendly) -> None:
     """An owner who becomes a plain user loses the organization's subscriptions, and gets them back with the role."""
     user, _ = member(calendly, 0)
     for role, status in (("user", 403), ("admin", 201)):
@@ -133,7 +133,7 @@ async def test_roles_change_what_one_may_do(calendly: SimulatedCalendly) -> None
         assert (await calendly.http.post("/webhook_subscriptions", json=hook(calendly))).status_code == status
 
 
-async def test_a_user_who_moves_acts_elsewhere(calendly: SimulatedCalendly) -> None:
+async def test_the_token_of_a_moved_user_acts_in_the_new_organization(calendly: SimulatedCalendly) -> None:
     """After a move the same token says another organization, and reaches nothing of the old one."""
     user, _ = member(calendly, 0)
     subscription = await calendly.subscribe(HOOK)
@@ -144,7 +144,7 @@ async def test_a_user_who_moves_acts_elsewhere(calendly: SimulatedCalendly) -> N
     assert (await calendly.http.post("/webhook_subscriptions", json=hook(calendly))).status_code == 403
 
 
-async def test_ones_own_events_come_from_everywhere(calendly: SimulatedCalendly) -> None:
+async def test_a_users_own_events_come_from_every_organization(calendly: SimulatedCalendly) -> None:
     """`user` alone also gives the events of an organization that was left; with `organization` it does not."""
     user, _ = member(calendly, 0)
     offers = calendly.running.world.event_types.values()
@@ -196,7 +196,7 @@ async def test_changes_survive_a_restart(tmp_path: Path) -> None:
 
 
 async def test_every_call_is_recorded(calendly: SimulatedCalendly) -> None:
-    """A call is kept with its user, what it named and its answer, refused ones too, and without the token."""
+    """The record has each call's user, the organizations it names and its answer, but not the token."""
     user, _ = member(calendly, 0)
     await calendly.http.get("/users/me")
     await calendly.http.post("/webhook_subscriptions", json=hook(calendly))
@@ -218,7 +218,7 @@ async def test_every_call_is_recorded(calendly: SimulatedCalendly) -> None:
 
 
 async def test_the_record_is_read_in_pages(calendly: SimulatedCalendly) -> None:
-    """Following `next_cursor` meets each call once; users and organizations can be told apart."""
+    """Following `next_cursor` gives each call once; users and organizations are filters."""
     _, other = member(calendly, 0, organization=1)
     for number in range(5):
         await calendly.http.get("/users/me", headers=other if number % 2 else {})
@@ -230,7 +230,7 @@ async def test_the_record_is_read_in_pages(calendly: SimulatedCalendly) -> None:
         assert (await calendly.http.get("/simulator/calls", params=wrong)).status_code == 400
 
 
-async def test_a_foreign_call_is_seen_wherever_it_names_another(calendly: SimulatedCalendly) -> None:
+async def test_a_call_is_foreign_by_its_path_query_or_body(calendly: SimulatedCalendly) -> None:
     """Another's organization in query or body and another's resource in the path each count, though refused."""
     ident = await calendly.subscribe(HOOK)
     booked = await calendly.act("book")
@@ -269,7 +269,7 @@ async def test_a_foreign_call_is_seen_wherever_it_names_another(calendly: Simula
     assert {each["organization"] for each in found} == {organization(calendly, 1)}
 
 
-async def test_what_is_gone_stays_foreign(calendly: SimulatedCalendly) -> None:
+async def test_a_deleted_resource_still_has_its_owner(calendly: SimulatedCalendly) -> None:
     """Deleting another's subscription is foreign also after its owner deleted it."""
     path = f"/webhook_subscriptions/{await calendly.subscribe(HOOK)}"
     assert (await calendly.http.delete(path)).status_code == 204
@@ -280,7 +280,7 @@ async def test_what_is_gone_stays_foreign(calendly: SimulatedCalendly) -> None:
     assert await foreign_calls(calendly) == 1
 
 
-async def test_a_revoked_token_is_still_somebodys(calendly: SimulatedCalendly) -> None:
+async def test_a_call_with_a_revoked_token_is_recorded_for_its_user(calendly: SimulatedCalendly) -> None:
     """A call with a revoked token that names another organization is foreign, though it is only a 401."""
     await calendly.act("tokens/state", token=calendly.running.owner_token, state="revoked")
     answer = await calendly.http.get(organization(calendly, 1).removeprefix(API))
@@ -297,13 +297,13 @@ async def test_the_record_has_a_limit(calendly: SimulatedCalendly) -> None:
             named = ("elsewhere",) if number == 1 else ()
             at = calendly.running.engine.clock.now()
             record.add(RestCall(number, at, "t", owner.id, owner.organization, "GET", "/users/me", named, 200))
-        kept = record.listing(0, 10, lambda _: True)
-        assert [call.number for call in kept] == list(range(1 + past, 4 + past))
+        listed = record.listing(0, 10, lambda _: True)
+        assert [call.number for call in listed] == list(range(1 + past, 4 + past))
         assert [call.number for call in record.foreign()] == [1]
         assert (record.next_number(), record.foreign_count) == (4 + past, 1)
 
 
-async def test_owners_of_what_is_gone_have_a_limit(calendly: SimulatedCalendly) -> None:
+async def test_the_owners_of_deleted_resources_have_a_limit(calendly: SimulatedCalendly) -> None:
     """As many owners as the limit says are remembered past a deletion; one more and the oldest is forgotten."""
     paths = [f"/webhook_subscriptions/{await calendly.subscribe(f'{HOOK}/{number}')}" for number in range(2)]
     owner, _ = member(calendly, 0)

@@ -64,7 +64,7 @@ async def test_book_move_mark_and_cancel(typed: Type, receiver: Receiver) -> Non
     assert receiver.deliveries[0].parsed["payload"]["cancellation"]["canceler_type"] == "host"
 
 
-async def test_json_is_one_object_a_line(typed: Type) -> None:
+async def test_json_is_one_object_per_line(typed: Type) -> None:
     """With `--json` every line of the standard output parses."""
     booked = json.loads((await typed("book", "--places", "2", "--json")).stdout)
     assert len(booked["invitees"]) == 2
@@ -76,7 +76,7 @@ async def test_json_is_one_object_a_line(typed: Type) -> None:
     assert json.loads((await typed("faults", "--drop-rate", "0.5", "--json")).stdout)["drop_rate"] == 0.5
 
 
-async def test_nobody_subscribed_is_said(typed: Type) -> None:
+async def test_an_action_without_a_subscription_says_so(typed: Type) -> None:
     """An event without subscribers says that nothing was sent."""
     done = await typed("routing-form")
     assert done.exit_code == 0
@@ -98,9 +98,9 @@ async def test_story_prints_each_step(typed: Type, calendly: SimulatedCalendly) 
     """A bounded story prints its steps once each and ends."""
     done = await typed("story", "--count", "3", "--interval", "0")
     assert done.exit_code == 0, done.output
-    told = (await calendly.http.get("/simulator/jobs/j1")).json()
-    assert done.stdout.splitlines() == told["lines"]
-    assert told["bookings"] == 3
+    report = (await calendly.http.get("/simulator/jobs/j1")).json()
+    assert done.stdout.splitlines() == report["lines"]
+    assert report["bookings"] == 3
 
 
 async def test_send_reads_a_file_or_the_standard_input(
@@ -132,7 +132,7 @@ async def test_unreadable_options_are_usage_errors(typed: Type, arguments: tuple
 
 
 @pytest.mark.parametrize("url", ["https://api.calendly.com", "http://192.0.2.1:8090", "nonsense"])
-def test_the_real_calendly_is_never_asked(url: str) -> None:
+def test_the_real_calendly_is_never_called(url: str) -> None:
     """An address that is not loopback is refused before any connection is made."""
     done = CliRunner().invoke(app, ["book", "--simulator-url", url])
     assert isinstance(done.exception, SlotwireError)
@@ -140,7 +140,7 @@ def test_the_real_calendly_is_never_asked(url: str) -> None:
     assert "simulate serve" in done.exception.remedy
 
 
-def test_without_a_url_the_settings_say_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_url_the_settings_name_the_simulator(monkeypatch: pytest.MonkeyPatch) -> None:
     """SLOTWIRE_CALENDLY__API_URL is the default; where nobody listens, that is said with what to do."""
     monkeypatch.setenv("SLOTWIRE_CALENDLY__API_URL", "http://127.0.0.1:9")
     done = CliRunner().invoke(app, ["clock"])
@@ -148,7 +148,7 @@ def test_without_a_url_the_settings_say_where(monkeypatch: pytest.MonkeyPatch) -
     assert "no simulator answers at http://127.0.0.1:9" in done.exception.message
 
 
-async def test_what_is_no_simulator_is_said(receiver: Receiver) -> None:
+async def test_a_server_that_is_not_a_simulator_is_reported(receiver: Receiver) -> None:
     """Something else that listens there is named as such."""
     done = await asyncio.to_thread(lambda: CliRunner().invoke(app, ["clock", "--simulator-url", receiver.url]))
     assert isinstance(done.exception, SlotwireError)
@@ -156,7 +156,7 @@ async def test_what_is_no_simulator_is_said(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("option", [("--concurrency", "0"), ("--first-retry", "0"), ("--organizations", "0")])
-def test_serve_refuses_what_cannot_be(option: tuple[str, str]) -> None:
+def test_serve_refuses_impossible_options(option: tuple[str, str]) -> None:
     """Impossible options end before anything listens."""
     done = CliRunner().invoke(app, ["serve", "--port", "0", *option])
     assert isinstance(done.exception, SlotwireError)
@@ -180,7 +180,7 @@ async def test_a_token_is_made_revoked_and_restored(typed: Type, calendly: Simul
         assert (await calendly.http.get("/users/me", headers=head)).status_code == status
 
 
-async def test_a_token_is_of_whom_it_was_asked_for(typed: Type, calendly: SimulatedCalendly) -> None:
+async def test_a_token_belongs_to_the_named_user(typed: Type, calendly: SimulatedCalendly) -> None:
     """Without a name it is the first owner's; a user who is not of the organization named is not found."""
     world = calendly.running.world
     owner, *_, plain = world.members(next(iter(world.organizations)))
@@ -204,7 +204,7 @@ async def test_roles_and_plans_are_changed(typed: Type, calendly: SimulatedCalen
     assert (world.organizations[organization].pays, world.organizations[organization].webhooks) == (False, False)
 
 
-async def test_calls_are_listed_and_foreign_ones_are_a_failure(typed: Type, calendly: SimulatedCalendly) -> None:
+async def test_calls_are_listed_and_foreign_ones_exit_with_1(typed: Type, calendly: SimulatedCalendly) -> None:
     """`calls --foreign` ends with 0 while there are none, and with 1 and the call once there is one."""
     await calendly.http.get("/users/me")
     clean = await typed("calls", "--foreign")

@@ -19,7 +19,7 @@ ALL_EVENTS = (*INVITEE_EVENTS, "routing_form_submission.created")
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that acknowledges everything until told otherwise."""
+    """A receiver that acknowledges everything by default."""
     async with receiving() as found:
         yield found
 
@@ -40,7 +40,7 @@ async def _load(calendly: SimulatedCalendly, **plan: object) -> dict[str, Any]:
 
 
 async def test_load_sends_everything_and_reports_it(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """What is reported, what the ledger holds and what arrived are the same number; every kind is in the mix."""
+    """The report, the ledger and the receiver have the same number of deliveries; every kind is among them."""
     report = await _load(calendly, count=500, concurrency=32)
     assert 500 <= report["messages"] <= 501
     assert report["acknowledged"] == report["messages"] == len(receiver.deliveries)
@@ -52,7 +52,7 @@ async def test_load_sends_everything_and_reports_it(calendly: SimulatedCalendly,
     assert {each.event for each in receiver.deliveries} == set(ALL_EVENTS)
 
 
-async def test_load_keeps_its_concurrency(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+async def test_load_respects_its_concurrency(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A load that asks for 3 in flight has 3, though the sender could do more, and gives the slots back after it."""
     receiver.hold = asyncio.Event()
     load = asyncio.create_task(_load(calendly, count=30, concurrency=3))
@@ -65,8 +65,8 @@ async def test_load_keeps_its_concurrency(calendly: SimulatedCalendly, receiver:
     assert calendly.running.engine.sender.limit == 64
 
 
-async def test_load_keeps_each_booking_in_order(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """Without a fault no invitee hears of a cancel or a mark before it was created."""
+async def test_load_delivers_each_booking_in_order(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+    """Without a fault, the receiver gets no cancellation or no-show of an invitee before its creation."""
     await _load(calendly, count=400, order="canceled-first")
     seen: set[str] = set()
     for delivery in receiver.deliveries:
@@ -77,7 +77,7 @@ async def test_load_keeps_each_booking_in_order(calendly: SimulatedCalendly, rec
     assert seen
 
 
-async def test_same_seed_same_load(receiver: Receiver) -> None:
+async def test_the_same_seed_makes_the_same_load(receiver: Receiver) -> None:
     """Two simulators with one seed send the same events about the same invitees, in any order."""
     sent = []
     for _ in range(2):
@@ -109,7 +109,7 @@ async def test_load_says_what_is_pending_when_its_time_is_up(calendly: Simulated
     assert report["acknowledged"] == 0
 
 
-async def test_load_keeps_a_rate(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+async def test_load_respects_its_rate(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """At 200 a second 100 deliveries take half a second, not less."""
     report = await _load(calendly, count=100, rate=200)
     assert report["acknowledged"] == report["messages"]
@@ -117,7 +117,7 @@ async def test_load_keeps_a_rate(calendly: SimulatedCalendly, receiver: Receiver
     assert len(receiver.deliveries) == report["messages"]
 
 
-async def test_load_mix_is_what_is_asked_for(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+async def test_load_follows_its_mix(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A mix of one plot has that plot's events only."""
     await _load(calendly, count=20, mix={"canceled": 1})
     assert Counter(each.event for each in receiver.deliveries) == {"invitee.created": 10, "invitee.canceled": 10}
@@ -129,7 +129,7 @@ async def test_load_without_a_subscriber_says_so() -> None:
         answer = await calendly.http.post("/simulator/load", json={"count": 1})
         assert (answer.status_code, answer.json()["message"]) == (
             409,
-            "nobody is subscribed: create a webhook subscription first",
+            "there is no subscription: create a webhook subscription first",
         )
 
 
@@ -144,7 +144,7 @@ def test_a_load_has_limits(plan: dict[str, Any]) -> None:
     assert LoadPlan(count=MAX_LOAD).count == MAX_LOAD
 
 
-async def test_story_tells_bookings_and_ends(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+async def test_a_story_makes_its_bookings_and_ends(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A bounded story ends after its bookings and has a line for every step."""
     answer = await calendly.http.post("/simulator/story", json={"count": 5, "interval_seconds": 0, "wait": True})
     report = answer.json()
@@ -154,14 +154,14 @@ async def test_story_tells_bookings_and_ends(calendly: SimulatedCalendly, receiv
     assert len(receiver.deliveries) >= len(report["lines"])
 
 
-async def test_endless_story_stops_when_told(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+async def test_an_endless_story_stops_with_its_job(calendly: SimulatedCalendly, receiver: Receiver) -> None:
     """A story without a count goes on until its job is deleted."""
     job = (await calendly.http.post("/simulator/story", json={"interval_seconds": 0.001})).json()
     await receiver.received(20)
     stopped = (await calendly.http.delete(f"/simulator/jobs/{job['id']}")).json()
     assert (stopped["running"], stopped["finished"]) == (False, False)
-    told = (await calendly.http.get(f"/simulator/jobs/{job['id']}")).json()
-    assert told == stopped
+    report = (await calendly.http.get(f"/simulator/jobs/{job['id']}")).json()
+    assert report == stopped
 
 
 async def test_send_posts_any_bytes_once(calendly: SimulatedCalendly, receiver: Receiver) -> None:
@@ -246,7 +246,7 @@ async def test_actions_wait_for_their_first_attempt(calendly: SimulatedCalendly,
         ("tokens/state", {"token": "none", "state": "revoked"}, 404),
     ],
 )
-async def test_wrong_requests_are_refused_in_words(path: str, body: dict[str, object], status: int) -> None:
+async def test_wrong_requests_get_a_readable_error(path: str, body: dict[str, object], status: int) -> None:
     """Every wrong request names what is wrong and changes nothing."""
     async with simulated_calendly() as calendly:
         answer = await calendly.http.post(f"/simulator/{path}", json=body)
@@ -265,8 +265,8 @@ async def test_browsers_are_not_answered(head: dict[str, str]) -> None:
         assert (await calendly.http.get("/scheduled_events", params=listing)).json()["collection"] == []
 
 
-async def test_rest_can_fail_before_or_after_the_deed(calendly: SimulatedCalendly) -> None:
-    """An error answers HTML and does nothing; a lost answer looks the same after the deed is done."""
+async def test_rest_can_fail_before_or_after_the_change(calendly: SimulatedCalendly) -> None:
+    """An error answers HTML and does nothing; a lost answer looks the same, but the change is made."""
     (invitee,) = (await calendly.act("book"))["invitees"]
     for fault, marked in (("rest_error_rate", False), ("rest_lost_answer_rate", True)):
         await calendly.act("faults", **{fault: 1.0})

@@ -14,14 +14,14 @@ from tests.support.simulated_calendly import KEY, Receiver, SimulatedCalendly, r
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that acknowledges everything until told otherwise."""
+    """A receiver that acknowledges everything by default."""
     async with receiving() as found:
         yield found
 
 
 @pytest.fixture
 async def calendly() -> AsyncIterator[SimulatedCalendly]:
-    """A simulator whose clock stands still."""
+    """A simulator with a stopped clock."""
     async with simulated_calendly() as found:
         yield found
 
@@ -90,7 +90,7 @@ async def test_a_failing_message_holds_up_no_other(calendly: SimulatedCalendly, 
 
 
 async def test_a_day_of_failure_disables_the_subscription(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """After 24 h with nothing delivered the state is `disabled`, what was owed is abandoned, nothing new is sent."""
+    """After 24 h without a success the state is `disabled`, pending messages are abandoned, nothing new is sent."""
     receiver.status = 500
     ident = await calendly.subscribe(receiver.url)
     await calendly.act("book")
@@ -123,8 +123,8 @@ async def test_one_success_in_the_day_keeps_the_subscription(calendly: Simulated
     assert (found["state"], found["retry_started_at"]) == ("active", None)
 
 
-async def test_retries_are_signed_again_unless_told_otherwise(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """Whether a retry keeps its `t` is not documented, so both can be played."""
+async def test_retries_get_a_new_signature_or_keep_the_first(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+    """Whether a retry keeps its `t` is not documented, so the simulator can do both."""
     receiver.statuses = [500]
     await calendly.subscribe(receiver.url)
     await calendly.act("book")
@@ -233,7 +233,7 @@ async def test_every_matching_subscription_gets_a_copy(calendly: SimulatedCalend
 
 
 async def test_no_show_set_and_cleared(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """A mark is told with its URI and does not touch `updated_at`; clearing it tells null or nothing."""
+    """A mark is delivered with its URI and does not change `updated_at`; a cleared one is null or absent."""
     await calendly.subscribe(receiver.url)
     await calendly.act("book")
     await calendly.advance(hours=1)
@@ -285,7 +285,7 @@ async def test_lost_answers_and_wrong_signatures_end_in_retries(
     assert value not in wrong.headers["calendly-webhook-signature"]
 
 
-async def test_same_seed_same_faults() -> None:
+async def test_the_same_seed_makes_the_same_faults() -> None:
     """Two simulators with one seed drop and double the same messages, whatever order answers come in."""
     seen = []
     for _ in range(2):
@@ -300,7 +300,7 @@ async def test_same_seed_same_faults() -> None:
 
 
 async def test_deleting_a_subscription_ends_its_retries(calendly: SimulatedCalendly, receiver: Receiver) -> None:
-    """What a deleted subscription was owed is abandoned."""
+    """The pending messages of a deleted subscription are abandoned."""
     receiver.status = 500
     ident = await calendly.subscribe(receiver.url)
     await calendly.act("book")

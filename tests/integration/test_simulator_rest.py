@@ -17,7 +17,7 @@ HOOK = "http://127.0.0.1:9/hook"
 
 @pytest.fixture
 async def calendly() -> AsyncIterator[SimulatedCalendly]:
-    """A simulator with two organizations whose clock stands still."""
+    """A simulator with two organizations and a stopped clock."""
     async with simulated_calendly(Options(organizations=2)) as found:
         yield found
 
@@ -63,7 +63,7 @@ async def test_unknown_tokens_are_401(calendly: SimulatedCalendly, head: dict[st
 
 @pytest.mark.parametrize(("state", "message"), [("revoked", "was revoked"), ("expired", "expired")])
 async def test_a_revoked_token_says_so(calendly: SimulatedCalendly, state: str, message: str) -> None:
-    """Revoked and expired tokens are told apart by their message, and can be made valid again."""
+    """Revoked and expired tokens have different messages, and can be made valid again."""
     token = calendly.running.owner_token
     await calendly.act("tokens/state", token=token, state=state)
     answer = await calendly.http.get("/users/me")
@@ -73,7 +73,7 @@ async def test_a_revoked_token_says_so(calendly: SimulatedCalendly, state: str, 
 
 
 async def test_missing_scope_is_403_with_required_scopes(calendly: SimulatedCalendly) -> None:
-    """A token without the call's scope is told which one; `:write` implies `:read`."""
+    """For a token without the call's scope the answer names that scope; `:write` includes `:read`."""
     answer = await calendly.http.get("/users/me", headers=await _scoped(calendly, "webhooks:write"))
     assert answer.status_code == 403
     assert answer.json()["required_scopes"] == ["users:read"]
@@ -354,7 +354,7 @@ async def test_submissions_are_listed_by_form(calendly: SimulatedCalendly) -> No
     assert (await calendly.http.get("/routing_form_submissions")).status_code == 400
 
 
-async def test_members_and_offers_are_listed(calendly: SimulatedCalendly) -> None:
+async def test_memberships_and_event_types_are_listed(calendly: SimulatedCalendly) -> None:
     """Memberships, event types, forms and groups of the organization, with their filters."""
     query = {"organization": calendly.running.organization}
     members = (await calendly.http.get("/organization_memberships", params=query)).json()["collection"]

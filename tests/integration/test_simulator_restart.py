@@ -22,7 +22,7 @@ from slotwire.ingest.simulator.database import NUMBER_BLOCK
 from tests.support.simulated_calendly import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated_calendly
 
 
-async def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+async def test_a_restart_restores_everything(tmp_path: Path) -> None:
     """Subscription and key, a waiting retry, bookings, clock, faults, tokens and numbers are as they were."""
     options = Options(state_file=tmp_path / "calendly.db")
     async with receiving() as receiver:
@@ -81,7 +81,7 @@ async def _child(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
         await process.wait()
 
 
-async def test_what_is_sent_was_remembered_first(tmp_path: Path) -> None:
+async def test_a_message_is_stored_before_it_is_sent(tmp_path: Path) -> None:
     """Killed while its first delivery is on the wire, it knows the booking and what it still owes."""
     state = tmp_path / "calendly.db"
     async with receiving() as receiver:
@@ -99,8 +99,8 @@ async def test_what_is_sent_was_remembered_first(tmp_path: Path) -> None:
     assert counts == [1, 1]
 
 
-async def test_kill_9_loses_no_promise(tmp_path: Path) -> None:
-    """Killed in the middle of a load, it comes back with every booking and delivers every message it owed."""
+async def test_kill_9_loses_no_delivery(tmp_path: Path) -> None:
+    """Killed in the middle of a load, it restarts with every booking and delivers every pending message."""
     state = tmp_path / "calendly.db"
     async with receiving() as receiver:
         async with _child(state) as (process, http, ready):
@@ -187,7 +187,7 @@ async def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
     assert "--state-file" in refused.value.remedy
 
 
-async def test_a_full_disk_is_said(tmp_path: Path) -> None:
+async def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     """When the file cannot grow the action is refused with what to do."""
     async with receiving() as receiver, simulated_calendly(Options(state_file=tmp_path / "calendly.db")) as calendly:
         await calendly.subscribe(receiver.url)
@@ -207,7 +207,7 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [None, 70_000])
-async def test_a_port_that_cannot_be_had_is_named(port: int | None) -> None:
+async def test_a_port_in_use_is_named(port: int | None) -> None:
     """A taken port and one that does not exist are errors in words, and the state file is free again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = port or taken.getsockname()[1]

@@ -15,19 +15,19 @@ from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiv
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver that acknowledges everything until told otherwise."""
+    """A receiver that acknowledges everything by default."""
     async with receiving() as found:
         yield found
 
 
 @pytest.fixture
 async def calendly() -> AsyncIterator[SimulatedCalendly]:
-    """A simulator whose clock stands still."""
+    """A simulator with a stopped clock."""
     async with simulated_calendly() as found:
         yield found
 
 
-async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receiver) -> None:
+async def test_concurrency_is_bounded_and_connections_are_reused(receiver: Receiver) -> None:
     """Never more deliveries on the wire than the policy allows, and no more connections than that."""
     async with simulated_calendly(Options(policy=DeliveryPolicy(concurrency=3))) as calendly:
         receiver.hold = asyncio.Event()
@@ -43,7 +43,7 @@ async def test_concurrency_is_bounded_and_connections_are_kept(receiver: Receive
         assert len({id(each.connection) for each in receiver.deliveries}) <= 3
 
 
-async def test_a_free_slot_wakes_what_is_due_later(receiver: Receiver) -> None:
+async def test_a_free_slot_sends_the_next_due_message(receiver: Receiver) -> None:
     """A delivery planned for later while every slot was taken goes out on time once a slot is free."""
     async with simulated_calendly(Options(policy=DeliveryPolicy(concurrency=1)), still=False) as calendly:
         receiver.hold = asyncio.Event()

@@ -48,7 +48,7 @@ class Delivery:
 
 @dataclass
 class Receiver:
-    """Answers each delivery with the next of `statuses`, then with `status`; `hold` keeps answers back."""
+    """Answers each delivery with the next of `statuses`, then with `status`; `hold` delays answers."""
 
     url: str = ""
     status: int = 204

@@ -112,7 +112,7 @@ def test_stamp_is_utc_with_microseconds() -> None:
     assert stamp(there) == "2026-01-02T03:00:00.000000Z"
 
 
-def test_the_seed_is_the_world() -> None:
+def test_the_same_seed_makes_the_same_world() -> None:
     """One seed gives one world, tokens included; another seed another."""
     assert make_world("a", 3) == make_world("a", 3)
     assert make_world("a").tokens != make_world("b").tokens
@@ -120,7 +120,7 @@ def test_the_seed_is_the_world() -> None:
 
 
 def test_nobody_has_a_real_address() -> None:
-    """Every invented person lives at example.com and has a number from the range kept for fiction."""
+    """Every invented person lives at example.com and has a number from the range reserved for fiction."""
     for user in make_world("people", 20).users.values():
         assert user.email.endswith("@example.com")
     for number in range(200):
@@ -145,7 +145,7 @@ def test_draws_do_not_depend_on_each_other() -> None:
     assert len(set(first)) == 5
 
 
-def test_draws_keep_their_rates() -> None:
+def test_draws_follow_their_rates() -> None:
     """A rate of 0 never happens, 1 always, a quarter about a quarter of the time; weights of 0 are never taken."""
     assert not any(Draws(number).chance(0.0) for number in range(1000))
     assert all(Draws(number).chance(1.0) for number in range(1000))
@@ -169,7 +169,7 @@ def test_back_off_doubles_up_to_its_limit() -> None:
         ({"max_retry_seconds": 0.5}, "back-off"),
     ],
 )
-def test_a_policy_that_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
+def test_an_impossible_policy_is_refused(options: dict[str, float], message: str) -> None:
     """Concurrency outside its limits and a shrinking back-off are errors at construction."""
     with pytest.raises(ValueError, match=message):
         DeliveryPolicy(**options)  # type: ignore[arg-type]  # one field at a time, by name
