@@ -5,8 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two processes, each with a Postgres and a Kafka of its own. Whole files go to whichever is free, the longest folders first.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help install run test lint format soak bench lock generate clean
+.PHONY: help install run quick test lint format soak bench lock generate clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +29,11 @@ $(STAMP): pyproject.toml requirements/dev.lock
 run: install ## everything on this machine: Postgres, Kafka, all processes, a simulated Calendly, a demo agent
 	@exec $(BIN)/slotwire local
 
+quick: install ## the tests to run before each commit: unit, property and contract
+	@$(PYTEST) tests/unit tests/property tests/contract
+
 test: install ## the whole suite, on real Postgres and real Kafka
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: install ## ruff, mypy, import contracts, SQL
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

@@ -1,21 +1,30 @@
-"""One embedded stack a run, started when the first test asks for it; a database and a topic prefix a test."""
+"""One embedded stack per process, started when the first test asks for it; a database and a topic prefix per test.
+
+`make test` runs two processes ("workers"), each with a stack of its own, so a test that kills a server disturbs no
+other. Both take whole files from one list, the longest first; the tests of a file run in their order in one worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
 
-from slotwire.ingest.local.databases import Database, create_database, drop_database, migrate_template
+from slotwire.ingest.local.databases import Database, migrate_template
 from slotwire.ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
+from tests.support.database_pool import DatabasePool
 
 # A slow machine is no failure of the code, and whoever sees a failure can repeat it: the line to do so is printed.
 settings.register_profile("slotwire", settings.default, deadline=None, print_blob=True)
 settings.load_profile("slotwire")
+
+_FIRST = ("fault", "acceptance", "integration", "contract", "migration", "bench", "property", "unit")
+_FILES = pytest.StashKey[dict[str, None]]()
 
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
 _TUNING = StackOptions(
@@ -62,15 +71,21 @@ def kafka_bootstrap(stack: Stack) -> str:
     return stack.kafka_bootstrap_servers
 
 
+@pytest.fixture(scope="session")
+def database_pool(stack: Stack) -> DatabasePool:
+    """The databases that tests have given back."""
+    return DatabasePool(stack.postgres)
+
+
 @pytest.fixture
-def database(stack: Stack) -> Iterator[Database]:
-    """A migrated database of the test's own, with addresses for the owner and the runtime role."""
+def database(stack: Stack, database_pool: DatabasePool) -> Iterator[Database]:
+    """A migrated database that is the test's own while it runs, with addresses for the owner and the runtime role."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        made = runner.run(create_database(stack.postgres))
-    yield made
+        borrowed = runner.run(database_pool.borrow())
+    yield borrowed
     if stack.postgres.running:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(drop_database(stack.postgres, made))
+            runner.run(database_pool.give_back(borrowed))
 
 
 @pytest.fixture
@@ -81,3 +96,21 @@ def topic_prefix() -> str:
 
 def _report(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers start with the folders whose tests take longest, so that none is left with a long file at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _FIRST.index(item.path.parent.name) if item.path.parent.name in _FIRST else -1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what its worker had run before, which is the line to repeat it with."""
+    report = yield
+    files = item.session.stash.setdefault(_FILES, {})
+    files[str(item.path.relative_to(item.config.rootpath))] = None
+    if report.failed:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "the only process")
+        report.sections.append((f"files run so far by {worker}, in order", f"pytest {' '.join(files)}"))
+    return report

@@ -19,6 +19,8 @@ from slotwire.ingest.keys.vault_keys import GROUP, MAX_FILE_BYTES, MAX_KEYS, rea
 
 CONTEXT = ("a", "place")
 TAKEN: list[object] = []
+KEY = bytes(range(32))
+"""For the ids of tests, which must be the same in every process that collects them."""
 
 
 def entry(name: str = "k1", key: bytes | None = None) -> str:
@@ -72,7 +74,7 @@ def test_a_file_holds_what_the_variable_would(joined: str, tmp_path: Path) -> No
         ("k1:short", "has 3 bytes|not base64url"),
         ("k1:" + encode_base64url(bytes(32)), "is not random"),
         ("k1:Zoë", "not base64url"),
-        (f"{entry('k')}\n{entry('k')}", "twice"),
+        (f"{entry('k', KEY)}\n{entry('k', KEY)}", "twice"),
         ("x" * (MAX_FILE_BYTES + 1), "longer than"),
     ],
 )
