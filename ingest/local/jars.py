@@ -121,22 +121,22 @@ def _missing(wanted: Sequence[Jar], folder: Path, report: Report) -> list[Jar]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Received:
-    """So many bytes of a jar have arrived."""
+class _JarProgress:
+    """How many bytes of a jar have arrived."""
 
     jar: Jar
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Finished:
-    """The download of a jar ended: it is in place, or it failed."""
+class _JarOutcome:
+    """The end of a jar's download: the jar is in place, or an error."""
 
     jar: Jar
     error: SlotwireError | None
 
 
-_Results: TypeAlias = "asyncio.Queue[_Received | _Finished | None]"
+_Results: TypeAlias = "asyncio.Queue[_JarProgress | _JarOutcome | None]"
 """What the threads report; None when a thread has ended."""
 
 
@@ -178,18 +178,18 @@ class _Fetchers:
                 raise _DownloadStopped
             if abs(size - reported) >= PROGRESS_BYTES:  # a second attempt begins at 0 again
                 reported = size
-                self._post(_Received(jar, size))
+                self._post(_JarProgress(jar, size))
 
         try:
             _fetch(jar, self.part, self.folder, self.mirror, received)
         except SlotwireError as error:
             if self.stop.is_set():
                 raise _DownloadStopped from error
-            self._post(_Finished(jar, error))
+            self._post(_JarOutcome(jar, error))
         else:
-            self._post(_Finished(jar, None))
+            self._post(_JarOutcome(jar, None))
 
-    def _post(self, result: _Received | _Finished | None) -> None:
+    def _post(self, result: _JarProgress | _JarOutcome | None) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self.loop.call_soon_threadsafe(self.results.put_nowait, result)
 
@@ -206,21 +206,21 @@ async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, re
     arrived = dict.fromkeys(missing, 0)
     finished = 0
     try:
-        report(f"downloading Kafka to {folder}: {_progress(arrived, finished)}")
+        report(f"downloading Kafka ({_megabytes(missing)} MB, only the first time) to {folder}")
         for _ in range(running):
             threading.Thread(target=fetchers.work, daemon=True).start()
         while running:
             match await results.get():
                 case None:
                     running -= 1
-                case _Received(jar, size):
+                case _JarProgress(jar, size):
                     arrived[jar] = size
-                    report(f"downloading Kafka: {_progress(arrived, finished)}")
-                case _Finished(jar, None):
+                    report(_progress(arrived, finished))
+                case _JarOutcome(jar, None):
                     arrived[jar] = jar.size
                     finished += 1
-                    report(f"downloading Kafka: {_progress(arrived, finished)}")
-                case _Finished(_, SlotwireError() as problem):
+                    report(_progress(arrived, finished))
+                case _JarOutcome(_, SlotwireError() as problem):
                     raise problem
     finally:
         stop.set()
@@ -229,12 +229,14 @@ async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, re
 
 
 def _progress(arrived: Mapping[Jar, int], finished: int) -> str:
-    total, done = _megabytes(arrived), sum(arrived.values()) / 1e6
-    return f"{done:.0f} of {total:.0f} MB, {max(total - done, 0):.0f} MB left ({finished} of {len(arrived)} files)"
+    total = _megabytes(arrived)
+    done = min(round(sum(arrived.values()) / 1e6), total)
+    files = f"{finished} of {len(arrived)} files"
+    return f"downloading Kafka: {done} of {total} MB, {total - done} MB left ({files})"
 
 
-def _megabytes(jars: Iterable[Jar]) -> float:
-    return sum(jar.size for jar in jars) / 1e6
+def _megabytes(jars: Iterable[Jar]) -> int:
+    return round(sum(jar.size for jar in jars) / 1e6)
 
 
 async def _ended(results: _Results, running: int) -> None:

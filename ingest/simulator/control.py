@@ -216,7 +216,7 @@ class Control:
 
     async def no_show(self, request: web.Request) -> web.Response:
         """Mark an invitee as a no-show."""
-        wanted = await read(request, requests.OnInvitee)
+        wanted = await read(request, requests.InviteeAction)
         return await self._answer([self._engine.mark_no_show(self._invitee(wanted.invitee))], wanted.wait_seconds)
 
     async def clear_no_show(self, request: web.Request) -> web.Response:

@@ -87,13 +87,13 @@ class Book(Action):
         )
 
 
-class OnInvitee(Action):
+class InviteeAction(Action):
     """An action on an invitee; without one, on the newest active one."""
 
     invitee: Ident | None = None
 
 
-class Cancel(OnInvitee):
+class Cancel(InviteeAction):
     """A cancellation of one invitee."""
 
     by: Canceler = "invitee"
@@ -107,7 +107,7 @@ class CancelEvent(Action):
     reason: str | None = ""
 
 
-class Reschedule(OnInvitee):
+class Reschedule(InviteeAction):
     """A move to another time; `delay_seconds` holds back the second half."""
 
     start: AwareDatetime | None = None
@@ -124,7 +124,7 @@ class MoveEvent(Action):
     delay_seconds: float = Field(0.0, ge=0, le=86_400)
 
 
-class ClearNoShow(OnInvitee):
+class ClearNoShow(InviteeAction):
     """The deletion of a no-show mark; `absent` leaves `no_show` out of the payload instead of sending null."""
 
     absent: bool | None = None

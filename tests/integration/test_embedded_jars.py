@@ -93,7 +93,7 @@ async def test_progress_says_what_is_left_while_a_large_file_arrives(tmp_path: P
     lines: list[str] = []
     async with _repository() as repository:
         await fetch_jars(tmp_path, mirror=repository.url, report=lines.append, jars=[LARGE_JAR])
-    assert lines[0] == f"downloading Kafka to {tmp_path}: 0 of 3 MB, 3 MB left (0 of 1 files)"
+    assert lines[0] == f"downloading Kafka (3 MB, only the first time) to {tmp_path}"
     steps = ["0 of 3 MB, 3 MB left", "1 of 3 MB, 2 MB left", "2 of 3 MB, 1 MB left", "3 of 3 MB, 0 MB left"]
     assert [step for step in steps if any(step in line and "(0 of 1 files)" in line for line in lines)] == steps
     assert lines[-1] == "downloading Kafka: 3 of 3 MB, 0 MB left (1 of 1 files)"
