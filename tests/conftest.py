@@ -26,6 +26,8 @@ settings.load_profile("slotwire")
 _FIRST = ("fault", "acceptance", "integration", "contract", "migration", "bench", "property", "unit")
 _FILES = pytest.StashKey[dict[str, None]]()
 
+collect_ignore = ["support/author_project"]  # a project of its own, tested by contract/test_author_project.py
+
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
 _TUNING = StackOptions(
     ephemeral=True, postgres={"max_connections": "300", "checkpoint_timeout": "30min", "max_wal_size": "4GB"}

@@ -5,24 +5,18 @@ from __future__ import annotations
 import configparser
 import email.parser
 import email.policy
-import subprocess
-import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from tools.sources import PACKAGES, ROOT, repository_files
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The wheel, built without network and without an environment of its own."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (path,) = folder.glob("*.whl")
-    return zipfile.Path(path)
+@pytest.fixture
+def wheel(slotwire_wheel: Path) -> zipfile.Path:
+    """The content of the wheel."""
+    return zipfile.Path(slotwire_wheel)
 
 
 def names_in(wheel: zipfile.Path) -> set[str]:

@@ -1,0 +1,1 @@
+"""The agents of an author, whose packages are called like folders of Slotwire."""

@@ -1,0 +1,1 @@
+"""How meetings get into the author's CRM."""
