@@ -22,6 +22,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import TopicUnavailable
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
+    TopicState,
     connection_options,
     describe_topics,
     discard,
@@ -147,10 +148,12 @@ async def ensure_topics(settings: KafkaSettings, agent: str, topics: Iterable[st
     names = [dead_letter_topic(topic, agent) for topic in topics]
     async with opened_client(settings, client=f"agent-{agent}") as client:
         found = await describe_topics(client, names)
-        forbidden = [topic.name for topic in found if topic.state == "forbidden"]
-        missing = [topic.name for topic in found if topic.state == "missing"]
+        forbidden = [topic.name for topic in found if topic.state is TopicState.FORBIDDEN]
+        missing = [topic.name for topic in found if topic.state is TopicState.MISSING]
         refused = await _create(settings, agent, missing) if missing else []
-        await until_led(client, {topic.name for topic in found if topic.state != "ready"} - {*forbidden, *refused})
+        await until_led(
+            client, {topic.name for topic in found if topic.state is not TopicState.READY} - {*forbidden, *refused}
+        )
     if forbidden or refused:
         listed = ", ".join((*forbidden, *refused))
         raise TopicUnavailable(

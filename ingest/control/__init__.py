@@ -1,1 +1,19 @@
-"""What Slotwire does at Calendly: keep secrets, speak the REST API, create and end subscriptions."""
+"""What Slotwire does at Calendly: connect organizations, and create, watch and delete their webhook subscriptions.
+
+calendly_client/      Calendly's REST API: HTTP in one file, one file per resource
+catalogue             pure: which events exist, in which scope, and the OAuth scopes they need
+token_claims          pure: what a token claims about itself
+
+connections           credentials: add, check, use, delete
+connection_records    connections as they are stored
+connection_states     pure: the states and the transitions between them
+connection_events     pure: the events about connections
+connection_checks     a chore: asks Calendly whether each credential still works
+
+organizations         add, list and remove organizations
+subscriptions         reconciles wanted subscriptions with Calendly
+subscription_records  subscriptions as they are stored
+subscription_plan     pure: which steps a reconciliation takes
+backfill              reads existing bookings by REST into the log
+rounds                a chore: reconciles every organization, again and again
+"""

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from slotwire.ingest.errors import RequestRefused
 
 Scope: TypeAlias = Literal["organization", "user", "group"]
-"""What a subscription covers."""
+"""The scope of a subscription."""
 
 ORGANIZATION_EVENTS = (
     "invitee.created",
@@ -27,11 +27,11 @@ ORGANIZATION_EVENTS = (
     "contact.updated",
     "contact.deleted",
 )
-"""What a subscription for a whole organization may ask for."""
+"""Events that a subscription of a whole organization may have."""
 USER_EVENTS = ("meeting_recap.created", "meeting_recap.updated", "meeting_recap.deleted")
-"""What only a subscription for one user may ask for."""
+"""Events that only a subscription of one user may have."""
 EVENTS = ORGANIZATION_EVENTS + USER_EVENTS
-"""All there are, in their order."""
+"""All events, in the catalogue's order."""
 _OF_ORGANIZATIONS_ONLY = frozenset({"routing_form_submission.created"})
 _SCOPES = {
     "invitee": "scheduled_events:read",
@@ -42,20 +42,20 @@ _SCOPES = {
     "meeting_recap": "meeting_recaps:read",
 }
 MANAGING_SCOPES = ("users:read", "organizations:read", "webhooks:write")
-"""What the manager's token needs, whatever the events."""
+"""OAuth scopes that the manager's token needs for any event."""
 DEFAULT_EVENTS = ORGANIZATION_EVENTS[:5]
-"""What is subscribed to when nothing is named: bookings, and what the least set of scopes reads."""
+"""Subscribed to by default: bookings, and the other events that need few scopes."""
 
 
 def checked_events(wanted: Sequence[str], scope: Scope = "organization") -> tuple[str, ...]:
-    """Return the events to subscribe to in one scope, in the catalogue's order, each once.
+    """Return the events to subscribe to in one scope, in the catalogue's order, without repetitions.
 
     Args:
         wanted: names as Calendly writes them; empty means those of `DEFAULT_EVENTS` that the scope has.
-        scope: of the subscription.
+        scope: the subscription's scope.
 
     Raises:
-        RequestRefused: Calendly has no such event, or has it in another scope only.
+        RequestRefused: Calendly has no such event (`event_unknown`), or not in this scope (`event_of_another_scope`).
     """
     if not wanted:
         return tuple(name for name in DEFAULT_EVENTS if _allowed(name, scope))
@@ -66,23 +66,23 @@ def checked_events(wanted: Sequence[str], scope: Scope = "organization") -> tupl
             raise RequestRefused(
                 f"Calendly has no event {name[:100]!r}",
                 code="event_unknown",
-                remedy=f"{hint}It has: {', '.join(EVENTS)}.",
+                remedy=f"{hint}Calendly has: {', '.join(EVENTS)}.",
             )
         if not _allowed(name, scope):
             only = "one user" if name in USER_EVENTS else "a whole organization"
             raise RequestRefused(
                 f"Calendly sends {name} to subscriptions of {only} only",
                 code="event_of_another_scope",
-                remedy="Leave the event out, or make a subscription of that scope for it (--user, or neither).",
+                remedy="Leave the event out, or create a separate subscription of that scope for it.",
             )
     return tuple(name for name in EVENTS if name in wanted)
 
 
 def split_events(wanted: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part events by the widest scope that has them: those of the organization, and those of one user.
+    """Split events by the widest scope that has them: the organization's first, then those for one user.
 
     Raises:
-        RequestRefused: Calendly has no such event.
+        RequestRefused: Calendly has no such event (`event_unknown`).
     """
     of_user = tuple(name for name in wanted if name in USER_EVENTS)
     rest = tuple(name for name in wanted if name not in USER_EVENTS)

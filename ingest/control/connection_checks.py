@@ -1,7 +1,7 @@
-"""A chore: asks Calendly now and then whether each credential is still good, traffic or not.
+"""A chore: asks Calendly regularly whether each credential still works, even without traffic.
 
-A connection that was used lately was asked about then, and is left alone. Where Calendly does not answer nothing
-is learnt, and the next round asks again. Several processes may do so at once: asking twice harms nothing.
+A connection that was used within the interval is skipped, because that use asked already. If Calendly does not answer,
+the next round asks again. Several processes may run this at once: asking twice is harmless.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from slotwire.ingest.foundation.telemetry import CONNECTIONS, get_logger
 PAGE = 100
 """Connections read at a time."""
 AT_ONCE = 4
-"""Connections that are asked about side by side."""
+"""Connections checked concurrently."""
 MAX_ROUND_SECONDS = 60.0
-"""The longest pause between two rounds: what failed is asked again after it."""
+"""The longest pause between two rounds, after which failed checks are repeated."""
 STATES = ("active", "expiring", "needs_reauth", "revoked", "error")
 
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
@@ -34,11 +34,11 @@ _log = get_logger("connections")
 
 @dataclass(frozen=True, slots=True)
 class CheckRoundResult:
-    """What one round did.
+    """The result of one round.
 
     Attributes:
-        asked: connections that were looked at.
-        failed: of these, how many said nothing: Calendly did not answer, or the connection is gone.
+        asked: how many connections were checked.
+        failed: how many of them have no result: Calendly did not answer, or the connection was deleted.
     """
 
     asked: int
@@ -46,22 +46,22 @@ class CheckRoundResult:
 
 
 async def run(connections: Connections, settings: ConnectionsSettings) -> None:
-    """Look again and again, for ever. A round that fails is logged, and the next one does its work."""
+    """Make rounds until cancelled. A failed round is logged, and the next one does its work."""
     pause = min(settings.check_interval_seconds / 4, MAX_ROUND_SECONDS)
     while True:
         try:
             await run_once(connections, settings)
         except SlotwireError as problem:
             _log.warning("round_failed", error=problem.message)
-        # Jitter, so that processes that started together do not ask together.
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret hangs on it
+        # Jitter, so that processes that started together do not ask at the same time.
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
 
 
 async def run_once(connections: Connections, settings: ConnectionsSettings) -> CheckRoundResult:
-    """Ask about every connection nobody has asked about for an interval, and count how all of them stand.
+    """Check every connection that was not used or checked within the interval, and count all by state.
 
     Raises:
-        DatabaseUnavailable: some were asked about; the next round does the rest.
+        DatabaseUnavailable: some connections were not checked; the next round does the rest.
     """
     before = connections.clock.now() - timedelta(seconds=settings.check_interval_seconds)
     asked, failed, after = 0, 0, _FIRST
@@ -83,10 +83,10 @@ async def _due(connections: Connections, before: datetime, after: UUID) -> list[
 
 
 async def _ask(connections: Connections, due: Sequence[UUID]) -> list[bool]:
-    gate = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
 
     async def ask(connection_id: UUID) -> bool:
-        async with gate:
+        async with limit:
             return await _check(connections, connection_id)
 
     async with asyncio.TaskGroup() as group:
@@ -95,7 +95,7 @@ async def _ask(connections: Connections, due: Sequence[UUID]) -> list[bool]:
 
 
 async def _check(connections: Connections, connection_id: UUID) -> bool:
-    """Check one; whatever is wrong with it keeps none of the others waiting."""
+    """Check one connection; return whether there is a result. A failure does not affect the others."""
     try:
         await connections.check(connection_id)
     except SlotwireError as problem:

@@ -1,8 +1,8 @@
-"""What a Calendly token says of itself, read without a call. Pure.
+"""The claims of a Calendly token, read without a call. Pure.
 
-A personal access token is a JWT that names its user and scopes (docs/reference/calendly.md, "Credentials").
-Nobody here can check its signature, so this serves to explain early what a token will lack, and when it ends.
-Who it belongs to, only Calendly's answer says.
+A personal access token is a JWT with its user and scopes (docs/reference/calendly.md, "Credentials"). We cannot check
+its signature, so the claims only serve to report early which scopes it lacks and when it expires. Only Calendly's
+answer says whose it is.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 MAX_TOKEN = 16_384
-"""Characters of a token that are read; tokens have less than 2,000."""
+"""A longer token is not read, in characters; real ones have less than 2,000."""
 FULL_ACCESS = "default"
-"""The scope of tokens from before scopes could be chosen: everything."""
+"""The scope of tokens made before Calendly had scopes: everything."""
 _PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a token says; all of it may be missing, and none of it is proven.
+    """The claims of a token. Each may be missing, and none is verified.
 
     Attributes:
         user_uuid: the last segment of the user's URI.
-        scopes: what it may do; None where it does not say.
-        expires_at: when it ends; None where it does not say.
+        scopes: its scopes; None if it claims none.
+        expires_at: when it expires; None if it does not say.
     """
 
     user_uuid: str | None = None
@@ -36,7 +36,7 @@ class TokenClaims:
     expires_at: datetime | None = None
 
     def lacks(self, needed: tuple[str, ...]) -> tuple[str, ...]:
-        """Return what of the needed scopes is not in there; none where the token does not say.
+        """Return the needed scopes that are missing; none if the token claims no scopes.
 
         A `:write` scope includes its `:read` (docs/reference/calendly.md, "Credentials").
         """
@@ -50,7 +50,7 @@ class TokenClaims:
 
 
 class _Claims(BaseModel):
-    # Each claim is read by itself: one of a strange shape must not hide its neighbours.
+    # Each claim is read separately, so that a malformed one does not hide the others.
     model_config = ConfigDict(extra="ignore")
 
     user_uuid: object = None
@@ -60,14 +60,14 @@ class _Claims(BaseModel):
 
 
 def read_claims(token: SecretStr) -> TokenClaims:
-    """Read what a token says of itself. Anything that is no such JWT says nothing; nothing is raised."""
+    """Read a token's claims. Never raises: text that is not such a JWT has no claims."""
     text = token.get_secret_value()
     parts = text.split(".", _PARTS)
     if len(text) > MAX_TOKEN or len(parts) != _PARTS:
         return TokenClaims()
     try:
-        told = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
-        claims = _Claims.model_validate_json(told)
+        body = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+        claims = _Claims.model_validate_json(body)
     except (binascii.Error, ValueError, ValidationError):
         return TokenClaims()
     user = claims.user_uuid if isinstance(claims.user_uuid, str) and claims.user_uuid else None
@@ -75,7 +75,7 @@ def read_claims(token: SecretStr) -> TokenClaims:
 
 
 def _scopes(claim: object) -> tuple[str, ...] | None:
-    """Read a list, or words with blanks between them, as the standard has it (RFC 8693, 4.2)."""
+    """Read scopes from a list, or from a string separated by spaces (RFC 8693, 4.2)."""
     words = claim.split() if isinstance(claim, str) else claim
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return None

@@ -1,6 +1,6 @@
-"""Time, as an argument: nothing else in Slotwire asks the machine what time it is.
+"""Time, as an argument: no other module reads the machine's clock.
 
-Wall-clock time enters SQL as a parameter, never as `now()`, so that a test or a simulated clock can drive
+Wall-clock time enters SQL as a parameter, never as `now()`, so that a test or a simulated clock can set
 it. Timeouts and leases use the monotonic clock of the event loop instead.
 """
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Clock(Protocol):
-    """Something that tells the time."""
+    """A source of the current time."""
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""
@@ -29,13 +29,13 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only moves when told to, for tests."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
 
     def now(self) -> datetime:
-        """Return the time it was last moved to."""
+        """Return the time it was last set to."""
         return self._now
 
     def advance(self, by: timedelta) -> None:
@@ -48,7 +48,7 @@ _VERSION_7 = (0x7 << 76) | (0x2 << 62)
 
 
 def ordered_id(now: datetime) -> UUID:
-    """Make an id that sorts by time, to the millisecond (UUID version 7): its index grows at one end."""
+    """Make an id that sorts by time, to the millisecond (UUID version 7), so that its index grows at one end."""
     milliseconds = int(now.timestamp() * 1000)
     value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
     return UUID(int=value & _FREE_BITS | _VERSION_7)

@@ -1,7 +1,7 @@
 """The health port of every process: `/livez`, `/readyz`, `/metrics`.
 
-Liveness never asks Postgres or Kafka: restarting this process does not mend them. Readiness asks what the
-process itself declares.
+Liveness never asks Postgres or Kafka, because restarting this process cannot repair them. Readiness runs the checks
+that the process has added.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from slotwire.ingest.foundation.settings import HealthSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns None when all is well, else why not and what to do, in one line."""
+"""Returns None if all is well; otherwise the problem and what to do, in one line."""
 
 
 class Health:
-    """What this process says of itself.
+    """The health of this process.
 
     Attributes:
-        draining: set when the process has begun to stop; it is not ready from then on.
+        draining: True once the process has begun to stop; from then on it is not ready.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Health:
         self._checks: dict[str, Check] = {}
 
     def add(self, name: str, check: Check) -> None:
-        """Make readiness depend on a check."""
+        """Add a check that readiness depends on."""
         self._checks[name] = check
 
     async def problems(self) -> dict[str, str]:
-        """Run the checks; an empty answer means ready."""
+        """Run the checks and return the problems by name; empty means ready."""
         if self.draining:
             return {"process": "is stopping"}
         found = {}

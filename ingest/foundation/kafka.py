@@ -1,11 +1,11 @@
-"""Kafka: how to reach it, what a topic's full name is, which topics are there, and the one seam for errors.
+"""Kafka: how to reach it, topics' full names, which topics exist, and the one place that catches aiokafka's exceptions.
 
-Everything above this module sees `BrokerUnavailable` (try again later), `TopicUnavailable` (hold) or
-`RecordRefused` (this record will never go in), never an exception of aiokafka's.
+Everything above this module sees `BrokerUnavailable` (try again later), `TopicUnavailable` (wait for the topic) or
+`RecordRefused` (this record can never be published), never an exception of aiokafka.
 
 aiokafka asks for metadata in a way that makes a broker with `auto.create.topics.enable` create the topic, with
-that broker's default partitions. So a topic is looked up with `require_topics` before a producer or consumer
-is told its name.
+that broker's default partitions. So look a topic up with `require_topics` before you give its name to a producer or
+consumer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient
@@ -35,22 +36,25 @@ from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import Topic
 
 REQUEST_TIMEOUT_SECONDS = 10.0
-"""How long one question to the broker may take, connecting included; aiokafka's own limit is 40 s."""
+"""How long one request to the broker may take, including connecting; aiokafka's own limit is 40 s."""
 LED_SECONDS = 15.0
-"""How long topics that were just made may be without a leader."""
+"""How long new topics may be without a leader."""
 _POLL_SECONDS = 0.05
 DISCARD_TIMEOUT_SECONDS = 2.0
-"""How long a producer that is given up may take to let go."""
-MIGRATE = "Run `slotwire migrate`, or ask whoever administers the broker; work flows on by itself then."
-_REACH = "Is a broker up at SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS, and do SLOTWIRE_KAFKA__SECURITY_PROTOCOL and TLS fit it?"
+"""How long `discard` may take."""
+MIGRATE = "Run `slotwire migrate`, or ask the broker's administrator; work then continues by itself."
+_REACH = (
+    "Check that a broker runs at SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS,\n"
+    "  and that SLOTWIRE_KAFKA__SECURITY_PROTOCOL and TLS are what it expects."
+)
 
-# aiokafka logs what our errors say already, and below `info` it logs keys and values of records.
+# Our errors already say what aiokafka logs; and below `info` it logs keys and values of records.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
 logging.getLogger("aiokafka").propagate = False
 
 TRANSACTION_PAUSE_SECONDS = 0.002
-"""After a commit the broker still writes the transaction's markers, a few ms, and refuses the next one meanwhile;
-aiokafka then pauses 20 ms before it asks again. Measured in docs/decisions/0001-relay-publishes-in-transactions.md."""
+"""After a commit the broker writes the transaction's markers for a few ms and refuses the next transaction meanwhile;
+aiokafka then pauses 20 ms before it tries again. Measured in docs/decisions/0001-relay-publishes-in-transactions.md."""
 sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_SECONDS
 
 _REFUSALS = (
@@ -60,27 +64,37 @@ _REFUSALS = (
     errors.InvalidTimestampError,
     errors.UnsupportedForMessageFormatError,
     errors.PolicyViolationError,
-    # Codes above 79 are not in aiokafka's table and come as this one, INVALID_RECORD (87) among them.
+    # aiokafka has no name for codes above 79, INVALID_RECORD (87) among them, and raises this one.
     errors.UnknownError,
 )
 _TOPIC_ERRORS = (errors.UnknownTopicOrPartitionError, errors.TopicAuthorizationFailedError, errors.InvalidTopicError)
-_STATES: dict[int, Literal["missing", "forbidden"]] = {3: "missing", 17: "missing", 29: "forbidden"}
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+class TopicState(StrEnum):
+    """Whether a topic can be used."""
+
+    READY = "ready"
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    """This client may not see it."""
+    UNREADY = "unready"
+    """A partition has no leader now."""
 
 
 @dataclass(frozen=True)
 class TopicDescription:
-    """What the broker says of a topic.
+    """A topic as the broker describes it.
 
     Attributes:
         name: the full name.
-        state: `ready`; `missing`; `forbidden`: this client may not see it; `unready`: it has no leader now.
-        partitions: how many, 0 unless it is there.
-        replicas: copies of its least copied partition, 0 unless it is there.
+        state: whether it can be used.
+        partitions: how many; 0 unless the topic exists.
+        replicas: copies of its least replicated partition; 0 unless the topic exists.
     """
 
     name: str
-    state: Literal["ready", "missing", "forbidden", "unready"]
+    state: TopicState
     partitions: int = 0
     replicas: int = 0
 
@@ -94,16 +108,16 @@ def connection_options(settings: KafkaSettings, *, client: str) -> dict[str, Any
     """Return the options with which aiokafka's producers, consumers and clients reach the broker.
 
     Args:
-        settings: where it is and how it wants to be spoken to.
-        client: the process's name, for the broker's logs and quotas.
+        settings: the broker's address, protocol and credentials.
+        client: a name for the broker's logs and quotas; it follows `slotwire-`.
 
     Raises:
-        ConfigurationError: no broker is named, or a certificate or key cannot be read.
+        ConfigurationError: no broker is set, or a certificate or key cannot be read.
     """
     if not settings.bootstrap_servers:
         raise ConfigurationError(
             "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set",
-            remedy="Set it to host:port, several separated by commas. `slotwire local` brings a broker of its own.",
+            remedy="Set it to host:port; separate several with commas. `slotwire local` runs a broker of its own.",
         )
     options: dict[str, Any] = {
         "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
@@ -134,11 +148,11 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what aiokafka and the network raise into our own errors.
+    """Translate exceptions of aiokafka and the network into our own.
 
     Raises:
         TopicUnavailable: a topic is missing or forbidden.
-        RecordRefused: the broker, or the client before it, refuses the data of a record.
+        RecordRefused: the broker or the client refused the data of a record.
         BrokerUnavailable: everything else: unreachable, too slow, fenced, lost membership, not authorized.
     """
     try:
@@ -146,24 +160,24 @@ def translated() -> Iterator[None]:
     except (errors.KafkaError, errors.IllegalOperation, errors.ConsumerStoppedError, OSError) as error:
         raise _ours(error) from error
     except AssertionError as error:
-        # A fenced producer's commit fails as an assertion of aiokafka's; ours are not its business.
+        # A fenced producer's commit fails with an assertion in aiokafka; assertions of ours pass through.
         if not _raised_by_aiokafka(error):
             raise
-        raise BrokerUnavailable("Kafka's client is in no state to go on", reason="client_state") from error
+        raise BrokerUnavailable("Kafka's client cannot continue", reason="client_state") from error
     except asyncio.CancelledError as error:
-        # aiokafka cancels futures of its own when it closes; then nobody has cancelled us.
+        # aiokafka cancels its own futures when it closes; our task was not cancelled then.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise BrokerUnavailable("Kafka's client gave up", reason="client_state") from error
+        raise BrokerUnavailable("Kafka's client was closed", reason="client_state") from error
 
 
 def _ours(error: Exception) -> SlotwireError:
     """Return our error for one of aiokafka's or the network's."""
     if isinstance(error, _TOPIC_ERRORS):
         names = _names_in(error)
-        told = f"forbidden to this client: topic {', '.join(names)}" if names else "a topic is missing or forbidden"
-        return TopicUnavailable(told, topics=names, remedy=MIGRATE)
+        message = f"forbidden to this client: topic {', '.join(names)}" if names else "a topic is missing or forbidden"
+        return TopicUnavailable(message, topics=names, remedy=MIGRATE)
     if isinstance(error, _REFUSALS):
         return RecordRefused("Kafka refused a record", reason=_reason(error))
     if isinstance(error, errors.AuthenticationFailedError):
@@ -177,13 +191,13 @@ def _ours(error: Exception) -> SlotwireError:
 
 
 def _names_in(error: Exception) -> tuple[str, ...]:
-    """Return the topics an authorization error of aiokafka's names: it carries one, or a set of them."""
+    """Return the topics that an authorization error of aiokafka names: one, or a set."""
     given = error.args[0] if error.args else ()
     return (given,) if isinstance(given, str) else tuple(sorted(given))
 
 
 def _reason(error: Exception) -> str:
-    """Make a metric's label of an error's class: `RequestTimedOutError` becomes `request_timed_out`."""
+    """Make a metric's label from an error's class: `RequestTimedOutError` becomes `request_timed_out`."""
     name = type(error).__name__.removesuffix("Error").removesuffix("Exception")
     return _CAPITALS.sub("_", name).lower()
 
@@ -197,7 +211,7 @@ def _raised_by_aiokafka(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterator[AIOKafkaClient]:
-    """Open a bare client, for questions, while the block runs.
+    """Open a bare client, for metadata requests, while the block runs.
 
     Raises:
         ConfigurationError: see `connection_options`.
@@ -216,10 +230,10 @@ async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterato
 
 
 async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[TopicDescription, ...]:
-    """Ask the broker what it knows of some topics, creating none.
+    """Ask the broker about some topics; creates none.
 
     Args:
-        client: an open client: `opened_client`'s, or a producer's `.client`.
+        client: an open client, from `opened_client` or a producer's `.client`.
         names: full names.
 
     Returns:
@@ -234,7 +248,11 @@ async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple
             request = MetadataRequest(list(wanted), allow_auto_topic_creation=False)
             answer = await client.send(client.get_random_node(), request)
     found = {topic[1]: _describe(topic[1], topic[0], topic[-1]) for topic in answer.topics}
-    return tuple(found.get(name, TopicDescription(name, "missing")) for name in wanted)
+    return tuple(found.get(name, TopicDescription(name, TopicState.MISSING)) for name in wanted)
+
+
+_STATES = {3: TopicState.MISSING, 17: TopicState.MISSING, 29: TopicState.FORBIDDEN}
+"""By Kafka's error codes: unknown topic, invalid name, not authorized."""
 
 
 def _describe(name: str, code: int, partitions: list[tuple[Any, ...]]) -> TopicDescription:
@@ -242,50 +260,50 @@ def _describe(name: str, code: int, partitions: list[tuple[Any, ...]]) -> TopicD
         return TopicDescription(name, _STATES[code])
     led = code == 0 and all(partition[2] >= 0 for partition in partitions)
     replicas = min((len(partition[3]) for partition in partitions), default=0)
-    return TopicDescription(name, "ready" if led else "unready", len(partitions), replicas)
+    return TopicDescription(name, TopicState.READY if led else TopicState.UNREADY, len(partitions), replicas)
 
 
 async def require_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[TopicDescription, ...]:
-    """Check that topics are there and may be used.
+    """Check that topics exist and may be used.
 
     Returns:
         Their descriptions, in the order given.
 
     Raises:
-        TopicUnavailable: some are missing, forbidden or without a leader; it names them all.
+        TopicUnavailable: some are missing, forbidden or without a leader; the message names them all.
         BrokerUnavailable: it does not answer.
     """
     found = await describe_topics(client, names)
-    problems = [topic for topic in found if topic.state != "ready"]
+    problems = [topic for topic in found if topic.state is not TopicState.READY]
     if problems:
         raise topics_unavailable(problems)
     return found
 
 
 async def until_led(client: AIOKafkaClient, names: Iterable[str]) -> None:
-    """Wait for topics that were just made: a broker says that they are there a moment before it knows them.
+    """Wait until new topics have leaders: a broker confirms a topic a moment before it can serve it.
 
     Raises:
         BrokerUnavailable: after `LED_SECONDS` some have no leader, or it does not answer.
     """
     wanted = tuple(names)
-    if not wanted:  # asked of none, a broker tells of all
+    if not wanted:  # an empty request would describe all topics
         return
     try:
         async with asyncio.timeout(LED_SECONDS):
-            while any(topic.state != "ready" for topic in await describe_topics(client, wanted)):  # noqa: ASYNC110 - the broker sends no signal
+            while any(topic.state is not TopicState.READY for topic in await describe_topics(client, wanted)):  # noqa: ASYNC110 - the broker sends no signal
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise BrokerUnavailable(
             "the new topics have no leaders yet",
             reason="topic",
-            remedy="Is every broker up? Agents try again by themselves; run `slotwire migrate` again.",
+            remedy="Check that every broker runs, then run `slotwire migrate` again. Agents retry by themselves.",
         ) from None
 
 
 def topics_unavailable(problems: Iterable[TopicDescription]) -> TopicUnavailable:
-    """Say which topics cannot be used and why."""
-    words = {"missing": "missing", "forbidden": "forbidden to this client", "unready": "without a leader"}
+    """Make the error for topics that cannot be used; the message names each with its problem."""
+    words = {TopicState.FORBIDDEN: "forbidden to this client", TopicState.UNREADY: "without a leader"}
     listed = tuple(problems)
     return TopicUnavailable(
         "; ".join(f"topic {topic.name} is {words.get(topic.state, topic.state)}" for topic in listed),
@@ -295,13 +313,12 @@ def topics_unavailable(problems: Iterable[TopicDescription]) -> TopicUnavailable
 
 
 async def discard(producer: AIOKafkaProducer) -> None:
-    """Let go of a producer without sending what it still holds, whatever state it is in.
+    """Close a producer, in any state, without sending what it has buffered.
 
-    aiokafka's own `stop()` waits for what is buffered, and with idempotence that never expires: after a
-    broker's loss it would wait for ever. What is buffered here is sent again, by another producer, from the
-    cursor.
+    aiokafka's own `stop()` waits for buffered records, and with idempotence they never expire: after the loss of a
+    broker it would wait forever. Another producer sends them again, from the cursor.
     """
-    # In a task of its own: what aiokafka cancels or raises while it is torn down is not the caller's business.
+    # In a separate task: the caller must not see what aiokafka cancels or raises while it is torn down.
     teardown = asyncio.ensure_future(_tear_down(producer))
     try:
         await asyncio.wait({teardown}, timeout=DISCARD_TIMEOUT_SECONDS)
@@ -329,7 +346,7 @@ async def _tear_down(producer: AIOKafkaProducer) -> None:
 
 
 def _fail_buffered(buffered: Any) -> None:
-    """Fail the batches that were not sent, so that nothing waits for them."""
+    """Fail the batches that were not sent, so that no task waits for them."""
     waiting = [batch for queue in buffered._batches.values() for batch in queue]  # noqa: SLF001 - see `discard`
     buffered.fail_all(errors.ProducerClosed())
     for batch in waiting:
@@ -337,6 +354,6 @@ def _fail_buffered(buffered: Any) -> None:
 
 
 def _hear(future: asyncio.Future[Any] | None) -> None:
-    """Ask a future for its exception, so that it does not warn that nobody did."""
+    """Retrieve a future's exception, so that asyncio does not warn that nobody did."""
     if future is not None and future.done() and not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
 """How a process starts, stops and fails: signals, listeners, tasks with names.
 
-A signal asks for a stop; what runs is finished or handed back, and interrupted work counts as not done,
-never as failed. A side task that dies ends the process: half a process is worse than none.
+A signal asks for a stop. Running work is finished or handed back; interrupted work counts as not done, never as
+failed. A side task that dies ends the process: half a process is worse than none.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """
     import uvloop
 
-    # What is imported stays for the process's life: the collector need not look at it again and again, and a
-    # delivery makes too few objects to be worth a collection each few of them.
+    # Imported modules live as long as the process, so the collector need not scan them again. Deliveries make too few
+    # objects for frequent collections to pay.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -50,10 +50,10 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
 
 
 async def until_stopped(stop: asyncio.Event, **work: Coroutine[Any, Any, None]) -> None:
-    """Run side tasks, by name, until a stop is asked for, then cancel them and wait for their end.
+    """Run named side tasks until a stop is asked for, then cancel them and wait for their end.
 
     Raises:
-        BaseExceptionGroup: what a side task raised, as soon as it did.
+        BaseExceptionGroup: a side task raised; the others are cancelled.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(item, name=name) for name, item in work.items()]
@@ -63,7 +63,7 @@ async def until_stopped(stop: asyncio.Event, **work: Coroutine[Any, Any, None]) 
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for at most so long; return whether it is set."""
+    """Wait for an event for at most this many seconds; return whether it is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -100,9 +100,9 @@ async def _listener(runner: web.AppRunner, host: str, port: int, setting: str) -
 
 
 class _OperatorConnection(web.RequestHandler):
-    """One connection. What cannot be read as HTTP is a problem like others; aiohttp would tell and log what was sent.
+    """A connection of an operator's listener. A request that is not valid HTTP is answered with a problem document.
 
-    That may be a key with one octet too many.
+    aiohttp's own answer and log would show what was sent, which may be a key with one octet too many.
     """
 
     def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
@@ -115,29 +115,30 @@ class _OperatorConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  # aiohttp's words can hold the sender's header
     ) -> web.StreamResponse:
-        """Answer what aiohttp could not read, and log where we failed."""
+        """Answer a request that aiohttp could not read, and log our own failures."""
         if isinstance(exc, LineTooLong):
             status = 431
-        told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
         if status < 500:
-            told |= {"code": "request_unreadable", "detail": "this is no HTTP request that can be read, or too long"}
-            told["remedy"] = "Send less in the address and the headers, and visible characters only."
+            problem |= {"code": "request_unreadable", "detail": "the request is not valid HTTP, or too long"}
+            problem["remedy"] = "Shorten the address and the headers, and use visible characters only."
         else:
             trace = None if exc is None else exc.__traceback__
             frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace)[-3:]]
             get_logger("listener").error("request_failed", error=type(exc).__name__, where=frames)
-            told |= {"code": "internal", "detail": "something went wrong on our side"}
-        response = web.Response(status=status, body=orjson.dumps(told), content_type="application/problem+json")
+            problem |= {"code": "internal", "detail": "something went wrong on our side"}
+        response = web.Response(status=status, body=orjson.dumps(problem), content_type="application/problem+json")
         response.headers["Cache-Control"] = "no-store"
         response.force_close()
         return response
 
 
 def port_problem(error: OSError, host: str, port: int, setting: str) -> ConfigurationError:
-    """Say in words why a port could not be opened."""
+    """Make the error for a port that could not be opened."""
     if error.errno == errno.EADDRINUSE:
         return ConfigurationError(
-            f"port {port} on {host} is in use", remedy=f"Stop what uses it, or set {setting} to another port."
+            f"port {port} on {host} is in use",
+            remedy=f"Stop the program that uses it, or set {setting} to another port.",
         )
     return ConfigurationError(
         f"port {port} on {host} cannot be opened: {error.strerror}", remedy=f"Set {setting} to another port."

@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files, each applied once, in one transaction, under one lock.
 
-A file that was changed after it was applied is an error: what ran is what is written. A `pre_` migration leaves the
-processes of the version before working, so they go on while the new ones start; after a `post_` one they cannot.
+A file that was changed after it was applied is an error, so the files always say what ran. After a `pre_` migration
+the previous version's processes still work while the new ones start; after a `post_` migration they do not.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ CREATE TABLE IF NOT EXISTS slotwire.migrations (
 
 @dataclass(frozen=True)
 class Migration:
-    """One file.
+    """One migration file.
 
     Attributes:
         name: the file's name without its ending, for example `0001_pre_the_log`.
-        sql: its text, with the runtime role's place still open.
+        sql: its text, with the placeholder `{runtime_role}`.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """What tells whether the file is still the one that was applied."""
+        """SHA-256 of the file; it shows whether the file is still the applied one."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class SchemaComparison:
-    """How a database stands to this version.
+    """The comparison of a database's migrations with this version's.
 
     Attributes:
-        missing: what this version knows and the database has not seen, in order.
-        newer: names of what the database has seen and this version does not know; it works with that.
+        missing: this version's migrations that were not applied, in order.
+        newer: names of applied migrations that this version does not know but works with.
     """
 
     missing: tuple[Migration, ...]
@@ -61,7 +61,7 @@ class SchemaComparison:
 
 @cache
 def known_migrations() -> tuple[Migration, ...]:
-    """Return the migrations of this version in their order."""
+    """Return this version's migrations in order."""
     folder = files("slotwire.ingest.sql.migrations")
     found = (item for item in folder.iterdir() if item.name.endswith(".sql"))
     return tuple(
@@ -71,15 +71,15 @@ def known_migrations() -> tuple[Migration, ...]:
 
 
 def _runs_after(name: str) -> bool:
-    """Whether a migration runs when no process of the version before is left."""
+    """Whether a migration runs only once no process of the previous version is left."""
     return name.partition("_")[2].startswith("post_")
 
 
 async def compare(connection: Connection) -> SchemaComparison:
-    """Tell how the database stands to this version.
+    """Compare the database's migrations with this version's.
 
     Raises:
-        SchemaMismatch: an applied file was changed since, or a newer version has taken away what this one needs.
+        SchemaMismatch: an applied file was changed since, or a newer version removed what this one needs.
     """
     with translated():
         ledger = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
@@ -97,25 +97,25 @@ async def compare(connection: Connection) -> SchemaComparison:
         if applied.get(migration.name, migration.checksum) != migration.checksum:
             raise SchemaMismatch(
                 f"migration {migration.name} was changed after it was applied",
-                remedy="Restore the file; write what shall change as a new migration.",
+                remedy="Restore the file, and write the change as a new migration.",
             )
     return SchemaComparison(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
 
 
 async def migrate(connection: Connection, *, runtime_role: str, shards: int, now: datetime) -> Sequence[str]:
-    """Bring the database to this version's schema and make the log if there is none.
+    """Bring the database to this version's schema, and create the log if there is none.
 
     Args:
-        connection: the owner's; its limits on statements and locks hold for migrations too.
-        runtime_role: the group role that gets the rights the processes need; made when it is missing.
-        shards: shards of the log, used only when the log is made.
-        now: when the migrations count as applied.
+        connection: of the role that owns the schema; its limits on statements and locks apply to migrations.
+        runtime_role: the group role that holds the rights the processes need; created if it is missing.
+        shards: shards of the log; used only if the log is created.
+        now: the time recorded for the migrations.
 
     Returns:
-        The names of what was applied, in order.
+        The names of the migrations that were applied, in order.
 
     Raises:
-        ConfigurationError: the role may not create what is needed.
+        ConfigurationError: the connection's role lacks a right it needs.
         SchemaMismatch: see `compare`.
     """
     await _ensure_role(connection, runtime_role)
@@ -172,10 +172,10 @@ async def _ensure_role(connection: Connection, role: str) -> None:
 
 
 async def require_fitting(connection: Connection) -> SchemaComparison:
-    """Refuse to work on a schema that this version cannot work on; what runs afterwards may be missing.
+    """Refuse a schema that this version cannot work on; `post_` migrations may still be missing.
 
     Raises:
-        SchemaMismatch: `slotwire migrate` must run first, or see `compare`.
+        SchemaMismatch: `pre_` migrations are missing, or see `compare`.
     """
     found = await compare(connection)
     waiting = [migration for migration in found.missing if not _runs_after(migration.name)]

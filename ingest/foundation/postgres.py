@@ -1,7 +1,7 @@
-"""Postgres: connections with limits, named SQL from files, and the one seam for asyncpg's errors.
+"""Postgres: connections with limits, named SQL from files, and the one place that catches asyncpg's exceptions.
 
-Everything above this module sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data will
-never go in), never an exception of asyncpg's.
+Everything above this module sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data can never be
+stored), never an exception of asyncpg.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def read_queries(package: str, file: str) -> Mapping[str, str]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what asyncpg and the network raise into our own errors.
+    """Translate exceptions of asyncpg and the network into our own.
 
     Raises:
         RowRefused: SQLSTATE class 22, 23 or 54.
-        SchemaMismatch: a table, column or function is not there.
+        SchemaMismatch: a table, column or function is missing.
+        ConfigurationError: the role lacks a right, or the address cannot be read.
         DatabaseUnavailable: everything else: unreachable, frozen, demoted, out of space, timed out.
     """
     try:
@@ -67,7 +68,7 @@ def translated() -> Iterator[None]:
             raise RowRefused("Postgres refused the data", sqlstate=state) from error
         if state in _UNDEFINED:
             raise SchemaMismatch(
-                "the database's schema is not this version's", remedy="Run `slotwire migrate`."
+                "the database does not have this version's schema", remedy="Run `slotwire migrate`."
             ) from error
         if state == "42501":
             raise ConfigurationError(
@@ -86,8 +87,8 @@ def translated() -> Iterator[None]:
 def connection_options(settings: DatabaseSettings, *, application: str) -> dict[str, Any]:
     """Return asyncpg's options for a connection that writes.
 
-    The timeouts hold on the server, so that a client that freezes cannot hold a lock for ever, and on the
-    client, so that a server that freezes cannot hold a request for ever.
+    The timeouts are set on the server, so that a frozen client cannot hold a lock forever, and on the client, so that
+    a frozen server cannot hold a request forever.
     """
     statement = int(settings.statement_timeout_seconds * 1000)
     return {
@@ -111,8 +112,8 @@ def connection_options(settings: DatabaseSettings, *, application: str) -> dict[
 def create_pool(dsn: str, settings: DatabaseSettings, *, application: str) -> Pool:
     """Make a pool that opens its connections when they are first needed.
 
-    Enter it with `async with`; entering asks nothing of the server, so that a process can start and answer
-    503 while Postgres is away.
+    Enter it with `async with`. Entering does not contact the server, so a process can start and answer 503 while
+    Postgres is unreachable.
 
     Raises:
         ConfigurationError: the address is missing or cannot be read.
@@ -136,10 +137,10 @@ async def connect(
     """Open one connection outside any pool.
 
     Args:
-        dsn: where.
-        settings: its limits.
-        application: what the server shows it as.
-        planner: further settings of the session, for work whose plans are known beforehand.
+        dsn: the database's address.
+        settings: the connection's limits.
+        application: the name the server shows for it, after `slotwire-`.
+        planner: further settings of the session, for statements whose plans are known in advance.
 
     Raises:
         DatabaseUnavailable: Postgres is out of reach or read-only.
@@ -166,7 +167,7 @@ async def close(connection: Connection, *, seconds: float) -> None:
 
 
 def _require_address(dsn: str) -> None:
-    """Refuse at the start what asyncpg would refuse at the first connection only."""
+    """Refuse at the start an address that asyncpg would refuse only at the first connection."""
     if not dsn:
         raise ConfigurationError(
             "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
@@ -183,12 +184,12 @@ def _unreadable() -> ConfigurationError:
 
 @dataclass(frozen=True)
 class Durability:
-    """What a commit survives on this server.
+    """How much a commit survives on this server.
 
     Attributes:
-        fsync: whether the server flushes to disk at all.
+        fsync: whether the server flushes commits to disk.
         synchronous_commit: the server's setting for our sessions.
-        standbys: `synchronous_standby_names`; empty when a commit waits for no other server.
+        standbys: `synchronous_standby_names`; empty if a commit waits for no other server.
     """
 
     fsync: bool
@@ -211,7 +212,7 @@ class Durability:
 
 
 async def read_durability(connection: Connection) -> Durability:
-    """Ask the server what its commits survive."""
+    """Read the server's durability settings."""
     with translated():
         row = await connection.fetchrow(
             "SELECT current_setting('fsync') = 'on' AS fsync, current_setting('synchronous_commit') AS commit,"

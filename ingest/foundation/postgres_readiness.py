@@ -1,4 +1,4 @@
-"""What a process that stands on Postgres asks before it says that it is ready."""
+"""The readiness check of processes that need Postgres: it answers, and its schema fits this version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READY_SECONDS = 2.0
 
 
 async def postgres_problem(pool: Pool) -> str | None:
-    """Say why Postgres cannot be worked with, or None when it can."""
+    """Return why Postgres cannot be used now, or None if it can."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             with translated():

@@ -1,7 +1,7 @@
 """Settings: environment variables with the prefix `SLOTWIRE_`, nested by `__`, parsed once and passed on.
 
-A variable nobody knows is an error that names the nearest known one: a misspelt limit must not be silently
-the default. `docs/reference/settings.md` is generated from this file.
+An unknown variable is an error that names the nearest known one: a misspelled limit must not silently become the
+default. `docs/reference/settings.md` is generated from this file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
 class SettingsGroup(BaseModel):
-    """A group of settings: frozen, and without room for unknown names."""
+    """A group of settings: immutable, and unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -50,27 +50,27 @@ class HttpSettings(SettingsGroup):
     host: str = "0.0.0.0"
     """Address to listen on."""
     port: int = Field(8080, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
     max_body_bytes: int = Field(1_048_576, ge=1024)
     """A longer body is refused with 413 before it is verified. The largest delivery seen is 3.9 kB."""
     max_header_bytes: int = Field(16_384, ge=1024)
     """A longer header field or request line is refused with 400 or 431."""
     max_connections: int = Field(2_000, ge=1)
-    """Open connections; one more is closed at once."""
+    """The most open connections; a further one is closed at once."""
     max_pending_deliveries: int = Field(5_000, ge=1)
-    """Deliveries that wait for their commit; one more is answered 503 with Retry-After."""
+    """The most deliveries waiting for their commit; a further one is answered 503 with Retry-After."""
     body_timeout_seconds: float = Field(10.0, gt=0)
-    """A body that has not arrived by then is answered 408."""
+    """How long a body may take to arrive; then the answer is 408."""
     answer_deadline_seconds: float = Field(8.0, gt=0, lt=15)
-    """A commit that has not happened by then is answered 503. Calendly reads for 15 s."""
+    """How long a commit may take; then the answer is 503. Calendly waits 15 s for an answer."""
     drain_seconds: float = Field(1.0, ge=0)
-    """How long a stopping process answers with `Connection: close` before it stops listening."""
+    """How long a stopping process still accepts requests, answering with `Connection: close`."""
     reuse_port: bool = False
-    """Share the port between several `serve` processes of one machine (SO_REUSEPORT)."""
+    """Share the port between several `serve` processes on one machine (SO_REUSEPORT)."""
     hook_keys: Secrets = ()
-    """Server keys for hook addresses, at least 32 bytes of base64url each; the first mints, all are accepted."""
+    """Keys for hook addresses, each at least 32 bytes in base64url; the first signs new ones, all are accepted."""
     trusted_proxies: Names = ()
-    """Networks whose `X-Forwarded-For` is believed, in CIDR form. Only logs use it."""
+    """Networks whose `X-Forwarded-For` is trusted, in CIDR form. Only logs use it."""
 
 
 class ListenSettings(SettingsGroup):
@@ -79,32 +79,32 @@ class ListenSettings(SettingsGroup):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = Field(0, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
 
 
 class AdminSettings(ListenSettings):
     """The management API."""
 
     port: int = Field(8081, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
 
 
 class HealthSettings(ListenSettings):
     """Liveness, readiness and metrics of every process."""
 
     port: int = Field(8082, ge=0, le=65535)
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
 
 
 class KafkaSettings(SettingsGroup):
     """The broker and the topics."""
 
     bootstrap_servers: str = ""
-    """`host:port`, several separated by commas."""
+    """`host:port`; separate several with commas."""
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,100}$")
-    """Put before every topic's name."""
+    """Prefix of every topic's name."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How to speak to the broker."""
+    """The protocol to the broker."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     """Used with the SASL protocols."""
     sasl_username: str | None = None
@@ -112,19 +112,19 @@ class KafkaSettings(SettingsGroup):
     sasl_password: SecretStr | None = None
     """Used with the SASL protocols."""
     ssl_cafile: str | None = None
-    """The authority that signed the broker's certificate; the system's authorities when unset."""
+    """The CA that signed the broker's certificate; the system's CAs if unset."""
     ssl_certfile: str | None = None
-    """Our certificate, where the broker asks for one."""
+    """Our certificate, if the broker asks for one."""
     ssl_keyfile: str | None = None
     """The key of our certificate."""
     partitions: int = Field(12, ge=1, le=10_000)
-    """Partitions of each keyed topic, fixed when the topic is made."""
+    """Partitions of each keyed topic, fixed when the topic is created."""
     replication_factor: int = Field(3, ge=1, le=10)
     """Copies of each topic; the embedded broker has one."""
     min_insync_replicas: int = Field(2, ge=1, le=10)
     """Copies that must hold a record before it counts as published."""
     retention_hours: int = Field(720, ge=1)
-    """How long topics keep records (720 h are 30 days). The cursor topic is compacted instead."""
+    """How long topics retain records; 720 h are 30 days. The cursor topic is compacted instead."""
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> KafkaSettings:
@@ -136,33 +136,33 @@ class KafkaSettings(SettingsGroup):
 
 
 class DatabaseSettings(SettingsGroup):
-    """Limits of every connection that writes; all of them below the answer's deadline."""
+    """Limits of every connection that writes, all below the deadline for an answer."""
 
     pool_size: int = Field(4, ge=1, le=100)
-    """Connections in a process's pool at the most. `serve` opens up to three more a shard, `relay` one a shard."""
+    """The most connections in a process's pool. `serve` opens up to three more per shard, `relay` one per shard."""
     connect_timeout_seconds: float = Field(3.0, gt=0)
     """How long opening a connection may take."""
     statement_timeout_seconds: float = Field(5.0, gt=0)
-    """The server ends a statement that runs longer."""
+    """The server cancels a statement that runs longer."""
     lock_timeout_seconds: float = Field(3.0, gt=0)
-    """The server ends a statement that waits longer for a lock."""
+    """The server cancels a statement that waits longer for a lock."""
     durable: bool = True
     """Refuse to acknowledge deliveries while the server runs with fsync or synchronous_commit off."""
 
 
 class MigrateSettings(SettingsGroup):
-    """What only `slotwire migrate` uses."""
+    """Used by `slotwire migrate` only."""
 
     database_url: SecretStr | None = None
-    """The role that owns the schema; `SLOTWIRE_DATABASE_URL` when unset."""
+    """The database with the role that owns the schema; `SLOTWIRE_DATABASE_URL` if unset."""
     runtime_role: str = Field("slotwire_runtime", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
-    """The group role that gets the rights the processes need; their login role must be a member."""
+    """The group role that holds the rights the processes need; their login roles must be members."""
     shards: int = Field(1, ge=1, le=64)
-    """Shards of the log, fixed when the log is made."""
+    """Shards of the log, fixed when the log is created."""
     lock_timeout_seconds: float = Field(1.0, gt=0)
-    """A migration that waits longer for a lock gives up, so that it never queues the traffic behind it."""
+    """A migration that waits longer for a lock gives up, so that other statements do not queue behind it."""
     statement_timeout_seconds: float = Field(600.0, gt=0)
-    """A migration's statement that runs longer is ended."""
+    """The server cancels a migration's statement that runs longer."""
 
     @property
     def limits(self) -> DatabaseSettings:
@@ -173,56 +173,56 @@ class MigrateSettings(SettingsGroup):
 
 
 class WaitingSettings(SettingsGroup):
-    """What came without its counterpart: a cleared no-show without a mark, half of a reschedule."""
+    """Facts that arrive without their counterpart: a cleared no-show without its mark, half of a reschedule."""
 
     publish_after_seconds: float = Field(900.0, gt=0)
-    """A cleared no-show whose mark has not come by then is published without it; half of a reschedule is counted."""
+    """After this, a cleared no-show is published without its mark, and half of a reschedule is counted."""
     interval_seconds: float = Field(60.0, gt=0)
-    """How often `slotwire control` looks."""
+    """How often `slotwire control` looks for them."""
 
 
 class RelaySettings(SettingsGroup):
     """From the log to Kafka."""
 
     batch_events: int = Field(500, ge=1, le=10_000)
-    """Events one transaction carries at the most."""
+    """The most events in one transaction."""
     poll_interval_seconds: float = Field(1.0, gt=0)
-    """How often the log is asked when no notification comes."""
+    """How often the log is read when no notification comes."""
     transaction_timeout_seconds: float = Field(12.0, ge=1, le=60)
     """The broker aborts a transaction that stays open longer."""
     max_record_bytes: int = Field(900_000, ge=1_000)
-    """A larger record goes out without data, with a reference to it."""
+    """A larger record is published with a reference to its data instead of the data."""
 
 
 class VaultSettings(SettingsGroup):
     """Keys that seal signing keys and credentials in the database."""
 
     keys: Secrets = ()
-    """`name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
+    """Entries `name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
     keys_file: str | None = None
-    """A file with the same entries, one a line, for example a mounted secret; in place of `KEYS`."""
+    """A file with the same entries, one per line, for example a mounted secret; use it instead of `KEYS`."""
     keys_provider: str | None = None
-    """Takes them from the entry point of this name in `slotwire.vault_keys`, for a key service; in place of `KEYS`."""
+    """The entry point in `slotwire.vault_keys` that provides the keys, for a key service; use it instead of `KEYS`."""
 
 
 class ConnectionsSettings(SettingsGroup):
     """Credentials at Calendly."""
 
     check_interval_seconds: float = Field(3600.0, ge=10)
-    """How often `slotwire control` asks Calendly whether a credential is still good; using one asks too."""
+    """How often `slotwire control` asks Calendly whether a credential still works; each use asks too."""
     expiring_days: int = Field(14, ge=0, le=365)
-    """How long before its end a credential counts as `expiring`."""
+    """How long before its expiry a credential counts as `expiring`."""
 
 
 class SubscriptionsSettings(SettingsGroup):
     """Webhook subscriptions at Calendly."""
 
     interval_seconds: float = Field(300.0, ge=1)
-    """How often `slotwire control` compares what is wanted with what Calendly has."""
+    """How often `slotwire control` compares the wanted subscriptions with Calendly's."""
 
 
 class CalendlySettings(SettingsGroup):
-    """Where Calendly is."""
+    """Calendly's addresses."""
 
     api_url: str = "https://api.calendly.com"
     """Base address of the REST API."""
@@ -231,36 +231,36 @@ class CalendlySettings(SettingsGroup):
 
 
 class LogSettings(SettingsGroup):
-    """What is written about the work."""
+    """Logs."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important level that is written."""
+    """The lowest level that is written."""
     format: Literal["json", "text"] = "json"
-    """`json`: one object a line; `text`: for a terminal."""
+    """`json`: one object per line; `text`: for a terminal."""
 
 
 class AgentsSettings(SettingsGroup):
     """The consumer runtime."""
 
     group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """A stable name of this member (the pod's), so that a rolling restart moves no partitions."""
+    """A stable name of this member, for example the pod's, so that a rolling restart moves no partitions."""
     max_in_flight: int = Field(500, ge=1)
-    """Events a member works on or holds at the most."""
+    """The most events a member handles or holds at once."""
     session_timeout_seconds: float = Field(20.0, ge=6, le=30)
-    """A member that is silent for longer loses its partitions."""
+    """A member that sends no heartbeat for longer loses its partitions."""
     stop_grace_seconds: float = Field(10.0, ge=0)
     """How long running handlers may take to finish when the process stops."""
 
 
 class LocalSettings(SettingsGroup):
-    """What only the embedded stack uses."""
+    """The embedded stack."""
 
     maven_repository: str | None = None
-    """A mirror for the broker's jars."""
+    """A Maven mirror to download the broker's jars from."""
 
 
 class Settings(BaseSettings):
-    """Everything a process is told from outside."""
+    """All settings of a process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -272,9 +272,9 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr = SecretStr("")
-    """`postgresql://user:password@host/database`; several hosts may be named for failover."""
+    """`postgresql://user:password@host/database`; you may name several hosts for failover."""
     public_url: str = ""
-    """The address Calendly reaches us at; https, except towards a loopback simulator. A path is honoured."""
+    """The address at which Calendly reaches `serve`; https, except for a loopback simulator; may have a path."""
     http: HttpSettings = HttpSettings()
     admin: AdminSettings = AdminSettings()
     health: HealthSettings = HealthSettings()
@@ -300,7 +300,7 @@ class Settings(BaseSettings):
         if url.scheme == "http" and url.hostname in LOOPBACK:
             return value.rstrip("/")
         if url.scheme != "https" or not url.hostname or url.query or url.fragment:
-            raise ValueError("must be an https address without query, for example https://hooks.example.com")
+            raise ValueError("must be an https address without a query, for example https://hooks.example.com")
         return value.rstrip("/")
 
 
@@ -320,14 +320,14 @@ def load_settings() -> Settings:
     """Parse the environment once.
 
     Raises:
-        ConfigurationError: a variable is unknown or its value does not fit. Values are never shown.
+        ConfigurationError: a variable is unknown or its value is not valid. Values are never shown.
     """
     known = known_variables()
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else "docs/reference/settings.md lists the known ones."
-            raise ConfigurationError(f"unknown setting {name}", remedy=f"{hint} Otherwise unset it.")
+            hint = f"Did you mean {near[0]}?" if near else "docs/reference/settings.md lists the settings."
+            raise ConfigurationError(f"unknown setting {name}", remedy=f"{hint} If not, unset it.")
     try:
         return Settings()
     except ValidationError as error:
@@ -335,4 +335,6 @@ def load_settings() -> Settings:
             f"{PREFIX}{'__'.join(str(part) for part in issue['loc'])}".upper() + f": {issue['msg']}"
             for issue in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise ConfigurationError("; ".join(lines), remedy="Correct the named settings.") from None
+        raise ConfigurationError(
+            "; ".join(lines), remedy="Correct the named settings; docs/reference/settings.md describes them."
+        ) from None

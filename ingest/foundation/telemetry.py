@@ -1,7 +1,7 @@
 """Logs and metrics, declared in one place.
 
-Log events have static names and their data in fields. Metrics are a list: nothing else in Slotwire makes
-one. Neither ever carries a secret, a hook, a capability URL or personal data.
+Log events have static names and carry their data in fields. All metrics are declared here. Neither logs nor metrics
+ever carry a secret, a hook, a capability URL or personal data.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ DELIVERIES = Counter(
 )
 DELIVERY_SECONDS = Histogram(
     "slotwire_delivery_seconds",
-    "From the first byte of the body to the answer, in seconds.",
+    "Time from the first byte of the body to the answer, in seconds.",
     ["outcome"],
     buckets=_LATENCY,
     registry=REGISTRY,
 )
 SIGNATURE_AGE_SECONDS = Histogram(
     "slotwire_signature_age_seconds",
-    "How old an authentic signature was on arrival, in seconds.",
+    "Age of an authentic signature on arrival, in seconds.",
     buckets=(1, 3, 10, 60, 180, 300, 900, 3600, 21600, 86400, 172800),
     registry=REGISTRY,
 )
@@ -50,7 +50,7 @@ BATCH_DELIVERIES = Histogram(
 )
 COMMIT_SECONDS = Histogram(
     "slotwire_commit_seconds",
-    "One group commit, its reading of state included, in seconds.",
+    "Duration of a group commit, including its reads, in seconds.",
     buckets=_LATENCY,
     registry=REGISTRY,
 )
@@ -60,13 +60,13 @@ CONNECTIONS_REFUSED = Counter(
 )
 ADMIN_REQUESTS = Counter(
     "slotwire_admin_requests",
-    "Requests to the management API, by route; the route is empty where there is none.",
+    "Requests to the management API, by route; the route is empty if none matched.",
     ["method", "route", "status"],
     registry=REGISTRY,
 )
 WAITING = Gauge(
     "slotwire_waiting",
-    "Bookings that have waited too long, by what for: the mark of a clear, the other half of a reschedule.",
+    "Bookings that have waited too long, by what they wait for: the mark of a clear, the other half of a reschedule.",
     ["kind"],
     registry=REGISTRY,
 )
@@ -78,7 +78,7 @@ SUBSCRIPTION_ROUNDS = Counter(
 )
 SUBSCRIPTIONS_UNSERVED = Gauge(
     "slotwire_subscriptions_unserved",
-    "Subscriptions that are wanted and that nothing at Calendly serves, as of the last round.",
+    "Wanted subscriptions that no subscription at Calendly serves, as of the last round.",
     registry=REGISTRY,
 )
 CONNECTIONS = Gauge(
@@ -93,37 +93,37 @@ RELAY_LAG_EVENTS = Gauge(
 )
 RELAY_LAG_SECONDS = Gauge(
     "slotwire_relay_lag_seconds",
-    "Age of the oldest event that is not published yet.",
+    "Age of the oldest event that is not published yet, in seconds.",
     ["shard"],
     registry=REGISTRY,
 )
 RELAY_PUBLISHED = Counter("slotwire_relay_published", "Events published.", ["topic"], registry=REGISTRY)
 RELAY_PARKED = Counter(
     "slotwire_relay_parked",
-    "Events the broker refused, kept in Postgres. Any is an alarm.",
+    "Events the broker refused, which stay in Postgres. Alert on any.",
     registry=REGISTRY,
 )
 RELAY_HOLDING = Gauge(
     "slotwire_relay_holding",
-    "1 while the relay holds, by reason: topic, cursor, broker, refused, database.",
+    "1 while the relay does not publish, by reason: topic, cursor, broker, refused, database.",
     ["reason"],
     registry=REGISTRY,
 )
 RELAY_TRANSACTION_SECONDS = Histogram(
     "slotwire_relay_transaction_seconds",
-    "One transaction at the broker.",
+    "Duration of a transaction at the broker, in seconds.",
     buckets=_LATENCY,
     registry=REGISTRY,
 )
 HANDLED = Counter(
     "slotwire_handled",
-    "Events handled, by outcome: done, skipped, dead_lettered. Failed runs that are tried again: retried.",
+    "Events handled, by outcome: done, skipped, dead_lettered; and failed runs that will be retried: retried.",
     ["agent", "type", "outcome"],
     registry=REGISTRY,
 )
 HANDLER_SECONDS = Histogram(
     "slotwire_handler_seconds",
-    "One run of a handler.",
+    "Duration of one run of a handler, in seconds.",
     ["agent", "type"],
     buckets=_LATENCY,
     registry=REGISTRY,
@@ -134,19 +134,23 @@ CONSUMER_LAG_RECORDS = Gauge(
     ["agent", "topic", "partition"],
     registry=REGISTRY,
 )
-CONSUMER_IN_FLIGHT = Gauge("slotwire_consumer_in_flight", "Records held or worked on.", ["agent"], registry=REGISTRY)
-DEAD_LETTERS = Counter("slotwire_dead_letters", "Records given up on.", ["agent", "topic"], registry=REGISTRY)
+CONSUMER_IN_FLIGHT = Gauge(
+    "slotwire_consumer_in_flight", "Records being handled or held.", ["agent"], registry=REGISTRY
+)
+DEAD_LETTERS = Counter(
+    "slotwire_dead_letters", "Records sent to the dead letter topic.", ["agent", "topic"], registry=REGISTRY
+)
 CONSUMER_STUCK = Gauge("slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=REGISTRY)
 
 
 @cache
 def _delivery_metrics(outcome: str, reason: str) -> tuple[Counter, Histogram]:
-    """Find the labelled children once: looking them up costs more than counting."""
+    """Cache the labelled children: looking them up costs more than counting."""
     return DELIVERIES.labels(outcome, reason), DELIVERY_SECONDS.labels(outcome)
 
 
 def count_delivery(outcome: str, reason: str, seconds: float) -> None:
-    """Count an answered delivery. Outcomes and reasons are short lists of ours."""
+    """Count an answered delivery. Outcomes and reasons come from short fixed lists."""
     counted, timed = _delivery_metrics(outcome, reason)
     counted.inc()
     timed.observe(seconds)
@@ -176,12 +180,12 @@ def configure_logging(settings: LogSettings, *, process: str) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    # aiokafka repeats itself ten times a second while a broker is away; what matters of it is said by our own.
+    # aiokafka repeats itself ten times a second while a broker is away; our own log events say what matters.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(process=process)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """Return a logger that names its stage."""
+    """Return a logger whose events carry this name as `stage`."""
     logger: FilteringBoundLogger = structlog.get_logger(stage=name)
     return logger

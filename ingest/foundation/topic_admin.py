@@ -1,7 +1,7 @@
-"""The topics: made once by `slotwire migrate`, looked over by `slotwire doctor`.
+"""The topics: created by `slotwire migrate`, checked by `slotwire doctor`.
 
-Partitions of a keyed topic are fixed when it is made: with another number the keys would move to other
-partitions, and the events of one booking would no longer come in order.
+The number of partitions of a keyed topic is fixed when it is created: with another number, keys would move to other
+partitions, and the events of one booking would no longer be in order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.errors import BrokerUnavailable, ConfigurationEr
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
     TopicDescription,
+    TopicState,
     connection_options,
     describe_topics,
     full_name,
@@ -32,57 +33,70 @@ from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import TOPICS, Topic
 
 MAX_MESSAGE_BYTES = 1_048_588
-"""What a topic takes in one batch: Kafka's own default, written down so that a broker's other default does not
-change it. The relay's `max_record_bytes` stays below it."""
+"""The largest batch a topic accepts: Kafka's own default, set explicitly so that a broker with another default does
+not change it. The relay's `max_record_bytes` is below it."""
 CURSOR_SEGMENT_BYTES = 16 * 1024 * 1024
-"""Segments of the compacted topic: the one being written is never compacted, so it is kept small."""
+"""Segment size of the compacted topic; small, because the segment being written is never compacted."""
 READY_SECONDS = 15.0
-"""How long the broker may take to make topics."""
-Severity = Literal["error", "warning"]
-Problem = Literal[
-    "missing",
-    "forbidden",
-    "unready",
-    "partitions",
-    "replicas",
-    "min_insync_replicas",
-    "retention",
-    "max_message_bytes",
-    "cleanup",
-]
-_NUMBERS: dict[str, Problem] = {
-    "min.insync.replicas": "min_insync_replicas",
-    "retention.ms": "retention",
-    "max.message.bytes": "max_message_bytes",
+"""How long the broker may take to create topics."""
+
+
+class Severity(StrEnum):
+    """How bad a difference is."""
+
+    ERROR = "error"
+    """Events are not published, or a guarantee does not hold."""
+    WARNING = "warning"
+    """Any other difference."""
+
+
+class TopicProblem(StrEnum):
+    """The kinds of differences between a topic and the settings."""
+
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    UNREADY = "unready"
+    PARTITIONS = "partitions"
+    REPLICAS = "replicas"
+    MIN_INSYNC_REPLICAS = "min_insync_replicas"
+    RETENTION = "retention"
+    MAX_MESSAGE_BYTES = "max_message_bytes"
+    CLEANUP = "cleanup"
+
+
+_NUMBERS = {
+    "min.insync.replicas": TopicProblem.MIN_INSYNC_REPLICAS,
+    "retention.ms": TopicProblem.RETENTION,
+    "max.message.bytes": TopicProblem.MAX_MESSAGE_BYTES,
 }
 
 
 @dataclass(frozen=True)
 class TopicFinding:
-    """Something about a topic that is not as it should be.
+    """A difference between a topic and the settings.
 
     Attributes:
         topic: the full name.
-        problem: a short word.
-        severity: `error`: events do not flow or promises do not hold; `warning`: it differs from the settings.
+        problem: its kind.
+        severity: how bad it is.
         message: what was found.
         remedy: what to do.
     """
 
     topic: str
-    problem: Problem
+    problem: TopicProblem
     severity: Severity
     message: str
     remedy: str
 
 
 def partitions_of(settings: KafkaSettings, topic: Topic) -> int:
-    """Return how many partitions a topic is made with."""
+    """Return how many partitions a topic is created with."""
     return 1 if topic.single_partition else settings.partitions
 
 
 def wanted_configs(settings: KafkaSettings, topic: Topic) -> dict[str, str]:
-    """Return the configuration a topic is made with, in Kafka's words."""
+    """Return the configuration a topic is created with, by Kafka's names."""
     common = {
         "min.insync.replicas": str(settings.min_insync_replicas),
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
@@ -99,19 +113,19 @@ def wanted_configs(settings: KafkaSettings, topic: Topic) -> dict[str, str]:
 
 
 async def ensure_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPICS) -> Sequence[str]:
-    """Make the topics that are missing; change none that is there.
+    """Create the missing topics; existing ones are not changed.
 
     Args:
-        settings: the broker, the prefix, and what new topics are made with.
-        topics: which ones; all of ours unless told otherwise.
+        settings: the broker, the prefix, and the configuration of new topics.
+        topics: the topics; by default all of Slotwire's.
 
     Returns:
-        A line for each topic that was made.
+        One line for each created topic.
 
     Raises:
-        ConfigurationError: a topic has another number of partitions than the settings say, or the broker
-            cannot make topics of these settings.
-        TopicUnavailable: a topic may not be seen or made by this client.
+        ConfigurationError: a topic's number of partitions differs from the settings, or the broker cannot create
+            topics with these settings.
+        TopicUnavailable: this client may not see or create a topic.
         BrokerUnavailable: the broker does not answer.
     """
     async with opened_client(settings, client="migrate") as client:
@@ -119,9 +133,9 @@ async def ensure_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPIC
         missing = []
         for topic, description in zip(topics, found, strict=True):
             match description.state:
-                case "missing":
+                case TopicState.MISSING:
                     missing.append(topic)
-                case "forbidden":
+                case TopicState.FORBIDDEN:
                     raise topics_unavailable([description])
                 case _:
                     _require_partitions(settings, topic, description)
@@ -133,7 +147,7 @@ async def ensure_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPIC
 
 def _made(settings: KafkaSettings, topic: Topic) -> str:
     count = partitions_of(settings, topic)
-    return f"made topic {full_name(settings, topic)}, {count} partition{'s' if count > 1 else ''}"
+    return f"created topic {full_name(settings, topic)}, {count} partition{'s' if count > 1 else ''}"
 
 
 def _require_partitions(settings: KafkaSettings, topic: Topic, found: TopicDescription) -> None:
@@ -141,13 +155,13 @@ def _require_partitions(settings: KafkaSettings, topic: Topic, found: TopicDescr
     if found.partitions == wanted:
         return
     raise ConfigurationError(
-        f"topic {found.name} has {found.partitions} partitions, wanted are {wanted}: "
-        "partitions are fixed when a topic is made, because another number moves the keys",
+        f"topic {found.name} has {found.partitions} partitions, the settings say {wanted}: "
+        "the number is fixed when a topic is created, because another one moves keys to other partitions",
         remedy=(
-            "The topic was not made by Slotwire. Name another prefix with SLOTWIRE_KAFKA__TOPIC_PREFIX."
+            "Slotwire did not create this topic. Choose another prefix with SLOTWIRE_KAFKA__TOPIC_PREFIX."
             if topic.single_partition
-            else f"Set SLOTWIRE_KAFKA__PARTITIONS={found.partitions}; for another number take new topics,\n"
-            "  with another SLOTWIRE_KAFKA__TOPIC_PREFIX."
+            else f"Set SLOTWIRE_KAFKA__PARTITIONS={found.partitions}. For another number, create new topics\n"
+            "  under another SLOTWIRE_KAFKA__TOPIC_PREFIX."
         ),
     )
 
@@ -166,32 +180,32 @@ async def _create(settings: KafkaSettings, topics: Iterable[Topic]) -> None:
         async with asyncio.timeout(READY_SECONDS), _admin(settings) as admin:
             answer = await admin.create_topics(new)
     for result in answer.topic_errors:
-        _judge(settings, name=result[0], code=result[1], said=result[2] if len(result) > 2 else None)
+        _judge(settings, name=result[0], code=result[1], message=result[2] if len(result) > 2 else None)
 
 
-def _judge(settings: KafkaSettings, *, name: str, code: int, said: str | None) -> None:
-    """Turn the broker's answer about one new topic into words."""
+def _judge(settings: KafkaSettings, *, name: str, code: int, message: str | None) -> None:
+    """Raise the error for the broker's answer about one new topic, if it is one."""
     error = errors.for_code(code)
     if error in {errors.NoError, errors.TopicAlreadyExistsError}:  # another `migrate` was first
         return
     if error is errors.InvalidReplicationFactorError:
         raise ConfigurationError(
-            f"the broker cannot keep {settings.replication_factor} copies of topic {name}",
+            f"the broker cannot hold {settings.replication_factor} copies of topic {name}",
             remedy="Set SLOTWIRE_KAFKA__REPLICATION_FACTOR (and SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS) to at most the\n"
-            "  number of brokers; 1 and 1 for a broker that stands alone.",
+            "  number of brokers; 1 and 1 for a single broker.",
         )
     if error in {errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError}:
         raise TopicUnavailable(
-            f"topic {name} is missing and may not be made by this client",
+            f"topic {name} is missing, and this client may not create it",
             topics=(name,),
-            remedy="Let whoever administers the broker make the topics, then run `slotwire doctor`.",
+            remedy="Ask the broker's administrator to create the topics, then run `slotwire doctor`.",
         )
     if error in {errors.PolicyViolationError, errors.InvalidConfigurationError, errors.InvalidPartitionsError}:
         raise ConfigurationError(
-            f"the broker refuses to make topic {name}: {said or error.message.lower()}",
-            remedy="Set SLOTWIRE_KAFKA__PARTITIONS, __REPLICATION_FACTOR and __RETENTION_HOURS to what it allows.",
+            f"the broker refuses to create topic {name}: {message or error.message.lower()}",
+            remedy="Set SLOTWIRE_KAFKA__PARTITIONS, __REPLICATION_FACTOR and __RETENTION_HOURS to values it allows.",
         )
-    raise BrokerUnavailable(f"topic {name} could not be made: {error.message.lower()}", reason="topic")
+    raise BrokerUnavailable(f"topic {name} could not be created: {error.message.lower()}", reason="topic")
 
 
 @asynccontextmanager
@@ -207,21 +221,21 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def check_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPICS) -> tuple[TopicFinding, ...]:
-    """Compare the topics with the settings, changing nothing.
+    """Compare the topics with the settings; changes nothing.
 
     Returns:
-        What is not as it should be; empty when all is well.
+        The differences; empty if there are none.
 
     Raises:
-        ConfigurationError: no broker is named.
+        ConfigurationError: no broker is set.
         BrokerUnavailable: the broker does not answer.
     """
     async with opened_client(settings, client="doctor") as client:
         found = await describe_topics(client, [full_name(settings, topic) for topic in topics])
-    there = [(topic, item) for topic, item in zip(topics, found, strict=True) if item.state == "ready"]
-    configs = await _read_configs(settings, [item.name for _, item in there]) if there else {}
-    findings = [_absence(item) for item in found if item.state != "ready"]
-    for topic, item in there:
+    ready = [(topic, item) for topic, item in zip(topics, found, strict=True) if item.state is TopicState.READY]
+    configs = await _read_configs(settings, [item.name for _, item in ready]) if ready else {}
+    findings = [_absence(item) for item in found if item.state is not TopicState.READY]
+    for topic, item in ready:
         findings += _counts(settings, topic, item)
         findings += _config_findings(settings, topic, item.name, configs.get(item.name, {}))
     return tuple(findings)
@@ -229,14 +243,18 @@ async def check_topics(settings: KafkaSettings, topics: Sequence[Topic] = TOPICS
 
 def _absence(item: TopicDescription) -> TopicFinding:
     match item.state:
-        case "forbidden":
-            remedy = "Allow it to describe, read and write the topic."
-            return TopicFinding(item.name, "forbidden", "error", "this client may not use the topic", remedy)
-        case "unready":
-            remedy = "Look at the state of the brokers."
-            return TopicFinding(item.name, "unready", "error", "a partition has no leader", remedy)
+        case TopicState.FORBIDDEN:
+            remedy = "Give this client the rights to describe, read and write the topic."
+            return TopicFinding(
+                item.name, TopicProblem.FORBIDDEN, Severity.ERROR, "this client may not use the topic", remedy
+            )
+        case TopicState.UNREADY:
+            remedy = "Check the state of the brokers."
+            return TopicFinding(item.name, TopicProblem.UNREADY, Severity.ERROR, "a partition has no leader", remedy)
         case _:
-            return TopicFinding(item.name, "missing", "error", "the topic is missing", "Run `slotwire migrate`.")
+            return TopicFinding(
+                item.name, TopicProblem.MISSING, Severity.ERROR, "the topic is missing", "Run `slotwire migrate`."
+            )
 
 
 def _counts(settings: KafkaSettings, topic: Topic, item: TopicDescription) -> list[TopicFinding]:
@@ -245,17 +263,17 @@ def _counts(settings: KafkaSettings, topic: Topic, item: TopicDescription) -> li
     if item.partitions != wanted:
         message = f"it has {item.partitions} partitions, the settings say {wanted}"
         remedy = f"Set SLOTWIRE_KAFKA__PARTITIONS={item.partitions}; never change the partitions of a keyed topic."
-        severity: Severity = "error" if topic.single_partition else "warning"
-        findings.append(TopicFinding(item.name, "partitions", severity, message, remedy))
+        severity = Severity.ERROR if topic.single_partition else Severity.WARNING
+        findings.append(TopicFinding(item.name, TopicProblem.PARTITIONS, severity, message, remedy))
     if item.replicas < settings.replication_factor:
         message = f"a partition has {item.replicas} copies, the settings say {settings.replication_factor}"
         remedy = "Reassign its partitions to more brokers, or set SLOTWIRE_KAFKA__REPLICATION_FACTOR."
-        findings.append(TopicFinding(item.name, "replicas", "warning", message, remedy))
+        findings.append(TopicFinding(item.name, TopicProblem.REPLICAS, Severity.WARNING, message, remedy))
     return findings
 
 
 async def _read_configs(settings: KafkaSettings, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Read the configuration of topics; a topic whose configuration may not be read is left out."""
+    """Read the configuration of topics; those whose configuration this client may not read are left out."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     with translated():
         async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS), _admin(settings) as admin:
@@ -268,22 +286,22 @@ async def _read_configs(settings: KafkaSettings, names: Iterable[str]) -> dict[s
     }
 
 
-def _config_findings(settings: KafkaSettings, topic: Topic, name: str, has: dict[str, str]) -> list[TopicFinding]:
-    """Say where a topic's configuration promises less than the settings."""
+def _config_findings(settings: KafkaSettings, topic: Topic, name: str, found: dict[str, str]) -> list[TopicFinding]:
+    """Find where a topic's configuration guarantees less than the settings."""
     findings = []
     wanted = wanted_configs(settings, topic)
-    policy = has.get("cleanup.policy", wanted["cleanup.policy"])
+    policy = found.get("cleanup.policy", wanted["cleanup.policy"])
     if policy != wanted["cleanup.policy"]:
         why = "an expired cursor stops the relay" if topic.compacted else "compaction drops events of a key"
         remedy = f"Set it to {wanted['cleanup.policy']}: {why}."
-        findings.append(TopicFinding(name, "cleanup", "error", f"cleanup.policy is {policy}", remedy))
+        findings.append(TopicFinding(name, TopicProblem.CLEANUP, Severity.ERROR, f"cleanup.policy is {policy}", remedy))
     for key, problem in _NUMBERS.items():
-        if key not in has or key not in wanted:
+        if key not in found or key not in wanted:
             continue
-        value, want = int(has[key]), int(wanted[key])
+        value, want = int(found[key]), int(wanted[key])
         if value >= want or (key == "retention.ms" and value == -1):
             continue
-        severity: Severity = "error" if key == "min.insync.replicas" else "warning"
+        severity = Severity.ERROR if key == "min.insync.replicas" else Severity.WARNING
         remedy = f"Raise it, for example with kafka-configs --alter --topic {name}."
         findings.append(TopicFinding(name, problem, severity, f"{key} is {value}, the settings say {want}", remedy))
     return findings

@@ -1,8 +1,8 @@
-"""Hook addresses: which subscription a delivery is for, told by the URL and proved by a server key.
+"""Hook addresses: the URL names the subscription of a delivery, and a server key authenticates the URL.
 
-A hook is base64url(id | mac): 16 random octets and the first 16 of their HMAC-SHA256. A forged one is
-refused by arithmetic, before any look-up. The id alone opens nothing, so the database keeps only that.
-A hook is a capability: write it into no log; `masked` gives what may be written.
+A hook is base64url(id | mac): 16 random octets and the first 16 of their HMAC-SHA256. A forged hook is refused by
+arithmetic, before any look-up. The id alone is not secret, so the database stores only the id.
+A hook is a capability: never log it; log `masked(hook)`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.server_keys import decode_base64url, encode_base64url, read_key, remedy_for
 
 HookId = NewType("HookId", str)
-"""What a subscription's address is made from: 22 characters, not secret."""
+"""The id in a subscription's address: 22 characters, not secret."""
 
 VARIABLE = "SLOTWIRE_HTTP__HOOK_KEYS"
 PATH = "/hooks/calendly/"
 ID_BYTES = 16
 MAC_BYTES = 16
 HOOK_LENGTH = 43
-"""Characters of a hook; any other length is none."""
+"""Characters of a hook."""
 
 _LABEL = b"slotwire hook v1\0"
-# The last character carries two bits of padding: only the spelling we mint is ours.
+# The last character has two bits of padding; only the spelling that we mint is accepted.
 _HOOK = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
 
 
@@ -43,7 +43,7 @@ class HookAddresses:
         """Read the server keys; the first mints, all are accepted.
 
         Raises:
-            ConfigurationError: there is none, or one is malformed, weak or there twice.
+            ConfigurationError: there is none, or one is malformed, weak or repeated.
         """
         if not settings.http.hook_keys:
             raise ConfigurationError(f"{VARIABLE} is not set", remedy=remedy_for(VARIABLE, named=False))
@@ -52,7 +52,9 @@ class HookAddresses:
             for key in settings.http.hook_keys
         )
         if len(set(keys)) < len(keys):
-            raise ConfigurationError(f"{VARIABLE} holds a key twice", remedy="Keep each key once; the first one mints.")
+            raise ConfigurationError(
+                f"{VARIABLE} contains a key twice", remedy="List each key once; the first one mints."
+            )
         return cls(keys, settings.public_url)
 
     def __repr__(self) -> str:
@@ -68,11 +70,11 @@ class HookAddresses:
         return encode_base64url(octets + _mac(self._keys[0], octets))
 
     def read(self, hook: str) -> HookId | None:
-        """Return the id of a hook that one of our keys made, else None. Takes the same time for every key."""
+        """Return the id of a hook made with one of our keys, or None. Takes the same time for every key."""
         return HookId(encode_base64url(decode_base64url(hook)[:ID_BYTES])) if self.is_ours(hook) else None
 
     def is_ours(self, hook: str) -> bool:
-        """Tell whether one of our keys made a hook. Takes the same time for every key."""
+        """Return whether a hook was made with one of our keys. Takes the same time for every key."""
         if not _HOOK.fullmatch(hook):
             return False
         octets = decode_base64url(hook)
@@ -83,29 +85,29 @@ class HookAddresses:
         return genuine
 
     def read_url(self, url: str) -> HookId | None:
-        """Return the id of the hook that an address ends in, wherever the address leads."""
+        """Return the id of the hook at the end of an address on any host, or None."""
         return self.read(url.rpartition("/")[2])
 
     def is_here(self, url: str) -> bool:
-        """Tell whether an address leads to the public address of the settings."""
+        """Return whether an address is under the public address of the settings."""
         return bool(self._public_url) and url.rpartition("/")[0] == f"{self._public_url}{PATH}".rstrip("/")
 
     def url(self, hook_id: HookId) -> str:
-        """Return the whole address that Calendly is given: a secret.
+        """Return the whole address for Calendly: a secret.
 
         Raises:
             ConfigurationError: `SLOTWIRE_PUBLIC_URL` is not set.
         """
         if not self._public_url:
             raise ConfigurationError(
-                "SLOTWIRE_PUBLIC_URL is not set, so Calendly cannot be told where to send",
+                "SLOTWIRE_PUBLIC_URL is not set, so Calendly has no address to send to",
                 remedy="Set it to the https address under which Calendly reaches `slotwire serve`.",
             )
         return f"{self._public_url}{PATH}{self.hook(hook_id)}"
 
 
 def masked(hook: str) -> str:
-    """Return what may be logged of a path segment, whoever sent it: six characters, made harmless."""
+    """Return the part of a hook that may be logged: its first six characters, with unsafe ones replaced."""
     return re.sub(r"[^A-Za-z0-9_-]", "?", hook[:6]) + "…"
 
 

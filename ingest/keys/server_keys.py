@@ -1,4 +1,4 @@
-"""Keys of ours that come through the settings: how they are read, and how one is made."""
+"""Keys from the settings: decoded, checked, and how to make one."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import re
 from slotwire.ingest.errors import ConfigurationError
 
 KEY_BYTES = 32
-"""How long a key is."""
+"""Length of a key."""
 MIN_DISTINCT_OCTETS = 10
-"""Fewer in 32 octets is a placeholder, not a key: chance gives that less than once in 10^30."""
+"""A key with fewer distinct octets is taken for a placeholder: 32 random ones have fewer once in 10^30 times."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 _MINT = "openssl rand -base64 32 | tr '+/' '-_'"
 
 
 def remedy_for(variable: str, *, named: bool) -> str:
-    """Say how a key is made and where it goes."""
+    """Return how to make a key for a setting, and where it goes."""
     made = f'"k1:$({_MINT})"' if named else f'"$({_MINT})"'
-    return f"Make one and keep it as a secret:\n  export {variable}={made}"
+    return f"Make a key and store it as a secret:\n  export {variable}={made}"
 
 
 def read_key(text: str, *, variable: str, exact: bool, named: bool) -> bytes:
     """Decode one key, written as base64url with or without padding.
 
     Args:
-        text: the key, without its name.
-        variable: the setting it came from, for the message.
-        exact: whether more than 32 bytes are refused.
-        named: whether keys of this setting carry a name; only for the message.
+        text: the key, without a name.
+        variable: the setting it came from, for messages.
+        exact: whether a key longer than 32 bytes is refused.
+        named: whether keys of this setting have names, for messages.
 
     Raises:
         ConfigurationError: not base64url, too short, too long, or a placeholder. The key is never shown.
@@ -40,8 +40,8 @@ def read_key(text: str, *, variable: str, exact: bool, named: bool) -> bytes:
     except ValueError:
         raise ConfigurationError(f"a key in {variable} is not base64url", remedy=remedy) from None
     if len(key) < KEY_BYTES or (exact and len(key) > KEY_BYTES):
-        wanted = f"{KEY_BYTES}" if exact else f"at least {KEY_BYTES}"
-        raise ConfigurationError(f"a key in {variable} has {len(key)} bytes, {wanted} are needed", remedy=remedy)
+        needed = f"{KEY_BYTES}" if exact else f"at least {KEY_BYTES}"
+        raise ConfigurationError(f"a key in {variable} has {len(key)} bytes, it must have {needed}", remedy=remedy)
     if len(set(key)) < MIN_DISTINCT_OCTETS:
         raise ConfigurationError(f"a key in {variable} is not random", remedy=remedy)
     return key
@@ -51,10 +51,10 @@ def decode_base64url(text: str) -> bytes:
     """Decode base64url, padded or not.
 
     Raises:
-        ValueError: another alphabet, or a length that no octets have.
+        ValueError: a character outside the alphabet, or an impossible length.
     """
     bare = text.rstrip("=")
-    # b64decode with other characters still takes '+' and '/', so the alphabet is checked here.
+    # b64decode with `altchars` still accepts '+' and '/', so the alphabet is checked here.
     if not _BASE64URL.fullmatch(bare) or len(bare) % 4 == 1:
         raise ValueError("not base64url")
     return base64.urlsafe_b64decode(bare + "=" * (-len(bare) % 4))

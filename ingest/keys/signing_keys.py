@@ -1,6 +1,6 @@
-"""Signing keys: made by us, sealed, kept beside the subscription, read back when a delivery comes.
+"""Signing keys: minted by us, stored sealed with their subscription, opened when a delivery comes.
 
-Calendly never gives a key back and does not change one: we mint it and store it before we subscribe.
+Calendly neither returns nor changes a key, so we mint and store it before we subscribe.
 Source: docs/reference/calendly.md, "Webhook signature", signing key.
 """
 
@@ -18,25 +18,25 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.schemas.ids import OrganizationUri
 
 SIGNING_KEY_BYTES = 32
-"""Random octets of a key. Calendly takes any string and signs with its characters, not with what they encode."""
+"""Random octets of a key. Calendly signs with the characters of the string, not with the octets they encode."""
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
 
 
 @dataclass(frozen=True, slots=True)
 class HookRecord:
-    """The subscription behind a hook, with what its deliveries are checked with.
+    """The subscription of a hook, with everything needed to verify its deliveries.
 
     Attributes:
         organization: the organization's URI at Calendly.
         org: its last segment.
         shard: the organization's shard of the log.
         external_id: the user's own name for the organization.
-        subscription_id: ours.
+        subscription_id: our id of the subscription.
         state: `creating`, `active` or `ended`. Deliveries may come before `active` is written.
         ended_at: when it ended; None while it has not.
-        max_age: an older authentic delivery is quarantined; None takes any age.
-        keys: signing keys as the octets Calendly signs with, newest first; never shown.
+        max_age: older authentic deliveries are quarantined; None accepts any age.
+        keys: signing keys, as the octets that Calendly signs with, newest first; never shown.
     """
 
     organization: OrganizationUri
@@ -51,28 +51,28 @@ class HookRecord:
 
 
 def mint_signing_key() -> str:
-    """Make a signing key: 43 characters of base64url, the form of Calendly's own example."""
+    """Make a signing key: 43 characters of base64url, like Calendly's own example."""
     return encode_base64url(secrets.token_bytes(SIGNING_KEY_BYTES))
 
 
 def signing_key_context(org: str, subscription_id: UUID, key_id: UUID) -> tuple[str, ...]:
-    """Return what a sealed signing key is bound to: it opens in this row of this organization only."""
+    """Return the context a sealed signing key is bound to: it opens only in this row of this organization."""
     return ("signing_keys", org, str(subscription_id), str(key_id))
 
 
 async def load_keys(connection: Connection, vault: Vault, hook_id: HookId) -> HookRecord | None:
-    """Load what the deliveries to a hook are checked with, in one query.
+    """Load the subscription of a hook and its signing keys, in one query.
 
     Args:
-        connection: any connection with the runtime's rights.
+        connection: any connection with the rights of the runtime role.
         vault: opens the keys.
         hook_id: from `HookAddresses.read`.
 
     Returns:
-        The record, or None when no subscription has this hook.
+        The record, or None if no subscription has this hook.
 
     Raises:
-        DatabaseUnavailable: Postgres did not answer. That is no "no".
+        DatabaseUnavailable: Postgres did not answer; the hook may still exist.
         SecretUnreadable: a key does not open with the vault's keys.
     """
     with translated():

@@ -1,7 +1,7 @@
-"""The vault: seals small secrets for the database, so that a copy of it opens nothing.
+"""The vault: encrypts small secrets for the database, so that a copy of the database reveals none.
 
-AES-256-GCM. A sealed secret is bound to its place: opening it in another row, or with another meaning,
-fails. Layout, in octets:
+AES-256-GCM. A sealed secret is bound to its place: it does not open in another row or for another purpose.
+ Layout, in octets:
 
     version (1) | length of the key's name (1) | the key's name | nonce (12) | ciphertext and tag (16)
 
@@ -23,7 +23,7 @@ from slotwire.ingest.foundation.settings import VaultSettings
 from slotwire.ingest.keys.vault_keys import VARIABLE, is_key_name, read_vault_keys
 
 MAX_SECRET_BYTES = 65_536
-"""A longer secret is refused: nothing this vault is for comes near."""
+"""A longer secret is refused; credentials and keys are far shorter."""
 
 _VERSION = 1
 _NONCE_BYTES = 12
@@ -31,7 +31,7 @@ _TAG_BYTES = 16
 
 
 class Vault:
-    """Keys by name; the first seals, all open. Its text form shows the names only."""
+    """Keys by name: the first seals, all open. The text form shows only the names."""
 
     def __init__(self, keys: Mapping[str, bytes], source: str = VARIABLE) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
@@ -58,7 +58,7 @@ class Vault:
 
     @property
     def head(self) -> bytes:
-        """What every secret sealed from now on begins with; one that begins otherwise was sealed with another key."""
+        """The beginning of every newly sealed secret; one that begins otherwise was sealed with another key."""
         name = self._sealing.encode()
         return bytes((_VERSION, len(name))) + name
 
@@ -66,8 +66,8 @@ class Vault:
         """Seal a secret for one place.
 
         Args:
-            plaintext: the secret, 64 KiB at the most.
-            context: where it belongs, for example table, organization, kind and row.
+            plaintext: the secret, at most 64 KiB.
+            context: the place it belongs to, for example table, organization and row.
 
         Raises:
             ValueError: the secret is too long.
@@ -81,19 +81,19 @@ class Vault:
         """Open a secret in the place it was sealed for.
 
         Raises:
-            SecretUnreadable: another place, changed octets, or a key we do not have.
+            SecretUnreadable: the place is another one, octets were changed, or we do not have the key.
         """
         if len(sealed) < 2 or sealed[0] != _VERSION:
-            raise SecretUnreadable("a sealed secret has a form that this version does not know")
+            raise SecretUnreadable("a sealed secret has a format that this version does not know")
         start = 2 + sealed[1]
         if len(sealed) < start + _NONCE_BYTES + _TAG_BYTES:
-            raise SecretUnreadable("a sealed secret is cut short")
+            raise SecretUnreadable("a sealed secret is truncated")
         name = sealed[2:start].decode("ascii", "replace")
         cipher = self._ciphers.get(name)
         if cipher is None:
             shown = repr(name) if is_key_name(name) else "of another name"
             raise SecretUnreadable(
-                f"a secret is sealed with the key {shown}, which {self._source} does not hold",
+                f"a secret is sealed with the key {shown}, which {self._source} does not contain",
                 remedy=f"Add that key to {self._source} again, after the others.",
             )
         nonce = sealed[start : start + _NONCE_BYTES]
@@ -101,17 +101,17 @@ class Vault:
             return cipher.decrypt(nonce, sealed[start + _NONCE_BYTES :], _bind(sealed[:start], context))
         except InvalidTag:
             raise SecretUnreadable(
-                f"a sealed secret does not open with the key {name!r}: it was changed, moved, or the key is another",
-                remedy=f"Check that {self._source} still holds the key that was called {name!r} when it was sealed.",
+                f"a sealed secret does not open with the key {name!r}: it was changed or moved, or the key differs",
+                remedy=f"Check that the key {name!r} in {self._source} is the one that sealed it.",
             ) from None
 
 
 def key_name(sealed: bytes) -> str:
-    """Return the name of the key a secret was sealed with; empty where it has no form of ours."""
+    """Return the name of the key that sealed a secret; empty if it is too short to have one."""
     return sealed[2 : 2 + sealed[1]].decode("ascii", "replace") if len(sealed) > 2 else ""
 
 
 def _bind(head: bytes, context: tuple[str, ...]) -> bytes:
-    """Encode what a secret is bound to, so that no two contexts read the same: each part after its length."""
+    """Encode a context unambiguously: each part after its length."""
     parts = (head, *(part.encode() for part in context))
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -1,13 +1,13 @@
-"""Where the vault's keys come from: the environment, a file, or a provider of one's own. Exactly one of them.
+"""Where the vault's keys come from: the environment, a file, or your own provider. Exactly one of them.
 
-A provider is a callable without arguments that returns entries of the form `name:base64url of 32 bytes`, the
-sealing one first, as SLOTWIRE_VAULT__KEYS has them: for example one that lets a key service unwrap them. A package
-offers it through the entry point group `slotwire.vault_keys`:
+A provider is a callable without arguments that returns entries `name:base64url of 32 bytes`, the sealing one first,
+as in SLOTWIRE_VAULT__KEYS; for example, one that unwraps them with a key service. A package offers it through the
+entry point group `slotwire.vault_keys`:
 
     [project.entry-points."slotwire.vault_keys"]
     my-kms = "my_package.keys:unwrapped"
 
-It is called once a process, and only where SLOTWIRE_VAULT__KEYS_PROVIDER names it.
+It is called once per process, and only if SLOTWIRE_VAULT__KEYS_PROVIDER names it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ FILE_VARIABLE = "SLOTWIRE_VAULT__KEYS_FILE"
 PROVIDER_VARIABLE = "SLOTWIRE_VAULT__KEYS_PROVIDER"
 GROUP = "slotwire.vault_keys"
 MAX_FILE_BYTES = 16_384
-"""A longer file holds something else."""
+"""A longer file is refused."""
 MAX_KEYS = 32
-"""Keys of one vault; rotation leaves two."""
+"""The most keys of a vault; a rotation needs two."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _WRITABLE_BY_OTHERS = 0o002
 
 
 class KeyProvider(Protocol):
-    """Gives the vault's keys."""
+    """Provides the vault's keys."""
 
     def __call__(self) -> Iterable[str]:
         """Return entries `name:base64url of 32 bytes`, the sealing one first."""
@@ -47,7 +47,7 @@ class KeyProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VaultKeys:
-    """The keys, and where they came from.
+    """The vault's keys, and where they came from.
 
     Attributes:
         source: the setting's name, for messages.
@@ -59,23 +59,23 @@ class VaultKeys:
 
 
 def is_key_name(name: str) -> bool:
-    """Tell whether a text can be a key's name, and so may be shown."""
+    """Return whether a text has the form of a key's name, and so may be shown."""
     return _NAME.fullmatch(name) is not None
 
 
 def read_vault_keys(settings: VaultSettings) -> VaultKeys:
-    """Read the keys from where the settings say.
+    """Read the keys from the source that the settings name.
 
     Raises:
-        ConfigurationError: there is none, they are in more than one place, one is malformed or weak, or a name
-            or key comes twice. No key is ever shown.
+        ConfigurationError: there is no key, there is more than one source, a key is malformed or weak, or a name
+            or key is repeated. No key is ever shown.
     """
     set_ = {VARIABLE: settings.keys, FILE_VARIABLE: settings.keys_file, PROVIDER_VARIABLE: settings.keys_provider}
     named = [name for name, value in set_.items() if value]
     if len(named) > 1:
         raise ConfigurationError(
-            f"the vault's keys are in two places: {' and '.join(named)}",
-            remedy="Keep one of them, and unset the other.",
+            f"the vault's keys are set in more than one place: {', '.join(named)}",
+            remedy="Keep one of them, and unset the others.",
         )
     if settings.keys_file:
         return VaultKeys(FILE_VARIABLE, _parse(_in_file(settings.keys_file), FILE_VARIABLE))
@@ -101,14 +101,14 @@ def _parse(entries: Iterable[str], source: str) -> dict[str, bytes]:
             raise ConfigurationError(error.message, remedy=_remedy(source)) from None
         if name in keys or key in keys.values():
             raise ConfigurationError(
-                f"{source} holds the name or the key {name!r} twice",
-                remedy="Keep each key once, under a name of its own; the first one seals.",
+                f"{source} contains the name or the key {name!r} twice",
+                remedy="List each key once, under its own name; the first one seals.",
             )
         keys[name] = key
     if len(keys) > MAX_KEYS:
         raise ConfigurationError(
-            f"{source} holds {len(keys)} keys, {MAX_KEYS} are the most",
-            remedy="Run `slotwire keys vault rotate`, then remove the keys that are not used any more.",
+            f"{source} contains {len(keys)} keys; the most is {MAX_KEYS}",
+            remedy="Run `slotwire keys vault rotate`, then remove the keys that are no longer used.",
         )
     return keys
 
@@ -116,18 +116,18 @@ def _parse(entries: Iterable[str], source: str) -> dict[str, bytes]:
 def _remedy(source: str) -> str:
     if source == VARIABLE:
         return remedy_for(VARIABLE, named=True)
-    where = "that file" if source == FILE_VARIABLE else "what it returns"
+    where = "the file" if source == FILE_VARIABLE else "what the provider returns"
     return f"Correct {where}: entries `name:key`, the key as base64url of 32 random bytes."
 
 
 def _in_file(name: str) -> list[str]:
-    """Read entries from a file: one a line, or separated by commas, as a mounted secret may have them."""
+    """Read entries from a file: one per line, or separated by commas, as in a mounted secret."""
     remedy = f"{FILE_VARIABLE} must name a file that this process may read, with `name:key` on each line."
     path = Path(name)
     try:
         if path.stat().st_mode & _WRITABLE_BY_OTHERS:
             raise ConfigurationError(
-                f"everybody on this machine may write the file of {FILE_VARIABLE}: its keys cannot be trusted",
+                f"any user of this machine can write the file of {FILE_VARIABLE}, so its keys cannot be trusted",
                 remedy=f"chmod o-w {name}",
             )
         with path.open("rb") as file:
@@ -140,7 +140,7 @@ def _in_file(name: str) -> list[str]:
     text = octets.decode("ascii", "replace")
     entries = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
     if not entries:
-        raise ConfigurationError(f"the file of {FILE_VARIABLE} holds no key", remedy=remedy)
+        raise ConfigurationError(f"the file of {FILE_VARIABLE} contains no key", remedy=remedy)
     return entries
 
 
@@ -148,21 +148,22 @@ def _in_file(name: str) -> list[str]:
 def _provided(name: str) -> tuple[str, ...]:
     found = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
     if name not in found:
-        there = ", ".join(sorted(found)) or "none"
+        offered = ", ".join(sorted(found)) or "none"
         raise ConfigurationError(
-            f"{PROVIDER_VARIABLE} names {name!r}, which no installed package offers; there is: {there}",
-            remedy=f"Install the package whose entry point in the group {GROUP} has this name.",
+            f"{PROVIDER_VARIABLE} names {name!r}, which no installed package offers; offered are: {offered}",
+            remedy=f"Install the package that offers this entry point in the group {GROUP}.",
         )
     try:
         provider: KeyProvider = found[name].load()
         entries = tuple(provider())
-    except Exception as error:  # noqa: BLE001 -- the edge to foreign code, whose message may hold what is secret
+    except Exception as error:  # noqa: BLE001 -- the provider is not our code, and its message may contain secrets
         raise ConfigurationError(
-            f"the provider {name!r} gave no keys ({type(error).__name__})",
-            remedy="Is what it asks in reach, and does it let this process in?",
+            f"the provider {name!r} failed ({type(error).__name__})",
+            remedy="Check that the key service it calls can be reached and accepts this process.",
         ) from None
     if not entries or not all(isinstance(entry, str) for entry in entries):
         raise ConfigurationError(
-            f"the provider {name!r} gave no keys", remedy="It must return entries `name:key`, the sealing one first."
+            f"the provider {name!r} returned no keys",
+            remedy="It must return entries `name:key`, the sealing one first.",
         )
     return entries

@@ -14,7 +14,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.migrations import require_fitting
 from slotwire.ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.topic_admin import check_topics
+from slotwire.ingest.foundation.topic_admin import Severity, check_topics
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.signing_keys import signing_key_context
 from slotwire.ingest.keys.vault import Vault
@@ -287,7 +287,7 @@ async def _kafka(settings: Settings) -> list[Finding]:
         *(
             Finding(
                 check=f"topic {found.topic}",
-                state="failed" if found.severity == "error" else "warning",
+                state="failed" if found.severity is Severity.ERROR else "warning",
                 message=found.message,
                 remedy=found.remedy,
             )

@@ -1,42 +1,42 @@
--- Statements of the vault's rotation: every table that holds sealed secrets, read and sealed anew in pages.
+-- Statements of the vault's rotation: read and seal again, in pages, every table with sealed secrets.
 
 -- name: stale_signing_keys
--- Signing keys that do not begin as the sealing key's secrets do, after a place.
+-- Signing keys that are not sealed with the current key (they begin otherwise), after a place.
 SELECT k.id, k.sealed, s.id AS subscription_id, s.org
 FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
 WHERE substr(k.sealed, 1, octet_length($1::bytea)) <> $1 AND k.id > $3 ORDER BY k.id LIMIT $2
 
 -- name: reseal_signing_keys
--- Put signing keys back, where they are still what was read.
+-- Writes signing keys back if they are still as they were read.
 UPDATE slotwire.signing_keys k SET sealed = n.after
 FROM unnest($1::bytea[], $2::bytea[], $3::uuid[]) AS n (before, after, id)
 WHERE k.id = n.id AND k.sealed = n.before
 
 -- name: stale_connections
--- The same of credentials.
+-- The same for credentials.
 SELECT id, sealed, org, credential_id FROM slotwire.connections
 WHERE substr(sealed, 1, octet_length($1::bytea)) <> $1 AND id > $3 ORDER BY id LIMIT $2
 
 -- name: reseal_connections
--- Put credentials back, where they are still what was read.
+-- Writes credentials back if they are still as they were read.
 UPDATE slotwire.connections c SET sealed = n.after
 FROM unnest($1::bytea[], $2::bytea[], $3::uuid[]) AS n (before, after, id)
 WHERE c.id = n.id AND c.sealed = n.before
 
 -- name: stale_answers
--- The same of kept answers.
+-- The same for stored answers.
 SELECT key_id, idempotency_key, sealed FROM slotwire.idempotent_answers
 WHERE substr(sealed, 1, octet_length($1::bytea)) <> $1 AND (key_id, idempotency_key) > ($3, $4)
 ORDER BY key_id, idempotency_key LIMIT $2
 
 -- name: reseal_answers
--- Put kept answers back, where they are still what was read.
+-- Writes stored answers back if they are still as they were read.
 UPDATE slotwire.idempotent_answers a SET sealed = n.after
 FROM unnest($1::bytea[], $2::bytea[], $3::uuid[], $4::text[]) AS n (before, after, key_id, idempotency_key)
 WHERE a.key_id = n.key_id AND a.idempotency_key = n.idempotency_key AND a.sealed = n.before
 
 -- name: sealed_by
--- How many secrets begin how: version, length of the key's name, the name.
+-- How many secrets begin with which version and key name.
 SELECT CASE WHEN octet_length(sealed) > 2 THEN substr(sealed, 1, 2 + get_byte(sealed, 1)) ELSE sealed END AS head,
        count(*) AS secrets
 FROM (SELECT sealed FROM slotwire.signing_keys

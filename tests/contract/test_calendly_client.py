@@ -122,12 +122,12 @@ async def test_a_subscription_is_asked_for_as_documented() -> None:
         (
             error_answer(404, "Resource Not Found", "The server could not find the requested resource."),
             CalendlyProblem.NOT_FOUND,
-            "does not know it",
+            "does not have it",
         ),
         (
             error_answer(409, "Already Exists", "Hook with this url already exists"),
             CalendlyProblem.CONFLICT,
-            "is there already",
+            "exists already",
         ),
         (error_answer(424, "External Calendar Error", "…"), CalendlyProblem.UPSTREAM, "failed with 424"),
         (error_answer(500, "Internal", "…"), CalendlyProblem.UPSTREAM, "failed with 500"),
@@ -271,7 +271,7 @@ async def test_a_list_without_an_end_ends() -> None:
         for number in range(MAX_PAGES)
     ]
     async with scripted_calendly(*listed) as (server, client):
-        with pytest.raises(CalendlyError, match="does not end"):
+        with pytest.raises(CalendlyError, match="has not ended"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
     assert len(server.seen) == MAX_PAGES
     last = ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page_token": None}})

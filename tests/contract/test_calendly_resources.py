@@ -303,7 +303,7 @@ async def test_a_no_show_is_set_once_and_cleared_twice() -> None:
 async def test_what_is_no_invitee_is_not_asked_for() -> None:
     """An address without `/invitees/` is told as not found, without a call."""
     async with scripted_calendly(one(INVITEE)) as (server, client):
-        with pytest.raises(CalendlyError, match="not the address of an invitee"):
+        with pytest.raises(CalendlyError, match="not the URI of an invitee"):
             await invitees.get(client, EVENT_URI)
     assert server.seen == []
 
@@ -332,7 +332,7 @@ async def test_a_refusal_carries_the_scopes_it_names() -> None:
             with pytest.raises(CalendlyError) as caught:
                 await organizations.get(client, ORGANIZATION)
         assert (caught.value.problem, caught.value.required_scopes) == (CalendlyProblem.SCOPE, carried)
-        assert (carried[0] if carried else "not named") in caught.value.message
+        assert (carried[0] if carried else "does not name them") in caught.value.message
     async with scripted_calendly(error_answer(403, "Permission Denied", "You do not have permission")) as (_, client):
         with pytest.raises(CalendlyError) as caught:
             await organizations.get(client, ORGANIZATION)

@@ -111,7 +111,7 @@ async def test_a_token_is_never_an_argument(setup: ConnectionsSetup, tmp_path: P
     for text, words in (
         (token.ljust(MAX_TOKEN_FILE_BYTES + 1), "too long"),
         (" \n", "empty"),
-        ("two words", "no Calendly token"),
+        ("two words", "not a Calendly token"),
     ):
         file.write_text(text, encoding="ascii")
         ran = await typed(setup, "add", "--token-file", str(file))

@@ -163,13 +163,13 @@ async def test_what_cannot_be_is_said_in_words(arguments: tuple[str, ...], words
 
 
 async def test_tokens_that_are_not_enough(terminal: Terminal) -> None:
-    """An unknown token, a member's, one with too few scopes: each is told with what to do, and nothing is kept."""
+    """An unknown token, a member's, one with too few scopes: each is refused with what to do, and nothing is stored."""
     org = terminal.orgs[0]
     member = next(each for each in terminal.calendly.world.members(org) if each.role == "user")
     narrow = await terminal.type("simulate", "token", "--user", member.id, "--scope", "users:read")
     for token, words in (
         ("nobodys-token", "did not accept the token"),
-        (terminal.token(org, "user"), "an owner or admin is needed"),
+        (terminal.token(org, "user"), "owner or admin is needed"),
         (narrow.stdout.strip(), "it lacks the scopes"),
     ):
         ran = await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
@@ -186,7 +186,7 @@ async def test_a_token_comes_from_a_file(terminal: Terminal, tmp_path: Path) -> 
     for text, words in (
         (token.ljust(MAX_TOKEN_FILE_BYTES + 1), "too long"),
         (" \n", "empty"),
-        ("two words", "no Calendly token"),
+        ("two words", "not a Calendly token"),
     ):
         file.write_text(text, encoding="ascii")
         ran = await terminal.type("organizations", "add", "--token-file", str(file))

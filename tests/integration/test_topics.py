@@ -43,15 +43,15 @@ async def test_each_topic_has_its_partitions(kafka: KafkaSettings) -> None:
 async def test_partitions_of_a_keyed_topic_are_refused_another_number(kafka: KafkaSettings) -> None:
     """Another number would move the keys: nothing is changed, and the message says what to set."""
     await ensure_topics(kafka)
-    with pytest.raises(ConfigurationError, match="has 4 partitions, wanted are 5") as refused:
+    with pytest.raises(ConfigurationError, match="has 4 partitions, the settings say 5") as refused:
         await ensure_topics(kafka.model_copy(update={"partitions": 5}))
     assert "SLOTWIRE_KAFKA__PARTITIONS=4" in refused.value.remedy
     assert await check_topics(kafka) == ()
 
 
 async def test_too_many_copies_are_refused_in_words(kafka: KafkaSettings) -> None:
-    """One broker cannot keep three copies; the message names the settings."""
-    with pytest.raises(ConfigurationError, match="cannot keep 3 copies") as refused:
+    """One broker cannot hold three copies; the message names the settings."""
+    with pytest.raises(ConfigurationError, match="cannot hold 3 copies") as refused:
         await ensure_topics(kafka.model_copy(update={"replication_factor": 3}))
     assert "SLOTWIRE_KAFKA__REPLICATION_FACTOR" in refused.value.remedy
 

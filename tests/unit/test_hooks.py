@@ -83,7 +83,7 @@ def test_without_a_public_url_there_is_no_address() -> None:
     [
         ([], "is not set"),
         (["*"], "not base64url"),
-        ([key(31)], "31 bytes, at least 32"),
+        ([key(31)], "31 bytes, it must have at least 32"),
         ([encode_base64url(bytes(32))], "not random"),
         ([encode_base64url(bytes(range(32)))] * 2, "twice"),
     ],

@@ -68,8 +68,8 @@ def test_a_file_holds_what_the_variable_would(joined: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no key"),
-        ("\n , \n", "holds no key"),
+        ("", "contains no key"),
+        ("\n , \n", "contains no key"),
         ("no colon", "not name:key"),
         ("k1:short", "has 3 bytes|not base64url"),
         ("k1:" + encode_base64url(bytes(32)), "is not random"),
@@ -95,7 +95,7 @@ def test_the_longest_file_and_the_most_keys(tmp_path: Path) -> None:
     assert list(read_vault_keys(written(tmp_path, longest)).keys) == ["k1"]
     most = [entry(f"k{number}") for number in range(MAX_KEYS)]
     assert len(read_vault_keys(written(tmp_path, "\n".join(most))).keys) == MAX_KEYS
-    with pytest.raises(ConfigurationError, match=f"holds {MAX_KEYS + 1} keys"):
+    with pytest.raises(ConfigurationError, match=f"contains {MAX_KEYS + 1} keys"):
         read_vault_keys(written(tmp_path, "\n".join([*most, entry("more")])))
 
 
@@ -127,7 +127,7 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     Path(settings.keys_file).chmod(0o644)
     assert read_vault_keys(settings).keys
     Path(settings.keys_file).chmod(0o646)
-    with pytest.raises(ConfigurationError, match="everybody") as caught:
+    with pytest.raises(ConfigurationError, match="any user") as caught:
         read_vault_keys(settings)
     assert caught.value.remedy.startswith("chmod o-w ")
 
@@ -135,7 +135,9 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
 def test_keys_in_two_places_are_refused(tmp_path: Path) -> None:
     """Exactly one source is taken; which one counted would be a guess."""
     both = written(tmp_path, entry()).model_copy(update={"keys": (SecretStr(entry()),)})
-    with pytest.raises(ConfigurationError, match="two places: SLOTWIRE_VAULT__KEYS and SLOTWIRE_VAULT__KEYS_FILE"):
+    with pytest.raises(
+        ConfigurationError, match="more than one place: SLOTWIRE_VAULT__KEYS, SLOTWIRE_VAULT__KEYS_FILE"
+    ):
         read_vault_keys(both)
     with pytest.raises(ConfigurationError, match="is not set"):
         read_vault_keys(VaultSettings())
@@ -144,7 +146,7 @@ def test_keys_in_two_places_are_refused(tmp_path: Path) -> None:
 def test_messages_name_the_file_setting(tmp_path: Path) -> None:
     """A secret of a key that the file lacks says that the file lacks it."""
     sealed = Vault.from_settings(VaultSettings(keys=(SecretStr(entry("old")),))).seal(b"x", context=CONTEXT)
-    with pytest.raises(SecretUnreadable, match="SLOTWIRE_VAULT__KEYS_FILE does not hold"):
+    with pytest.raises(SecretUnreadable, match="SLOTWIRE_VAULT__KEYS_FILE does not contain"):
         Vault.from_settings(written(tmp_path, entry("new"))).open(sealed, context=CONTEXT)
 
 
@@ -159,11 +161,11 @@ def test_a_provider_gives_the_keys_once(provided: VaultSettings) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "gave no keys$"),
-        ([b"k1:octets"], "gave no keys$"),
+        ([], "returned no keys$"),
+        ([b"k1:octets"], "returned no keys$"),
         (["k1"], "not name:key"),
         ([entry("k", bytes(range(31)))], "has 31 bytes"),
-        (RuntimeError("the secret key is hunter2"), r"gave no keys \(RuntimeError\)$"),
+        (RuntimeError("the secret key is hunter2"), r"failed \(RuntimeError\)$"),
     ],
 )
 def test_a_provider_that_fails_is_named(given: object, message: str, provided: VaultSettings) -> None:
@@ -177,5 +179,5 @@ def test_a_provider_that_fails_is_named(given: object, message: str, provided: V
 
 def test_a_provider_that_nobody_offers_is_refused(provided: VaultSettings) -> None:
     """A name that no installed package has is refused with those there are."""
-    with pytest.raises(ConfigurationError, match="there is: kms"):
+    with pytest.raises(ConfigurationError, match="offered are: kms"):
         read_vault_keys(VaultSettings(keys_provider="other"))

@@ -1,1 +1,17 @@
-"""Calendly's REST API, as far as Slotwire uses it: `transport` speaks HTTP, one file a resource."""
+"""Calendly's REST API, as far as Slotwire uses it.
+
+transport                 the one file that speaks HTTP to Calendly: limits, retries, errors translated
+answers                   pure: what an error answer means
+pages                     lists, page after page
+resources                 what all resources share: URI, envelope, path
+
+users                     whose token this is
+organizations             the tenants
+organization_memberships  users and their roles
+webhook_subscriptions     create, list, read, delete
+scheduled_events          booked meetings
+invitees                  invitees of a meeting
+invitee_no_shows          no-show marks
+routing_forms             forms
+routing_form_submissions  what people submitted
+"""

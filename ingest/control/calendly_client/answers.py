@@ -1,6 +1,6 @@
-"""What an error answer of Calendly's means. Pure: status, headers and body go in, our error comes out.
+"""Translates an error answer of Calendly into our error. Pure.
 
-The status decides; Calendly's words only tell the two kinds of 403 apart, because pages and clients disagree
+The status decides. Calendly's words only distinguish the two kinds of 403, because its pages and clients disagree
 about titles. Source: docs/reference/calendly.md, "Webhook subscriptions" (status table) and "REST", errors.
 """
 
@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 DEFAULT_WAIT_SECONDS = 60.0
-"""How long to stay away when a 429 does not say: Calendly counts by the minute."""
+"""How long to wait if a 429 does not say: Calendly counts requests by the minute."""
 MAX_WAIT_SECONDS = 3_600.0
-"""A longer wait is taken for a mistake and cut to this."""
+"""A longer wait is taken for a mistake and shortened to this."""
 MAX_SCOPES = 50
-"""Scopes that are read from a refusal; Calendly has about thirty."""
+"""The most scopes read from a refusal; Calendly has about thirty."""
 MAX_TEXT = 300
-"""Characters of Calendly's own words that go into a message."""
+"""The most characters of Calendly's own words in a message."""
 
 _CHECK_ADDRESS = "Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address."
 _ADDRESS = re.compile(r"\w+://\S+")
@@ -54,67 +54,69 @@ _KINDS = {
     400: _Kind(
         CalendlyProblem.INVALID,
         "Calendly refused the values",
-        "Calendly answers the same when the token lacks an event's read scope: check the token's scopes too.",
+        "Check the values and the token's scopes: Calendly answers the same if a read scope is missing.",
     ),
     401: _Kind(
         CalendlyProblem.CREDENTIAL,
         "Calendly did not accept the token",
-        "Make a new token in Calendly (Integrations, API and webhooks) and give that one.",
+        "Create a new token in Calendly (Integrations, API and webhooks) and use that.",
     ),
     403: _Kind(
         CalendlyProblem.PERMISSION,
         "the token's user may not do this",
-        "What concerns a whole organization needs a token of its owner or an admin.",
+        "Calls for a whole organization need a token of its owner or an admin.",
     ),
-    404: _Kind(CalendlyProblem.NOT_FOUND, "Calendly does not know it", "Check the identifier; it may be deleted."),
-    409: _Kind(CalendlyProblem.CONFLICT, "it is there already", "List what there is, and use or delete that."),
+    404: _Kind(
+        CalendlyProblem.NOT_FOUND, "Calendly does not have it", "Check the identifier; it may have been deleted."
+    ),
+    409: _Kind(CalendlyProblem.CONFLICT, "it exists already", "List the existing ones, and use or delete it."),
 }
 _PLAN = _Kind(
     CalendlyProblem.PLAN,
     "the account's plan does not include this",
-    "Upgrade the Calendly account, or leave out the events its plan does not have.",
+    "Upgrade the Calendly account, or leave out the events its plan does not include.",
 )
 _UNDOCUMENTED = _Kind(CalendlyProblem.UNEXPECTED, "Calendly gave an answer that it does not document", _CHECK_ADDRESS)
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: str) -> CalendlyError:
-    """Turn an answer that is not 2xx into an error that says what to do.
+    """Make the error for an answer that is not 2xx, with what to do about it.
 
     Args:
         status: the HTTP status.
         headers: its headers, looked up by lower-case name.
-        body: its body, perhaps HTML from what stands before Calendly.
-        doing: what was tried, as `reading the token's user`; the message starts from it.
+        body: its body; may be HTML from a proxy in front of Calendly.
+        doing: what was attempted, such as `reading the token's user`; begins the message.
     """
     try:
-        told = _Body.model_validate_json(body)
+        answer = _Body.model_validate_json(body)
     except ValidationError:
-        told = None
+        answer = None
     if status == 429:
         return _limited(headers, doing)
     if status >= 500 or status == 424:
         return _error(CalendlyProblem.UPSTREAM, status, f"{doing}: Calendly failed with {status}", "Try again later.")
-    if told is None:
-        # Not even a 404 is believed without Calendly's body: a wrong address must not look like a deletion.
+    if answer is None:
+        # Without Calendly's body not even a 404 is trusted: a wrong address must not look like a deletion.
         return _not_json(status, doing)
-    if told.required_scopes is not None:
-        scopes = tuple(plain(scope) for scope in told.required_scopes[:MAX_SCOPES])
+    if answer.required_scopes is not None:
+        scopes = tuple(plain(scope) for scope in answer.required_scopes[:MAX_SCOPES])
         return CalendlyError(
-            f"{doing}: the token lacks scopes; needed: {', '.join(scopes) or 'not named'}",
+            f"{doing}: the token lacks scopes; it needs: {', '.join(scopes) or 'Calendly does not name them'}",
             problem=CalendlyProblem.SCOPE,
             status=status,
             required_scopes=scopes,
-            remedy="Make a new token with these scopes: new tokens have none until they are chosen.",
+            remedy="Create a new token and select these scopes; a new token has only the scopes you select.",
         )
-    return _by_status(status, told, doing)
+    return _by_status(status, answer, doing)
 
 
-def _by_status(status: int, told: _Body, doing: str) -> CalendlyError:
+def _by_status(status: int, answer: _Body, doing: str) -> CalendlyError:
     kind = _KINDS.get(status, _UNDOCUMENTED)
-    if status == 403 and "upgrade" in told.message.lower():
+    if status == 403 and "upgrade" in answer.message.lower():
         kind = _PLAN
-    details = "; ".join(f"{plain(item.parameter or 'request')}: {plain(item.message)}" for item in told.details or ())
-    words = plain(told.message or told.title)
+    details = "; ".join(f"{plain(item.parameter or 'request')}: {plain(item.message)}" for item in answer.details or ())
+    words = plain(answer.message or answer.title)
     message = f"{doing}: {kind.means} ({status})"
     message += f": {words}" if words else ""
     message += f" ({details[:MAX_TEXT]})" if details else ""
@@ -125,11 +127,11 @@ def _limited(headers: Mapping[str, str], doing: str) -> CalendlyError:
     wait = DEFAULT_WAIT_SECONDS
     for name in ("retry-after", "x-ratelimit-reset"):
         try:
-            told = float(headers.get(name, ""))
+            seconds = float(headers.get(name, ""))
         except ValueError:
             continue
-        if 0 <= told < float("inf"):
-            wait = min(told, MAX_WAIT_SECONDS)
+        if 0 <= seconds < float("inf"):
+            wait = min(seconds, MAX_WAIT_SECONDS)
             break
     return CalendlyError(
         f"{doing}: too many requests at Calendly",
@@ -146,7 +148,7 @@ def _not_json(status: int, doing: str) -> CalendlyError:
     return _error(
         CalendlyProblem.UPSTREAM,
         status,
-        f"{doing}: refused with {status} by something that is not Calendly's API, perhaps a proxy",
+        f"{doing}: refused with {status} by a server that is not Calendly's API, perhaps a proxy",
         f"Try again later. {_CHECK_ADDRESS}",
     )
 
@@ -156,6 +158,6 @@ def _error(problem: CalendlyProblem, status: int | None, message: str, remedy: s
 
 
 def plain(text: str) -> str:
-    """Make foreign words fit for a message: one line, bounded, without addresses of any kind."""
+    """Make Calendly's words safe for a message: one line, bounded, without URLs or mail addresses."""
     bare = _MAIL.sub("…", _ADDRESS.sub("…", text))
     return " ".join("".join(c if c.isprintable() else " " for c in bare).split())[:MAX_TEXT]

@@ -1,6 +1,6 @@
-"""Marks that an invitee did not come: made, read and taken back; they cannot be listed.
+"""No-show marks of invitees: create, read, delete. They cannot be listed.
 
-Making and taking back need the scope `scheduled_events:write` (docs/reference/calendly.md, "REST").
+Creating and deleting need the scope `scheduled_events:write` (docs/reference/calendly.md, "REST").
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 
 class NoShowResource(RawResource):
-    """A mark."""
+    """A no-show mark."""
 
     invitee: Uri | None = None
     created_at: AwareDatetime | None = None
 
 
 async def create(calendly: CalendlyTransport, invitee: str) -> NoShowResource:
-    """Mark an invitee.
+    """Mark an invitee as a no-show.
 
     Args:
-        calendly: a token's connections.
+        calendly: the transport of a token.
         invitee: the invitee's URI.
 
     Raises:
-        CalendlyError: see `CalendlyProblem`. The mark may have been set when it is `unreachable`, `upstream`,
-            `conflict` or `unexpected`: the invitee says.
+        CalendlyError: see `CalendlyProblem`. After `unreachable`, `upstream`, `conflict` and `unexpected` the mark may
+            exist: read the invitee.
     """
     made = await calendly.post(
         "/invitee_no_shows", {"invitee": invitee}, ResourceAnswer[NoShowResource], doing="marking a no-show"
@@ -40,17 +40,17 @@ async def get(calendly: CalendlyTransport, uri: str) -> NoShowResource:
     """Read a mark.
 
     Raises:
-        CalendlyError: `not_found` when it was taken back; see `CalendlyProblem`.
+        CalendlyError: `not_found` if it was deleted; see `CalendlyProblem`.
     """
     path = path_to("invitee_no_shows", uri)
     return (await calendly.get(path, ResourceAnswer[NoShowResource], doing="reading a no-show")).resource
 
 
 async def delete(calendly: CalendlyTransport, uri: str) -> None:
-    """Take a mark back; one that is gone already counts as taken back.
+    """Delete a mark; one that is already gone counts as deleted.
 
     Args:
-        calendly: a token's connections.
+        calendly: the transport of a token.
         uri: the mark's own URI, not the invitee's.
 
     Raises:

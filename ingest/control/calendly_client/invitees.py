@@ -1,6 +1,6 @@
 """Invitees: people's places in scheduled events. Need the scope `scheduled_events:read`.
 
-There is no list across events: one call an event (docs/reference/calendly.md, "REST").
+There is no list across events: each event needs a call of its own (docs/reference/calendly.md, "REST").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from slotwire.schemas.ids import last_segment
 
 
 class NoShowReference(BaseModel):
-    """That an invitee did not come. It cannot be listed, only read here or by its own URI."""
+    """The no-show mark in an invitee. Marks cannot be listed, only read here or by their own URI."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -28,7 +28,7 @@ class NoShowReference(BaseModel):
 
 
 class InviteeResource(RawResource):
-    """An invitee; `raw` has the rest, without the scheduled event that a webhook puts beside it."""
+    """An invitee; `raw` has all fields, without the scheduled event that webhooks include."""
 
     event: Uri
     status: str
@@ -36,18 +36,18 @@ class InviteeResource(RawResource):
     no_show: NoShowReference | None = None
     created_at: AwareDatetime | None = None
     updated_at: AwareDatetime | None = None
-    """Does not move when a no-show is marked or cleared."""
+    """Does not change when a no-show is marked or cleared."""
 
 
 async def every(
     calendly: CalendlyTransport, event: str, *, status: Status | None = None
 ) -> AsyncIterator[InviteeResource]:
-    """List a scheduled event's invitees in the order they were made, canceled ones too unless a status is named.
+    """List a scheduled event's invitees by creation time, canceled ones too unless a status is given.
 
     Args:
-        calendly: a token's connections.
+        calendly: the transport of a token.
         event: the scheduled event's URI.
-        status: one of them; None for both.
+        status: lists only this one; None for both.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
@@ -63,8 +63,8 @@ async def get(calendly: CalendlyTransport, uri: str) -> InviteeResource:
     """Read one invitee.
 
     Args:
-        calendly: a token's connections.
-        uri: the invitee's whole URI: it names the scheduled event too.
+        calendly: the transport of a token.
+        uri: the invitee's whole URI, which contains the scheduled event.
 
     Raises:
         CalendlyError: `not_found` also when the URI is not an invitee's; see `CalendlyProblem`.
@@ -73,9 +73,9 @@ async def get(calendly: CalendlyTransport, uri: str) -> InviteeResource:
     event, found, invitee = uri.rstrip("/").rpartition("/invitees/")
     if not found:
         raise CalendlyError(
-            f"{doing}: this is not the address of an invitee",
+            f"{doing}: this is not the URI of an invitee",
             problem=CalendlyProblem.NOT_FOUND,
-            remedy="It looks like https://api.calendly.com/scheduled_events/…/invitees/….",
+            remedy="The form is https://api.calendly.com/scheduled_events/…/invitees/….",
         )
     path = f"{path_to('scheduled_events', event)}/invitees/{quote(last_segment(invitee), safe='')}"
     return (await calendly.get(path, ResourceAnswer[InviteeResource], doing=doing)).resource

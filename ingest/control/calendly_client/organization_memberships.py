@@ -1,4 +1,4 @@
-"""Who belongs to an organization, and as what. Needs the scope `organizations:read`."""
+"""Memberships: the users of an organization and their roles. Needs the scope `organizations:read`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADMINISTRATORS = frozenset({"owner", "admin"})
 
 
 class MembershipUser(BaseModel):
-    """The user of a membership. Name and mail address are left where they are."""
+    """The user of a membership; name and mail address are not read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -27,7 +27,7 @@ class MembershipResource(Resource):
     """A user's place in an organization."""
 
     role: str
-    """`owner`, `admin` or `user`; what else may come is taken for the least."""
+    """`owner`, `admin` or `user`; any other value counts as the least."""
     user: MembershipUser
     organization: OrganizationUri
 
@@ -40,7 +40,7 @@ class MembershipResource(Resource):
 async def every(
     calendly: CalendlyTransport, *, organization: OrganizationUri | None = None, user: str | None = None
 ) -> AsyncIterator[MembershipResource]:
-    """List memberships of an organization, of a user, or of both; a plain member sees only their own.
+    """List the memberships of an organization, of a user, or of both; a plain member sees only their own.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
@@ -54,13 +54,13 @@ async def every(
 
 
 async def find(calendly: CalendlyTransport, *, organization: OrganizationUri, user: str) -> MembershipResource | None:
-    """Find a user's membership of an organization, and so the role; None when there is none.
+    """Find a user's membership of an organization, which has the role; None if there is none.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
     async for item in every(calendly, organization=organization, user=user):
-        # Compared, because a filter that is not heeded would give somebody else's role.
+        # Compared, because an ignored filter would return another user's role.
         if item.user.uri == user and item.organization == organization:
             return item
     return None

@@ -8,7 +8,7 @@ from slotwire.schemas.ids import OrganizationUri
 
 
 class OrganizationResource(Resource):
-    """An organization. `plan` and `stage` are for showing: only a refusal says what a plan lacks."""
+    """An organization. `plan` and `stage` are informative: only a refusal shows what a plan lacks."""
 
     name: str | None = None
     plan: str | None = None
@@ -19,7 +19,7 @@ async def get(calendly: CalendlyTransport, uri: OrganizationUri) -> Organization
     """Read an organization, which needs the scope `organizations:read`.
 
     Raises:
-        CalendlyError: `permission` or `not_found` when it is not the token's own; see `CalendlyProblem`.
+        CalendlyError: `permission` or `not_found` if it is not the token's own; see `CalendlyProblem`.
     """
     path = path_to("organizations", uri)
     return (await calendly.get(path, ResourceAnswer[OrganizationResource], doing="reading the organization")).resource

@@ -1,4 +1,4 @@
-"""Lists at Calendly: every page of one, as one iterator. Source: docs/reference/calendly.md, "REST", pages."""
+"""Lists at Calendly: all pages of a list as one iterator. Source: docs/reference/calendly.md, "REST", pages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 M = TypeVar("M", bound=BaseModel)
 
 PAGE_SIZE = 100
-"""The most Calendly gives at once."""
+"""Items per page: the most Calendly allows."""
 MAX_PAGES = 1_000
-"""A list that goes on longer is taken for a mistake: ask for a narrower time, or for one host."""
+"""A longer list fails: ask for a shorter time range, or for one host."""
 
 
 class _Pagination(BaseModel):
@@ -28,7 +28,7 @@ class _Pagination(BaseModel):
 
     @property
     def next_token(self) -> str | None:
-        """The next page's token. Older answers have it in an address only; its host is not followed."""
+        """The next page's token. Older answers carry it only inside a URL, whose host is ignored."""
         held = parse_qs(urlsplit(self.next_page or "").query).get("page_token", ())
         return self.next_page_token or next(iter(held), None)
 
@@ -45,14 +45,14 @@ class ResourcePage(BaseModel, Generic[M]):
 async def every(
     calendly: CalendlyTransport, path: str, page: type[ResourcePage[M]], *, doing: str, query: Mapping[str, str | None]
 ) -> AsyncIterator[M]:
-    """Read a list to its end, page after page as they are asked for.
+    """Read a list to its end, one page at a time as the caller iterates.
 
     Args:
-        calendly: a token's connections.
+        calendly: the transport of a token.
         path: the list's path.
-        page: what a page holds.
-        doing: what is done, for messages.
-        query: parameters in Calendly's words; what is None is left out.
+        page: the type of a page.
+        doing: what is attempted, for messages.
+        query: parameters by Calendly's names; those that are None are left out.
 
     Raises:
         CalendlyError: see `CalendlyProblem`; `unexpected` when a page leads back to itself, or after MAX_PAGES.
@@ -73,9 +73,9 @@ async def every(
             )
         asked["page_token"] = token
     raise CalendlyError(
-        f"{doing}: the list does not end after {MAX_PAGES} pages",
+        f"{doing}: the list has not ended after {MAX_PAGES} pages",
         problem=CalendlyProblem.UNEXPECTED,
-        remedy="Ask for less at once.",
+        remedy="Ask for a shorter time range, or for one host.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What every resource of Calendly's has: an address, and where it matters the whole of what was told."""
+"""What all resources share: their URI, the envelope of an answer, their path, and for some the whole document."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from slotwire.schemas.ids import last_segment
 M = TypeVar("M", bound=BaseModel)
 
 Uri = Annotated[str, Field(min_length=1, max_length=2000)]
-"""An opaque address of Calendly's; 2,000 characters at the most."""
+"""An opaque URI from Calendly, at most 2,000 characters."""
 
 
 class Resource(BaseModel):
-    """A resource, of which only the typed fields are kept."""
+    """A resource; only the typed fields are read."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -25,22 +25,22 @@ class Resource(BaseModel):
 
 
 class RawResource(Resource):
-    """A resource with everything that was told of it, in Calendly's words and shapes.
+    """A resource with its whole document, as Calendly sent it.
 
-    REST and webhooks describe bookings alike, so whoever reads them by REST hands `raw` to the same reader
-    that takes a webhook's payload. It holds names and addresses: neither it nor they have a text form.
+    REST and webhooks describe bookings alike, so the parser of webhook payloads also takes `raw`. It contains personal
+    data, so it is left out of the text form.
     """
 
     raw: Mapping[str, Any] = Field(repr=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _keep(cls, told: object) -> object:
-        return {**told, "raw": told} if isinstance(told, dict) else told
+    def _with_raw(cls, document: object) -> object:
+        return {**document, "raw": document} if isinstance(document, dict) else document
 
 
 class ResourceAnswer(BaseModel, Generic[M]):
-    """An answer that holds one resource."""
+    """The envelope of an answer with one resource."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -48,10 +48,10 @@ class ResourceAnswer(BaseModel, Generic[M]):
 
 
 def path_to(collection: str, uri: str) -> str:
-    """Return the path of a resource; whatever its URI holds, it stays one segment.
+    """Return the path of a resource; the URI's last segment is quoted, so it stays one segment.
 
     Args:
-        collection: as `webhook_subscriptions`.
+        collection: such as `webhook_subscriptions`.
         uri: the resource's URI, or its last segment.
     """
     return f"/{collection}/{quote(last_segment(uri), safe='')}"

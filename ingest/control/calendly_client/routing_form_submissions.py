@@ -1,4 +1,4 @@
-"""What people sent in through routing forms, one list a form. Needs the scope `routing_forms:read`."""
+"""Submissions of routing forms, one list per form. Needs the scope `routing_forms:read`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 
 
 class RoutingFormSubmissionResource(RawResource):
-    """A submission; `raw` is what `routing_form_submission.created` carries as its payload."""
+    """A submission; `raw` is the payload of `routing_form_submission.created`."""
 
     routing_form: Uri
     created_at: AwareDatetime | None = None
@@ -22,12 +22,12 @@ class RoutingFormSubmissionResource(RawResource):
 async def every(
     calendly: CalendlyTransport, form: str, *, latest_first: bool = False
 ) -> AsyncIterator[RoutingFormSubmissionResource]:
-    """List a form's submissions by the time they were made; Calendly filters by no time.
+    """List a form's submissions by creation time; Calendly cannot filter them by time.
 
     Args:
-        calendly: a token's connections.
+        calendly: the transport of a token.
         form: the routing form's URI.
-        latest_first: newest first, so that whoever has seen the rest can stop.
+        latest_first: newest first, so that a caller who knows the older ones can stop early.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.

@@ -21,10 +21,10 @@ Status: TypeAlias = Literal["active", "canceled"]
 
 
 class ScheduledEventResource(RawResource):
-    """A booked meeting; `raw` has the rest."""
+    """A booked meeting; `raw` has all fields."""
 
     status: str
-    """`active` or `canceled`; in a group event one invitee's cancellation leaves it `active`."""
+    """`active` or `canceled`; in a group event, one invitee's cancellation leaves it `active`."""
     start_time: AwareDatetime
     end_time: AwareDatetime | None = None
     created_at: AwareDatetime | None = None
@@ -33,17 +33,17 @@ class ScheduledEventResource(RawResource):
 
 @dataclass(frozen=True, slots=True)
 class ScheduledEventQuery:
-    """Which scheduled events to list. Calendly filters by start time only, never by change.
+    """Which scheduled events to list. Calendly filters by start time, not by the time of a change.
 
     Attributes:
-        organization: whose; all of them for an owner or admin. Without it Calendly would give a user's
-            events of every organization they ever were in, and no event says whose it is.
-        user: the host's URI, of the events of one host.
-        group: the URI of a group, of the events of its hosts.
-        status: one of them; None for both.
+        organization: lists events of this one; all of them for an owner or admin. Required, because otherwise
+            Calendly lists a user's events of every organization they were ever in, and no event names its own.
+        user: a host's URI; lists the events of this host.
+        group: a group's URI; lists the events of its hosts.
+        status: lists only this one; None for both.
         start_from: starting then or later.
         start_to: starting then or earlier.
-        latest_first: by falling start time.
+        latest_first: by descending start time.
     """
 
     organization: OrganizationUri
@@ -55,20 +55,20 @@ class ScheduledEventQuery:
     latest_first: bool = False
 
 
-async def every(calendly: CalendlyTransport, wanted: ScheduledEventQuery) -> AsyncIterator[ScheduledEventResource]:
-    """List scheduled events by start time, canceled ones too unless a status is named.
+async def every(calendly: CalendlyTransport, chosen: ScheduledEventQuery) -> AsyncIterator[ScheduledEventResource]:
+    """List scheduled events by start time, canceled ones too unless a status is given.
 
     Raises:
-        CalendlyError: `permission` for events of others without owner's or admin's rights; see `CalendlyProblem`.
+        CalendlyError: `permission` for others' events without the rights of an owner or admin; see `CalendlyProblem`.
     """
     query = {
-        "organization": wanted.organization,
-        "user": wanted.user,
-        "group": wanted.group,
-        "status": wanted.status,
-        "min_start_time": pages.moment(wanted.start_from),
-        "max_start_time": pages.moment(wanted.start_to),
-        "sort": "start_time:desc" if wanted.latest_first else "start_time:asc",
+        "organization": chosen.organization,
+        "user": chosen.user,
+        "group": chosen.group,
+        "status": chosen.status,
+        "min_start_time": pages.moment(chosen.start_from),
+        "max_start_time": pages.moment(chosen.start_to),
+        "sort": "start_time:desc" if chosen.latest_first else "start_time:asc",
     }
     doing = "listing scheduled events"
     async for item in pages.every(

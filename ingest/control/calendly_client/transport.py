@@ -1,6 +1,6 @@
-"""HTTP to Calendly: the one place that imports httpx and translates its exceptions.
+"""HTTP to Calendly, and the one place that catches the exceptions of those calls.
 
-A token never leaves this object except in the request's header: not in a log, a message or a text form.
+A token leaves this object only in the request's header: never in a log, a message or a text form.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ Refused: TypeAlias = Callable[[], Awaitable[None]]
 
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 4_194_304
-"""A longer answer is refused: a full page of 100 items is far below."""
+"""A longer answer is refused; a full page of 100 items is far below this."""
 MAX_TOKEN_LENGTH = 8_192
 """Characters; tokens are JWTs of less than 2,000."""
 
-# Calendly's edge refuses the default agents of HTTP libraries.
+# Calendly's edge refuses the default User-Agent of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
-# What may pass. Of a write only a 429 is known to have done nothing.
+# Failures worth a retry. After a write, only a 429 is known to have had no effect.
 _READ_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
 _WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
 
 
 @dataclass(frozen=True)
 class CallRetries:
-    """How long a request may take, and when a safe one is tried again. Waits double and carry jitter.
+    """How often and how long a call is tried. Waits double and carry jitter.
 
     Attributes:
-        attempts: tries in all.
-        first_wait_seconds: before the second try; also the largest jitter.
-        max_wait_seconds: the longest wait between two tries; a 429 that asks for more is given up at once.
-        answer_seconds: one try, from connecting to the last octet of the answer; for unsafe requests too.
+        attempts: tries, including the first.
+        first_wait_seconds: wait before the second try; also the largest jitter.
+        max_wait_seconds: the longest wait between two tries; a 429 that asks for more fails at once.
+        answer_seconds: limit of one try, from connecting to the last octet of the answer.
     """
 
     attempts: int = 4
@@ -56,7 +56,7 @@ class CallRetries:
 
 
 class CalendlyTransport:
-    """Calls of one token. Made by `connect`."""
+    """Calls Calendly with one token. Made by `connect`."""
 
     def __init__(
         self, http: httpx.AsyncClient, token: SecretStr, retries: CallRetries, refused: Refused | None = None
@@ -67,34 +67,34 @@ class CalendlyTransport:
         self._refused = refused
 
     async def get(self, path: str, answer: type[M], *, doing: str, query: Mapping[str, str] | None = None) -> M:
-        """Read a resource; tried again while Calendly fails.
+        """Read a resource; retried while Calendly fails.
 
         Raises:
             CalendlyError: see `CalendlyProblem`.
         """
-        return _parse(await self._patiently("GET", path, _READ_AGAIN, doing=doing, query=query), answer, doing)
+        return _parse(await self._retried("GET", path, _READ_AGAIN, doing=doing, query=query), answer, doing)
 
     async def post(self, path: str, body: Mapping[str, object], answer: type[M], *, doing: str) -> M:
-        """Create a resource. Tried again after a 429 only: a lost answer does not say that nothing happened.
+        """Create a resource. Retried only after a 429: if the answer is lost, the resource may exist.
 
         Raises:
-            CalendlyError: see `CalendlyProblem`; `unreachable` and `upstream` may have had their effect.
+            CalendlyError: see `CalendlyProblem`; after `unreachable` and `upstream` the resource may exist.
         """
-        return _parse(await self._patiently("POST", path, _WRITE_AGAIN, doing=doing, body=body), answer, doing)
+        return _parse(await self._retried("POST", path, _WRITE_AGAIN, doing=doing, body=body), answer, doing)
 
     async def delete(self, path: str, *, doing: str) -> None:
-        """Delete a resource; tried again while Calendly fails, because deleting twice is deleting once.
+        """Delete a resource; retried while Calendly fails, because deleting twice is safe.
 
         Raises:
             CalendlyError: see `CalendlyProblem`.
         """
-        await self._patiently("DELETE", path, _READ_AGAIN, doing=doing)
+        await self._retried("DELETE", path, _READ_AGAIN, doing=doing)
 
-    async def _patiently(
+    async def _retried(
         self,
         method: str,
         path: str,
-        passing: frozenset[CalendlyProblem],
+        retry_on: frozenset[CalendlyProblem],
         *,
         doing: str,
         query: Mapping[str, str] | None = None,
@@ -103,7 +103,7 @@ class CalendlyTransport:
         policy = self._retries
 
         def again(error: Exception) -> bool | float:
-            if not isinstance(error, CalendlyError) or error.problem not in passing:
+            if not isinstance(error, CalendlyError) or error.problem not in retry_on:
                 return False
             if error.wait is None:
                 return True
@@ -141,11 +141,11 @@ class CalendlyTransport:
             ):
                 received = await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
-            # The exception's text may name the address asked; its class says enough.
+            # The exception's text may contain the address; its class says enough.
             raise CalendlyError(
                 f"{doing}: no answer from Calendly ({type(error).__name__})",
                 problem=CalendlyProblem.UNREACHABLE,
-                remedy="Is the network up, and SLOTWIRE_CALENDLY__API_URL right?",
+                remedy="Check the network, and SLOTWIRE_CALENDLY__API_URL.",
             ) from None
         if response.is_success:
             return received
@@ -163,32 +163,32 @@ async def connect(
     retries: CallRetries | None = None,
     refused: Refused | None = None,
 ) -> AsyncIterator[CalendlyTransport]:
-    """Open connections for one token while the block runs. Nothing is asked yet.
+    """Open a transport for one token while the block runs; makes no call.
 
     Args:
-        settings: where Calendly is.
-        token: whom to ask as.
-        retries: when a request is tried again.
-        refused: is told when Calendly does not accept the token, before the call that met it fails.
+        settings: Calendly's address.
+        token: the token to call with.
+        retries: how often and how long a call is tried.
+        refused: called when Calendly does not accept the token, before the call fails.
 
     Raises:
-        ConfigurationError: the address is not https (loopback excepted).
-        RequestRefused: the text cannot be a token.
+        ConfigurationError: the address is not https, nor http on loopback.
+        RequestRefused: the text cannot be a token (`token_unfit`).
     """
     url = urlsplit(settings.api_url)
     loopback = url.hostname in LOOPBACK
     if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and loopback)):
         raise ConfigurationError(
-            "SLOTWIRE_CALENDLY__API_URL must be an https address: a token goes there",
+            "SLOTWIRE_CALENDLY__API_URL must be an https address, because tokens are sent to it",
             remedy="Unset it for the real Calendly; a simulator on this machine may use http.",
         )
     _check_token(token)
     async with httpx.AsyncClient(
         base_url=settings.api_url,
         headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
-        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # each try has a limit as a whole
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # `answer_seconds` limits each try as a whole
         follow_redirects=False,
-        # A proxy of the environment is for the world outside, never for a simulator on this machine.
+        # A proxy from the environment is for remote hosts, never for a simulator on this machine.
         trust_env=not loopback,
     ) as http:
         yield CalendlyTransport(http, token, retries or CallRetries(), refused)
@@ -198,9 +198,9 @@ def _check_token(token: SecretStr) -> None:
     text = token.get_secret_value()
     if not text or len(text) > MAX_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
         raise RequestRefused(
-            "this is no Calendly token: it is empty, too long, or has blanks or line breaks in it",
+            "this is not a Calendly token: it is empty, too long, or contains spaces or line breaks",
             code="token_unfit",
-            remedy="Give the token alone, on one line.",
+            remedy="Give only the token, on one line.",
         )
 
 

@@ -10,13 +10,13 @@ from slotwire.schemas.ids import OrganizationUri
 
 
 class UserResource(Resource):
-    """The user a token acts as. Name and mail address are left where they are."""
+    """The user a token acts as; name and mail address are not read."""
 
     current_organization: OrganizationUri = Field(min_length=1, max_length=2000)
 
 
 async def me(calendly: CalendlyTransport) -> UserResource:
-    """Read the user behind the token, and so the organization. Needs the scope `users:read`.
+    """Read the token's user, which has the current organization. Needs the scope `users:read`.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.

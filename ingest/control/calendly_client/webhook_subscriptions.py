@@ -1,7 +1,7 @@
-"""Webhook subscriptions at Calendly: create, list, read, delete; there is no update.
+"""Webhook subscriptions at Calendly: create, list, read, delete. There is no update.
 
-A subscription covers an organization, or the events of one user or of one group of hosts in it: its scope,
-and for user and group the subject. Calendly lists one scope and subject a call.
+A subscription has a scope: the whole organization, one user or one group of hosts; the subject is that user or group.
+Calendly lists one scope and subject per call.
 Source: docs/reference/calendly.md, "Webhook subscriptions".
 """
 
@@ -21,7 +21,7 @@ from slotwire.schemas.ids import OrganizationUri
 
 
 class WebhookSubscriptionResource(Resource):
-    """A subscription as Calendly tells it. `callback_url` is a capability: it has no text form."""
+    """A subscription at Calendly. `callback_url` is a capability: it is hidden in the text form."""
 
     callback_url: SecretStr
     state: str
@@ -32,10 +32,10 @@ class WebhookSubscriptionResource(Resource):
     user: str | None = None
     group: str | None = None
     creator: str | None = None
-    """The user whose token made it."""
+    """The user whose token created it."""
     created_at: datetime | None = None
     retry_started_at: datetime | None = None
-    """When retrying last began; null while all is well."""
+    """When Calendly last began to retry; null while deliveries succeed."""
 
     @property
     def subject(self) -> str:
@@ -53,20 +53,20 @@ async def create(
     scope: Scope = "organization",
     subject: str = "",
 ) -> WebhookSubscriptionResource:
-    """Subscribe. The answer never holds the signing key.
+    """Create a subscription. The answer never contains the signing key.
 
     Args:
-        calendly: a token's connections.
-        organization: named in every scope.
-        url: where deliveries go; no other subscription at Calendly may have it.
-        events: Calendly's names; all must be allowed in this scope.
-        signing_key: what deliveries are signed with.
-        scope: what it covers.
+        calendly: the transport of a token.
+        organization: the organization, in every scope.
+        url: the address of the deliveries; no other subscription at Calendly may have it.
+        events: names as Calendly writes them; all must be allowed in this scope.
+        signing_key: Calendly signs the deliveries with it.
+        scope: `organization`, `user` or `group`.
         subject: the URI of the user or group; empty for the organization.
 
     Raises:
-        CalendlyError: see `CalendlyProblem`. Calendly may have subscribed when it is `unreachable`,
-            `upstream`, `conflict` or `unexpected`.
+        CalendlyError: see `CalendlyProblem`. After `unreachable`, `upstream`, `conflict` and `unexpected` the
+            subscription may exist.
     """
     body = {
         "url": url,
@@ -85,7 +85,7 @@ async def create(
 async def every(
     calendly: CalendlyTransport, organization: OrganizationUri, scope: Scope = "organization", subject: str = ""
 ) -> AsyncIterator[WebhookSubscriptionResource]:
-    """List the subscriptions of one scope and subject; those of others need calls of their own.
+    """List the subscriptions of one scope and subject.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
@@ -108,7 +108,7 @@ async def get(calendly: CalendlyTransport, uri: str) -> WebhookSubscriptionResou
     """Read one subscription.
 
     Raises:
-        CalendlyError: `not_found` when it is gone; see `CalendlyProblem`.
+        CalendlyError: `not_found` if it is gone; see `CalendlyProblem`.
     """
     path = path_to("webhook_subscriptions", uri)
     return (
@@ -119,7 +119,7 @@ async def get(calendly: CalendlyTransport, uri: str) -> WebhookSubscriptionResou
 
 
 async def delete(calendly: CalendlyTransport, uri: str) -> None:
-    """End one subscription; one that is gone already counts as ended.
+    """Delete a subscription; one that is already gone counts as deleted.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
