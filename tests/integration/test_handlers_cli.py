@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import httpx
 import pytest
 
 from slotwire.ingest.local.databases import Database
 from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
+from tests.support.command import slotwire
 
 COMMAND = (sys.executable, "-m", "slotwire.ingest.cli", "agents")
 
@@ -100,19 +99,12 @@ async def test_an_agent_that_waits_is_alive_but_not_ready(setup: AgentSetup) -> 
         assert await child.wait() == 0
 
 
-def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
-    )
-
-
-def test_agents_are_listed(tmp_path: Path) -> None:
+async def test_agents_are_listed() -> None:
     """The list names agent, group, events and topics; with --json one object a line; nothing has to run for it."""
-    text = command("list", cwd=tmp_path, SLOTWIRE_KAFKA__TOPIC_PREFIX="eu.")
+    text = await slotwire("agents", "list", env={"SLOTWIRE_KAFKA__TOPIC_PREFIX": "eu."})
     assert "demo  (slotwire.handlers.agents.demo:agent, group eu.demo)" in text.stdout
     assert "com.calendly.invitee.canceled.v1" in text.stdout
-    (line,) = command("list", "--json", cwd=tmp_path).stdout.splitlines()
+    (line,) = (await slotwire("agents", "list", "--json", env={})).stdout.splitlines()
     found = json.loads(line)
     assert (found["agent"], found["group"]) == ("demo", "demo")
     assert found["dead_letters"] == [f"{topic}.demo.dlq" for topic in found["topics"]]
@@ -137,12 +129,12 @@ def test_agents_are_listed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_input_gets_words_not_a_stack_trace(
-    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], words: tuple[str, ...]
+async def test_bad_input_gets_words_not_a_stack_trace(
+    arguments: tuple[str, ...], environment: dict[str, str], words: tuple[str, ...]
 ) -> None:
     """What is wrong with a reference or a setting is said in two lines, with exit code 1."""
-    done = command(*arguments, cwd=tmp_path, SLOTWIRE_HEALTH__PORT="0", **environment)
-    assert done.returncode == 1
+    done = await slotwire("agents", *arguments, env={"SLOTWIRE_HEALTH__PORT": "0", **environment})
+    assert done.code == 1
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
