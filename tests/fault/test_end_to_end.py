@@ -79,7 +79,7 @@ async def check(stack: Stack, world: EndToEnd) -> None:
         assert int(record.headers["ce_sequence"]) == positions[record.headers["ce_id"]]
 
 
-async def test_killing_each_part_in_turn_loses_and_doubles_nothing(
+async def test_killing_each_process_in_turn_loses_and_duplicates_nothing(
     breakable_stack: Stack, database: Database, topic_prefix: str
 ) -> None:
     """Relay, agent, service, Postgres and Kafka die under 2,000 deliveries: each arrives, readers see each once."""
@@ -90,7 +90,7 @@ async def test_killing_each_part_in_turn_loses_and_doubles_nothing(
 
 
 @pytest.mark.soak
-async def test_killing_each_part_again_and_again(breakable_stack: Stack, database: Database, topic_prefix: str) -> None:
+async def test_killing_each_process_in_turn_soak(breakable_stack: Stack, database: Database, topic_prefix: str) -> None:
     """The long form: 20,000 deliveries, ten rounds of kills."""
     async with end_to_end(breakable_stack, database, topic_prefix) as world:
         await kill_in_turn(breakable_stack, world, 20_000, 10)

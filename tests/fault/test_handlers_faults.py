@@ -300,7 +300,7 @@ async def test_a_slow_handler_keeps_its_membership_and_holds_back_only_its_key(s
     assert n > 5
 
 
-async def test_a_silent_broker_is_noticed_and_a_lost_one_waited_for(
+async def test_agents_notice_a_frozen_broker_and_wait_for_a_dead_one(
     setup: AgentSetup, breakable_stack: Stack, database: Database
 ) -> None:
     """A frozen Kafka makes the agent stuck, not ready and alarmed; a killed one, and a killed Postgres, are waited for.

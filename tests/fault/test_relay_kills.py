@@ -124,7 +124,7 @@ def _leads_to(end: Any, port: int) -> bool:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("cut", [False, True], ids=["cancelled", "killed"])
-async def test_killed_at_every_wait_it_publishes_each_event_once(setup: RelaySetup, *, cut: bool) -> None:
+async def test_a_relay_killed_at_every_await_publishes_each_event_once(setup: RelaySetup, *, cut: bool) -> None:
     """Wherever a leader dies between taking over and passing a batch, its successor leaves no gap and no double."""
     events: list[LoggedEvent] = []
     dead: list[Coroutine[Any, Any, int]] = []

@@ -134,7 +134,7 @@ async def test_postgres_away_at_the_start_is_503_not_401(breakable_stack: Stack,
         assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
 
 
-async def test_a_client_gone_in_the_middle_makes_no_second_event(database: Database) -> None:
+async def test_a_client_that_disconnects_midway_makes_no_second_event(database: Database) -> None:
     """A sender that hangs up before its answer and tries again is answered 2xx; there is one event."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)

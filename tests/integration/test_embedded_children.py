@@ -28,7 +28,7 @@ def _wait_until_gone(pid: int, born: str) -> None:
         assert time.monotonic() < deadline, f"process {pid} is still there"
 
 
-async def test_a_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """Stopping escalates to SIGKILL, and reaches the whole process group."""
     child = _spawn(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo up; sleep 600 & wait; sleep 600")
     while "up" not in child.output():

@@ -114,7 +114,7 @@ async def test_a_process_that_dies_is_restarted_and_reported(state: StateFolder)
     assert supervisor.deaths == {"good": 1}
 
 
-async def test_a_process_that_dies_again_and_again_is_given_time(state: StateFolder) -> None:
+async def test_a_process_that_keeps_dying_is_restarted_with_pauses(state: StateFolder) -> None:
     """The wait grows with each death, so that a broken process does not eat the machine."""
     said: list[str] = []
     process = _process(state, "broken")
@@ -127,7 +127,7 @@ async def test_a_process_that_dies_again_and_again_is_given_time(state: StateFol
     assert waits[2].endswith("restarting it in 1 s")
 
 
-async def test_a_process_deaf_to_signals_is_killed_in_time(state: StateFolder) -> None:
+async def test_a_process_that_ignores_signals_is_killed_in_time(state: StateFolder) -> None:
     """Stopping takes no longer than its limit, whatever the process does."""
     process = _process(state, "deaf")
     await process.start()

@@ -100,14 +100,14 @@ def check_readable(row: Any) -> None:
 
 @settings(_ROUND, max_examples=50)
 @given(bodies=st.lists(any_bodies(), min_size=1, max_size=BODIES))
-async def test_whatever_is_sent_is_answered_and_kept(bodies: list[bytes], setup: Setup) -> None:
+async def test_every_body_is_answered_and_stored(bodies: list[bytes], setup: Setup) -> None:
     """Valid and broken bodies in one commit: none fails its neighbours, none is lost."""
     await check(setup, bodies, {"stored", "duplicate", "quarantined"})
 
 
 @settings(_ROUND, max_examples=25)
 @given(bodies=st.lists(valid_bodies(), min_size=1, max_size=BODIES))
-async def test_what_is_valid_is_never_quarantined(bodies: list[bytes], setup: Setup) -> None:
+async def test_a_valid_body_is_never_quarantined(bodies: list[bytes], setup: Setup) -> None:
     """Whatever Calendly's words allow becomes events, or is a copy of one."""
     await check(setup, bodies, {"stored", "duplicate"})
 
@@ -115,6 +115,6 @@ async def test_what_is_valid_is_never_quarantined(bodies: list[bytes], setup: Se
 @pytest.mark.soak
 @settings(_ROUND, max_examples=1_500)
 @given(bodies=st.lists(any_bodies(), min_size=8, max_size=BODIES))
-async def test_whatever_is_sent_in_the_long_form(bodies: list[bytes], setup: Setup) -> None:
+async def test_every_body_is_answered_and_stored_soak(bodies: list[bytes], setup: Setup) -> None:
     """The same over some twenty thousand deliveries."""
     await check(setup, bodies, {"stored", "duplicate", "quarantined"})

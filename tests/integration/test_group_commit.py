@@ -62,7 +62,7 @@ async def running(database: Database) -> AsyncIterator[Setup]:
                 task.cancel()
 
 
-async def test_a_second_commit_goes_when_as_many_wait_and_never_a_third(database: Database) -> None:
+async def test_a_second_commit_starts_when_as_many_wait_and_never_a_third(database: Database) -> None:
     """One goes alone; beside it go eight, not seven; what comes then waits for either of them, however much it is."""
     async with running(database) as setup:
         first = setup.put(invitee_body())
@@ -80,7 +80,7 @@ async def test_a_second_commit_goes_when_as_many_wait_and_never_a_third(database
     assert {outcome.outcome for outcome in outcomes} == {"stored"}
 
 
-async def test_fewer_than_are_under_way_wait_for_them(database: Database) -> None:
+async def test_a_batch_smaller_than_the_running_commit_waits(database: Database) -> None:
     """Beside a commit of twenty, nineteen do not go, and one more lets them."""
     async with running(database) as setup:
         first = [setup.put(invitee_body()) for _ in range(20)]
@@ -95,7 +95,7 @@ async def test_fewer_than_are_under_way_wait_for_them(database: Database) -> Non
         await asyncio.gather(*first, *second)
 
 
-async def test_what_overlaps_on_one_booking_is_joined_anew(database: Database) -> None:
+async def test_overlapping_batches_of_one_booking_are_joined_again(database: Database) -> None:
     """A cancel made ready before the commit of its created is seen comes back, and infers nothing."""
     invitee = new_invitee()
     async with running(database) as setup:
@@ -117,7 +117,7 @@ async def test_what_overlaps_on_one_booking_is_joined_anew(database: Database) -
     assert revision == 2
 
 
-async def test_what_is_joined_anew_goes_alone(database: Database) -> None:
+async def test_a_batch_that_is_joined_again_commits_alone(database: Database) -> None:
     """Twenty words on one booking, each against the others: none is sent away for contention, each event is there."""
     invitee = new_invitee()
     bodies = [invitee_body(invitee=invitee)]

@@ -199,7 +199,7 @@ async def test_the_relay_publishes_through_tls_with_a_password(setup: RelaySetup
     assert ids(await committed_records(setup.settings.model_copy(update={"kafka": seen}), 1)) == [str(event.id)]
 
 
-async def test_a_wrong_password_is_told_without_it(guarded: Guarded, topic_prefix: str) -> None:
+async def test_a_wrong_password_is_reported_without_showing_it(guarded: Guarded, topic_prefix: str) -> None:
     """The message names the settings, and neither the right nor the wrong password."""
     wrong = guarded.settings(topic_prefix, sasl_password=SecretStr("another-password"))
     with pytest.raises(BrokerUnavailable) as refused:
@@ -209,7 +209,7 @@ async def test_a_wrong_password_is_told_without_it(guarded: Guarded, topic_prefi
     assert "password" not in told.replace("SASL_PASSWORD", "")
 
 
-async def test_an_untrusted_certificate_is_not_talked_to(guarded: Guarded, topic_prefix: str) -> None:
+async def test_an_untrusted_certificate_is_refused(guarded: Guarded, topic_prefix: str) -> None:
     """A broker whose certificate no known authority signed is out of reach, and TLS is named."""
     with pytest.raises(BrokerUnavailable, match="out of reach") as refused:
         await check_topics(guarded.settings(topic_prefix, ssl_cafile=None))

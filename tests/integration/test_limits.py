@@ -132,7 +132,7 @@ async def test_deliveries_past_the_pending_limit_are_503(database: Database) -> 
     assert all(answer.headers["Retry-After"] == "5" for answer in answers if answer.status_code == 503)
 
 
-async def test_what_is_authentic_but_unreadable_is_kept_and_answered_200(database: Database) -> None:
+async def test_an_authentic_unreadable_body_is_quarantined_and_answered_200(database: Database) -> None:
     """Not JSON, not UTF-8, too deep, compressed, unknown or old in shape: raw in quarantine, never a 4xx."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)

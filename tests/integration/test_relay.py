@@ -245,7 +245,7 @@ async def test_a_stop_finishes_the_running_transaction(setup: RelaySetup) -> Non
     assert len(set(ids(await committed_records(setup.settings, 2_000)))) == 2_000
 
 
-async def test_lag_is_told_while_the_broker_is_away(setup: RelaySetup) -> None:
+async def test_lag_is_reported_while_the_broker_is_away(setup: RelaySetup) -> None:
     """Without a broker the relay is not ready, says so, and counts what waits."""
     away = setup.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"})
     await setup.append(*[LoggedEvent() for _ in range(3)])

@@ -23,7 +23,7 @@ def _environment(url: str, bootstrap: str, prefix: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "-1", "1.5", "", "\u0663", "9" * 19])
-async def test_a_place_that_is_none_is_refused(place: str) -> None:
+async def test_an_invalid_position_is_refused(place: str) -> None:
     """A wrong --cursor-from is a usage error that says what is right; nothing is connected to."""
     ran = await slotwire("relay", f"--cursor-from={place}", env=_environment("postgresql://x@127.0.0.1:1/x", "a:1", ""))
     assert ran.code == 2
@@ -31,7 +31,7 @@ async def test_a_place_that_is_none_is_refused(place: str) -> None:
     assert "Traceback" not in ran.stderr
 
 
-async def test_without_a_broker_named_it_ends_with_words(database: Database, topic_prefix: str) -> None:
+async def test_a_missing_broker_setting_is_reported(database: Database, topic_prefix: str) -> None:
     """No address of Kafka: one line that names the setting, exit 1."""
     ran = await slotwire("relay", env=_environment(database.runtime_url, "", topic_prefix))
     assert ran.code == 1
@@ -39,7 +39,7 @@ async def test_without_a_broker_named_it_ends_with_words(database: Database, top
     assert "Traceback" not in ran.stderr
 
 
-async def test_without_a_database_named_it_ends_with_words(kafka_bootstrap: str, topic_prefix: str) -> None:
+async def test_a_missing_database_setting_is_reported(kafka_bootstrap: str, topic_prefix: str) -> None:
     """No address of Postgres: one line that names the setting, exit 1."""
     ran = await slotwire("relay", env=_environment("", kafka_bootstrap, topic_prefix))
     assert ran.code == 1

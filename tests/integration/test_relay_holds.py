@@ -108,7 +108,7 @@ async def test_a_topic_that_refuses_everything_parks_so_many_and_then_holds(narr
     assert cursor.position == PARKED_RUN_LIMIT
 
 
-async def test_one_that_goes_out_ends_the_run(narrow: RelaySetup) -> None:
+async def test_a_published_record_ends_the_run_of_refusals(narrow: RelaySetup) -> None:
     """At the limit and not in a row, nothing holds."""
     bad = [LoggedEvent(data=TOO_LARGE) for _ in range(PARKED_RUN_LIMIT)]
     await narrow.append(*bad, LoggedEvent(), LoggedEvent(data=TOO_LARGE))
@@ -153,7 +153,7 @@ async def _says(health: Health, text: str) -> bool:
     return text in problem if text else not problem
 
 
-async def test_a_missing_topic_is_told_at_once(bare: RelaySetup) -> None:
+async def test_a_missing_topic_is_reported_at_once(bare: RelaySetup) -> None:
     """The client would wait 40 s for a topic that is not there; the relay knows before it sends."""
     await make_topic(bare.settings, INVITEE)
     await bare.append(LoggedEvent())
@@ -245,7 +245,7 @@ async def test_an_operator_sets_the_cursor(setup: RelaySetup, choice: str, expec
     assert len(await committed_records(setup.settings, 4 + len(expected))) == 4 + len(expected)
 
 
-async def test_an_operator_takes_the_mirror(setup: RelaySetup) -> None:
+async def test_an_operator_sets_the_cursor_from_the_mirror(setup: RelaySetup) -> None:
     """After Kafka was replaced, the mirror tells where the old one was, and only the rest is published."""
     events = [LoggedEvent() for _ in range(4)]
     await setup.append(*events)
@@ -260,7 +260,7 @@ async def test_an_operator_takes_the_mirror(setup: RelaySetup) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"), [("5", "the log ends at position 4"), ("mirror", "remembers no cursor")]
 )
-async def test_a_place_that_is_not_there_is_refused(setup: RelaySetup, choice: str, message: str) -> None:
+async def test_a_position_outside_the_log_is_refused(setup: RelaySetup, choice: str, message: str) -> None:
     """One past the end of the log, or a mirror of another log: said plainly, and nothing is published."""
     await setup.append(*[LoggedEvent() for _ in range(4)])
     await setup.writer.execute(
@@ -272,7 +272,7 @@ async def test_a_place_that_is_not_there_is_refused(setup: RelaySetup, choice: s
     assert await committed_records(setup.settings, 0) == []
 
 
-async def test_a_cursor_that_fits_is_left_alone(setup: RelaySetup) -> None:
+async def test_a_valid_cursor_is_not_changed(setup: RelaySetup) -> None:
     """`--cursor-from beginning` left in a manifest does not publish the log again at each start."""
     await setup.append(LoggedEvent())
     async with leading_relay(setup.settings) as (relay, _):

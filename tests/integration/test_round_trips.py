@@ -89,7 +89,7 @@ async def test_a_batch_of_everything_is_two_statements(deliveries: int, log: Log
     }
 
 
-async def test_what_is_new_is_one_statement(log: Log) -> None:
+async def test_a_new_booking_is_one_statement(log: Log) -> None:
     """A hundred first bookings are taken for new, and nothing is read."""
     outcomes, sent = await statements(log, [created(f"new{number}", 0) for number in range(100)], trusting=True)
     assert (len(sent), {each and each.outcome for each in outcomes}) == (1, {"stored"})

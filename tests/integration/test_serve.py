@@ -135,9 +135,7 @@ async def test_an_acknowledgement_is_a_whole_answer_and_keeps_the_connection(dat
 
 
 @pytest.mark.parametrize(("version", "lines"), [("HTTP/1.0", ()), ("HTTP/1.1", ("Connection: close",))])
-async def test_who_wants_the_connection_closed_has_it_closed(
-    version: str, lines: tuple[str, ...], database: Database
-) -> None:
+async def test_the_connection_is_closed_on_request(version: str, lines: tuple[str, ...], database: Database) -> None:
     """Asked so, or in a version that keeps none: the delivery is answered 200, and the connection ends."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)

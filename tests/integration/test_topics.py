@@ -49,21 +49,21 @@ async def test_partitions_of_a_keyed_topic_are_refused_another_number(kafka: Kaf
     assert await check_topics(kafka) == ()
 
 
-async def test_too_many_copies_are_refused_in_words(kafka: KafkaSettings) -> None:
+async def test_too_many_replicas_are_refused(kafka: KafkaSettings) -> None:
     """One broker cannot hold three copies; the message names the settings."""
     with pytest.raises(ConfigurationError, match="cannot hold 3 copies") as refused:
         await ensure_topics(kafka.model_copy(update={"replication_factor": 3}))
     assert "SLOTWIRE_KAFKA__REPLICATION_FACTOR" in refused.value.remedy
 
 
-async def test_no_broker_is_told_in_words(kafka: KafkaSettings) -> None:
+async def test_an_unreachable_broker_is_reported(kafka: KafkaSettings) -> None:
     """Nothing listens there: one line and what to look at, at once."""
     with pytest.raises(BrokerUnavailable, match="out of reach") as away:
         await ensure_topics(kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
     assert "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS" in away.value.remedy
 
 
-async def test_no_address_is_told_in_words(kafka: KafkaSettings) -> None:
+async def test_a_missing_address_is_reported(kafka: KafkaSettings) -> None:
     """Without an address the setting is named."""
     with pytest.raises(ConfigurationError, match="SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set"):
         await check_topics(kafka.model_copy(update={"bootstrap_servers": ""}))
@@ -80,7 +80,7 @@ async def test_missing_topics_are_found(kafka: KafkaSettings) -> None:
     assert {finding.remedy for finding in findings} == {"Run `slotwire migrate`."}
 
 
-async def test_what_differs_from_the_settings_is_found(
+async def test_topics_that_differ_from_the_settings_are_found(
     kafka_bootstrap: str, topic_prefix: str, kafka: KafkaSettings
 ) -> None:
     """Too few copies, a short retention, a small limit, the wrong cleanup: each is named with what to do."""
@@ -104,7 +104,7 @@ async def test_what_differs_from_the_settings_is_found(
     }
 
 
-async def test_more_than_the_settings_is_no_fault(kafka_bootstrap: str, topic_prefix: str) -> None:
+async def test_topics_that_promise_more_than_the_settings_pass(kafka_bootstrap: str, topic_prefix: str) -> None:
     """A longer or endless retention and a higher limit promise more, and are left alone."""
     made = relay_settings("", kafka_bootstrap, topic_prefix)
     await make_topic(made, INVITEE, **{"retention.ms": "-1", "max.message.bytes": "2000000"})

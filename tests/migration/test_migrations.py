@@ -67,7 +67,9 @@ async def test_a_version_goes_on_while_the_next_one_is_rolled_out(database: Data
     await connection.close()
 
 
-async def test_what_runs_after_the_roll_out_may_be_missing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_version_is_ready_before_its_post_migrations(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The processes of a new version are ready before its `post_` migrations, and not before its `pre_` ones."""
     connection = await connect(database.owner_url, DatabaseSettings(), application="test")
     known = migrations.known_migrations()

@@ -79,7 +79,7 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 @pytest.mark.parametrize(("check", "bodies"), CHECKS)
 @settings(max_examples=150, deadline=None, suppress_health_check=_SLOW)
 @given(data=st.data())
-def test_whatever_comes_ends_as_an_event_or_in_quarantine(check: Check, bodies: Bodies, data: st.DataObject) -> None:
+def test_every_body_becomes_an_event_or_is_quarantined(check: Check, bodies: Bodies, data: st.DataObject) -> None:
     """Batches of a few bodies: nothing is raised, the count adds up, and what goes out keeps its schema."""
     sent = data.draw(st.lists(bodies(), min_size=1, max_size=6))
     assert len(check(sent)) == len(sent)
@@ -89,7 +89,7 @@ def test_whatever_comes_ends_as_an_event_or_in_quarantine(check: Check, bodies: 
 @pytest.mark.parametrize(("check", "bodies"), CHECKS)
 @settings(max_examples=10_000, deadline=None, suppress_health_check=_SLOW)
 @given(data=st.data())
-def test_whatever_comes_in_the_long_form(check: Check, bodies: Bodies, data: st.DataObject) -> None:
+def test_every_body_becomes_an_event_or_is_quarantined_soak(check: Check, bodies: Bodies, data: st.DataObject) -> None:
     """The same over ten thousand batches of each."""
     sent = data.draw(st.lists(bodies(), min_size=1, max_size=6))
     assert len(check(sent)) == len(sent)

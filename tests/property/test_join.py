@@ -194,7 +194,7 @@ def check_writers(data: st.DataObject, story: str) -> None:
 @pytest.mark.parametrize("story", ALL)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_every_order_ends_alike(story: str, data: st.DataObject) -> None:
+def test_every_order_gives_the_same_state(story: str, data: st.DataObject) -> None:
     """All orders with duplicates give one state, one set of event ids, and stories that start with created."""
     check_order(data, story)
     assert ALL[story]
@@ -203,7 +203,7 @@ def test_every_order_ends_alike(story: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("story", ALL)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_writers_side_by_side_end_alike(story: str, data: st.DataObject) -> None:
+def test_concurrent_writers_give_the_same_state(story: str, data: st.DataObject) -> None:
     """Whoever read what has changed since is given back its facts; the end is the same."""
     check_writers(data, story)
     assert ALL[story]
@@ -224,7 +224,7 @@ def test_the_key_changes_at_most_once_along_a_chain_of_three(data: st.DataObject
 @pytest.mark.parametrize("check", [check_order, check_writers])
 @settings(max_examples=10_000, deadline=None)
 @given(data=st.data(), story=st.sampled_from(list(ALL)))
-def test_every_order_ends_alike_in_the_long_form(check: Any, data: st.DataObject, story: str) -> None:
+def test_every_order_gives_the_same_state_soak(check: Any, data: st.DataObject, story: str) -> None:
     """The same over ten thousand orders."""
     check(data, story)
     assert ALL[story]
@@ -243,7 +243,7 @@ def test_every_order_ends_alike_in_the_long_form(check: Any, data: st.DataObject
         ("a circle", 3),
     ],
 )
-def test_a_reschedule_is_told_once(story: str, expected: int) -> None:
+def test_a_reschedule_makes_one_event(story: str, expected: int) -> None:
     """Each move of a chain is told, and each invitee's of a group; of contradictions each that both ends bear out."""
     model = Model()
     model.tell(ALL[story])
@@ -259,7 +259,7 @@ def test_a_chain_in_order_keeps_one_key() -> None:
     assert {row.chain_root for row in model.rows.values()} == {invitee("a")}
 
 
-def test_a_line_that_leads_back_to_itself_within_one_batch_ends() -> None:
+def test_a_circular_chain_within_one_batch_ends() -> None:
     """Roots found in one batch that would follow each other in a circle do not: the batch is written."""
     model = Model()
     model.tell(chain(["s", "t", "p"]))
@@ -267,8 +267,8 @@ def test_a_line_that_leads_back_to_itself_within_one_batch_ends() -> None:
     assert len({row.chain_root for row in model.rows.values()}) == 1
 
 
-def test_a_clear_published_alone_is_told_once_and_its_late_mark_is_not_set() -> None:
-    """The clear has its second's id and no mark; the mark that comes late is told as cleared, and no more."""
+def test_an_unmatched_clear_is_published_once_and_its_late_mark_as_cleared() -> None:
+    """The clear has its second's id and no mark; the mark that comes late is published as cleared, nothing else."""
     model, facts = Model(), [cleared("a", 30), marked("a", 20)]
     model.tell(facts[:1])
     before = model.rows[invitee("a")]
@@ -286,8 +286,8 @@ def test_a_clear_published_alone_is_told_once_and_its_late_mark_is_not_set() -> 
     assert again == "duplicate"
 
 
-def test_a_mark_of_a_clear_published_alone_is_told_when_its_own_clear_comes() -> None:
-    """Two marks, the second one's clear published alone: the first one's clear, come last, is told for the first."""
+def test_two_marks_with_one_unmatched_clear_are_both_cleared_in_the_end() -> None:
+    """The second mark's clear is published before any mark; the first mark's clear comes last and clears the first."""
     model, facts = Model(), [cleared("a", 50), marked("a", 20), marked("a", 40), cleared("a", 30)]
     model.tell(facts[:1])
     model.publish_overdue(facts)
@@ -299,8 +299,8 @@ def test_a_mark_of_a_clear_published_alone_is_told_when_its_own_clear_comes() ->
     assert sum("deleted" in event.type for event in model.events.values()) == 2
 
 
-def test_a_mark_told_as_set_is_told_as_cleared() -> None:
-    """A copy with an earlier time binds a mark to a clear published alone: who saw it set sees it taken away."""
+def test_a_mark_published_as_set_is_later_published_as_cleared() -> None:
+    """A copy with an earlier time binds a published mark to an unmatched clear: its readers see it cleared."""
     model = Model()
     facts = [cleared("a", 22), marked("a", 20, number=1, time=25), marked("a", 20, number=1, time=20)]
     model.tell(facts[:2])
@@ -311,7 +311,7 @@ def test_a_mark_told_as_set_is_told_as_cleared() -> None:
     assert [event.state["no_show"] for event in model.events.values()] == [False, True, True, False]
 
 
-def test_a_clear_within_the_second_of_two_marks_takes_both() -> None:
+def test_one_clear_within_the_second_of_two_marks_clears_both() -> None:
     """The limit as the documentation has it: set, cleared and set within one second counts as cleared, until marked."""
     model = Model()
     model.tell([marked("a", 20, number=1, time=20.1), cleared("a", 20), marked("a", 20, number=2, time=20.7)])
@@ -320,8 +320,8 @@ def test_a_clear_within_the_second_of_two_marks_takes_both() -> None:
     assert model.rows[invitee("a")].no_show
 
 
-def test_a_clear_stamped_anew_changes_nothing_but_a_mark_between() -> None:
-    """The limit as the documentation has it: told again with a later time, a clear takes a mark set before it."""
+def test_a_clear_with_a_later_time_clears_only_marks_in_between() -> None:
+    """The documented limit: a clear that is sent again with a later time clears a mark that was set before it."""
     model = Model()
     model.tell([marked("a", 20), cleared("a", 30)])
     before = len(model.events)
@@ -331,8 +331,8 @@ def test_a_clear_stamped_anew_changes_nothing_but_a_mark_between() -> None:
     assert not model.rows[invitee("a")].no_show
 
 
-def test_what_waits_is_noted_at_the_newer_half() -> None:
-    """Either half alone waits at the newer invitee's row since its delivery came; both together wait for nothing."""
+def test_an_incomplete_reschedule_waits_at_the_newer_invitee() -> None:
+    """Either half alone waits at the newer invitee's row from its delivery on; both together do not wait."""
     _, moved, arrived = chain(["a", "b"], cancel_last=False)
     for first, second in ((moved, arrived), (arrived, moved)):
         model = Model()
@@ -352,7 +352,7 @@ def test_what_waits_is_noted_at_the_newer_half() -> None:
     ],
     ids=["links", "marks", "clears"],
 )
-def test_what_a_row_holds_has_a_limit(facts: list[Fact], limit: int, reason: str) -> None:
+def test_a_row_has_a_limit(facts: list[Fact], limit: int, reason: str) -> None:
     """At the limit all is taken; one past it goes to quarantine with its reason, and changes nothing."""
     batch = Batch(facts, {})
     assert "quarantined" not in batch.outcomes[:limit]
@@ -363,8 +363,8 @@ def test_what_a_row_holds_has_a_limit(facts: list[Fact], limit: int, reason: str
 
 
 @pytest.mark.parametrize("story", ALL)
-def test_the_first_word_makes_what_it_would_make_of_a_blank_row(story: str) -> None:
-    """A row made in one step is the row that telling a blank one would make."""
+def test_the_first_fact_gives_what_it_would_give_on_a_blank_row(story: str) -> None:
+    """A row made in one step equals the row that the same fact makes of a blank one."""
     for each in ALL[story]:
         uri = each.payload.uri
         assert new_booking(uri, "A", "key", each.payload) == updated(Booking(uri, "A", "key", uri), each.payload)

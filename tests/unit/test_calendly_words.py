@@ -35,7 +35,7 @@ async def test_a_token_never_goes_out_in_clear(address: str) -> None:
     ],
     ids=["one", "longest", "too_long", "empty", "blank", "lines", "not_ascii"],
 )
-async def test_what_can_be_no_token_is_refused(token: str, fits: bool) -> None:
+async def test_an_impossible_token_is_refused(token: str, fits: bool) -> None:
     """Empty, too long, blanks, line breaks and other alphabets are refused without being shown."""
 
     async def attempt() -> bool:
@@ -61,6 +61,6 @@ async def test_what_can_be_no_token_is_refused(token: str, fits: bool) -> None:
     ],
     ids=["plain", "control", "address", "mail", "long"],
 )
-def test_foreign_words_are_made_harmless(told: str, shown: str) -> None:
+def test_text_from_calendly_is_sanitized(told: str, shown: str) -> None:
     """What Calendly says is one line, bounded, without addresses, before it is part of a message."""
     assert plain(told) == shown

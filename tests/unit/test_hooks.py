@@ -47,7 +47,7 @@ def test_every_single_character_change_is_refused() -> None:
 
 
 @pytest.mark.parametrize("forged", ["", "A", "A" * 42, "A" * 43, "A" * 44, "é" * 43, "A" * 42 + "\n", "A" * 42 + "="])
-def test_what_is_no_hook_is_refused(forged: str) -> None:
+def test_a_malformed_hook_is_refused(forged: str) -> None:
     """Any other length or alphabet is no hook, and never an exception."""
     assert addresses(key()).read(forged) is None
 
@@ -101,7 +101,7 @@ def test_a_longer_key_is_accepted() -> None:
     assert ours.read(ours.hook(ours.mint())) is not None
 
 
-def test_what_is_logged_opens_nothing() -> None:
+def test_the_logged_form_is_not_a_valid_hook() -> None:
     """The masked form keeps six characters and none that could break a log line."""
     ours = addresses(key())
     hook = ours.hook(HookId("A" * 22))

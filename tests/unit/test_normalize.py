@@ -44,7 +44,7 @@ def read_carefully(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Fact:
 
 
 @pytest.mark.parametrize("path", scenarios(), ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_both_ways_read_alike(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_and_careful_parsing_agree_on_every_scenario(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scenario becomes the same fact by the short way and by the careful one."""
     body = path.read_bytes()
     assert read(body) == read_carefully(body, monkeypatch)
@@ -102,18 +102,18 @@ def nested(levels: int) -> object:
         b"[]",
     ],
 )
-def test_what_is_out_of_the_ordinary_is_read_alike(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_and_careful_parsing_agree_on_odd_bodies(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that are none, depth, unknown fields, broken JSON: one answer, whichever way it is read first."""
     assert read(body) == read_carefully(body, monkeypatch)
 
 
-def test_the_short_way_is_taken() -> None:
+def test_a_plain_booking_is_parsed_fast() -> None:
     """A plain booking goes the short way; one with an unknown field cannot."""
     assert stage._read_usual(invitee_body()) is not None
     assert stage._read_usual(invitee_body(unheard_of=1)) is None
 
 
-def test_depth_is_refused_where_there_is_room_for_it() -> None:
+def test_the_limit_of_depth_holds_in_free_form_fields_too() -> None:
     """At the limit a body is taken, past it it is quarantined, also inside a field that holds anything."""
     at, past = read(zoom(nested(MAX_DEPTH - 4))), read(zoom(nested(MAX_DEPTH - 3)))
     assert isinstance(at, InviteeFact)
@@ -125,7 +125,7 @@ def test_depth_is_refused_where_there_is_room_for_it() -> None:
     "time", ["0001-01-01T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
 )
 @pytest.mark.parametrize("event", ["invitee.created", "invitee_no_show.deleted"])
-def test_a_time_that_has_no_place_in_utc_is_refused(time: str, event: str) -> None:
+def test_a_time_outside_utc_is_refused(time: str, event: str) -> None:
     """At either end of the calendar an offset leads out of it: such a time is quarantined, wherever it stands."""
     for body in (invitee_body(event, created_at=time), invitee_body(event, told_at=time)):
         refused = read(body)
@@ -141,7 +141,7 @@ def test_the_outermost_times_are_written_in_utc(time: str) -> None:
     assert datetime.fromisoformat(event["time"]) == datetime.fromisoformat(time)
 
 
-def test_a_defect_of_ours_costs_one_delivery() -> None:
+def test_a_defect_of_ours_quarantines_one_delivery() -> None:
     """A fact on which the join fails is quarantined by the place in our code, and the others go on."""
     good, other, contact = read(invitee_body()), read(invitee_body()), read(CONTACT)
     assert isinstance(other, InviteeFact)
@@ -161,7 +161,7 @@ def test_a_defect_of_ours_costs_one_delivery() -> None:
         assert re.fullmatch(r"defect AttributeError at (join|codec)\.py:\d+", f"{refused.reason} {refused.detail}")
 
 
-def test_a_body_that_no_reader_foresaw_is_quarantined() -> None:
+def test_an_unforeseen_body_is_quarantined() -> None:
     """Whatever is raised while a body is read, the delivery is kept with the place where it was."""
     refused = read(cast("bytes", NotBytes()))
     assert isinstance(refused, QuarantineFact)

@@ -98,7 +98,7 @@ def test_a_foreign_record_is_no_cursor(value: bytes) -> None:
         decode_cursor(0, value)
 
 
-def test_names_take_the_prefix() -> None:
+def test_topic_names_take_the_prefix() -> None:
     """A topic of ours and a plain name alike."""
     settings = KafkaSettings(topic_prefix="eu.")
     assert full_name(settings, INVITEE) == "eu.calendly.invitee"
@@ -133,7 +133,7 @@ def test_options_with_password_and_tls() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_an_unreadable_certificate_is_told_in_words(tmp_path: Path, content: str | None) -> None:
+def test_an_unreadable_certificate_is_reported(tmp_path: Path, content: str | None) -> None:
     """A file that is missing or is no PEM names the settings, not a stack trace."""
     file = tmp_path / "ca.pem"
     if content is not None:
@@ -167,7 +167,7 @@ def test_foreign_errors_become_ours(raised: Exception, becomes: type[Any], reaso
     assert ours.value.reason == reason
 
 
-def test_the_pause_between_transactions_is_ours() -> None:
+def test_the_library_uses_our_pause_between_transactions() -> None:
     """The library still reads the constant that is set, where it waits for the markers of the transaction before."""
     assert sender.BACKOFF_OVERRIDE == TRANSACTION_PAUSE_SECONDS
     assert "return BACKOFF_OVERRIDE" in inspect.getsource(sender.AddPartitionsToTxnHandler)
@@ -179,7 +179,7 @@ def test_our_own_assertions_are_not_swallowed() -> None:
         raise AssertionError("ours")
 
 
-async def test_a_cancellation_of_the_clients_own_is_no_cancellation_of_ours() -> None:
+async def test_a_client_that_cancels_its_future_does_not_cancel_us() -> None:
     """A future that aiokafka cancels while it closes means that it gave up; a real cancellation goes through."""
     with pytest.raises(BrokerUnavailable, match="was closed"), translated():
         raise asyncio.CancelledError
