@@ -151,7 +151,9 @@ def wrapped(function: Callable[..., Awaitable[None]]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    "wrong", [Handlers().wrong, wrapped(Handlers().wrong), functools.partial(with_setting, "a")], ids=str
+    "wrong",
+    [Handlers().wrong, wrapped(Handlers().wrong), functools.partial(with_setting, "a")],
+    ids=["method", "wrapper", "partial"],
 )
 def test_methods_partials_and_wrappers_are_looked_through(wrong: Callable[..., Any]) -> None:
     """The event parameter is found where `self`, a bound argument or a wrapper stands before it."""
