@@ -38,12 +38,30 @@ FIGURES: dict[str, Callable[[Round], float]] = {
 }
 
 
+def package_of(checkout: Path) -> tuple[Path, str] | None:
+    """Return where a checkout's Python path begins and what its `ingest` is called there; None if it has none.
+
+    Before the namespace `slotwire` the packages were imported from the checkout's root.
+    """
+    for path, package in ((checkout / "src", "slotwire.ingest"), (checkout, "ingest")):
+        if (path.joinpath(*package.split("."), "cli", "__main__.py")).is_file():
+            return path, package
+    return None
+
+
 def ours(stage: Stage, name: str, checkout: Path) -> tuple[Process, Target]:
-    """Return `slotwire serve` of a checkout, not started, and where to send to."""
+    """Return `slotwire serve` of a checkout, not started, and where to send to.
+
+    It runs by its module: the installed command would import this checkout.
+    """
+    found = package_of(checkout)
+    assert found is not None
+    path, package = found
     port = free_port()
-    environment = {**stage.environment, "PYTHONPATH": str(checkout), "SLOTWIRE_HTTP__PORT": str(port)}
+    environment = {**stage.environment, "PYTHONPATH": str(path), "SLOTWIRE_HTTP__PORT": str(port)}
+    command = (sys.executable, "-P", "-m", f"{package}.cli")
     target = replace(stage.target, port=port)
-    return replace(stage, environment=environment).ours(name, "serve"), target
+    return replace(stage, environment=environment).ours(name, "serve", command=command), target
 
 
 async def compare(folder: Path, other: Path, rounds: int) -> tuple[list[Round], list[Round]]:
@@ -85,7 +103,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=24, help="a turn of each (24)")
     options = parser.parse_args()
     other = options.checkout.resolve()
-    if not (other / "ingest" / "store.py").is_file() or options.rounds < 2:
+    if package_of(other) is None or options.rounds < 2:
         parser.error(f"{other} is no checkout of Slotwire" if options.rounds > 1 else "at least two rounds are needed")
     try:
         with ephemeral_folder() as folder:

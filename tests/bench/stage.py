@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +56,19 @@ class Stage:
     environment: Mapping[str, str]
     loader: Loader
 
-    def ours(self, name: str, *arguments: str, show: Callable[[str], None] | None = None) -> Process:
+    def ours(
+        self,
+        name: str,
+        *arguments: str,
+        show: Callable[[str], None] | None = None,
+        command: Sequence[str | Path] = (COMMAND,),
+    ) -> Process:
         """Return one of our processes, not started, with a health port of its own."""
         port = free_port()
         environment = {**self.environment, "SLOTWIRE_HEALTH__PORT": str(port)}
         service = Service(
             name,
-            [COMMAND, *arguments],
+            [*command, *arguments],
             environment,
             f"http://127.0.0.1:{port}/readyz",
             stdout="pipe" if show else "log",

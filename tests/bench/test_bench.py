@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from slotwire.ingest.log.normalize import InviteeFact, normalize
 from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
 from tests.bench.acks import Acks, Name, Round
+from tests.bench.against import package_of
 from tests.bench.deliveries import Mint, Target
 from tests.bench.load import Connection, Measured, NotAcknowledged, percentile
 from tests.bench.report import Results
+from tools.sources import ROOT
 
 KEY = "a key of the benchmark's own, long enough for HMAC"
 
@@ -79,3 +82,12 @@ def test_a_missed_ratio_is_named() -> None:
     assert "bare" in line
     [line] = Results(_acks(300, 1000, 121), None, None).missed
     assert "naive" in line
+
+
+def test_another_checkout_is_known_by_either_layout(tmp_path: Path) -> None:
+    """Checkouts before and after the namespace are compared by the module that is theirs; another folder is refused."""
+    assert package_of(ROOT) == (ROOT / "src", "slotwire.ingest")
+    assert package_of(tmp_path) is None
+    (tmp_path / "ingest" / "cli").mkdir(parents=True)
+    (tmp_path / "ingest" / "cli" / "__main__.py").touch()
+    assert package_of(tmp_path) == (tmp_path, "ingest")
