@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import sys
 from collections.abc import Generator, Iterator
@@ -101,7 +102,12 @@ def _report(line: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let workers start with the folders whose tests take longest, so that none is left with a long file at the end."""
+    """Start with the folders whose tests take longest, so that no worker is left with a long file at the end.
+
+    Workers must collect the same tests: an id that holds an object's address is refused here, with or without workers.
+    """
+    if unstable := [item.nodeid for item in items if re.search(r"0x[0-9a-f]{6,}", item.nodeid)]:
+        raise pytest.UsageError(f"the id differs in each process; name it with `ids`: {unstable[0]}")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: _FIRST.index(item.path.parent.name) if item.path.parent.name in _FIRST else -1)
 
