@@ -64,14 +64,14 @@ class Setup:
         return [item async for item in found]
 
     async def made(self, wish: WantedSubscription = PLAIN, manager: Subscriptions | None = None) -> SubscriptionRecord:
-        """Want something, make it so, and return what serves it."""
+        """Want a subscription, reconcile, and return the one that serves."""
         manager = manager or self.manager
         await manager.want(self.org, wish)
         result = await manager.reconcile(self.calendly, OrganizationUri(self.running.organization))
         return result.serving[wish]
 
     async def round(self) -> ReconcileResult:
-        """Make what is wanted so, as the manager does on its rounds."""
+        """Reconcile, as the manager does in its rounds."""
         return await self.manager.reconcile(
             self.calendly, OrganizationUri(self.running.organization), skip_in_progress=True
         )
@@ -157,7 +157,7 @@ async def test_an_unknown_hook_is_none_and_a_foreign_key_is_an_error(setup: Setu
 
 
 async def test_wanting_twice_makes_one(setup: Setup) -> None:
-    """The same wish again finds what serves it, and a round after it finds nothing to do."""
+    """Wanting the same again finds the serving subscription, and a round has nothing to do."""
     first = await setup.made()
     assert (await setup.made()).id == first.id
     result = await setup.round()
@@ -166,7 +166,7 @@ async def test_wanting_twice_makes_one(setup: Setup) -> None:
 
 
 async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
-    """A wish for other events makes a new subscription before the old one goes; the old address stays known."""
+    """Other events make a new subscription before the old one is deleted; the old address stays known."""
     first = await setup.made(WantedSubscription(("invitee.created",)))
     second = await setup.made(WantedSubscription(("invitee.created", "invitee.canceled")))
     assert second.id != first.id
@@ -176,8 +176,8 @@ async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
     assert ended.state == "ended"
 
 
-async def test_what_calendly_still_owes_is_dropped_later(setup: Setup) -> None:
-    """While Calendly retries to the old one both are there; once it owes nothing a round drops the old one."""
+async def test_outstanding_deliveries_delay_the_deletion(setup: Setup) -> None:
+    """While Calendly retries to the old subscription both exist; afterwards a round deletes the old one."""
     first = await setup.made(WantedSubscription(("invitee.created",)))
     [known] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=NOW))
@@ -220,14 +220,14 @@ async def test_a_lost_answer_is_found_again(setup: Setup) -> None:
 
 
 async def test_a_creation_that_never_arrived_is_ended(setup: Setup) -> None:
-    """A creation Calendly never heard of is left alone while it may be under way, then ended."""
+    """A creation that Calendly does not list is left alone while it may be in progress, then ended."""
     made = await setup.made()
     await _as_if_the_answer_was_lost(setup)
     [theirs] = await setup.at_calendly()
     await webhook_subscriptions.delete(setup.calendly, theirs.uri)
 
     setup.clock.advance(UNFINISHED_AFTER)
-    assert (await setup.round()).created == []  # patient: somebody may be making it
+    assert (await setup.round()).created == []  # another process may be creating it
     assert (await setup.made()).id != made.id
     assert (await read_one(setup.manager.pool, made.id, setup.org)).state == "creating"
 
@@ -237,7 +237,7 @@ async def test_a_creation_that_never_arrived_is_ended(setup: Setup) -> None:
     assert (ended.state, ended.ended_at) == ("ended", setup.clock.now())
 
 
-async def test_what_calendly_lost_is_made_anew(setup: Setup) -> None:
+async def test_a_subscription_lost_at_calendly_is_created_again(setup: Setup) -> None:
     """A subscription deleted at Calendly behind our back is ended here, and a round makes a new one."""
     made = await setup.made()
     assert made.provider_uri is not None
@@ -290,7 +290,7 @@ async def test_another_public_address_is_another_subscription(setup: Setup) -> N
 
 
 async def test_deleting_is_at_calendly_first_and_twice_is_once(setup: Setup) -> None:
-    """A deletion ends both sides and the wish; deleting again changes nothing."""
+    """A deletion ends the subscription on both sides and stops wanting it; deleting again changes nothing."""
     made = await setup.made()
     ended = await setup.deleted(made)
     assert (ended.state, ended.ended_at) == ("ended", NOW)
@@ -328,7 +328,7 @@ async def test_calendly_is_not_asked_for_what_it_cannot_reach(setup: Setup) -> N
 
 
 async def test_the_list_tells_what_calendly_says(setup: Setup) -> None:
-    """Beside each subscription stands Calendly's own word: active, or none when it is gone."""
+    """Each subscription is listed with Calendly's own state: active, or none if it is gone."""
     kept = await setup.made()
     user = uri("users", setup.running.world.members(setup.org)[0].id)
     gone = await setup.made(WantedSubscription(("invitee.created",), "user", user))

@@ -134,7 +134,7 @@ async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
 
 
 async def test_adding_twice_is_adding_once(setup: Setup) -> None:
-    """Again with the same token: nothing is subscribed anew, and there is one connection."""
+    """Adding again with the same token makes no subscription, and there is one connection."""
     first = await setup.add()
     again = await setup.add(external_id="late")
     assert (again.new, again.connection_id) == (False, first.connection_id)
@@ -144,7 +144,7 @@ async def test_adding_twice_is_adding_once(setup: Setup) -> None:
 
 
 async def test_adding_again_keeps_what_was_wanted(setup: Setup) -> None:
-    """Without events a new token changes no wish; a new age is taken over, and events replace what was there."""
+    """A new token alone changes no wanted subscription; a new maximum age is applied, and given events replace."""
     first = await setup.add(events=("contact.created", "meeting_recap.created"), max_age_seconds=90_000)
     again = await setup.add()
     assert {item.id for item in again.subscriptions} == {item.id for item in first.subscriptions}
@@ -169,7 +169,7 @@ async def test_recaps_are_subscribed_for_the_tokens_user(setup: Setup) -> None:
     }
 
 
-async def test_giving_up_leaves_nothing_behind(setup: Setup) -> None:
+async def test_removing_leaves_nothing_behind(setup: Setup) -> None:
     """Nothing is left at Calendly, no credential and no working key; the history stays, and adding revives it."""
     await setup.add(events=("invitee.created", "meeting_recap.created"))
     await setup.simulate("book")
@@ -187,8 +187,8 @@ async def test_giving_up_leaves_nothing_behind(setup: Setup) -> None:
     assert (await setup.add()).organization.ended_at is None
 
 
-async def test_what_calendly_would_not_end_is_said_and_kept(setup: Setup) -> None:
-    """With a revoked token nothing can be ended: all of it is named and kept; `force` forgets it."""
+async def test_subscriptions_that_cannot_be_deleted_are_reported(setup: Setup) -> None:
+    """With a revoked token nothing can be deleted at Calendly: all of it is named and stays; `force` removes it."""
     added = await setup.add()
     await setup.simulate("tokens/state", token=setup.calendly.owner_token, state="revoked")
     done = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
@@ -202,8 +202,8 @@ async def test_what_calendly_would_not_end_is_said_and_kept(setup: Setup) -> Non
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1  # Calendly still has it, as was said
 
 
-async def test_everything_that_is_missing_is_said_at_once(setup: Setup) -> None:
-    """A member's token with too few scopes: role and scopes in one message, with what to tick; nothing is kept."""
+async def test_everything_that_is_missing_is_reported_at_once(setup: Setup) -> None:
+    """A member's token with too few scopes: role and scopes in one message, with what to select; nothing is stored."""
     member = next(each for each in setup.calendly.world.members(setup.org) if each.role == "user")
     issued = await setup.simulate("tokens", user=member.id, scopes=["users:read", "organizations:read"])
     with pytest.raises(RequestRefused) as caught:
@@ -217,7 +217,7 @@ async def test_everything_that_is_missing_is_said_at_once(setup: Setup) -> None:
 
 
 async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_anything(setup: Setup) -> None:
-    """Another organization's token, an event that is none, and an address Calendly cannot reach keep nothing."""
+    """Another organization's token, an event that is none, and an address Calendly cannot reach store nothing."""
     other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     with pytest.raises(RequestRefused) as caught:
         await setup.add(organization=other)
@@ -240,8 +240,8 @@ async def test_an_external_id_belongs_to_one_organization(setup: Setup) -> None:
         await setup.add(token=setup.token(other), external_id="customer-1")
 
 
-async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the_upgrade(setup: Setup) -> None:
-    """Calendly's plan gate names cause and remedy; organization and wish stay, and a round subscribes later."""
+async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: Setup) -> None:
+    """A plan without webhooks is refused with the remedy; the organization stays, and a later round subscribes it."""
     await setup.simulate("organizations", organization=setup.org, webhooks=False)
     with pytest.raises(CalendlyError) as caught:
         await setup.add()
@@ -253,8 +253,8 @@ async def test_a_plan_without_webhooks_is_said_and_the_manager_goes_on_after_the
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
-async def test_the_rounds_keep_what_is_wanted(setup: Setup) -> None:
-    """What somebody deleted at Calendly is made again; an organization that cannot act does not stop the others."""
+async def test_rounds_restore_what_is_wanted(setup: Setup) -> None:
+    """A subscription deleted at Calendly is created again; an organization that cannot act does not stop the others."""
     other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     await setup.add()
     await setup.add(token=setup.token(other))
@@ -274,8 +274,8 @@ async def test_the_rounds_keep_what_is_wanted(setup: Setup) -> None:
     assert [row["org"] for row in revoked] == [setup.org]
 
 
-async def test_what_is_given_up_while_it_is_made_is_not_made(setup: Setup) -> None:
-    """A round that read a wish before it was taken away makes nothing of it, at Calendly or here."""
+async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: Setup) -> None:
+    """A round that read a wanted subscription before it was removed creates nothing, at Calendly or here."""
     await setup.add()
     organizations = setup.organizations
     for known in setup.calendly.engine.ledger.subscriptions():
@@ -297,7 +297,7 @@ async def test_what_is_given_up_while_it_is_made_is_not_made(setup: Setup) -> No
 
 
 async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
-    """What one organization's database calls meet is its failure: the round ends, and the process lives on."""
+    """A database failure counts as its organization's failure: the round ends, and the process goes on."""
     await setup.add()
     await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
     await setup.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
@@ -306,7 +306,7 @@ async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
     assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}
 
 
-async def test_what_was_told_is_not_fetched_again(setup: Setup) -> None:
+async def test_a_backfill_repeats_no_event_of_a_webhook(setup: Setup) -> None:
     """Cancellations, no-shows and reschedules by REST have the ids that the webhooks gave them."""
     await setup.add()
     one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
@@ -323,8 +323,8 @@ async def test_what_was_told_is_not_fetched_again(setup: Setup) -> None:
     assert await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None) is None
 
 
-async def test_what_was_never_told_is_fetched_with_its_right_ids(setup: Setup) -> None:
-    """Bookings, a cancellation, a no-show and a reschedule of which no webhook told are in the log as if one had."""
+async def test_a_backfill_gives_the_ids_of_webhooks(setup: Setup) -> None:
+    """Bookings, a cancellation, a no-show and a reschedule without webhooks get the ids that webhooks give."""
     one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
     await setup.simulate("cancel", invitee=one)
     await setup.simulate("no-show", invitee=two)

@@ -1,4 +1,4 @@
-"""What leads from one state of a connection to another."""
+"""The transitions between the states of a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slotwire.ingest.control.connection_states import ConnectionState, Connectio
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WARN = timedelta(days=14)
-STANDINGS = (
+STATUSES = (
     ConnectionStatus("active"),
     ConnectionStatus("expiring", "expires_soon"),
     ConnectionStatus("needs_reauth", "another_user"),
@@ -22,40 +22,38 @@ STANDINGS = (
 )
 
 
-def reached(standing: ConnectionStatus, noticed: Observation, expires_at: datetime | None = None) -> ConnectionStatus:
-    """Return how a connection stands after something."""
-    return next_state(standing, noticed, expires_at=expires_at, now=NOW, warn=WARN)
+def reached(status: ConnectionStatus, observation: Observation, expires_at: datetime | None = None) -> ConnectionStatus:
+    """Return the status after an observation."""
+    return next_state(status, observation, expires_at=expires_at, now=NOW, warn=WARN)
 
 
 def test_every_state_is_tried() -> None:
-    """The standings of these tests, and the states that are counted, are all there are."""
-    assert {item.state for item in STANDINGS} == set(get_args(ConnectionState)) == set(STATES)
+    """The statuses of these tests, and the states that are counted, are all there are."""
+    assert {item.state for item in STATUSES} == set(get_args(ConnectionState)) == set(STATES)
 
 
-@pytest.mark.parametrize("noticed", [item for item in Observation if item is not Observation.CONNECTED])
-def test_revoked_is_final(noticed: Observation) -> None:
-    """Nothing that is noticed of the same credential leads away from revoked, not even another 401."""
-    assert reached(ConnectionStatus("revoked", "expired"), noticed) == ConnectionStatus("revoked", "expired")
+@pytest.mark.parametrize("observation", [item for item in Observation if item is not Observation.CONNECTED])
+def test_revoked_is_final(observation: Observation) -> None:
+    """No observation of the same credential leads away from revoked, not even another 401."""
+    assert reached(ConnectionStatus("revoked", "expired"), observation) == ConnectionStatus("revoked", "expired")
 
 
-@pytest.mark.parametrize("standing", STANDINGS)
-def test_a_new_credential_begins_able_to_act(standing: ConnectionStatus) -> None:
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_new_credential_begins_able_to_act(status: ConnectionStatus) -> None:
     """From everywhere a new credential leads to active, or to expiring where its end is near."""
-    assert reached(standing, Observation.CONNECTED) == ConnectionStatus("active")
-    assert reached(standing, Observation.CONNECTED, NOW) == ConnectionStatus("expiring", "expires_soon")
+    assert reached(status, Observation.CONNECTED) == ConnectionStatus("active")
+    assert reached(status, Observation.CONNECTED, NOW) == ConnectionStatus("expiring", "expires_soon")
 
 
-@pytest.mark.parametrize("standing", [item for item in STANDINGS if item.state != "revoked"])
-def test_what_is_noticed_decides(standing: ConnectionStatus) -> None:
-    """Whatever the state was before, the same notice leads to the same state."""
-    assert reached(standing, Observation.ACCEPTED) == ConnectionStatus("active")
-    assert reached(standing, Observation.REFUSED) == ConnectionStatus("revoked", "refused")
-    assert reached(standing, Observation.ANOTHER_USER) == ConnectionStatus("needs_reauth", "another_user")
-    assert reached(standing, Observation.ANOTHER_ORGANIZATION) == ConnectionStatus(
-        "needs_reauth", "another_organization"
-    )
-    assert reached(standing, Observation.SCOPE_MISSING) == ConnectionStatus("needs_reauth", "scope_missing")
-    assert reached(standing, Observation.UNREADABLE) == ConnectionStatus("error", "secret_unreadable")
+@pytest.mark.parametrize("status", [item for item in STATUSES if item.state != "revoked"])
+def test_the_observation_decides(status: ConnectionStatus) -> None:
+    """From every state but revoked, the same observation leads to the same state."""
+    assert reached(status, Observation.ACCEPTED) == ConnectionStatus("active")
+    assert reached(status, Observation.REFUSED) == ConnectionStatus("revoked", "refused")
+    assert reached(status, Observation.ANOTHER_USER) == ConnectionStatus("needs_reauth", "another_user")
+    assert reached(status, Observation.ANOTHER_ORGANIZATION) == ConnectionStatus("needs_reauth", "another_organization")
+    assert reached(status, Observation.SCOPE_MISSING) == ConnectionStatus("needs_reauth", "scope_missing")
+    assert reached(status, Observation.UNREADABLE) == ConnectionStatus("error", "secret_unreadable")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,7 @@ def test_why_a_credential_was_refused(ends: timedelta | None, reason: str) -> No
 
 def test_a_reason_is_there_exactly_where_it_is_not_active() -> None:
     """No step leads to an active connection with a reason, or to another one without: the database asks the same."""
-    for standing, noticed, ends in product(STANDINGS, Observation, (None, NOW, NOW + 2 * WARN)):
-        found = reached(standing, noticed, ends)
+    for status, observation, ends in product(STATUSES, Observation, (None, NOW, NOW + 2 * WARN)):
+        found = reached(status, observation, ends)
         assert (found.state == "active") == (found.reason is None)
         assert found.able == (found.state in {"active", "expiring"})

@@ -40,25 +40,25 @@ CREATING = replace(ACTIVE, id=UUID(int=2), hook_id=HookId("h2"), provider_uri=No
 THEIRS = CalendlySubscription("uri/1", HookId("h1"), here=True, state="active", events=frozenset(EVENTS))
 
 
-def wish(**changes: Any) -> WantedSubscription:
+def want(**changes: Any) -> WantedSubscription:
     """Want these events of the organization."""
     return replace(WantedSubscription(EVENTS), **changes)
 
 
-def test_nothing_anywhere_is_nothing_to_do() -> None:
-    """Without anything there is nothing to adopt, to end or to make."""
+def test_three_empty_lists_need_no_step() -> None:
+    """If nothing is wanted and nothing exists, the plan has no steps."""
     assert plan([], [], [], NOW).done
 
 
-def test_what_is_wanted_and_nowhere_is_made() -> None:
-    """A wish without a subscription is to be made."""
-    assert plan([wish()], [], [], NOW) == ReconcilePlan(create=(wish(),))
+def test_a_wanted_subscription_without_a_server_is_created() -> None:
+    """A wanted subscription that nothing serves is created."""
+    assert plan([want()], [], [], NOW) == ReconcilePlan(create=(want(),))
 
 
-def test_what_does_what_is_wanted_is_kept() -> None:
-    """An active one with these events and our address serves, and nothing is left to do."""
-    found = plan([wish()], [ACTIVE], [THEIRS], NOW)
-    assert (found.done, found.serving) == (True, {wish(): ACTIVE})
+def test_a_serving_subscription_needs_no_step() -> None:
+    """An active subscription with the wanted events and our address serves, and the plan has no steps."""
+    found = plan([want()], [ACTIVE], [THEIRS], NOW)
+    assert (found.done, found.serving) == (True, {want(): ACTIVE})
 
 
 @pytest.mark.parametrize(
@@ -71,83 +71,84 @@ def test_what_does_what_is_wanted_is_kept() -> None:
     ],
     ids=["disabled", "old_address", "more_events", "no_events"],
 )
-def test_what_does_not_do_what_is_wanted_stays_until_another_does(theirs: CalendlySubscription) -> None:
-    """Disabled, sent elsewhere or with other events: another one is made first; only then is it dropped."""
-    assert plan([wish()], [ACTIVE], [theirs], NOW) == ReconcilePlan(create=(wish(),))
+def test_a_subscription_that_no_longer_serves_stays_until_another_does(theirs: CalendlySubscription) -> None:
+    """A disabled one, one at another address or with other events is deleted only once a new one serves."""
+    assert plan([want()], [ACTIVE], [theirs], NOW) == ReconcilePlan(create=(want(),))
     newer = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     both = [theirs, replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))]
-    found = plan([wish()], [ACTIVE, newer], both, NOW)
-    assert (found.serving, found.delete, found.create) == ({wish(): newer}, ((ACTIVE, "uri/1"),), ())
+    found = plan([want()], [ACTIVE, newer], both, NOW)
+    assert (found.serving, found.delete, found.create) == ({want(): newer}, ((ACTIVE, "uri/1"),), ())
 
 
-def test_what_calendly_still_owes_is_waited_for() -> None:
-    """One that another replaces is not dropped while Calendly retries to it; disabled, it owes nothing."""
+def test_a_replaced_subscription_with_outstanding_deliveries_stays() -> None:
+    """A replaced subscription is not deleted while Calendly retries to it; a disabled one is."""
     newer = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     owing = replace(THEIRS, here=False, retry_started_at=NOW)
     there = replace(THEIRS, uri="uri/3", hook_id=HookId("h3"))
-    assert plan([wish()], [ACTIVE, newer], [owing, there], NOW).done
+    assert plan([want()], [ACTIVE, newer], [owing, there], NOW).done
     given_up = replace(owing, state="disabled")
-    assert plan([wish()], [ACTIVE, newer], [given_up, there], NOW).delete == ((ACTIVE, "uri/1"),)
+    assert plan([want()], [ACTIVE, newer], [given_up, there], NOW).delete == ((ACTIVE, "uri/1"),)
 
 
 @pytest.mark.parametrize("changes", [{"max_age_seconds": 60}, {"scope": "user", "subject": "U"}])
-def test_another_age_or_scope_is_another_wish(changes: dict[str, Any]) -> None:
-    """A subscription serves only a wish of its own scope, subject and age."""
-    assert plan([wish(**changes)], [ACTIVE], [THEIRS], NOW).create == (wish(**changes),)
+def test_another_age_or_scope_needs_another_subscription(changes: dict[str, Any]) -> None:
+    """A subscription serves only its own scope, subject and maximum age."""
+    assert plan([want(**changes)], [ACTIVE], [THEIRS], NOW).create == (want(**changes),)
 
 
-def test_each_scope_and_subject_is_served_by_its_own() -> None:
-    """The organization's and a user's wishes stand side by side; the user's alone is dropped when it is withdrawn."""
+def test_scopes_and_subjects_do_not_affect_each_other() -> None:
+    """The organization's and a user's subscriptions exist together; only the one no longer wanted is deleted."""
     users = replace(ACTIVE, id=UUID(int=4), hook_id=HookId("h4"), provider_uri="uri/4", scope="user", subject="U")
     there = replace(THEIRS, uri="uri/4", hook_id=HookId("h4"), scope="user", subject="U")
-    theirs = wish(scope="user", subject="U")
-    found = plan([wish(), theirs], [ACTIVE, users], [THEIRS, there], NOW)
-    assert (found.done, found.serving) == (True, {wish(): ACTIVE, theirs: users})
-    assert plan([wish()], [ACTIVE, users], [THEIRS, there], NOW).delete == ((users, "uri/4"),)
+    theirs = want(scope="user", subject="U")
+    found = plan([want(), theirs], [ACTIVE, users], [THEIRS, there], NOW)
+    assert (found.done, found.serving) == (True, {want(): ACTIVE, theirs: users})
+    assert plan([want()], [ACTIVE, users], [THEIRS, there], NOW).delete == ((users, "uri/4"),)
 
 
-def test_what_nobody_wants_is_dropped() -> None:
-    """Without a wish an active subscription is dropped at once, whatever Calendly owes it."""
+def test_an_unwanted_subscription_is_deleted() -> None:
+    """An active subscription that is not wanted is deleted at once, even while Calendly retries to it."""
     assert plan([], [ACTIVE], [replace(THEIRS, retry_started_at=NOW)], NOW).delete == ((ACTIVE, "uri/1"),)
 
 
-def test_what_calendly_does_not_have_is_lost() -> None:
-    """An active one that Calendly does not list is lost at once, and made anew where it is wanted."""
-    assert plan([wish()], [ACTIVE], [], NOW) == ReconcilePlan(lost=(ACTIVE,), create=(wish(),))
+def test_a_subscription_missing_at_calendly_is_lost() -> None:
+    """An active subscription that Calendly does not list is lost at once, and created again if it is wanted."""
+    assert plan([want()], [ACTIVE], [], NOW) == ReconcilePlan(lost=(ACTIVE,), create=(want(),))
 
 
 @pytest.mark.parametrize(
     ("age", "lost"), [(timedelta(0), False), (UNFINISHED_AFTER, False), (UNFINISHED_AFTER + timedelta.resolution, True)]
 )
-def test_an_unfinished_creation_has_its_time(age: timedelta, lost: bool) -> None:
-    """A creation that Calendly does not list is lost only once no request of ours can still be under way."""
+def test_an_unfinished_creation_is_lost_after_a_while(age: timedelta, lost: bool) -> None:
+    """A creation that Calendly does not list is lost only once no request of ours can still be running."""
     young = replace(CREATING, created_at=NOW - age)
     assert plan([], [young], [], NOW).lost == ((young,) if lost else ())
 
 
-@pytest.mark.parametrize("patient", [True, False])
-def test_the_patient_leave_a_creation_to_whoever_began_it(patient: bool) -> None:
-    """A round of the manager makes nothing beside a creation that may be under way; who asks for one gets it."""
-    assert plan([wish()], [CREATING], [], NOW, skip_in_progress=patient).create == (() if patient else (wish(),))
+@pytest.mark.parametrize("skip_in_progress", [True, False])
+def test_a_creation_in_progress_is_skipped_on_request(skip_in_progress: bool) -> None:
+    """A round creates nothing beside a creation that may be in progress; an explicit request does."""
+    found = plan([want()], [CREATING], [], NOW, skip_in_progress=skip_in_progress)
+    assert found.create == (() if skip_in_progress else (want(),))
 
 
 def test_an_unfinished_creation_is_adopted_by_its_address() -> None:
     """A creation whose answer was lost is known by its hook, gets Calendly's URI, and serves."""
     there = replace(THEIRS, uri="uri/2", hook_id=HookId("h2"))
-    found = plan([wish()], [CREATING], [there], NOW)
-    assert found == ReconcilePlan(adopt=((CREATING, "uri/2"),), serving={wish(): CREATING})
+    found = plan([want()], [CREATING], [there], NOW)
+    assert found == ReconcilePlan(adopt=((CREATING, "uri/2"),), serving={want(): CREATING})
 
 
-def test_the_oldest_is_kept_where_two_do_the_same() -> None:
-    """Of two that do what is wanted the first one serves, and the other is dropped."""
+def test_the_oldest_of_two_serves() -> None:
+    """Of two subscriptions that could serve, the older one does, and the other is deleted."""
     younger = replace(ACTIVE, id=UUID(int=3), hook_id=HookId("h3"), provider_uri="uri/3")
     theirs = [replace(THEIRS, uri="uri/3", hook_id=HookId("h3")), THEIRS]
-    found = plan([wish()], [ACTIVE, younger], theirs, NOW)
-    assert (found.serving, found.delete) == ({wish(): ACTIVE}, ((younger, "uri/3"),))
+    found = plan([want()], [ACTIVE, younger], theirs, NOW)
+    assert (found.serving, found.delete) == ({want(): ACTIVE}, ((younger, "uri/3"),))
 
 
-def test_what_belongs_to_somebody_else_is_nothing_to_us() -> None:
-    """A subscription at Calendly whose address we did not make changes nothing, wherever it leads."""
+def test_foreign_subscriptions_are_ignored() -> None:
+    """A subscription at Calendly whose address we did not make needs no step, wherever it leads."""
     foreign = CalendlySubscription("uri/9", None, here=True, state="active", events=frozenset(EVENTS))
     assert plan([], [], [foreign], NOW).done
 
