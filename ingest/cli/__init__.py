@@ -1,7 +1,15 @@
-"""The command `slotwire`: a table of commands, each in a module of its own that is imported when it is used.
+"""The command `slotwire`: a table of commands. Each is a module of its own, which is imported when the command runs.
 
-Other packages add commands through the entry point group `slotwire.commands`; their module is not imported
-for `--help` either: its help line is the first line of the module's docstring, read without running it.
+local serve relay control     run processes
+migrate doctor                prepare an installation, and check it
+organizations connections subscriptions events bookings quarantine keys audit
+                              what operators do, one file per resource of `ingest/operate/actions/`
+simulate                      the small Calendly; `simulate_access` and `simulator_calls` belong to it
+acting                        how commands act: options checked like a request, then one operation
+options listing token_file    what commands share: options, how they print, how they read a token
+
+Other packages add commands through the entry point group `slotwire.commands`. `--help` imports no command: the help
+line is the first line of the module's docstring, read without running it.
 """
 
 from __future__ import annotations
@@ -40,7 +48,7 @@ _MODULES = {name: f"slotwire.ingest.cli.{name}" for name in _COMMANDS}
 
 
 def _modules() -> dict[str, str]:
-    """Map every command to the module that holds its `app`."""
+    """Map each command to the module that holds its `app`."""
     contributed = importlib.metadata.entry_points(group="slotwire.commands")
     return {**_MODULES, **{entry.name: entry.value.partition(":")[0] for entry in contributed}}
 
@@ -58,7 +66,7 @@ def _first_line(module: str) -> str:
 
 
 class _LazyGroup(TyperGroup):
-    """Lists every command and imports only the one that is called."""
+    """Lists all commands, and imports only the one that is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is the library's
         return list(_modules())
@@ -79,7 +87,7 @@ class _LazyGroup(TyperGroup):
 
 
 def _described(name: str, line: str) -> Any:
-    """Stand in for a command in the list of `--help`."""
+    """Make a placeholder of a command for the list of `--help`."""
     from typer.core import TyperCommand
 
     return TyperCommand(name, help=line, short_help=line)
@@ -100,7 +108,7 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error a person can act on is two lines, not a stack trace."""
+    """Run the command line. An error that a person can act on prints two lines, not a stack trace."""
     try:
         app()
     except SlotwireError as error:

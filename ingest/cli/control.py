@@ -1,4 +1,4 @@
-"""Serve the management API and keep the subscriptions. Needs Postgres; never asks Kafka at start."""
+"""Serve the management API and maintain the subscriptions. Needs Postgres, not Kafka."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def control() -> None:
-    """Serve the management API and keep the subscriptions. Needs Postgres; never asks Kafka at start."""
+    """Serve the management API and maintain the subscriptions. Needs Postgres, not Kafka."""
     import asyncio
 
     from slotwire.ingest.foundation.clock import SystemClock

@@ -1,4 +1,4 @@
-"""How commands print what they list: aligned columns for people, JSON lines for programs."""
+"""How commands print: aligned columns for people, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def print_items(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothi
     """Print items.
 
     Args:
-        items: what there is.
-        columns: a heading and what stands under it.
-        as_json: one JSON object a line instead.
-        nothing: what to say, on stderr, when there is none.
+        items: what to print, one line each.
+        columns: by heading, what to print of an item.
+        as_json: print one JSON object per line instead.
+        nothing: the message on stderr when there are no items.
     """
     if as_json:
         for item in items:

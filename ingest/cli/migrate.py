@@ -12,12 +12,14 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def migrate(
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 if something is missing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing. Exits with 1 if something is missing.")
+    ] = False,
 ) -> None:
     """Bring Postgres and Kafka to this version: schema, roles, topics.
 
-    Uses SLOTWIRE_MIGRATE__DATABASE_URL (the owner) where it is set, else SLOTWIRE_DATABASE_URL. Without
-    SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS only Postgres is migrated.
+    Connects with SLOTWIRE_MIGRATE__DATABASE_URL (the owner) if it is set, else with SLOTWIRE_DATABASE_URL. Without
+    SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS it migrates Postgres only.
     """
     asyncio.run(_migrate(check=check))
 

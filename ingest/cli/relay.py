@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 def _place(value: str | None) -> str | None:
     if value is None or value in {"mirror", "beginning"} or (value.isascii() and value.isdigit() and len(value) <= 18):
         return value
-    raise typer.BadParameter("it must be mirror, beginning or a position of the log, for example 4711")
+    raise typer.BadParameter("give mirror, beginning, or a position in the log, for example 4711")
 
 
 @app.command()
@@ -24,14 +24,14 @@ def relay(
             "--cursor-from",
             metavar="mirror|POSITION|beginning",
             callback=_place,
-            help="Where to go on when the cursor does not fit the log. Used once; unused when the cursor fits.",
+            help="Where to continue if the cursor does not fit the log. Used once, and ignored if it fits.",
         ),
     ] = None,
 ) -> None:
     """Publish the log to Kafka, in order and exactly once for readers of committed records.
 
-    Several may run: each shard of the log has one leader, the others stand by. While something it needs is
-    missing it holds, is not ready, says what to do, and flows on by itself.
+    You can run several: each shard of the log has one leader, and the others stand by. When something is missing,
+    the relay holds, is not ready, says what to do, and continues by itself once it is there.
     """
     from slotwire.ingest.foundation.lifecycle import run
 

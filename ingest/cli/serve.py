@@ -1,4 +1,4 @@
-"""Take Calendly's deliveries: the public endpoint. Needs Postgres; never asks Kafka."""
+"""Receive Calendly's deliveries on the public endpoint. Needs Postgres, not Kafka."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def serve() -> None:
-    """Take Calendly's deliveries: the public endpoint. Needs Postgres; never asks Kafka."""
+    """Receive Calendly's deliveries on the public endpoint. Needs Postgres, not Kafka."""
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging

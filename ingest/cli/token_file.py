@@ -1,4 +1,4 @@
-"""A Calendly token from a file or from standard input; never from the command line, which others can see."""
+"""Reads a Calendly token from a file or standard input, never from the command line, which other users can see."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 MAX_TOKEN_FILE_BYTES = 16_384
-"""A longer file holds no token."""
+"""Bytes of the file. A longer one cannot hold a token."""
 
 TokenFile = Annotated[
     str,
     typer.Option(
         "--token-file",
         metavar="FILE",
-        help="Holds a Calendly token of an owner or admin; - reads it from standard input.",
+        help="A file that holds a Calendly token of an owner or admin; - reads standard input.",
     ),
 ]
 

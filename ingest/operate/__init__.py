@@ -1,1 +1,20 @@
-"""What operators do, by command and by HTTP: each verb once, in `actions`, with its authorisation."""
+"""What operators do, by command and by HTTP.
+
+actions/         each operation once, with its authorisation and its audit; commands and routes call it
+routes/          the management API's routes, one file per resource, as one table
+admin_api        serves the table over HTTP: authentication, limits, idempotency, errors as problem+json
+openapi          makes the OpenAPI document from the table
+problems         turns an error into problem+json, with a status and a `code`
+models           what the API takes and gives: events, deliveries, keys, problems; the base of the other models
+*_models         the same for the resource in the file's name
+roles            who acts, with which role, on which organization
+audit            rows that say who changed what
+idempotency      repeated requests with an `Idempotency-Key`, and their stored responses
+cursors          cursors of paged lists
+api_keys         keys of the management API, of which only a hash is stored
+log_pages        pages of events and of deliveries
+booking_pages    pages of bookings, and the timeline of one
+vault_rotation   encrypts all secrets with the vault's first key
+doctor           checks an installation, and says what to do
+process          composition root of `slotwire control`, and the pool of a command
+"""

@@ -1,6 +1,6 @@
-"""The management API over HTTP: who asks, what for, and every error as problem+json.
+"""The management API over HTTP: authentication, limits, idempotency, and every error as problem+json.
 
-Nothing here is specific to a route; those are in `routes`. No request, key or token is ever logged.
+Nothing here is specific to a route; routes are in `routes/`. No request, key or token is ever logged.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import ORG_FORM, Route, RouteRequest
 
 MAX_BODY_BYTES = 65_536
-"""A longer body is refused with 413; the largest that fits a model has about 30,000."""
+"""A longer body is refused with 413. The largest valid one has about 30,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is taken on at once, and for how long.
+    """How many requests run at once, and for how long.
 
     Attributes:
-        running: requests that run at once; one more is answered 503.
-        body_seconds: a body that has not arrived by then is answered 408.
-        answer_seconds: an answer that is not there by then is 503; Calendly may be slow, and is asked twice.
+        running: requests that run at once; another one gets 503.
+        body_seconds: a body that has not arrived after this time gets 408.
+        answer_seconds: a request that runs longer gets 503. Calendly may be slow, and is asked twice.
     """
 
     running: int = 64
@@ -62,7 +62,7 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     app[_LIMITS] = limits or Limits()
     app[_GATE] = asyncio.Semaphore(app[_LIMITS].running)
     for route in ROUTES:
-        # HEAD is not added: what a list costs, it costs for HEAD too.
+        # No HEAD: it would cost as much as the list itself.
         app.router.add_route(route.method, route.path, _serve(route))
     described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
 
@@ -94,9 +94,9 @@ async def _run(route: Route, actions: Actions, routed: RouteRequest) -> web.Resp
 
 
 async def _run_once(route: Route, request: web.Request, routed: RouteRequest, key: str) -> web.Response:
-    """Carry a request out, or give the answer it got before. Answers of 2xx and 4xx are kept."""
+    """Carry out a request, or return the response it got before. Responses of 2xx and 4xx are stored."""
     actions = request.app[_ACTIONS]
-    if routed.who.key_id is None:  # pragma: no cover - over HTTP everybody has one
+    if routed.who.key_id is None:  # pragma: no cover - every caller over HTTP has one
         raise AssertionError
     wanted = idempotency.fingerprint(request.method, request.raw_path, routed.body)
     claim = await actions.idempotency.claim(routed.who.key_id, key, wanted)
@@ -106,8 +106,8 @@ async def _run_once(route: Route, request: web.Request, routed: RouteRequest, ke
         return web.Response(body=claim.body, status=claim.status, content_type=kind, headers=headers)
     try:
         response = await _run(route, actions, routed)
-    except Exception as error:  # noqa: BLE001 -- as at the edge, which this answer goes past
-        response = _tell(*problem_of(error))
+    except Exception as error:  # noqa: BLE001 -- as in `_problems`: the stored response must be a problem too
+        response = _respond(*problem_of(error))
     except asyncio.CancelledError:
         await actions.idempotency.release(claim)
         raise
@@ -119,7 +119,7 @@ async def _run_once(route: Route, request: web.Request, routed: RouteRequest, ke
 
 
 async def _admit(who: Principal, route: Route, request: web.Request) -> None:
-    """Refuse too low a role before anything else is looked at; the action checks it again for the commands."""
+    """Refuse a role that is too low before anything else; the operation checks it again, for commands."""
     try:
         who.require(route.role)
     except RequestRefused:
@@ -137,7 +137,7 @@ async def _authenticate(request: web.Request, actions: Actions) -> Principal:
         who = await api_keys.recognize(actions.pool, key.strip(), actions.clock.now())
     if who is None:
         raise RequestRefused(
-            "this takes a key of the management API",
+            "this needs a key of the management API",
             code="unauthenticated",
             remedy="Send `Authorization: Bearer slw_...`; make a key with `slotwire keys api create`.",
         )
@@ -148,7 +148,7 @@ def _path(request: web.Request) -> Mapping[str, str]:
     org = request.match_info.get("org")
     if org is not None and not _ORG.fullmatch(org):
         raise RequestRefused(
-            "no organization has such a name",
+            "no organization can have this name",
             code="not_found",
             remedy="Give the last segment of Calendly's organization URI.",
         )
@@ -160,7 +160,7 @@ def _parameters(request: web.Request) -> Mapping[str, str]:
     for name, times in counted.items():
         if times > 1:
             raise RequestRefused(
-                f"the parameter {name[:100]!r} comes {times} times", code="parameter_invalid", remedy="Give it once."
+                f"the parameter {name[:100]!r} is there {times} times", code="parameter_invalid", remedy="Send it once."
             )
     return dict(request.query)
 
@@ -176,10 +176,12 @@ async def _body(request: web.Request, route: Route) -> bytes:
         async with asyncio.timeout(request.app[_LIMITS].body_seconds):
             return await request.read()
     except TimeoutError:
-        raise RequestRefused("the body did not arrive", code="request_timeout", remedy="Send it at once.") from None
+        raise RequestRefused(
+            "the body did not arrive in time", code="request_timeout", remedy="Send it without a pause."
+        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise RequestRefused(
-            f"the body is longer than {MAX_BODY_BYTES} bytes", code="body_too_large", remedy="Send less at once."
+            f"the body is longer than {MAX_BODY_BYTES} bytes", code="body_too_large", remedy="Send a shorter body."
         ) from None
 
 
@@ -189,17 +191,17 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         response = await _within_limits(request, handler)
     except web.HTTPException as error:
-        response = _tell(_of_the_router(request, error), None)
+        response = _respond(_of_the_router(request, error), None)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers[hdrs.ALLOW] = ", ".join(sorted(error.allowed_methods))
-    except Exception as error:  # noqa: BLE001 -- the edge: everything becomes an answer, the unknown one an id
-        response = _tell(*problem_of(error))
+    except Exception as error:  # noqa: BLE001 -- the edge: every error becomes a response, an unknown one with an id
+        response = _respond(*problem_of(error))
     response.headers.update(_SAFE_HEADERS)
     _count(request, response.status)
     return response
 
 
-def _tell(problem: Problem, wait: int | None) -> web.Response:
+def _respond(problem: Problem, wait: int | None) -> web.Response:
     headers: dict[str, str] = {}
     if wait is not None:
         headers[hdrs.RETRY_AFTER] = str(wait)
@@ -225,7 +227,7 @@ async def _within_limits(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 def _count(request: web.Request, status: int) -> None:
-    """Count a request under its route's form: what stands in its place is the caller's, and may be anything."""
+    """Count a request under the template of its route, because the path itself may be anything."""
     resource = request.match_info.route.resource
     ADMIN_REQUESTS.labels(request.method if resource else "", resource.canonical if resource else "", status).inc()
 
@@ -236,6 +238,8 @@ def _of_the_router(request: web.Request, error: web.HTTPException) -> Problem:
         title=error.reason,
         status=error.status,
         code=code,
-        detail=f"there is no {request.method} here" if error.status == 405 else "there is nothing here",
-        remedy="/openapi.json lists what there is.",
+        detail=f"this path does not support {request.method}"
+        if error.status == 405
+        else "there is nothing at this path",
+        remedy="/openapi.json lists all routes.",
     )

@@ -1,7 +1,6 @@
-"""Keys of the management API: shown once, kept as a hash.
+"""Keys of the management API: shown once, stored as a hash.
 
-A key is `slw_` and 256 random bits. Because it is random, a plain SHA-256 keeps it: there is nothing to guess
-that a slow hash would protect.
+A key is `slw_` and 256 random bits. Nobody can guess those, so a plain SHA-256 protects it as well as a slow hash.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.operate.roles import Principal, Role
 
 PREFIX = "slw_"
-"""What secret scanners and people know a key by."""
+"""Lets secret scanners and people recognize a key."""
 KEY_BYTES = 32
 MAX_LABEL = 200
 """Characters of a label."""
 USED_EVERY = timedelta(minutes=1)
-"""The last use is written at most this often: a key in use must not cost a write a request."""
+"""The last use is written at most this often, so that a request does not cost a write."""
 
 _KEY = re.compile(r"slw_[A-Za-z0-9_-]{43}", re.ASCII)
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
@@ -35,15 +34,15 @@ _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as we keep it: without the key.
+    """A key as it is stored, without its secret part.
 
     Attributes:
         id: what it is listed and revoked by.
         role: what it may do.
-        org: the one organization it reaches; None for all.
+        org: the only organization it reaches; None for all.
         label: what it is for.
         created_at: when it was made.
-        revoked_at: when it was revoked; None while it is good.
+        revoked_at: when it was revoked; None while it is valid.
         last_used_at: when it was last used, to the minute.
     """
 
@@ -62,12 +61,12 @@ def mint() -> SecretStr:
 
 
 def digest(key: str) -> bytes:
-    """Return what is kept of a key."""
+    """Return the hash of a key that is stored."""
     return hashlib.sha256(key.encode()).digest()
 
 
 async def create(pool: Pool, *, role: Role, org: str | None, label: str, now: datetime) -> tuple[ApiKey, SecretStr]:
-    """Make a key and keep its hash; the key itself is returned and nowhere else.
+    """Make a key and store its hash. The key itself is only returned.
 
     Raises:
         RequestRefused: the organization is not known.
@@ -78,9 +77,9 @@ async def create(pool: Pool, *, role: Role, org: str | None, label: str, now: da
             await pool.execute(_SQL["insert_key"], made.id, digest(key.get_secret_value()), role, org, label, now)
     except RowRefused as error:
         raise RequestRefused(
-            "no such organization, or the label is not fit",
+            "there is no such organization, or the label is not valid",
             code="organization_unknown",
-            remedy="A key can be bound to an organization once that has a subscription.",
+            remedy="Bind a key to an organization that `slotwire organizations list` shows.",
         ) from error
     return made, key
 
@@ -94,7 +93,7 @@ async def page(pool: Pool, org: str | None, *, after: tuple[datetime, UUID] | No
 
 
 async def revoke(pool: Pool, key_id: UUID, org: str | None, now: datetime) -> ApiKey:
-    """Revoke a key at once; revoking twice is revoking once.
+    """Revoke a key, effective at once. A second time changes nothing.
 
     Raises:
         RequestRefused: there is no such key within reach.
@@ -103,15 +102,15 @@ async def revoke(pool: Pool, key_id: UUID, org: str | None, now: datetime) -> Ap
         row = await pool.fetchrow(_SQL["revoke_key"], key_id, org, now)
     if row is None:
         raise RequestRefused(
-            "there is no such key", code="not_found", remedy="`slotwire keys api list` shows what there is."
+            "there is no such key", code="not_found", remedy="`slotwire keys api list` shows the keys there are."
         )
     return ApiKey(**{**dict(row), "role": Role(row["role"])})
 
 
 async def recognize(pool: Pool, key: str, now: datetime) -> Principal | None:
-    """Return who a key is, or None when nobody has it or it is revoked.
+    """Return the caller that a key belongs to; None for an unknown or revoked key.
 
-    The look-up is by hash: what time it takes says nothing of the key.
+    The look-up is by hash, so its time reveals nothing about the key.
     """
     if not _KEY.fullmatch(key):
         return None

@@ -1,14 +1,14 @@
 """The audit: who changed what, in rows that are added and never changed.
 
     started ──▶ done        it was carried out
-       │   ├──▶ refused     the caller, the values, or Calendly's no: `code` says which
+       │   ├──▶ refused     for its caller, its values, or by Calendly: `code` says which
        │   └──▶ failed      on our side or on Calendly's: part of it may have been done
-       └── (no end)         the process ended or gave up in the middle: look at the target
+       └── (no end)         the process ended or gave up in the middle: check the target
 
-A change has a row before anything is done and another one at its end. One row at the end, in the change's own
-transaction, would be enough for what only our database holds; but most changes speak to Calendly, and there a
-crash between must not leave a change without a trace. One way for all of them is easier to trust than two. Where
-the first row cannot be written nothing is done; where the last one cannot, the change is reported as failed.
+A change has one row before anything is done and one at its end. For changes in our own database one row in the
+change's transaction would do. But most changes call Calendly, and a crash in the middle of one must leave a trace.
+One way for all changes is easier to trust than two. If the first row cannot be written, nothing is done; if the
+last one cannot, the change is reported as failed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.operate.roles import Principal
 
 MAX_TEXT = 200
-"""Characters kept of an organization or a target: they may be whatever a caller sent."""
+"""Characters stored of an organization or a target, which may be anything a caller sent."""
 
 Result = Literal["started", "done", "refused", "failed"]
 
@@ -41,7 +41,7 @@ _CALENDLY_FAILED = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHA
 
 @dataclass(slots=True)
 class AuditEntry:
-    """What a change is about, to be filled in as soon as it is known.
+    """The subject of a change, filled in as soon as it is known.
 
     Attributes:
         org: the organization; None for all of them, or none.
@@ -54,13 +54,13 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditedChange:
-    """A change as the audit tells it.
+    """A change, as it is in the audit.
 
     Attributes:
-        id: in order of time: of its end, or of its beginning while there is no end.
-        at: when it ended, or began.
+        id: of the row of its end, or of its start while there is no end; ids are ordered by time.
+        at: when it ended, or started.
         actor: `command line`, `control`, or the id of a key.
-        role: of whoever did it.
+        role: of the actor.
         org: the organization; None for all of them, or none.
         action: `noun.verb`.
         target: the id of what it was done to.
@@ -81,7 +81,7 @@ class AuditedChange:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which entries.
+    """Which changes to read.
 
     Attributes:
         org: of one organization; None for all.
@@ -120,14 +120,14 @@ async def write(
 
 
 async def read_page(pool: Pool, only: AuditFilter, *, before: UUID | None, limit: int) -> tuple[AuditedChange, ...]:
-    """Read changes before a place, newest first; one that has ended is told by its end."""
+    """Read changes before an id, newest first. A change that has ended is its last row."""
     with translated():
         rows = await pool.fetch(_SQL["audit_page"], before, only.org, only.action, only.actor, limit)
     return tuple(AuditedChange(**dict(row)) for row in rows)
 
 
 def outcome_of(error: Exception) -> tuple[Result, str]:
-    """Return how an exception ended a change, with the code that the management API has for it."""
+    """Return the result of a change that an exception ended, and the management API's code for it."""
     match error:
         case RequestRefused():
             return "refused", error.code
@@ -145,5 +145,5 @@ def outcome_of(error: Exception) -> tuple[Result, str]:
 
 
 def _short(value: UUID | str | None) -> str | None:
-    """Cut what a caller sent, and leave out what would steer a terminal or cannot be kept."""
+    """Cut a text that a caller sent, and drop characters that control a terminal or cannot be stored."""
     return None if value is None else "".join(filter(str.isprintable, str(value)))[:MAX_TEXT]

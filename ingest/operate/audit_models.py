@@ -1,4 +1,4 @@
-"""What the management API gives of the audit."""
+"""The audit in the management API."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from slotwire.ingest.operate.roles import Role
 
 
 class AuditQuery(PageQuery):
-    """Which changes, newest first."""
+    """Which changes to list, newest first."""
 
     organization: Org | None = None
-    """Of one organization."""
+    """Only of this organization."""
     action: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    """Of one action, for example `keys.create`."""
+    """Only this action, for example `keys.create`."""
     actor: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    """By one actor: the id of a key, `command line` or `control`."""
+    """Only by this actor: the id of a key, `command line` or `control`."""
 
 
 class AuditItem(Model):
-    """A change, or what was refused of one."""
+    """A change, or a refused attempt at one."""
 
     id: UUID
     """In order of time."""
     at: datetime
-    """When it ended, or began while there is no end."""
+    """When it ended; while there is no end, when it started."""
     actor: str
-    """The id of the key it came with, `command line`, or `control` for chores."""
+    """The id of the key, `command line`, or `control` for chores."""
     role: Role
     organization: str | None
-    """Null for all of them, or none."""
+    """Null for all organizations, or none."""
     action: str
     """`noun.verb`, for example `keys.create`."""
     target: str | None
-    """The id of what it was done to."""
+    """The id of what was changed."""
     result: Result
-    """`started` until there is an end. It stays so where the process ended in the middle: look at the target."""
+    """`started` until there is an end. If the process ended in the middle, it stays `started`: check the target."""
     code: str | None
-    """Of the refusal or failure."""
+    """The code of the refusal or failure."""
 
 
 class AuditPage(Page):

@@ -1,4 +1,4 @@
-"""What the management API takes and gives about bookings."""
+"""Bookings in the management API."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pydantic import Field
 from slotwire.ingest.operate.models import DeliveryItem, EventItem, Model, Org, Page, PageQuery
 
 MAX_TIMELINE = 500
-"""Events, deliveries and bookings that one timeline shows at the most, each."""
+"""The most events, deliveries and bookings, each, that one timeline shows."""
 
 State = Literal["named", "active", "canceled"]
 
 
 class BookingQuery(PageQuery):
-    """Which bookings, by their invitees' names."""
+    """Which bookings to list, ordered by invitee URI."""
 
     organization: Org | None = None
-    """Of one organization."""
+    """Only of this organization."""
     state: State | None = None
-    """In one state."""
+    """Only in this state."""
     waiting: bool = False
-    """Only those that wait for the mark of a cleared no-show, or for the other half of a reschedule."""
+    """Only bookings that wait for the mark of a cleared no-show, or for the other half of a reschedule."""
 
 
 class TimelineQuery(Model):
-    """Which booking."""
+    """Which booking to read."""
 
     invitee: str = Field(min_length=1, max_length=2000)
     """The invitee's URI at Calendly."""
@@ -38,36 +38,36 @@ class MarkItem(Model):
     """A no-show mark."""
 
     uri: str
-    """Calendly's name for it."""
+    """Its URI at Calendly."""
     created_at: datetime
     cleared_at: datetime | None
-    """The second at which it was taken away."""
+    """The second at which it was removed."""
 
 
 class ClearItem(Model):
-    """A no-show mark was taken away; Calendly does not say which."""
+    """The removal of a no-show mark. Calendly does not say which mark."""
 
     at: datetime
-    """The second."""
+    """The second at which it was removed."""
     delivery_id: UUID
-    """The delivery that told it first."""
+    """The first delivery that reported it."""
     alone: bool
     """Whether it was published before its mark was known."""
 
 
 class BookingItem(Model):
-    """What is known of one invitee. Names and addresses are not kept here."""
+    """What is known of one invitee. Names and mail addresses are not stored here."""
 
     invitee: str
     """The invitee's URI at Calendly."""
     organization: str
     """The last segment of Calendly's organization URI."""
     state: State
-    """`named`: known from a neighbour in its line only."""
+    """`named`: only another booking of its chain has mentioned it."""
     provider_status: str | None
-    """What Calendly said last."""
+    """The status that Calendly reported last."""
     revision: int
-    """Grows with each change."""
+    """Increases with each change."""
     no_show: bool
     """Whether a no-show mark is set."""
     start_time: datetime | None
@@ -76,25 +76,25 @@ class BookingItem(Model):
     """The hosts' URIs at Calendly."""
     location_type: str | None
     booked_at: datetime | None
-    """When it was booked, as Calendly says."""
+    """When it was booked, according to Calendly."""
     scheduled_event: str | None
-    """The URI at Calendly of what it is a booking of."""
+    """The URI at Calendly of its scheduled event."""
     old_invitees: tuple[str, ...]
-    """Whom it replaced: one, more only where payloads contradict each other."""
+    """The invitees that it replaced: one, or more if payloads contradict each other."""
     new_invitees: tuple[str, ...]
-    """Who replaced it."""
+    """The invitees that replaced it."""
     chain_key: str
     """The Kafka key of its events."""
     chain_root: str
     """The oldest known booking of its chain of reschedules."""
     marks: tuple[MarkItem, ...]
-    """No-show marks by time."""
+    """No-show marks, ordered by time."""
     clears: tuple[ClearItem, ...]
-    """Cleared no-shows by time."""
+    """Removals of no-show marks, ordered by time."""
     waits_since: datetime | None
-    """Since when it waits for the mark of a clear, or for the other half of a reschedule."""
+    """Since when it waits for the mark of a clear or the other half of a reschedule; null if it does not."""
     changed_at: datetime
-    """When this was written last."""
+    """When its row last changed."""
 
 
 class BookingPage(Page):
@@ -104,14 +104,14 @@ class BookingPage(Page):
 
 
 class TimelineEvent(EventItem):
-    """An event of a booking, and how far it has come."""
+    """An event of a booking, and its progress."""
 
     topic: str | None
-    """Its topic, with the prefix of the settings; null for a type this version does not know."""
+    """Its topic, with the configured prefix; null for a type that this version does not know."""
     revision: int | None
-    """The booking's revision that the event tells."""
+    """The booking's revision in the event."""
     progress: Literal["published", "waiting", "parked"]
-    """`published` once the relay has told Postgres that it passed it; `parked` when Kafka refused it."""
+    """`published` once the relay has passed it, `waiting` before that, `parked` if Kafka refused it."""
     parked_reason: str | None
 
 
@@ -122,8 +122,8 @@ class Timeline(Model):
     chain: tuple[BookingItem, ...]
     """Its chain of reschedules, oldest first, including itself."""
     deliveries: tuple[DeliveryItem, ...]
-    """What Calendly sent about it, copies included, in the order of arrival."""
+    """Calendly's deliveries about it, copies included, in the order of arrival."""
     events: tuple[TimelineEvent, ...]
     """Its events, in the order of the log."""
     complete: bool
-    """Whether nothing was left out for its length."""
+    """Whether everything is shown; false if a part was cut for its length."""

@@ -1,4 +1,4 @@
-"""Bookings as they are kept, and the way of one from the POST to the topic."""
+"""Pages of bookings, and the timeline of one from the POST to the topic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TOPICS = {str(cls.type): cls.topic.name for cls in EVENT_CLASSES}
 async def page(
     pool: Pool, query: BookingQuery, org: str | None, *, after: str | None, limit: int
 ) -> Sequence[BookingItem]:
-    """Read bookings after a place, by their invitees' names."""
+    """Read bookings after an invitee URI, in its order."""
     statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
     with translated():
         rows = await pool.fetch(statement, after, org, query.state, limit)
@@ -38,9 +38,9 @@ async def page(
 
 
 async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: str) -> Timeline | None:
-    """Read one booking with everything that was told and written of it; None when it is not within reach.
+    """Read one booking with its deliveries, events and chain; None when it is not within reach.
 
-    Each part is cut at `MAX_TIMELINE`.
+    Each of these is cut at `MAX_TIMELINE`.
     """
     limit = MAX_TIMELINE + 1
     with translated():

@@ -1,4 +1,4 @@
-"""Connections as the management API shows them: everything but the secret."""
+"""Connections in the management API, without their secrets."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ class ConnectionItem(Model):
     """A credential that acts as one Calendly user. The credential itself is never shown."""
 
     id: UUID
-    """Stays when the credential is replaced."""
+    """It stays the same when the credential is replaced."""
     organization: str
     """The last segment of Calendly's organization URI."""
     kind: str
     """`personal_access_token`."""
     user_uri: str
-    """The user it acts as, pinned: a credential of anybody else is refused."""
+    """The user that it acts as. It accepts no other user's credential."""
     role: str | None
-    """Of that user in the organization, as Calendly last said; null where the token may not ask."""
+    """The user's role in the organization, as Calendly last reported; null if the token may not ask for it."""
     state: ConnectionState
     """`active` and `expiring` act; `needs_reauth`, `revoked` and `error` do not."""
     reason: str | None
-    """Why it is not active: a short word."""
+    """A short word for why it is not active."""
     scopes: tuple[str, ...] | None
-    """What the token says it may; null where it does not say."""
+    """The scopes that the token names; null if it names none."""
     expires_at: datetime | None
-    """The credential's end; null where it has none."""
+    """When the credential expires; null if never."""
     credential_id: UUID
-    """Names the credential, for events about it; each replacement has another."""
+    """The credential's id in events about it. Each replacement has another id."""
     checked_at: datetime
-    """When Calendly last answered to it."""
+    """When Calendly last accepted or refused it."""
     created_at: datetime
-    """When the user was connected first."""
+    """When the user was first connected."""
     changed_at: datetime
-    """When state or credential last changed."""
+    """When its state or credential last changed."""
 
 
 class ConnectionPage(Page):
@@ -51,10 +51,10 @@ class ConnectionPage(Page):
 
 
 class ConnectionRequest(Model):
-    """A user to connect, or to connect anew: the token replaces the one before."""
+    """A user to connect. If the user is connected already, the token replaces the old one."""
 
     token: SecretStr = Field(min_length=1, max_length=MAX_TOKEN_LENGTH)
-    """A personal access token of a user of the organization; kept sealed, never shown."""
+    """A personal access token of a user of the organization. It is stored encrypted and never shown."""
 
 
 def connection_item(record: ConnectionRecord) -> ConnectionItem:

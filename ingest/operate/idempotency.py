@@ -1,14 +1,14 @@
-"""Requests that may be sent again: the header `Idempotency-Key`, and the answer it stands for.
+"""Repeated requests: the header `Idempotency-Key`, and the response that is stored for it.
 
-    (nothing) ──claim──▶ runs ──2xx or 4xx──▶ kept for 24 h: the same request gets the same answer
-        ▲                 │ └──no end for 120 s: the next one takes it over
+    (nothing) ──claim──▶ runs ──2xx or 4xx──▶ stored for 24 h: the same request gets the same response
+        ▲                 │ └──no end for 120 s: the next request takes the claim over
         └──────5xx────────┘
 
-Exactly one of any number of requests at any number of processes claims a key; the row decides, not the process.
-A request that is cut off between the change and keeping its answer is carried out again once it is taken over:
-that is the one case in which this does not hold, and the audit shows the first one as begun.
+A database row ensures that only one of any number of requests, at any number of processes, claims a key.
+There is one exception: a request that is cut off after the change and before its response is stored is carried out
+again when its claim is taken over. The audit shows the first one as started.
 
-Answers may show a key of this API, so they are sealed; of a request only a hash is kept.
+Responses may hold a key of this API, so they are stored encrypted; of a request only a hash is stored.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
-"""Says `true` on an answer that was kept."""
+"""The header that is `true` on a stored response."""
 MAX_KEY = 200
 """Characters of a key."""
 KEY_FORM = "[!-~]+"
-"""Visible ASCII: what goes through every proxy unchanged."""
+"""Visible ASCII, which passes through every proxy unchanged."""
 RETENTION = timedelta(hours=24)
-"""How long an answer is kept."""
+"""How long a response is stored."""
 ABANDONED_AFTER = timedelta(seconds=120)
-"""A request without an end is taken for dead: longer than any may run (`Limits.answer_seconds`), with room for
-clocks of processes that differ."""
+"""After this time a request without an end counts as dead: longer than any may run (`Limits.answer_seconds`), with
+room for differences between the clocks of processes."""
 REMOVE_EVERY_SECONDS = 600.0
-"""How often answers that were kept long enough are looked for."""
+"""The pause between two rounds that remove old responses."""
 REMOVED_AT_ONCE = 1_000
-"""Answers removed by one statement."""
+"""Responses removed by one statement."""
 _CLAIMS = 3
-"""How often a claim looks again when the row it met is gone."""
+"""How often a claim tries again when the row that it found is gone."""
 
 _FORM = re.compile(KEY_FORM, re.ASCII)
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
@@ -57,12 +57,12 @@ _log = get_logger("idempotency")
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to carry out a request, and to keep its answer.
+    """The right to carry out a request, and to store its response.
 
     Attributes:
         key_id: the key of this API that the request came with.
         key: its `Idempotency-Key`.
-        id: of this claim; after a take-over the row has another.
+        id: of this claim; a claim that takes it over has another.
     """
 
     key_id: UUID
@@ -72,10 +72,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An answer that was given before.
+    """A response that was sent before.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         body: as it was sent.
     """
 
@@ -85,17 +85,17 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentResponses:
-    """Answers to requests that came with a key, on one database."""
+    """Responses to requests with an `Idempotency-Key`, on one database."""
 
     pool: Pool
     settings: Settings
     clock: Clock
 
     async def claim(self, key_id: UUID, key: str, fingerprint: bytes) -> Claim | StoredResponse:
-        """Claim a request, or find the answer it was given.
+        """Claim a request, or return the response that it got before.
 
         Raises:
-            RequestRefused: the key stands for another request, or the first one runs still.
+            RequestRefused: the key belongs to another request, or the first request is still running.
         """
         for _ in range(_CLAIMS):
             now, claim = self.clock.now(), Claim(key_id, key, uuid4())
@@ -114,25 +114,25 @@ class IdempotentResponses:
                     return claim
                 row = await self.pool.fetchrow(_SQL["idempotent_answer"], key_id, key)
             if row is None:
-                continue  # the first one failed on our side, and let go of it
+                continue  # the first request failed on our side and released its claim
             if row["fingerprint"] != fingerprint:
                 raise RequestRefused(
-                    f"this {HEADER} stands for another request",
+                    f"this {HEADER} belongs to another request",
                     code="idempotency_key_reused",
-                    remedy="Send the request as it was, octet by octet, or give another key.",
+                    remedy="Send the same request, byte for byte, or use another key.",
                 )
             if row["status"] is not None:
                 body = self._vault().open(row["sealed"], context=answer_context(key_id, key))
                 return StoredResponse(row["status"], body)
             break
         raise RequestRefused(
-            f"the first request with this {HEADER} runs still",
+            f"the first request with this {HEADER} is still running",
             code="idempotency_key_in_use",
-            remedy="Send it again in a moment for its answer.",
+            remedy="Send it again in a moment to get its response.",
         )
 
     async def store(self, claim: Claim, status: int, body: bytes) -> None:
-        """Keep an answer. Where that fails the answer is given all the same, and the next one runs anew."""
+        """Store a response. If that fails, the response is sent all the same, and a repeated request runs again."""
         try:
             if len(body) > MAX_SECRET_BYTES:
                 _log.error("answer_too_long", bytes=len(body))
@@ -145,7 +145,7 @@ class IdempotentResponses:
             _log.warning("answer_not_kept", error=problem.message)
 
     async def release(self, claim: Claim) -> None:
-        """Let go of a request that failed on our side, so that it can be sent again at once."""
+        """Release the claim of a request that failed on our side, so that it can be sent again at once."""
         try:
             with translated():
                 await self.pool.execute(_SQL["release_idempotent"], claim.key_id, claim.key, claim.id)
@@ -157,24 +157,24 @@ class IdempotentResponses:
 
 
 def checked_key(sent: Sequence[str]) -> str | None:
-    """Return the key a request came with, if any.
+    """Return the `Idempotency-Key` of a request, if any.
 
     Raises:
-        RequestRefused: it comes twice, is empty or too long, or holds what is not visible ASCII.
+        RequestRefused: it is there twice, is empty or too long, or holds other characters than visible ASCII.
     """
     if not sent:
         return None
     if len(sent) > 1 or len(sent[0]) > MAX_KEY or not _FORM.fullmatch(sent[0]):
         raise RequestRefused(
-            f"{HEADER} must come once, with 1 to {MAX_KEY} visible ASCII characters",
+            f"send {HEADER} once, with 1 to {MAX_KEY} visible ASCII characters",
             code="idempotency_key_invalid",
-            remedy="Make a random one for each change, for example a UUID, and repeat it with the request only.",
+            remedy="Use a random key for each change, for example a UUID, and only repeat it with the same request.",
         )
     return sent[0]
 
 
 def fingerprint(method: str, path: str, body: bytes) -> bytes:
-    """Return what is kept of a request: enough to tell another one.
+    """Return the hash that tells a request from others.
 
     Args:
         method: of HTTP.
@@ -186,7 +186,7 @@ def fingerprint(method: str, path: str, body: bytes) -> bytes:
 
 
 async def run(pool: Pool, clock: Clock) -> None:
-    """Remove what was kept long enough, again and again, for ever. A round that fails is logged."""
+    """Remove old responses again and again, for ever. A round that fails is logged."""
     while True:
         try:
             await remove_old(pool, now=clock.now())
@@ -196,7 +196,7 @@ async def run(pool: Pool, clock: Clock) -> None:
 
 
 async def remove_old(pool: Pool, *, now: datetime) -> int:
-    """Remove what was kept long enough; returns how many.
+    """Remove old responses; return how many.
 
     Raises:
         DatabaseUnavailable: the next round does the rest.
@@ -211,5 +211,5 @@ async def remove_old(pool: Pool, *, now: datetime) -> int:
 
 
 def answer_context(key_id: UUID, key: str) -> tuple[str, ...]:
-    """Return what a kept answer is bound to."""
+    """Return the context that a stored response is encrypted for."""
     return "idempotent_answers", str(key_id), key

@@ -1,4 +1,4 @@
-"""Pages of the log and of the deliveries, read by place: nothing is skipped and nothing comes twice."""
+"""Pages of events and of deliveries. Each page starts after the last item, so nothing is skipped or repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events.
+    """Which events to read.
 
     Attributes:
         org: of one organization; None for all.
@@ -39,24 +39,24 @@ async def log_ends(pool: Pool) -> LogPlace:
     """Return the last position of each shard.
 
     Raises:
-        SchemaMismatch: the log is not made yet.
+        SchemaMismatch: the log does not exist yet.
     """
     with translated():
         rows = await pool.fetch(_SQL["log_ends"])
     if not rows:
-        raise SchemaMismatch("the log is not made yet", remedy="Run `slotwire migrate`.")
+        raise SchemaMismatch("the log does not exist yet", remedy="Run `slotwire migrate`.")
     return {row["shard"]: row["position"] for row in rows}
 
 
 async def everywhere(pool: Pool, position: int) -> LogPlace:
-    """Return the same position in each shard."""
+    """Return a place that is the same position in each shard."""
     return dict.fromkeys(await log_ends(pool), position)
 
 
 async def events_after(pool: Pool, place: LogPlace, only: EventFilter, *, limit: int) -> Sequence[EventItem]:
     """Read events after a place, oldest first.
 
-    An organization, and so a subject, has one shard: there the largest position of the place counts.
+    An organization, and so a subject, is in one shard, so the largest position of the place counts.
     """
     with translated():
         if only.subject is not None:
@@ -78,7 +78,7 @@ def place_after(place: LogPlace, items: Sequence[EventItem], only: EventFilter) 
 
 
 async def latest_events(pool: Pool, only: EventFilter, *, limit: int) -> Sequence[EventItem]:
-    """Read the last events, oldest first."""
+    """Read the latest events, oldest first."""
     with translated():
         if only.subject is not None:
             rows = await pool.fetch(_SQL["latest_events_of_subject"], only.subject, only.type, limit, only.org)
@@ -90,7 +90,7 @@ async def latest_events(pool: Pool, only: EventFilter, *, limit: int) -> Sequenc
 
 
 async def event(pool: Pool, event_id: UUID, org: str | None) -> EventDetail | None:
-    """Read one event with its data, byte by byte as it was written; None when it is not within reach."""
+    """Read one event with its data, byte for byte as it was written; None when it is not within reach."""
     with translated():
         row = await pool.fetchrow(_SQL["event"], event_id, org)
     return None if row is None else EventDetail(**event_fields(row), data=orjson.Fragment(row["data"]))

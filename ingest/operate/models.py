@@ -1,4 +1,4 @@
-"""What the management API takes and gives, as its OpenAPI document says it."""
+"""Models of the management API for events, deliveries, keys and problems. Their docstrings are its documentation."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Outcome = Literal[DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE, DeliveryOut
 
 
 class Model(BaseModel):
-    """Frozen, and without room for unknown names."""
+    """A frozen model that refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def encode(model: BaseModel) -> bytes:
-    """Write a model as JSON; an event's data goes out byte by byte as it is kept."""
+    """Write a model as JSON. An event's data is copied byte for byte as it is stored."""
     return orjson.dumps(model.model_dump(), option=orjson.OPT_UTC_Z, default=_other)
 
 
 def _other(value: object) -> str:
-    """Write an id as asyncpg makes them: a subclass, which orjson does not take for one."""
+    """Write an id that asyncpg made: a subclass of UUID, which orjson does not recognize."""
     if isinstance(value, UUID):
         return str(value)
     raise TypeError
@@ -44,36 +44,36 @@ class Page(Model):
     """One page of a list."""
 
     next_cursor: str | None
-    """Give it as `cursor` for the page after this one; null on the last page."""
+    """Send it as `cursor` to get the next page; null on the last page."""
 
 
 class PageQuery(Model):
-    """How a list is paged."""
+    """The page of a list."""
 
     limit: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
-    """Items of the page."""
+    """The most items on the page."""
     cursor: str | None = Field(None, min_length=1, max_length=MAX_CURSOR)
-    """`next_cursor` of the page before."""
+    """`next_cursor` of the previous page."""
 
 
 class EventQuery(PageQuery):
-    """Which events of the log, oldest first."""
+    """Which events to list, oldest first."""
 
     organization: Org | None = None
-    """Of one organization."""
+    """Only of this organization."""
     type: str | None = Field(None, min_length=1, max_length=200)
-    """Of one type, for example `com.calendly.invitee.created.v1`."""
+    """Only of this type, for example `com.calendly.invitee.created.v1`."""
     subject: str | None = Field(None, min_length=1, max_length=2000)
-    """Of one invitee or resource, by its URI at Calendly."""
+    """Only about this invitee or resource, by its URI at Calendly."""
     after: int | None = Field(None, ge=0, le=MAX_POSITION)
-    """After this position (`sequence` of an event); not together with `cursor`."""
+    """Only after this position (`sequence` of an event). Cannot be combined with `cursor`."""
 
 
 class EventItem(Model):
     """An event of the log, without its data."""
 
     id: UUID
-    """The CloudEvents id: the same fact always has the same one."""
+    """The CloudEvents id. The same fact always has the same id."""
     type: str
     """For example `com.calendly.invitee.created.v1`."""
     source: str
@@ -83,21 +83,21 @@ class EventItem(Model):
     tenant: str | None
     """The organization's external id when the event was written."""
     subject: str
-    """The URI at Calendly of what it is about; the invitee for events of an invitee."""
+    """The URI at Calendly of its invitee or resource."""
     time: datetime
-    """When it happened, as far as Calendly says."""
+    """When it happened, according to Calendly."""
     recorded_at: datetime
     """When it was written to the log."""
     sequence: int
-    """Its position in the log; gaps are normal."""
+    """Its position in the log. Gaps are normal."""
     shard: int
-    """The shard of the log."""
+    """Its shard of the log."""
     key: str
-    """The Kafka key."""
+    """Its Kafka key."""
     inferred: bool
-    """Whether it was concluded from a later event."""
+    """Whether it was inferred from a later delivery."""
     delivery_id: UUID | None
-    """The delivery it came from."""
+    """The delivery that it came from; null if none."""
     traceparent: str | None
     """The trace of the delivery."""
 
@@ -109,44 +109,44 @@ class EventPage(Page):
 
 
 class EventDetail(EventItem):
-    """An event with its data, as it is (or would be) in Kafka's record. A record's `ce_dataref` leads here."""
+    """An event with its data, as in its Kafka record. A record's `ce_dataref` leads here."""
 
     data: Any
-    """The event's data; its form follows from `type`."""
+    """The event's data. `type` determines its form."""
 
 
 class DeliveryQuery(PageQuery):
-    """Which deliveries, newest first."""
+    """Which deliveries to list, newest first."""
 
     organization: Org | None = None
-    """Of one organization."""
+    """Only of this organization."""
     outcome: Outcome | None = None
-    """What became of them."""
+    """Only with this outcome."""
     event_id: UUID | None = None
-    """Those that told of one event."""
+    """Only deliveries of this event."""
 
 
 class DeliveryItem(Model):
-    """One authentic POST from Calendly, without its body."""
+    """A signed POST from Calendly, without its body."""
 
     id: UUID
-    """Ours; in the order of arrival."""
+    """Our id. Ids are in the order of arrival."""
     organization: str
     """The last segment of Calendly's organization URI."""
     subscription_id: UUID
-    """The subscription whose address it came to."""
+    """The subscription that it was sent to."""
     received_at: datetime
-    """When its first octet came."""
+    """When it arrived."""
     signed_at: datetime
-    """The signature's time."""
+    """The time in its signature."""
     outcome: Outcome
     """What became of it."""
     event_id: UUID | None
-    """The event it told of, if it was understood."""
+    """The event that it reported; null if it was not understood."""
     event_name: str | None
-    """Calendly's name for what happened."""
+    """Calendly's name of the event."""
     body_bytes: int
-    """How long the body is."""
+    """The length of its body."""
 
 
 class DeliveryPage(Page):
@@ -156,17 +156,17 @@ class DeliveryPage(Page):
 
 
 class KeyItem(Model):
-    """A key of this API, without the key."""
+    """A key of this API, without its secret part."""
 
     id: UUID
     role: Role
     organization: str | None
-    """The one organization it reaches; null for all."""
+    """The only organization that it may reach; null for all."""
     label: str
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """To the minute."""
+    """When it was last used, to the minute."""
 
 
 class KeyPage(Page):
@@ -179,7 +179,7 @@ class NewKey(KeyItem):
     """A key that was just made."""
 
     key: str
-    """The key itself, shown this once."""
+    """The key itself. It is shown only this once."""
 
 
 class KeyRequest(Model):
@@ -187,13 +187,13 @@ class KeyRequest(Model):
 
     role: Role
     organization: Org | None = None
-    """The one organization it may reach; all when left out."""
+    """The only organization that it may reach; all when left out."""
     label: str = Field("", max_length=MAX_LABEL)
-    """What it is for."""
+    """What the key is for."""
 
 
 class Problem(Model):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str = "about:blank"
     title: str
@@ -202,8 +202,8 @@ class Problem(Model):
     """A short word for programs."""
     detail: str
     remedy: str | None = None
-    """What to do about it."""
+    """What you can do about it."""
     id: str | None = None
-    """Names the log line of an error on our side."""
+    """The id of the log line, for an error on our side."""
     errors: tuple[str, ...] = ()
-    """Where the request does not fit, without its values."""
+    """The fields of the request that are not valid, without their values."""

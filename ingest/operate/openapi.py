@@ -1,4 +1,4 @@
-"""The management API's OpenAPI 3.1 document, made from the table of routes and the models they name."""
+"""The management API's OpenAPI 3.1 document, made from the table of routes and their models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PATH_FORMS = {
     "org": {"type": "string", "pattern": f"^{ORG_FORM}$"},
 }
 _TEXT = (
-    "Reads the log and manages subscriptions. Every request carries a key: `Authorization: Bearer slw_...`; "
-    "`slotwire keys api create` makes the first one. Lists give `items` and `next_cursor`; errors are "
+    "Reads the log and manages subscriptions. Send a key with every request: `Authorization: Bearer slw_...`; "
+    "`slotwire keys api create` makes the first one. Lists return `items` and `next_cursor`; errors are "
     "problem+json with a `code`."
 )
 
 
 def document() -> dict[str, Any]:
-    """Return the document. The same version always gives the same one."""
+    """Return the document, which is the same for the same version."""
     forms = [form for route in ROUTES for form in _models(route)]
     _, found = models_json_schema([*forms, (Problem, "serialization")], ref_template="#/components/schemas/{model}")
     schemas = found["$defs"]
@@ -58,7 +58,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": route.operation,
         "tags": [route.noun],
         "summary": route.summary,
-        "description": f"Takes a key with the role `{route.role}` or more.",
+        "description": f"Needs a key with the role `{route.role}` or more.",
         "parameters": _parameters(route),
         "responses": _responses(route),
     }
@@ -82,8 +82,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
             found.append({"name": name, "in": "query", "required": required, "description": text, "schema": bare})
     if route.repeatable:
         text = (
-            f"Any name of your own for this request. Sent again with the same name it is carried out once: the first "
-            f"answer comes again, with the header `{REPLAYED}`, for {RETENTION // timedelta(hours=1)} hours."
+            f"A name of your own for this request. The same request with the same name is carried out once: for "
+            f"{RETENTION // timedelta(hours=1)} hours it gets the first response again, with the header `{REPLAYED}`."
         )
         form = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": f"^{KEY_FORM}$"}
         found.append({"name": HEADER, "in": "header", "required": False, "description": text, "schema": form})
@@ -92,21 +92,21 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _responses(route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": _reference(route.gives.__name__)}}
-    good: dict[str, Any] = {"description": "As asked.", "content": content}
+    good: dict[str, Any] = {"description": "Success.", "content": content}
     if route.repeatable:
-        text = f"`true` where the answer is that of an earlier request with the same `{HEADER}`."
+        text = f"`true` if this is the response to an earlier request with the same `{HEADER}`."
         good["headers"] = {REPLAYED: {"description": text, "schema": {"type": "string", "enum": ["true"]}}}
     problem = {"application/problem+json": {"schema": _reference("Problem")}}
     return {
         **{str(status): good for status in route.statuses},
-        "401": {"description": "No key, or one that is not good.", "content": problem},
-        "403": {"description": "The key's role or reach is not enough.", "content": problem},
+        "401": {"description": "No key, or one that is not valid.", "content": problem},
+        "403": {"description": "The key's role is too low, or it does not reach the organization.", "content": problem},
         "503": {
-            "description": f"Postgres is away, or Calendly asks for patience; `Retry-After` says how long "
+            "description": f"Postgres is away, or Calendly limits requests; `Retry-After` says how long to wait "
             f"({RETRY_AFTER_SECONDS} s for Postgres).",
             "content": problem,
         },
-        "default": {"description": "What went wrong, with a `code`.", "content": problem},
+        "default": {"description": "An error, with a `code`.", "content": problem},
     }
 
 

@@ -1,4 +1,4 @@
-"""What the management API takes and gives about organizations."""
+"""Organizations in the management API."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MAX_BACKFILL_DAYS = 3650
 
 
 class OrganizationQuery(PageQuery):
-    """Which organizations."""
+    """Which organizations to list."""
 
     ended: bool = False
-    """Those that were given up, too."""
+    """Include removed organizations."""
 
 
 class OrganizationItem(Model):
@@ -42,24 +42,24 @@ class OrganizationItem(Model):
     """The last segment of its URI at Calendly."""
     uri: str
     external_id: str | None
-    """Your own name for it; events carry it as `ce_tenant`."""
+    """Your own name for it. Events carry it as `ce_tenant`."""
     created_at: datetime
-    """When it was first known here."""
+    """When it was first added."""
     ended_at: datetime | None
-    """When it was given up; its history stays."""
+    """When it was removed. Its history stays."""
     backfill_from: datetime | None
-    """Meetings that start then or later are still to be fetched; null when nothing is."""
+    """Meetings that start at this time or later are still to be fetched; null if none are."""
     subscriptions: int
-    """How many are not ended."""
+    """How many of its subscriptions are not ended."""
     connections: tuple[ConnectionState, ...]
     """The states of its connections."""
 
 
 class OrganizationDetail(OrganizationItem):
-    """An organization with what shall be subscribed to."""
+    """An organization with its wanted subscriptions."""
 
     wanted: tuple[WantedItem, ...]
-    """The subscription manager makes it so."""
+    """The subscription manager makes and maintains these."""
 
 
 class OrganizationPage(Page):
@@ -69,33 +69,33 @@ class OrganizationPage(Page):
 
 
 class OrganizationRequest(Model):
-    """An organization to connect and to subscribe. Adding it again finds what is there, with the new token."""
+    """An organization to connect and subscribe. If it is there already, it gets the new token."""
 
     token: SecretStr = Field(min_length=1, max_length=8192)
-    """A personal access token of its owner or an admin. It is sealed and kept; no answer shows it."""
+    """A personal access token of its owner or an admin. It is stored encrypted and never shown."""
     organization: Org | None = None
-    """The organization you mean: a token of another one is refused. Null takes the token's."""
+    """The organization you mean: the token of another one is refused. When left out: the token's organization."""
     external_id: str | None = Field(None, min_length=1, max_length=MAX_EXTERNAL_ID)
-    """Your own name for it; events carry it as `ce_tenant`. Null keeps the one before."""
+    """Your own name for it. Events carry it as `ce_tenant`. Null leaves the present name."""
     events: EventNames = ()
-    """When left out: what is wanted already, or all events about bookings and routing forms. `meeting_recap.*` come for
-    the token's user."""
+    """When left out: the events wanted so far, or all events about bookings and routing forms. `meeting_recap.*` cover
+    the token's user only."""
     max_age_seconds: MaxAge | None = None
-    """Quarantine older authentic deliveries; Calendly retries for a day, so mind what this loses."""
+    """Quarantine signed deliveries that are older. Calendly retries for a day, so less than that loses retries."""
     backfill_days: int | None = Field(None, ge=0, le=MAX_BACKFILL_DAYS)
-    """Fetch also what Calendly has: meetings from so many days ago on, without end. `slotwire control` does it."""
+    """Also fetch meetings that started in the last so many days, or start later. `slotwire control` does it."""
 
 
 class OrganizationAdded(Model):
-    """What adding an organization made of it."""
+    """The result of adding an organization."""
 
     organization: OrganizationItem
     connection_id: UUID
-    """Of the token's user."""
+    """The connection of the token's user."""
     subscriptions: tuple[SubscriptionItem, ...]
-    """What brings its events now."""
+    """The subscriptions that deliver its events."""
     new: bool
-    """Whether a subscription was made."""
+    """Whether a subscription was created."""
 
 
 class RemainingSubscription(Model):
@@ -103,30 +103,30 @@ class RemainingSubscription(Model):
 
     id: UUID
     provider_uri: str | None
-    """Calendly's URI for it: delete it there."""
+    """Its URI at Calendly. Delete it there."""
     why: str
 
 
 class OrganizationRemoved(Model):
-    """What giving an organization up did."""
+    """The result of removing an organization."""
 
     organization: OrganizationItem
-    """`ended_at` is null while something is left."""
+    """`ended_at` is null while a subscription is left."""
     ended: tuple[UUID, ...]
     """Subscriptions that were ended at Calendly."""
     left: tuple[RemainingSubscription, ...]
-    """Subscriptions that could not be, and why. Remove again, or with `force`."""
+    """Subscriptions that could not be ended, and why. Remove the organization again, or with `force`."""
     connections: tuple[UUID, ...]
-    """Credentials that were forgotten."""
+    """Connections whose credentials were deleted."""
     keys: tuple[UUID, ...]
-    """Keys of this API that were revoked, because they reached nothing else."""
+    """Keys of this API that were revoked, because they reached only this organization."""
 
 
 class RemovalQuery(Model):
-    """How an organization is given up."""
+    """How to remove an organization."""
 
     force: bool = False
-    """Forget also what Calendly would not end: it goes on sending, and is answered 401 after 48 h."""
+    """Also forget subscriptions that Calendly did not end. It continues to send, and gets 401 after 48 h."""
 
 
 def organization_item(organization: OrganizationRecord) -> OrganizationItem:
@@ -135,14 +135,14 @@ def organization_item(organization: OrganizationRecord) -> OrganizationItem:
 
 
 def organization_detail(organization: OrganizationRecord, wanted: tuple[WantedSubscription, ...]) -> OrganizationDetail:
-    """Show an organization with what is wanted of it."""
+    """Show an organization with its wanted subscriptions."""
     return OrganizationDetail.model_validate(
         {**_fields(organization), "wanted": [wanted_item(want) for want in wanted]}
     )
 
 
 def added_item(begun: AddOrganizationResult) -> OrganizationAdded:
-    """Show what adding did."""
+    """Show the result of adding."""
     return OrganizationAdded(
         organization=organization_item(begun.organization),
         connection_id=begun.connection.id,
@@ -152,7 +152,7 @@ def added_item(begun: AddOrganizationResult) -> OrganizationAdded:
 
 
 def removed_item(given: RemoveOrganizationResult) -> OrganizationRemoved:
-    """Show what removing did."""
+    """Show the result of removing."""
     return OrganizationRemoved(
         organization=organization_item(given.organization),
         ended=tuple(item.id for item in given.ended),

@@ -1,6 +1,7 @@
-"""Errors as the management API tells them: problem+json (RFC 9457) with a `code`.
+"""Errors of the management API: problem+json (RFC 9457) with a `code`.
 
-What the caller can mend is told; what is ours is told by an id only, and the log has the rest.
+The caller gets the details of errors that the caller can solve. Of a defect on our side the caller gets an id only,
+and the log has the rest.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate.models import Problem
 
 RETRY_AFTER_SECONDS = 5
-"""What a caller is told to wait while Postgres is away."""
+"""The `Retry-After` while Postgres is away."""
 MAX_PLACES = 10
-"""Places of a request that are named as not fitting."""
+"""The most fields of a request that one error names."""
 
 STATUS = {
     "unauthenticated": 401,
@@ -52,9 +53,9 @@ STATUS = {
     "answer_timeout": 503,
     "too_busy": 503,
 }
-"""The status of each code; 400 for the rest."""
+"""The status of each code; 400 for all others."""
 _WAIT = frozenset({"idempotency_key_in_use"})
-"""Codes below 503 for which waiting helps."""
+"""Codes other than 503 for which waiting helps."""
 CALENDLY_STATUS = {
     CalendlyProblem.CONFLICT: 409,
     CalendlyProblem.LIMITED: 503,
@@ -62,52 +63,52 @@ CALENDLY_STATUS = {
     CalendlyProblem.UNEXPECTED: 502,
     CalendlyProblem.UNREACHABLE: 504,
 }
-"""The status of each problem at Calendly; 422 for what another token or other values would mend."""
+"""The status of each problem at Calendly; 422 for those that another token or other values would solve."""
 
 _log = get_logger("admin_api")
 
 
 def problem_of(error: Exception) -> tuple[Problem, int | None]:
-    """Turn any exception into a problem, and say how many seconds to wait, where waiting helps."""
+    """Turn an exception into a problem, and return the seconds to wait, if waiting helps."""
     wait = None
     match error:
         case RequestRefused():
-            problem = _told(STATUS.get(error.code, 400), error.code, error)
+            problem = _problem(STATUS.get(error.code, 400), error.code, error)
             wait = RETRY_AFTER_SECONDS if problem.status == 503 or problem.code in _WAIT else None
         case ValidationError():
             problem = invalid("body_invalid", error)
         case CalendlyError():
-            problem = _told(CALENDLY_STATUS.get(error.problem, 422), f"calendly_{error.problem}", error)
+            problem = _problem(CALENDLY_STATUS.get(error.problem, 422), f"calendly_{error.problem}", error)
             wait = None if error.wait is None else max(1, round(error.wait))
         case DatabaseUnavailable():
-            problem, wait = _told(503, "database_unavailable", error), RETRY_AFTER_SECONDS
+            problem, wait = _problem(503, "database_unavailable", error), RETRY_AFTER_SECONDS
         case RowRefused():
-            problem = _told(400, "value_refused", error, "A value cannot be kept as text: leave out NUL characters.")
+            problem = _problem(400, "value_refused", error, "A value cannot be stored as text: remove NUL characters.")
         case SlotwireError():
             _log.error("misconfigured", error=error.message, remedy=error.remedy)
-            problem = _told(500, "misconfigured", error)
+            problem = _problem(500, "misconfigured", error)
         case _:
             problem = _unknown(error)
     return problem, wait
 
 
 def invalid(code: str, error: ValidationError) -> Problem:
-    """Say where a request does not fit, without what it held: that may be a secret."""
+    """Say which fields of a request are not valid, without their values, which may be secret."""
     issues = error.errors(include_url=False, include_input=False, include_context=False)
     places = tuple(f"{'.'.join(map(str, issue['loc'])) or 'body'}: {issue['msg']}" for issue in issues[:MAX_PLACES])
     return Problem(
-        title="Bad Request", status=400, code=code, detail="the request does not fit", errors=places,
-        remedy="/openapi.json says what fits.",
+        title="Bad Request", status=400, code=code, detail="the request is not valid", errors=places,
+        remedy="/openapi.json describes valid requests.",
     )  # fmt: skip
 
 
-def _told(status: int, code: str, error: SlotwireError, remedy: str | None = None) -> Problem:
+def _problem(status: int, code: str, error: SlotwireError, remedy: str | None = None) -> Problem:
     title = http.HTTPStatus(status).phrase
     return Problem(title=title, status=status, code=code, detail=error.message, remedy=remedy or error.remedy or None)
 
 
 def _unknown(error: Exception) -> Problem:
-    """Name the log line; the exception's text stays out of both, because it may hold personal data."""
+    """Give the id of a log line. Neither has the exception's text, which may hold personal data."""
     name = str(uuid4())
     frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
     _log.error("request_failed", id=name, error=type(error).__name__, where=frames)
@@ -116,6 +117,6 @@ def _unknown(error: Exception) -> Problem:
         status=500,
         code="internal",
         detail="something went wrong on our side",
-        remedy=f"The log of `slotwire control` has the rest under the id {name}.",
+        remedy=f"The log of `slotwire control` has the details under the id {name}.",
         id=name,
     )

@@ -1,4 +1,4 @@
-"""What the management API takes and gives about the quarantine."""
+"""The quarantine in the management API."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ QuarantineState = Literal["waiting", "retried", "discarded"]
 
 
 class QuarantineQuery(PageQuery):
-    """Which quarantined deliveries, newest first."""
+    """Which quarantined deliveries to list, newest first."""
 
     organization: Org | None = None
-    """Of one organization."""
+    """Only of this organization."""
     reason: str | None = Field(None, min_length=1, max_length=100)
-    """Quarantined for one reason, for example `unknown_event`."""
+    """Only with this reason, for example `unknown_event`."""
     state: QuarantineState | Literal["all"] = "waiting"
-    """In one state, or in `all`."""
+    """Only in this state; `all` lists every state."""
 
 
 class QuarantineItem(Model):
-    """An authentic delivery that became no event, without its body."""
+    """A signed delivery that could not be understood, without its body."""
 
     id: UUID
-    """The delivery's."""
+    """The delivery's id."""
     organization: str
     """The last segment of Calendly's organization URI."""
     subscription_id: UUID
-    """The subscription whose address it came to."""
+    """The subscription that it was sent to."""
     reason: str
-    """Why it was not understood; after a retry that failed, why it still is not."""
+    """Why it was not understood; after a failed retry, why it still is not."""
     detail: str
-    """Where in the payload, without values."""
+    """The place in the payload, without its value."""
     state: QuarantineState
-    """`retried` when it became what it should have been, `discarded` when somebody said that it shall not."""
+    """`retried` once a retry has written it to the log, `discarded` once an operator has discarded it."""
     received_at: datetime
-    """When its first octet came."""
+    """When it arrived."""
     signed_at: datetime
-    """The signature's time."""
+    """The time in its signature."""
     settled_at: datetime | None
     """When it was retried or discarded."""
     note: str | None
     """Why it was discarded."""
     outcome: Outcome
-    """What became of the delivery: `stored` or `duplicate` once it was retried."""
+    """The delivery's outcome: `stored` or `duplicate` once it was retried."""
     event_id: UUID | None
-    """The event it stands for, once it was retried."""
+    """The event that it reported, once it was retried."""
     body_bytes: int
-    """How long the body is."""
+    """The length of its body."""
 
 
 class QuarantinePage(Page):
@@ -67,28 +67,28 @@ class QuarantinePage(Page):
 
 
 class QuarantineDetail(QuarantineItem):
-    """A quarantined delivery with its body as it came, for those who may see it."""
+    """A quarantined delivery with its body as received."""
 
     encoding: Literal["utf-8", "base64"] | None
-    """How `body` is written: as text, or as base64 where it is no text. Null below the role `operator`."""
+    """How `body` is written: as text, or as base64 if it is not text. Null for a key with the role `reader`."""
     body: str | None
-    """The body, personal data included. Null below the role `operator`."""
+    """The body, which holds personal data. Null for a key with the role `reader`."""
 
 
 class DiscardRequest(Model):
-    """Why a quarantined delivery is not wanted."""
+    """Why you discard a quarantined delivery."""
 
     why: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NOTE)]
-    """Kept beside the delivery."""
+    """The reason, which is stored with the delivery."""
 
 
 def quarantine_item(row: QuarantinedDelivery) -> QuarantineItem:
-    """Show a row without its body."""
+    """Show a quarantined delivery without its body."""
     return QuarantineItem.model_validate(_fields(row))
 
 
 def quarantine_detail(row: QuarantinedDelivery, *, with_body: bool) -> QuarantineDetail:
-    """Show a row, with its body if it may be seen."""
+    """Show a quarantined delivery, with its body if the caller may see it."""
     encoding, body = _text(row.body or b"") if with_body else (None, None)
     return QuarantineDetail.model_validate({**_fields(row), "encoding": encoding, "body": body})
 

@@ -1,4 +1,4 @@
-"""Who asks, and what they may reach."""
+"""Callers: their role, and the organization they may reach."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from slotwire.ingest.errors import RequestRefused
 
 
 class Role(StrEnum):
-    """What a key may do; each role may do what the one before may."""
+    """What a key may do. Each role may also do what the one before may."""
 
     READER = "reader"
     """Reads events, bookings, deliveries and subscriptions, personal data included."""
     OPERATOR = "operator"
-    """Makes and ends subscriptions and settles what is in quarantine, too."""
+    """Also adds organizations and connections, makes and ends subscriptions, and settles quarantined deliveries."""
     ADMIN = "admin"
-    """Makes and revokes keys too."""
+    """Also removes organizations, makes and revokes keys, and reads the audit."""
 
     @property
     def rank(self) -> int:
-        """How much it may; more is more."""
+        """Its place among the roles; a higher one may do more."""
         return list(Role).index(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whoever asks.
+    """The caller of an operation.
 
     Attributes:
         role: what they may do.
-        org: the one organization they may reach; None for all.
-        key_id: the key they came with; None where nobody came over HTTP.
-        name: what the audit calls whoever has no key.
+        org: the only organization they may reach; None for all.
+        key_id: the key of the request; None for a command or a chore.
+        name: the actor in the audit, for a caller without a key.
     """
 
     role: Role
@@ -43,39 +43,39 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """What the audit calls them."""
+        """The actor that the audit names."""
         return self.name if self.key_id is None else str(self.key_id)
 
     def require(self, role: Role) -> None:
-        """Refuse whoever may less.
+        """Refuse a caller whose role is too low.
 
         Raises:
             RequestRefused: with code `role_too_low`.
         """
         if self.role.rank < role.rank:
             raise RequestRefused(
-                f"this needs the role {role}; the key has {self.role}",
+                f"this needs the role {role}, and the key has {self.role}",
                 code="role_too_low",
-                remedy="Ask with a key of that role: slotwire keys api create --role ...",
+                remedy="Use a key of that role: slotwire keys api create --role ...",
             )
 
     def require_everywhere(self) -> None:
-        """Refuse whoever reaches one organization only, for what concerns all of them.
+        """Refuse a caller that is bound to one organization, for an operation on all of them.
 
         Raises:
             RequestRefused: with code `out_of_reach`.
         """
         if self.org is not None:
             raise RequestRefused(
-                "this concerns all organizations, and the key reaches one",
+                "this concerns all organizations, and the key reaches only one",
                 code="out_of_reach",
-                remedy="Ask with a key that reaches all.",
+                remedy="Use a key that reaches all organizations.",
             )
 
     def reach(self, org: str | None) -> str | None:
-        """Return the organization a request is about: the named one, or the only one a key may reach.
+        """Return the organization of a request: the one named, or the only one the key may reach.
 
-        Another organization gets the same answer whether it exists or not.
+        For another organization the answer is the same whether it exists or not.
 
         Raises:
             RequestRefused: with code `out_of_reach`.
@@ -84,14 +84,14 @@ class Principal:
             return org or self.org
         if org != self.org:
             raise RequestRefused(
-                "this key reaches another organization only",
+                "this key does not reach that organization",
                 code="out_of_reach",
-                remedy="Leave the organization out, or ask with a key that reaches it.",
+                remedy="Leave the organization out, or use a key that reaches it.",
             )
         return org
 
 
 COMMAND_LINE = Principal(Role.ADMIN)
-"""Whoever can run a command with the database's address may do everything with it anyway."""
+"""Commands: whoever has the database's address can do everything with it anyway."""
 CONTROL = Principal(Role.ADMIN, name="control")
-"""The chores of `slotwire control`, which nobody asked for at that moment."""
+"""The chores of `slotwire control`, which run without a caller."""

@@ -1,4 +1,4 @@
-"""What the management API takes and gives about webhook subscriptions."""
+"""Webhook subscriptions in the management API."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Subject = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class AtCalendlyItem(Model):
-    """What Calendly says of a subscription."""
+    """Calendly's answer about a subscription."""
 
     state: Literal["active", "disabled", "missing"]
     """`missing`: Calendly has no such subscription."""
     retry_started_at: datetime | None
-    """When Calendly began to retry; null while all is well."""
+    """When Calendly began to retry; null if it does not."""
 
 
 class SubscriptionItem(Model):
@@ -46,14 +46,14 @@ class SubscriptionItem(Model):
     """The URI of the user or group it is for; null for the whole organization."""
     events: tuple[str, ...]
     state: SubscriptionState
-    """`creating` before Calendly said yes, `active`, `ended`."""
+    """`creating` until Calendly has confirmed it, then `active`, at last `ended`."""
     provider_uri: str | None
-    """Calendly's URI for it."""
+    """Its URI at Calendly."""
     max_age_seconds: int | None
-    """Older authentic deliveries are quarantined; null takes any age."""
+    """Signed deliveries that are older are quarantined; null accepts any age."""
     created_at: datetime
     ended_at: datetime | None
-    """Its address stays valid for 48 h after this."""
+    """When it ended. Its address stays valid for 48 h longer."""
     at_calendly: AtCalendlyItem | None
     """Null when Calendly was not asked."""
 
@@ -65,27 +65,27 @@ class SubscriptionPage(Page):
 
 
 class SubscriptionQuery(PageQuery):
-    """Which subscriptions, and whether Calendly is asked about them."""
+    """Which subscriptions to list, and whether to ask Calendly about them."""
 
     at_calendly: bool = False
-    """Ask Calendly what it says of those that are not ended; needs a connection that can act."""
+    """Ask Calendly about those that are not ended. Needs a connection that can act."""
 
 
 class SubscriptionRequest(Model):
-    """What shall be subscribed to, for the organization, or for one user or group of it.
+    """A subscription for the organization, or for one user or group of it.
 
-    It takes the place of what was wanted there before: other events make a new subscription first, and the one
-    before is deleted once Calendly owes it nothing. Asking twice finds the first.
+    It replaces the one wanted there before. For other events a new subscription is created first, and the old one is
+    deleted once Calendly has nothing left to retry on it. The same request again finds the first subscription.
     """
 
     events: EventNames = ()
-    """All events about bookings and routing forms when left out."""
+    """When left out: all events about bookings and routing forms."""
     user: Subject | None = None
-    """For one user, by URI: the only way to `meeting_recap.*`."""
+    """For one user, by URI. `meeting_recap.*` needs this."""
     group: Subject | None = None
     """For one group of hosts, by URI."""
     max_age_seconds: MaxAge | None = None
-    """Quarantine older authentic deliveries; Calendly retries for a day, so mind what this loses."""
+    """Quarantine signed deliveries that are older. Calendly retries for a day, so less than that loses retries."""
 
     @model_validator(mode="after")
     def _one_subject(self) -> Self:
@@ -95,7 +95,7 @@ class SubscriptionRequest(Model):
 
     @property
     def scope(self) -> Scope:
-        """What it covers."""
+        """What the subscription covers."""
         return "user" if self.user is not None else "group" if self.group is not None else "organization"
 
     @property
@@ -105,7 +105,7 @@ class SubscriptionRequest(Model):
 
 
 class WantedItem(Model):
-    """What shall be subscribed to in one scope."""
+    """A wanted subscription."""
 
     scope: Scope
     subject: str | None
@@ -115,7 +115,7 @@ class WantedItem(Model):
 
 
 def wanted_item(want: WantedSubscription) -> WantedItem:
-    """Show what is wanted."""
+    """Show a wanted subscription."""
     return WantedItem(
         scope=want.scope, subject=want.subject or None, events=want.events, max_age_seconds=want.max_age_seconds
     )
@@ -124,7 +124,7 @@ def wanted_item(want: WantedSubscription) -> WantedItem:
 def subscription_item(
     subscription: SubscriptionRecord, listed: SubscriptionComparison | None = None
 ) -> SubscriptionItem:
-    """Show a subscription, with Calendly's word where it was asked for."""
+    """Show a subscription, with Calendly's answer if it was asked."""
     said = None
     if listed is not None and listed.asked:
         found = listed.found

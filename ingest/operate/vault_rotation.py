@@ -1,7 +1,7 @@
-"""Rotation of the vault's keys: what was sealed with another key than the first is sealed anew with it.
+"""Rotation of the vault's keys: secrets that another key encrypted are encrypted with the first key.
 
-A page is one statement and one transaction. A row is put back only if it is still what was read, so that
-nothing written meanwhile is lost; what is interrupted is finished by the next run, which finds the rest.
+A page is one statement and one transaction. A row is written back only if it is still as it was read, so nothing
+written meanwhile is lost. After an interruption the next run finds and finishes the rest.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ if TYPE_CHECKING:
     import asyncpg
 
 PAGE = 200
-"""Secrets that are sealed anew in one transaction."""
+"""Secrets that one transaction re-encrypts."""
 
 _SQL = read_queries("slotwire.ingest.sql", "vault.sql")
 _FIRST = UUID(int=0)
 
 
 class RotationProgress(Model):
-    """How far one table is."""
+    """The progress on one table."""
 
     table: str
-    """Where the secrets are."""
+    """The table that holds the secrets."""
     resealed: int
-    """Sealed anew by this run so far."""
+    """Secrets that this run has re-encrypted so far."""
     unreadable: int = Field(0)
-    """Left as they are: they do not open with the vault's keys."""
+    """Secrets left as they are, because none of the vault's keys opens them."""
     done: bool
-    """Whether the table has been gone through."""
+    """Whether the whole table has been read."""
 
 
 class KeyUse(Model):
-    """How much hangs on one key."""
+    """How much one key is used."""
 
     key: str
-    """Its name; empty for what has no form of ours."""
+    """Its name; empty for secrets of an unknown form."""
     secrets: int
-    """Secrets it sealed."""
+    """Secrets that it encrypted."""
     here: bool
     """Whether the vault has it."""
     seals: bool
-    """Whether new secrets are sealed with it."""
+    """Whether new secrets are encrypted with it."""
 
     @property
     def removable(self) -> bool:
-        """Whether nothing hangs on it any more."""
+        """Whether no secret needs it any more."""
         return self.here and not self.seals and not self.secrets
 
 
@@ -102,10 +102,10 @@ _TABLES = (
 
 
 async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[RotationProgress, None]:
-    """Seal anew what the first key did not seal, telling of each page; safe to interrupt and to repeat.
+    """Re-encrypt what another key than the first encrypted, and yield the progress after each page. Safe to repeat.
 
     Raises:
-        DatabaseUnavailable: what was told of is done; the next run does the rest.
+        DatabaseUnavailable: the pages that were yielded are done; the next run does the rest.
     """
     for table in _TABLES:
         place, resealed, unreadable, done = table.start, 0, 0, False
@@ -122,13 +122,13 @@ async def rotate(pool: Pool, vault: Vault) -> AsyncGenerator[RotationProgress, N
 
 
 async def keys_in_use(on: Pool | Connection, vault: Vault) -> tuple[KeyUse, ...]:
-    """Count what each key sealed: the vault's own in their order, then those it does not have."""
+    """Count the secrets that each key encrypted: first the vault's keys in order, then keys that it does not have."""
     with translated():
         rows = await on.fetch(_SQL["sealed_by"])
     counted: dict[str, int] = {}
     for row in rows:
         name = key_name(row["head"])
-        # A name that cannot be one is no name to show.
+        # Show nothing that is not a valid name.
         name = name if is_key_name(name) else ""
         counted[name] = counted.get(name, 0) + row["secrets"]
     ours = vault.key_names

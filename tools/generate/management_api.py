@@ -19,36 +19,39 @@ PAGE = """# Management API
 
 {made}
 
-`slotwire control` serves it on `SLOTWIRE_ADMIN__HOST`:`SLOTWIRE_ADMIN__PORT`, 127.0.0.1:8081 unless set. The same as a
-document for programs: [openapi.json](openapi.json), served at `/openapi.json` too.
+`slotwire control` serves it on `SLOTWIRE_ADMIN__HOST`:`SLOTWIRE_ADMIN__PORT`, by default 127.0.0.1:8081. For programs
+there is an OpenAPI document: [openapi.json](openapi.json), which is also served at `/openapi.json`.
 
-Every request carries a key. The first one is made on a machine that has the database's address, and is shown once:
+Send a key with every request. Make the first one on a machine that has the database's address; it is shown only once:
 
 ```sh
 KEY=$(slotwire keys api create --role admin)
 curl -s -H "Authorization: Bearer $KEY" http://127.0.0.1:8081/v1/events?limit=2
 ```
 
-A key reaches all organizations, or one (`--organization`). To a key of one organization every other one answers as if
-it did not exist. Roles: {roles}
+A key reaches all organizations, or only one (`--organization`). For a key of one organization all others do not
+exist. Roles: {roles}
 
-Lists give `items` and `next_cursor`: give that back as `cursor` for the next page; it is null on the last one. A page
-has {default} items, {most} at the most. Times are RFC 3339 in UTC.
+Lists return `items` and `next_cursor`. Send `next_cursor` as `cursor` to get the next page; it is null on the last
+one. A page has {default} items unless you set `limit`, which is at most {most}. Times are RFC 3339 in UTC.
 
-Some calls ask Calendly, with the organization's own connection. The Calendly token for it comes once, in the body of a
-POST; it is kept sealed, and no answer shows it.
+Some requests call Calendly, with the organization's own connection. You send its Calendly token once, in the body of
+a POST. It is stored encrypted, and no response shows it.
 
-A POST may carry the header `Idempotency-Key`: any name of your own for the request, of 1 to {longest} visible ASCII
-characters. Sent again with the same name, octet by octet, it is carried out once: for {kept} hours the first answer
-comes again, 2xx or 4xx, with `Idempotent-Replayed: true`. While the first one runs the answer is 409,
-`idempotency_key_in_use`, with `Retry-After`; another request under the same name is 422, `idempotency_key_reused`. An
-answer of 5xx is not kept. A request whose process died in the middle is carried out anew after {abandoned} seconds.
+You can send a POST with the header `Idempotency-Key`: a name of your own for the request, of 1 to {longest} visible
+ASCII characters. If you send the same request, byte for byte, with the same name again, it is carried out once: for
+{kept} hours you get the first response again, 2xx or 4xx, with `Idempotent-Replayed: true`. While the first request
+is running you get 409, `idempotency_key_in_use`, with `Retry-After`. Another request with the same name gets 422,
+`idempotency_key_reused`. A response of 5xx is not stored. A request whose process died in the middle is carried out
+again after {abandoned} seconds.
 
-Errors are `application/problem+json` with `status`, `code`, `detail` and `remedy`; where the request does not fit,
-`errors` says where. An error nobody foresaw has an `id` that the log of `slotwire control` has too, and nothing else.
+Errors are `application/problem+json` with `status`, `code`, `detail` and `remedy`. If the request is not valid,
+`errors` names the fields. An unexpected error has only an `id`, under which the log of `slotwire control` has the
+details.
 """
 OTHER_ERRORS = """
-Another code is 400; another problem at Calendly is 422; 500 is ours; 503 says in `Retry-After` when to come back.
+All other codes are 400, and all other problems at Calendly 422. 500 is a defect on our side. With 503, `Retry-After`
+says when to try again.
 """
 
 
@@ -80,7 +83,7 @@ def _page(described: dict[str, Any], made: str) -> Iterator[str]:
             yield from _inputs(operation)
             status, answer = next(iter(operation["responses"].items()))
             name = _name(answer["content"]["application/json"]["schema"])
-            yield f"Answer: {status}, [{name}](#{name.lower()}).\n"
+            yield f"Response: {status}, [{name}](#{name.lower()}).\n"
     yield "## Errors\n"
     yield "| status | code |\n| --- | --- |"
     statuses = {**STATUS, **{f"calendly_{problem}": status for problem, status in CALENDLY_STATUS.items()}}
@@ -96,14 +99,16 @@ def _page(described: dict[str, Any], made: str) -> Iterator[str]:
             for field, form in schema["properties"].items():
                 yield f"| `{field}` | {_type(form)} | {_flat(form.get('description', ''))} |".replace("|  |", "| |")
             yield ""
-    yield f"Events that can be subscribed to: {', '.join(f'`{event}`' for event in DEFAULT_EVENTS)}.\n"
+    names = ", ".join(f"`{event}`" for event in DEFAULT_EVENTS)
+    yield f"Events of bookings and routing forms, which a subscription has by default: {names}.\n"
 
 
 _FORMATS = {"date-time": "time", "uuid": "UUID", "password": "secret"}
 _ROLES = {
-    Role.READER: "reads events, bookings, deliveries and subscriptions, personal data included",
-    Role.OPERATOR: "adds organizations, connects, subscribes and settles what is in quarantine, too",
-    Role.ADMIN: "removes organizations and makes and revokes keys too",
+    Role.READER: "reads events, bookings, deliveries and subscriptions, including personal data",
+    Role.OPERATOR: "also adds organizations and connections, makes and ends subscriptions, and settles quarantined "
+    "deliveries",
+    Role.ADMIN: "also removes organizations, makes and revokes keys, and reads the audit",
 }
 
 

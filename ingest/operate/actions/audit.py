@@ -1,4 +1,4 @@
-"""Verbs of the audit."""
+"""Operations on the audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AuditActions(ResourceActions):
         return AuditPage(items=tuple(map(audit_item, found)), next_cursor=cursor)
 
     async def refused(self, who: Principal, action: str, *, org: str | None, target: str | None) -> None:
-        """Write that a caller of too low a role was turned away before the verb was asked."""
+        """Write that a caller was refused for too low a role before the operation was called."""
         entry = AuditEntry(who.org or org, target)
         now = self.clock.now()
         await audit.write(self.pool, who, action, entry, result="refused", now=now, code="role_too_low")

@@ -1,4 +1,4 @@
-"""What every operator verb stands on."""
+"""What all operations share."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from slotwire.ingest.foundation.settings import Settings
 
 CALENDLY_RETRIES = CallRetries(attempts=2)
-"""Somebody waits for the answer."""
+"""Few, because somebody waits for the answer."""
 
 _log = get_logger("audit")
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceActions:
-    """The verbs of one noun, on one database. Every verb asks first whether the caller may."""
+    """The operations on one resource, on one database. Each checks first whether the caller may do it."""
 
     pool: Pool
     settings: Settings
     clock: Clock
 
     def organizations(self) -> Organizations:
-        """What acts at Calendly for an organization, with its own connection.
+        """Make what acts at Calendly for organizations, each with its own connection.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
@@ -47,21 +47,21 @@ class ResourceActions:
     async def audited(
         self, who: Principal, action: str, *, org: str | None, target: UUID | str | None = None
     ) -> AsyncIterator[AuditEntry]:
-        """Wrap a change: one row of the audit before anything is done, one that says how it ended.
+        """Wrap a change in two rows of the audit: one before anything is done, one that says how it ended.
 
-        The checks of role and reach belong inside, so that what is refused is written too; what only reads
-        before it, outside or inside. A key of one organization writes under its own, whatever it asked for.
-        A cancellation writes no end: nothing is known of one. Why two rows: `slotwire.ingest.operate.audit`.
+        Check role and reach inside the block, so that refusals are in the audit too. The row of a key that is bound to
+        an organization names that organization, whatever the caller asked for. A cancelled request has no second row,
+        because its end is not known. `slotwire.ingest.operate.audit` says why there are two rows.
 
         Args:
-            who: whoever asks.
-            action: `noun.verb`, as the method is named.
-            org: the organization it is about, as far as the caller said; set `entry.org` once it is known.
-            target: the id of what is changed; set `entry.target` once something is made.
+            who: the caller.
+            action: `noun.verb`, as the file and the method are named.
+            org: the organization, if the caller named one; otherwise set `entry.org` once it is known.
+            target: the id of what is changed; if it is only made in the block, set `entry.target` there.
 
         Raises:
-            DatabaseUnavailable: the audit cannot be written. Before the block nothing is done; after it the
-                change is done, and reported as failed.
+            DatabaseUnavailable: the audit cannot be written. Before the block, nothing has been done; after it, the
+                change has been done and is reported as failed.
         """
         entry = AuditEntry(who.org or org, target)
         begun = await audit.write(self.pool, who, action, entry, result="started", now=self.clock.now())
@@ -74,7 +74,7 @@ class ResourceActions:
                     self.pool, who, action, entry, result=result, now=self.clock.now(), code=code, begun=begun
                 )
             except SlotwireError as problem:
-                # The caller gets the error that ended the change; its beginning is in the audit.
+                # The caller gets the error that ended the change; the audit has its first row.
                 _log.error("end_not_written", action=action, begun=str(begun), error=problem.message)
             raise
         await audit.write(self.pool, who, action, entry, result="done", now=self.clock.now(), begun=begun)

@@ -1,4 +1,4 @@
-"""Verbs of bookings."""
+"""Operations on bookings."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from slotwire.ingest.operate.roles import Principal, Role
 
 
 class BookingActions(ResourceActions):
-    """Bookings, and the way of one."""
+    """Bookings, and the timeline of one."""
 
     async def list(self, who: Principal, query: BookingQuery) -> BookingPage:
-        """List bookings, by their invitees' names."""
+        """List bookings, ordered by invitee URI."""
         who.require(Role.READER)
         after = None if query.cursor is None else read_name_place("bookings", query.cursor)
         org = who.reach(query.organization)
@@ -24,7 +24,7 @@ class BookingActions(ResourceActions):
         return BookingPage(items=tuple(items), next_cursor=cursor)
 
     async def timeline(self, who: Principal, invitee: str) -> Timeline:
-        """Read one booking's way from the POST to the topic."""
+        """Read the way of one booking from the POST to the topic."""
         who.require(Role.READER)
         prefix = self.settings.kafka.topic_prefix
         found = await booking_pages.timeline(self.pool, invitee, who.org, topic_prefix=prefix)
@@ -32,6 +32,6 @@ class BookingActions(ResourceActions):
             raise RequestRefused(
                 "there is no such booking within reach",
                 code="not_found",
-                remedy="Give the invitee's whole URI, as `slotwire bookings list` shows it.",
+                remedy="Give the invitee's full URI, as `slotwire bookings list` shows it.",
             )
         return found

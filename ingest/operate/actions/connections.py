@@ -1,4 +1,4 @@
-"""Verbs of credentials at Calendly."""
+"""Operations on connections: credentials at Calendly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ConnectionActions(ResourceActions):
     """Credentials at Calendly."""
 
     async def list(self, who: Principal, org: str | None, query: PageQuery) -> ConnectionPage:
-        """List connections, oldest first, as they were last known."""
+        """List connections, oldest first, in the state last seen."""
         who.require(Role.READER)
         after = None if query.cursor is None else read_time_place("connections", query.cursor)
         found = await read_page(self.pool, who.reach(org), after=after, limit=query.limit + 1)
@@ -26,7 +26,7 @@ class ConnectionActions(ResourceActions):
         return ConnectionPage(items=tuple(map(connection_item, found)), next_cursor=cursor)
 
     async def add(self, who: Principal, org: str | None, request: ConnectionRequest) -> tuple[ConnectionItem, bool]:
-        """Connect a token's user, or give it the token anew; tells whether the user is connected for the first time."""
+        """Connect a token's user, or replace the user's token. Returns also whether the user is new."""
         async with self.audited(who, "connections.add", org=org) as entry:
             who.require(Role.OPERATOR)
             added = await self._manager().add(request.token, org=who.reach(org))
@@ -34,12 +34,12 @@ class ConnectionActions(ResourceActions):
         return connection_item(added.connection), added.new
 
     async def get(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
-        """Read one connection, as it was last known."""
+        """Read one connection, in the state last seen."""
         who.require(Role.READER)
         return connection_item(await self._manager().get(connection_id, who.reach(org)))
 
     async def check(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
-        """Ask Calendly once whether a connection is still good; what was learnt is in its state."""
+        """Ask Calendly once whether a connection is still good. The result is in its state."""
         async with self.audited(who, "connections.check", org=org, target=connection_id) as entry:
             who.require(Role.OPERATOR)
             found = await self._manager().check(connection_id, who.reach(org))
@@ -47,7 +47,7 @@ class ConnectionActions(ResourceActions):
         return connection_item(found)
 
     async def delete(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionItem:
-        """Forget a credential; gives it as it was. What was subscribed with it goes on."""
+        """Delete a credential and return it as it was. Subscriptions made with it continue."""
         async with self.audited(who, "connections.delete", org=org, target=connection_id) as entry:
             who.require(Role.OPERATOR)
             gone = await self._manager().delete(connection_id, who.reach(org))

@@ -1,4 +1,4 @@
-"""Verbs of what Calendly sent."""
+"""Operations on deliveries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slotwire.ingest.operate.roles import Principal, Role
 
 
 class DeliveryActions(ResourceActions):
-    """What Calendly sent."""
+    """Deliveries from Calendly."""
 
     async def list(self, who: Principal, query: DeliveryQuery) -> DeliveryPage:
         """List deliveries, newest first."""

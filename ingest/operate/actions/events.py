@@ -1,4 +1,4 @@
-"""Verbs of the log: its events."""
+"""Operations on the events of the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slotwire.ingest.operate.models import EventDetail, EventItem, EventPage, Ev
 from slotwire.ingest.operate.roles import Principal, Role
 
 FOLLOW_SECONDS = 0.25
-"""How often the log is asked for new events while it is followed."""
+"""The pause between two queries while the log is followed."""
 
 
 class EventActions(ResourceActions):
@@ -27,12 +27,12 @@ class EventActions(ResourceActions):
         if query.cursor is not None:
             if query.after is not None:
                 raise RequestRefused(
-                    "`cursor` and `after` exclude each other", code="parameter_invalid", remedy="Leave one out."
+                    "`cursor` and `after` cannot be combined", code="parameter_invalid", remedy="Leave one out."
                 )
             place = read_log_place(query.cursor)
         else:
             place = await log_pages.everywhere(self.pool, query.after or 0)
-        # One more than asked is read, to know whether there is more.
+        # Read one more than asked, to know whether there is another page.
         items = await log_pages.events_after(self.pool, place, only, limit=query.limit + 1)
         more, items = len(items) > query.limit, items[: query.limit]
         reached = log_pages.place_after(place, items, only)
@@ -47,14 +47,14 @@ class EventActions(ResourceActions):
         return found
 
     async def latest(self, who: Principal, query: EventQuery) -> tuple[EventItem, ...]:
-        """Read the last events, oldest first."""
+        """Read the latest events, oldest first."""
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
         return tuple(await log_pages.latest_events(self.pool, only, limit=query.limit))
 
     async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
-        """Give events as they are committed, from `after` (or from now) until a stop is asked for."""
-        from slotwire.ingest.foundation.lifecycle import wait_for  # brings aiohttp, which no other verb needs
+        """Yield events as they are committed, from `after` (or from now on) until `stop` is set."""
+        from slotwire.ingest.foundation.lifecycle import wait_for  # imports aiohttp, which no other operation needs
 
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)

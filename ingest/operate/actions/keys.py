@@ -1,4 +1,4 @@
-"""Verbs of keys: of the management API, and of the vault."""
+"""Operations on keys: those of the management API, and those of the vault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KeyActions(ResourceActions):
         return KeyPage(items=tuple(map(key_item, found)), next_cursor=cursor)
 
     async def create(self, who: Principal, request: KeyRequest) -> NewKey:
-        """Make a key; the answer is the only place where it is shown."""
+        """Make a key. Only this answer shows it."""
         async with self.audited(who, "keys.create", org=request.organization) as entry:
             who.require(Role.ADMIN)
             made, key = await api_keys.create(
@@ -42,7 +42,7 @@ class KeyActions(ResourceActions):
         return NewKey(**key_item(made).model_dump(), key=key.get_secret_value())
 
     async def revoke(self, who: Principal, key_id: UUID) -> KeyItem:
-        """Revoke a key at once."""
+        """Revoke a key, effective at once."""
         async with self.audited(who, "keys.revoke", org=None, target=key_id) as entry:
             who.require(Role.ADMIN)
             revoked = await api_keys.revoke(self.pool, key_id, who.org, self.clock.now())
@@ -50,7 +50,7 @@ class KeyActions(ResourceActions):
         return key_item(revoked)
 
     async def rotate_vault(self, who: Principal) -> AsyncIterator[RotationProgress]:
-        """Seal anew what another key than the vault's first one sealed, telling of each page."""
+        """Encrypt with the vault's first key what another key encrypted. Yields the progress after each page."""
         async with self.audited(who, "keys.rotate_vault", org=None):
             who.require(Role.ADMIN)
             who.require_everywhere()
@@ -58,14 +58,14 @@ class KeyActions(ResourceActions):
                 yield page
 
     async def vault_use(self, who: Principal) -> tuple[KeyUse, ...]:
-        """Count what each of the vault's keys sealed."""
+        """Count the secrets that each key of the vault encrypted."""
         who.require(Role.ADMIN)
         who.require_everywhere()
         return await vault_rotation.keys_in_use(self.pool, Vault.from_settings(self.settings.vault))
 
 
 def key_item(key: ApiKey) -> KeyItem:
-    """Show a key, without the key."""
+    """Show a key, without its secret part."""
     return KeyItem(
         id=key.id,
         role=key.role,

@@ -1,4 +1,4 @@
-"""Verbs of organizations."""
+"""Operations on organizations."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from slotwire.ingest.operate.roles import CONTROL, Principal, Role
 
 
 class OrganizationActions(ResourceActions):
-    """Organizations: connected, subscribed, given up."""
+    """Organizations: added, read, backfilled, removed."""
 
     async def list(self, who: Principal, query: OrganizationQuery) -> OrganizationPage:
-        """List organizations, by name."""
+        """List organizations, ordered by name."""
         who.require(Role.READER)
         after = None if query.cursor is None else read_name_place("organizations", query.cursor)
         found = await self.organizations().page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
@@ -39,14 +39,14 @@ class OrganizationActions(ResourceActions):
         return OrganizationPage(items=tuple(map(organization_item, found)), next_cursor=cursor)
 
     async def get(self, who: Principal, org: str) -> OrganizationDetail:
-        """Read one organization, with what shall be subscribed to."""
+        """Read one organization with its wanted subscriptions."""
         who.require(Role.READER)
         who.reach(org)
         organizations = self.organizations()
         return organization_detail(await organizations.get(org), await organizations.subscriptions.wanted(org))
 
     async def add(self, who: Principal, request: OrganizationRequest) -> OrganizationAdded:
-        """Connect a token's user, subscribe the organization, and note what is to be fetched."""
+        """Connect a token's user, subscribe the organization, and record what is to be fetched."""
         async with self.audited(who, "organizations.add", org=request.organization) as entry:
             who.require(Role.OPERATOR)
             organizations = self.organizations()
@@ -68,7 +68,7 @@ class OrganizationActions(ResourceActions):
             return added_item(begun)
 
     async def remove(self, who: Principal, org: str, *, force: bool) -> OrganizationRemoved:
-        """Give an organization up: at Calendly first, then here. Its history stays."""
+        """Remove an organization, at Calendly first, then here. Its history stays."""
         async with self.audited(who, "organizations.remove", org=org, target=org):
             who.require(Role.ADMIN)
             who.reach(org)
@@ -77,7 +77,7 @@ class OrganizationActions(ResourceActions):
     async def backfill(
         self, who: Principal, org: str, report: Callable[[BackfillProgress], None]
     ) -> BackfillProgress | None:
-        """Fetch now what is noted to be fetched of an organization; None when nothing is."""
+        """Fetch now what is recorded to be fetched of an organization; None when nothing is."""
         async with self.audited(who, "organizations.backfill", org=org, target=org):
             who.require(Role.OPERATOR)
             who.reach(org)
@@ -89,7 +89,7 @@ class OrganizationActions(ResourceActions):
                 return await organizations.run_backfill(org, calendly, report)
 
     async def named(self, who: Principal, org: str | None) -> str:
-        """Return the organization that is meant: the named one, the caller's, or the only one there is."""
+        """Return the organization a caller means: the one named, the one of the key, or the only one there is."""
         who.require(Role.READER)
         reached = who.reach(org)
         if reached is not None:
@@ -97,5 +97,5 @@ class OrganizationActions(ResourceActions):
         return (await self.organizations().only()).org
 
     def of_rounds(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:
-        """Wrap a change that the subscription manager makes on its rounds: nobody asked, and the audit tells it."""
+        """Wrap a change that the subscription manager makes on its rounds, so that the audit has it too."""
         return self.audited(CONTROL, action, org=org, target=target)

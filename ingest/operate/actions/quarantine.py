@@ -1,4 +1,4 @@
-"""Verbs of what could not be understood."""
+"""Operations on deliveries that could not be understood."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from slotwire.ingest.operate.quarantine_models import (
 from slotwire.ingest.operate.roles import Principal, Role
 
 RETRY_PAGE = 200
-"""Quarantined deliveries whose ids are read at a time while they are retried."""
+"""Ids that are read at a time while quarantined deliveries are retried."""
 
 
 class QuarantineActions(ResourceActions):
-    """What could not be understood."""
+    """Deliveries that could not be understood."""
 
     async def list(self, who: Principal, query: QuarantineQuery) -> QuarantinePage:
         """List quarantined deliveries, newest first."""
@@ -39,7 +39,7 @@ class QuarantineActions(ResourceActions):
         return QuarantinePage(items=tuple(map(quarantine_item, found)), next_cursor=cursor)
 
     async def get(self, who: Principal, delivery_id: UUID) -> QuarantineDetail:
-        """Read one quarantined delivery; its body from the role `operator` on."""
+        """Read one quarantined delivery. Only operators and admins see its body."""
         who.require(Role.READER)
         found = await quarantine.read_one(self.pool, delivery_id, who.org)
         if found is None:
@@ -47,7 +47,7 @@ class QuarantineActions(ResourceActions):
         return quarantine_detail(found, with_body=who.role.rank >= Role.OPERATOR.rank)
 
     async def retry(self, who: Principal, delivery_id: UUID) -> QuarantineItem:
-        """Read a quarantined delivery again; it becomes events, or stays with the reason it has now."""
+        """Read a quarantined delivery again. It becomes events, or stays with the reason it has now."""
         async with self.audited(who, "quarantine.retry", org=None, target=delivery_id) as entry:
             who.require(Role.OPERATOR)
             found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
@@ -57,13 +57,13 @@ class QuarantineActions(ResourceActions):
         return quarantine_item(found)
 
     async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
-        """Count the deliveries that wait in quarantine for one reason."""
+        """Count the deliveries that wait in quarantine with one reason."""
         who.require(Role.READER)
         return await quarantine.count_waiting(self.pool, reason, who.reach(org))
 
     async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
-        """Retry what waits for one reason, in the order it came, each once; gives each as it is then."""
-        who.require(Role.READER)  # each retry asks for more, and is in the audit
+        """Retry each delivery that waits with one reason, in the order of arrival, and yield it as it is then."""
+        who.require(Role.READER)  # each retry requires more, and is in the audit
         reached, after = who.reach(org), UUID(int=0)
         while ids := await quarantine.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
             for delivery_id in ids:
@@ -71,7 +71,7 @@ class QuarantineActions(ResourceActions):
             after = ids[-1]
 
     async def discard(self, who: Principal, delivery_id: UUID, request: DiscardRequest) -> QuarantineItem:
-        """Settle a quarantined delivery as not wanted; its body stays. Doing it twice keeps the first reason."""
+        """Mark a quarantined delivery as not wanted. Its body stays. A second time changes nothing."""
         async with self.audited(who, "quarantine.discard", org=None, target=delivery_id) as entry:
             who.require(Role.OPERATOR)
             if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
@@ -94,5 +94,5 @@ def _not_quarantined() -> RequestRefused:
     return RequestRefused(
         "there is no such delivery in quarantine within reach",
         code="not_found",
-        remedy="Give a delivery's id, as `slotwire quarantine list` shows it.",
+        remedy="Give the id of a delivery from `slotwire quarantine list`.",
     )

@@ -1,4 +1,4 @@
-"""Verbs of webhook subscriptions at Calendly."""
+"""Operations on webhook subscriptions at Calendly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SubscriptionActions(ResourceActions):
     """Webhook subscriptions at Calendly, made and ended with the organization's own connection."""
 
     async def list(self, who: Principal, org: str | None, query: SubscriptionQuery) -> SubscriptionPage:
-        """List subscriptions, oldest first; if asked, beside what Calendly says of them."""
+        """List subscriptions, oldest first; if asked, each with Calendly's own answer about it."""
         who.require(Role.READER)
         org = who.reach(org)
         after = None if query.cursor is None else read_time_place("subscriptions", query.cursor)
@@ -43,7 +43,7 @@ class SubscriptionActions(ResourceActions):
         return SubscriptionPage(items=beside, next_cursor=cursor)
 
     async def create(self, who: Principal, org: str, request: SubscriptionRequest) -> tuple[SubscriptionItem, bool]:
-        """Subscribe an organization, or a user or group of it, at Calendly; tells whether a new one was made."""
+        """Subscribe an organization, or one user or group of it. Returns also whether a subscription was made."""
         async with self.audited(who, "subscriptions.create", org=org) as entry:
             who.require(Role.OPERATOR)
             who.reach(org)
@@ -65,7 +65,7 @@ class SubscriptionActions(ResourceActions):
         return subscription_item(await read_one(self.pool, subscription_id, who.reach(org)))
 
     async def delete(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
-        """End a subscription, at Calendly first; it is no longer wanted either."""
+        """End a subscription, at Calendly first, and no longer want it."""
         async with self.audited(who, "subscriptions.delete", org=org, target=subscription_id) as entry:
             who.require(Role.OPERATOR)
             found = await read_one(self.pool, subscription_id, who.reach(org))

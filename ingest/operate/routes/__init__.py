@@ -1,6 +1,6 @@
-"""The management API's routes, as one table: the application, its document and its tests are made from it.
+"""The management API's routes as one table, from which the application, its OpenAPI document and its tests are made.
 
-One file a noun, as the verbs are.
+One file per resource, as in `actions/`; events and deliveries are in `log`.
 """
 
 from __future__ import annotations

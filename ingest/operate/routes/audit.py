@@ -16,7 +16,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/audit",
-        "List who changed what, newest first; what was refused too.",
+        "List who changed what, newest first, refused attempts included.",
         Role.ADMIN,
         _list,
         AuditPage,

@@ -1,4 +1,4 @@
-"""What a route is made of: the request taken apart, the answer, and what the document says of it."""
+"""The parts of a route: its parsed request, its response, and its description."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class ParametersInvalid(RequestRefused):
-    """The query does not fit; carries where."""
+    """The query is not valid; the message says which fields."""
 
     def __init__(self, error: ValidationError) -> None:
         found = invalid("parameter_invalid", error)
@@ -30,13 +30,13 @@ class ParametersInvalid(RequestRefused):
 
 @dataclass(frozen=True, slots=True)
 class RouteRequest:
-    """One authenticated request, taken apart.
+    """An authenticated request, parsed.
 
     Attributes:
-        who: whoever asks.
-        path: the path's variables.
+        who: the caller.
+        path: the variables of the path.
         parameters: the query's parameters, each once.
-        body: the body's octets.
+        body: the bytes of the body.
     """
 
     who: Principal
@@ -48,7 +48,7 @@ class RouteRequest:
         """Read the query.
 
         Raises:
-            RequestRefused: it does not fit; an unknown parameter does not either.
+            RequestRefused: it is not valid; an unknown parameter is not valid either.
         """
         try:
             return form.model_validate(self.parameters)
@@ -56,24 +56,24 @@ class RouteRequest:
             raise ParametersInvalid(error) from None
 
     def id(self) -> UUID:
-        """Read the id in the path; what is no id names nothing.
+        """Read the id in the path.
 
         Raises:
-            RequestRefused: with code `not_found`.
+            RequestRefused: with code `not_found`: it is not an id.
         """
         try:
             return UUID(self.path["id"])
         except ValueError:
-            raise RequestRefused("there is nothing of this id", code="not_found", remedy="Check the id.") from None
+            raise RequestRefused("there is nothing with this id", code="not_found", remedy="Check the id.") from None
 
 
 @dataclass(frozen=True, slots=True)
 class RouteResponse:
-    """What a route gives.
+    """The response of a route.
 
     Attributes:
-        content: the answer's body.
-        status: 200 unless something was made.
+        content: the body.
+        status: 200, or 201 if something was created.
     """
 
     content: BaseModel
@@ -87,13 +87,13 @@ class Route:
     Attributes:
         method: in upper case.
         path: with `{variables}`.
-        summary: what it does, in one line.
-        role: the least role that may.
-        run: does it.
-        gives: the form of the answer.
-        query: the form of its parameters.
-        takes: the form of its body.
-        statuses: what it answers when it works.
+        summary: what it does, in one sentence.
+        role: the lowest role that may use it.
+        run: handles the request; the audit and the document take the name of the operation from its name.
+        gives: the model of the response.
+        query: the model of its parameters.
+        takes: the model of its body.
+        statuses: its statuses of success.
     """
 
     method: str
@@ -113,22 +113,22 @@ class Route:
 
     @property
     def repeatable(self) -> bool:
-        """Whether it takes an `Idempotency-Key`: the others may be sent twice anyway."""
+        """Whether it accepts an `Idempotency-Key`. Other methods can be repeated anyway."""
         return self.method == "POST"
 
     @property
     def noun(self) -> str:
-        """What it is about: the name of its file."""
+        """Its resource: the name of its file."""
         return self.run.__module__.rpartition(".")[2]
 
     @property
     def action(self) -> str:
-        """`noun.verb`, as the audit writes it: the file of the route and the name of what runs it."""
+        """`noun.verb`, as in the audit: the name of its file and the name of `run`."""
         return f"{self.noun}.{self._verb}"
 
     @property
     def operation(self) -> str:
-        """Its name in the document, unique: `list_keys`, `create_key`; a longer name is taken as it is."""
+        """Its unique name in the document: `list_keys`, `create_key`; a name of several words stays as it is."""
         if "_" in self._verb:
             return self._verb
         return f"{self._verb}_{self.noun if self._verb == 'list' else self.noun.removesuffix('s')}"

@@ -20,7 +20,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/bookings",
-        "List bookings, by their invitees' names.",
+        "List bookings, ordered by invitee URI.",
         Role.READER,
         _list,
         BookingPage,
@@ -29,7 +29,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/bookings/timeline",
-        "Read one booking with what was told of it, what was written, and how far that has come.",
+        "Read one booking with its deliveries, its events and their progress.",
         Role.READER,
         _get_timeline,
         Timeline,

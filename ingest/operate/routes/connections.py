@@ -1,4 +1,4 @@
-"""Routes of credentials at Calendly."""
+"""Routes of connections: credentials at Calendly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ROUTES = (
     Route(
         "POST",
         _CONNECTIONS,
-        "Connect a user by personal access token; 200 when it replaces the one before.",
+        "Connect a user by personal access token; 200 if it replaces the user's old token.",
         Role.OPERATOR,
         _add,
         ConnectionItem,
@@ -57,7 +57,7 @@ ROUTES = (
     Route(
         "POST",
         _CONNECTIONS + "/{id}/check",
-        "Ask Calendly whether it is still good; what was learnt is in its state.",
+        "Ask Calendly whether a connection is still good. The result is in its state.",
         Role.OPERATOR,
         _check,
         ConnectionItem,
@@ -65,7 +65,7 @@ ROUTES = (
     Route(
         "DELETE",
         _CONNECTIONS + "/{id}",
-        "Forget a credential; what was subscribed with it goes on.",
+        "Delete a credential. Subscriptions made with it continue.",
         Role.OPERATOR,
         _delete,
         ConnectionItem,

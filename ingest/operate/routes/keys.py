@@ -25,12 +25,12 @@ ROUTES = (
     Route(
         "POST",
         "/v1/keys",
-        "Make a key of this API; it is shown once.",
+        "Make a key of this API. Only this response shows it.",
         Role.ADMIN,
         _create,
         NewKey,
         takes=KeyRequest,
         statuses=(201,),
     ),
-    Route("DELETE", "/v1/keys/{id}", "Revoke a key of this API, at once.", Role.ADMIN, _revoke, KeyItem),
+    Route("DELETE", "/v1/keys/{id}", "Revoke a key of this API, effective at once.", Role.ADMIN, _revoke, KeyItem),
 )

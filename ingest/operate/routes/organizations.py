@@ -38,7 +38,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/organizations",
-        "List organizations, by name.",
+        "List organizations, ordered by name.",
         Role.READER,
         _list,
         OrganizationPage,
@@ -47,7 +47,7 @@ ROUTES = (
     Route(
         "POST",
         "/v1/organizations",
-        "From a token to live events: connect its user and subscribe the organization; 200 when it is already.",
+        "Go from a token to live events: connect its user, subscribe the organization; 200 if that is done already.",
         Role.OPERATOR,
         _add,
         OrganizationAdded,
@@ -57,7 +57,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/organizations/{org}",
-        "Read one organization, with what shall be subscribed to.",
+        "Read one organization with its wanted subscriptions.",
         Role.READER,
         _get,
         OrganizationDetail,
@@ -65,7 +65,7 @@ ROUTES = (
     Route(
         "DELETE",
         "/v1/organizations/{org}",
-        "Give an organization up: its subscriptions at Calendly first, then its credentials. Its history stays.",
+        "Remove an organization: end its subscriptions at Calendly, then delete its credentials. Its history stays.",
         Role.ADMIN,
         _remove,
         OrganizationRemoved,

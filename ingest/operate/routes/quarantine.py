@@ -1,4 +1,4 @@
-"""Routes of what could not be understood."""
+"""Routes of the quarantine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROUTES = (
     Route(
         "GET",
         _QUARANTINE,
-        "List authentic deliveries that became no event, newest first.",
+        "List signed deliveries that could not be understood, newest first.",
         Role.READER,
         _list,
         QuarantinePage,
@@ -46,7 +46,7 @@ ROUTES = (
     Route(
         "GET",
         _QUARANTINE + "/{id}",
-        "Read one of them; its body is shown to the role `operator` or more.",
+        "Read one quarantined delivery; its body needs the role `operator` or more.",
         Role.READER,
         _get,
         QuarantineDetail,
@@ -54,7 +54,7 @@ ROUTES = (
     Route(
         "POST",
         _QUARANTINE + "/{id}/retry",
-        "Read it again: it becomes events with their right ids, or stays with the reason it has now.",
+        "Read a delivery again: it becomes events with their right ids, or stays with the reason it has now.",
         Role.OPERATOR,
         _retry,
         QuarantineItem,
@@ -62,7 +62,7 @@ ROUTES = (
     Route(
         "POST",
         _QUARANTINE + "/{id}/discard",
-        "Settle it as not wanted; its body stays.",
+        "Mark a delivery as not wanted. Its body stays.",
         Role.OPERATOR,
         _discard,
         QuarantineItem,

@@ -39,7 +39,7 @@ ROUTES = (
     Route(
         "GET",
         _SUBSCRIPTIONS,
-        "List an organization's subscriptions; if asked, beside what Calendly says of them.",
+        "List an organization's subscriptions; if asked, each with Calendly's own answer about it.",
         Role.READER,
         _list,
         SubscriptionPage,
@@ -48,7 +48,7 @@ ROUTES = (
     Route(
         "POST",
         _SUBSCRIPTIONS,
-        "Subscribe an organization, or a user or group of it, at Calendly; 200 when it is subscribed already.",
+        "Subscribe an organization, or one user or group of it, at Calendly; 200 if it is subscribed already.",
         Role.OPERATOR,
         _create,
         SubscriptionItem,
@@ -59,7 +59,7 @@ ROUTES = (
     Route(
         "DELETE",
         _SUBSCRIPTIONS + "/{id}",
-        "End a subscription, at Calendly first; it is no longer wanted either.",
+        "End a subscription, at Calendly first, and no longer want it.",
         Role.OPERATOR,
         _delete,
         SubscriptionItem,
