@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 def _place(value: str | None) -> str | None:
     if value is None or value in {"mirror", "beginning"} or (value.isascii() and value.isdigit() and len(value) <= 18):
         return value
-    raise typer.BadParameter("give mirror, beginning, or a position in the log, for example 4711")
+    raise typer.BadParameter("give mirror, beginning or a position in the log, for example 4711")
 
 
 @app.command()

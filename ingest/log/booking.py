@@ -210,11 +210,11 @@ def _meeting(event: ScheduledEvent, payload: InviteePayload) -> tuple[Any, ...]:
     return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place
 
 
-def _greater(known: Any, told: Any) -> Any:
+def _greater(known: Any, sent: Any) -> Any:
     """Choose between two values of a field that never changes: if they contradict each other, the greater one."""
-    return told if known is None or (told is not None and told > known) else known
+    return sent if known is None or (sent is not None and sent > known) else known
 
 
-def _newer(told: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+def _newer(sent: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
     """Compare values item by item, the time first; a missing one comes before all others."""
-    return told != known and [(item is not None, item) for item in told] > [(item is not None, item) for item in known]
+    return sent != known and [(item is not None, item) for item in sent] > [(item is not None, item) for item in known]

@@ -273,12 +273,12 @@ class _InviteeJoin:
         self._write(identity, data, row, time, inferred=False)
 
     def _mark(self, uri: str) -> None:
-        told = self._payload.no_show
-        if told is None:  # normalize quarantines a mark without `no_show`
+        no_show = self._payload.no_show
+        if no_show is None:  # normalize quarantines a mark without `no_show`
             return
-        identity = self._joined.primary = self._identity("invitee_no_show.created", uri, told.uri)
+        identity = self._joined.primary = self._identity("invitee_no_show.created", uri, no_show.uri)
         row = self._row(uri)
-        mark = Mark(told.uri, told.created_at or self._fact.told_at)
+        mark = Mark(no_show.uri, no_show.created_at or self._fact.told_at)
         known = next((each for each in row.marks if each.uri == mark.uri), None)
         if known is None:
             if len(row.marks) >= MAX_TOGGLES:

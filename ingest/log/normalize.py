@@ -43,7 +43,7 @@ class InviteeEvent(Enum):
 
 
 class FetchedSource(NamedTuple):
-    """What the REST API told us, asked with the organization's own credential. Nobody delivered or signed it.
+    """An answer of the REST API, asked with the organization's own credential. Nobody delivered or signed it.
 
     Attributes:
         id: of this reading; no row has it.

@@ -1,4 +1,4 @@
-"""What can become of a delivery: the values of `slotwire.deliveries.outcome`, and labels of metrics. Pure."""
+"""The outcomes of a delivery: values of `slotwire.deliveries.outcome`, and labels of metrics. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class DeliveryOutcome(StrEnum):
     """What became of an authentic delivery. The join decides, and the log may still find a duplicate."""
 
     STORED = "stored"
-    """It told something new, which is now an event or waits for one."""
+    """It reported something new, which is now an event or waits for one."""
     DUPLICATE = "duplicate"
-    """What it told was known already."""
+    """It reported what was known already."""
     QUARANTINED = "quarantined"
     """It could not be understood; its body is stored raw, with a reason."""

@@ -51,16 +51,16 @@ class AuditPage(Page):
     items: tuple[AuditItem, ...]
 
 
-def audit_item(told: AuditedChange) -> AuditItem:
+def audit_item(change: AuditedChange) -> AuditItem:
     """Show a change."""
     return AuditItem(
-        id=told.id,
-        at=told.at,
-        actor=told.actor,
-        role=Role(told.role),
-        organization=told.org,
-        action=told.action,
-        target=told.target,
-        result=told.result,
-        code=told.code,
+        id=change.id,
+        at=change.at,
+        actor=change.actor,
+        role=Role(change.role),
+        organization=change.org,
+        action=change.action,
+        target=change.target,
+        result=change.result,
+        code=change.code,
     )

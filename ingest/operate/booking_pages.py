@@ -51,12 +51,12 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
             booking = _booking(found)
             chain = await connection.fetch(_SQL["bookings_of_chain"], booking.chain_root, booking.organization, limit)
             events = await connection.fetch(_SQL["timeline_events"], invitee, booking.organization, limit)
-            told = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
+            delivery_ids = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
             deliveries = await connection.fetch(
                 _SQL["timeline_deliveries"],
                 booking.organization,
                 [row["event_id"] for row in events],
-                list(told - {None}),
+                list(delivery_ids - {None}),
                 limit,
             )
     return Timeline(

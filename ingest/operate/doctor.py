@@ -1,4 +1,4 @@
-"""The doctor: asks everything a working installation needs, changes nothing, and says what to do."""
+"""The doctor: checks everything that a working installation needs, changes nothing, and says what to do."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from slotwire.ingest.operate.vault_rotation import keys_in_use
 
 SKEW_WARNING = timedelta(seconds=2)
 SKEW_FAILURE = timedelta(seconds=60)
-"""Signatures from more than 300 s ahead are refused; a clock that is off by a minute is on its way there."""
+"""Signatures from more than 300 s ahead are refused, so a clock that is off by a minute must be set."""
 MAX_NAMED = 5
-"""Organizations that are named in one finding."""
+"""The most organizations that one finding names."""
 MAX_KEYS_TRIED = 100
-"""Sealed signing keys that are opened to see whether the vault's keys fit, the newest first."""
+"""Signing keys that are opened to check the vault's keys, newest first."""
 
 _REFUSALS = {
     "28P01": "Postgres refused the user or the password",
@@ -35,36 +35,36 @@ _REFUSALS = {
     "3D000": "Postgres has no such database",
     "53300": "Postgres has no connection left",
 }
-"""Words for the SQLSTATEs of a connection that is refused."""
+"""Messages for the SQLSTATEs of a refused connection."""
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 
 class Finding(Model):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
-    """What was looked at."""
+    """The name of the check."""
     state: Literal["ok", "warning", "failed"]
-    """`failed`: something does not work or a promise does not hold."""
+    """`failed` if something does not work or a promise does not hold."""
     message: str
-    """What was found."""
+    """What the check found."""
     remedy: str = Field("", exclude_if=lambda value: not value)
     """What to do about it."""
 
 
 def ok(check: str, message: str) -> Finding:
-    """All is well."""
+    """Make the finding of a check that passed."""
     return Finding(check=check, state="ok", message=message)
 
 
 def failed(check: str, error: SlotwireError) -> Finding:
-    """Say what does not work."""
+    """Make the finding of a check that failed."""
     return Finding(check=check, state="failed", message=error.message, remedy=error.remedy)
 
 
 async def examine(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
-    """Look at everything, giving each finding as soon as it is known. One that fails ends none of the others."""
+    """Run all checks, and yield each finding as soon as it is known. A check that fails does not end the others."""
     for found in _settings(settings):
         yield found
     async for found in _postgres(settings, clock):
@@ -81,10 +81,10 @@ def _settings(settings: Settings) -> list[Finding]:
     def address() -> str:
         hooks = HookAddresses.from_settings(settings)
         check_callback(hooks.url(hooks.mint()), settings.calendly.api_url)
-        return f"Calendly is told {settings.public_url}"
+        return f"Calendly sends to {settings.public_url}"
 
     return [
-        _tried("vault keys", lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} seals"),
+        _tried("vault keys", lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} encrypts"),
         _tried("hook keys", hook_keys),
         _tried("public url", address),
     ]
@@ -106,7 +106,7 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
         return
     try:
         version = connection.get_server_version()
-        yield ok("postgres", f"reached, version {version.major}.{version.micro}, takes writes")
+        yield ok("postgres", f"reached, version {version.major}.{version.micro}, accepts writes")
         yield await _asked("durability", _durability(connection, settings))
         yield await _asked("clock", _skew(connection, clock))
         schema = await _asked("schema", _schema(connection))
@@ -132,8 +132,8 @@ def _unreachable(error: SlotwireError) -> Finding:
     reason = error.reason if isinstance(error, DatabaseUnavailable) else ""
     message = _REFUSALS.get(reason, error.message)
     remedy = error.remedy or (
-        "Is the server up, and does SLOTWIRE_DATABASE_URL name its host, port, database, user and password?\n"
-        "  A server that only reads (a standby) is not enough."
+        "Is the server running, and does SLOTWIRE_DATABASE_URL have its host, port, database, user and password?\n"
+        "  A read-only server (a standby) is not enough."
     )
     return Finding(check="postgres", state="failed", message=message, remedy=remedy)
 
@@ -148,12 +148,12 @@ async def _durability(connection: Connection, settings: Settings) -> Finding:
         check="durability",
         state="failed" if settings.database.durable else "warning",
         message=said,
-        remedy="Set fsync=on and synchronous_commit=on on the server (for the role too, where it was changed).",
+        remedy="Set fsync=on and synchronous_commit=on on the server, and for the role if it has its own value.",
     )
 
 
 async def _skew(connection: Connection, clock: Clock) -> Finding:
-    """Compare the clocks; the server's time is read half-way between two readings of ours."""
+    """Compare the clocks. The server's time is read half-way between two readings of ours."""
     before = clock.now()
     with translated():
         theirs = await connection.fetchval("SELECT clock_timestamp()")
@@ -166,13 +166,13 @@ async def _skew(connection: Connection, clock: Clock) -> Finding:
         check="clock",
         state="failed" if skew > SKEW_FAILURE else "warning",
         message=said,
-        remedy="Set both clocks by NTP. Deliveries signed more than 300 s ahead of this machine are refused.",
+        remedy="Synchronize both clocks with NTP. Deliveries signed more than 300 s ahead of this machine are refused.",
     )
 
 
 async def _schema(connection: Connection) -> Finding:
     found = await require_fitting(connection)
-    newer = f"newer than this version, which works with it: {', '.join(found.newer)}"
+    newer = f"newer than this version, which can work with it: {', '.join(found.newer)}"
     return ok("schema", newer if found.newer else "this version's")
 
 
@@ -194,13 +194,13 @@ async def _rights(connection: Connection, settings: Settings) -> Finding:
             check="rights",
             state="warning",
             message=f"the database role {role} may do more than the processes need: it could change the log",
-            remedy=f'Give the processes a login of their own: CREATE ROLE ... LOGIN IN ROLE "{group}".',
+            remedy=f'Create a login for the processes: CREATE ROLE ... LOGIN IN ROLE "{group}".',
         )
-    return ok("rights", f"the role {role} may append to the log and not change it")
+    return ok("rights", f"the role {role} can append to the log, and cannot change it")
 
 
 async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:
-    """Open what is sealed: a key that is missing would turn genuine deliveries away."""
+    """Open the signing keys: with a missing vault key, genuine deliveries would be refused."""
     with translated():
         rows = await connection.fetch(_SQL["sealed_keys"], MAX_KEYS_TRIED)
     vault = Vault.from_settings(settings.vault)
@@ -210,20 +210,20 @@ async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:
 
 
 async def _vault_use(connection: Connection, settings: Settings) -> Finding:
-    """Say which keys are still needed, and by how many secrets."""
+    """Say which keys are still needed, and for how many secrets."""
     uses = await keys_in_use(connection, Vault.from_settings(settings.vault))
-    said = ", ".join(f"{use.key or 'of no form of ours'!r}: {use.secrets}" for use in uses)
-    said = f"secrets by the key that sealed them: {said}"
+    said = ", ".join(f"{use.key or 'unknown form'!r}: {use.secrets}" for use in uses)
+    said = f"secrets by the key that encrypted them: {said}"
     if missing := [use.key for use in uses if not use.here]:
         named = ", ".join(repr(name) for name in missing)
         return Finding(
             check="vault use",
             state="failed",
             message=said,
-            remedy=f"The vault lacks the key {named}: add it again, after the others. What it sealed cannot be opened.",
+            remedy=f"The vault lacks the key {named}. Add it again, after the others: its secrets cannot be opened.",
         )
     if any(use.secrets and not use.seals for use in uses):
-        remedy = "A rotation is not finished: run `slotwire keys vault rotate`."
+        remedy = "A rotation is not finished. Run `slotwire keys vault rotate`."
         return Finding(check="vault use", state="warning", message=said, remedy=remedy)
     if unused := [use.key for use in uses if use.removable]:
         said += f"; {', '.join(map(repr, unused))} may be removed once every process runs with the new key first"
@@ -231,7 +231,7 @@ async def _vault_use(connection: Connection, settings: Settings) -> Finding:
 
 
 async def _connections(connection: Connection, settings: Settings) -> Finding:
-    """Say how connections stand; organizations without one that can act stand still."""
+    """Count connections by state, and name organizations without one that can act."""
     with translated():
         rows = await connection.fetch(_SQL["connections_by_state"])
         idle = await connection.fetch(_SQL["organizations_without_connection"], MAX_NAMED)
@@ -240,35 +240,35 @@ async def _connections(connection: Connection, settings: Settings) -> Finding:
         days = settings.connections.expiring_days
         expiring = any(row["state"] == "expiring" for row in rows)
         said = counted + (f"; expiring means within {days} days" if expiring else "")
-        remedy = "Make new tokens, and give them: slotwire connections add --token-file FILE" if expiring else ""
+        remedy = "Make new tokens and add them: slotwire connections add --token-file FILE" if expiring else ""
         return Finding(check="connections", state="warning" if expiring else "ok", message=said, remedy=remedy)
     named = ", ".join(row["org"] for row in idle)
     return Finding(
         check="connections",
         state="warning",
         message=f"{counted}; nothing can be done at Calendly for: {named}",
-        remedy="Connect an owner or admin of it: slotwire connections add --token-file FILE",
+        remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE",
     )
 
 
 async def _organizations(connection: Connection, settings: Settings) -> Finding:
-    """Say whether what is wanted is there, as far as the database knows; only Calendly knows the rest."""
+    """Say whether wanted subscriptions exist, as far as the database knows; only Calendly knows the rest."""
     with translated():
         row = await connection.fetchrow(_SQL["organizations_at_work"])
         unserved = await connection.fetch(_SQL["organizations_unserved"])
     if row is None:  # pragma: no cover - an aggregate gives one row
         raise AssertionError
-    said = f"{row['kept']} kept, {row['wanted']} wanted subscriptions"
-    said += f"; fetching what was booked before for {row['filling']}" if row["filling"] else ""
+    said = f"{row['active']} active, {row['wanted']} wanted subscriptions"
+    said += f"; {row['backfilling']} still to be backfilled" if row["backfilling"] else ""
     if not unserved:
-        return ok("organizations", said if row["kept"] else "none yet")
+        return ok("organizations", said if row["active"] else "none yet")
     named = ", ".join(item["org"] for item in unserved[:MAX_NAMED]) + (", …" if len(unserved) > MAX_NAMED else "")
     return Finding(
         check="organizations",
         state="warning",
-        message=f"{said}, {sum(item['wishes'] for item in unserved)} of them not there, of: {named}",
-        remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s; its log says what is in"
-        " the way.\n  To try now and be told: slotwire organizations add --token-file FILE",
+        message=f"{said}; {sum(item['wishes'] for item in unserved)} wanted are missing, of: {named}",
+        remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
+        " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
     )
 
 
@@ -276,7 +276,7 @@ async def _kafka(settings: Settings) -> list[Finding]:
     try:
         findings = await check_topics(settings.kafka)
     except SlotwireError as error:
-        remedy = error.remedy or "Is the broker up, and SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS right?"
+        remedy = error.remedy or "Is the broker running, and is SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS right?"
         return [Finding(check="kafka", state="failed", message=error.message, remedy=remedy)]
     reached = ok("kafka", "reached")
     if not findings:

@@ -1,15 +1,15 @@
--- Statements of `ingest/operate`: what operators read, and the keys they come with.
+-- Statements of `ingest/operate`: keys, the audit, idempotency, and what operators read.
 
 -- name: insert_key
--- A new key of the management API: only its hash.
+-- Add a key of the management API: only its hash.
 INSERT INTO slotwire.api_keys (id, hash, role, org, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: key_by_hash
--- Who a key is.
+-- The key with a hash.
 SELECT id, hash, role, org, revoked_at, last_used_at FROM slotwire.api_keys WHERE hash = $1
 
 -- name: touch_key
--- A key was used.
+-- Record that a key was used.
 UPDATE slotwire.api_keys SET last_used_at = $2 WHERE id = $1
 
 -- name: keys_page
@@ -20,18 +20,18 @@ WHERE ($1::text IS NULL OR org = $1)
 ORDER BY created_at, id LIMIT $4
 
 -- name: revoke_key
--- A key is good no longer; the first revocation counts.
+-- Revoke a key; the time of the first revocation stays.
 UPDATE slotwire.api_keys SET revoked_at = coalesce(revoked_at, $3)
 WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 RETURNING id, role, org, label, created_at, revoked_at, last_used_at
 
 -- name: insert_audit
--- A change begins, or ends.
+-- Record the start of a change, or its end.
 INSERT INTO slotwire.audit (id, begun, at, actor, role, org, action, target, result, code)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: audit_page
--- Changes, newest first, before a place; a beginning only where no end is written.
+-- Changes, newest first, before an id; the start of one only while it has no end.
 SELECT a.id, a.at, a.actor, a.role, a.org, a.action, a.target, a.result, a.code FROM slotwire.audit a
 WHERE ($1::uuid IS NULL OR a.id < $1) AND ($2::text IS NULL OR a.org = $2)
   AND ($3::text IS NULL OR a.action = $3) AND ($4::text IS NULL OR a.actor = $4)
@@ -39,7 +39,7 @@ WHERE ($1::uuid IS NULL OR a.id < $1) AND ($2::text IS NULL OR a.org = $2)
 ORDER BY a.id DESC LIMIT $5
 
 -- name: claim_idempotent
--- Claim a request: nobody has, its answer was kept long enough, or whoever ran it is taken for dead.
+-- Claim a request: nobody has claimed it, its response is too old, or its claim counts as dead.
 INSERT INTO slotwire.idempotent_answers AS a (key_id, idempotency_key, claim, fingerprint, created_at)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (key_id, idempotency_key) DO UPDATE
@@ -49,20 +49,20 @@ WHERE a.created_at <= $6 OR (a.status IS NULL AND a.created_at <= $7 AND a.finge
 RETURNING claim
 
 -- name: idempotent_answer
--- What is kept under a key.
+-- The request and the response stored under a key.
 SELECT fingerprint, status, sealed FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2
 
 -- name: store_idempotent
--- Store an answer, unless the request was taken over.
+-- Store a response, unless the claim was taken over.
 UPDATE slotwire.idempotent_answers SET status = $4, sealed = $5
 WHERE key_id = $1 AND idempotency_key = $2 AND claim = $3
 
 -- name: release_idempotent
--- Forget a request that failed on our side, unless it was taken over.
+-- Release the claim of a request that failed on our side, unless it was taken over.
 DELETE FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2 AND claim = $3
 
 -- name: remove_idempotent
--- Remove answers that were kept long enough, so many at the most; how many it were.
+-- Remove old responses, at most so many, and count them.
 WITH gone AS (
     DELETE FROM slotwire.idempotent_answers WHERE (key_id, idempotency_key) IN (
         SELECT key_id, idempotency_key FROM slotwire.idempotent_answers WHERE created_at <= $1 LIMIT $2
@@ -71,7 +71,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 
 -- name: log_ends
--- The last position of each shard; no row: the log is not made yet.
+-- The last position of each shard; without a row the log does not exist yet.
 SELECT s.shard::smallint AS shard,
        coalesce((SELECT max(e.position) FROM slotwire.events e WHERE e.shard = s.shard), 0) AS position
 FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
@@ -97,7 +97,7 @@ WHERE org = $1 AND position > $2 AND ($3::text IS NULL OR type = $3)
 ORDER BY position LIMIT $4
 
 -- name: events_after_of_subject
--- The story of one invitee or resource after a position, within one organization or any.
+-- The events of one invitee or resource after a position, within one organization or any.
 SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
        traceparent, tenant
 FROM slotwire.events
@@ -105,7 +105,7 @@ WHERE subject = $1 AND position > $2 AND ($3::text IS NULL OR type = $3) AND ($5
 ORDER BY position LIMIT $4
 
 -- name: latest_events
--- The last events of the log, newest first.
+-- The latest events of the log, newest first.
 SELECT e.* FROM unnest($1::smallint[]) AS place (shard)
 CROSS JOIN LATERAL (
     SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
@@ -117,7 +117,7 @@ CROSS JOIN LATERAL (
 ORDER BY e.position DESC LIMIT $3
 
 -- name: latest_events_of_org
--- The last events of one organization, newest first.
+-- The latest events of one organization, newest first.
 SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
        traceparent, tenant
 FROM slotwire.events
@@ -125,7 +125,7 @@ WHERE org = $1 AND ($2::text IS NULL OR type = $2)
 ORDER BY position DESC LIMIT $3
 
 -- name: latest_events_of_subject
--- The last events of one invitee or resource, newest first.
+-- The latest events of one invitee or resource, newest first.
 SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
        traceparent, tenant
 FROM slotwire.events
@@ -139,14 +139,14 @@ SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, de
 FROM slotwire.events WHERE event_id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: deliveries_page
--- Deliveries, newest first, before a place; their ids are in order of arrival.
+-- Deliveries, newest first, before an id; ids are in the order of arrival.
 SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
 FROM slotwire.deliveries
 WHERE ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
 ORDER BY id DESC LIMIT $4
 
 -- name: deliveries_of_event
--- Every delivery that told of one event, newest first, before a place.
+-- The deliveries of one event, newest first, before an id.
 SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
 FROM slotwire.deliveries
 WHERE event_id = $5
@@ -154,7 +154,7 @@ WHERE event_id = $5
 ORDER BY id DESC LIMIT $4
 
 -- name: bookings_page
--- Bookings by their invitees' names, after a place; of one organization, in one state.
+-- Bookings after an invitee URI, in its order; of one organization, in one state.
 SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings
@@ -162,7 +162,7 @@ WHERE ($1::text IS NULL OR invitee > $1) AND ($2::text IS NULL OR org = $2) AND 
 ORDER BY invitee LIMIT $4
 
 -- name: waiting_bookings_page
--- The same of those that wait for the mark of a clear or for the other half of a reschedule.
+-- The same, of bookings that wait for the mark of a clear or the other half of a reschedule.
 SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings
@@ -184,7 +184,7 @@ FROM slotwire.bookings WHERE chain_root = $1 AND org = $2
 ORDER BY booked_at NULLS LAST, invitee LIMIT $3
 
 -- name: timeline_events
--- The events of one invitee, oldest first, each with its revision and how far the relay is with it.
+-- The events of one invitee, oldest first, each with its revision and the relay's progress on it.
 SELECT e.shard, e.position, e.event_id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id,
        e.inferred, e.traceparent, e.tenant,
        (convert_from(e.data, 'UTF8')::json #>> '{booking,revision}')::integer AS revision,
@@ -196,14 +196,14 @@ WHERE e.subject = $1 AND e.org = $2
 ORDER BY e.position LIMIT $3
 
 -- name: timeline_deliveries
--- The deliveries that told of some events, or are named themselves, in order of arrival.
+-- The deliveries of some events, and some deliveries by id, in the order of arrival.
 SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
 FROM slotwire.deliveries
 WHERE org = $1 AND (event_id = ANY ($2::uuid[]) OR id = ANY ($3::uuid[]))
 ORDER BY id LIMIT $4
 
 -- name: rights
--- What the connected role may: what the processes need, and what they should not be able to do.
+-- The rights of the connected role: those that the processes need, and those that they should not have.
 SELECT current_user::text AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
        (SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'slotwire') AS owns,
@@ -218,11 +218,11 @@ SELECT current_user::text AS role,
            AND has_table_privilege('slotwire.api_keys', 'INSERT') AS manages
 
 -- name: connections_by_state
--- How many connections stand how.
+-- How many connections are in each state.
 SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state ORDER BY state
 
 -- name: organizations_without_connection
--- Organizations that are kept and have or want subscriptions, but no connection that can act.
+-- Organizations that are not removed and have or want subscriptions, but have no connection that can act.
 SELECT o.org FROM slotwire.organizations o
 WHERE o.ended_at IS NULL
   AND (EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended')
@@ -231,13 +231,13 @@ WHERE o.ended_at IS NULL
 ORDER BY o.org LIMIT $1
 
 -- name: organizations_at_work
--- How many organizations are kept, what is wanted of them, and for how many something is still to be fetched.
-SELECT count(*) AS kept, count(backfill_from) AS filling,
+-- How many organizations are active, how many subscriptions are wanted, how many backfills are not finished.
+SELECT count(*) AS active, count(backfill_from) AS backfilling,
        (SELECT count(*) FROM slotwire.wanted_subscriptions) AS wanted
 FROM slotwire.organizations WHERE ended_at IS NULL
 
 -- name: organizations_unserved
--- Organizations of which something is wanted that no subscription of ours does, as far as is known here.
+-- Organizations with wanted subscriptions that do not exist, as far as is known here.
 SELECT w.org, count(*) AS wishes FROM slotwire.wanted_subscriptions w
 WHERE NOT EXISTS (
     SELECT FROM slotwire.subscriptions s
@@ -247,7 +247,7 @@ WHERE NOT EXISTS (
 GROUP BY w.org ORDER BY w.org
 
 -- name: sealed_keys
--- Signing keys whose deliveries are still taken, the newest first.
+-- Signing keys of subscriptions that are not ended, newest first.
 SELECT k.id, k.sealed, s.id AS subscription_id, s.org
 FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
 WHERE s.state <> 'ended' ORDER BY k.created_at DESC LIMIT $1

@@ -74,9 +74,9 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
     assert not [item for item in found.values() if item.remedy]
     assert "fsync on, synchronous_commit on" in found["durability"].message
     assert found["sealed keys"].message.startswith("1 signing keys")
-    assert found["vault use"].message == "secrets by the key that sealed them: 'test': 2"
+    assert found["vault use"].message == "secrets by the key that encrypted them: 'test': 2"
     assert found["connections"].message == "1 active"
-    assert found["organizations"].message == "1 kept, 0 wanted subscriptions"
+    assert found["organizations"].message == "1 active, 0 wanted subscriptions"
     assert verdict(found.values()) == 0
 
 
@@ -268,11 +268,9 @@ async def test_wishes_that_are_not_served_are_told(database: Database) -> None:
         many = (await findings(settings))["organizations"]
     finally:
         await owner.close()
-    assert (served.state, served.message) == ("ok", "6 kept, 1 wanted subscriptions")
+    assert (served.state, served.message) == ("ok", "6 active, 1 wanted subscriptions")
     assert some.state == "warning"
-    assert some.message.startswith(
-        "6 kept, 4 wanted subscriptions; fetching what was booked before for 1, 3 of them not"
-    )
+    assert some.message.startswith("6 active, 4 wanted subscriptions; 1 still to be backfilled; 3 wanted are missing")
     assert set(some.message.rpartition(": ")[2].split(", ")) == set(orgs[:3])
     assert "`slotwire control` tries every 300 s" in some.remedy
     assert many.message.endswith(", …")

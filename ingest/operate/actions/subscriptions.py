@@ -32,14 +32,14 @@ class SubscriptionActions(ResourceActions):
         cursor = write_time_place("subscriptions", (found[-1].created_at, found[-1].id)) if more else None
         if not query.at_calendly:
             return SubscriptionPage(items=tuple(map(subscription_item, found)), next_cursor=cursor)
-        organizations, told = self.organizations(), {}
+        organizations, compared = self.organizations(), {}
         for asked in dict.fromkeys(item.org for item in found if item.state != "ended"):
             ours = [item for item in found if item.org == asked and item.state != "ended"]
             best = await organizations.connections.for_organization(asked)
             async with organizations.connections.acting(best) as calendly:
                 listed = await organizations.subscriptions.compare_with_calendly(calendly, best.organization, ours)
-            told.update({item.subscription.id: item for item in listed})
-        beside = tuple(subscription_item(item, told.get(item.id)) for item in found)
+            compared.update({item.subscription.id: item for item in listed})
+        beside = tuple(subscription_item(item, compared.get(item.id)) for item in found)
         return SubscriptionPage(items=beside, next_cursor=cursor)
 
     async def create(self, who: Principal, org: str, request: SubscriptionRequest) -> tuple[SubscriptionItem, bool]:
