@@ -1,11 +1,13 @@
-"""The contract: what Calendly sends, what Slotwire publishes, and how it travels. Pure; imports nothing of ours.
+"""The contract: the payloads Calendly sends, the events Slotwire publishes, and their form on Kafka.
+
+Pure: it imports nothing else of Slotwire, and only pydantic besides the standard library.
 
 ids        identifiers: event ids, chain keys, shards
-calendly   what they send about bookings: lenient, in the provider's words
-resources  what they send about everything else
-events     what we publish: frozen, versioned, one class a type
-envelope   an event as a consumer holds it
-topics     which type goes where, under which key
+calendly   Calendly's payloads about bookings: lenient, in Calendly's words
+resources  Calendly's payloads about everything else
+events     the events we publish: frozen, versioned, one class per type
+envelope   an event with its context, as a consumer gets it
+topics     the topics, and the key of each
 codec      CloudEvents 1.0 over Kafka, binary mode
 """
 

@@ -1,8 +1,8 @@
-"""What Calendly sends, in its own words, leniently read.
+"""Calendly's payloads about bookings, read leniently, in Calendly's words.
 
-Absent means null; an unknown field is kept under `extra` of the object it came in; an unknown enum value
-passes as a string; identifiers are opaque. Official examples omit keys that the official schema requires, so
-only what gives an event its identity is required here. Source: docs/reference/calendly.md, "Payloads".
+An absent field is null. An unknown field moves under `extra` of its object. An unknown enum value is accepted as a
+string. Identifiers are opaque. Official examples omit keys that the official schema requires, so only the fields that
+give an event its identity are required here. Source: docs/reference/calendly.md, "Payloads".
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 
 class Part(BaseModel):
-    """An object of a payload: frozen; `model_validate` moves fields it does not know under `extra`.
+    """An object of a payload: frozen. `model_validate` moves unknown fields under `extra`.
 
-    Nearly every payload has none, so it is read as if none were allowed, and taken apart only when that fails.
+    Few payloads have unknown fields, so each is first read as if none were allowed, and a second time only if that
+    fails.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True, use_attribute_docstrings=True)
@@ -27,16 +28,16 @@ class Part(BaseModel):
     _parts: ClassVar[dict[str, type[Part] | None]] = {}
 
     extra: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
-    """Fields of Calendly's that this version does not know, as they came."""
+    """Fields that Calendly sent and this version does not know, unchanged."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Remember the known names, each with the class of what is inside, once a class."""
+        """Compute the known field names once per class, each with the class of the parts inside it."""
         cls._parts = {field.alias or name: _part_in(field.annotation) for name, field in cls.model_fields.items()}
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """Read an object; see the class for what becomes of fields it does not know.
+        """Read an object; unknown fields move under `extra`.
 
         Raises:
             ValidationError: it does not fit.
@@ -48,10 +49,10 @@ class Part(BaseModel):
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """Read JSON; see the class for what becomes of fields it does not know.
+        """Read JSON; unknown fields move under `extra`.
 
         Raises:
-            ValidationError: it is no JSON, or does not fit.
+            ValidationError: it is not JSON, or does not fit.
         """
         try:
             return super().model_validate_json(json_data, extra="forbid", **options)
@@ -62,11 +63,11 @@ class Part(BaseModel):
 
     @classmethod
     def made(cls, known: Mapping[str, Any], **values: Any) -> Self:
-        """Make one of values that are known to fit, at a small part of the price of checking them.
+        """Make a part from valid values without validating them again, which takes a fraction of the time.
 
         Args:
             known: fields of a part that was validated.
-            values: all the other fields; a default is not filled in.
+            values: all other fields; defaults are not filled in.
         """
         made = cls.__new__(cls)
         fields: dict[str, Any] = {"extra": {}, **known, **values}
@@ -78,14 +79,14 @@ class Part(BaseModel):
 
 
 def _part_in(annotation: Any) -> type[Part] | None:
-    """Find the class of the parts that a field holds: one, or a list of them."""
+    """Return the class of the parts in a field, which is a part, a list of parts, or neither (None)."""
     if isinstance(annotation, type):
         return annotation if issubclass(annotation, Part) else None
     return next((found for each in get_args(annotation) if (found := _part_in(each)) is not None), None)
 
 
 def _set_apart(cls: type[Part], value: Any) -> Any:
-    """Move what a class does not know under `extra`, here and in the parts inside; what does not fit is left."""
+    """Move unknown fields under `extra`, in this object and in the parts inside. Other misfits stay for validation."""
     if type(value) is list:
         return [_set_apart(cls, each) for each in value]
     if type(value) is not dict:
@@ -112,9 +113,9 @@ def null_to_empty(value: Any) -> Any:
 
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 Time = Annotated[AwareDatetime, Field(ge=_EARLIEST, le=_LATEST)]
-"""A time with its offset, a day short of either end of what a time can be: so each can be written in UTC."""
+"""A time with its offset, at least a day inside Python's range, so that it can be converted to UTC."""
 Whole = Annotated[int, Field(gt=-(2**53), lt=2**53)]
-"""A whole number that every reader of JSON takes for the same (RFC 7493, section 2.2)."""
+"""A whole number that every JSON parser reads exactly (RFC 7493, section 2.2)."""
 Uri = Annotated[str, Field(min_length=1, max_length=2000)]
 """An opaque address of Calendly's; 2,000 characters at the most."""
 
@@ -324,9 +325,9 @@ class InviteePayload(Part):
     new_invitee: Uri | None = None
     """The invitee it became by a reschedule."""
     cancel_url: str | None = None
-    """Whoever holds it can cancel: never log it."""
+    """Anyone who has it can cancel the booking: never log it."""
     reschedule_url: str | None = None
-    """Whoever holds it can reschedule: never log it."""
+    """Anyone who has it can reschedule the booking: never log it."""
     routing_form_submission: str | None = None
     """The submission that led here, by URI."""
     payment: Payment | None = None
@@ -346,7 +347,7 @@ class InviteePayload(Part):
 
 
 class Envelope(Part):
-    """What every delivery is wrapped in."""
+    """The outer object of every delivery."""
 
     event: str
     """The name of the event."""

@@ -18,7 +18,7 @@ from .events import BY_TYPE, EventData
 
 CONTENT_TYPE = b"application/json"
 DATASCHEMA = "urn:slotwire:schema:"
-"""Before a type, names the JSON Schema of its data."""
+"""Followed by a type, the name of the JSON Schema of its data."""
 INFERRED = "slotwire-inferred"
 REPLAY = "slotwire-replay"
 
@@ -26,10 +26,10 @@ Headers = list[tuple[str, bytes]]
 
 
 class UndecodableRecord(ValueError):
-    """A record is not an event of a type and form this version knows.
+    """A record is not an event in a type and form that this version knows.
 
     Attributes:
-        reason: a short word that is also the metric's label.
+        reason: `not_an_event`, `unknown_type`, `data_elsewhere` or `invalid_data`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -44,8 +44,8 @@ class Attributes:
     Attributes:
         organization: the last segment of the organization's URI.
         sequence: the position in the log.
-        recorded_time: when its delivery arrived; with CloudEvents an extension of that name.
-        dataref: a reference that stands for data too large to travel.
+        recorded_time: when its delivery arrived; the CloudEvents extension `recordedtime`.
+        dataref: the reference to data that is too large for a record.
     """
 
     id: UUID
@@ -65,7 +65,7 @@ class Attributes:
 
 def format_time(time: datetime) -> str:
     """Write a time as RFC 3339 in UTC."""
-    # Most times are in UTC already, and moving them there costs more than writing them.
+    # Most times are in UTC already, and converting them costs more than formatting them.
     utc = time if time.tzinfo is UTC else time.astimezone(UTC)
     return utc.isoformat().replace("+00:00", "Z")
 
@@ -109,7 +109,7 @@ def decode(
     Args:
         headers: the record's headers.
         value: the record's value; empty when the data is elsewhere.
-        elsewhere: the data that `ce_dataref` stands for, once fetched.
+        elsewhere: the data that `ce_dataref` refers to, once fetched.
 
     Raises:
         UndecodableRecord: with reason `not_an_event`, `unknown_type`, `data_elsewhere` or `invalid_data`.
@@ -128,14 +128,14 @@ def decode(
             "recorded_time": datetime.fromisoformat(found["ce_recordedtime"]) if "ce_recordedtime" in found else None,
         }
     except (KeyError, ValueError) as error:
-        raise UndecodableRecord("not_an_event", "the record's headers are not those of a CloudEvent of ours") from error
+        raise UndecodableRecord("not_an_event", "the record's headers are not those of a Slotwire event") from error
     cls = BY_TYPE.get(kind)
     if cls is None:
         raise UndecodableRecord("unknown_type", f"this version does not know the type {kind}")
     dataref = found.get("ce_dataref")
     body = elsewhere if dataref is not None else value
     if body is None:
-        raise UndecodableRecord("data_elsewhere", "the data did not travel with the record")
+        raise UndecodableRecord("data_elsewhere", "the record was published without its data")
     try:
         data = cls.model_validate_json(body)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""An event as a consumer holds it."""
+"""An event with its context, as a consumer gets it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Event(Generic[D_co]):
     """One event with its context. Frozen.
 
     Attributes:
-        id: deterministic: the same fact always has the same one.
+        id: deterministic: the same fact always has the same id.
         type: for example `com.calendly.invitee.created.v1`.
         source: `/organizations/{org}`.
-        subject: the URI of what it is about; the invitee for invitee events.
+        subject: the URI of the resource it is about; for invitee events the invitee.
         time: when it happened, as far as Calendly says.
         key: the record's key; records of one key come in order.
         sequence: the position in the log.
         data: the event itself.
-        recorded_time: when its delivery arrived here.
-        dataref: where the data is, when it was too large to travel (`data` is then fetched from there).
-        traceparent: the trace of the delivery it came from.
-        inferred: whether we concluded it from a later event.
-        replay: the replay that sent it again, if one did.
+        recorded_time: when Slotwire received its delivery.
+        dataref: the reference to the data if the event was too large for a record; `data` was fetched from there.
+        traceparent: the trace of its delivery (W3C).
+        inferred: whether Slotwire inferred it from a later event.
+        replay: the replay that published it again, if any.
         tenant: the organization's `external_id`.
     """
 

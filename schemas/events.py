@@ -1,7 +1,7 @@
-"""What we publish: one frozen class a type and version. Within a version fields are only added, optional.
+"""The events we publish: one frozen class per type and version. Within a version only optional fields are added.
 
-The data keeps every field of Calendly's payload in Calendly's words, and adds `booking`: our state after the
-join. `@agent.on(InviteeCanceled)` names these classes.
+The data has every field of Calendly's payload in Calendly's words, and adds `booking`: our state of the booking after
+the join. Handlers are registered for these classes: `@agent.on(InviteeCanceled)`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .topics import CONTACT, EVENT_TYPE, INVITEE, MEETING_RECAP, OPERATIONS, ROU
 
 
 class BookingState(Part):
-    """A booking after the event was joined to what is known of it."""
+    """The state of a booking after this event."""
 
     state: Literal["active", "canceled"]
-    """Ours: never goes back from canceled."""
+    """Slotwire's state: a canceled booking never becomes active again."""
     revision: int
     """Grows with each change of the booking; gaps are normal."""
     no_show: bool = False
@@ -33,7 +33,7 @@ class EventData(Part):
     type: ClassVar[str]
     """The CloudEvents type, major version last."""
     calendly_event: ClassVar[str | None] = None
-    """The name Calendly sends; None for events that are ours."""
+    """Calendly's name of the event; None for events that only Slotwire has."""
     topic: ClassVar[Topic]
 
 
@@ -45,7 +45,7 @@ class _InviteeEvent(InviteePayload, EventData):
 
 
 class InviteeCreated(_InviteeEvent):
-    """Somebody booked. The first event of every booking's story, inferred where it did not come first."""
+    """An invitee booked a meeting. The first event of every booking; inferred if its delivery did not come first."""
 
     type: ClassVar[str] = "com.calendly.invitee.created.v1"
     calendly_event: ClassVar[str | None] = "invitee.created"
@@ -72,15 +72,16 @@ class InviteeNoShowDeleted(_InviteeEvent):
     calendly_event: ClassVar[str | None] = "invitee_no_show.deleted"
 
     cleared_mark: str | None = None
-    """The mark that was cleared; null when we never heard of it."""
+    """The URI of the mark that was cleared; null when Slotwire never received the mark."""
     cleared_at: Time
     """When it was cleared, to the second."""
 
 
 class ResourceEvent(EventData):
-    """An event about a resource of Calendly's that has no state of ours: what was told is the event.
+    """An event about a resource of which Slotwire stores no state: the payload is the event.
 
-    `identity` is what tells two events of one name and resource apart, `happened` when it was: names of fields.
+    `identity` names the field that distinguishes two events of the same name and resource, `happened` the field with
+    the time at which it happened.
     """
 
     identity: ClassVar[str | None] = None
@@ -103,7 +104,7 @@ class _EventTypeEvent(EventTypePayload, ResourceEvent):
 
 
 class EventTypeCreated(_EventTypeEvent):
-    """An event type was made."""
+    """An event type was created."""
 
     type: ClassVar[str] = "com.calendly.event_type.created.v1"
     calendly_event: ClassVar[str | None] = "event_type.created"
@@ -131,7 +132,7 @@ class _ContactEvent(ResourcePayload, ResourceEvent):
 
 
 class ContactCreated(_ContactEvent):
-    """A contact was made."""
+    """A contact was created."""
 
     type: ClassVar[str] = "com.calendly.contact.created.v1"
     calendly_event: ClassVar[str | None] = "contact.created"
@@ -159,7 +160,7 @@ class _MeetingRecapEvent(ResourcePayload, ResourceEvent):
 
 
 class MeetingRecapCreated(_MeetingRecapEvent):
-    """A meeting recap was made."""
+    """A meeting recap was created."""
 
     type: ClassVar[str] = "com.calendly.meeting_recap.created.v1"
     calendly_event: ClassVar[str | None] = "meeting_recap.created"
@@ -183,7 +184,7 @@ class MeetingRecapDeleted(_MeetingRecapEvent):
 
 
 class InviteeRescheduled(EventData):
-    """A booking moved: both halves of a reschedule are known. Written once, by us."""
+    """A booking moved: both halves of a reschedule are known. Published once, by Slotwire."""
 
     type: ClassVar[str] = "io.slotwire.invitee.rescheduled.v1"
     topic: ClassVar[Topic] = INVITEE
@@ -191,11 +192,11 @@ class InviteeRescheduled(EventData):
     uri: str
     """The new invitee."""
     old_invitee: str
-    """The invitee it was before; cancelled by this."""
+    """The invitee before the move, cancelled by it."""
     scheduled_event: str | None = None
     """The new scheduled event."""
     old_scheduled_event: str | None = None
-    """The scheduled event it was before."""
+    """The scheduled event before the move."""
     start_time: Time | None = None
     """When the new one starts."""
     end_time: Time | None = None
@@ -209,10 +210,10 @@ class InviteeRescheduled(EventData):
 
 
 class ConnectionRevoked(EventData):
-    """Calendly does not accept a credential any more. Nothing is done with it until another one is given.
+    """Calendly no longer accepts a credential. Slotwire stops using it until it gets another one.
 
-    What Calendly still delivers is taken as before: a subscription does not hang on the credential that made it.
-    Written once a credential, by us.
+    Deliveries continue: a subscription does not depend on the credential that created it. Published once per
+    credential, by Slotwire.
     """
 
     type: ClassVar[str] = "io.slotwire.connection.revoked.v1"
@@ -221,17 +222,17 @@ class ConnectionRevoked(EventData):
     connection_id: UUID
     """The connection, as `slotwire connections list` names it."""
     credential_id: UUID
-    """The credential that was refused; a connection gets another one when it is connected again."""
+    """The credential that was refused; a connection has another one after it was connected again."""
     organization: str
     """The organization's URI."""
     user: str
     """The URI of the user the connection acts as."""
     kind: str
-    """What the credential is: `personal_access_token`."""
+    """The kind of credential: `personal_access_token`."""
     reason: str
-    """`refused`: Calendly refused it; `expired`: it refused it, and its time was over."""
+    """`refused`: Calendly refused it; `expired`: Calendly refused it after its end of validity."""
     noticed_at: Time
-    """When Calendly refused it to us; it may have been revoked earlier."""
+    """When Calendly refused it; it may have been revoked earlier."""
 
 
 EVENT_CLASSES: tuple[type[EventData], ...] = (
@@ -259,4 +260,4 @@ RESOURCE_EVENTS: dict[str, type[ResourceEvent]] = {
     for cls in EVENT_CLASSES
     if issubclass(cls, ResourceEvent) and cls.calendly_event is not None
 }
-"""The events that are what was told, by Calendly's name."""
+"""The events whose payload is the event, by Calendly's name."""

@@ -1,7 +1,7 @@
-"""Identifiers: opaque strings with a name each, and the ones we derive.
+"""Identifiers: a type for each kind of opaque string, and the identifiers we derive.
 
 Calendly's identifiers are full URIs whose last segment is `[A-Za-z0-9_-]+`: sixteen upper-case characters in
-old accounts, UUIDs in new ones, both in one payload (docs/reference/calendly.md, "Parsing"). So nothing here
+old accounts, UUIDs in new ones, sometimes both in one payload (docs/reference/calendly.md, "Parsing"). Nothing here
 parses them.
 """
 
@@ -27,13 +27,13 @@ _VERSION_5 = (0x5 << 76) | (0x2 << 62)
 
 
 def _named(namespace: bytes, name: str) -> UUID:
-    """Make the UUID version 5 of a name, as `uuid.uuid5` does, in half its time."""
+    """Return the UUID version 5 of a name, as `uuid.uuid5` does, in half the time."""
     digest = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).digest()
     return UUID(int=int.from_bytes(digest[:16], "big") & _FREE_BITS | _VERSION_5)
 
 
 def _named_text(namespace: bytes, name: str) -> str:
-    """Make the same as text, in a third of the time it takes to make it first and write it then."""
+    """Return the same UUID as text, in a third of the time that `str(_named(…))` takes."""
     text = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
@@ -45,19 +45,19 @@ def event_id(organization: str, event: str, resource: str, discriminator: str = 
     Args:
         organization: the organization's URI.
         event: the event's name without version, for example `invitee.created`.
-        resource: the URI of what it is about.
-        discriminator: what tells two events of one name and resource apart; see the design's rule of identity.
+        resource: the URI of the resource that the event is about.
+        discriminator: distinguishes events of the same name and resource: docs/explanation/ordering-and-identity.md.
     """
     return EventId(_named(_EVENTS, f"{organization}\n{event}\n{resource}\n{discriminator}"))
 
 
 def chain_key(invitee: str) -> ChainKey:
-    """Derive the key of a chain whose first known invitee this is."""
+    """Derive the key of a chain from its first known invitee."""
     return ChainKey(_named_text(_CHAINS, invitee))
 
 
 def last_segment(uri: str) -> str:
-    """Return what follows the last slash: the identifier within its collection."""
+    """Return the part after the last slash: the identifier within its collection."""
     return uri.rstrip("/").rpartition("/")[2]
 
 

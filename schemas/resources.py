@@ -1,4 +1,4 @@
-"""What Calendly sends about resources of which we keep no state, read as leniently as the rest.
+"""Calendly's payloads about resources other than bookings, read leniently, as in `calendly`. We store no state of them.
 
 Source: docs/reference/calendly.md, "Payloads".
 """

@@ -1,4 +1,4 @@
-"""Which topics there are, what they carry and how they are keyed."""
+"""The topics, their content and their keys."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of ours.
+    """A topic that Slotwire publishes to.
 
     Attributes:
         name: without the prefix of the settings.
-        key: what its records are keyed by, in words.
-        compacted: keeps the last record of each key instead of the last days.
-        single_partition: has one partition whatever the settings say.
+        key: the key of its records, in words.
+        compacted: Kafka keeps the last record of each key, instead of the records of the last days.
+        single_partition: it has one partition, regardless of the settings.
     """
 
     name: str
@@ -33,9 +33,9 @@ RELAY_CURSOR = Topic("slotwire.relay-cursor", "the shard", compacted=True, singl
 EVENT_TOPICS = (INVITEE, ROUTING_FORM, EVENT_TYPE, CONTACT, MEETING_RECAP, OPERATIONS)
 """Topics that carry events."""
 TOPICS = (*EVENT_TOPICS, RELAY_CURSOR)
-"""Every topic `slotwire migrate` makes."""
+"""Every topic that `slotwire migrate` creates."""
 
 
 def dead_letter_topic(topic: str, agent: str) -> str:
-    """Name the topic where an agent's dead letters of a topic go, prefix included if the topic has it."""
+    """Return the topic for an agent's dead letters from a topic, with the prefix if `topic` has it."""
     return f"{topic}.{agent}.dlq"

@@ -35,8 +35,10 @@ from slotwire.schemas.events import BookingState, InviteeCreated
 from slotwire.schemas.topics import INVITEE
 
 TIMEOUT_SECONDS = 20.0
-LEDGER = "CREATE TABLE effects (n bigserial, event_id uuid, key text, sequence int); GRANT ALL ON effects TO PUBLIC;"
-LEDGER_SEQUENCE = "GRANT USAGE ON SEQUENCE effects_n_seq TO PUBLIC"
+EFFECTS_TABLE = (
+    "CREATE TABLE effects (n bigserial, event_id uuid, key text, sequence int); GRANT ALL ON effects TO PUBLIC;"
+)
+EFFECTS_SEQUENCE = "GRANT USAGE ON SEQUENCE effects_n_seq TO PUBLIC"
 NOTE_EFFECT = "INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)"
 
 
@@ -161,8 +163,8 @@ async def agent_setup(
     await ensure_topics(settings.kafka)
     owner = await asyncpg.connect(database.owner_url)
     try:
-        await owner.execute(LEDGER)
-        await owner.execute(LEDGER_SEQUENCE)
+        await owner.execute(EFFECTS_TABLE)
+        await owner.execute(EFFECTS_SEQUENCE)
     finally:
         await owner.close()
     async with create_pool(database.runtime_url, settings.database, application="test") as pool:
