@@ -52,7 +52,7 @@ bench: install ## durable acks and webhook-to-handler latency, beside a bare end
 generate: install ## rewrite what is made from the code: references under docs/, schemas for programs
 	@$(BIN)/python -m tools.generate
 
-lock: install ## resolve the requirements anew, as hashes without index addresses
+lock: install ## resolve the requirements again, as hashes without index addresses
 	@$(BIN)/uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.lock
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/runtime.lock
 	@grep -om1 'hatchling==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile - --constraint requirements/dev.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/build.lock

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tools.install_progress import progress_lines
-from tools.sources import ROOT, copy_packages
+from tools.sources import PACKAGES, ROOT
 
 
 @pytest.fixture
@@ -20,8 +20,11 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what `make install` reads, without an environment."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    copy_packages(folder)
-    shutil.copy(ROOT / "Makefile", folder / "Makefile")
+    for package in PACKAGES:
+        (folder / package).mkdir()
+    shutil.copytree(ROOT / "src", folder / "src", symlinks=True)
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "requirements", folder / "requirements")
     (folder / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "install_progress.py", folder / "tools")
