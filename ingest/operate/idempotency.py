@@ -135,14 +135,14 @@ class IdempotentResponses:
         """Store a response. If that fails, the response is sent all the same, and a repeated request runs again."""
         try:
             if len(body) > MAX_SECRET_BYTES:
-                _log.error("answer_too_long", bytes=len(body))
+                _log.error("response_too_long", bytes=len(body))
                 await self.release(claim)
                 return
             sealed = self._vault().seal(body, context=answer_context(claim.key_id, claim.key))
             with translated():
                 await self.pool.execute(_SQL["store_idempotent"], claim.key_id, claim.key, claim.id, status, sealed)
         except SlotwireError as problem:
-            _log.warning("answer_not_kept", error=problem.message)
+            _log.warning("response_not_stored", error=problem.message)
 
     async def release(self, claim: Claim) -> None:
         """Release the claim of a request that failed on our side, so that it can be sent again at once."""

@@ -129,7 +129,7 @@ def works(response: httpx.Response, route: Route) -> None:
     assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
 
 
-async def test_another_organization_answers_as_one_that_is_none(populated: PopulatedApi) -> None:
+async def test_another_organization_looks_like_an_unknown_one(populated: PopulatedApi) -> None:
     """A bound key learns nothing of whether another organization exists."""
     key = await populated.api.key(Role.ADMIN, populated.org)
     answers = [

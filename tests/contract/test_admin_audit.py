@@ -61,7 +61,7 @@ async def as_owner(database: Database, *statements: str) -> None:
         await connection.close()
 
 
-async def test_a_change_is_told_once_with_who_and_what(database: Database) -> None:
+async def test_a_change_is_listed_once_with_who_and_what(database: Database) -> None:
     """A key's life is two entries, each with actor, role, organization, action, target and result."""
     await write_organization(database, "ORG")
     clock = ManualClock(EPOCH)
@@ -82,7 +82,7 @@ async def test_a_change_is_told_once_with_who_and_what(database: Database) -> No
     assert all(item.code is None for item in entries)
 
 
-async def test_what_is_refused_is_told_too(database: Database) -> None:
+async def test_refused_attempts_are_listed_too(database: Database) -> None:
     """Too low a role, another organization, what is not there: each leaves an entry with its code."""
     await write_organization(database, "ORG")
     bound, reader = Principal(Role.ADMIN, "ORG", uuid4()), Principal(Role.READER, None, uuid4())
@@ -108,7 +108,7 @@ async def test_what_is_refused_is_told_too(database: Database) -> None:
     ]
 
 
-async def test_without_a_beginning_nothing_is_done(database: Database) -> None:
+async def test_without_its_first_row_nothing_is_done(database: Database) -> None:
     """Where the audit cannot be written the change is refused, and is not made."""
     await as_owner(database, "REVOKE INSERT ON slotwire.audit FROM slotwire_runtime")
     async with verbs(database) as actions:
@@ -119,7 +119,7 @@ async def test_without_a_beginning_nothing_is_done(database: Database) -> None:
     await connection.close()
 
 
-async def test_without_an_end_it_is_reported_as_failed_and_seen_as_begun(database: Database) -> None:
+async def test_without_its_last_row_a_change_is_reported_as_failed(database: Database) -> None:
     """Where only the end cannot be written, the caller hears of a failure, and the audit shows a beginning."""
     await as_owner(
         database,

@@ -85,7 +85,7 @@ async def test_the_same_request_gets_the_same_answer(api: ManagementApi) -> None
     assert await count(api, "api_keys") == 2
 
 
-async def test_a_refusal_is_kept_too(api: ManagementApi) -> None:
+async def test_a_refusal_is_stored_too(api: ManagementApi) -> None:
     """An answer of 4xx comes again as it was, a problem with its code."""
     admin = await api.key()
     unknown = {"role": "reader", "organization": "NOBODY"}
@@ -117,7 +117,7 @@ async def test_names_belong_to_a_key_of_the_api(api: ManagementApi) -> None:
     assert REPLAYED not in second.headers
 
 
-async def test_a_failure_on_our_side_is_not_kept(api: ManagementApi) -> None:
+async def test_a_failure_on_our_side_is_not_stored(api: ManagementApi) -> None:
     """An answer of 5xx lets go of the name: the next one is carried out, not told the same."""
     admin = await api.key()
     path, body = "/v1/organizations", {"token": "x"}
@@ -128,7 +128,7 @@ async def test_a_failure_on_our_side_is_not_kept(api: ManagementApi) -> None:
     assert await count(api, "idempotent_answers") == 0
 
 
-async def test_the_answer_is_sealed(api: ManagementApi, database: Database) -> None:
+async def test_the_response_is_stored_encrypted(api: ManagementApi, database: Database) -> None:
     """The table holds neither the key that an answer shows nor the request; moved to another row it does not open."""
     admin = await api.key()
     made = (await make(api, admin, body={"role": "reader", "label": "a label of its own"})).json()
@@ -144,7 +144,7 @@ async def test_the_answer_is_sealed(api: ManagementApi, database: Database) -> N
     assert (moved.status_code, moved.json()["code"]) == (500, "misconfigured")
 
 
-async def test_an_answer_is_kept_for_its_time(api: ManagementApi, clock: ManualClock) -> None:
+async def test_a_response_is_stored_for_the_retention_time(api: ManagementApi, clock: ManualClock) -> None:
     """Just before RETENTION has passed the answer comes again; at RETENTION the request is carried out anew."""
     admin = await api.key()
     first = await make(api, admin)
@@ -156,7 +156,7 @@ async def test_an_answer_is_kept_for_its_time(api: ManagementApi, clock: ManualC
     assert (anew.status_code, anew.json()["role"]) == (201, "operator")
 
 
-async def test_old_answers_are_removed(api: ManagementApi, clock: ManualClock, database: Database) -> None:
+async def test_old_responses_are_removed(api: ManagementApi, clock: ManualClock, database: Database) -> None:
     """The chore removes what was kept long enough, in parts, and nothing else."""
     admin = await api.key()
     await make(api, admin, "older")
@@ -238,7 +238,7 @@ async def test_a_request_without_an_end_is_taken_over(api: ManagementApi, clock:
     assert await responses.claim(key_id, "k", PRINT) == StoredResponse(201, b"of the heir")
 
 
-async def test_a_request_that_gives_up_lets_go(settings: Settings) -> None:
+async def test_a_cancelled_request_releases_its_claim(settings: Settings) -> None:
     """What takes longer than an answer may is 503, and the name is free again."""
     over = asyncio.Event()
 
@@ -260,7 +260,7 @@ async def test_a_request_that_gives_up_lets_go(settings: Settings) -> None:
     await server.wait_closed()
 
 
-async def test_an_answer_that_cannot_be_kept_is_given(api: ManagementApi) -> None:
+async def test_a_response_that_cannot_be_stored_is_sent(api: ManagementApi) -> None:
     """An answer longer than the vault seals is let go of, not cut."""
     responses, key_id = api.actions.idempotency, await key_of(api)
     for body, rows in ((b"x" * 65_536, 1), (b"x" * 65_537, 0)):
@@ -271,7 +271,7 @@ async def test_an_answer_that_cannot_be_kept_is_given(api: ManagementApi) -> Non
         await responses.release(claim)
 
 
-def test_nothing_runs_as_long_as_it_takes_to_be_taken_for_dead() -> None:
+def test_no_request_runs_long_enough_to_count_as_dead() -> None:
     """A request is cut off well before another may take it over."""
     assert timedelta(seconds=Limits().answer_seconds) + timedelta(seconds=15) < ABANDONED_AFTER
 

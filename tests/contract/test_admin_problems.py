@@ -199,7 +199,7 @@ def test_every_kind_of_error_has_its_status(error: Exception, status: int, code:
     assert problem.detail == "x"
 
 
-def test_an_unknown_error_is_told_by_an_id_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_error_gives_an_id_only(capsys: pytest.CaptureFixture[str]) -> None:
     """What nobody foresaw gives 500 and an id; neither the answer nor the log holds the exception's text."""
     problem, _ = problem_of(KeyError(SECRET))
     printed = capsys.readouterr()
@@ -209,7 +209,7 @@ def test_an_unknown_error_is_told_by_an_id_only(capsys: pytest.CaptureFixture[st
     assert SECRET not in printed.out + printed.err
 
 
-def test_what_does_not_fit_is_named_and_not_shown() -> None:
+def test_invalid_fields_are_named_without_their_values() -> None:
     """A validation error names places, at most ten, and none of the values."""
     with pytest.raises(ValidationError) as caught:
         KeyRequest.model_validate({"role": SECRET, **{f"x{number}": SECRET for number in range(20)}})

@@ -58,7 +58,7 @@ async def populated(database: Database) -> AsyncIterator[PopulatedApi]:
 
 
 @pytest.mark.parametrize(("route", "form"), WITH_BODIES)
-async def test_a_bad_body_is_not_told_again(
+async def test_an_error_does_not_quote_a_bad_body(
     route: Route,
     form: type[BaseModel],
     populated: PopulatedApi,
@@ -80,7 +80,7 @@ async def test_a_bad_body_is_not_told_again(
 
 
 @pytest.mark.parametrize("route", WITH_TOKENS)
-async def test_a_token_that_calendly_refuses_is_not_told_again(
+async def test_a_token_that_calendly_refuses_is_not_quoted(
     route: Route, populated: PopulatedApi, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A token that fits and is none, first and repeated: refused, and neither told, logged, kept nor audited."""

@@ -224,7 +224,7 @@ async def test_keys_still_in_use_are_counted(database: Database) -> None:
         (None, None, "none yet; nothing can be done at Calendly for: "),
     ],
 )
-async def test_connections_that_need_somebody_are_told(
+async def test_connections_that_need_a_person_are_named(
     state: str | None, reason: str | None, words: str, database: Database
 ) -> None:
     """An organization without a connection that can act is named, and a credential near its end is told."""

@@ -89,7 +89,7 @@ async def test_a_retry_gives_the_events_their_right_ids(setup: Setup) -> None:
     assert len(await setup.rows("events")) == 2
 
 
-async def test_what_was_told_meanwhile_is_not_told_twice(setup: Setup) -> None:
+async def test_an_event_written_meanwhile_is_not_written_twice(setup: Setup) -> None:
     """A kept copy of a delivery that came through another way is settled as a duplicate, without an event."""
     body = invitee_body()
     await setup.endpoint.deliver(setup.hook, body)
@@ -109,7 +109,7 @@ async def test_many_retries_at_once_write_once(setup: Setup) -> None:
     assert len(await setup.rows("events")) == 1
 
 
-async def test_what_is_still_not_understood_stays(setup: Setup) -> None:
+async def test_a_delivery_that_is_still_unreadable_stays(setup: Setup) -> None:
     """A retry that fails leaves it waiting, with the reason and place it has now, and writes no event."""
     [kept] = await setup.kept(UNKNOWN, reason="too_deep")
     item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
@@ -118,7 +118,7 @@ async def test_what_is_still_not_understood_stays(setup: Setup) -> None:
     assert await setup.rows("events") == []
 
 
-async def test_what_another_organization_has_stays(setup: Setup) -> None:
+async def test_a_delivery_of_another_organization_stays(setup: Setup) -> None:
     """A booking of another organization is refused in a retry as it is in a delivery."""
     body = invitee_body()
     await setup.endpoint.deliver(setup.hook, body)
