@@ -141,9 +141,9 @@ def show(
         if name not in {"wanted", "connections"}:
             typer.echo(f"{name + ':':<15}{cell(getattr(found, name))}")
     typer.echo(f"{'connections:':<15}{', '.join(found.connections) or 'none'}")
-    for wish in found.wanted:
-        whose = f"{wish.scope} {wish.subject}" if wish.subject else wish.scope
-        typer.echo(f"{'wanted:':<15}{whose}: {', '.join(wish.events)}")
+    for want in found.wanted:
+        whose = f"{want.scope} {want.subject}" if want.subject else want.scope
+        typer.echo(f"{'wanted:':<15}{whose}: {', '.join(want.events)}")
 
 
 @app.command()

@@ -105,7 +105,7 @@ RELAY_PARKED = Counter(
 )
 RELAY_HOLDING = Gauge(
     "slotwire_relay_holding",
-    "1 while the relay does not publish, by reason: topic, cursor, broker, refused, database.",
+    "1 while the relay holds, by reason: topic, cursor, broker, refused, database.",
     ["reason"],
     registry=REGISTRY,
 )

@@ -266,7 +266,7 @@ async def _organizations(connection: Connection, settings: Settings) -> Finding:
     return Finding(
         check="organizations",
         state="warning",
-        message=f"{said}; {sum(item['wishes'] for item in unserved)} wanted are missing, of: {named}",
+        message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {named}",
         remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
         " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
     )

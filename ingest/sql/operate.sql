@@ -238,7 +238,7 @@ FROM slotwire.organizations WHERE ended_at IS NULL
 
 -- name: organizations_unserved
 -- Organizations with wanted subscriptions that do not exist, as far as is known here.
-SELECT w.org, count(*) AS wishes FROM slotwire.wanted_subscriptions w
+SELECT w.org, count(*) AS wanted FROM slotwire.wanted_subscriptions w
 WHERE NOT EXISTS (
     SELECT FROM slotwire.subscriptions s
     WHERE s.org = w.org AND s.scope = w.scope AND s.subject = w.subject AND s.state = 'active'

@@ -63,12 +63,12 @@ class Setup:
         found = webhook_subscriptions.of_organization(self.calendly, OrganizationUri(self.running.organization))
         return [item async for item in found]
 
-    async def made(self, wish: WantedSubscription = PLAIN, manager: Subscriptions | None = None) -> SubscriptionRecord:
+    async def made(self, want: WantedSubscription = PLAIN, manager: Subscriptions | None = None) -> SubscriptionRecord:
         """Want a subscription, reconcile, and return the one that serves."""
         manager = manager or self.manager
-        await manager.want(self.org, wish)
+        await manager.want(self.org, want)
         result = await manager.reconcile(self.calendly, OrganizationUri(self.running.organization))
-        return result.serving[wish]
+        return result.serving[want]
 
     async def round(self) -> ReconcileResult:
         """Reconcile, as the manager does in its rounds."""
@@ -190,17 +190,17 @@ async def test_outstanding_deliveries_delay_the_deletion(setup: Setup) -> None:
 
 
 async def test_users_and_groups_have_their_own(setup: Setup) -> None:
-    """A wish for one user and one for a group stand beside the organization's; withdrawn, only theirs is ended."""
+    """A user's and a group's subscription exist beside the organization's; unwanted, only theirs is ended."""
     user = uri("users", setup.running.world.members(setup.org)[0].id)
     group = uri(
         "groups", next(each.id for each in setup.running.world.groups.values() if each.organization == setup.org)
     )
     whole = await setup.made()
-    wishes = (
+    wants = (
         WantedSubscription(("meeting_recap.created",), "user", user),
         WantedSubscription(("invitee.created",), "group", group),
     )
-    recaps, grouped = [await setup.made(wish) for wish in wishes]
+    recaps, grouped = [await setup.made(want) for want in wants]
     assert (recaps.scope, recaps.subject, grouped.scope, grouped.subject) == ("user", user, "group", group)
     [theirs] = [item for item in setup.running.engine.ledger.subscriptions() if item.scope == "user"]
     assert tuple(theirs.events) == ("meeting_recap.created",)

@@ -249,22 +249,26 @@ async def test_an_address_calendly_cannot_reach_fails(url: str) -> None:
     assert "SLOTWIRE_PUBLIC_URL" in found.message + found.remedy
 
 
-async def test_wishes_that_are_not_served_are_told(database: Database) -> None:
+async def test_wanted_subscriptions_that_nothing_serves_are_reported(database: Database) -> None:
     """What is wanted and not there is counted and its organization named, until a subscription does just that."""
     settings = settings_for(database)
     orgs = [last_segment((await make_hook(settings, database)).organization) for _ in range(MAX_NAMED + 1)]
     owner = await asyncpg.connect(database.owner_url)
-    wish = "INSERT INTO slotwire.wanted_subscriptions VALUES ($1, $2, $3, $4, $5, '2026-01-01')"
+    insert_wanted = "INSERT INTO slotwire.wanted_subscriptions VALUES ($1, $2, $3, $4, $5, '2026-01-01')"
     try:
-        await owner.execute(wish, orgs[0], "organization", "", ["invitee.created"], None)  # as make_hook made it
+        await owner.execute(
+            insert_wanted, orgs[0], "organization", "", ["invitee.created"], None
+        )  # as make_hook made it
         served = (await findings(settings))["organizations"]
         await owner.execute("UPDATE slotwire.organizations SET backfill_from = '2026-01-01' WHERE org = $1", orgs[0])
         for org in orgs[1:3]:
-            await owner.execute(wish, org, "organization", "", ["invitee.created", "invitee.canceled"], None)
-        await owner.execute(wish, orgs[0], "user", "https://api.calendly.com/users/U", ["meeting_recap.created"], None)
+            await owner.execute(insert_wanted, org, "organization", "", ["invitee.created", "invitee.canceled"], None)
+        await owner.execute(
+            insert_wanted, orgs[0], "user", "https://api.calendly.com/users/U", ["meeting_recap.created"], None
+        )
         some = (await findings(settings))["organizations"]
         for org in orgs[3:]:
-            await owner.execute(wish, org, "organization", "", ["invitee.created"], 60)
+            await owner.execute(insert_wanted, org, "organization", "", ["invitee.created"], 60)
         many = (await findings(settings))["organizations"]
     finally:
         await owner.close()
@@ -277,7 +281,7 @@ async def test_wishes_that_are_not_served_are_told(database: Database) -> None:
     assert len(many.message.rpartition(": ")[2].split(", ")) == MAX_NAMED + 1
 
 
-async def test_a_wish_that_nobody_can_act_on_is_told(database: Database) -> None:
+async def test_a_wanted_subscription_without_a_connection_is_reported(database: Database) -> None:
     """An organization of which something is wanted, without a connection that can act, is named with what to do."""
     settings = settings_for(database)
     org = last_segment((await make_hook(settings, database)).organization)
