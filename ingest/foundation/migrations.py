@@ -18,7 +18,7 @@ from slotwire.ingest.foundation.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.postgres import Connection, translated
 
 _LOCK = 1936487270
-_LEDGER = """
+_MIGRATIONS_TABLE = """
 CREATE SCHEMA IF NOT EXISTS slotwire;
 CREATE TABLE IF NOT EXISTS slotwire.migrations (
     name text PRIMARY KEY,
@@ -82,8 +82,8 @@ async def compare(connection: Connection) -> SchemaComparison:
         SchemaMismatch: an applied file was changed since, or a newer version removed what this one needs.
     """
     with translated():
-        ledger = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
-        rows = await connection.fetch("SELECT name, checksum FROM slotwire.migrations") if ledger else []
+        exists = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
+        rows = await connection.fetch("SELECT name, checksum FROM slotwire.migrations") if exists else []
     applied = {row["name"]: row["checksum"] for row in rows}
     known = known_migrations()
     newer = sorted(applied.keys() - {migration.name for migration in known})
@@ -123,7 +123,7 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:
         with translated():
-            await connection.execute(_LEDGER)
+            await connection.execute(_MIGRATIONS_TABLE)
         names = []
         for migration in (await compare(connection)).missing:
             with translated():
