@@ -83,24 +83,22 @@ class Guarded:
         )
         return settings.model_copy(update=changes)
 
-    def forbid(self, topic: str, operation: AclOperation) -> None:
-        """Deny our user an operation on a topic."""
+    async def forbid(self, topic: str, operation: AclOperation) -> None:
+        """Deny our user an operation on a topic, and wait until the broker applies it.
+
+        The controller's answer comes first; until the broker has read the rule, it still lets a record through.
+        """
         for future in self.admin.create_acls([_rule(topic, operation)]).values():
             future.result(10)
 
+        async def applied() -> bool:
+            return bool(await asyncio.to_thread(self.admin.describe_acls(_rules_of(topic)).result, 10))
+
+        await until(applied)
+
     def allow(self, topic: str) -> None:
         """Take back what was denied on a topic."""
-        anybody: Any = None  # what its types do not say
-        anything = AclBindingFilter(
-            ResourceType.TOPIC,
-            topic,
-            ResourcePatternType.LITERAL,
-            anybody,
-            anybody,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
-        for future in self.admin.delete_acls([anything]).values():
+        for future in self.admin.delete_acls([_rules_of(topic)]).values():
             future.result(10)
 
 
@@ -113,6 +111,19 @@ def _rule(topic: str, operation: AclOperation) -> AclBinding:
         "*",
         operation,
         AclPermissionType.DENY,
+    )
+
+
+def _rules_of(topic: str) -> AclBindingFilter:
+    anybody: Any = None  # what its types do not say
+    return AclBindingFilter(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        anybody,
+        anybody,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
     )
 
 
@@ -173,7 +184,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         broker = EmbeddedKafka(state, report=lambda _: None, settings=_listeners(state, certificate, key))
         runner.run(broker.start())
         try:
-            admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+            # It outlives the broker and would say so on the terminal, after the summary: level 2 is critical.
+            admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 2})
             yield Guarded(f"127.0.0.1:{state.port('kafka-guarded')}", broker.bootstrap_servers, cafile, admin)
         finally:
             runner.run(broker.stop())
@@ -224,7 +236,7 @@ async def test_a_forbidden_topic_holds_and_flows_on(
     """Not to be seen, or not to be written: nothing is parked, the topic is named, and later all is in order."""
     kafka = guarded.settings(setup.settings.kafka.topic_prefix, partitions=3)
     forbidden = full_name(kafka, topic)
-    guarded.forbid(forbidden, operation)
+    await guarded.forbid(forbidden, operation)
     events = [LoggedEvent(), routing_form(), LoggedEvent()]
     await setup.append(*events)
     async with running_relay(setup.settings.model_copy(update={"kafka": kafka})) as health:
@@ -244,7 +256,7 @@ async def test_a_forbidden_topic_is_found(setup: RelaySetup, guarded: Guarded) -
     """Doctor tells forbidden from missing, and migrate says who can help."""
     kafka = guarded.settings(setup.settings.kafka.topic_prefix, partitions=3)
     forbidden = full_name(kafka, INVITEE)
-    guarded.forbid(forbidden, AclOperation.DESCRIBE)
+    await guarded.forbid(forbidden, AclOperation.DESCRIBE)
 
     async def heeded() -> bool:
         async with opened_client(kafka, client="test") as client:
