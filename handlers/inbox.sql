@@ -17,4 +17,5 @@ RETURNING true;
 
 -- name: data_of_event
 -- The data of an event that was too large to travel with its record.
-SELECT data FROM slotwire.events WHERE event_id = $1;
+SELECT e.data FROM slotwire.identities i
+JOIN slotwire.events e ON e.shard = i.shard AND e.position = i.position WHERE i.event_id = $1;

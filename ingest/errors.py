@@ -10,6 +10,7 @@
     ├── RecordRefused                   Kafka refused the data             → bisect, then park
     ├── DeliveryRefused                 the sender's signature is not valid → 401, counted by reason
     ├── CannotNormalize                 authentic, but not understood      → quarantine, 200
+    ├── LeadershipLost                  another process writes this shard  → the relay stands by
     ├── CursorMismatch                  the relay's cursor is not in this log → the relay holds
     ├── SecretUnreadable                a sealed secret does not open with our keys
     ├── RequestRefused                  an operator's request cannot be carried out → 4xx with its code
@@ -52,6 +53,7 @@ __all__ = [
     "CursorMismatch",
     "DatabaseUnavailable",
     "DeliveryRefused",
+    "LeadershipLost",
     "RecordRefused",
     "RequestRefused",
     "RowRefused",
@@ -86,6 +88,10 @@ class CannotNormalize(SlotwireError):
         super().__init__(f"delivery not understood: {reason}")
         self.reason = reason
         self.detail = detail
+
+
+class LeadershipLost(SlotwireError):
+    """Another process writes this shard of the log now: whoever meets this leads no more, and nothing was written."""
 
 
 class CursorMismatch(SlotwireError):

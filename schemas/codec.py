@@ -20,6 +20,8 @@ CONTENT_TYPE = b"application/json"
 DATASCHEMA = "urn:slotwire:schema:"
 """Followed by a type, the name of the JSON Schema of its data."""
 INFERRED = "slotwire-inferred"
+ORIGIN = "slotwire-origin"
+"""How the delivery came in that the event is made of: `webhook`, `backfill`, `reconcile`, `retry` or `own`."""
 REPLAY = "slotwire-replay"
 
 Headers = list[tuple[str, bytes]]
@@ -44,6 +46,7 @@ class Attributes:
     Attributes:
         organization: the last segment of the organization's URI.
         sequence: the position in the log.
+        origin: how its delivery came in.
         recorded_time: when its delivery arrived; the CloudEvents extension `recordedtime`.
         dataref: the reference to data that is too large for a record.
     """
@@ -58,6 +61,7 @@ class Attributes:
     recorded_time: datetime | None = None
     traceparent: str | None = None
     inferred: bool = False
+    origin: str | None = None
     replay: str | None = None
     tenant: str | None = None
     dataref: str | None = None
@@ -88,6 +92,7 @@ def encode_headers(event: Attributes) -> Headers:
         ("ce_recordedtime", format_time(event.recorded_time) if event.recorded_time else None),
         ("traceparent", event.traceparent),
         (INFERRED, "true" if event.inferred else None),
+        (ORIGIN, event.origin),
         (REPLAY, event.replay),
         ("ce_tenant", event.tenant),
         ("ce_dataref", event.dataref),
@@ -147,6 +152,7 @@ def decode(
         dataref=dataref,
         traceparent=found.get("traceparent"),
         inferred=found.get(INFERRED) == "true",
+        origin=found.get(ORIGIN),
         replay=found.get(REPLAY),
         tenant=found.get("ce_tenant"),
     )

@@ -29,6 +29,7 @@ class Event(Generic[D_co]):
         dataref: the reference to the data if the event was too large for a record; `data` was fetched from there.
         traceparent: the trace of its delivery (W3C).
         inferred: whether Slotwire inferred it from a later event.
+        origin: how its delivery came in: `webhook`, `backfill`, `reconcile`, `retry` or `own`.
         replay: the replay that published it again, if any.
         tenant: the organization's `external_id`.
     """
@@ -45,6 +46,7 @@ class Event(Generic[D_co]):
     dataref: str | None = None
     traceparent: str | None = None
     inferred: bool = False
+    origin: str | None = None
     replay: str | None = None
     tenant: str | None = None
 

@@ -51,9 +51,9 @@ def event_id(organization: str, event: str, resource: str, discriminator: str = 
     return EventId(_named(_EVENTS, f"{organization}\n{event}\n{resource}\n{discriminator}"))
 
 
-def chain_key(invitee: str) -> ChainKey:
-    """Derive the key of a chain from its first known invitee."""
-    return ChainKey(_named_text(_CHAINS, invitee))
+def chain_key(organization: str, invitee: str) -> ChainKey:
+    """Derive the key of a chain from its organization and its first known invitee."""
+    return ChainKey(_named_text(_CHAINS, f"{organization}\n{invitee}"))
 
 
 def last_segment(uri: str) -> str:

@@ -13,15 +13,15 @@ from uuid import UUID
 import orjson
 
 from slotwire.ingest.log.batch import Batch
+from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
 from slotwire.ingest.log.normalize import normalize
-from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.codec import encode_data, format_time
 from tools.sources import ROOT
 
 FOLDER = ROOT / "tests" / "payloads"
 _ARRIVED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _NOBODY = UUID(int=0)
-_TENANT = Tenant("https://api.calendly.com/organizations/ORGANIZATION", "ORGANIZATION", 0, None, _NOBODY)
+_TENANT = Tenant("https://api.calendly.com/organizations/ORGANIZATION", "ORGANIZATION", None)
 
 
 def scenarios() -> list[Path]:
@@ -36,13 +36,11 @@ def expected_file(scenario: Path) -> Path:
 
 def outcome_of(*bodies: bytes) -> dict[str, Any]:
     """Take bodies through normalize and join, the first we hear, and return their events or why one is quarantined."""
-    deliveries = [
-        verified_before(_NOBODY, _TENANT, body, received_at=_ARRIVED, signed_at=_ARRIVED, traceparent=None)
-        for body in bodies
-    ]
-    batch = Batch([normalize(delivery) for delivery in deliveries], {})
-    if (quarantined := next(filter(None, batch.quarantined), None)) is not None:
-        return {"quarantined": quarantined.reason, "detail": quarantined.detail}
+    deliveries = [_accepted(body, position) for position, body in enumerate(bodies, start=1)]
+    batch = Batch([fact for delivery in deliveries for fact in normalize(delivery)])
+    for result in batch.results:
+        if result.reason is not None:
+            return {"quarantined": result.reason, "detail": result.detail}
     return {
         "events": [
             {
@@ -57,6 +55,11 @@ def outcome_of(*bodies: bytes) -> dict[str, Any]:
             for event in batch.events
         ]
     }
+
+
+def _accepted(body: bytes, position: int) -> Delivery:
+    origin, times = Origin.WEBHOOK, (_ARRIVED, _ARRIVED)
+    return Delivery(position, position, _NOBODY, _TENANT, origin, origin, False, "", *times, None, body)
 
 
 def written(outcome: dict[str, Any]) -> bytes:

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
-from slotwire.ingest.log.join import NewEvent
+from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.events import ConnectionRevoked
 from slotwire.schemas.ids import event_id
 
 
-def revoked_event(record: ConnectionRecord, status: ConnectionStatus, now: datetime) -> NewEvent:
+def revoked_event(record: ConnectionRecord, status: ConnectionStatus, now: datetime) -> OwnEvent:
     """Make the event that says that Calendly refused a credential. The same credential always gives the same event id.
 
     Args:
@@ -29,4 +29,4 @@ def revoked_event(record: ConnectionRecord, status: ConnectionStatus, now: datet
         noticed_at=now,
     )
     made = event_id(record.organization, "connection.revoked", str(record.id), str(record.credential_id))
-    return NewEvent(made, data, subject=record.user_uri, key=record.organization, time=now)
+    return OwnEvent(made, data, subject=record.user_uri, key=record.organization, time=now)

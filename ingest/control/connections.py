@@ -38,15 +38,17 @@ from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.log.batch import OwnEvent, own_arguments
+from slotwire.ingest.receive.accept import accept_through, own_row
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
 FRESH = timedelta(minutes=1)
 """`checked_at` is updated at most this often while nothing else changes."""
 
+ACCEPT_SECONDS = 5.0
+"""How long the commit of an event of ours may take."""
+
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
-_STORE = read_queries("slotwire.ingest.sql", "store.sql")
 _log = get_logger("connections")
 
 
@@ -356,9 +358,8 @@ class Connections:
         status = connection_states.next_state(
             record.status, Observation.REFUSED, expires_at=record.expires_at, now=now, warn=self.warn
         )
-        event = OwnEvent(revoked_event(record, status, now), record.org, stored.external_id)
-        with translated():
-            await self.pool.fetchrow(_STORE["append_batch"], *own_arguments([event], shard=stored.shard, now=now))
+        row = own_row(record.org, revoked_event(record, status, now), now)
+        await accept_through(self.pool, stored.shard, [row], now=now, seconds=ACCEPT_SECONDS)
         await self._record(record, Observation.REFUSED)
 
 

@@ -27,7 +27,6 @@ from slotwire.ingest.errors import CalendlyError, RequestRefused, RowRefused, Sc
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.receive.verify import Tenant
 from slotwire.schemas.ids import OrganizationUri, shard_of
 
 MAX_EXTERNAL_ID = 200
@@ -260,10 +259,12 @@ class Organizations:
             row = await self.pool.fetchrow(_SQL["due_backfill"], org)
         if row is None:
             return None
-        tenant = Tenant(row["uri"], org, row["shard"], row["external_id"], _NO_SUBSCRIPTION)
         start_from = row["backfill_from"]
         progress = await backfill_organization(
-            self.pool, calendly, tenant, start_from=start_from, clock=self.clock, report=report
+            *(self.pool, calendly, row["uri"], org, row["shard"]),
+            start_from=start_from,
+            clock=self.clock,
+            report=report,
         )
         with translated():
             await self.pool.execute(_SQL["finish_backfill"], org, start_from)

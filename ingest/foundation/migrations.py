@@ -138,12 +138,7 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
             names.append(migration.name)
         with translated():
             await connection.execute(f'GRANT SELECT ON slotwire.migrations TO "{runtime_role}"')
-            await connection.execute(
-                "INSERT INTO slotwire.log (log_id, shards, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                uuid4(),
-                shards,
-                now,
-            )
+            await connection.execute("SELECT slotwire.make_log($1, $2, $3)", uuid4(), shards, now)
     finally:
         with translated():
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)

@@ -59,6 +59,9 @@ class HttpSettings(SettingsGroup):
     """The most open connections; a further one is closed at once."""
     max_pending_deliveries: int = Field(5_000, ge=1)
     """The most deliveries waiting for their commit; a further one is answered 503 with Retry-After."""
+    max_unwritten_bytes: int = Field(21_474_836_480, ge=1_048_576)
+    """The most bytes that may be accepted and not yet written to the log; then deliveries are answered 503. 20 GiB last
+    a day at 100 deliveries per second. Keep that much free on Postgres' disk."""
     body_timeout_seconds: float = Field(10.0, gt=0)
     """How long a body may take to arrive; then the answer is 408."""
     answer_deadline_seconds: float = Field(8.0, gt=0, lt=15)

@@ -25,7 +25,7 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 DELIVERIES = Counter(
     "slotwire_deliveries",
-    "Deliveries answered, by outcome: stored, duplicate, quarantined, refused, unavailable, rejected.",
+    "Deliveries answered, by outcome: accepted, refused, unavailable, rejected.",
     ["outcome", "reason"],
     registry=REGISTRY,
 )
@@ -50,13 +50,47 @@ BATCH_DELIVERIES = Histogram(
 )
 COMMIT_SECONDS = Histogram(
     "slotwire_commit_seconds",
-    "Duration of a group commit, including its reads, in seconds.",
+    "Duration of a group commit of `serve`, in seconds.",
     buckets=_LATENCY,
     registry=REGISTRY,
 )
 PENDING_DELIVERIES = Gauge("slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=REGISTRY)
 CONNECTIONS_REFUSED = Counter(
     "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=REGISTRY
+)
+SETTLED = Counter(
+    "slotwire_settled",
+    "Deliveries settled by the writer, by outcome: stored, duplicate, quarantined (with its reason).",
+    ["outcome", "reason"],
+    registry=REGISTRY,
+)
+APPEND_SECONDS = Histogram(
+    "slotwire_append_seconds",
+    "One step of the writer: read, normalize, join, append.",
+    buckets=_LATENCY,
+    registry=REGISTRY,
+)
+CROSS_TENANT = Counter(
+    "slotwire_cross_tenant",
+    "Deliveries about a booking that another organization was told of, too. Any is an alarm.",
+    registry=REGISTRY,
+)
+RANGES_AHEAD = Gauge(
+    "slotwire_ranges_ahead",
+    "Days for which partitions of the log are made ahead. Below 2 is an alarm.",
+    registry=REGISTRY,
+)
+UNWRITTEN_BYTES = Gauge(
+    "slotwire_unwritten_bytes",
+    "Bytes that are accepted and not yet written to the log.",
+    ["shard"],
+    registry=REGISTRY,
+)
+UNWRITTEN_SECONDS = Gauge(
+    "slotwire_unwritten_seconds",
+    "Age of the oldest delivery that is accepted and not yet written. Above 60 is an alarm.",
+    ["shard"],
+    registry=REGISTRY,
 )
 ADMIN_REQUESTS = Counter(
     "slotwire_admin_requests",

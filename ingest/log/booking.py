@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
+
+import orjson
 
 from slotwire.schemas.calendly import InviteePayload, ScheduledEvent
 
@@ -38,11 +41,13 @@ class Clear:
     Attributes:
         at: the second at which it was removed.
         delivery: the first delivery that reported it.
+        position: that delivery's: its body is needed if the clear is published alone.
         alone: it was published under its own second, because no mark at or before it arrived in time.
     """
 
     at: datetime
     delivery: UUID
+    position: int
     alone: bool = False
 
 
@@ -218,3 +223,26 @@ def _greater(known: Any, sent: Any) -> Any:
 def _newer(sent: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
     """Compare values item by item, the time first; a missing one comes before all others."""
     return sent != known and [(item is not None, item) for item in sent] > [(item is not None, item) for item in known]
+
+
+def booking_of(record: Mapping[str, Any]) -> Booking:
+    """Read a row of `slotwire.bookings`; columns that are not its own are left out."""
+    values = {name: item for name, item in record.items() if name in _FIELDS}
+    for name in ("old_invitees", "new_invitees", "hosts"):
+        values[name] = tuple(values[name])
+    values["marks"] = tuple(
+        Mark(each["uri"], datetime.fromisoformat(each["created_at"]), _time(each["cleared_at"]))
+        for each in orjson.loads(values["marks"])
+    )
+    values["clears"] = tuple(
+        Clear(datetime.fromisoformat(each["at"]), UUID(each["delivery"]), each["position"], each["alone"])
+        for each in orjson.loads(values["clears"])
+    )
+    return Booking(**values)
+
+
+_FIELDS = frozenset(Booking._fields)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -33,7 +33,7 @@ from slotwire.ingest.log.booking import (
     settlement,
     updated,
 )
-from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact, ResourceFact
+from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact, OwnFact, ResourceFact
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.codec import format_time
 from slotwire.schemas.events import (
@@ -56,7 +56,12 @@ MAX_TOGGLES = 200
 
 
 class NewEvent(NamedTuple):
-    """An event to append to the log."""
+    """An event to append to the log.
+
+    Attributes:
+        inferred: it is written from a payload that told of something later.
+        late: it is written long after its delivery came, because that had to wait.
+    """
 
     id: EventId
     data: EventData
@@ -64,6 +69,7 @@ class NewEvent(NamedTuple):
     key: str
     time: datetime
     inferred: bool = False
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -102,11 +108,16 @@ def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
 def join_resource(fact: ResourceFact) -> JoinResult:
     """Make the one event of a resource's fact; its identity needs no state."""
     data = fact.data
-    organization = fact.source.tenant.organization
+    organization = fact.delivery.tenant.organization
     discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
     identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
     time = getattr(data, data.happened) or fact.told_at
     return JoinResult(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
+
+
+def join_own(fact: OwnFact) -> JoinResult:
+    """Make the one event we wrote ourselves."""
+    return JoinResult(fact.id, events=[NewEvent(fact.id, fact.data, fact.subject, fact.key, fact.time)])
 
 
 def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
@@ -114,15 +125,11 @@ def join_invitee(fact: InviteeFact, known: Mapping[str, Booking]) -> JoinResult:
 
     Args:
         fact: what Calendly reported.
-        known: the rows of `touched(fact, …)` that exist.
+        known: the rows of `touched(fact, …)` that exist, of the fact's organization only.
 
     Raises:
-        CannotNormalize: `cross_tenant` when a row belongs to another organization, `contradictory` past
-            `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
+        CannotNormalize: `contradictory` past `MAX_LINKS`, `too_many_toggles` past `MAX_TOGGLES`.
     """
-    for row in known.values():
-        if row.org != fact.source.tenant.org:
-            raise CannotNormalize("cross_tenant")
     return _InviteeJoin(fact, known).run()
 
 
@@ -142,7 +149,7 @@ class _InviteeJoin:
     def __init__(self, fact: InviteeFact, known: Mapping[str, Booking]) -> None:
         self._fact = fact
         self._payload = fact.payload
-        self._organization = fact.source.tenant.organization
+        self._organization = fact.delivery.tenant.organization
         self._known = known
         self._rows: dict[str, Booking] = {}
         self._joined = JoinResult(None)
@@ -211,8 +218,8 @@ class _InviteeJoin:
                 key = self._known[neighbour].chain_key
                 break
         else:
-            key = chain_key(uri)
-        return new_booking(uri, self._fact.source.tenant.org, key, self._payload)
+            key = chain_key(self._organization, uri)
+        return new_booking(uri, self._fact.delivery.tenant.org, key, self._payload)
 
     def _link(self) -> None:
         uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
@@ -302,7 +309,7 @@ class _InviteeJoin:
         if known is None:
             if len(row.clears) >= MAX_TOGGLES:
                 raise CannotNormalize("too_many_toggles", "created_at")
-            clear = Clear(second, self._fact.source.id)
+            clear = Clear(second, self._fact.delivery.id, self._fact.delivery.position)
             row = self._rows[uri] = row._replace(clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
             self._settle_marks(uri)
         earlier = [mark for mark in row.marks if mark.second <= second]
@@ -364,7 +371,7 @@ class _InviteeJoin:
             half = half_moved(self._row(older), row) if self._loaded(older) else row.waits_since is not None
             waits = waits or half
         if waits != (row.waits_since is not None):
-            self._rows[uri] = row._replace(waits_since=self._fact.source.received_at if waits else None)
+            self._rows[uri] = row._replace(waits_since=self._fact.delivery.received_at if waits else None)
 
     def _loaded(self, uri: str) -> bool:
         return uri in self._rows or uri in self._known

@@ -1,12 +1,14 @@
-"""Normalize: from verified bytes to a typed fact in Calendly's words. Pure.
+"""Normalize: from the bytes that were accepted to typed facts in Calendly's words. Pure.
 
-A body that cannot be read becomes a `QuarantineFact`. It is stored raw and answered 2xx, because a 4xx for one new
-shape would make Calendly disable the subscription for all events.
+A webhook reports one fact. What was fetched by REST reports up to three about an invitee: booked, canceled, marked as a
+no-show. A body that cannot be read becomes a `QuarantineFact`: it was answered 2xx when it came, because a 4xx for one
+new shape would make Calendly disable the subscription for all events. A later version can read it again.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -18,13 +20,17 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from slotwire.ingest.errors import CannotNormalize
-from slotwire.ingest.receive.verify import Tenant, VerifiedDelivery
+from slotwire.ingest.errors import CannotNormalize, SchemaMismatch
+from slotwire.ingest.log.delivery import Delivery, Origin
 from slotwire.schemas.calendly import InviteePayload, Time
-from slotwire.schemas.events import RESOURCE_EVENTS, ResourceEvent
+from slotwire.schemas.events import BY_TYPE, RESOURCE_EVENTS, EventData, ResourceEvent
+from slotwire.schemas.ids import EventId
 
 MAX_DEPTH = 64
 """Levels of nesting in a body; the deepest documented payload has seven."""
+MAX_PARTS = 20_000
+"""Values a body may hold, counted by what separates and opens them; the richest documented payload has some 200.
+A body of 1 MiB that is nothing but small values would hold up its neighbours for a third of a second."""
 MAX_DETAIL = 300
 """Characters of a quarantine's detail, which names places in the payload, never values."""
 
@@ -42,35 +48,14 @@ class InviteeEvent(Enum):
     NO_SHOW_DELETED = "invitee_no_show.deleted"
 
 
-class FetchedSource(NamedTuple):
-    """An answer of the REST API, asked with the organization's own credential. Nobody delivered or signed it.
-
-    Attributes:
-        id: of this reading; no row has it.
-        tenant: the organization that was asked about.
-        received_at: when Calendly answered.
-        traceparent: None; no delivery began a trace.
-    """
-
-    id: UUID
-    tenant: Tenant
-    received_at: datetime
-    traceparent: None = None
-
-
-FactSource = VerifiedDelivery | FetchedSource
-"""Where a fact comes from: a delivery that was verified, or an answer of the REST API."""
-
-
 class InviteeFact(NamedTuple):
     """Something happened to an invitee.
 
     Attributes:
-        source: where it comes from.
         told_at: the envelope's time, in whole seconds. It is the only time that a cleared no-show has.
     """
 
-    source: FactSource
+    delivery: Delivery
     event: InviteeEvent
     payload: InviteePayload
     told_at: datetime
@@ -80,7 +65,7 @@ class InviteeFact(NamedTuple):
 class ResourceFact:
     """Something happened to a resource of which we store no state: the payload is the event."""
 
-    source: VerifiedDelivery
+    delivery: Delivery
     data: ResourceEvent
     told_at: datetime
 
@@ -90,17 +75,28 @@ class QuarantineFact:
     """An authentic delivery that is stored raw.
 
     Attributes:
-        source: the delivery.
         reason: a short word, which is also the metric's label.
         detail: the place in the payload, without its value.
     """
 
-    source: FactSource
+    delivery: Delivery
     reason: str
     detail: str = ""
 
 
-Fact = InviteeFact | ResourceFact | QuarantineFact
+@dataclass(frozen=True, slots=True)
+class OwnFact:
+    """Something we say of ourselves: the event is written already, and is appended as it is."""
+
+    delivery: Delivery
+    id: EventId
+    data: EventData
+    subject: str
+    key: str
+    time: datetime
+
+
+Fact = InviteeFact | ResourceFact | OwnFact | QuarantineFact
 
 _INVITEE_EVENTS = {event.value: event for event in InviteeEvent}
 KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, *RESOURCE_EVENTS})
@@ -116,31 +112,48 @@ class _Usual(BaseModel):
     payload: InviteePayload
 
 
-def normalize(delivery: VerifiedDelivery) -> Fact:
-    """Read a verified delivery. Never fails: one that it cannot read becomes a `QuarantineFact`."""
+def normalize(delivery: Delivery) -> Sequence[Fact]:
+    """Read an accepted delivery. One that cannot be read becomes a `QuarantineFact`.
+
+    Returns:
+        The facts it reports, in their order; at least one.
+
+    Raises:
+        SchemaMismatch: it is an event of ours of a type that a newer version knows. Nothing is lost while we wait
+            for that version, so the delivery is not quarantined.
+    """
     try:
-        return _read(delivery)
+        match delivery.form:
+            case Origin.OWN:
+                return (_own_fact(delivery),)
+            case Origin.BACKFILL | Origin.RECONCILE:
+                return _fetched_facts(delivery)
+            case _:
+                return (_read(delivery),)
     except CannotNormalize as problem:
-        return QuarantineFact(delivery, problem.reason, problem.detail[:MAX_DETAIL])
-    except Exception as problem:  # noqa: BLE001 - a defect of ours must not be answered 5xx for a day
-        return defect(delivery, problem)
+        return (QuarantineFact(delivery, problem.reason, problem.detail[:MAX_DETAIL]),)
+    except SchemaMismatch:
+        raise
+    except Exception as problem:  # noqa: BLE001 - a defect of ours costs this delivery, and no other
+        return (defect(delivery, problem),)
 
 
-def defect(source: FactSource, problem: Exception) -> QuarantineFact:
+def defect(delivery: Delivery, problem: Exception) -> QuarantineFact:
     """Quarantine a delivery on which our own code fails, so that its neighbours and the process go on.
 
     The detail leaves out the exception's message, which may quote the payload.
     """
     frame = extract_tb(problem.__traceback__)[-1]
-    return QuarantineFact(source, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
+    return QuarantineFact(delivery, "defect", f"{type(problem).__name__} at {Path(frame.filename).name}:{frame.lineno}")
 
 
-def _read(delivery: VerifiedDelivery) -> Fact:
-    limit = delivery.tenant.max_age
-    if limit is not None and delivery.received_at - delivery.signed_at > limit:
+def _read(delivery: Delivery) -> Fact:
+    if delivery.stale:
         raise CannotNormalize("stale")
     if delivery.content_encoding not in {"", "identity"}:
         raise CannotNormalize("compressed")
+    if _parts(delivery.body) > MAX_PARTS:
+        raise CannotNormalize("too_many_parts")
     usual = _read_usual(delivery.body)
     if usual is not None:
         return _invitee_fact(delivery, _INVITEE_EVENTS[usual.event], usual.payload, usual.created_at)
@@ -156,8 +169,41 @@ def _read(delivery: VerifiedDelivery) -> Fact:
     raise CannotNormalize("unknown_event", _UNSAFE.sub("?", name[:100]))
 
 
+def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
+    """Read what REST told of an invitee: both documents and the time, as `control/backfill.py` puts them together.
+
+    REST and webhooks describe bookings alike, so the facts are those a webhook would have told, with its event ids.
+    """
+    told = _parse(delivery.body)
+    if not isinstance(told, dict) or not all(
+        isinstance(told.get(name), dict) for name in ("invitee", "scheduled_event")
+    ):
+        raise CannotNormalize("not_fetched", "invitee, scheduled_event")
+    payload = _validated(InviteePayload, {**told["invitee"], "scheduled_event": told["scheduled_event"]})
+    names = [InviteeEvent.CREATED]
+    if payload.status == "canceled":
+        names.append(InviteeEvent.CANCELED)
+    if payload.no_show is not None:
+        names.append(InviteeEvent.NO_SHOW_CREATED)
+    return [InviteeFact(delivery, name, payload, delivery.received_at) for name in names]
+
+
+def _own_fact(delivery: Delivery) -> OwnFact:
+    """Read an event of ours, as `receive/accept.py` writes it."""
+    told = orjson.loads(delivery.body)
+    kind = BY_TYPE.get(told["type"])
+    if kind is None:
+        raise SchemaMismatch(
+            f"an event of type {told['type']} waits, which this version does not know",
+            remedy="Run a relay that is at least as new as the other processes.",
+        )
+    data = kind.model_validate(told["data"])
+    time = datetime.fromisoformat(told["time"])
+    return OwnFact(delivery, EventId(UUID(told["id"])), data, told["subject"], told["key"], time)
+
+
 def _invitee_fact(
-    delivery: VerifiedDelivery, event: InviteeEvent, payload: InviteePayload, told_at: datetime | None
+    delivery: Delivery, event: InviteeEvent, payload: InviteePayload, told_at: datetime | None
 ) -> InviteeFact:
     if event is InviteeEvent.NO_SHOW_CREATED and payload.no_show is None:
         raise CannotNormalize("invalid_payload", "no_show")
@@ -192,6 +238,11 @@ def _escapes(body: bytes) -> bool:
 def _brackets(body: bytes) -> int:
     """Count opening brackets: a body with at most `MAX_DEPTH` of them is not too deep, so real ones are not walked."""
     return body.count(b"{") + body.count(b"[")
+
+
+def _parts(body: bytes) -> int:
+    """Count the values of a body at the most: what is inside of texts counts too."""
+    return len(body) if len(body) <= MAX_PARTS else body.count(b",") + _brackets(body)
 
 
 def _parse(body: bytes) -> object:

@@ -1,4 +1,4 @@
-"""The outcomes of a delivery: values of `slotwire.deliveries.outcome`, and labels of metrics. Pure."""
+"""The outcomes of a delivery: values of `slotwire.results.outcome`, and labels of metrics. Pure."""
 
 from __future__ import annotations
 

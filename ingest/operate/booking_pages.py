@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.log.batch import read_row
+from slotwire.ingest.log.booking import booking_of
 from slotwire.ingest.operate.booking_models import (
     MAX_TIMELINE,
     BookingItem,
@@ -69,7 +69,7 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
 
 
 def _booking(row: asyncpg.Record) -> BookingItem:
-    known = read_row(dict(row))
+    known = booking_of(dict(row))
     return BookingItem(
         invitee=known.invitee,
         organization=known.org,

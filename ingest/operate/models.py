@@ -18,8 +18,8 @@ MAX_POSITION = 2**63 - 1
 
 Org = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
 """The last segment of Calendly's organization URI."""
-Outcome = Literal[DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE, DeliveryOutcome.QUARANTINED]
-"""Written out, so that the OpenAPI document shows the values where they are used."""
+Outcome = Literal["accepted", DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE, DeliveryOutcome.QUARANTINED]
+"""Written out, so that the OpenAPI document shows the values where they are used; `accepted` until it is written."""
 
 
 class Model(BaseModel):
@@ -94,6 +94,8 @@ class EventItem(Model):
     """Its shard of the log."""
     key: str
     """Its Kafka key."""
+    origin: str
+    """How its delivery came in: `webhook`, `backfill`, `reconcile`, `retry` or `own`."""
     inferred: bool
     """Whether it was inferred from a later delivery."""
     delivery_id: UUID | None
@@ -127,14 +129,16 @@ class DeliveryQuery(PageQuery):
 
 
 class DeliveryItem(Model):
-    """A signed POST from Calendly, without its body."""
+    """A delivery, without its body: a webhook, something read by REST, a retry, or an event of our own."""
 
     id: UUID
     """Our id. Ids are in the order of arrival."""
     organization: str
     """The last segment of Calendly's organization URI."""
-    subscription_id: UUID
-    """The subscription that it was sent to."""
+    subscription_id: UUID | None
+    """The subscription that it was sent to; null if it was no webhook."""
+    origin: str
+    """How it came in: `webhook`, `backfill`, `reconcile`, `retry` or `own`."""
     received_at: datetime
     """When it arrived."""
     signed_at: datetime

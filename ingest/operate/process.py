@@ -46,12 +46,11 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
-    from slotwire.ingest.control import connection_checks, rounds
+    from slotwire.ingest.control import connection_checks, ranges, rounds
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import listen, until_stopped
     from slotwire.ingest.foundation.postgres_readiness import postgres_problem
     from slotwire.ingest.foundation.telemetry import get_logger
-    from slotwire.ingest.log import waiting
     from slotwire.ingest.operate import idempotency
     from slotwire.ingest.operate.admin_api import build_app
 
@@ -67,7 +66,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
             await until_stopped(
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
-                waiting=waiting.run(actions.pool, settings.waiting, clock),
+                ranges=ranges.run(actions.pool, clock),
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
             )

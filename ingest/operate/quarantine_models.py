@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from slotwire.ingest.log.quarantine import QuarantinedDelivery
 from slotwire.ingest.operate.models import Model, Org, Outcome, Page, PageQuery
+from slotwire.ingest.operate.quarantine_pages import QuarantinedDelivery
 
 MAX_NOTE = 1000
 """Characters of the reason for a discard."""
@@ -36,8 +36,8 @@ class QuarantineItem(Model):
     """The delivery's id."""
     organization: str
     """The last segment of Calendly's organization URI."""
-    subscription_id: UUID
-    """The subscription that it was sent to."""
+    subscription_id: UUID | None
+    """The subscription that it was sent to; null if it was no webhook."""
     reason: str
     """Why it was not understood; after a failed retry, why it still is not."""
     detail: str

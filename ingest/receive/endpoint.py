@@ -22,12 +22,12 @@ from aiohttp.hdrs import CONTENT_ENCODING
 from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
 from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.settings import HttpSettings
-from slotwire.ingest.foundation.telemetry import count_delivery, get_logger
+from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, count_delivery, get_logger
 from slotwire.ingest.keys.hooks import PATH, masked
-from slotwire.ingest.log.outcome import DeliveryOutcome
+from slotwire.ingest.receive.group_commit import GroupCommit
+from slotwire.ingest.receive.hook_lookup import Tenants
 from slotwire.ingest.receive.listener import ConnectionGate
-from slotwire.ingest.receive.pipeline import Pipeline
-from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery
+from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, verify
 
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503. Calendly follows its own back-off."""
@@ -38,8 +38,10 @@ _log = get_logger("receive")
 
 
 class RequestOutcome(StrEnum):
-    """How a request ended that brought nothing into the log. What it brought has a `DeliveryOutcome`."""
+    """How a request ended. What becomes of an accepted delivery is a `DeliveryOutcome`, decided by the writer."""
 
+    ACCEPTED = "accepted"
+    """Its delivery is committed."""
     REJECTED = "rejected"
     """It is no delivery: its address, method, header or body. The reason is the status."""
     REFUSED = "refused"
@@ -101,16 +103,19 @@ class _Reply(NamedTuple):
         response: `ACKNOWLEDGED` after a commit.
     """
 
-    outcome: DeliveryOutcome | RequestOutcome
+    outcome: RequestOutcome
     reason: str
     response: web.StreamResponse
 
 
 class Receiver:
-    """Answers `POST /hooks/calendly/{hook}`."""
+    """Answers `POST /hooks/calendly/{hook}`: find whose hook it is, verify, accept."""
 
-    def __init__(self, pipeline: Pipeline, settings: HttpSettings, clock: Clock, gate: ConnectionGate) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self, tenants: Tenants, door: GroupCommit, settings: HttpSettings, clock: Clock, gate: ConnectionGate
+    ) -> None:
+        self._tenants = tenants
+        self._door = door
         self._settings = settings
         self._clock = clock
         self._gate = gate
@@ -160,16 +165,28 @@ class Receiver:
             traceparent=f"00-{trace}-{trace[16:]}-00",
         )
         try:
-            result = await self._pipeline.accept(hook, delivery)
+            await self._accept(hook, delivery)
         except DeliveryRefused as refused:
             self._say_refused(refused.reason, hook)
             unauthorized = web.Response(status=401, text="unauthorized\n")
             return _Reply(RequestOutcome.REFUSED, refused.reason, unauthorized)
         except SlotwireError as problem:
             return _unavailable(problem)
-        if result.outcome is DeliveryOutcome.QUARANTINED:
-            _log.warning("delivery_quarantined", reason=result.reason, delivery=str(identity))
-        return _Reply(result.outcome, result.reason, ACKNOWLEDGED)
+        return _Reply(RequestOutcome.ACCEPTED, "", ACKNOWLEDGED)
+
+    async def _accept(self, hook: str, delivery: ReceivedDelivery) -> None:
+        """Take a delivery in; returns once it is committed.
+
+        Raises:
+            DeliveryRefused: the sender did not prove to be Calendly.
+            DatabaseUnavailable: it could not be committed in time.
+        """
+        until = asyncio.get_running_loop().time() + self._settings.answer_deadline_seconds
+        owner = await self._tenants.find(hook, until=until)
+        tenant, keys = (owner.tenant, owner.keys) if owner else (None, ())
+        verified = verify(delivery, tenant, keys, now=delivery.received_at)
+        SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
+        await self._door.put(verified, until=until)
 
     def _say_refused(self, reason: str, hook: str) -> None:
         """Log a refusal, at most once per second and reason: strangers cannot fill the disk. The metric counts all."""

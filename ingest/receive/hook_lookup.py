@@ -19,7 +19,7 @@ from slotwire.ingest.foundation.postgres import Pool, translated
 from slotwire.ingest.keys.hooks import HookAddresses, HookId
 from slotwire.ingest.keys.signing_keys import HookRecord, load_keys
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.receive.verify import Tenant
+from slotwire.ingest.receive.verify import HookTenant
 
 FRESH_SECONDS = 30.0
 """How long a subscription is used before Postgres is asked again."""
@@ -33,7 +33,7 @@ GRACE = timedelta(hours=48)
 class HookOwner:
     """The tenant of a hook, and the keys that sign its deliveries."""
 
-    tenant: Tenant
+    tenant: HookTenant
     keys: tuple[bytes, ...] = field(repr=False)
 
 
@@ -120,14 +120,7 @@ class Tenants:
         if record is None:
             self._cache.pop(hook, None)
             return None
-        tenant = Tenant(
-            organization=record.organization,
-            org=record.org,
-            shard=record.shard,
-            external_id=record.external_id,
-            subscription_id=record.subscription_id,
-            max_age=record.max_age,
-        )
+        tenant = HookTenant(record.org, record.shard, record.subscription_id, record.max_age)
         cached = _Cached(record, HookOwner(tenant, record.keys), self._timer() + FRESH_SECONDS)
         self._cache[hook] = cached
         self._cache.move_to_end(hook)

@@ -18,11 +18,10 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.log.store import Store
 from slotwire.ingest.receive.endpoint import Receiver
+from slotwire.ingest.receive.group_commit import GroupCommit
 from slotwire.ingest.receive.hook_lookup import Tenants
 from slotwire.ingest.receive.listener import ConnectionGate, listening
-from slotwire.ingest.receive.pipeline import Pipeline
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
@@ -53,10 +52,9 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:
-            store = Store(dsn, settings.database, clock, side, max_pending=settings.http.max_pending_deliveries)
+            door = GroupCommit(settings, clock, side)
             tenants = Tenants(pool, addresses, vault, clock)
-            pipeline = Pipeline(tenants, store, deadline_seconds=settings.http.answer_deadline_seconds)
-            receiver = Receiver(pipeline, settings.http, clock, gate)
+            receiver = Receiver(tenants, door, settings.http, clock, gate)
             async with listening(receiver.answer, settings.http, gate) as url:
                 yield url
-            store.close()
+            door.close()

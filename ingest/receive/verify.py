@@ -1,6 +1,6 @@
 """Verify: did Calendly send these bytes to this subscription? Pure: bytes, keys and the time go in.
 
-Only this module makes a `VerifiedDelivery`, and `normalize` takes nothing else, so an unverified body cannot go
+Only this module makes a `VerifiedDelivery`, and webhooks are accepted as nothing else, so an unverified body cannot go
 further. Source: docs/reference/calendly.md, "Webhook signature" (header, signed bytes, algorithm).
 """
 
@@ -32,22 +32,18 @@ _NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known on
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
+class HookTenant:
     """The organization whose hook a delivery came to.
 
     Attributes:
-        organization: the organization's URI at Calendly.
-        org: its last segment.
+        org: the organization: the last segment of its URI at Calendly.
         shard: the organization's shard of the log.
-        external_id: the user's own name for the organization, if there is one.
         subscription_id: the subscription the hook belongs to.
         max_age: older authentic deliveries are quarantined; None accepts any age.
     """
 
-    organization: str
     org: str
     shard: int
-    external_id: str | None
     subscription_id: UUID
     max_age: timedelta | None = None
 
@@ -78,7 +74,7 @@ class VerifiedDelivery(NamedTuple):
     """
 
     id: UUID
-    tenant: Tenant
+    tenant: HookTenant
     body: bytes
     content_encoding: str
     received_at: datetime
@@ -87,7 +83,7 @@ class VerifiedDelivery(NamedTuple):
 
 
 def verify(
-    delivery: ReceivedDelivery, tenant: Tenant | None, keys: Sequence[bytes], *, now: datetime
+    delivery: ReceivedDelivery, tenant: HookTenant | None, keys: Sequence[bytes], *, now: datetime
 ) -> VerifiedDelivery:
     """Check the signature over the bytes as received.
 
@@ -128,30 +124,6 @@ def verify(
         signed_at=signed_at,
         traceparent=delivery.traceparent,
     )
-
-
-def verified_before(
-    identity: UUID,
-    tenant: Tenant,
-    body: bytes,
-    *,
-    received_at: datetime,
-    signed_at: datetime,
-    traceparent: str | None,
-    content_encoding: str = "",
-) -> VerifiedDelivery:
-    """Return a delivery that was verified when it came: a row of `slotwire.deliveries`, which holds no other kind.
-
-    Args:
-        identity: its id.
-        tenant: the tenant of its subscription.
-        body: as received.
-        received_at: when it came.
-        signed_at: the signature's time.
-        traceparent: the trace it belongs to.
-        content_encoding: as the sender said. The table has no column for it, so only the caller can know.
-    """
-    return VerifiedDelivery(identity, tenant, body, content_encoding, received_at, signed_at, traceparent)
 
 
 def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
-
-import asyncpg
 
 from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.kafka import full_name
@@ -101,11 +100,11 @@ async def read_entries(lease: Lease, settings: Settings, after: int, limit: int)
                 f"the log holds an event of type {row['type']}, which this version does not know",
                 remedy="Run a relay that is at least as new as the processes that write the log.",
             )
-        entries.append(_entry(settings, row))
+        entries.append(entry_of(settings, {**row, "id": row["event_id"]}))
     return entries
 
 
-def _entry(settings: Settings, row: asyncpg.Record) -> LogEntry:
+def entry_of(settings: Settings, row: Mapping[str, Any]) -> LogEntry:
     """Make the record of an event; data that would make it too large is referred to instead."""
     key = row["key"].encode()
     headers = encode_headers(_attributes(row, dataref=None))
@@ -113,17 +112,15 @@ def _entry(settings: Settings, row: asyncpg.Record) -> LogEntry:
     fixed = FRAMING_BYTES + len(key) + sum(HEADER_BYTES + len(name) + len(item) for name, item in headers)
     elsewhere = value is None or fixed + len(value) > settings.relay.max_record_bytes
     if elsewhere:
-        headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['event_id']}"))
+        headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['id']}"))
         value = b""
     topic = full_name(settings.kafka, BY_TYPE[row["type"]].topic)
-    return LogEntry(
-        row["position"], row["event_id"], row["type"], OutgoingRecord(topic, key, value, headers), elsewhere
-    )
+    return LogEntry(row["position"], row["id"], row["type"], OutgoingRecord(topic, key, value, headers), elsewhere)
 
 
-def _attributes(row: asyncpg.Record, dataref: str | None) -> Attributes:
+def _attributes(row: Mapping[str, Any], dataref: str | None) -> Attributes:
     return Attributes(
-        id=row["event_id"],
+        id=row["id"],
         type=row["type"],
         organization=row["org"],
         subject=row["subject"],
@@ -133,6 +130,7 @@ def _attributes(row: asyncpg.Record, dataref: str | None) -> Attributes:
         recorded_time=row["recorded_at"],
         traceparent=row["traceparent"],
         inferred=row["inferred"],
+        origin=row["origin"],
         tenant=row["tenant"],
         dataref=dataref,
     )

@@ -1,6 +1,10 @@
-"""Composition root of `slotwire relay`: leads every shard of the log it can get, and publishes it in order.
+"""Composition root of `slotwire relay`: leads every shard it can get, writes what was accepted, publishes it in order.
 
-    for each shard:  lease ─▶ step, step, … (woken by NOTIFY, by a poll at the latest) ─▶ stop or lease lost
+    for each shard:  lease ─▶ a new epoch ─▶ write, write, …  (woken by NOTIFY, by a poll at the latest)
+                                             publish, publish, …  (what was just written, else from the log)
+                     ─▶ stop or lease lost
+
+Writing goes on while the broker is away, and publishing while Postgres takes no writes.
 
 What is wrong never stops the process: it holds, is not ready, says why and what to do, and flows on in order
 when that is mended. Only a stop ends it: the running transaction is finished first.
@@ -15,6 +19,7 @@ from slotwire.ingest.errors import (
     BrokerUnavailable,
     CursorMismatch,
     DatabaseUnavailable,
+    LeadershipLost,
     SchemaMismatch,
     SlotwireError,
     TopicUnavailable,
@@ -24,13 +29,17 @@ from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import LogIdentity, read_identity, read_lag
 from slotwire.ingest.relay.shard import ShardRelay
 from slotwire.ingest.relay.status import RelayStatus
+from slotwire.ingest.relay.write_loop import WriteLoop
 
-STANDBY_SECONDS = 0.5
-"""How often a relay that does not lead tries to."""
+GATHER_FROM = 8
+"""Events in one transaction that say that there is load."""
+GATHER_SECONDS = 0.02
+"""How long small transactions are gathered under load: the broker takes few large ones more readily than many small."""
 HOLD_SECONDS = 1.0
 """How often a relay that holds looks whether it may flow on."""
 CURSOR_SECONDS = 5.0
@@ -127,30 +136,40 @@ class _ShardLoop:
             BaseExceptionGroup: of what cannot be waited out: a `ConfigurationError`.
         """
         while not self._stop.is_set():
-            pause = STANDBY_SECONDS
+            pause = 0.0
             try:
-                async with Lease.taking(self._settings, self._shard) as lease:
+                async with Lease.waiting(
+                    self._settings, self._shard, self._stop, standing_by=lambda: self._status.stand_by(self._shard)
+                ) as lease:
                     if lease is not None:
                         await self._lead(lease)
-                    else:
-                        self._status.stand_by(self._shard)
+            except* LeadershipLost:
+                _log.warning("relay_lost_its_lead", shard=self._shard)
             except* (DatabaseUnavailable, SchemaMismatch) as group:
                 self._status.hold(self._shard, "database", _first(group))
                 pause = self._back_off.pause()
             except* CursorMismatch as group:
                 self._status.hold(self._shard, "cursor", _first(group))
                 pause = CURSOR_SECONDS
-            await wait_for(self._stop, pause)
+            if pause:
+                await wait_for(self._stop, pause)
 
     async def _lead(self, lease: Lease) -> None:
-        """Publish while the lease holds; its loss cancels whatever is under way."""
-        relay = ShardRelay(self._settings, self._log, lease, self._clock, cursor_from=self._cursor_from)
+        """Write and publish while the lease holds; its loss cancels whatever is under way."""
+        handoff = Handoff()
+        relay = ShardRelay(
+            self._settings, self._log, lease, self._clock, handoff=handoff, cursor_from=self._cursor_from
+        )
+        write = WriteLoop(self._settings, lease, handoff, self._stop, self._status, self._clock)
         self._status.lead(self._shard, leads=True)
         try:
+            await write.take_over()
             async with asyncio.TaskGroup() as group, asyncio.timeout(None) as limit:
                 guard = group.create_task(lease.guard(), name=f"relay-{self._shard}-lease")
-                stopper = group.create_task(self._stopper(lease, limit), name=f"relay-{self._shard}-stop")
-                await self._publish(relay, lease)
+                stopper = group.create_task(self._stopper(lease, handoff, limit), name=f"relay-{self._shard}-stop")
+                writing = group.create_task(write.run(relay), name=f"relay-{self._shard}-write")
+                await self._publish(relay, lease, handoff)
+                await writing
                 guard.cancel()
                 stopper.cancel()
         except* TimeoutError:
@@ -158,24 +177,29 @@ class _ShardLoop:
         finally:
             self._cursor_from = relay.cursor_from
             self._status.lead(self._shard, leads=False)
+            await write.close()
             await relay.let_go()
 
-    async def _stopper(self, lease: Lease, limit: asyncio.Timeout) -> None:
-        """Let a stop end the pause between steps at once, and the running step after a while."""
+    async def _stopper(self, lease: Lease, handoff: Handoff, limit: asyncio.Timeout) -> None:
+        """Let a stop end the pauses between steps at once, and the running steps after a while."""
         await self._stop.wait()
         lease.woken.set()
+        handoff.arrived.set()
         limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
 
-    async def _publish(self, relay: ShardRelay, lease: Lease) -> None:
-        while not self._stop.is_set():
-            lease.woken.clear()
-            pause, bell = 0.0, lease.woken
+    async def _publish(self, relay: ShardRelay, lease: Lease, handoff: Handoff) -> None:
+        """Publish until a stop, and then what was appended before it."""
+        while not (self._stop.is_set() and handoff.closed.is_set() and self._is_through(relay, handoff)):
+            handoff.arrived.clear()
+            pause, bell = 0.0, handoff.arrived
             try:
                 passed = await relay.step()
                 self._status.flow(self._shard)
                 self._back_off.reset()
                 if passed == 0 and relay.settled:
                     pause = self._settings.relay.poll_interval_seconds
+                elif passed >= GATHER_FROM and len(handoff) < self._settings.relay.batch_events:
+                    await asyncio.sleep(GATHER_SECONDS)
             except TopicUnavailable as error:
                 self._status.hold(self._shard, "topic", error)
                 pause, bell = HOLD_SECONDS, self._stop
@@ -185,9 +209,16 @@ class _ShardLoop:
             except CursorMismatch:
                 await self._tell_lag(relay, lease, idle=False)
                 raise
-            await self._tell_lag(relay, lease, idle=bool(pause) and bell is lease.woken)
+            if bell is self._stop and self._stop.is_set():
+                return  # what waits is in the log, and the next leader publishes it
+            await self._tell_lag(relay, lease, idle=bool(pause) and bell is handoff.arrived)
             if pause and not self._stop.is_set():
                 await wait_for(bell, pause)
+            elif pause and not handoff.closed.is_set():
+                await wait_for(handoff.closed, STOP_SECONDS)
+
+    def _is_through(self, relay: ShardRelay, handoff: Handoff) -> bool:
+        return relay.cursor is not None and relay.cursor.position >= handoff.end
 
     async def _tell_lag(self, relay: ShardRelay, lease: Lease, *, idle: bool) -> None:
         """Set the gauges: at once when nothing waits, else now and then, because counting asks Postgres."""

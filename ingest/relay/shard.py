@@ -1,7 +1,7 @@
 """One shard's relay, a step at a time: take over, read, publish, pass.
 
     take_over: lease → producer (fences older ones) → cursor, read as committed → its row is in the log
-    step:      the next events → one transaction with the cursor → its mirror
+    step:      the next events, from the writer's hand or from the log → one transaction with the cursor → its mirror
 
 Any failure drops the producer, and the next step takes over anew: only the cursor in Kafka knows whether a
 transaction whose answer was lost has happened.
@@ -18,11 +18,13 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import RELAY_PARKED, RELAY_PUBLISHED, get_logger
 from slotwire.ingest.relay.cursor import Cursor, read_cursor
+from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import (
     LogEntry,
     LogIdentity,
     chosen_place,
+    entry_of,
     park,
     read_entries,
     require_place,
@@ -93,12 +95,20 @@ class ShardRelay:
     """
 
     def __init__(
-        self, settings: Settings, log: LogIdentity, lease: Lease, clock: Clock, *, cursor_from: str | None = None
+        self,
+        settings: Settings,
+        log: LogIdentity,
+        lease: Lease,
+        clock: Clock,
+        *,
+        handoff: Handoff | None = None,
+        cursor_from: str | None = None,
     ) -> None:
         self._settings = settings
         self._identity = log
         self._lease = lease
         self._clock = clock
+        self._handoff = handoff
         self.cursor_from = cursor_from
         self._publisher: Publisher | None = None
         self._suspicion = Suspicion()
@@ -127,7 +137,7 @@ class ShardRelay:
         """
         publisher, cursor = await self._take_over()
         limit = self._suspicion.next_batch(self._settings.relay.batch_events)
-        entries = await read_entries(self._lease, self._settings, cursor.position, limit)
+        entries = await self._next(cursor.position, limit)
         if not entries:
             self._suspicion = Suspicion()
             return 0
@@ -142,6 +152,14 @@ class ShardRelay:
             raise
         await self._passed(entries, passed)
         return len(entries)
+
+    async def _next(self, after: int, limit: int) -> Sequence[LogEntry]:
+        """Take the next events from the writer's hand where nothing is missing, else read the log."""
+        if self._handoff is not None and not self._suspicion.events:
+            held = self._handoff.after(after, limit)
+            if held is not None:
+                return [entry_of(self._settings, {**row._asdict(), "position": position}) for position, row in held]
+        return await read_entries(self._lease, self._settings, after, limit)
 
     @property
     def settled(self) -> bool:

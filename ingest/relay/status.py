@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.telemetry import (
@@ -10,11 +10,16 @@ from slotwire.ingest.foundation.telemetry import (
     RELAY_LAG_EVENTS,
     RELAY_LAG_SECONDS,
     RELAY_LEADER,
+    UNWRITTEN_BYTES,
+    UNWRITTEN_SECONDS,
     get_logger,
 )
 
 REASONS = ("topic", "cursor", "broker", "refused", "database")
 """Why a relay holds; also the metric's labels."""
+
+WRITE, PUBLISH = "write", "publish"
+"""The two parts of a leader's work; either may have to wait while the other goes on."""
 
 _log = get_logger("relay")
 
@@ -23,35 +28,38 @@ class RelayStatus:
     """Which shards flow, and why the others do not."""
 
     def __init__(self) -> None:
-        self._holding: dict[int | None, tuple[str, str]] = {None: ("database", "the log has not been read yet")}
+        self._holding: dict[tuple[int | None, str], tuple[str, str]] = {
+            (None, PUBLISH): ("database", "the log has not been read yet")
+        }
         self._told()
 
     async def problem(self) -> str | None:
         """Say what readiness shows: None when every shard flows here or is led by somebody else."""
-        told = sorted((-1 if shard is None else shard, line) for shard, (_, line) in self._holding.items())
-        lines = [line if shard < 0 else f"shard {shard}: {line}" for shard, line in told]
+        told = sorted((-1 if shard is None else shard, line) for (shard, _), (_, line) in self._holding.items())
+        lines = list(dict.fromkeys(line if shard < 0 else f"shard {shard}: {line}" for shard, line in told))
         return "; ".join(lines) or None
 
-    def hold(self, shard: int | None, reason: str, error: SlotwireError) -> None:
-        """A shard waits; None stands for the whole log."""
+    def hold(self, shard: int | None, reason: str, error: SlotwireError, *, part: str = PUBLISH) -> None:
+        """A part of a shard's work waits, `write` or `publish`; None stands for the whole log."""
         first = error.remedy.partition("\n")[0]
         line = f"{error.message}. {first}" if first else error.message
-        if self._holding.get(shard) != (reason, line):
-            _log.error("relay_holds", shard=shard, reason=reason, problem=error.message, remedy=error.remedy)
-        self._holding[shard] = (reason, line)
+        if self._holding.get((shard, part)) != (reason, line):
+            _log.error("relay_holds", shard=shard, part=part, reason=reason, problem=error.message, remedy=error.remedy)
+        self._holding[shard, part] = (reason, line)
         self._told()
 
-    def flow(self, shard: int | None) -> None:
-        """A shard publishes, or has nothing to publish."""
-        if self._holding.pop(shard, None) is not None and shard is not None:
-            _log.info("relay_flows", shard=shard)
+    def flow(self, shard: int | None, *, part: str = PUBLISH) -> None:
+        """A part of a shard's work goes on, or has nothing to do."""
+        if self._holding.pop((shard, part), None) is not None and shard is not None:
+            _log.info("relay_flows", shard=shard, part=part)
         self._told()
 
     def stand_by(self, shard: int) -> None:
         """Somebody else leads the shard, and tells its lag."""
-        self._holding.pop(shard, None)
+        for part in (WRITE, PUBLISH):
+            self._holding.pop((shard, part), None)
         self._told()
-        for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS):
+        for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, UNWRITTEN_BYTES, UNWRITTEN_SECONDS):
             gauge.labels(shard=str(shard)).set(0)
 
     def lead(self, shard: int, *, leads: bool) -> None:
@@ -63,6 +71,11 @@ class RelayStatus:
         age = 0.0 if since is None else max(0.0, (now - since).total_seconds())
         RELAY_LAG_EVENTS.labels(shard=str(shard)).set(events)
         RELAY_LAG_SECONDS.labels(shard=str(shard)).set(age)
+
+    def unwritten(self, shard: int, size: int, age: timedelta) -> None:
+        """So many bytes are accepted and not written, the oldest for so long."""
+        UNWRITTEN_BYTES.labels(shard=str(shard)).set(size)
+        UNWRITTEN_SECONDS.labels(shard=str(shard)).set(age.total_seconds())
 
     def _told(self) -> None:
         holding = {reason for reason, _ in self._holding.values()}

@@ -135,3 +135,12 @@ DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
 -- name: revoke_keys_of
 -- Revokes the management API keys that reach this organization only.
 UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id
+
+-- name: outcomes
+-- What became of the deliveries after one position and up to another, by outcome.
+SELECT outcome, count(*) AS deliveries FROM slotwire.results
+WHERE shard = $1 AND position > $2 AND position <= $3 GROUP BY outcome
+
+-- name: make_ranges
+-- Make the partitions of the coming days; how many days are ahead then.
+SELECT slotwire.make_ranges(p_now => $1, p_ahead => $2)

@@ -80,7 +80,7 @@ FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
 -- The log of all organizations after a place: each shard by its own position, merged.
 SELECT e.* FROM unnest($1::smallint[], $2::bigint[]) AS place (shard, position)
 CROSS JOIN LATERAL (
-    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
            traceparent, tenant
     FROM slotwire.events
     WHERE shard = place.shard AND position > place.position AND ($3::text IS NULL OR type = $3)
@@ -90,7 +90,7 @@ ORDER BY e.position LIMIT $4
 
 -- name: events_after_of_org
 -- The log of one organization after a position; an organization has one shard.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
        traceparent, tenant
 FROM slotwire.events
 WHERE org = $1 AND position > $2 AND ($3::text IS NULL OR type = $3)
@@ -98,7 +98,7 @@ ORDER BY position LIMIT $4
 
 -- name: events_after_of_subject
 -- The events of one invitee or resource after a position, within one organization or any.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
        traceparent, tenant
 FROM slotwire.events
 WHERE subject = $1 AND position > $2 AND ($3::text IS NULL OR type = $3) AND ($5::text IS NULL OR org = $5)
@@ -108,7 +108,7 @@ ORDER BY position LIMIT $4
 -- The latest events of the log, newest first.
 SELECT e.* FROM unnest($1::smallint[]) AS place (shard)
 CROSS JOIN LATERAL (
-    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
            traceparent, tenant
     FROM slotwire.events
     WHERE shard = place.shard AND ($2::text IS NULL OR type = $2)
@@ -118,7 +118,7 @@ ORDER BY e.position DESC LIMIT $3
 
 -- name: latest_events_of_org
 -- The latest events of one organization, newest first.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
        traceparent, tenant
 FROM slotwire.events
 WHERE org = $1 AND ($2::text IS NULL OR type = $2)
@@ -126,7 +126,7 @@ ORDER BY position DESC LIMIT $3
 
 -- name: latest_events_of_subject
 -- The latest events of one invitee or resource, newest first.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
+SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
        traceparent, tenant
 FROM slotwire.events
 WHERE subject = $1 AND ($2::text IS NULL OR type = $2) AND ($4::text IS NULL OR org = $4)
@@ -134,24 +134,29 @@ ORDER BY position DESC LIMIT $3
 
 -- name: event
 -- One event with its data.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, inferred,
-       traceparent, tenant, data
-FROM slotwire.events WHERE event_id = $1 AND ($2::text IS NULL OR org = $2)
+SELECT e.shard, e.position, e.event_id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id, e.origin,
+       e.inferred, e.traceparent, e.tenant, e.data
+FROM slotwire.identities i JOIN slotwire.events e ON e.shard = i.shard AND e.position = i.position
+WHERE i.event_id = $1 AND ($2::text IS NULL OR e.org = $2)
 
 -- name: deliveries_page
 -- Deliveries, newest first, before an id; ids are in the order of arrival.
-SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
-FROM slotwire.deliveries
-WHERE ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
-ORDER BY id DESC LIMIT $4
+SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, coalesce(r.outcome, 'accepted') AS outcome,
+       r.event_id, r.event_name, coalesce(octet_length(d.body), 0) AS bytes
+FROM slotwire.deliveries d
+LEFT JOIN slotwire.results r ON r.shard = d.shard AND r.position = d.position
+WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2)
+  AND ($3::text IS NULL OR coalesce(r.outcome, 'accepted') = $3)
+ORDER BY d.id DESC LIMIT $4
 
 -- name: deliveries_of_event
 -- The deliveries of one event, newest first, before an id.
-SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
-FROM slotwire.deliveries
-WHERE event_id = $5
-  AND ($1::uuid IS NULL OR id < $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR outcome = $3)
-ORDER BY id DESC LIMIT $4
+SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, r.outcome, r.event_id, r.event_name,
+       coalesce(octet_length(d.body), 0) AS bytes
+FROM slotwire.results r JOIN slotwire.deliveries d ON d.shard = r.shard AND d.position = r.position
+WHERE r.event_id = $5
+  AND ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2) AND ($3::text IS NULL OR r.outcome = $3)
+ORDER BY d.id DESC LIMIT $4
 
 -- name: bookings_page
 -- Bookings after an invitee URI, in its order; of one organization, in one state.
@@ -186,7 +191,7 @@ ORDER BY booked_at NULLS LAST, invitee LIMIT $3
 -- name: timeline_events
 -- The events of one invitee, oldest first, each with its revision and the relay's progress on it.
 SELECT e.shard, e.position, e.event_id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id,
-       e.inferred, e.traceparent, e.tenant,
+       e.origin, e.inferred, e.traceparent, e.tenant,
        (convert_from(e.data, 'UTF8')::json #>> '{booking,revision}')::integer AS revision,
        p.reason AS parked_reason, coalesce(m.position >= e.position, false) AS passed
 FROM slotwire.events e
@@ -197,10 +202,17 @@ ORDER BY e.position LIMIT $3
 
 -- name: timeline_deliveries
 -- The deliveries of some events, and some deliveries by id, in the order of arrival.
-SELECT id, org, subscription_id, received_at, signed_at, outcome, event_id, event_name, octet_length(body) AS bytes
-FROM slotwire.deliveries
-WHERE org = $1 AND (event_id = ANY ($2::uuid[]) OR id = ANY ($3::uuid[]))
-ORDER BY id LIMIT $4
+SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, coalesce(r.outcome, 'accepted') AS outcome,
+       r.event_id, r.event_name, coalesce(octet_length(d.body), 0) AS bytes
+FROM (
+    SELECT shard, position FROM slotwire.results WHERE event_id = ANY ($2::uuid[])
+    UNION
+    SELECT shard, position FROM slotwire.deliveries WHERE id = ANY ($3::uuid[])
+) AS named
+JOIN slotwire.deliveries d ON d.shard = named.shard AND d.position = named.position
+LEFT JOIN slotwire.results r ON r.shard = d.shard AND r.position = d.position
+WHERE d.org = $1
+ORDER BY d.id LIMIT $4
 
 -- name: rights
 -- The rights of the connected role: those that the processes need, and those that they should not have.
@@ -209,7 +221,7 @@ SELECT current_user::text AS role,
        (SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'slotwire') AS owns,
        has_table_privilege('slotwire.events', 'INSERT, UPDATE, DELETE, TRUNCATE') AS writes,
        (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc
-        WHERE pronamespace = 'slotwire'::regnamespace AND proname = 'append_batch') AS appends,
+        WHERE pronamespace = 'slotwire'::regnamespace AND proname IN ('accept', 'append')) AS appends,
        has_table_privilege('slotwire.events', 'SELECT') AND has_table_privilege('slotwire.deliveries', 'SELECT')
            AS reads,
        has_table_privilege('slotwire.subscriptions', 'INSERT')

@@ -7,6 +7,10 @@ SELECT log_id, shards FROM slotwire.log
 -- and the lock with it: that is how a frozen leader loses its place while its connection looks alive.
 SELECT set_config('idle_session_timeout', $2, false) IS NOT NULL AND pg_try_advisory_lock(1936487279, $1) AS taken
 
+-- name: hand_over
+-- Let go of a shard, and tell whoever stands by.
+SELECT pg_advisory_unlock(1936487279, $1::integer), pg_notify('slotwire_lease', $1)
+
 -- name: hold_lease
 -- The leader's sign of life.
 SELECT 1
@@ -18,7 +22,7 @@ SELECT event_id FROM slotwire.events WHERE shard = $1 AND position = $2
 -- name: read_batch
 -- The next events after a position: at most $3 of them and about $4 bytes of data, at least one.
 -- Data longer than $5 bytes stays here; `bytes` tells.
-SELECT position, event_id, type, org, subject, key, time, recorded_at, inferred, traceparent, tenant, bytes,
+SELECT position, event_id, type, org, subject, key, time, recorded_at, origin, inferred, traceparent, tenant, bytes,
        CASE WHEN bytes <= $5 THEN data END AS data
 FROM (
     SELECT *, sum(bytes) OVER (ORDER BY position) - bytes AS bytes_before

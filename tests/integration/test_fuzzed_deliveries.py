@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.codec import Attributes, decode, encode_headers
 from tests.support.fuzzing import any_bodies, valid_bodies
 from tests.support.public_endpoint import Endpoint, Hook, make_hook, running_endpoint, settings_for
+from tests.support.writing import DELIVERIES, write_all
 
 BODIES = 24
 """Deliveries of one example at the most: sent at once, so that they meet in few commits."""
@@ -31,6 +33,7 @@ _ROUND = settings(
 class Setup:
     """A running endpoint and what is behind it."""
 
+    settings: Settings
     endpoint: Endpoint
     hook: Hook
     owner: asyncpg.Connection[asyncpg.Record]
@@ -38,12 +41,14 @@ class Setup:
     async def empty(self) -> None:
         """Forget all that was sent: each example stands alone, so that a failure can be made small."""
         await self.owner.execute(
-            "TRUNCATE slotwire.deliveries, slotwire.events, slotwire.bookings, slotwire.quarantine"
+            "TRUNCATE slotwire.deliveries, slotwire.results, slotwire.events, slotwire.identities, slotwire.bookings,"
+            " slotwire.quarantine"
         )
 
     async def rows(self, table: str) -> list[Any]:
-        """Read a table whole."""
-        return list(await self.owner.fetch(f"SELECT * FROM slotwire.{table}"))
+        """Read a table whole; deliveries with what became of them."""
+        source = f"{DELIVERIES} AS d" if table == "deliveries" else f"slotwire.{table}"
+        return list(await self.owner.fetch(f"SELECT * FROM {source}"))
 
     async def send(self, bodies: list[bytes]) -> list[int]:
         """Deliver bodies at once."""
@@ -59,7 +64,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
     owner = await asyncpg.connect(database.owner_url)
     try:
         async with running_endpoint(made) as endpoint:
-            yield Setup(endpoint, hook, owner)
+            yield Setup(made, endpoint, hook, owner)
     finally:
         await owner.close()
 
@@ -72,6 +77,7 @@ async def check(setup: Setup, bodies: list[bytes], outcomes: set[str]) -> None:
     """
     await setup.empty()
     assert await setup.send(bodies) == [200] * len(bodies)
+    await write_all(setup.settings)
     deliveries = await setup.rows("deliveries")
     assert Counter(row["body"] for row in deliveries) == Counter(bodies)
     assert {row["outcome"] for row in deliveries} <= outcomes

@@ -12,6 +12,7 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from tests.support.fuzzing import shuffled
 from tests.support.public_endpoint import invitee_body, make_hook, running_endpoint, settings_for
+from tests.support.writing import DELIVERIES, write_all
 from tools.expected import FOLDER, expected_file
 
 SCENARIOS = [
@@ -52,7 +53,8 @@ async def test_one_delivery_through_two_subscriptions_is_one_event(scenario: str
     async with running_endpoint(settings) as endpoint:
         answers = [await endpoint.deliver(hook, sent) for hook, sent in ((first, body), (second, other), (first, body))]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
-    deliveries = await rows(database, "SELECT * FROM slotwire.deliveries ORDER BY received_at")
+    await write_all(settings)
+    deliveries = await rows(database, f"SELECT * FROM {DELIVERIES} AS d ORDER BY position")
     assert [row["outcome"] for row in deliveries] == ["stored", "duplicate", "duplicate"]
     assert [row["body"] for row in deliveries] == [body, other, body]
     assert [row["subscription_id"] for row in deliveries[:2]] == [first.subscription_id, second.subscription_id]
@@ -75,6 +77,7 @@ async def test_one_clear_through_two_subscriptions_is_one_event(database: Databa
         for hook, at in ((first, "2026-11-23T09:00:04Z"), (second, "2026-11-23T09:00:05Z")):
             clear = invitee_body("invitee_no_show.deleted", invitee=uri, told_at=at)
             assert (await endpoint.deliver(hook, clear)).status_code == 200
+    await write_all(settings)
     events = await rows(database, "SELECT type, data FROM slotwire.events ORDER BY position")
     assert [row["type"].split(".", 2)[2] for row in events] == [
         "invitee.created.v1",
@@ -94,6 +97,7 @@ async def test_two_invitees_of_one_group_event_are_two_bookings(database: Databa
         for uri in uris:
             assert (await endpoint.deliver(hook, invitee_body(invitee=uri))).status_code == 200
         assert (await endpoint.deliver(hook, invitee_body("invitee.canceled", invitee=uris[0]))).status_code == 200
+    await write_all(settings)
     bookings = await rows(database, "SELECT * FROM slotwire.bookings ORDER BY invitee")
     assert [(row["invitee"], row["state"]) for row in bookings] == list(zip(uris, ("canceled", "active"), strict=True))
     assert {row["scheduled_event"] for row in bookings} == {event}

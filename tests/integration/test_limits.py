@@ -9,9 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import MAX_DEPTH
 from slotwire.ingest.receive.listener import MAX_HEADERS
+from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import (
     SIGNATURE,
     Hook,
@@ -23,6 +25,7 @@ from tests.support.public_endpoint import (
     settings_for,
     sign,
 )
+from tests.support.writing import write_all
 
 
 def post(hook: Hook, body: bytes, *lines: str, length: int | None = None) -> bytes:
@@ -41,10 +44,7 @@ async def quarantined(database: Database) -> list[Any]:
     try:
         return [
             (row["reason"], row["body"])
-            for row in await connection.fetch(
-                "SELECT q.reason, d.body FROM slotwire.quarantine q JOIN slotwire.deliveries d ON d.id = q.delivery_id"
-                " ORDER BY d.received_at"
-            )
+            for row in await connection.fetch("SELECT reason, body FROM slotwire.quarantine ORDER BY position")
         ]
     finally:
         await connection.close()
@@ -156,6 +156,7 @@ async def test_an_authentic_unreadable_body_is_quarantined_and_answered_200(data
         for reason, body, headers in cases:
             response = await endpoint.deliver(hook, body, headers=headers)
             assert (reason, response.status_code) == (reason, 200)
+    await write_all(settings)
     assert await quarantined(database) == [(reason, body) for reason, body, _ in cases]
 
 
@@ -167,6 +168,7 @@ async def test_a_poison_row_does_not_fail_its_neighbours(database: Database) -> 
     async with running_endpoint(settings) as endpoint:
         answers = await asyncio.gather(*(endpoint.deliver(hook, body) for body in bodies))
     assert {answer.status_code for answer in answers} == {200}
+    assert await write_all(settings) == 19
     assert await quarantined(database) == [("refused_by_database", bodies[7])]
     connection = await asyncpg.connect(database.owner_url)
     assert await connection.fetchval("SELECT count(*) FROM slotwire.events") == 19
@@ -183,9 +185,11 @@ async def test_json_at_the_depth_limit_is_read(database: Database) -> None:
         nested = [nested]
     async with running_endpoint(settings) as endpoint:
         await endpoint.deliver(hook, invitee_body(nested=nested))
+        await write_all(settings)
         assert await quarantined(database) == []
         body = invitee_body(nested=[nested])
         await endpoint.deliver(hook, body)
+    await write_all(settings)
     assert await quarantined(database) == [("too_deep", body)]
 
 
@@ -224,15 +228,41 @@ async def test_a_subscription_s_max_age_quarantines_what_is_older(database: Data
     async with running_endpoint(settings) as endpoint:
         response = await endpoint.deliver(hook, body, headers={SIGNATURE: sign(body, hook.key, at=1_700_000_000)})
     assert response.status_code == 200
+    await write_all(settings)
     assert await quarantined(database) == [("stale", body)]
 
 
-async def test_a_booking_of_another_organization_is_quarantined(database: Database) -> None:
-    """The signature does not cover the address: a known invitee under another tenant's hook is not believed."""
+async def test_a_booking_told_by_two_organizations_is_a_booking_of_each(database: Database) -> None:
+    """The signature does not cover the address: each organization gets an event of its own, and an alarm tells."""
     settings = settings_for(database)
     ours, theirs = await make_hook(settings, database), await make_hook(settings, database)
-    body = invitee_body()
+    body, before = invitee_body(), REGISTRY.get_sample_value("slotwire_cross_tenant_total") or 0
     async with running_endpoint(settings) as endpoint:
-        assert (await endpoint.deliver(ours, body)).status_code == 200
-        assert (await endpoint.deliver(theirs, body)).status_code == 200
-    assert await quarantined(database) == [("cross_tenant", body)]
+        for hook in (ours, theirs):
+            assert (await endpoint.deliver(hook, body)).status_code == 200
+            assert await write_all(settings) == 1
+    assert await quarantined(database) == []
+    assert REGISTRY.get_sample_value("slotwire_cross_tenant_total") == before + 1
+    connection = await asyncpg.connect(database.owner_url)
+    rows = await connection.fetch("SELECT org, chain_key, state FROM slotwire.bookings")
+    await connection.close()
+    assert len({row["chain_key"] for row in rows}) == len(rows) == 2
+    assert {row["org"] for row in rows} == {last_segment(hook.organization) for hook in (ours, theirs)}
+
+
+async def test_what_waits_to_be_written_has_a_limit_in_bytes(database: Database) -> None:
+    """At the limit a delivery is accepted; past it, one is asked to come again, until the writer has caught up."""
+    row = 256
+    body = padded(4096)
+    settings = settings_for(database, max_unwritten_bytes=1_048_576)
+    fitting = 1_048_576 // (len(body) + row)
+    hook = await make_hook(settings, database)
+    async with running_endpoint(settings) as endpoint:
+        taken = [(await endpoint.deliver(hook, padded(4096))).status_code for _ in range(fitting)]
+        past = await endpoint.deliver(hook, body)
+        assert (set(taken), past.status_code, past.headers["Retry-After"]) == ({200}, 503, "5")
+        await write_all(settings)
+        assert (await endpoint.deliver(hook, body)).status_code == 200
+    connection = await asyncpg.connect(database.owner_url)
+    assert await connection.fetchval("SELECT count(*) FROM slotwire.deliveries") == fitting + 1
+    await connection.close()

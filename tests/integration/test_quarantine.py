@@ -29,6 +29,7 @@ from tests.support.public_endpoint import (
     running_endpoint,
     settings_for,
 )
+from tests.support.writing import DELIVERIES, until_written, writing
 
 UNKNOWN = b'{"event":"planet.created","created_at":"2026-11-23T09:00:00Z","payload":{}}'
 
@@ -56,6 +57,14 @@ class Setup:
         finally:
             await connection.close()
 
+    async def deliveries(self) -> list[asyncpg.Record]:
+        """Read the deliveries with what became of them, in order."""
+        connection = await asyncpg.connect(self.database.runtime_url)
+        try:
+            return list(await connection.fetch(f"SELECT * FROM {DELIVERIES} AS d ORDER BY position"))
+        finally:
+            await connection.close()
+
     async def type(self, *arguments: str) -> CommandResult:
         """Run `slotwire quarantine`."""
         return await slotwire("quarantine", *arguments, env=self.env)
@@ -66,7 +75,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
     """Everything that looks at one quarantine."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
-    async with running_endpoint(settings) as endpoint, management_api(settings) as api:
+    async with running_endpoint(settings) as endpoint, management_api(settings) as api, writing(settings):
         yield Setup(database, api, endpoint, hook, last_segment(hook.organization), environment(settings))
 
 
@@ -82,10 +91,13 @@ async def test_a_retry_gives_the_events_their_right_ids(setup: Setup) -> None:
     assert created.id == event_id(setup.hook.organization, "invitee.created", uri)
     assert canceled.id == item.event_id == event_id(setup.hook.organization, "invitee.canceled", uri)
     assert {created.delivery_id, canceled.delivery_id} == {kept}
-    [delivery] = await setup.rows("deliveries")
-    assert (delivery["id"], delivery["body"], delivery["event_name"]) == (kept, body, "invitee.canceled")
+    [retry] = await setup.deliveries()
+    assert (retry["origin"], retry["body"], retry["original"]) == ("retry", None, kept)
+    assert retry["event_name"] == "invitee.canceled"
     assert (await setup.endpoint.deliver(setup.hook, body)).status_code == 200
-    assert [row["outcome"] for row in await setup.rows("deliveries")] == ["stored", "duplicate"]
+    await until_written(setup.database.owner_url)
+    assert [row["outcome"] for row in await setup.deliveries()] == ["stored", "duplicate"]
+    assert {row["origin"] for row in await setup.rows("events")} == {"retry"}
     assert len(await setup.rows("events")) == 2
 
 
@@ -93,6 +105,7 @@ async def test_an_event_written_meanwhile_is_not_written_twice(setup: Setup) -> 
     """A kept copy of a delivery that came through another way is settled as a duplicate, without an event."""
     body = invitee_body()
     await setup.endpoint.deliver(setup.hook, body)
+    await until_written(setup.database.owner_url)
     [kept] = await setup.kept(body)
     item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "duplicate")
@@ -118,15 +131,16 @@ async def test_a_delivery_that_is_still_unreadable_stays(setup: Setup) -> None:
     assert await setup.rows("events") == []
 
 
-async def test_a_delivery_of_another_organization_stays(setup: Setup) -> None:
-    """A booking of another organization is refused in a retry as it is in a delivery."""
+async def test_what_another_organization_was_told_is_an_event_of_each(setup: Setup) -> None:
+    """A booking that another organization was told of becomes, in a retry too, an event of this one."""
     body = invitee_body()
     await setup.endpoint.deliver(setup.hook, body)
     settings = settings_for(setup.database)
     other = await make_hook(settings, setup.database)
     [kept] = await write_quarantine(setup.database, last_segment(other.organization), [body])
     item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
-    assert (item.state, item.reason) == ("waiting", "cross_tenant")
+    assert (item.state, item.outcome) == ("retried", "stored")
+    assert len({row["org"] for row in await setup.rows("events")}) == 2
 
 
 async def test_age_does_not_count_and_a_compression_still_does(setup: Setup) -> None:
@@ -197,7 +211,7 @@ async def test_the_runtime_role_settles_through_the_function_only(setup: Setup) 
         for statement in (
             "UPDATE slotwire.quarantine SET state = 'discarded'",
             "DELETE FROM slotwire.quarantine",
-            "UPDATE slotwire.deliveries SET outcome = 'stored'",
+            "UPDATE slotwire.results SET outcome = 'stored'",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from slotwire.ingest.errors import SchemaMismatch
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.receive.accept import AcceptRow, accept
 from slotwire.ingest.relay.log_reader import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
 from slotwire.schemas.codec import decode
 from slotwire.schemas.events import InviteeCreated
+from tests.support.public_endpoint import invitee_body
 from tests.support.relay_setup import (
     DEADLINE_SECONDS,
     TRACE,
@@ -76,6 +79,7 @@ async def test_events_arrive_in_order_each_with_its_context(setup: RelaySetup) -
         "ce_sequence": b"1",
         "ce_tenant": b"acme",
         "content-type": b"application/json",
+        "slotwire-origin": b"webhook",
         "traceparent": TRACE.encode(),
     }
     assert header(last, "slotwire-inferred") == "true"
@@ -107,7 +111,7 @@ def _room(event: LoggedEvent, position: int, limit: int) -> int:
         "ce_type": event.type, "ce_subject": event.subject, "ce_time": "2026-11-23T09:30:00Z",
         "ce_dataschema": f"urn:slotwire:schema:{event.type}", "ce_partitionkey": event.key,
         "ce_sequence": str(position), "content-type": "application/json", "traceparent": TRACE,
-        "ce_recordedtime": "2026-11-23T09:30:00.123456Z",
+        "slotwire-origin": "webhook", "ce_recordedtime": "2026-11-23T09:30:00.123456Z",
     }  # fmt: skip
     return limit - FRAMING_BYTES - len(event.key) - sum(HEADER_BYTES + len(k) + len(v) for k, v in named.items())
 
@@ -185,11 +189,17 @@ async def _ready(problems: Any) -> bool:
 
 
 async def test_a_lost_notification_costs_one_poll(setup: RelaySetup) -> None:
-    """Nobody notifies, and the event comes out by the poll."""
+    """Nobody notifies, and what was accepted is written and comes out by the poll."""
     quick = setup.relay(poll_interval_seconds=0.05)
+    await setup.owner.execute(
+        "INSERT INTO slotwire.organizations (org, uri, shard, created_at)"
+        " VALUES ('A', 'https://api.calendly.com/organizations/A', 0, now())"
+    )
+    now = datetime.now(UTC)
+    row = AcceptRow(uuid4(), "A", None, "webhook", now, now, False, "", None, None, invitee_body())
     async with running_relay(quick) as health:
         await until(lambda: _ready(health.problems))
-        await setup.append(LoggedEvent())
+        await accept(setup.owner, 0, [row], now=now, seconds=DEADLINE_SECONDS)
         assert len(await committed_records(setup.settings, 1)) == 1
 
 
@@ -210,7 +220,10 @@ async def test_the_second_relay_stands_by_and_takes_over(setup: RelaySetup) -> N
 
 async def test_every_shard_is_led(setup: RelaySetup) -> None:
     """A log of three shards has three cursors, and the process publishes all of them."""
-    await setup.owner.execute("UPDATE slotwire.log SET shards = 3")
+    await setup.owner.execute(
+        "DROP SEQUENCE slotwire.accepted_0, slotwire.accepted_bytes_0; DELETE FROM slotwire.heads;"
+        " DELETE FROM slotwire.log; SELECT slotwire.make_log(gen_random_uuid(), 3::smallint, now())"
+    )
     for shard in range(3):
         await setup.append(*[LoggedEvent() for _ in range(5)], shard=shard)
     async with running_relay(setup.settings):

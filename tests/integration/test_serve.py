@@ -21,6 +21,7 @@ from tests.support.public_endpoint import (
     running_endpoint,
     settings_for,
 )
+from tests.support.writing import DELIVERIES, write_all
 
 
 async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
@@ -32,8 +33,8 @@ async def rows(database: Database, query: str, *arguments: object) -> list[Any]:
         await connection.close()
 
 
-async def test_a_signed_delivery_is_in_the_log_before_it_is_answered(database: Database) -> None:
-    """A 200 means that body, event and booking are committed."""
+async def test_a_signed_delivery_is_committed_before_it_is_answered(database: Database) -> None:
+    """A 200 means that the body is committed as it came; the writer makes event, booking and result of it."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     invitee = new_invitee()
@@ -41,12 +42,15 @@ async def test_a_signed_delivery_is_in_the_log_before_it_is_answered(database: D
     async with running_endpoint(settings) as endpoint:
         response = await endpoint.deliver(hook, body)
     assert response.status_code == 200
+    [delivery] = await rows(database, f"SELECT * FROM {DELIVERIES} AS d")
+    assert (delivery["body"], delivery["outcome"], delivery["origin"]) == (body, "accepted", "webhook")
+    assert await write_all(settings) == 1
     [event] = await rows(database, "SELECT * FROM slotwire.events")
     assert (event["type"], event["subject"]) == ("com.calendly.invitee.created.v1", invitee)
     data = orjson.loads(event["data"])
     assert data["booking"] == {"state": "active", "revision": 1, "no_show": False, "chain_root": invitee}
     assert data["extra"] == {"a_field_of_tomorrow": {"kept": True}}
-    [delivery] = await rows(database, "SELECT * FROM slotwire.deliveries")
+    [delivery] = await rows(database, f"SELECT * FROM {DELIVERIES} AS d")
     assert (delivery["body"], delivery["outcome"], delivery["event_id"]) == (body, "stored", event["event_id"])
     [booking] = await rows(database, "SELECT * FROM slotwire.bookings")
     assert (booking["state"], booking["revision"], booking["chain_key"]) == ("active", 1, event["key"])
@@ -66,9 +70,10 @@ async def test_a_thousand_copies_make_one_event(database: Database) -> None:
 
         answers = await asyncio.gather(*(send() for _ in range(1000)))
     assert set(answers) == {200}
+    assert await write_all(settings) == 1
     [count] = await rows(database, "SELECT count(*) AS events FROM slotwire.events")
     assert count["events"] == 1
-    outcomes = await rows(database, "SELECT outcome, count(*) AS n FROM slotwire.deliveries GROUP BY 1")
+    outcomes = await rows(database, "SELECT outcome, count(*) AS n FROM slotwire.results GROUP BY 1")
     assert {row["outcome"]: row["n"] for row in outcomes} == {"stored": 1, "duplicate": 999}
 
 
@@ -80,6 +85,7 @@ async def test_a_cancel_that_comes_first_writes_created_before_it(database: Data
     async with running_endpoint(settings) as endpoint:
         for event in ("invitee.canceled", "invitee.created"):
             assert (await endpoint.deliver(hook, invitee_body(event, invitee=invitee))).status_code == 200
+    await write_all(settings)
     events = await rows(database, "SELECT type, inferred FROM slotwire.events ORDER BY position")
     assert [(row["type"], row["inferred"]) for row in events] == [
         ("com.calendly.invitee.created.v1", True),
@@ -103,6 +109,7 @@ async def test_two_halves_of_a_reschedule_make_one_event_on_one_key(database: Da
             assert (await endpoint.deliver(hook, invitee_body(invitee=old))).status_code == 200
             for body in reversed(halves) if turned else halves:
                 assert (await endpoint.deliver(hook, body)).status_code == 200
+        await write_all(settings)
         events = await rows(
             database, "SELECT type, key FROM slotwire.events WHERE subject = ANY($1) ORDER BY position", [old, new]
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
 
 import orjson
 import pytest
@@ -15,13 +14,12 @@ from jsonschema import Draft202012Validator
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.normalize import normalize
 from slotwire.ingest.log.outcome import DeliveryOutcome
-from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.codec import Attributes, decode, encode_data, encode_headers
 from tests.support.fuzzing import any_bodies, valid_bodies
+from tests.support.writing import accepted
 from tools.generate.json_schemas import json_schemas
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))
 VALIDATORS = {kind: Draft202012Validator(schema) for kind, schema in json_schemas().items()}
 Check = Callable[[list[bytes]], list[str]]
 Bodies = Callable[[], st.SearchStrategy[bytes]]
@@ -33,12 +31,10 @@ REASONS = {
 
 def folded(bodies: list[bytes]) -> Batch:
     """Take bodies through normalize and join, in one batch, the first we hear, as far as Postgres."""
-    facts = [
-        normalize(verified_before(uuid4(), TENANT, body, received_at=NOW, signed_at=NOW, traceparent=None))
-        for body in bodies
-    ]
-    batch = Batch(facts, {})
-    batch.arguments(shard=0, now=NOW)
+    deliveries = [accepted(body, position=position) for position, body in enumerate(bodies, start=1)]
+    batch = Batch([fact for delivery in deliveries for fact in normalize(delivery)])
+    for rows in (batch.result_rows(), batch.event_rows(NOW), batch.booking_rows(), batch.root_rows()):
+        assert rows is not None
     return batch
 
 
@@ -56,20 +52,21 @@ def check_strict_out(batch: Batch) -> None:
 def check_any(bodies: list[bytes]) -> list[DeliveryOutcome]:
     """Return the outcomes, one a body; what is quarantined has a reason, and a detail fit for a terminal."""
     batch = folded(bodies)
-    for outcome, quarantined in zip(batch.outcomes, batch.quarantined, strict=True):
-        assert (outcome == "quarantined") == (quarantined is not None)
-        assert quarantined is None or (quarantined.reason in REASONS and quarantined.detail.isprintable())
+    for each in batch.results:
+        assert (each.outcome is DeliveryOutcome.QUARANTINED) == (each.reason is not None)
+        assert each.reason is None or (each.reason in REASONS and str(each.detail).isprintable())
     check_strict_out(batch)
-    return batch.outcomes
+    return [each.outcome for each in batch.results]
 
 
 def check_valid(bodies: list[bytes]) -> list[DeliveryOutcome]:
     """Return the outcomes: every valid body becomes events, or is a copy; none is quarantined."""
     batch = folded(bodies)
-    assert set(batch.outcomes) <= {"stored", "duplicate"}
-    assert batch.outcomes[0] == "stored"
+    outcomes = [each.outcome for each in batch.results]
+    assert set(outcomes) <= {DeliveryOutcome.STORED, DeliveryOutcome.DUPLICATE}
+    assert outcomes[0] is DeliveryOutcome.STORED
     check_strict_out(batch)
-    return batch.outcomes
+    return outcomes
 
 
 CHECKS = [pytest.param(check_any, any_bodies, id="any"), pytest.param(check_valid, valid_bodies, id="valid")]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from uuid import uuid4
 
+from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
 from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact
-from slotwire.ingest.receive.verify import Tenant, verified_before
 from slotwire.schemas.calendly import EventMembership, InviteePayload, Location, NoShow, ScheduledEvent
 
 ORG = "https://api.calendly.com/organizations/A"
-TENANT = Tenant(ORG, "A", 0, None, uuid4())
+TENANT = Tenant(ORG, "A", None)
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _EVENT = ScheduledEvent(uri="https://api.calendly.com/scheduled_events/E", start_time=START + timedelta(hours=3))
 
@@ -25,10 +26,26 @@ def invitee(name: str, event: str | None = None) -> str:
     return f"https://api.calendly.com/scheduled_events/{event or name}/invitees/{name}"
 
 
-def fact(kind: InviteeEvent, uri: str, sent: float, *, payload: InviteePayload) -> InviteeFact:
+_POSITIONS = count(1)
+
+
+def fact(kind: InviteeEvent, uri: str, sent: float, *, payload: InviteePayload, tenant: Tenant = TENANT) -> InviteeFact:
     """Make a fact as `normalize` would."""
-    moment = at(int(sent))
-    delivery = verified_before(uuid4(), TENANT, b"{}", received_at=moment, signed_at=moment, traceparent=None)
+    moment, position = at(int(sent)), next(_POSITIONS)
+    delivery = Delivery(
+        position=position,
+        total=position,
+        id=uuid4(),
+        tenant=tenant,
+        origin=Origin.WEBHOOK,
+        form=Origin.WEBHOOK,
+        stale=False,
+        content_encoding="",
+        received_at=moment,
+        signed_at=moment,
+        traceparent=None,
+        body=b"{}",
+    )
     return InviteeFact(delivery, kind, payload.model_copy(update={"uri": uri}), moment)
 
 

@@ -91,8 +91,11 @@ async def write_events(
     made = [uuid4() for _ in range(count)]
     await _as_owner(
         database,
-        "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
-        " inferred, data) VALUES ($1, nextval('slotwire.positions'), $2, $3, $4, $5, 'k', $6, $6, false, $7)",
+        "WITH made AS ("
+        " INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at, origin,"
+        " inferred, data) VALUES ($1, nextval('slotwire.positions'), $2, $3, $4, $5, 'k', $6, $6, 'webhook', false, $7)"
+        " RETURNING event_id, shard, position)"
+        " INSERT INTO slotwire.identities (event_id, shard, position) SELECT * FROM made",
         [(shard, item, type_, org, subject, EPOCH, data) for item in made],
     )
     return made
@@ -101,12 +104,17 @@ async def write_events(
 async def write_deliveries(
     database: Database, org: str, count: int, *, outcome: str = "stored", event_id: UUID | None = None, first: int = 1
 ) -> list[UUID]:
-    """Write deliveries, and return their ids in the order of arrival."""
+    """Write deliveries with what became of them, and return their ids in the order of arrival."""
     made = [UUID(int=(first + at) << 64) for at in range(count)]
     await _as_owner(
         database,
-        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, event_id,"
-        " event_name, body) VALUES ($1, $2, $3, $4, $4, $5, $6, 'invitee.created', '\\x7b7d')",
+        "WITH came AS ("
+        " INSERT INTO slotwire.deliveries (shard, position, total, id, org, subscription_id, origin, received_at,"
+        " signed_at, stale, content_encoding, body)"
+        " VALUES (0, nextval('slotwire.accepted_0'), 0, $1, $2, $3, 'webhook', $4, $4, false, '', '\\x7b7d')"
+        " RETURNING shard, position)"
+        " INSERT INTO slotwire.results (shard, position, outcome, event_id, event_name, settled_at)"
+        " SELECT shard, position, $5, $6, 'invitee.created', $4 FROM came WHERE $5 <> 'accepted'",
         [(item, org, UUID(int=1), EPOCH + timedelta(seconds=at), outcome, event_id) for at, item in enumerate(made)],
     )
     return made
@@ -121,21 +129,21 @@ async def write_quarantine(
     first: int = 1,
     signed_before: timedelta = timedelta(0),
 ) -> list[UUID]:
-    """Leave deliveries in quarantine as a version that did not understand them does; return their ids."""
+    """Leave deliveries in quarantine as a version that did not understand them does; return their ids.
+
+    The deliveries themselves are gone, as they are when their range was dropped: the quarantine has all that is needed.
+    """
     made = [UUID(int=(first + at) << 64) for at in range(len(bodies))]
-    rows = [
-        (item, org, UUID(int=1), EPOCH, EPOCH - signed_before, body) for item, body in zip(made, bodies, strict=True)
-    ]
+    encoding = "gzip" if reason == "compressed" else ""
     await _as_owner(
         database,
-        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, body)"
-        " VALUES ($1, $2, $3, $4, $5, 'quarantined', $6)",
-        list[tuple[object, ...]](rows),
-    )
-    await _as_owner(
-        database,
-        "INSERT INTO slotwire.quarantine (delivery_id, org, reason, detail, created_at) VALUES ($1, $2, $3, '', $4)",
-        [(item, org, reason, EPOCH) for item in made],
+        "INSERT INTO slotwire.quarantine (delivery_id, shard, position, org, subscription_id, origin, received_at,"
+        " signed_at, content_encoding, body, reason, detail, created_at)"
+        " VALUES ($1, 0, 0, $2, $3, 'webhook', $4, $5, $6, $7, $8, '', $4)",
+        [
+            (item, org, UUID(int=1), EPOCH, EPOCH - signed_before, encoding, body, reason)
+            for item, body in zip(made, bodies, strict=True)
+        ],
     )
     return made
 

@@ -22,6 +22,7 @@ from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings, RelaySettings, Settings
 from slotwire.ingest.foundation.topic_admin import ensure_topics, partitions_of, wanted_configs
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.batch import EventRow
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import LogIdentity, read_identity
 from slotwire.ingest.relay.process import run_relay
@@ -32,15 +33,11 @@ from slotwire.schemas.topics import EVENT_TOPICS, Topic
 DEADLINE_SECONDS = 30.0
 """No wait of these tests is longer."""
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+_HEAD = "SELECT epoch, version, position, total FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1"
 _APPEND = """
-SELECT * FROM slotwire.append_batch(
-    p_shard => $1, p_recorded_at => $2, p_guards => '[]', p_bookings => '[]', p_roots => '[]',
-    d_grp => '{}', d_id => '{}', d_org => '{}', d_subscription => '{}', d_received_at => '{}', d_signed_at => '{}',
-    d_outcome => '{}', d_event => '{}', d_name => '{}', d_traceparent => '{}', d_reason => '{}', d_detail => '{}',
-    d_body => '{}',
-    e_grp => $3, e_id => $4, e_type => $5, e_org => $6, e_subject => $7, e_key => $8, e_time => $9,
-    e_delivery => $10, e_inferred => $11, e_traceparent => $12, e_tenant => $13, e_data => $14,
-    e_recorded_at => array_fill($2::timestamptz, ARRAY[cardinality($3::integer[])]))
+SELECT * FROM slotwire.append(
+    p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
+    p_results => '{}', p_events => $7, p_bookings => '[]', p_roots => '[]')
 """
 
 
@@ -66,24 +63,34 @@ def routing_form() -> LoggedEvent:
 
 
 async def append(connection: Connection, events: Sequence[LoggedEvent], *, shard: int = 0) -> None:
-    """Append events as the writers do: one call of the one function."""
-    await connection.fetch(
-        _APPEND,
-        shard,
-        datetime.now(UTC),
-        list(range(len(events))),
-        [event.id for event in events],
-        [event.type for event in events],
-        [event.org for event in events],
-        [event.subject for event in events],
-        [event.key for event in events],
-        [event.time for event in events],
-        [None for _ in events],
-        [event.inferred for event in events],
-        [event.traceparent for event in events],
-        [event.tenant for event in events],
-        [event.data for event in events],
-    )
+    """Append events as the writer does: one call of the one function."""
+    now = datetime.now(UTC)
+    rows = [
+        EventRow(
+            id=event.id,
+            type=event.type,
+            org=event.org,
+            subject=event.subject,
+            key=event.key,
+            time=event.time,
+            recorded_at=now,
+            delivery_id=None,
+            origin="webhook",
+            inferred=event.inferred,
+            traceparent=event.traceparent,
+            tenant=event.tenant,
+            data=event.data,
+        )
+        for event in events
+    ]
+    applied = False
+    while not applied:  # a relay that takes over meanwhile moves the head
+        head = await connection.fetchrow(_HEAD, shard)
+        assert head is not None
+        place = (head["position"], head["total"])
+        row = await connection.fetchrow(_APPEND, shard, head["epoch"], head["version"], now, *place, rows)
+        assert row is not None
+        applied = row["applied"]
 
 
 def relay_settings(url: str, bootstrap: str, prefix: str, **relay: Any) -> Settings:
@@ -146,10 +153,8 @@ async def leading_relay(
     log = await read_identity(settings)
     async with asyncio.timeout(None) as limit, AsyncExitStack() as attempts:
         limit.reschedule(asyncio.get_running_loop().time() + DEADLINE_SECONDS)
-        lease = await attempts.enter_async_context(Lease.taking(settings, shard))
-        while lease is None:  # the server has not noticed yet that an earlier leader died
-            await attempts.aclose()
-            lease = await attempts.enter_async_context(Lease.taking(settings, shard))
+        lease = await attempts.enter_async_context(Lease.waiting(settings, shard, asyncio.Event()))
+        assert lease is not None
         limit.reschedule(None)
         relay = ShardRelay(settings, log, lease, SystemClock(), cursor_from=cursor_from)
         try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import cast
-from uuid import UUID
 
 import orjson
 import pytest
@@ -23,17 +22,15 @@ from slotwire.ingest.log.normalize import (
     ResourceFact,
     normalize,
 )
-from slotwire.ingest.receive.verify import Tenant, verified_before
 from tests.support.public_endpoint import invitee_body
+from tests.support.writing import accepted
 from tools.expected import outcome_of, scenarios
-
-NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-TENANT = Tenant("https://api.calendly.com/organizations/ORG", "ORG", 0, None, UUID(int=1))
 
 
 def read(body: bytes) -> Fact:
-    """Normalize a body that Calendly signed."""
-    return normalize(verified_before(UUID(int=7), TENANT, body, received_at=NOW, signed_at=NOW, traceparent=None))
+    """Normalize a body that Calendly signed: it tells one fact."""
+    [fact] = normalize(accepted(body))
+    return fact
 
 
 def read_carefully(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Fact:
@@ -143,7 +140,10 @@ def test_the_outermost_times_are_written_in_utc(time: str) -> None:
 
 def test_a_defect_of_ours_quarantines_one_delivery() -> None:
     """A fact on which the join fails is quarantined by the place in our code, and the others go on."""
-    good, other, contact = read(invitee_body()), read(invitee_body()), read(CONTACT)
+    bodies = (invitee_body(), invitee_body(), CONTACT)
+    good, other, contact = (
+        fact for position, body in enumerate(bodies, start=1) for fact in normalize(accepted(body, position=position))
+    )
     assert isinstance(other, InviteeFact)
     assert isinstance(contact, ResourceFact)
     no_time = cast("datetime", None)
@@ -152,12 +152,10 @@ def test_a_defect_of_ours_quarantines_one_delivery() -> None:
             other._replace(event=InviteeEvent.NO_SHOW_DELETED, told_at=no_time),
             replace(contact, told_at=no_time),
             good,
-        ],
-        {},
+        ]
     )
-    assert batch.outcomes == ["quarantined", "quarantined", "stored"]
-    for refused in batch.quarantined[:2]:
-        assert refused is not None
+    assert [each.outcome for each in batch.results] == ["quarantined", "quarantined", "stored"]
+    for refused in batch.results[:2]:
         assert re.fullmatch(r"defect AttributeError at (join|codec)\.py:\d+", f"{refused.reason} {refused.detail}")
 
 

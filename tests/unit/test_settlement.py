@@ -22,9 +22,9 @@ ROWS = re.findall(r"^ *\| (none|alone|own) +\| (\w+) +\| (\w+) +\|$", settlement
 
 def booking(before: str, now: str) -> Booking:
     """Make a booking whose mark and clears are as a row of the table says; the clear of `now` is the earlier one."""
-    clears = [] if now in {"none", "same"} else [Clear(_NOW, UUID(int=1), alone=now == "alone")]
+    clears = [] if now in {"none", "same"} else [Clear(_NOW, UUID(int=1), 1, alone=now == "alone")]
     if before != "none":
-        clears.append(Clear(_BEFORE, UUID(int=2), alone=before == "alone"))
+        clears.append(Clear(_BEFORE, UUID(int=2), 2, alone=before == "alone"))
     mark = Mark(_URI, _SET_AT, None if before == "none" else _BEFORE)
     name = invitee("a")
     return Booking(name, "A", name, name, revision=3, state="active", marks=(mark,), clears=tuple(clears))

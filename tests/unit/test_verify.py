@@ -15,14 +15,14 @@ from slotwire.ingest.receive.verify import (
     MAX_AHEAD,
     MAX_HEADER_LENGTH,
     MAX_SIGNATURES,
+    HookTenant,
     ReceivedDelivery,
-    Tenant,
     verify,
 )
 from tests.support.public_endpoint import sign
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-TENANT = Tenant("https://api.calendly.com/organizations/A", "A", 0, None, uuid4())
+TENANT = HookTenant("A", 0, uuid4())
 KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
 BODY = b'{"event":"invitee.created"}'
 

@@ -177,7 +177,7 @@ def _connection_revoked() -> Document:
         "subject": event.subject,
         "time": event.time.isoformat(),
         "key": event.key,
-        "inferred": event.inferred,
+        "inferred": False,
         "data": orjson.loads(encode_data(event.data)),
     }
 

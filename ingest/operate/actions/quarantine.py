@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.log import quarantine
+from slotwire.ingest.operate import quarantine_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.quarantine_models import (
@@ -19,7 +19,10 @@ from slotwire.ingest.operate.quarantine_models import (
     quarantine_item,
 )
 from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.receive.accept import until_settled
 
+SETTLED_SECONDS = 5.0
+"""How long a retry waits for the writer; after it the delivery is shown as it still is."""
 RETRY_PAGE = 200
 """Ids that are read at a time while quarantined deliveries are retried."""
 
@@ -31,9 +34,9 @@ class QuarantineActions(ResourceActions):
         """List quarantined deliveries, newest first."""
         who.require(Role.READER)
         state = None if query.state == "all" else query.state
-        only = quarantine.QuarantineFilter(who.reach(query.organization), query.reason, state)
+        only = quarantine_pages.QuarantineFilter(who.reach(query.organization), query.reason, state)
         before = None if query.cursor is None else read_id_place("quarantine", query.cursor)
-        found = await quarantine.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        found = await quarantine_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_id_place("quarantine", found[-1].delivery_id) if more else None
         return QuarantinePage(items=tuple(map(quarantine_item, found)), next_cursor=cursor)
@@ -41,7 +44,7 @@ class QuarantineActions(ResourceActions):
     async def get(self, who: Principal, delivery_id: UUID) -> QuarantineDetail:
         """Read one quarantined delivery. Only operators and admins see its body."""
         who.require(Role.READER)
-        found = await quarantine.read_one(self.pool, delivery_id, who.org)
+        found = await quarantine_pages.read_one(self.pool, delivery_id, who.org)
         if found is None:
             raise _not_quarantined()
         return quarantine_detail(found, with_body=who.role.rank >= Role.OPERATOR.rank)
@@ -50,22 +53,26 @@ class QuarantineActions(ResourceActions):
         """Read a quarantined delivery again. It becomes events, or stays with the reason it has now."""
         async with self.audited(who, "quarantine.retry", org=None, target=delivery_id) as entry:
             who.require(Role.OPERATOR)
-            found = await quarantine.retry(self.pool, delivery_id, who.org, now=self.clock.now())
+            found = await quarantine_pages.read_one(self.pool, delivery_id, who.org)
             if found is None:
                 raise _not_quarantined()
             entry.org = found.org
+            if found.state != "retried":
+                position = await quarantine_pages.retry(self.pool, found, now=self.clock.now())
+                await until_settled(self.pool, found.shard, position, seconds=SETTLED_SECONDS)
+                found = await quarantine_pages.read_one(self.pool, delivery_id, who.org) or found
         return quarantine_item(found)
 
     async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
         """Count the deliveries that wait in quarantine with one reason."""
         who.require(Role.READER)
-        return await quarantine.count_waiting(self.pool, reason, who.reach(org))
+        return await quarantine_pages.count_waiting(self.pool, reason, who.reach(org))
 
     async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
         """Retry each delivery that waits with one reason, in the order of arrival, and yield it as it is then."""
         who.require(Role.READER)  # each retry requires more, and is in the audit
         reached, after = who.reach(org), UUID(int=0)
-        while ids := await quarantine.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
+        while ids := await quarantine_pages.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
             for delivery_id in ids:
                 yield await self.retry(who, delivery_id)
             after = ids[-1]
@@ -74,10 +81,10 @@ class QuarantineActions(ResourceActions):
         """Mark a quarantined delivery as not wanted. Its body stays. A second time changes nothing."""
         async with self.audited(who, "quarantine.discard", org=None, target=delivery_id) as entry:
             who.require(Role.OPERATOR)
-            if await quarantine.read_one(self.pool, delivery_id, who.org) is None:
+            if await quarantine_pages.read_one(self.pool, delivery_id, who.org) is None:
                 raise _not_quarantined()
-            await quarantine.discard(self.pool, delivery_id, request.why, now=self.clock.now())
-            found = await quarantine.read_one(self.pool, delivery_id, who.org)
+            await quarantine_pages.discard(self.pool, delivery_id, request.why, now=self.clock.now())
+            found = await quarantine_pages.read_one(self.pool, delivery_id, who.org)
             if found is None:
                 raise _not_quarantined()
             entry.org = found.org

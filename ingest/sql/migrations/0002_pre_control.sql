@@ -30,7 +30,7 @@ CREATE TABLE slotwire.connections (
 -- Steps that no statement may make, whoever writes it: whom a connection acts as never changes; a new credential
 -- begins able to act; one that Calendly refused stays refused.
 CREATE FUNCTION slotwire.check_connection_step() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND (NEW.id, NEW.org, NEW.user_uri) IS DISTINCT FROM (OLD.id, OLD.org, OLD.user_uri) THEN
         RAISE EXCEPTION 'a connection keeps its organization and user'

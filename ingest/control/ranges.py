@@ -1,0 +1,37 @@
+"""Ranges: the partitions that positions of the coming days go into, made ahead.
+
+Without them nothing stops: accept goes on in the last range there is. It only means that retention has larger steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.telemetry import RANGES_AHEAD, get_logger
+
+DAYS_AHEAD = 7
+INTERVAL_SECONDS = 3600.0
+
+_SQL = read_queries("slotwire.ingest.sql", "control.sql")
+_log = get_logger("ranges")
+
+
+async def run(pool: Pool, clock: Clock) -> None:
+    """See to the ranges now and then, for ever. A round that fails is logged, and the next one does its work."""
+    while True:
+        try:
+            await run_once(pool, clock)
+        except SlotwireError as problem:
+            _log.warning("round_failed", error=problem.message)
+        await asyncio.sleep(INTERVAL_SECONDS)
+
+
+async def run_once(pool: Pool, clock: Clock) -> int:
+    """Make what is missing of the coming days; return how many days are ahead."""
+    with translated():
+        ahead: int = await pool.fetchval(_SQL["make_ranges"], clock.now(), DAYS_AHEAD)
+    RANGES_AHEAD.set(ahead)
+    return ahead

@@ -1,0 +1,337 @@
+"""The one writer of a shard: reads what was accepted, and appends what it becomes.
+
+    take over:  a new epoch, after which nobody earlier can append ─▶ the head ─▶ what is settled beyond it
+    step:       the next deliveries ─▶ normalize ─▶ read the bookings they name ─▶ join ─▶ append, moving the head
+
+Safety is the head's row: an append goes in only if epoch and version are the ones it was computed from. So nothing is
+locked between two statements, and nothing is cached across steps but the places of what waits. Any failure whose
+outcome is not known ends the writer's connection, and `take_over` begins from what is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import (
+    BY_KEY,
+    Connection,
+    call_outright,
+    connect,
+    read_queries,
+    require_durable,
+    translated,
+    write_times_quickly,
+)
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, CROSS_TENANT, SETTLED, WAITING, get_logger
+from slotwire.ingest.log.backlog import Backlog, Place, delivery_of
+from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
+from slotwire.ingest.log.booking import Booking, booking_of
+from slotwire.ingest.log.delivery import Delivery
+from slotwire.ingest.log.join import named
+from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, defect, normalize
+
+MAX_TRIES = 3
+"""A delivery that ended the process this often is quarantined by the next start, without being looked at."""
+SUSPICIOUS_ATTEMPTS = 2
+"""From this take-over on at one head, deliveries are tried one by one."""
+CLEARS_PAGE = 100
+"""Overdue clears read at a time: their bodies are in memory together."""
+
+_SQL = read_queries("slotwire.ingest.sql", "log.sql")
+_FIRST = ("", UUID(int=0))
+_log = get_logger("writer")
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Events that were appended, ready to be published.
+
+    Attributes:
+        after: the position of the event before the first of them: who published up to there misses nothing.
+        rows: the events, in their order.
+        positions: of each its position.
+    """
+
+    after: int
+    rows: Sequence[EventRow] = ()
+    positions: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The writer's place.
+
+    Attributes:
+        place: everything up to here is settled.
+        attempts: take-overs since it moved.
+        trying: a delivery that was being tried alone, and how often; None where there was none.
+        same_server: whether the log was last written on this server. If not (a restore, a failover), nothing is
+            appended before it is known what was published.
+    """
+
+    epoch: int
+    version: int
+    place: Place
+    last_event: int
+    attempts: int = 0
+    trying: int | None = None
+    same_server: bool = True
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a delivery may be what ended the process."""
+        return self.attempts >= SUSPICIOUS_ATTEMPTS or (self.trying is not None and self.trying > self.place.position)
+
+
+class Writer:
+    """Writes one shard of the log, on one connection, between `take_over` and the first failure."""
+
+    def __init__(self, settings: Settings, shard: int, clock: Clock) -> None:
+        self._settings = settings
+        self._shard = shard
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._head: Head | None = None
+        self._backlog: Backlog | None = None
+        self._alone: list[Delivery] = []
+
+    @property
+    def head(self) -> Head:
+        """The place it has come to."""
+        if self._head is None:
+            raise AssertionError("take_over comes first")
+        return self._head
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is known to wait."""
+        return bool(self._alone) or (self._backlog is not None and self._backlog.behind)
+
+    async def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        connection, self._connection, self._head, self._backlog = self._connection, None, None, None
+        self._alone = []
+        if connection is not None:
+            connection.terminate()
+
+    async def take_over(self) -> Head:
+        """Become the writer; what an earlier one has in flight is waited for, and nothing of it can follow.
+
+        Raises:
+            DatabaseUnavailable: Postgres does not answer.
+            ConfigurationError: the server would lose what it commits.
+        """
+        await self.close()
+        settings = self._settings.database
+        dsn = self._settings.database_url.get_secret_value()
+        self._connection = connection = await connect(
+            dsn, settings, application="writer", planner=BY_KEY, outright=True
+        )
+        try:
+            await write_times_quickly(connection)
+            await require_durable(connection, settings)
+            row = await self._call("take_epoch", self._shard, self._clock.now())
+            head = Head(
+                epoch=row["epoch"],
+                version=row["version"],
+                place=Place(row["position"], row["total"]),
+                last_event=row["last_event"],
+                attempts=row["attempts"],
+                trying=row["trying"],
+                same_server=row["same_server"],
+            )
+            with translated():
+                settled = await connection.fetch(_SQL["settled_above"], self._shard, head.place.position)
+            self._head = head
+            self._backlog = Backlog(self._shard, _SQL, head.place, [each["position"] for each in settled])
+            if head.suspicious:
+                self._alone = await self._backlog.next(connection)
+        except BaseException:
+            await self.close()
+            raise
+        return head
+
+    async def adopt_server(self, published: int) -> None:
+        """Go on after a restore or a failover; positions go on beyond what was published.
+
+        Raises:
+            LeadershipLost: somebody else leads.
+        """
+        head = self.head
+        row = await self._call("adopt_server", self._shard, head.epoch, head.version, published, self._clock.now())
+        if row["version"] is None:
+            raise LeadershipLost("another process writes this shard now")
+        self._head = replace(head, version=row["version"], same_server=True)
+
+    async def step(self) -> list[Appended]:
+        """Write what comes next; return what was appended, nothing when nothing waits.
+
+        Raises:
+            LeadershipLost: somebody else leads.
+            SchemaMismatch: an event of ours is of a type only a newer version knows.
+            DatabaseUnavailable: what became of it is not known; the writer must take over again.
+        """
+        connection, backlog = self._opened()
+        try:
+            if self._alone:
+                return await self._try_alone(self._alone.pop(0))
+            deliveries = await backlog.next(connection)
+            if not deliveries:
+                return []
+            with APPEND_SECONDS.time():
+                return await self._write([(each, normalize(each)) for each in deliveries])
+        except BaseException:
+            await self.close()
+            raise
+
+    async def publish_overdue(self, before: datetime) -> list[Appended]:
+        """Publish the clears that have waited since before a moment, and count what waits on.
+
+        Raises:
+            LeadershipLost, DatabaseUnavailable: as `step`.
+        """
+        connection, _ = self._opened()
+        appended: list[Appended] = []
+        after = _FIRST
+        try:
+            while True:
+                with translated():
+                    rows = await connection.fetch(_SQL["overdue_clears"], before, *after, CLEARS_PAGE, self._shard)
+                if not rows:
+                    break
+                after = (rows[-1]["invitee"], rows[-1]["id"])
+                facts = [fact for row in rows for fact in normalize(delivery_of(row)) if _is_clear(fact)]
+                clears = [OverdueClear(fact) for fact in facts if isinstance(fact, InviteeFact)]
+                appended += await self._append(clears, ())
+            with translated():
+                found = await connection.fetchrow(_SQL["count_waiting"], before, self._shard)
+        except BaseException:
+            await self.close()
+            raise
+        for kind in ("clears", "reschedules"):
+            WAITING.labels(kind.removesuffix("s")).set(found[kind] if found else 0)
+        return appended
+
+    async def unwritten(self) -> tuple[int, timedelta]:
+        """Return how many bytes wait to be written, and for how long the oldest of them has."""
+        connection, _ = self._opened()
+        with translated():
+            row = await connection.fetchrow(_SQL["backlog"], self._shard)
+        if row is None or row["since"] is None:
+            return 0, timedelta()
+        return row["bytes"], self._clock.now() - row["since"]
+
+    async def _try_alone(self, delivery: Delivery) -> list[Appended]:
+        """Write one delivery that may have ended the process; note before that it is tried."""
+        head = self.head
+        row = await self._call("try_alone", self._shard, head.epoch, head.version, delivery.position, self._clock.now())
+        if row is None:
+            raise LeadershipLost("another process writes this shard now")
+        self._head = replace(head, version=row["version"])
+        if row["tries"] >= MAX_TRIES:
+            _log.error("delivery_ended_the_process", delivery=str(delivery.id), times=MAX_TRIES)
+            return await self._write([(delivery, (QuarantineFact(delivery, "defect", "it ended the process"),))])
+        return await self._write([(delivery, normalize(delivery))])
+
+    async def _write(self, told: Sequence[tuple[Delivery, Sequence[Fact]]]) -> list[Appended]:
+        """Append deliveries with their facts; halve where the data is refused, down to the one that is to blame."""
+        try:
+            return await self._append([fact for _, facts in told for fact in facts], [each for each, _ in told])
+        except SlotwireError as problem:
+            if not isinstance(problem, RowRefused):
+                raise
+            blamed, detail = "refused_by_database", problem.sqlstate
+        except Exception as problem:
+            if isinstance(problem, AssertionError | OSError):
+                raise
+            blamed, detail = "defect", defect(told[0][0], problem).detail
+        if len(told) > 1:
+            middle = len(told) // 2
+            return [*await self._write(told[:middle]), *await self._write(told[middle:])]
+        [(delivery, facts)] = told
+        if isinstance(facts[0], QuarantineFact):
+            raise DatabaseUnavailable("a delivery cannot even be quarantined", reason=detail)
+        return await self._write([(delivery, (QuarantineFact(delivery, blamed, detail),))])
+
+    async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
+        head, (_, backlog) = self.head, self._opened()
+        batch = Batch(facts, await self._read_bookings(facts))
+        positions = [each.position for each in deliveries]
+        place, now = backlog.head_after(positions), self._clock.now()
+        rows = batch.event_rows(now)
+        if not positions and not rows:
+            return []
+        row = await self._call(
+            "append",
+            *(self._shard, head.epoch, head.version, now, place.position, place.total),
+            *(batch.result_rows(), rows, batch.booking_rows(), batch.root_rows()),
+        )
+        if not row["applied"]:
+            raise LeadershipLost("another process writes this shard now")
+        backlog.settle(positions)
+        written = list(row["positions"])
+        last = written[-1] if written else head.last_event
+        self._head = Head(head.epoch, row["version"], place, last, head.attempts, head.trying)
+        new = set(row["ids"])
+        _count(batch, new)
+        return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
+
+    async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:
+        """Read the rows that facts are joined with; tell of those another organization was told of."""
+        wanted: set[BookingKey] = set()
+        for each in facts:
+            fact = each.fact if isinstance(each, OverdueClear) else each
+            if isinstance(fact, InviteeFact):
+                wanted.update((fact.delivery.tenant.org, uri) for uri in named(fact.payload))
+        if not wanted:
+            return {}
+        connection, _ = self._opened()
+        keys = sorted(wanted)
+        with translated():
+            rows = await connection.fetch(
+                _SQL["read_bookings"], [org for org, _ in keys], [invitee for _, invitee in keys]
+            )
+        known: dict[BookingKey, Booking] = {}
+        for row in rows:
+            if row["org"] == row["asked"]:
+                known[row["org"], row["invitee"]] = booking_of(dict(row))
+            elif row["state"] != "named":
+                CROSS_TENANT.inc()
+                _log.warning("cross_tenant", organization=row["asked"], other=row["org"])
+        return known
+
+    async def _call(self, name: str, *arguments: object) -> Any:
+        connection = self._connection
+        if connection is None:
+            raise DatabaseUnavailable("the writer is closed", reason="closed")
+        seconds = self._settings.database.statement_timeout_seconds
+        return await call_outright(connection, _SQL[name], *arguments, seconds=seconds)
+
+    def _opened(self) -> tuple[Connection, Backlog]:
+        if self._connection is None or self._backlog is None:
+            raise DatabaseUnavailable("the writer must take over again", reason="closed")
+        return self._connection, self._backlog
+
+
+def _is_clear(fact: Fact) -> bool:
+    return isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
+
+
+def _count(batch: Batch, new: set[UUID]) -> None:
+    """Count what became of each delivery, and say why one is quarantined."""
+    for each in batch.results:
+        outcome = each.outcome.value
+        if outcome == "stored" and each.event_id is not None and each.event_id not in new:
+            outcome = "duplicate"
+        SETTLED.labels(outcome, each.reason or "").inc()
+        if each.reason is not None:
+            _log.warning("delivery_quarantined", reason=each.reason, detail=each.detail, delivery=str(each.delivery.id))
+    for delivery in batch.unpublished:
+        _log.error("clear_unpublished", delivery=str(delivery.id))

@@ -1,0 +1,172 @@
+"""Accept: the one door. Whatever is to become events is committed here, and understood later by the writer.
+
+Webhooks come through `group_commit`; everybody else calls `accept` with a few rows: backfill, retries of the
+quarantine, events of our own. When it returns, the rows are durable and have their place in the order of their shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.clock import ordered_id
+from slotwire.ingest.foundation.postgres import Connection, Pool, call_outright, read_queries, translated
+from slotwire.ingest.receive.verify import VerifiedDelivery
+from slotwire.schemas.codec import encode_data, format_time
+from slotwire.schemas.events import EventData
+from slotwire.schemas.ids import EventId
+
+BACKLOG_FULL = "SW001"
+"""SQLSTATE of `slotwire.accept` when what waits to be written has reached its limit."""
+HEAD_POLL_SECONDS = 0.02
+"""How often whoever waits for the head looks."""
+
+QUERIES = read_queries("slotwire.ingest.sql", "accept.sql")
+
+
+class AcceptRow(NamedTuple):
+    """`slotwire.accepting`, field by field: one thing that comes in."""
+
+    id: UUID
+    org: str
+    subscription_id: UUID | None
+    origin: str
+    received_at: datetime
+    signed_at: datetime
+    stale: bool
+    content_encoding: str
+    traceparent: str | None
+    original: UUID | None
+    body: bytes | None
+
+
+def row_of(delivery: VerifiedDelivery) -> AcceptRow:
+    """Write a verified delivery as a row."""
+    tenant = delivery.tenant
+    age = delivery.received_at - delivery.signed_at
+    return AcceptRow(
+        id=delivery.id,
+        org=tenant.org,
+        subscription_id=tenant.subscription_id,
+        origin="webhook",
+        received_at=delivery.received_at,
+        signed_at=delivery.signed_at,
+        stale=tenant.max_age is not None and age > tenant.max_age,
+        content_encoding=delivery.content_encoding,
+        traceparent=delivery.traceparent,
+        original=None,
+        body=delivery.body,
+    )
+
+
+def fetched_row(org: str, *, origin: str, invitee: object, scheduled_event: object, now: datetime) -> AcceptRow:
+    """Write what REST told of an invitee, both documents as they came, with the time.
+
+    Args:
+        org: the organization.
+        origin: `backfill` or `reconcile`.
+        invitee: the invitee's document.
+        scheduled_event: that of the scheduled event.
+        now: when it was fetched.
+    """
+    body = orjson.dumps({"invitee": invitee, "scheduled_event": scheduled_event})
+    return AcceptRow(ordered_id(now), org, None, origin, now, now, False, "", None, None, body)
+
+
+def retry_row(org: str, original: UUID, now: datetime) -> AcceptRow:
+    """Write a retry: it has no body, points at a quarantined delivery, and is read with its body and times."""
+    return AcceptRow(ordered_id(now), org, None, "retry", now, now, False, "", None, original, None)
+
+
+class OwnEvent(NamedTuple):
+    """An event of our own, as it will stand in the log: about Slotwire itself."""
+
+    id: EventId
+    data: EventData
+    subject: str
+    key: str
+    time: datetime
+
+
+def own_row(org: str, event: OwnEvent, now: datetime) -> AcceptRow:
+    """Write an event of our own. One whose id is in the log already is found known there."""
+    body = orjson.dumps(
+        {
+            "id": str(event.id),
+            "type": event.data.type,
+            "subject": event.subject,
+            "key": event.key,
+            "time": format_time(event.time),
+            "data": orjson.Fragment(encode_data(event.data)),
+        }
+    )
+    return AcceptRow(ordered_id(now), org, None, "own", now, now, False, "", None, None, body)
+
+
+async def accept(
+    connection: Connection,
+    shard: int,
+    rows: Sequence[AcceptRow],
+    *,
+    now: datetime,
+    seconds: float,
+    limit: int | None = None,
+) -> int:
+    """Commit rows to a shard, and tell the writer; return the position of the last one.
+
+    Args:
+        connection: any; it is closed where the answer does not come.
+        shard: of the organization, or the organizations, the rows belong to.
+        rows: at least one.
+        now: the time; a new day begins a new range of positions.
+        seconds: how long the commit may take.
+        limit: bytes that may be accepted and not yet written; None for no limit.
+
+    Raises:
+        DatabaseUnavailable: with reason `backlog` past the limit; else it is not known whether they are committed.
+    """
+    try:
+        row = await call_outright(connection, QUERIES["accept"], shard, now, limit, rows, seconds=seconds)
+    except DatabaseUnavailable as problem:
+        if problem.reason == BACKLOG_FULL:
+            raise DatabaseUnavailable("too much waits to be written", reason="backlog") from problem
+        raise
+    position: int = row["position"]
+    return position
+
+
+async def accept_through(pool: Pool, shard: int, rows: Sequence[AcceptRow], *, now: datetime, seconds: float) -> int:
+    """Commit rows through a pool's connection, and wake the writer; return the position of the last one.
+
+    Raises:
+        DatabaseUnavailable: see `accept`.
+    """
+    with translated():
+        async with pool.acquire() as connection:
+            position = await accept(connection, shard, rows, now=now, seconds=seconds)
+            await connection.execute(QUERIES["notify"], str(shard))
+    return position
+
+
+async def until_settled(pool: Pool, shard: int, position: int, *, seconds: float) -> bool:
+    """Wait until everything of a shard up to a position is settled; return whether it is, in time.
+
+    Raises:
+        DatabaseUnavailable: Postgres does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while True:
+        with translated():
+            row = await pool.fetchrow(QUERIES["head"], shard)
+        if row is not None and row["position"] >= position:
+            return True
+        if loop.time() >= until:
+            return False
+        await asyncio.sleep(HEAD_POLL_SECONDS)

@@ -1,0 +1,125 @@
+"""The leader's writing: step after step while there is something, its chores now and then."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from slotwire.ingest.errors import DatabaseUnavailable, SchemaMismatch, SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.log.writer import Writer
+from slotwire.ingest.relay.handoff import Handoff
+from slotwire.ingest.relay.lease import Lease
+from slotwire.ingest.relay.shard import ShardRelay
+from slotwire.ingest.relay.status import WRITE, RelayStatus
+
+HOLD_SECONDS = 1.0
+"""How often a writer that waits for a newer version looks whether it may go on."""
+RETRY_SECONDS = 0.2
+"""How long the writer waits before it takes over again after a failure; the lease says whether it still may."""
+GAUGE_SECONDS = 1.0
+
+_log = get_logger("writer")
+
+
+class WriteLoop:
+    """Writes one shard while its lease holds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lease: Lease,
+        handoff: Handoff,
+        stop: asyncio.Event,
+        status: RelayStatus,
+        clock: Clock,
+    ) -> None:
+        self._settings, self._lease, self._handoff = settings, lease, handoff
+        self._stop, self._status, self._clock = stop, status, clock
+        self._writer = Writer(settings, lease.shard, clock)
+        self._next_chores = 0.0
+        self._next_gauges = 0.0
+
+    async def take_over(self) -> None:
+        """Commit a new epoch, then read the head: what anybody earlier has in flight is in the log, or never will be.
+
+        Raises:
+            DatabaseUnavailable: Postgres does not answer.
+        """
+        head = await self._writer.take_over()
+        self._handoff.begin(head.last_event)
+        _log.info("writer_took_over", shard=self._lease.shard, epoch=head.epoch, position=head.place.position)
+
+    async def run(self, relay: ShardRelay) -> None:
+        """Write until a stop is asked for.
+
+        Args:
+            relay: tells what was published, where the log is on another server than before.
+
+        Raises:
+            LeadershipLost: somebody else writes this shard now.
+        """
+        try:
+            while not self._stop.is_set():
+                try:
+                    pause = await self._turn(relay)
+                    self._status.flow(self._lease.shard, part=WRITE)
+                except SchemaMismatch as problem:
+                    self._status.hold(self._lease.shard, "database", problem, part=WRITE)
+                    await self._again(HOLD_SECONDS)
+                except DatabaseUnavailable as problem:
+                    self._status.hold(self._lease.shard, "database", problem, part=WRITE)
+                    await self._again(RETRY_SECONDS)
+                else:
+                    if pause and not self._stop.is_set():
+                        await wait_for(self._lease.woken, pause)
+        finally:
+            self._handoff.closed.set()
+            self._handoff.arrived.set()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._writer.close()
+
+    async def _turn(self, relay: ShardRelay) -> float:
+        """Write once, and see to the chores; return how long to pause, in seconds."""
+        if not self._writer.head.same_server:
+            await self._adopt(relay)
+        self._lease.woken.clear()
+        appended = await self._writer.step()
+        for each in appended:
+            self._handoff.add(each)
+        now = asyncio.get_running_loop().time()
+        if now >= self._next_chores:
+            self._next_chores = now + self._settings.waiting.interval_seconds
+            before = self._clock.now() - timedelta(seconds=self._settings.waiting.publish_after_seconds)
+            for each in await self._writer.publish_overdue(before):
+                self._handoff.add(each)
+        if now >= self._next_gauges:
+            self._next_gauges = now + GAUGE_SECONDS
+            self._status.unwritten(self._lease.shard, *await self._writer.unwritten())
+        return 0.0 if appended or self._writer.behind else self._settings.relay.poll_interval_seconds
+
+    async def _adopt(self, relay: ShardRelay) -> None:
+        """Append nothing on another server than before until it is known what was published."""
+        while relay.cursor is None:
+            if self._stop.is_set():
+                return
+            await wait_for(self._stop, RETRY_SECONDS)
+        await self._writer.adopt_server(relay.cursor.position)
+
+    async def _again(self, seconds: float) -> None:
+        """Wait, then begin again from what is committed, for as long as this process leads."""
+        while not self._stop.is_set():
+            await wait_for(self._stop, seconds)
+            try:
+                await self._lease.confirm()
+                await self.take_over()
+            except SlotwireError as problem:
+                if self._lease.lost.is_set() or not isinstance(problem, DatabaseUnavailable):
+                    raise
+            else:
+                return

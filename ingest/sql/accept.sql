@@ -1,0 +1,13 @@
+-- The door: what comes in is committed by one function, and the writer is told.
+
+-- name: accept
+-- Commit what came in to a shard; the position of the last row. See the function's own words in the migrations.
+SELECT slotwire.accept(p_shard => $1, p_now => $2, p_limit => $3, p_rows => $4) AS position
+
+-- name: notify
+-- Tell the writer that the shard has grown. A hint: it polls too.
+SELECT pg_notify('slotwire_log', $1)
+
+-- name: head
+-- Up to where a shard is settled.
+SELECT position, total, at FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1

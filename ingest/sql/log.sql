@@ -1,0 +1,109 @@
+-- The writer's statements: it alone calls them.
+
+-- name: take_epoch
+-- Become the writer of a shard.
+SELECT * FROM slotwire.take_epoch(p_shard => $1, p_now => $2)
+
+-- name: adopt_server
+-- Go on after a restore or a failover, beyond what was published.
+SELECT slotwire.adopt_server(p_shard => $1, p_epoch => $2, p_version => $3, p_published => $4, p_now => $5) AS version
+
+-- name: try_alone
+-- Note that a delivery is about to be tried alone.
+SELECT * FROM slotwire.try_alone(p_shard => $1, p_epoch => $2, p_version => $3, p_position => $4, p_now => $5)
+
+-- name: append
+-- Append what the writer made of some deliveries, and move the head.
+SELECT * FROM slotwire.append(
+    p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
+    p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10)
+
+-- name: settled_above
+-- What is settled beyond the head: passed over it in the flood of another tenant.
+SELECT position FROM slotwire.results WHERE shard = $1 AND position > $2 ORDER BY position
+
+-- name: read_deliveries
+-- The next deliveries after a position: at most $3 of them and about $4 bytes, at least one. A retry is read with the
+-- body and the times of the delivery it points at.
+SELECT d.position, d.total, coalesce(q.delivery_id, d.id) AS id, d.org, o.uri, o.external_id, d.origin,
+       coalesce(q.origin, d.origin) AS form, d.stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
+       coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
+       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+FROM (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
+    FROM (
+        SELECT * FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
+    ) AS next
+) AS d
+JOIN slotwire.organizations o ON o.org = d.org
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+WHERE coalesce(bytes_before, 0) < $4 ORDER BY d.position
+
+-- name: scan_deliveries
+-- Whose the next deliveries after a position are, without their bodies.
+SELECT position, total, org FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
+
+-- name: read_chosen
+-- Some deliveries, as read_deliveries gives them.
+SELECT d.position, d.total, coalesce(q.delivery_id, d.id) AS id, d.org, o.uri, o.external_id, d.origin,
+       coalesce(q.origin, d.origin) AS form, d.stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
+       coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
+       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+FROM slotwire.deliveries d
+JOIN slotwire.organizations o ON o.org = d.org
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+WHERE d.shard = $1 AND d.position = ANY ($2::bigint[]) ORDER BY d.position
+
+-- name: read_bookings
+-- The rows of some invitees, and of their neighbours within the same organization. `asked` is the organization that
+-- was told: a row of another one is an alarm and nothing else.
+WITH own AS (
+    SELECT b.*, n.org AS asked FROM unnest($1::text[], $2::text[]) AS n (org, invitee)
+    JOIN slotwire.bookings b ON b.invitee = n.invitee
+)
+SELECT * FROM own
+UNION ALL
+SELECT b.*, b.org FROM (
+    SELECT DISTINCT o.org, link.invitee FROM own o, unnest(o.old_invitees || o.new_invitees) AS link (invitee)
+    WHERE o.org = o.asked
+      AND NOT EXISTS (SELECT FROM own p WHERE p.org = o.org AND p.asked = o.org AND p.invitee = link.invitee)
+) AS near
+JOIN slotwire.bookings b ON b.invitee = near.invitee AND b.org = near.org
+
+-- name: overdue_clears
+-- A page of the clears told before a moment for which no event was written, with the deliveries that told them.
+-- The marks of a booking are sorted: a clear at or after the first one has its event.
+SELECT b.invitee, d.position, d.total, d.id, d.org, o.uri, o.external_id, d.origin, d.origin AS form, false AS stale,
+       d.content_encoding, d.received_at, d.signed_at, d.traceparent, d.body
+FROM slotwire.bookings b
+JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $5
+CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, delivery uuid, position bigint, alone boolean)
+JOIN slotwire.deliveries d ON d.shard = $5 AND d.position = c.position
+WHERE b.waits_since <= $1 AND d.received_at <= $1 AND NOT c.alone
+  AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
+  AND (b.invitee, d.id) > ($2::text, $3::uuid)
+ORDER BY b.invitee, d.id LIMIT $4
+
+-- name: count_waiting
+-- How many bookings have waited since before a moment for a clear's mark, and how many for the other half of a
+-- reschedule.
+SELECT count(*) FILTER (WHERE EXISTS (
+           SELECT FROM jsonb_to_recordset(b.clears) AS c (at timestamptz, alone boolean)
+           WHERE NOT c.alone
+             AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
+       )) AS clears,
+       count(*) FILTER (WHERE EXISTS (
+           SELECT FROM slotwire.bookings older
+           WHERE older.org = b.org AND older.invitee = ANY (b.old_invitees)
+             AND (older.state = 'canceled') <> (b.state <> 'named')
+       )) AS reschedules
+FROM slotwire.bookings b
+JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $2
+WHERE b.waits_since <= $1
+
+-- name: backlog
+-- What is accepted and not settled: bytes, and since when the oldest waits.
+SELECT coalesce(pg_sequence_last_value(('slotwire.accepted_bytes_' || $1::smallint)::regclass), 0) - h.total AS bytes,
+       (SELECT received_at FROM slotwire.deliveries d WHERE d.shard = $1 AND d.position > h.position
+        ORDER BY d.position LIMIT 1) AS since
+FROM slotwire.heads h WHERE h.shard = $1 ORDER BY h.version DESC LIMIT 1
