@@ -280,6 +280,9 @@ class Settings(BaseSettings):
     """The address at which Calendly reaches `serve`; https, except for a loopback simulator; may have a path."""
     http: HttpSettings = HttpSettings()
     admin: AdminSettings = AdminSettings()
+    retention_days: int | None = Field(None, ge=7)
+    """How many days deliveries and events stay in Postgres; unset keeps them for ever. A whole day is dropped at once,
+    after all of it is settled and published. Bookings, the quarantine and the ids of events stay."""
     health: HealthSettings = HealthSettings()
     database: DatabaseSettings = DatabaseSettings()
     migrate: MigrateSettings = MigrateSettings()

@@ -66,7 +66,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
             await until_stopped(
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
-                ranges=ranges.run(actions.pool, clock),
+                ranges=ranges.run(actions.pool, clock, settings.retention_days),
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
             )

@@ -141,6 +141,10 @@ UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NU
 SELECT outcome, count(*) AS deliveries FROM slotwire.results
 WHERE shard = $1 AND position > $2 AND position <= $3 GROUP BY outcome
 
+-- name: drop_range
+-- Drop the oldest range of the log, if it is old enough and nothing of it is still needed; which one it was.
+SELECT slotwire.drop_range(p_now => $1, p_days => $2)
+
 -- name: make_ranges
 -- Make the partitions of the coming days; how many days are ahead then.
 SELECT slotwire.make_ranges(p_now => $1, p_ahead => $2)

@@ -279,6 +279,49 @@ END
 $$;
 REVOKE ALL ON FUNCTION slotwire.make_ranges FROM PUBLIC;
 
+-- Drop the oldest range, if it is older than so many days, settled in every shard and published: whole partitions at a
+-- time, so that nothing is left to vacuum. Answers the range, or null where none may go yet. Waits for a lock for a
+-- moment only, because everybody else would queue behind it. Identities and bookings stay.
+CREATE FUNCTION slotwire.drop_range(p_now timestamptz, p_days integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
+DECLARE
+    v_width CONSTANT bigint := 1000000000;
+    v_oldest integer;
+    v_day integer;
+    v_table text;
+BEGIN
+    IF p_days < 7 THEN -- a delivery may be retried for a day, and a hook is valid for two days after its end
+        RAISE EXCEPTION 'a range is kept for 7 days at least, not %', p_days USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT greatest(0, (p_now AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date) INTO v_day
+    FROM slotwire.log;
+    SELECT min(substring(c.relname FROM 'deliveries_(\d+)$')::integer) INTO v_oldest
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'slotwire.deliveries'::regclass;
+    IF v_oldest IS NULL OR v_oldest > v_day - p_days THEN
+        RETURN NULL;
+    END IF;
+    IF EXISTS (
+        SELECT FROM (
+            SELECT s.shard,
+                   (SELECT h.position FROM slotwire.heads h WHERE h.shard = s.shard ORDER BY h.version DESC LIMIT 1) AS head,
+                   coalesce((SELECT m.position FROM slotwire.relay_mirror m WHERE m.shard = s.shard), 0) AS published
+            FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
+        ) AS at
+        WHERE EXISTS (SELECT FROM slotwire.deliveries d WHERE d.shard = at.shard AND d.position > at.head
+                      AND d.position < (v_oldest + 1) * v_width)
+           OR EXISTS (SELECT FROM slotwire.events e WHERE e.shard = at.shard AND e.position > at.published
+                      AND e.position < (v_oldest + 1) * v_width)
+    ) THEN
+        RETURN NULL;
+    END IF;
+    FOREACH v_table IN ARRAY ARRAY['deliveries', 'results', 'events'] LOOP
+        EXECUTE format('DROP TABLE IF EXISTS slotwire.%I', v_table || '_' || v_oldest);
+    END LOOP;
+    RETURN v_oldest;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.drop_range FROM PUBLIC;
+
 -- Make what a new log needs: per shard a counter of positions, one of bytes, a head; the first ranges.
 CREATE FUNCTION slotwire.make_log(p_log uuid, p_shards smallint, p_now timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -492,6 +535,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     h slotwire.heads;
     v_rows bigint;
+    v_range bigint;
 BEGIN
     SELECT * INTO STRICT h FROM slotwire.heads WHERE shard = p_shard ORDER BY heads.version DESC LIMIT 1;
     applied := (h.epoch, h.version) = (p_epoch, p_version);
@@ -502,6 +546,19 @@ BEGIN
         RETURN;
     END IF;
     previous_event := h.last_event;
+
+    -- The first event of a day begins a new range. Only one shard at a time moves the counter.
+    IF cardinality(p_events) > 0 THEN
+        SELECT 1000000000::bigint * least(last_range, greatest(0,
+                   (p_now AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date))
+        INTO v_range FROM slotwire.log;
+        IF (SELECT last_value FROM slotwire.positions) <= v_range THEN
+            PERFORM pg_advisory_xact_lock(1936487282);
+            IF (SELECT last_value FROM slotwire.positions) <= v_range THEN
+                PERFORM setval('slotwire.positions', v_range, v_range > 0);
+            END IF;
+        END IF;
+    END IF;
 
     WITH given AS (
         SELECT e.*, nextval('slotwire.positions') AS position FROM unnest(p_events) AS e
@@ -622,7 +679,7 @@ REVOKE ALL ON FUNCTION slotwire.discard FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA slotwire TO {runtime_role};
 GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.take_epoch, slotwire.adopt_server, slotwire.try_alone,
-    slotwire.append, slotwire.discard, slotwire.make_ranges TO {runtime_role};
+    slotwire.append, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {runtime_role};
 GRANT SELECT ON ALL TABLES IN SCHEMA slotwire TO {runtime_role};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.relay_mirror, slotwire.api_keys
     TO {runtime_role};
