@@ -1,8 +1,8 @@
 """From Calendly's webhook to Kafka, and everything that runs beside it: a folder for each stage or part.
 
-receive     `serve`: from the socket to the commit
-log         what a delivery becomes: normalize, join, append
-relay       `relay`: from the log to Kafka
+receive     `serve`: from the socket to the commit; and the door, by which all comes in that is to become events
+log         the one writer: normalize, join, append
+relay       `relay`: the leader of a shard, which runs the writer and publishes the log to Kafka
 keys        the vault, hooks and signing keys: what `receive` and `control` share
 control     Calendly's side: connections, subscriptions, backfill, the API client
 operate     the operators' side: actions, management API, doctor; `process.py` puts `control` together
@@ -12,7 +12,7 @@ local       the embedded stack of `slotwire local` and of the tests
 simulator   a small Calendly
 sql         statements by name, and migrations
 
-ARCHITECTURE.md tells the way of one delivery.
+ARCHITECTURE.md follows one delivery.
 """
 
 if __name__ != "slotwire.ingest":

@@ -142,7 +142,7 @@ class DatabaseSettings(SettingsGroup):
     """Limits of every connection that writes, all below the deadline for an answer."""
 
     pool_size: int = Field(4, ge=1, le=100)
-    """The most connections in a process's pool. `serve` opens up to three more per shard, `relay` one per shard."""
+    """The most connections in a process's pool. `serve` opens up to two more per shard, a leading `relay` three."""
     connect_timeout_seconds: float = Field(3.0, gt=0)
     """How long opening a connection may take."""
     statement_timeout_seconds: float = Field(5.0, gt=0)
@@ -181,7 +181,7 @@ class WaitingSettings(SettingsGroup):
     publish_after_seconds: float = Field(900.0, gt=0)
     """After this, a cleared no-show is published without its mark, and half of a reschedule is counted."""
     interval_seconds: float = Field(60.0, gt=0)
-    """How often `slotwire control` looks for them."""
+    """How often the relay looks for them."""
 
 
 class RelaySettings(SettingsGroup):

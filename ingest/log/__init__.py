@@ -1,11 +1,13 @@
-"""What a delivery becomes: a typed fact, the booking it changes, the events it makes.
+"""The one writer: what was accepted becomes facts, bookings and events, in the order of positions.
 
-normalize   pure: bytes to a fact in Calendly's words, or a reason why not
-booking     pure: the state of one invitee
-join        pure: a fact and the rows it touches give new rows and events
-outcome     what became of a delivery, as an enum
-batch       pure: many facts at once, as the arguments of one append
-store       commits deliveries in groups
-quarantine  what could not be understood, and is tried again
-waiting     what waits for its other half
+delivery   an accepted delivery, with its tenant and its origin
+normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
+booking    pure: the state of one invitee
+join       pure: a fact and the rows it touches give new rows and events
+outcome    what became of a delivery, as an enum
+batch      pure: the facts of some deliveries, as the arguments of one append
+backlog    what is accepted and not settled, and what of it comes next: a share per tenant
+writer     takes over a shard, and appends step by step
+
+`ingest/relay` runs the writer. Nobody else calls it, or the pure functions: they come by `ingest/receive/accept.py`.
 """

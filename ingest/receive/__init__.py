@@ -1,9 +1,10 @@
-"""From the socket to the commit: what `slotwire serve` runs.
+"""From the socket to the commit: what `slotwire serve` runs. It verifies and commits bodies, and reads none of them.
 
-listener     limits connections: how many, how long, how large a header
-endpoint     answers `POST /hooks/calendly/{hook}`: limits the body, counts, gives one response
-pipeline     the request path in one sentence: find the tenant, verify, store
-hook_lookup  finds the tenant of a hook and its signing keys
-verify       checks a signature (pure), and makes a `VerifiedDelivery`
-process      composition root of `slotwire serve`
+listener      limits connections: how many, how long, how large a header
+endpoint      answers `POST /hooks/calendly/{hook}`: find whose hook it is, verify, accept; counts, gives one response
+hook_lookup   finds the tenant of a hook and its signing keys
+verify        checks a signature (pure), and makes a `VerifiedDelivery`
+group_commit  commits webhooks that arrive together in one call of `accept`
+accept        the door: commits whatever is to become events, for `serve` and for everybody else
+process       composition root of `slotwire serve`
 """

@@ -48,7 +48,7 @@ def test_packages_have_their_full_name(path: Path) -> None:
 
 def test_wrong_names_are_noticed() -> None:
     """The checks themselves find a file that is not there and each form of an old name, and nothing else."""
-    assert missing_paths("see `ingest/store.py` and `ingest/log/store.py`, `tests/`") == ["ingest/store.py"]
+    assert missing_paths("see `ingest/store.py` and `ingest/log/writer.py`, `tests/`") == ["ingest/store.py"]
     old = ("from handlers import Agent", "import schemas", "python -m ingest.cli", "run handlers.agents.demo:agent")
     assert all(old_names(line) for line in old)
     new = (

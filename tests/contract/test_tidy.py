@@ -251,5 +251,5 @@ def test_every_rule_over_several_files_bites(rule: CrossFileRule) -> None:
 def test_the_rules_see_the_whole_repository(sources: list[SourceFile]) -> None:
     """The listing holds code, tests, manifests and this very file, and nothing that git ignores."""
     paths = {file.path for file in sources}
-    assert {"pyproject.toml", "ingest/receive/pipeline.py", "schemas/topics.py", "tests/contract/test_tidy.py"} <= paths
+    assert {"pyproject.toml", "ingest/receive/accept.py", "schemas/topics.py", "tests/contract/test_tidy.py"} <= paths
     assert not any(".venv" in path or "__pycache__" in path for path in paths)
