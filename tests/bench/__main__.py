@@ -1,6 +1,6 @@
-"""`make bench`: durable acks and webhook-to-handler latency, beside a bare endpoint and the naive service.
+"""`make bench`: durable acks, the way to Kafka and to a handler, a drain, a backfill, what idling costs.
 
-Runs on a stack of its own in a temporary folder with default durability (`fsync` on), in under four minutes.
+Runs on a stack of its own in a temporary folder with default durability (`fsync` on), in about eight minutes.
 Exits 1 when a stated ratio is missed. How to read it: docs/explanation/performance.md.
 """
 
@@ -18,12 +18,16 @@ from rich.console import Console
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.stack import ephemeral_folder
 from tests.bench.acks import measure_acks
+from tests.bench.backfill import measure_backfill
+from tests.bench.drain import measure_drain
+from tests.bench.idle import measure_idle
 from tests.bench.latency import measure_latency
 from tests.bench.report import Results, show
 from tests.bench.stage import BenchError, staged
 from tests.bench.stages import measure_stages
+from tests.bench.sustained import measure_sustained
 
-PARTS = ("latency", "acks", "stages")
+PARTS = ("latency", "acks", "sustained", "drain", "backfill", "idle", "stages")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Size:
     Attributes:
         seconds: of one contender's turn, warm-up not counted.
         deliveries: on the idle stack, one at a time.
+        backlog: deliveries that are drained, and rows of the backfill.
+        still_seconds: while nothing arrives, and of live deliveries before the backfill.
     """
 
     rounds: int
@@ -40,25 +46,56 @@ class Size:
     deliveries: int
     steady_seconds: float
     stage_seconds: float
+    sustained_seconds: float
+    backlog: int
+    still_seconds: float
 
 
-FULL = Size(rounds=5, seconds=2.5, deliveries=200, steady_seconds=10, stage_seconds=4)
-QUICK = Size(rounds=3, seconds=1.0, deliveries=50, steady_seconds=3, stage_seconds=1)
+FULL = Size(
+    rounds=5,
+    seconds=2.5,
+    deliveries=200,
+    steady_seconds=10,
+    stage_seconds=4,
+    sustained_seconds=30,
+    backlog=100_000,
+    still_seconds=20,
+)
+QUICK = Size(
+    rounds=3,
+    seconds=1.0,
+    deliveries=50,
+    steady_seconds=3,
+    stage_seconds=1,
+    sustained_seconds=9,
+    backlog=10_000,
+    still_seconds=5,
+)
 
 
 async def measure(folder: Path, parts: frozenset[str], size: Size) -> Results:
     """Measure the parts asked for."""
-    acks = latency = None
-    stages = measure_stages(seconds=size.stage_seconds) if "stages" in parts else None
-    if parts & {"latency", "acks"}:
-        async with staged(folder, say) as stage:
-            if "latency" in parts:
-                latency = await measure_latency(
-                    stage, deliveries=size.deliveries, steady_seconds=size.steady_seconds, say=say
-                )
-            if "acks" in parts:
-                acks = await measure_acks(stage, rounds=size.rounds, seconds=size.seconds, say=say)
-    return Results(acks, latency, stages)
+    found = Results()
+    if "stages" in parts:
+        found.stages = measure_stages(seconds=size.stage_seconds)
+    if parts == {"stages"}:
+        return found
+    async with staged(folder, say) as stage:
+        if "latency" in parts:
+            found.latency = await measure_latency(
+                stage, deliveries=size.deliveries, steady_seconds=size.steady_seconds, say=say
+            )
+        if "idle" in parts:
+            found.idle = await measure_idle(stage, seconds=size.still_seconds, say=say)
+        if "sustained" in parts:
+            found.sustained = await measure_sustained(stage, seconds=size.sustained_seconds, say=say)
+        if "backfill" in parts:
+            found.backfill = await measure_backfill(stage, rows=size.backlog, quiet_seconds=size.still_seconds, say=say)
+        if "drain" in parts:
+            found.drain = await measure_drain(stage, deliveries=size.backlog, say=say)
+        if "acks" in parts:  # last: nothing writes what it lets in
+            found.acks = await measure_acks(stage, rounds=size.rounds, seconds=size.seconds, say=say)
+    return found
 
 
 def say(line: str) -> None:

@@ -45,14 +45,14 @@ class Acks:
         pool: the naive service's best pool size.
         pools: its rate at 64 connections by pool size.
         acknowledged: deliveries Slotwire answered 2xx, warm-ups included.
-        stored: rows in its log afterwards; as many.
+        accepted: rows in its `deliveries` afterwards; as many.
     """
 
     rounds: dict[tuple[Name, int], list[Round]] = field(default_factory=dict)
     pool: int = 0
     pools: dict[int, float] = field(default_factory=dict)
     acknowledged: int = 0
-    stored: int = 0
+    accepted: int = 0
 
     def rates(self, name: Name, connections: int) -> list[float]:
         """Return a contender's rates, a round each."""
@@ -80,7 +80,7 @@ async def measure_acks(stage: Stage, *, rounds: int, seconds: float, say: Callab
         BenchError: something was not acknowledged, or rows are missing.
     """
     acks = Acks()
-    before = await stage.count("slotwire.events")
+    before = await stage.count("slotwire.deliveries")
     for size in POOL_SIZES:
         acks.pools[size] = await _sweep(stage, size, seconds / 2)
         say(f"naive service, pool of {size}: {acks.pools[size]:,.0f}/s at 64 connections")
@@ -94,9 +94,9 @@ async def measure_acks(stage: Stage, *, rounds: int, seconds: float, say: Callab
                 for contender in (*contenders[first:], *contenders[:first]):
                     await _turn(stage, contender, connections, seconds, acks)
             say(f"round {number + 1} of {rounds}: " + _line(acks))
-    acks.stored = await stage.count("slotwire.events") - before
-    if acks.stored != acks.acknowledged:
-        raise BenchError(f"{acks.acknowledged} deliveries were acknowledged, {acks.stored} are in the log")
+    acks.accepted = await stage.count("slotwire.deliveries") - before
+    if acks.accepted != acks.acknowledged:
+        raise BenchError(f"{acks.acknowledged} deliveries were acknowledged, {acks.accepted} are stored")
     return acks
 
 
@@ -145,11 +145,11 @@ async def take_turn(
     prepared: int,
 ) -> Round:
     """Load one server for a while, and see what it used meanwhile."""
-    before = stage.cpu(process)
+    before = stage.cpu({"server": process})
     measured = await stage.loader.perform(
         target, connections, seconds=seconds, warm_up_seconds=warm_up_seconds, prepared=prepared
     )
-    after = stage.cpu(process)
+    after = stage.cpu({"server": process})
     return Round(measured, {name: (after[name] - before[name]) / measured.acknowledged * 1e6 for name in after})
 
 

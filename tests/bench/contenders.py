@@ -1,8 +1,8 @@
-"""What Slotwire is measured beside: a bare endpoint, one that keeps, and the service most people would write.
+"""What Slotwire is measured beside: a bare endpoint, one that stores, and the service most people would write.
 
-bare     aiohttp on uvloop: reads, verifies, parses, answers. Nothing is kept: the ceiling of this stack.
-grouped  the same, then body and event of all that came meanwhile in one INSERT, then the answers: the ceiling of
-         whatever keeps a delivery before it answers. No types, no identity, no order, no bookings, no outbox.
+bare     aiohttp on uvloop: reads, verifies, parses, answers. Nothing is stored: the ceiling of this stack.
+grouped  the same, then the bodies of all that came meanwhile in one INSERT, then the answers: the ceiling of whatever
+         stores a delivery before it answers. No tenant, no order, no limit, nothing that is made of it.
 naive    as bare, then one INSERT of body and event on an asyncpg pool, then one awaited idempotent produce with
          `acks=all`, then the answer.
 
@@ -27,7 +27,7 @@ from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
 from slotwire.ingest.foundation.postgres import Connection
-from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, Tenant, VerifiedDelivery, verify
+from slotwire.ingest.receive.verify import SIGNATURE_HEADER, HookTenant, ReceivedDelivery, VerifiedDelivery, verify
 
 TABLE = """
 CREATE SCHEMA IF NOT EXISTS naive;
@@ -37,11 +37,12 @@ CREATE TABLE naive.events (
 ALTER TABLE naive.events ALTER COLUMN body SET STORAGE EXTERNAL, ALTER COLUMN event SET STORAGE EXTERNAL;
 ALTER TABLE naive.events SET (toast_tuple_target = 8160);
 CREATE TABLE naive.grouped (LIKE naive.events INCLUDING ALL);
+ALTER TABLE naive.grouped DROP COLUMN event;
 ALTER TABLE naive.grouped SET (toast_tuple_target = 8160);
 """
 INSERT_GROUP = """
-INSERT INTO naive.grouped (id, received_at, body, event)
-SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[], $4::bytea[])
+INSERT INTO naive.grouped (id, received_at, body)
+SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bytea[])
 """
 INSERT = "INSERT INTO naive.events (id, received_at, body, event) VALUES ($1, $2, $3, $4)"
 TOPIC = "naive-events"
@@ -53,8 +54,7 @@ class Checker:
 
     def __init__(self, key: str) -> None:
         self._keys = (key.encode(),)
-        uri = "https://api.calendly.com/organizations/BENCH"
-        self._tenant = Tenant(uri, "BENCH", 0, None, UUID(int=0))
+        self._tenant = HookTenant("BENCH", 0, UUID(int=0))
 
     async def check(self, request: web.Request) -> VerifiedDelivery:
         """Read the body and verify its signature."""
@@ -88,13 +88,13 @@ class Group:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: list[tuple[VerifiedDelivery, bytes, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[VerifiedDelivery, asyncio.Future[None]]] = []
         self._some = asyncio.Event()
 
     async def handle(self, delivery: VerifiedDelivery) -> None:
         """Return once the delivery is committed."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, _event(delivery)[0], done))
+        self._waiting.append((delivery, done))
         self._some.set()
         await done
 
@@ -104,23 +104,24 @@ class Group:
             await self._some.wait()
             self._some.clear()
             group, self._waiting = self._waiting, []
-            deliveries = [delivery for delivery, _, _ in group]
+            deliveries = [delivery for delivery, _ in group]
             await self._connection.execute(
                 INSERT_GROUP,
                 [each.id for each in deliveries],
                 [each.received_at for each in deliveries],
                 [each.body for each in deliveries],
-                [event for _, event, _ in group],
             )
-            for _, _, done in group:
+            for _, done in group:
                 done.set_result(None)
 
 
 def grouped(checker: Checker, group: Group) -> Handler:
-    """Make the handler of the endpoint that keeps."""
+    """Make the handler of the endpoint that stores."""
 
     async def handle(request: web.Request) -> web.Response:
-        await group.handle(await checker.check(request))
+        delivery = await checker.check(request)
+        orjson.loads(delivery.body)
+        await group.handle(delivery)
         return web.Response()
 
     return handle

@@ -72,6 +72,11 @@ class Mint:
         invitee = _new_id()
         return invitee, self._body % {b"event": _new_id().encode(), b"invitee": invitee.encode()}
 
+    def documents(self) -> tuple[object, object]:
+        """Make the documents of another invitee and of its scheduled event, as REST gives them."""
+        payload = orjson.loads(self.body()[1])["payload"]
+        return payload, payload.pop("scheduled_event")
+
     def delivery(self) -> Delivery:
         """Make a signed request about an invitee nobody has seen."""
         invitee, body = self.body()

@@ -48,6 +48,7 @@ class Measured:
 
     Attributes:
         acknowledged: 2xx answers, the warm-up's included.
+        began: when the first request was sent, by the monotonic clock.
         rate: 2xx answers a second while it was measured.
         p50, p99: of the time from before the write to the whole answer, in ms.
         client_cpu: this process's share of one core while it was measured.
@@ -55,6 +56,7 @@ class Measured:
     """
 
     acknowledged: int
+    began: float
     rate: float
     p50: float
     p99: float
@@ -168,6 +170,7 @@ class ClosedLoop:
         ordered = sorted(self._latencies)
         return Measured(
             acknowledged=self._acknowledged,
+            began=self._measure_from - self._job.warm_up_seconds,
             rate=len(ordered) / elapsed,
             p50=percentile(ordered, 0.50) * 1000,
             p99=percentile(ordered, 0.99) * 1000,

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import orjson
 
 from slotwire.ingest.log.batch import Batch
-from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
-from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
-from slotwire.schemas.codec import encode_data
-from slotwire.schemas.events import BookingState, InviteeCreated
+from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
+from slotwire.ingest.log.normalize import normalize
+from slotwire.ingest.receive.accept import row_of
+from slotwire.ingest.receive.verify import HookTenant, ReceivedDelivery, VerifiedDelivery, verify
 from tests.bench.deliveries import Mint, Target
 from tests.support.public_endpoint import sign
 
@@ -31,41 +31,58 @@ class Stages:
 
     Attributes:
         parse: a bare `orjson.loads` of the body.
-        event: from the verified bytes to an encoded event, without the join: the aim is at most 40.
-        join: the join of a whole batch, its events encoded, its arguments ready for Postgres.
+        verify: in `serve`: the signature, and the row for Postgres.
+        normalize: in `relay`: from the stored bytes to facts.
+        join: the facts of a whole batch folded over the bookings; here nobody knows the invitees.
+        encode: the batch's events, results and bookings as rows for Postgres.
     """
 
     parse: float
     verify: float
     normalize: float
-    event: float
     join: float
+    encode: float
 
 
 def measure_stages(*, seconds: float) -> Stages:
     """Measure each stage for so long in all."""
     now = datetime.now(UTC)
-    tenant = Tenant("https://api.calendly.com/organizations/BENCH", "BENCH", 0, None, UUID(int=0))
+    hook = HookTenant("BENCH", 0, UUID(int=0))
     mint = Mint(Target(0, "/hooks/calendly/bench", _KEY))
     bodies = [mint.body()[1] for _ in range(DELIVERIES)]
     received = [ReceivedDelivery(uuid4(), body, (sign(body, _KEY),), "", now, None) for body in bodies]
     keys = (_KEY.encode(),)
-    verified = [verify(each, tenant, keys, now=now) for each in received]
-    facts = [normalize(each) for each in verified]
+    verified = [verify(each, hook, keys, now=now) for each in received]
+    deliveries = [stored(each, position) for position, each in enumerate(verified, 1)]
+    facts = [fact for each in deliveries for fact in normalize(each)]
+    batch = Batch(facts)
     each_for = seconds / 5 / REPEATS
-    state = BookingState.made({}, state="active", revision=1, no_show=False, chain_root="")
     return Stages(
         parse=_median(lambda: [orjson.loads(body) for body in bodies], each_for),
-        verify=_median(lambda: [verify(each, tenant, keys, now=now) for each in received], each_for),
-        normalize=_median(lambda: [normalize(each) for each in verified], each_for),
-        event=_median(lambda: [_encoded(normalize(each), state) for each in verified], each_for),
-        join=_median(lambda: Batch(facts, {}).arguments(shard=0, now=now), each_for),
+        verify=_median(lambda: [row_of(verify(each, hook, keys, now=now)) for each in received], each_for),
+        normalize=_median(lambda: [normalize(each) for each in deliveries], each_for),
+        join=_median(lambda: Batch(facts), each_for),
+        encode=_median(lambda: (batch.event_rows(now), batch.result_rows(), batch.booking_rows()), each_for),
     )
 
 
-def _encoded(fact: Fact, state: BookingState) -> bytes:
-    assert isinstance(fact, InviteeFact)
-    return encode_data(InviteeCreated.made(fact.payload.__dict__, booking=state))
+def stored(delivery: VerifiedDelivery, position: int) -> Delivery:
+    """Return a verified delivery as the writer reads it."""
+    tenant = Tenant("https://api.calendly.com/organizations/BENCH", delivery.tenant.org, None)
+    return Delivery(
+        position=position,
+        total=position * len(delivery.body),
+        id=delivery.id,
+        tenant=tenant,
+        origin=Origin.WEBHOOK,
+        form=Origin.WEBHOOK,
+        stale=False,
+        content_encoding=delivery.content_encoding,
+        received_at=delivery.received_at,
+        signed_at=delivery.signed_at,
+        traceparent=delivery.traceparent,
+        body=delivery.body,
+    )
 
 
 def _median(work: Callable[[], object], seconds: float) -> float:

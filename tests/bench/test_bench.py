@@ -8,21 +8,28 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from slotwire.ingest.log.normalize import InviteeFact, normalize
-from slotwire.ingest.receive.verify import ReceivedDelivery, Tenant, verify
+from slotwire.ingest.log.batch import Batch
+from slotwire.ingest.log.delivery import Origin
+from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
+from slotwire.ingest.receive.accept import fetched_row
+from slotwire.ingest.receive.verify import HookTenant, ReceivedDelivery, verify
 from tests.bench.acks import Acks, Name, Round
-from tests.bench.against import package_of
+from tests.bench.backfill import BackfillWay
+from tests.bench.chain import Spans
 from tests.bench.deliveries import Mint, Target
 from tests.bench.load import Connection, Measured, NotAcknowledged, percentile
 from tests.bench.report import Results
-from tools.sources import ROOT
+from tests.bench.stage import ROOT, package_of
+from tests.bench.stages import stored
+from tests.bench.sustained import Flow, Sustained
+from tests.support.writing import accepted
 
 KEY = "a key of the benchmark's own, long enough for HMAC"
 
 
 def test_the_load_is_of_signed_bookings_of_another_invitee_each() -> None:
     """Every request is 1.9 KB, carries a signature our verifier accepts, and books an invitee of its own."""
-    tenant = Tenant("https://api.calendly.com/organizations/BENCH", "BENCH", 0, None, UUID(int=0))
+    hook = HookTenant("BENCH", 0, UUID(int=0))
     mint = Mint(Target(8080, "/hooks/calendly/a-hook", KEY))
     invitees = set()
     for _ in range(20):
@@ -33,13 +40,26 @@ def test_the_load_is_of_signed_bookings_of_another_invitee_each() -> None:
         assert 1_900 <= len(body) <= 2_000
         now = datetime.now(UTC)
         signatures = (lines["Calendly-Webhook-Signature"],)
-        fact = normalize(
-            verify(ReceivedDelivery(uuid4(), body, signatures, "", now, None), tenant, [KEY.encode()], now=now)
-        )
+        received = ReceivedDelivery(uuid4(), body, signatures, "", now, None)
+        [fact] = normalize(stored(verify(received, hook, [KEY.encode()], now=now), 1))
         assert isinstance(fact, InviteeFact)
         assert fact.payload.uri.endswith(f"/invitees/{delivery.invitee}")
         invitees.add(fact.payload.uri)
     assert len(invitees) == 20
+
+
+def test_the_backfill_is_of_documents_as_rest_gives_them() -> None:
+    """Each row becomes one booking event of an invitee of its own, as the row of a real backfill does."""
+    mint, now = Mint(Target(0, "", "")), datetime.now(UTC)
+    facts: list[Fact] = []
+    for number in range(20):
+        invitee, event = mint.documents()
+        row = fetched_row("BENCH", origin="backfill", invitee=invitee, scheduled_event=event, now=now)
+        assert row.body is not None
+        delivery = accepted(row.body, position=number + 1, origin=Origin.BACKFILL)
+        facts += normalize(delivery)
+    assert len({fact.payload.uri for fact in facts if isinstance(fact, InviteeFact)}) == 20
+    assert len(Batch(facts).events) == 20
 
 
 def test_the_client_puts_answers_together_and_refuses_anything_but_2xx() -> None:
@@ -71,17 +91,30 @@ def _acks(ours: float, bare: float, naive: float) -> Acks:
     acks = Acks()
     for name, rate in rates.items():
         for connections in (1, 64):
-            acks.rounds[name, connections] = [Round(Measured(1, rate, 1.0, 1.0, 0.1, ran_out=False), {})] * 3
+            acks.rounds[name, connections] = [Round(Measured(1, 0.0, rate, 1.0, 1.0, 0.1, ran_out=False), {})] * 3
     return acks
 
 
 def test_a_missed_ratio_is_named() -> None:
     """The targets hold at their limit and are missed just below it."""
-    assert Results(_acks(300, 1000, 120), None, None).missed == []
-    [line] = Results(_acks(299, 1000, 100), None, None).missed
-    assert "bare" in line
-    [line] = Results(_acks(300, 1000, 121), None, None).missed
+    assert Results(_acks(900, 1000, 300)).missed == []
+    [line] = Results(_acks(899, 1000, 299)).missed
+    assert "64 connections" in line
+    assert "stored in groups" in line
+    [line] = Results(_acks(900, 1000, 301)).missed
     assert "naive" in line
+    [few, _] = Results(_acks(699, 1000, 100)).missed
+    assert "at 1 connections" in few
+
+
+def test_a_missed_way_is_named() -> None:
+    """Kafka at one and a half times the naive service, and a live delivery at one and a half times its quiet way."""
+    flow = Flow(acks=900, published=150, through=140, lag=(0, 0), cpu={})
+    assert Results(sustained=Sustained(flow, (90, 110))).missed == []
+    assert "naive" in Results(sustained=Sustained(flow, (91, 110))).missed[0]
+    quiet, late, later = (Spans(10, 1, 1, p50, 99) for p50 in (10.0, 15.0, 15.1))
+    assert Results(backfill=BackfillWay(1, 1, quiet, late)).missed == []
+    assert "backfill" in Results(backfill=BackfillWay(1, 1, quiet, later)).missed[0]
 
 
 def test_another_checkout_is_known_by_either_layout(tmp_path: Path) -> None:
