@@ -9,7 +9,7 @@ SELECT set_config('idle_session_timeout', $2, false) IS NOT NULL AND pg_try_advi
 
 -- name: hand_over
 -- Let go of a shard, and tell whoever stands by.
-SELECT pg_advisory_unlock(1936487279, $1::integer), pg_notify('slotwire_lease', $1)
+SELECT pg_advisory_unlock(1936487279, ($1::text)::integer), pg_notify('slotwire_lease', $1)
 
 -- name: hold_lease
 -- The leader's sign of life.

@@ -41,7 +41,7 @@ async def test_every_statement_prepares_for_the_runtime_role(file: Path, databas
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_statement_is_described_and_used(file: Path) -> None:
     """Each statement starts with a comment that says what it is for, and some module calls it by name."""
-    used = set(re.findall(r"\[\s*\"([a-z0-9_]+)\"\s*\]", sources()))
+    used = set(re.findall(r"(?:\[|_call\()\s*\"([a-z0-9_]+)\"\s*[\],]", sources()))
     for name, sql in read_queries(".".join(("slotwire", *file.parent.parts)), file.name).items():
         assert sql.startswith("-- "), f"{file}: say above {name} what it is for"
         assert name in used, f"{file}: nobody uses {name}; delete it"

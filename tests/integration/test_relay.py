@@ -17,6 +17,7 @@ from slotwire.ingest.errors import SchemaMismatch
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.accept import AcceptRow, accept
+from slotwire.ingest.relay.lease import HANDOVER_CHANNEL
 from slotwire.ingest.relay.log_reader import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
 from slotwire.schemas.codec import decode
 from slotwire.schemas.events import InviteeCreated
@@ -216,6 +217,16 @@ async def test_the_second_relay_stands_by_and_takes_over(setup: RelaySetup) -> N
             await setup.append(*events[2:])
             records = await committed_records(setup.settings, 4)
     assert ids(records) == [str(event.id) for event in events]
+
+
+async def test_a_leader_that_leaves_says_so(setup: RelaySetup) -> None:
+    """The standby is notified with the shard, so that it need not wait for its next look."""
+    told: asyncio.Queue[object] = asyncio.Queue()
+    await setup.owner.add_listener(HANDOVER_CHANNEL, lambda *notice: told.put_nowait(notice[-1]))
+    async with leading_relay(setup.settings):
+        assert told.empty()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        assert await told.get() == "0"
 
 
 async def test_every_shard_is_led(setup: RelaySetup) -> None:
