@@ -71,18 +71,22 @@ SELECT b.*, b.org FROM (
 JOIN slotwire.bookings b ON b.invitee = near.invitee AND b.org = near.org
 
 -- name: overdue_clears
--- A page of the clears told before a moment for which no event was written, with the deliveries that told them.
+-- A page of the clears told before a moment for which no event was written, with the deliveries that told them; of a
+-- retry the body and the times of the delivery it points at, as read_deliveries gives them.
 -- The marks of a booking are sorted: a clear at or after the first one has its event.
-SELECT b.invitee, d.position, d.total, d.id, d.org, o.uri, o.external_id, d.origin, d.origin AS form, false AS stale,
-       d.content_encoding, d.received_at, d.signed_at, d.traceparent, d.body
+SELECT b.invitee, d.position, d.total, c.delivery AS id, d.org, o.uri, o.external_id, d.origin,
+       coalesce(q.origin, d.origin) AS form, false AS stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
+       coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
+       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
 FROM slotwire.bookings b
 JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $5
 CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, delivery uuid, position bigint, alone boolean)
 JOIN slotwire.deliveries d ON d.shard = $5 AND d.position = c.position
-WHERE b.waits_since <= $1 AND d.received_at <= $1 AND NOT c.alone
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+WHERE b.waits_since <= $1 AND coalesce(q.received_at, d.received_at) <= $1 AND NOT c.alone
   AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
-  AND (b.invitee, d.id) > ($2::text, $3::uuid)
-ORDER BY b.invitee, d.id LIMIT $4
+  AND (b.invitee, c.delivery) > ($2::text, $3::uuid)
+ORDER BY b.invitee, c.delivery LIMIT $4
 
 -- name: count_waiting
 -- How many bookings have waited since before a moment for a clear's mark, and how many for the other half of a

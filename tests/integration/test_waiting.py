@@ -15,7 +15,9 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.writer import CLEARS_PAGE, Writer
-from slotwire.schemas.ids import event_id
+from slotwire.ingest.receive.accept import accept, retry_row
+from slotwire.schemas.ids import event_id, last_segment
+from tests.support.management_api import write_quarantine
 from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, running_endpoint, settings_for
 from tests.support.writing import DELIVERIES
 
@@ -96,6 +98,24 @@ async def test_a_clear_without_a_mark_is_published_once_under_its_second(databas
     assert published["delivery_id"] == deliveries[0]["id"]
     [booking] = await rows(database, "SELECT waits_since, revision FROM slotwire.bookings")
     assert booking == {"waits_since": None, "revision": 2}
+
+
+async def test_a_clear_that_was_retried_is_published_too(database: Database) -> None:
+    """A clear out of quarantine has its body and its time of arrival there: its wait is over when it is retried."""
+    settings = settings_for(database)
+    hook, invitee, now = await make_hook(settings, database), new_invitee(), datetime.now(UTC)
+    org = last_segment(hook.organization)
+    [quarantined] = await write_quarantine(database, org, [cleared(invitee)], reason="stale")
+    connection = await asyncpg.connect(database.runtime_url)
+    try:
+        await accept(connection, 0, [retry_row(org, quarantined, now)], now=now, seconds=5.0)
+    finally:
+        await connection.close()
+    assert await look(settings, now) == Look(1, 0, 0)
+    assert await look(settings, now + LATER) == Look(0, 0, 0)
+    [_, published] = await rows(database, "SELECT * FROM slotwire.events ORDER BY position")
+    assert published["event_id"] == event_id(hook.organization, "invitee_no_show.deleted", invitee, CLEARED)
+    assert (published["delivery_id"], published["origin"]) == (quarantined, "retry")
 
 
 async def test_a_mark_that_comes_after_its_clear_was_published_binds_to_it(database: Database) -> None:
