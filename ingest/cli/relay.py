@@ -1,4 +1,4 @@
-"""Publish the log to Kafka, in order and exactly once."""
+"""Write what was accepted to the log, and publish the log to Kafka."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def relay(
         ),
     ] = None,
 ) -> None:
-    """Publish the log to Kafka, in order and exactly once for readers of committed records.
+    """Write what was accepted to the log, and publish the log to Kafka.
+
+    In order, and exactly once for readers of committed records. Without a relay, deliveries are accepted and wait.
 
     You can run several: each shard of the log has one leader, and the others stand by. When something is missing,
     the relay holds, is not ready, says what to do, and continues by itself once it is there.

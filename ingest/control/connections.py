@@ -350,7 +350,7 @@ class Connections:
             )
 
     async def _revoke(self, stored: StoredConnection) -> None:
-        """Write the event, then the state. A second writer, or this one after a crash, finds the event's id taken."""
+        """Accept the event, then change the state. A second call, or this one after a crash, makes a duplicate."""
         record, now = stored.record, self.clock.now()
         current = (await read_stored(self.pool, record.id, None)).record
         if current.credential_id != record.credential_id or current.state == "revoked":

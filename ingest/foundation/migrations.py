@@ -33,7 +33,7 @@ class Migration:
     """One migration file.
 
     Attributes:
-        name: the file's name without its ending, for example `0001_pre_the_log`.
+        name: the file's name without its ending, for example `0001_pre_log`.
         sql: its text, with the placeholder `{runtime_role}`.
     """
 

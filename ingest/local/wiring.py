@@ -132,7 +132,7 @@ class Wiring:
         return self._service("control", "control", health="control-health", settings=admin)
 
     def relay(self) -> Service:
-        """The process that publishes the log to Kafka."""
+        """The process that writes the log and publishes it to Kafka."""
         return self._service("relay", "relay", health="relay-health")
 
     def demo_agent(self) -> Service:

@@ -30,13 +30,13 @@ BookingKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class OverdueClear:
-    """A clear that has waited long enough for its mark, as it was told when it came. It is settled already."""
+    """A clear that has waited long enough for its mark, as it was reported. Its delivery is settled already."""
 
     fact: InviteeFact
 
     @property
     def delivery(self) -> Delivery:
-        """The delivery that told it."""
+        """The delivery that reported it."""
         return self.fact.delivery
 
 

@@ -1,7 +1,7 @@
-"""A delivery as it was accepted: a row of `slotwire.deliveries`, which holds nothing that was not let in.
+"""A delivery as it was accepted: a row of `slotwire.deliveries`.
 
-What came by a webhook was verified before it was accepted, what was fetched came from Calendly's API with the
-organization's own credential, and what is our own was written by us; so whatever is read here may be understood.
+A webhook was verified before it was accepted, a fetched document came from Calendly's API with the organization's own
+credential, and an event of our own was written by us. So every row is authentic, and belongs to its organization.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The quarantine as operators see it: what Calendly signed and an earlier version could not understand.
 
-A retry goes through the door like everything else: its events get the ids they would have had, so that one
-that was told otherwise meanwhile is not told twice.
+A retry goes through the door like everything else. Its events get the ids they would have had, so that a fact that
+arrived another way meanwhile is not written twice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Receive: HTTP in, one response out. Limits are checked before the signature; nothing else is decided here.
 
-2xx  committed, in quarantine if it could not be understood
+2xx  its body is committed; the writer reads it later
 401  unknown hook or bad signature: the same response for both
 408  the body did not arrive in time          413  the body is larger than the limit
 431  the header is larger than the limit

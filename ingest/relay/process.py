@@ -73,7 +73,7 @@ class BackOff:
 async def run_relay(
     settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock, cursor_from: str | None = None
 ) -> None:
-    """Publish every shard of the log until a stop is asked for.
+    """Write and publish every shard that this process can lead, until a stop is asked for.
 
     Args:
         settings: Postgres, Kafka and the relay's limits.
