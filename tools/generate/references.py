@@ -99,13 +99,15 @@ def _accepted(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
     kinds = {int: "whole number", float: "number", bool: "`true`, `false`"}
-    kind = kinds.get(field.annotation, "text") if isinstance(field.annotation, type) else "text"
+    # Of `int | None` the number counts.
+    annotation = next((each for each in get_args(field.annotation) if each in kinds), field.annotation)
+    kind = kinds.get(annotation, "text") if isinstance(annotation, type) else "text"
     if "SecretStr" in str(field.annotation):
         kind = "secret"
     if "tuple" in str(field.annotation):
         kind = f"list of {kind}s" if kind == "secret" else "list"
     bounds = [
-        f"{sign} {getattr(limit, name):g}".replace("e+06", "000000")
+        f"{sign} {getattr(limit, name):.15g}"
         for limit in field.metadata
         for shape, (sign, name) in BOUNDS.items()
         if isinstance(limit, shape)
