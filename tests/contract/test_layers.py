@@ -15,18 +15,19 @@ from tools.sources import ROOT, copy_packages
 
 # One import for each contract that it must refuse: who imports, what is written, and whom that reaches.
 PLANTED = {
-    "parts": ("ingest.receive.pipeline", "from slotwire.handlers import registry", "handlers.registry"),
+    "parts": ("ingest.receive.accept", "from slotwire.handlers import registry", "handlers.registry"),
     "schemas-are-pure": ("schemas.topics", "import aiokafka", "aiokafka"),
-    "handlers-stand-on-foundation": ("handlers.context", "import slotwire.ingest.log.store", "ingest.log.store"),
+    "handlers-stand-on-foundation": ("handlers.context", "import slotwire.ingest.log.writer", "ingest.log.writer"),
     "stages": ("ingest.keys.hooks", "import slotwire.ingest.receive.verify", "ingest.receive.verify"),
-    "receive": ("ingest.receive.verify", "import slotwire.ingest.receive.pipeline", "ingest.receive.pipeline"),
+    "receive": ("ingest.receive.verify", "import slotwire.ingest.receive.accept", "ingest.receive.accept"),
     "log": ("ingest.log.normalize", "import slotwire.ingest.log.join", "ingest.log.join"),
     "relay": ("ingest.relay.cursor", "import slotwire.ingest.relay.shard", "ingest.relay.shard"),
     "relay-reads-the-log-only": (
         "ingest.relay.log_reader",
-        "from slotwire.ingest.log import store",
-        "ingest.log.store",
+        "import slotwire.ingest.receive.accept",
+        "ingest.receive.accept",
     ),
+    "one-writer": ("ingest.control.backfill", "import slotwire.ingest.log.normalize", "ingest.log.normalize"),
     "pure-core": ("ingest.log.join", "import asyncpg", "asyncpg"),
     "lanes": ("handlers.lanes", "import slotwire.handlers.consume", "handlers.consume"),
     "verbs-know-no-http": (
@@ -35,11 +36,11 @@ PLANTED = {
         "ingest.operate.routes.keys",
     ),
     "doors-to-commands": ("ingest.operate.doctor", "import typer", "typer"),
-    "doors-to-http": ("ingest.receive.pipeline", "from aiohttp import web", "aiohttp"),
-    "doors-to-kafka": ("ingest.log.store", "from aiokafka import AIOKafkaProducer", "aiokafka"),
+    "doors-to-http": ("ingest.receive.accept", "from aiohttp import web", "aiohttp"),
+    "doors-to-kafka": ("ingest.log.writer", "from aiokafka import AIOKafkaProducer", "aiokafka"),
     "one-door-to-calendly": ("ingest.control.subscriptions", "import httpx", "httpx"),
     "one-vault": ("ingest.keys.signing_keys", "from cryptography.hazmat.primitives import hmac", "cryptography"),
-    "one-list-of-metrics": ("ingest.log.store", "from prometheus_client import Counter", "prometheus_client"),
+    "one-list-of-metrics": ("ingest.log.writer", "from prometheus_client import Counter", "prometheus_client"),
     "simulator-is-apart": (
         "ingest.simulator.signature",
         "import slotwire.ingest.receive.verify",
