@@ -64,7 +64,12 @@ class Backlog:
         self._order: deque[Place] = deque()
         self._tenants: dict[str, deque[_Entry]] = {}
         self._seen = 0
-        self.behind = False
+        self._flood = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is known to wait."""
+        return self._flood or self._seen > 0
 
     def head_after(self, positions: Iterable[int]) -> Place:
         """Return the head once some positions are settled too."""
@@ -107,12 +112,12 @@ class Backlog:
                     self._sql["read_deliveries"], self._shard, self._scanned, MAX_ROWS, MAX_BYTES
                 )
             self._note([(Place(row["position"], row["total"]), row["org"], delivery_of(row)) for row in rows])
-            self.behind = len(rows) == MAX_ROWS or sum(len(row["body"]) for row in rows) >= MAX_BYTES
-        if self.behind and self._seen < MAX_SEEN:
+            self._flood = len(rows) == MAX_ROWS or sum(len(row["body"]) for row in rows) >= MAX_BYTES
+        if self._flood and self._seen < MAX_SEEN:
             with translated():
                 rows = await connection.fetch(self._sql["scan_deliveries"], self._shard, self._scanned, SCAN_ROWS)
             self._note([(Place(row["position"], row["total"]), row["org"], None) for row in rows])
-            self.behind = len(rows) == SCAN_ROWS or self._seen > MAX_ROWS
+            self._flood = len(rows) == SCAN_ROWS or self._seen > MAX_ROWS
 
     def _note(self, rows: Sequence[tuple[Place, str, Delivery | None]]) -> None:
         for place, org, delivery in rows:

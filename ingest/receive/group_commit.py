@@ -33,7 +33,7 @@ MAX_BATCH_BYTES = 262_144
 """Bytes of bodies one commit carries at the most; a single larger body goes alone."""
 EXPIRY_INTERVAL_SECONDS = 0.25
 """How often those whose time is over are looked for."""
-NOTIFY_INTERVAL_SECONDS = 0.002
+NOTIFY_INTERVAL_SECONDS = 0.005
 """The least time between two notifications: each takes a lock that all notifying commits share."""
 
 _log = get_logger("accept")

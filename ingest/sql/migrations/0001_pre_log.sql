@@ -534,6 +534,7 @@ CREATE FUNCTION slotwire.append(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     h slotwire.heads;
+    v_all_new boolean;
     v_rows bigint;
     v_range bigint;
 BEGIN
@@ -560,28 +561,29 @@ BEGIN
         END IF;
     END IF;
 
-    WITH given AS (
-        SELECT e.*, nextval('slotwire.positions') AS position FROM unnest(p_events) AS e
-    ), fresh AS (
-        INSERT INTO slotwire.identities (event_id, shard, position)
-        SELECT g.id, p_shard, g.position FROM given g
+    WITH fresh AS (
+        INSERT INTO slotwire.identities AS i (event_id, shard, position)
+        SELECT e.id, p_shard, nextval('slotwire.positions') FROM unnest(p_events) AS e
         ON CONFLICT (event_id) DO NOTHING
-        RETURNING event_id
-    ), appended AS (
-        INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id,
-                                     origin, inferred, traceparent, tenant, data)
-        SELECT p_shard, g.position, g.id, g.type, g.org, g.subject, g.key, g.time, g.recorded_at, g.delivery_id,
-               g.origin, g.inferred, g.traceparent, g.tenant, g.data
-        FROM given g JOIN fresh f ON f.event_id = g.id
-        RETURNING slotwire.events.event_id, slotwire.events.position
+        RETURNING i.event_id, i.position
     )
-    SELECT coalesce(array_agg(a.event_id ORDER BY a.position), '{}'), coalesce(array_agg(a.position ORDER BY a.position), '{}')
-    INTO ids, positions FROM appended a;
+    SELECT coalesce(array_agg(f.event_id ORDER BY f.position), '{}'), coalesce(array_agg(f.position ORDER BY f.position), '{}')
+    INTO ids, positions FROM fresh f;
+    -- Nearly always all of them are new: then their places in the arrays are the same, and nothing is searched.
+    v_all_new := cardinality(ids) = cardinality(p_events);
+    INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id,
+                                 origin, inferred, traceparent, tenant, data)
+    SELECT p_shard, positions[CASE WHEN v_all_new THEN e.number ELSE array_position(ids, e.id) END],
+           e.id, e.type, e.org, e.subject, e.key, e.time, e.recorded_at, e.delivery_id,
+           e.origin, e.inferred, e.traceparent, e.tenant, e.data
+    FROM unnest(p_events) WITH ORDINALITY AS e (id, type, org, subject, key, time, recorded_at, delivery_id, origin,
+                                                inferred, traceparent, tenant, data, number)
+    WHERE v_all_new OR e.id = ANY (ids);
 
     INSERT INTO slotwire.results (shard, position, outcome, event_id, event_name, subject, settled_at)
     SELECT p_shard, r.position,
-           CASE WHEN r.outcome = 'stored' AND r.event_id IS NOT NULL AND r.event_id <> ALL (ids) THEN 'duplicate'
-                ELSE r.outcome END,
+           CASE WHEN NOT v_all_new AND r.outcome = 'stored' AND r.event_id IS NOT NULL AND r.event_id <> ALL (ids)
+                THEN 'duplicate' ELSE r.outcome END,
            r.event_id, r.event_name, r.subject, p_now
     FROM unnest(p_results) AS r;
 
@@ -624,21 +626,23 @@ BEGIN
             booked_at timestamptz, scheduled_event text, event_told_at timestamptz, start_time timestamptz,
             end_time timestamptz, hosts text[], location_type text, waits_since timestamptz, was integer)
         WHERE r.was = 0;
-        UPDATE slotwire.bookings b SET
-            revision = r.revision, state = r.state, provider_status = r.provider_status, chain_root = r.chain_root,
-            old_invitees = r.old_invitees, new_invitees = r.new_invitees, marks = r.marks, clears = r.clears,
-            told_at = r.told_at, booked_at = r.booked_at, scheduled_event = r.scheduled_event,
-            event_told_at = r.event_told_at, start_time = r.start_time, end_time = r.end_time, hosts = r.hosts,
-            location_type = r.location_type, waits_since = r.waits_since, changed_at = p_now
-        FROM jsonb_to_recordset(p_bookings) AS r (
-            invitee text, org text, revision integer, state text, provider_status text, chain_root text,
-            old_invitees text[], new_invitees text[], marks jsonb, clears jsonb, told_at timestamptz,
-            booked_at timestamptz, scheduled_event text, event_told_at timestamptz, start_time timestamptz,
-            end_time timestamptz, hosts text[], location_type text, waits_since timestamptz, was integer)
-        WHERE r.was > 0 AND b.invitee = r.invitee AND b.org = r.org AND b.revision = r.was;
-        GET DIAGNOSTICS v_rows = ROW_COUNT;
-        IF v_rows <> (SELECT count(*) FROM jsonb_to_recordset(p_bookings) AS r (was integer) WHERE r.was > 0) THEN
-            RAISE EXCEPTION 'a booking is not at the revision it was read at' USING ERRCODE = 'SW002';
+        IF jsonb_path_exists(p_bookings, '$[*] ? (@.was > 0)') THEN
+            UPDATE slotwire.bookings b SET
+                revision = r.revision, state = r.state, provider_status = r.provider_status, chain_root = r.chain_root,
+                old_invitees = r.old_invitees, new_invitees = r.new_invitees, marks = r.marks, clears = r.clears,
+                told_at = r.told_at, booked_at = r.booked_at, scheduled_event = r.scheduled_event,
+                event_told_at = r.event_told_at, start_time = r.start_time, end_time = r.end_time, hosts = r.hosts,
+                location_type = r.location_type, waits_since = r.waits_since, changed_at = p_now
+            FROM jsonb_to_recordset(p_bookings) AS r (
+                invitee text, org text, revision integer, state text, provider_status text, chain_root text,
+                old_invitees text[], new_invitees text[], marks jsonb, clears jsonb, told_at timestamptz,
+                booked_at timestamptz, scheduled_event text, event_told_at timestamptz, start_time timestamptz,
+                end_time timestamptz, hosts text[], location_type text, waits_since timestamptz, was integer)
+            WHERE r.was > 0 AND b.invitee = r.invitee AND b.org = r.org AND b.revision = r.was;
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            IF v_rows <> (SELECT count(*) FROM jsonb_to_recordset(p_bookings) AS r (was integer) WHERE r.was > 0) THEN
+                RAISE EXCEPTION 'a booking is not at the revision it was read at' USING ERRCODE = 'SW002';
+            END IF;
         END IF;
     END IF;
 
