@@ -12,7 +12,7 @@ from slotwire.ingest.foundation.postgres import connect, write_times_quickly
 from slotwire.ingest.receive.accept import AcceptRow, accept
 from tests.bench.deliveries import Mint
 from tests.bench.stage import BenchError, Stage, started
-from tests.bench.sustained import PUBLISHED
+from tests.bench.sustained import LAST, PUBLISHED
 from tests.bench.topic import count_records
 
 ROWS_AT_ONCE = 200
@@ -44,11 +44,11 @@ async def measure_drain(stage: Stage, *, deliveries: int, say: Callable[[str], N
     Raises:
         BenchError: Kafka does not have each of them once.
     """
-    before = await stage.count("slotwire.events")
+    before, published_since = await stage.count("slotwire.events"), PUBLISHED.format(await stage.ask(LAST))
     await fill(stage, deliveries)
     relay = stage.ours("relay", "relay")
     async with started(relay):
-        began, there = time.monotonic(), await stage.ask(PUBLISHED) - before
+        began, there = time.monotonic(), await stage.ask(published_since)
         used = stage.cpu({"relay": relay})
         await stage.until(CAUGHT_UP, 1, seconds=CAUGHT_UP_SECONDS)
         elapsed, spent = time.monotonic() - began, stage.cpu({"relay": relay})

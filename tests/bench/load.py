@@ -10,7 +10,7 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -18,6 +18,7 @@ import uvloop
 
 from tests.bench.deliveries import Delivery, Mint, Target
 
+MARK_SECONDS = 0.1
 HEAD_END = b"\r\n\r\n"
 CONTENT_LENGTH = b"content-length:"
 
@@ -49,6 +50,7 @@ class Measured:
     Attributes:
         acknowledged: 2xx answers, the warm-up's included.
         began: when the first request was sent, by the monotonic clock.
+        marks: acknowledged so far at the end of each `MARK_SECONDS` from then.
         rate: 2xx answers a second while it was measured.
         p50, p99: of the time from before the write to the whole answer, in ms.
         client_cpu: this process's share of one core while it was measured.
@@ -62,6 +64,12 @@ class Measured:
     p99: float
     client_cpu: float
     ran_out: bool
+    marks: Sequence[int] = ()
+
+    def by(self, moment: float) -> int:
+        """Return how many were acknowledged by a moment of the monotonic clock."""
+        mark = int((moment - self.began) / MARK_SECONDS)
+        return self.marks[mark - 1] if 0 < mark <= len(self.marks) else self.acknowledged if mark > 0 else 0
 
 
 class NotAcknowledged(Exception):
@@ -139,6 +147,8 @@ class ClosedLoop:
         self._acknowledged = 0
         self._measure_from = self._until = self._last = 0.0
         self._ran_out = False
+        self._marks: list[int] = []
+        self._next_mark = 0.0
 
     async def run(self) -> Measured:
         """Run it to its end.
@@ -158,6 +168,7 @@ class ClosedLoop:
         cpu = _Cpu()
         self._measure_from = time.monotonic() + self._job.warm_up_seconds
         self._until = self._measure_from + self._job.seconds
+        self._next_mark = self._measure_from - self._job.warm_up_seconds + MARK_SECONDS
         loop.call_later(self._job.warm_up_seconds, cpu.start)
         for connection in connections:
             self._next(connection)
@@ -176,6 +187,7 @@ class ClosedLoop:
             p99=percentile(ordered, 0.99) * 1000,
             client_cpu=cpu.spent() / elapsed,
             ran_out=self._ran_out,
+            marks=self._marks,
         )
 
     def _next(self, connection: Connection) -> None:
@@ -188,6 +200,9 @@ class ClosedLoop:
 
     def _answered(self, connection: Connection) -> None:
         now = self._last = time.monotonic()
+        while now >= self._next_mark:
+            self._marks.append(self._acknowledged)
+            self._next_mark += MARK_SECONDS
         self._acknowledged += 1
         if connection.sent_at >= self._measure_from:
             self._latencies.append(now - connection.sent_at)

@@ -20,6 +20,7 @@ import asyncpg
 import orjson
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.children import Child, descendants
 from slotwire.ingest.local.databases import Database
@@ -35,7 +36,7 @@ from tests.support.public_endpoint import make_hook, settings_for
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 12
 """Of the naive service's topic: as many as ours have by default."""
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 """How often the bench looks whether something has come that no process tells it of."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -55,6 +56,7 @@ class Stage:
         target: the hook; its port is that of `slotwire serve`.
         environment: the settings of the processes.
         command: runs this checkout's `slotwire`.
+        connection: of the bench, to count with; one, because opening them would weigh in what Postgres costs.
         loader: the load client.
     """
 
@@ -65,6 +67,7 @@ class Stage:
     target: Target
     environment: Mapping[str, str]
     command: Sequence[str | Path]
+    connection: Connection
     loader: Loader
 
     def ours(self, name: str, *arguments: str, show: Callable[[str], None] | None = None) -> Process:
@@ -110,11 +113,7 @@ class Stage:
 
     async def ask(self, statement: str) -> int:
         """Return the one number that a statement answers."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return int(await connection.fetchval(statement) or 0)
-        finally:
-            await connection.close()
+        return int(await self.connection.fetchval(statement) or 0)
 
     async def until(self, statement: str, least: int, *, seconds: float) -> None:
         """Wait until the one number that a statement answers is large enough.
@@ -203,8 +202,11 @@ async def _set_up(stack: Stack, database: Database, checkout: Path, loader: Load
     environment = {**bench_environment(path), **_written(settings, database)}
     await _migrate(stack, command, environment)
     hook = await make_hook(settings, database)
+    connection = await asyncpg.connect(database.owner_url)
     target = Target(int(environment["SLOTWIRE_HTTP__PORT"]), hook.path, hook.key)
-    return Stage(stack, database, settings, last_segment(hook.organization), target, environment, command, loader)
+    return Stage(
+        stack, database, settings, last_segment(hook.organization), target, environment, command, connection, loader
+    )
 
 
 def package_of(checkout: Path) -> tuple[Path, str] | None:

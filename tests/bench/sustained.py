@@ -16,10 +16,11 @@ from tests.bench.stage import BenchError, Stage, started
 from tests.bench.topic import count_records
 
 PUBLISHED = """
-SELECT count(*) FROM slotwire.events e JOIN slotwire.relay_mirror m ON m.shard = e.shard AND e.position <= m.position
+SELECT count(*) FROM slotwire.events e JOIN slotwire.relay_mirror m ON m.shard = e.shard
+WHERE e.position > {} AND e.position <= m.position
 """
 """The relay writes its mirror once Kafka has committed; at the end the records themselves are counted."""
-STORED_BEYOND = "SELECT count(*) FROM (SELECT FROM slotwire.deliveries OFFSET {} LIMIT 1) AS next"
+LAST = "SELECT max(position) FROM slotwire.events"
 CAUGHT_UP_SECONDS = 120.0
 NAIVE_POOL = 16
 """Connections of the naive service: the size that nearly every sweep finds the best."""
@@ -88,7 +89,7 @@ async def flow(stage: Stage, servers: Mapping[str, Process], *, seconds: float, 
     Raises:
         BenchError: something was not acknowledged, or did not reach Kafka.
     """
-    stored, there = await stage.count("slotwire.deliveries"), await stage.ask(PUBLISHED)
+    published_since = PUBLISHED.format(await stage.ask(LAST))
     used = stage.cpu(servers)
     load = asyncio.create_task(
         stage.loader.perform(
@@ -99,19 +100,19 @@ async def flow(stage: Stage, servers: Mapping[str, Process], *, seconds: float, 
             prepared=int(guess * HEADROOM * seconds),
         )
     )
-    await stage.until(STORED_BEYOND.format(stored), 1, seconds=seconds)
+    await stage.until(published_since, 1, seconds=seconds)
     await asyncio.wait([load], timeout=seconds / 2)
-    halfway = await stage.count("slotwire.deliveries") - stored - (await stage.ask(PUBLISHED) - there)
+    halfway, published_by_then = time.monotonic(), await stage.ask(published_since)
     measured = await load
-    published, elapsed = await stage.ask(PUBLISHED) - there, time.monotonic() - measured.began
-    await stage.until(PUBLISHED, there + measured.acknowledged, seconds=CAUGHT_UP_SECONDS)
+    published, elapsed = await stage.ask(published_since), time.monotonic() - measured.began
+    await stage.until(published_since, measured.acknowledged, seconds=CAUGHT_UP_SECONDS)
     through = time.monotonic() - measured.began
     spent = stage.cpu(servers)
     return Flow(
         acks=measured.rate,
         published=published / elapsed,
         through=measured.acknowledged / through,
-        lag=(halfway, measured.acknowledged - published),
+        lag=(measured.by(halfway) - published_by_then, measured.acknowledged - published),
         cpu={name: (spent[name] - used[name]) / measured.acknowledged * 1e6 for name in spent},
     )
 
