@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 from uuid import UUID
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from slotwire.ingest.log.batch import Batch, BookingKey, OverdueClear
+from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.booking import Booking, new_booking, updated
 from slotwire.ingest.log.join import MAX_LINKS, MAX_TOGGLES
 from slotwire.ingest.log.normalize import Fact, InviteeFact
@@ -32,68 +29,10 @@ from tests.support.booking_histories import (
     invitee,
     marked,
 )
+from tests.support.log_model import Model, Written
 
 CLEARED = "invitee_no_show.deleted"
 ALL = {**HISTORIES, **CONTRADICTIONS}
-_ROW = TypeAdapter(Booking)
-
-
-@dataclass(frozen=True)
-class Written:
-    """An event as it stands in the log."""
-
-    id: UUID
-    type: str
-    subject: str
-    state: dict[str, Any]
-
-
-class Model:
-    """The log as `slotwire.append` writes it, in memory: events once, rows at the revision they were read at, roots."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Booking] = {}
-        self.events: dict[UUID, Written] = {}
-
-    def read(self, facts: Sequence[Fact]) -> dict[BookingKey, Booking]:
-        """Read as the writer does: whom the facts name, and their neighbours."""
-        named: set[str] = set()
-        for each in facts:
-            assert isinstance(each, InviteeFact)
-            links = (each.payload.old_invitee, each.payload.new_invitee)
-            named |= {each.payload.uri, *(uri for uri in links if uri is not None)}
-        for row in [self.rows[uri] for uri in named if uri in self.rows]:
-            named |= {*row.old_invitees, *row.new_invitees}
-        return {("A", uri): self.rows[uri] for uri in named if uri in self.rows}
-
-    def append(self, batch: Batch) -> None:
-        """Write a batch."""
-        for event in batch.event_rows(START):
-            written = Written(event.id, event.type, event.subject, orjson.loads(event.data)["booking"])
-            self.events.setdefault(event.id, written)
-        for row in orjson.loads(batch.booking_rows()):
-            known = self.rows.get(row["invitee"])
-            assert row.pop("was") == (0 if known is None else known.revision)
-            assert known is None or known.chain_key == row["chain_key"]
-            self.rows[row["invitee"]] = _ROW.validate_json(orjson.dumps(row))
-        moved = {each["from"]: each["to"] for each in orjson.loads(batch.root_rows())}
-        for uri, each in self.rows.items():
-            if each.chain_root in moved:
-                self.rows[uri] = each._replace(chain_root=moved[each.chain_root], revision=each.revision + 1)
-
-    def tell(self, facts: Sequence[Fact]) -> Batch:
-        """Append facts as one batch."""
-        batch = Batch(facts, self.read(facts))
-        self.append(batch)
-        return batch
-
-    def publish_overdue(self, facts: Sequence[InviteeFact]) -> None:
-        """Publish every clear that waits, as if its time were over."""
-        for row in list(self.rows.values()):
-            for clear in row.waiting_clears:
-                told = next(each for each in facts if each.delivery.id == clear.delivery)
-                self.append(Batch([OverdueClear(told)], self.read([told])))
-                assert clear not in self.rows[row.invitee].waiting_clears
 
 
 def comparable(rows: dict[str, Booking], *, consistent: bool = True) -> dict[str, Booking]:
