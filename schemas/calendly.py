@@ -25,15 +25,20 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True, use_attribute_docstrings=True)
 
-    _parts: ClassVar[dict[str, type[Part] | None]] = {}
+    parts_inside: ClassVar[dict[str, type[Part] | None]] = {}
+    """The names of the fields as they are in JSON, each with the class of the objects inside it; None without one."""
+    required_names: ClassVar[frozenset[str]] = frozenset()
+    """The names of the fields that must be there."""
 
     extra: dict[str, Any] = Field(default_factory=dict, exclude_if=operator.not_)
-    """Fields that Calendly sent and this version does not know, unchanged."""
+    """Fields that Calendly sent and this version does not know, or that are not as documented; unchanged."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Compute the known field names once per class, each with the class of the parts inside it."""
-        cls._parts = {field.alias or name: _part_in(field.annotation) for name, field in cls.model_fields.items()}
+        """Compute once per class what reading leniently needs to know of its fields."""
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        cls.parts_inside = {name: _part_in(field.annotation) for name, field in fields.items()}
+        cls.required_names = frozenset(name for name, field in fields.items() if field.is_required())
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -45,7 +50,7 @@ class Part(BaseModel):
         try:
             return super().model_validate(obj, extra="forbid", **options)
         except ValidationError:
-            return super().model_validate(_set_apart(cls, obj), **options)
+            return super().model_validate(set_apart(cls, obj), **options)
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -59,7 +64,7 @@ class Part(BaseModel):
         except ValidationError as problem:
             if any(issue["type"] == "json_invalid" for issue in problem.errors(include_url=False, include_input=False)):
                 raise
-            return super().model_validate(_set_apart(cls, json.loads(json_data)), **options)
+            return super().model_validate(set_apart(cls, json.loads(json_data)), **options)
 
     @classmethod
     def made(cls, known: Mapping[str, Any], **values: Any) -> Self:
@@ -85,13 +90,13 @@ def _part_in(annotation: Any) -> type[Part] | None:
     return next((found for each in get_args(annotation) if (found := _part_in(each)) is not None), None)
 
 
-def _set_apart(cls: type[Part], value: Any) -> Any:
+def set_apart(cls: type[Part], value: Any) -> Any:
     """Move unknown fields under `extra`, in this object and in the parts inside. Other misfits stay for validation."""
     if type(value) is list:
-        return [_set_apart(cls, each) for each in value]
+        return [set_apart(cls, each) for each in value]
     if type(value) is not dict:
         return value
-    parts = cls._parts
+    parts = cls.parts_inside
     known: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     for name, item in value.items():
@@ -100,7 +105,7 @@ def _set_apart(cls: type[Part], value: Any) -> Any:
             unknown = {**(item if type(item) is dict else {"extra": item}), **unknown}
         elif name in parts:
             part = parts[name]
-            known[name] = item if part is None else _set_apart(part, item)
+            known[name] = item if part is None else set_apart(part, item)
         else:
             unknown[name] = item
     return {**known, "extra": unknown} if unknown else known

@@ -80,11 +80,11 @@ class InviteeNoShowDeleted(_InviteeEvent):
 class ResourceEvent(EventData):
     """An event about a resource of which Slotwire stores no state: the payload is the event.
 
-    `identity` names the field that distinguishes two events of the same name and resource, `happened` the field with
-    the time at which it happened.
+    `repeats` says whether there can be several events of this name about one resource; then their ids depend on
+    `updated_at` and on what the payload says. `happened` names the field with the time at which it happened.
     """
 
-    identity: ClassVar[str | None] = None
+    repeats: ClassVar[bool] = False
     happened: ClassVar[str] = "created_at"
 
     uri: Uri
@@ -115,7 +115,7 @@ class EventTypeUpdated(_EventTypeEvent):
 
     type: ClassVar[str] = "com.calendly.event_type.updated.v1"
     calendly_event: ClassVar[str | None] = "event_type.updated"
-    identity: ClassVar[str | None] = "updated_at"
+    repeats: ClassVar[bool] = True
     happened: ClassVar[str] = "updated_at"
 
 
@@ -143,7 +143,7 @@ class ContactUpdated(_ContactEvent):
 
     type: ClassVar[str] = "com.calendly.contact.updated.v1"
     calendly_event: ClassVar[str | None] = "contact.updated"
-    identity: ClassVar[str | None] = "updated_at"
+    repeats: ClassVar[bool] = True
     happened: ClassVar[str] = "updated_at"
 
 
@@ -171,7 +171,7 @@ class MeetingRecapUpdated(_MeetingRecapEvent):
 
     type: ClassVar[str] = "com.calendly.meeting_recap.updated.v1"
     calendly_event: ClassVar[str | None] = "meeting_recap.updated"
-    identity: ClassVar[str | None] = "updated_at"
+    repeats: ClassVar[bool] = True
     happened: ClassVar[str] = "updated_at"
 
 

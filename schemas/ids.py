@@ -8,7 +8,11 @@ parses them.
 from __future__ import annotations
 
 import hashlib
-from typing import NewType
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NewType
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 OrganizationUri = NewType("OrganizationUri", str)
@@ -22,6 +26,8 @@ ChainKey = NewType("ChainKey", str)
 
 _EVENTS = uuid5(NAMESPACE_URL, "urn:slotwire:event").bytes
 _CHAINS = uuid5(NAMESPACE_URL, "urn:slotwire:chain").bytes
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EXACT = 2**53
 _FREE_BITS = ~(0xF << 76) & ~(0x3 << 62)
 _VERSION_5 = (0x5 << 76) | (0x2 << 62)
 
@@ -49,6 +55,43 @@ def event_id(organization: str, event: str, resource: str, discriminator: str = 
         discriminator: distinguishes events of the same name and resource: docs/explanation/ordering-and-identity.md.
     """
     return EventId(_named(_EVENTS, f"{organization}\n{event}\n{resource}\n{discriminator}"))
+
+
+def content_digest(payload: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hex, of what a payload says, however it is written.
+
+    Copies differ in the order of keys, in null against absent, in the digits of a number or a time and in a time's
+    offset: none of these changes the digest. Whether a field is known to this version does not matter either, so that
+    an id stays the same when a later version knows more fields.
+
+    Args:
+        payload: as `json.loads` gives it.
+    """
+    text = json.dumps(_canonical(payload), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """Choose one of the ways to write a JSON value."""
+    match value:
+        case dict():
+            return {name: _canonical(item) for name, item in value.items() if item is not None}
+        case list():
+            return [_canonical(item) for item in value]
+        case float() if value.is_integer() and abs(value) < _EXACT:
+            return int(value)
+        case str() if _TIME.fullmatch(value):
+            return _utc(value)
+        case _:
+            return value
+
+
+def _utc(time: str) -> str:
+    """Write a time in UTC; what only looks like one stays as it is."""
+    try:
+        return datetime.fromisoformat(time.upper()).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return time
 
 
 def chain_key(organization: str, invitee: str) -> ChainKey:

@@ -75,6 +75,12 @@ CROSS_TENANT = Counter(
     "Deliveries about a booking that another organization was told of, too. Any is an alarm.",
     registry=REGISTRY,
 )
+DRIFTED_FIELDS = Counter(
+    "slotwire_drifted_fields",
+    "Deliveries with a field that is not as documented, by field; their events have it under `extra`, as it came.",
+    ["field"],
+    registry=REGISTRY,
+)
 RANGES_AHEAD = Gauge(
     "slotwire_ranges_ahead",
     "Days for which partitions of the log are made ahead. Below 2 is an alarm.",

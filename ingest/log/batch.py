@@ -47,6 +47,7 @@ class Result:
     Attributes:
         event_id: the event it stands for; None while it waits for something, or where it was not understood.
         reason: why it is quarantined; None otherwise.
+        drifted: the fields of it that could not be read, which are under `extra`.
     """
 
     delivery: Delivery
@@ -56,6 +57,7 @@ class Result:
     subject: str | None = None
     reason: str | None = None
     detail: str | None = None
+    drifted: tuple[str, ...] = ()
 
 
 class Appending(NamedTuple):
@@ -282,7 +284,8 @@ class Batch:
             if outcome is DeliveryOutcome.STORED and last.outcome is DeliveryOutcome.DUPLICATE:
                 last.outcome, last.event_id, last.event_name = outcome, joined.primary, name
             return
-        self.results.append(Result(fact.delivery, outcome, joined.primary, name, subject))
+        drifted = () if isinstance(fact, OwnFact) else fact.drifted
+        self.results.append(Result(fact.delivery, outcome, joined.primary, name, subject, drifted=drifted))
 
     def _quarantine(self, fact: QuarantineFact) -> None:
         last = self.results[-1] if self.results else None

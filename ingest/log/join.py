@@ -109,8 +109,7 @@ def join_resource(fact: ResourceFact) -> JoinResult:
     """Make the one event of a resource's fact; its identity needs no state."""
     data = fact.data
     organization = fact.delivery.tenant.organization
-    discriminator = "" if data.identity is None else format_time(getattr(data, data.identity) or fact.told_at)
-    identity = event_id(organization, str(data.calendly_event), data.uri, discriminator)
+    identity = event_id(organization, str(data.calendly_event), data.uri, fact.discriminator)
     time = getattr(data, data.happened) or fact.told_at
     return JoinResult(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
 

@@ -2,7 +2,8 @@
 
 A webhook reports one fact. What was fetched by REST reports up to three about an invitee: booked, canceled, marked as a
 no-show. A body that cannot be read becomes a `QuarantineFact`: it was answered 2xx when it came, because a 4xx for one
-new shape would make Calendly disable the subscription for all events. A later version can read it again.
+new shape would make Calendly disable the subscription for all events. A later version can read it again. One field that
+is not as documented does not cost the event, unless identity, order or state depend on it (`drift`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slotwire.ingest.errors import CannotNormalize, SchemaMismatch
 from slotwire.ingest.log.delivery import Delivery, Origin
-from slotwire.schemas.calendly import InviteePayload, Time
+from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
+from slotwire.schemas.calendly import InviteePayload, Part, Time
+from slotwire.schemas.codec import format_time
 from slotwire.schemas.events import BY_TYPE, RESOURCE_EVENTS, EventData, ResourceEvent
-from slotwire.schemas.ids import EventId
+from slotwire.schemas.ids import EventId, content_digest
 
 MAX_DEPTH = 64
 """Levels of nesting in a body; the deepest documented payload has seven."""
@@ -34,7 +37,8 @@ A body of 1 MiB that is nothing but small values would hold up its neighbours fo
 MAX_DETAIL = 300
 """Characters of a quarantine's detail, which names places in the payload, never values."""
 
-M = TypeVar("M", bound=BaseModel)
+P = TypeVar("P", bound=Part)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
 
@@ -53,21 +57,30 @@ class InviteeFact(NamedTuple):
 
     Attributes:
         told_at: the envelope's time, in whole seconds. It is the only time that a cleared no-show has.
+        drifted: the fields that could not be read, which are under `extra`.
     """
 
     delivery: Delivery
     event: InviteeEvent
     payload: InviteePayload
     told_at: datetime
+    drifted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceFact:
-    """Something happened to a resource of which we store no state: the payload is the event."""
+    """Something happened to a resource of which we store no state: the payload is the event.
+
+    Attributes:
+        discriminator: distinguishes events of the same name and resource; empty if there is only one.
+        drifted: the fields that could not be read, which are under `extra`.
+    """
 
     delivery: Delivery
     data: ResourceEvent
     told_at: datetime
+    discriminator: str = ""
+    drifted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +167,36 @@ def _read(delivery: Delivery) -> Fact:
         raise CannotNormalize("compressed")
     if _parts(delivery.body) > MAX_PARTS:
         raise CannotNormalize("too_many_parts")
-    usual = _read_usual(delivery.body)
+    # RFC 8259, section 8.1, lets a reader ignore a byte order mark.
+    body = delivery.body.removeprefix(_BYTE_ORDER_MARK)
+    usual = _read_usual(body)
     if usual is not None:
         return _invitee_fact(delivery, _INVITEE_EVENTS[usual.event], usual.payload, usual.created_at)
-    name, told_at, payload = _open(_parse(delivery.body))
+    parsed, mended = _parse(body)
+    name, told_at, payload = _open(parsed)
     event = _INVITEE_EVENTS.get(name)
     if event is not None:
         if "uri" not in payload and isinstance(payload.get("invitee"), dict):
             raise CannotNormalize("v1_shape")
-        return _invitee_fact(delivery, event, _validated(InviteePayload, payload), told_at)
+        essential = BOOKING | MARK if event is InviteeEvent.NO_SHOW_CREATED else BOOKING
+        invitee, drifted = _validated(InviteePayload, payload, essential, mended=mended)
+        return _invitee_fact(delivery, event, invitee, told_at, drifted)
     resource = RESOURCE_EVENTS.get(name)
     if resource is not None:
-        return ResourceFact(delivery, _validated(resource, payload), told_at or delivery.signed_at)
+        return _resource_fact(delivery, resource, payload, told_at, mended=mended)
     raise CannotNormalize("unknown_event", _UNSAFE.sub("?", name[:100]))
+
+
+def _resource_fact(
+    delivery: Delivery, kind: type[ResourceEvent], payload: dict[str, Any], told_at: datetime | None, *, mended: bool
+) -> ResourceFact:
+    data, drifted = _validated(kind, payload, RESOURCE, mended=mended)
+    discriminator = ""
+    if data.repeats:
+        # `updated_at` need not move with every update: a share link of a recap is one that may not move it.
+        updated_at = getattr(data, "updated_at", None)
+        discriminator = f"{format_time(updated_at) if updated_at else ''}\n{content_digest(payload)}"
+    return ResourceFact(delivery, data, told_at or delivery.signed_at, discriminator, drifted)
 
 
 def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
@@ -174,18 +204,19 @@ def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
 
     REST and webhooks describe bookings alike, so the facts are those a webhook would have told, with its event ids.
     """
-    told = _parse(delivery.body)
+    told, mended = _parse(delivery.body)
     if not isinstance(told, dict) or not all(
         isinstance(told.get(name), dict) for name in ("invitee", "scheduled_event")
     ):
         raise CannotNormalize("not_fetched", "invitee, scheduled_event")
-    payload = _validated(InviteePayload, {**told["invitee"], "scheduled_event": told["scheduled_event"]})
+    document = {**told["invitee"], "scheduled_event": told["scheduled_event"]}
+    payload, drifted = _validated(InviteePayload, document, BOOKING | MARK, mended=mended)
     names = [InviteeEvent.CREATED]
     if payload.status == "canceled":
         names.append(InviteeEvent.CANCELED)
     if payload.no_show is not None:
         names.append(InviteeEvent.NO_SHOW_CREATED)
-    return [InviteeFact(delivery, name, payload, delivery.received_at) for name in names]
+    return [InviteeFact(delivery, name, payload, delivery.received_at, drifted) for name in names]
 
 
 def _own_fact(delivery: Delivery) -> OwnFact:
@@ -203,11 +234,15 @@ def _own_fact(delivery: Delivery) -> OwnFact:
 
 
 def _invitee_fact(
-    delivery: Delivery, event: InviteeEvent, payload: InviteePayload, told_at: datetime | None
+    delivery: Delivery,
+    event: InviteeEvent,
+    payload: InviteePayload,
+    told_at: datetime | None,
+    drifted: tuple[str, ...] = (),
 ) -> InviteeFact:
     if event is InviteeEvent.NO_SHOW_CREATED and payload.no_show is None:
         raise CannotNormalize("invalid_payload", "no_show")
-    return InviteeFact(delivery, event, payload, told_at or delivery.signed_at)
+    return InviteeFact(delivery, event, payload, told_at or delivery.signed_at, drifted)
 
 
 def _read_usual(body: bytes) -> _Usual | None:
@@ -245,7 +280,16 @@ def _parts(body: bytes) -> int:
     return len(body) if len(body) <= MAX_PARTS else body.count(b",") + _brackets(body)
 
 
-def _parse(body: bytes) -> object:
+def _parse(body: bytes) -> tuple[object, bool]:
+    """Read JSON.
+
+    Returns:
+        What it says, and whether halves of characters in it had to be replaced.
+
+    Raises:
+        CannotNormalize: `invalid_utf8`, `not_json` or `too_deep`.
+    """
+    mended = False
     try:
         parsed: object = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -253,10 +297,29 @@ def _parse(body: bytes) -> object:
             body.decode()
         except UnicodeDecodeError:
             raise CannotNormalize("invalid_utf8") from None
-        raise CannotNormalize("not_json") from None
+        whole = _with_whole_characters(body)
+        mended = whole != body
+        try:
+            parsed = orjson.loads(whole)
+        except orjson.JSONDecodeError:
+            raise CannotNormalize("not_json") from None
     if _brackets(body) > MAX_DEPTH and _depth_exceeds(parsed, MAX_DEPTH):
         raise CannotNormalize("too_deep")
-    return parsed
+    return parsed, mended
+
+
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""An escape of JSON: a pair of surrogates, half of one (the group), or any other."""
+
+
+def _with_whole_characters(body: bytes) -> bytes:
+    """Replace each half of a character by U+FFFD: a text that was cut within an emoji ends in one.
+
+    Such a half has no UTF-8, so it can be neither read nor written as it came (RFC 8259, section 8.2).
+    """
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
 
 
 def _depth_exceeds(value: object, limit: int) -> bool:
@@ -294,9 +357,26 @@ def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
         raise CannotNormalize("not_an_envelope", "created_at") from None
 
 
-def _validated(model: type[M], payload: dict[str, Any]) -> M:
-    try:
-        return model.model_validate(payload)
-    except ValidationError as problem:
-        places = sorted({".".join(str(part) for part in issue["loc"]) for issue in problem.errors()})
-        raise CannotNormalize("invalid_payload", _UNSAFE.sub("?", ", ".join(places))) from None
+def _validated(
+    model: type[P], payload: dict[str, Any], essential: frozenset[str], *, mended: bool
+) -> tuple[P, tuple[str, ...]]:
+    """Read a payload; what cannot be read and is not essential goes under `extra`.
+
+    Args:
+        model: its class.
+        payload: as it came.
+        essential: the fields without which it is quarantined.
+        mended: halves of characters in it were replaced.
+
+    Returns:
+        The payload, and the fields that are not as documented.
+
+    Raises:
+        CannotNormalize: `invalid_payload`, or `invalid_utf8` for half a character, with the essential fields.
+    """
+    if not mended:
+        try:
+            return model.model_validate(payload), ()
+        except ValidationError:
+            pass
+    return read_drifted(model, payload, essential, mended=mended)

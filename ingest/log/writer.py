@@ -29,7 +29,14 @@ from slotwire.ingest.foundation.postgres import (
     write_times_quickly,
 )
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, CROSS_TENANT, SETTLED, WAITING, get_logger
+from slotwire.ingest.foundation.telemetry import (
+    APPEND_SECONDS,
+    CROSS_TENANT,
+    DRIFTED_FIELDS,
+    SETTLED,
+    WAITING,
+    get_logger,
+)
 from slotwire.ingest.log.backlog import Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
@@ -325,12 +332,16 @@ def _is_clear(fact: Fact) -> bool:
 
 
 def _count(batch: Batch, new: set[UUID]) -> None:
-    """Count what became of each delivery, and say why one is quarantined."""
+    """Count what became of each delivery; say why one is quarantined, and which fields of one could not be read."""
     for each in batch.results:
         outcome = each.outcome.value
         if outcome == "stored" and each.event_id is not None and each.event_id not in new:
             outcome = "duplicate"
         SETTLED.labels(outcome, each.reason or "").inc()
+        for field in each.drifted:
+            DRIFTED_FIELDS.labels(field).inc()
+        if each.drifted:
+            _log.warning("fields_drifted", fields=each.drifted, delivery=str(each.delivery.id))
         if each.reason is not None:
             _log.warning("delivery_quarantined", reason=each.reason, detail=each.detail, delivery=str(each.delivery.id))
     for delivery in batch.unpublished:

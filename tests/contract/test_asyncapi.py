@@ -179,7 +179,9 @@ def test_every_header_is_described() -> None:
     """The headers are those the codec writes: always, and where they apply; each with a type and what it means."""
     least = Attributes(UUID(int=1), "type", "organization", "subject", datetime.now(UTC), "key", 1)
     now = datetime.now(UTC)
-    most = Attributes(UUID(int=1), "type", "o", "s", now, "k", 1, now, "00", True, "replay", "tenant", "/v1/events/1")
+    most = Attributes(
+        UUID(int=1), "type", "o", "s", now, "k", 1, now, "00", True, "webhook", "replay", "tenant", "/v1/events/1"
+    )
     for kind in MESSAGES:
         headers = header_schema(kind)
         assert headers["required"] == [name for name, _ in encode_headers(least)]

@@ -78,14 +78,18 @@ def test_every_reason_for_quarantine_is_explained() -> None:
     """Each reason for which a delivery can be quarantined stands in the runbook."""
     nodes = [
         node
-        for name in ("normalize", "join", "batch", "writer")
+        for name in ("normalize", "drift", "join", "batch", "writer")
         for node in ast.walk(ast.parse(_page(ROOT / f"ingest/log/{name}.py")))
     ]
     reasons = {
         argument.value
         for node in nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        for argument in {"CannotNormalize": node.args[:1], "QuarantineFact": node.args[1:2]}.get(node.func.id, [])
+        for argument in {
+            "CannotNormalize": node.args[:1],
+            "_refuse": node.args[:1],
+            "QuarantineFact": node.args[1:2],
+        }.get(node.func.id, [])
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     }
     # The writer blames a delivery first, and quarantines it for that when it is alone.

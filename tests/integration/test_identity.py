@@ -23,6 +23,7 @@ SCENARIOS = [
     "event_type.updated/renamed",
     "contact.deleted/tombstone",
     "meeting_recap.created/unknown_fields",
+    "meeting_recap.updated/share_link_added",
 ]
 
 
@@ -62,6 +63,30 @@ async def test_one_delivery_through_two_subscriptions_is_one_event(scenario: str
     expected = orjson.loads(expected_file(path).read_bytes())["events"]
     assert [row["type"] for row in events] == [event["type"] for event in expected]
     assert {row["event_id"] for row in deliveries} == {events[-1]["event_id"]}
+
+
+async def test_updates_of_one_time_are_as_many_events_as_they_say_different_things(database: Database) -> None:
+    """A share link that leaves `updated_at` where it was, two contacts without any: two events each, copies none."""
+    settings = settings_for(database)
+    first = await make_hook(settings, database)
+    second = await make_hook(settings, database, organization=first.organization)
+    recaps = [(FOLDER / f"meeting_recap.updated/{name}.json").read_bytes() for name in ("summary", "share_link_added")]
+    contact = {"uri": "https://api.calendly.com/contacts/C"}
+    envelope = {"event": "contact.updated", "created_at": "2026-11-23T09:00:00Z"}
+    contacts = [orjson.dumps(envelope | {"payload": contact | {"name": name}}) for name in ("Ada", "Grace")]
+    told = [*recaps, *contacts]
+    copies = [told_again(body, at="2026-11-26T09:59:00Z", by="https://api.calendly.com/users/B") for body in told]
+    async with running_endpoint(settings) as endpoint:
+        for hook, bodies in ((first, told), (second, copies), (first, told)):
+            for body in bodies:
+                assert (await endpoint.deliver(hook, body)).status_code == 200
+    await write_all(settings)
+    deliveries = await rows(database, f"SELECT * FROM {DELIVERIES} AS d ORDER BY position")
+    assert [row["outcome"] for row in deliveries] == ["stored"] * 4 + ["duplicate"] * 8
+    assert len({row["event_id"] for row in deliveries}) == 4
+    events = await rows(database, "SELECT data FROM slotwire.events ORDER BY position")
+    links = [orjson.loads(row["data"])["extra"].get("share_url") for row in events[:2]]
+    assert links == [None, "https://calendly.com/r/1"]
 
 
 async def test_one_clear_through_two_subscriptions_is_one_event(database: Database) -> None:

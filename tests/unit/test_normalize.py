@@ -93,6 +93,9 @@ def nested(levels: int) -> object:
         invitee_body(told_at="2026-11-23T09:00:00"),
         invitee_body(name="Grace").replace(b"Grace", b"\xff"),
         invitee_body(name="Grace").replace(b"Grace", rb"\ud800"),
+        b"\xef\xbb\xbf" + invitee_body(),
+        invitee_body(old_invitee=""),
+        invitee_body(no_show={}),
         invitee_body().replace(b'"created_by":null', b'"created_by":7'),
         invitee_body()[:-1],
         b"",
@@ -150,13 +153,15 @@ def test_a_defect_of_ours_quarantines_one_delivery() -> None:
     batch = Batch(
         [
             other._replace(event=InviteeEvent.NO_SHOW_DELETED, told_at=no_time),
-            replace(contact, told_at=no_time),
+            replace(contact, discriminator="\ud800"),
             good,
         ]
     )
     assert [each.outcome for each in batch.results] == ["quarantined", "quarantined", "stored"]
     for refused in batch.results[:2]:
-        assert re.fullmatch(r"defect AttributeError at (join|codec)\.py:\d+", f"{refused.reason} {refused.detail}")
+        assert re.fullmatch(
+            r"defect (AttributeError at join|UnicodeEncodeError at ids)\.py:\d+", f"{refused.reason} {refused.detail}"
+        )
 
 
 def test_an_unforeseen_body_is_quarantined() -> None:

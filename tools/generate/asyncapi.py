@@ -17,7 +17,17 @@ import orjson
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
-from slotwire.schemas.codec import CONTENT_TYPE, DATASCHEMA, INFERRED, REPLAY, Attributes, encode_data, encode_headers
+from slotwire.ingest.log.delivery import Origin
+from slotwire.schemas.codec import (
+    CONTENT_TYPE,
+    DATASCHEMA,
+    INFERRED,
+    ORIGIN,
+    REPLAY,
+    Attributes,
+    encode_data,
+    encode_headers,
+)
 from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES, EventData
 from slotwire.schemas.ids import OrganizationUri
 from slotwire.schemas.topics import EVENT_TOPICS, OPERATIONS, Topic
@@ -85,6 +95,11 @@ SOMETIMES: dict[str, Document] = {
         "type": "string",
         "const": "true",
         "description": "Concluded from a later event of the same invitee.",
+    },
+    ORIGIN: {
+        "type": "string",
+        "description": "How its delivery came in: `webhook`, `backfill`, `reconcile`, `retry` or `own`.",
+        "examples": [each.value for each in Origin],
     },
     REPLAY: {"type": "string", "description": "The replay that sent it again."},
     "ce_tenant": {"type": "string", "description": "The organization's `external_id`."},
@@ -201,6 +216,7 @@ def _example(event: Document) -> Example:
         recorded_time=datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC),
         traceparent=None if cls.topic is OPERATIONS else f"00-{UUID(event['id']).hex}-{UUID(event['id']).hex[:16]}-00",
         inferred=event["inferred"],
+        origin=(Origin.OWN if cls.topic is OPERATIONS else Origin.WEBHOOK).value,
     )
     headers = {name: value.decode() for name, value in encode_headers(attributes)}
     return Example(cls, event["key"], headers, event["data"])

@@ -38,9 +38,9 @@ named by the header `ce_dataschema`), [examples](../../schemas/examples) (a whol
 [AsyncAPI document](../../schemas/asyncapi.json).
 
 Within a version fields are only added, and only optional ones, so leave unknown fields alone. Every object may have
-`extra`: an object with the fields of Calendly's that this version does not know, as they came; one that a later version
-knows moves from there to its own place. *Sensitive* marks what works like a key for whoever holds it, or may hold a
-password (`x-sensitive` in the schemas): keep it out of logs.
+`extra`: an object with the fields of Calendly's that this version does not know, or that came in another type than
+documented, as they came; one that a later version can read moves from there to its own place. *Sensitive* marks what
+works like a key for whoever holds it, or may hold a password (`x-sensitive` in the schemas): keep it out of logs.
 """
 
 
