@@ -2,6 +2,7 @@
 
 delivery   an accepted delivery, with its tenant and its origin
 normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
+drift      pure: fields that are not as documented, set apart under `extra`
 booking    pure: the state of one invitee
 join       pure: a fact and the rows it touches give new rows and events
 outcome    what became of a delivery, as an enum
