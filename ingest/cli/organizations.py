@@ -200,8 +200,13 @@ async def _backfill(actions: Actions, who: Principal, org: str) -> None:
     if filled is None:
         console.print("slotwire control has fetched them meanwhile")
         return
-    skipped = f", {filled.skipped} skipped (the log says why)" if filled.skipped else ""
+    skipped = f", {filled.skipped} skipped: slotwire quarantine list" if filled.skipped else ""
+    unwritten = f", {filled.unwritten} accepted at {filled.accepted_at}, not yet written" if filled.unwritten else ""
     console.print(
-        f"fetched {filled.meetings} meetings with {filled.invitees} invitees; facts: {filled.new} new,"
-        f" {filled.known} known{skipped}"
+        f"fetched {filled.meetings} meetings with {filled.invitees} invitees: {filled.new} new,"
+        f" {filled.known} known{skipped}{unwritten}",
+        soft_wrap=True,
     )
+    if filled.unwritten:
+        goes_on = "" if filled.complete else "; slotwire control fetches the rest then"
+        console.print(f"Is a relay running? `slotwire doctor` tells{goes_on}.", soft_wrap=True)

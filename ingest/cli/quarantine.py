@@ -112,9 +112,14 @@ def retry(
 
     items = act("quarantine", work)
     _show([item for item in items if as_json or item.state != "retried"], as_json=as_json, nothing="")
-    left = Counter(item.reason for item in items if item.state != "retried")
+    left = Counter(item.reason for item in items if item.state != "retried" and item.accepted_at is None)
     stays = "".join(f"; {count} stay: {why}" for why, count in left.most_common())
-    typer.echo(f"{len(items) - left.total()} of {len(items)} were read and written to the log{stays}", err=True)
+    unwritten = [item.accepted_at for item in items if item.accepted_at is not None]
+    later = f"; {len(unwritten)} accepted at {max(unwritten)}, not yet written" if unwritten else ""
+    written = len(items) - left.total() - len(unwritten)
+    typer.echo(f"{written} of {len(items)} were read and written to the log{stays}{later}", err=True)
+    if unwritten:
+        typer.echo("Is a relay running? `slotwire doctor` tells.", err=True)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from slotwire.ingest.control import catalogue
-from slotwire.ingest.control.backfill import BackfillProgress, backfill_organization
+from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress, backfill_organization
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
@@ -238,22 +238,34 @@ class Organizations:
         return tuple(OrganizationRecord(**{**dict(row), "connections": tuple(row["connections"])}) for row in rows)
 
     async def with_work(self) -> tuple[tuple[str, OrganizationUri], ...]:
-        """List organizations with wanted subscriptions, subscriptions that are not ended, or a backfill that is due."""
+        """List organizations with wanted subscriptions or subscriptions that are not ended."""
         with translated():
             rows = await self.pool.fetch(_SQL["organizations_with_work"])
         return tuple((row["org"], row["uri"]) for row in rows)
 
+    async def to_backfill(self) -> tuple[str, ...]:
+        """List organizations of which a backfill is due."""
+        with translated():
+            rows = await self.pool.fetch(_SQL["organizations_to_backfill"])
+        return tuple(row["org"] for row in rows)
+
     async def request_backfill(self, org: str, start_from: datetime) -> None:
-        """Note that a backfill of meetings from a time on is due; the manager's next round runs it if nobody did."""
+        """Note that a backfill of meetings from a time on is due; `slotwire control` runs it soon if nobody did."""
         with translated():
             await self.pool.execute(_SQL["request_backfill"], org, start_from)
 
     async def run_backfill(
-        self, org: str, calendly: CalendlyTransport, report: Callable[[BackfillProgress], None] = lambda _: None
+        self,
+        org: str,
+        calendly: CalendlyTransport,
+        report: Callable[[BackfillProgress], None] = lambda _: None,
+        *,
+        patience: float = PATIENCE_SECONDS,
     ) -> BackfillProgress | None:
         """Run an organization's backfill if one is due; None otherwise. See `backfill.backfill_organization`.
 
-        After a failure it stays due and starts again from the beginning: what was written already is counted as known.
+        After a failure, or when nothing writes what was fetched, it stays due and starts again from the beginning: what
+        was written already is counted as known.
         """
         with translated():
             row = await self.pool.fetchrow(_SQL["due_backfill"], org)
@@ -261,13 +273,15 @@ class Organizations:
             return None
         start_from = row["backfill_from"]
         progress = await backfill_organization(
-            *(self.pool, calendly, row["uri"], org, row["shard"]),
+            *(self.pool, calendly, row["uri"], row["shard"]),
             start_from=start_from,
             clock=self.clock,
             report=report,
+            patience=patience,
         )
-        with translated():
-            await self.pool.execute(_SQL["finish_backfill"], org, start_from)
+        if progress.complete:
+            with translated():
+                await self.pool.execute(_SQL["finish_backfill"], org, start_from)
         return progress
 
     async def only(self) -> OrganizationRecord:

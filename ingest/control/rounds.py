@@ -1,7 +1,6 @@
 """The subscription manager's rounds over all organizations.
 
-Each round reconciles every organization's subscriptions with Calendly, finishes work that was interrupted, and runs
-the backfills that are still due.
+Each round reconciles every organization's subscriptions with Calendly and finishes work that was interrupted.
 
 A round makes one or two calls to Calendly per organization. Several processes may make rounds at once: each finds
 done what another has done. A failure affects only its own organization; an organization without a connection that can
@@ -80,7 +79,6 @@ async def _reconcile(organizations: Organizations, org: str, uri: OrganizationUr
         best = await organizations.connections.for_organization(org)
         async with organizations.connections.acting(best) as calendly:
             result = await organizations.subscriptions.reconcile(calendly, uri, skip_in_progress=True)
-            await organizations.run_backfill(org, calendly)
     except SlotwireError as problem:
         if isinstance(problem, RequestRefused) and problem.code in _CANNOT_ACT:
             _log.warning("organization_paused", organization=org, reason=problem.code)

@@ -58,6 +58,8 @@ class QuarantineItem(Model):
     """The event that it reported, once it was retried."""
     body_bytes: int
     """The length of its body."""
+    accepted_at: int | None = None
+    """After a retry: the position at which it is accepted, if it is not yet written. Null otherwise."""
 
 
 class QuarantinePage(Page):
@@ -82,9 +84,9 @@ class DiscardRequest(Model):
     """The reason, which is stored with the delivery."""
 
 
-def quarantine_item(row: QuarantinedDelivery) -> QuarantineItem:
-    """Show a quarantined delivery without its body."""
-    return QuarantineItem.model_validate(_fields(row))
+def quarantine_item(row: QuarantinedDelivery, *, accepted_at: int | None = None) -> QuarantineItem:
+    """Show a quarantined delivery without its body, and where a retry of it is accepted and not yet written."""
+    return QuarantineItem.model_validate({**_fields(row), "accepted_at": accepted_at})
 
 
 def quarantine_detail(row: QuarantinedDelivery, *, with_body: bool) -> QuarantineDetail:

@@ -24,8 +24,8 @@ from slotwire.schemas.ids import EventId
 
 BACKLOG_FULL = "SW001"
 """SQLSTATE of `slotwire.accept` when what waits to be written has reached its limit."""
-HEAD_POLL_SECONDS = 0.02
-"""How often whoever waits for the head looks."""
+SETTLED_POLL_SECONDS = 0.02
+"""How often a caller that waits for the writer looks."""
 
 QUERIES = read_queries("slotwire.ingest.sql", "accept.sql")
 
@@ -155,7 +155,9 @@ async def accept_through(pool: Pool, shard: int, rows: Sequence[AcceptRow], *, n
 
 
 async def until_settled(pool: Pool, shard: int, position: int, *, seconds: float) -> bool:
-    """Wait until everything of a shard up to a position is settled; return whether it is, in time.
+    """Wait until the delivery at a position is settled, and return whether it is, in time.
+
+    An organization's deliveries are settled in their order, so those it had accepted before are settled too.
 
     Raises:
         DatabaseUnavailable: Postgres does not answer.
@@ -164,9 +166,8 @@ async def until_settled(pool: Pool, shard: int, position: int, *, seconds: float
     until = loop.time() + seconds
     while True:
         with translated():
-            row = await pool.fetchrow(QUERIES["head"], shard)
-        if row is not None and row["position"] >= position:
-            return True
+            if await pool.fetchval(QUERIES["is_settled"], shard, position):
+                return True
         if loop.time() >= until:
             return False
-        await asyncio.sleep(HEAD_POLL_SECONDS)
+        await asyncio.sleep(SETTLED_POLL_SECONDS)

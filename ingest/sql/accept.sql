@@ -8,6 +8,7 @@ SELECT slotwire.accept(p_shard => $1, p_now => $2, p_limit => $3, p_rows => $4) 
 -- Tell the writer that the shard has grown. A hint: it polls too.
 SELECT pg_notify('slotwire_log', $1)
 
--- name: head
--- Up to where a shard is settled.
-SELECT position, total, at FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1
+-- name: is_settled
+-- Whether the delivery at a position is settled. It may be before the head has reached it, and need not wait for what
+-- another organization has before it.
+SELECT EXISTS (SELECT FROM slotwire.results WHERE shard = $1 AND position = $2)

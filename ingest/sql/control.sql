@@ -93,13 +93,16 @@ SELECT scope, subject, events, max_age_seconds FROM slotwire.wanted_subscription
 SELECT EXISTS (SELECT FROM slotwire.subscriptions WHERE hook_id = $1 AND state <> 'ended')
 
 -- name: organizations_with_work
--- Organizations, not removed, with wanted subscriptions, subscriptions that are not ended, or a backfill that is due.
+-- Organizations, not removed, with wanted subscriptions or subscriptions that are not ended.
 SELECT org, uri FROM slotwire.organizations o
 WHERE ended_at IS NULL
-  AND (backfill_from IS NOT NULL
-       OR EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE w.org = o.org)
+  AND (EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE w.org = o.org)
        OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended'))
 ORDER BY org
+
+-- name: organizations_to_backfill
+-- Organizations, not removed, of which meetings are still to be fetched.
+SELECT org FROM slotwire.organizations WHERE backfill_from IS NOT NULL AND ended_at IS NULL ORDER BY org
 
 -- name: request_backfill
 -- Notes that a backfill is due; an earlier start that is noted already stays.
@@ -135,6 +138,16 @@ DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
 -- name: revoke_keys_of
 -- Revokes the management API keys that reach this organization only.
 UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id
+
+-- name: unwritten_fetched
+-- How many fetched deliveries of a shard are accepted and not yet written, counted up to $2.
+SELECT count(*) FROM (
+    SELECT FROM slotwire.deliveries d
+    WHERE shard = $1 AND origin IN ('backfill', 'reconcile')
+      AND position > (SELECT position FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1)
+      AND NOT EXISTS (SELECT FROM slotwire.results r WHERE r.shard = d.shard AND r.position = d.position)
+    LIMIT $2
+) AS unwritten
 
 -- name: outcomes
 -- What became of the deliveries after one position and up to another, by outcome.

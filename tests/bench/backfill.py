@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from slotwire.ingest.control.backfill import MAX_UNWRITTEN, ROWS_AT_ONCE, SETTLED_SECONDS
+from slotwire.ingest.control.backfill import MAX_UNWRITTEN, PATIENCE_SECONDS, ROWS_AT_ONCE
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.receive.accept import accept_through, fetched_row, until_settled
@@ -96,11 +96,11 @@ async def feed(pool: Pool, org: str, rows: int) -> None:
             for invitee, event in (mint.documents() for _ in range(ROWS_AT_ONCE))
         ]
         while len(unwritten) * ROWS_AT_ONCE + len(made) > MAX_UNWRITTEN:
-            if not await until_settled(pool, 0, unwritten.popleft(), seconds=SETTLED_SECONDS):
+            if not await until_settled(pool, 0, unwritten.popleft(), seconds=PATIENCE_SECONDS):
                 raise BenchError("what was let in is not written")
-        unwritten.append(await accept_through(pool, 0, made, now=now, seconds=SETTLED_SECONDS))
+        unwritten.append(await accept_through(pool, 0, made, now=now, seconds=PATIENCE_SECONDS))
     while unwritten:
-        await until_settled(pool, 0, unwritten.popleft(), seconds=SETTLED_SECONDS)
+        await until_settled(pool, 0, unwritten.popleft(), seconds=PATIENCE_SECONDS)
 
 
 async def _run(dsn: str, org: str, rows: int) -> None:

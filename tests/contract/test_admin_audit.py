@@ -148,9 +148,7 @@ async def test_a_process_that_dies_in_the_middle_leaves_a_trace(database: Databa
 
     async def cut_off(actions: Actions) -> None:
         async with actions.quarantine.audited(CONTROL, "quarantine.discard", org="ORG", target=delivery):
-            await actions.pool.fetchval(
-                "SELECT slotwire.settle_quarantine($1, now(), 'discarded', NULL, NULL, 'x', NULL, NULL)", delivery
-            )
+            await actions.pool.fetchval("SELECT slotwire.discard($1, now(), 'x')", delivery)
             reached.set()
             await asyncio.Event().wait()
 

@@ -100,7 +100,8 @@ async def test_a_shard_that_commits_late_is_not_skipped(database: Database) -> N
             late = UUID(int=77)
             await owner.execute(
                 "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
-                " inferred, data) SELECT 1, $1, $2, type, 'ORG1', subject, key, time, recorded_at, inferred, data"
+                " origin, inferred, data)"
+                " SELECT 1, $1, $2, type, 'ORG1', subject, key, time, recorded_at, origin, inferred, data"
                 " FROM slotwire.events LIMIT 1",
                 reserved,
                 late,

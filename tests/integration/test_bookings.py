@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.booking_models import MAX_TIMELINE
 from slotwire.ingest.operate.roles import Role
@@ -24,6 +25,7 @@ from tests.support.public_endpoint import (
     running_endpoint,
     settings_for,
 )
+from tests.support.writing import write_all
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Setup:
     """An endpoint and a management API on one database, with one organization."""
 
     database: Database
+    settings: Settings
     api: ManagementApi
     endpoint: Endpoint
     hook: Hook
@@ -38,9 +41,10 @@ class Setup:
     env: dict[str, str]
 
     async def told(self, *bodies: bytes) -> None:
-        """Deliver bodies, one after another."""
+        """Deliver bodies, one after another, and write them."""
         for body in bodies:
             assert (await self.endpoint.deliver(self.hook, body)).status_code == 200
+        await write_all(self.settings)
 
     async def timeline(self, invitee: str, key: str | None = None) -> dict[str, object]:
         """Read one booking's way."""
@@ -70,7 +74,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     async with running_endpoint(settings) as endpoint, management_api(settings) as api:
-        yield Setup(database, api, endpoint, hook, last_segment(hook.organization), environment(settings))
+        yield Setup(database, settings, api, endpoint, hook, last_segment(hook.organization), environment(settings))
 
 
 def moved() -> tuple[str, str, list[bytes]]:

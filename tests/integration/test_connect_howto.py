@@ -21,6 +21,7 @@ from tests.support import fork_server
 from tests.support.children import free_port
 from tests.support.command import CommandResult, environment, shell
 from tests.support.public_endpoint import running_endpoint, settings_for
+from tests.support.writing import until_written, writing
 from tools.documents import ROOT
 
 HOWTO = ROOT / "docs" / "howto" / "connect-calendly.md"
@@ -33,6 +34,7 @@ class Reader:
     """Somebody who follows the page: types its commands, and lets happen what the page says has happened."""
 
     calendly: Simulator
+    database: Database
     env: dict[str, str]
     folder: Path
     url: str
@@ -60,6 +62,11 @@ class Reader:
         assert answer.is_success, answer.text
         return answer.json()
 
+    async def settled(self) -> None:
+        """Wait until everything that happened is delivered and written."""
+        await self.calendly.engine.sender.idle()
+        await until_written(self.database.owner_url)
+
     async def token(self, name: str, **options: Any) -> None:
         """Put a new token into a file."""
         self.folder.joinpath(name).write_text((await self.simulate("tokens", **options))["token"], encoding="ascii")
@@ -75,14 +82,14 @@ async def _told_before(reader: Reader) -> None:
     assert (await reader.type("slotwire organizations add --token-file token.txt")).code == 0
     for verb in ("book", "book", "book", "cancel"):
         await reader.simulate(verb)
-    await reader.calendly.engine.sender.idle()
+    await reader.settled()
     assert (await reader.type("slotwire organizations remove ORG")).code == 0
     await reader.simulate("book")
 
 
 async def _booked(reader: Reader) -> None:
     await reader.simulate("book")
-    await reader.calendly.engine.sender.idle()
+    await reader.settled()
 
 
 async def _revoked(reader: Reader) -> None:
@@ -135,7 +142,7 @@ REFUSALS: dict[str, Callable[[Reader], Awaitable[CommandResult]]] = {
 
 @pytest.fixture
 async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
-    """Somebody with an account at the simulator, whose ids are those of `slotwire local`, and `slotwire serve`."""
+    """Somebody with an account at the simulator, whose ids are those of `slotwire local`, `serve` and a writer."""
     port = free_port()
     async with simulator(Options(organizations=2)) as calendly:
         settings = settings_for(database, port=port).model_copy(
@@ -146,8 +153,8 @@ async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
         fork_server.put_command(programs)
         path = f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         env = environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url, PATH=path)
-        async with running_endpoint(settings):
-            yield Reader(calendly, env, tmp_path, f"http://127.0.0.1:{port}")
+        async with running_endpoint(settings), writing(settings):
+            yield Reader(calendly, database, env, tmp_path, f"http://127.0.0.1:{port}")
 
 
 async def test_its_commands_run_and_show_what_it_says(reader: Reader) -> None:

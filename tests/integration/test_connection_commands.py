@@ -18,6 +18,7 @@ from tests.support.command import CommandResult, environment, slotwire
 from tests.support.connections_setup import ConnectionsSetup, connections_setup
 from tests.support.management_api import management_api
 from tests.support.relay_setup import committed_records, drain, header, leading_relay, relay_setup
+from tests.support.writing import write_all
 
 
 @pytest.fixture
@@ -177,6 +178,7 @@ async def test_a_revoked_credential_reaches_kafka(
     made = (await setup.connections.add(token)).connection
     await setup.revoke(token)
     assert (await setup.connections.check(made.id)).state == "revoked"
+    assert await write_all(setup.settings, clock=setup.clock) == 1
     async with (
         relay_setup(database, kafka_bootstrap, topic_prefix) as relaying,
         leading_relay(relaying.settings) as (relay, _),

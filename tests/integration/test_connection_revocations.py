@@ -62,7 +62,9 @@ async def test_the_revoked_event(setup: ConnectionsSetup) -> None:
     [event] = await setup.revoked_events()
     assert event["event_id"] == event_id(made.organization, "connection.revoked", str(made.id), str(made.credential_id))
     assert (event["org"], event["subject"], event["key"]) == (made.org, made.user_uri, made.organization)
-    assert (event["tenant"], event["delivery_id"], event["inferred"]) == (f"customer-{made.org}", None, False)
+    assert (event["tenant"], event["origin"], event["inferred"]) == (f"customer-{made.org}", "own", False)
+    [accepted] = await setup.rows("SELECT id, subscription_id FROM slotwire.deliveries")
+    assert (accepted["id"], accepted["subscription_id"]) == (event["delivery_id"], None)
     assert (event["time"], event["recorded_at"]) == (NOW, NOW)
     data = ConnectionRevoked.model_validate_json(event["data"])
     assert data == ConnectionRevoked(

@@ -175,7 +175,7 @@ async def test_a_role_that_may_too_little_fails(database: Database) -> None:
     """A right that is missing is a failure with the grant that mends it."""
     owner = await asyncpg.connect(database.owner_url)
     try:
-        await owner.execute("REVOKE EXECUTE ON FUNCTION slotwire.append_batch FROM slotwire_runtime")
+        await owner.execute("REVOKE EXECUTE ON FUNCTION slotwire.append FROM slotwire_runtime")
     finally:
         await owner.close()
     found = (await findings(settings_for(database)))["rights"]

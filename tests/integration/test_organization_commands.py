@@ -12,10 +12,12 @@ import httpx
 import pytest
 
 from slotwire.ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from tests.support.command import CommandResult, environment, slotwire
 from tests.support.public_endpoint import settings_for
+from tests.support.writing import writing
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Terminal:
 
     env: dict[str, str]
     calendly: Simulator
+    settings: Settings
 
     @property
     def orgs(self) -> list[str]:
@@ -62,7 +65,8 @@ class Terminal:
 async def terminal(database: Database) -> AsyncIterator[Terminal]:
     """A terminal with the settings of one database and one simulator with two organizations."""
     async with simulator(Options(seed="terminal", organizations=2)) as calendly:
-        yield Terminal(environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url), calendly)
+        settings = settings_for(database)
+        yield Terminal(environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url), calendly, settings)
 
 
 async def test_the_life_of_an_organization(terminal: Terminal) -> None:
@@ -118,13 +122,24 @@ async def test_what_was_booked_before_is_fetched(terminal: Terminal) -> None:
     """`--backfill-days` fetches it in the same command and says how much; again, all of it is known."""
     for _ in range(3):
         await terminal.simulate("book")
-    first = await terminal.add("--backfill-days", "0")
+    async with writing(terminal.settings):
+        first = await terminal.add("--backfill-days", "0")
+        second = await terminal.add("--backfill-days", "0")
     assert first.code == 0
-    assert "fetched 3 meetings with 3 invitees; facts: 3 new, 0 known" in first.stderr
-    second = await terminal.add("--backfill-days", "0")
-    assert "fetched 3 meetings with 3 invitees; facts: 0 new, 3 known" in second.stderr
+    assert "fetched 3 meetings with 3 invitees: 3 new, 0 known" in first.stderr
+    assert "written" not in first.stderr
+    assert "fetched 3 meetings with 3 invitees: 0 new, 3 known" in second.stderr
     [shown] = await terminal.rows("organizations", "show", terminal.orgs[0])
     assert shown["backfill_from"] is None
+
+
+async def test_a_backfill_without_a_writer_is_said_to_be_unwritten(terminal: Terminal) -> None:
+    """After a bounded wait the command says that what was fetched is accepted, where, and what to look at."""
+    await terminal.simulate("book")
+    added = await terminal.add("--backfill-days", "0")
+    assert added.code == 0
+    assert "1 invitees: 0 new, 0 known, 1 accepted at 1, not yet written\n" in added.stderr
+    assert "`slotwire doctor` tells" in added.stderr
 
 
 async def test_recaps_come_for_the_tokens_user(terminal: Terminal) -> None:

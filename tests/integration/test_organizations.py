@@ -5,114 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 from pydantic import SecretStr
 
-from slotwire.ingest.control import rounds
+from slotwire.ingest.control import backfill_rounds, rounds
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
-from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.models import KeyRequest
-from slotwire.ingest.operate.organization_models import OrganizationAdded, OrganizationRequest
+from slotwire.ingest.operate.organization_models import OrganizationAdded
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
-from slotwire.ingest.simulator.app import Options, Simulator, simulator
-from slotwire.schemas.ids import last_segment
-from tests.support.children import free_port
-from tests.support.management_api import ManagementApi, management_api
-from tests.support.public_endpoint import running_endpoint, settings_for
+from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 
 CREATED = "com.calendly.invitee.created.v1"
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A simulated Calendly, the endpoint it sends to, and the management API, on one database."""
-
-    calendly: Simulator
-    api: ManagementApi
-    database: Database
-    settings: Settings
-    client: httpx.AsyncClient
-
-    @property
-    def org(self) -> str:
-        """The first simulated organization."""
-        return last_segment(self.calendly.organization)
-
-    @property
-    def actions(self) -> Actions:
-        """The verbs."""
-        return self.api.actions
-
-    @property
-    def organizations(self) -> Organizations:
-        """What the control process goes its rounds with."""
-        changing = self.actions.organizations.of_rounds
-        return Organizations.from_settings(self.settings, self.actions.pool, self.actions.clock, changing=changing)
-
-    @property
-    def calls(self) -> int:
-        """How many REST calls were made at the simulator."""
-        return int(str(self.calendly.gate.calls.summary()["calls"]))
-
-    async def add(self, **options: Any) -> OrganizationAdded:
-        """Add the organization of a token; the first one's owner's where none is named."""
-        options = {"token": SecretStr(self.calendly.owner_token), **options}
-        return await self.actions.organizations.add(COMMAND_LINE, OrganizationRequest(**options))
-
-    async def simulate(self, verb: str, **body: Any) -> Any:
-        """Make something happen at the simulated Calendly."""
-        answer = await self.client.post(f"{self.calendly.url}/simulator/{verb}", json=body)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    async def settled(self) -> None:
-        """Wait until nothing is on its way any more."""
-        async with asyncio.timeout(20):
-            await self.calendly.engine.sender.idle()
-
-    async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        """Ask the database as its owner."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
-
-    def token(self, org: str, role: str = "owner") -> SecretStr:
-        """Return the token of a member of an organization."""
-        user = next(each for each in self.calendly.world.members(org) if each.role == role)
-        return SecretStr(next(each.value for each in self.calendly.world.tokens if each.user == user.id))
-
-
-@asynccontextmanager
-async def organizations_setup(database: Database, *, organizations: int = 2) -> AsyncIterator[Setup]:
-    """Run all of it."""
-    port = free_port()
-    async with simulator(Options(seed="organizations", organizations=organizations)) as calendly:
-        settings = settings_for(database, port=port).model_copy(
-            update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
-        )
-        async with running_endpoint(settings) as endpoint, management_api(settings) as api:
-            yield Setup(calendly, api, database, settings, endpoint.client)
-
-
 @pytest.fixture
-async def setup(database: Database) -> AsyncIterator[Setup]:
+async def setup(database: Database) -> AsyncIterator[OrganizationsSetup]:
     """Two organizations at the simulator, none here."""
     async with organizations_setup(database) as made:
         yield made
 
 
-async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
+async def test_one_step_from_a_token_to_live_events(setup: OrganizationsSetup) -> None:
     """What was booked before, while and after an organization is added is in the log, each once."""
     before = [await setup.simulate("book") for _ in range(3)]
 
@@ -121,7 +40,8 @@ async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
 
     added, during = await asyncio.gather(setup.add(external_id="customer-1", backfill_days=0), book())
     assert (added.new, added.organization.external_id, len(added.subscriptions)) == (True, "customer-1", 1)
-    assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}  # and fetches what was asked for
+    assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}
+    assert await backfill_rounds.run_once(setup.organizations) == {setup.org: "done"}
     after = [await setup.simulate("book") for _ in range(2)]
     await setup.settled()
     told = Counter(
@@ -133,7 +53,7 @@ async def test_one_step_from_a_token_to_live_events(setup: Setup) -> None:
     assert [row["tenant"] for row in tenants] == ["customer-1"]
 
 
-async def test_adding_twice_is_adding_once(setup: Setup) -> None:
+async def test_adding_twice_is_adding_once(setup: OrganizationsSetup) -> None:
     """Adding again with the same token makes no subscription, and there is one connection."""
     first = await setup.add()
     again = await setup.add(external_id="late")
@@ -143,7 +63,7 @@ async def test_adding_twice_is_adding_once(setup: Setup) -> None:
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
-async def test_adding_again_keeps_what_was_wanted(setup: Setup) -> None:
+async def test_adding_again_keeps_what_was_wanted(setup: OrganizationsSetup) -> None:
     """A new token alone changes no wanted subscription; a new maximum age is applied, and given events replace."""
     first = await setup.add(events=("contact.created", "meeting_recap.created"), max_age_seconds=90_000)
     again = await setup.add()
@@ -160,7 +80,7 @@ async def test_adding_again_keeps_what_was_wanted(setup: Setup) -> None:
         await setup.add(token=SecretStr(issued["token"]))  # it could not keep what is wanted
 
 
-async def test_recaps_are_subscribed_for_the_tokens_user(setup: Setup) -> None:
+async def test_recaps_are_subscribed_for_the_tokens_user(setup: OrganizationsSetup) -> None:
     """Events of users only get a subscription of their own beside the organization's."""
     added = await setup.add(events=("invitee.created", "meeting_recap.created"))
     assert {(item.scope, item.events) for item in added.subscriptions} == {
@@ -169,7 +89,7 @@ async def test_recaps_are_subscribed_for_the_tokens_user(setup: Setup) -> None:
     }
 
 
-async def test_removing_leaves_nothing_behind(setup: Setup) -> None:
+async def test_removing_leaves_nothing_behind(setup: OrganizationsSetup) -> None:
     """Nothing is left at Calendly, no credential and no working key; the history stays, and adding revives it."""
     await setup.add(events=("invitee.created", "meeting_recap.created"))
     await setup.simulate("book")
@@ -187,7 +107,7 @@ async def test_removing_leaves_nothing_behind(setup: Setup) -> None:
     assert (await setup.add()).organization.ended_at is None
 
 
-async def test_subscriptions_that_cannot_be_deleted_are_reported(setup: Setup) -> None:
+async def test_subscriptions_that_cannot_be_deleted_are_reported(setup: OrganizationsSetup) -> None:
     """With a revoked token nothing can be deleted at Calendly: all of it is named and stays; `force` removes it."""
     added = await setup.add()
     await setup.simulate("tokens/state", token=setup.calendly.owner_token, state="revoked")
@@ -202,7 +122,7 @@ async def test_subscriptions_that_cannot_be_deleted_are_reported(setup: Setup) -
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1  # Calendly still has it, as was said
 
 
-async def test_everything_that_is_missing_is_reported_at_once(setup: Setup) -> None:
+async def test_everything_that_is_missing_is_reported_at_once(setup: OrganizationsSetup) -> None:
     """A member's token with too few scopes: role and scopes in one message, with what to select; nothing is stored."""
     member = next(each for each in setup.calendly.world.members(setup.org) if each.role == "user")
     issued = await setup.simulate("tokens", user=member.id, scopes=["users:read", "organizations:read"])
@@ -216,7 +136,9 @@ async def test_everything_that_is_missing_is_reported_at_once(setup: Setup) -> N
     assert await setup.rows("SELECT FROM slotwire.organizations") == []
 
 
-async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_anything(setup: Setup) -> None:
+async def test_a_wrong_organization_or_address_is_refused_before_anything(
+    setup: OrganizationsSetup,
+) -> None:
     """Another organization's token, an event that is none, and an address Calendly cannot reach store nothing."""
     other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     with pytest.raises(RequestRefused) as caught:
@@ -232,7 +154,7 @@ async def test_the_wrong_organization_and_the_wrong_address_are_refused_before_a
     assert await setup.rows("SELECT FROM slotwire.organizations") == []
 
 
-async def test_an_external_id_belongs_to_one_organization(setup: Setup) -> None:
+async def test_an_external_id_belongs_to_one_organization(setup: OrganizationsSetup) -> None:
     """Two organizations cannot have one external id; the second is refused in words."""
     other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     await setup.add(external_id="customer-1")
@@ -240,7 +162,7 @@ async def test_an_external_id_belongs_to_one_organization(setup: Setup) -> None:
         await setup.add(token=setup.token(other), external_id="customer-1")
 
 
-async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: Setup) -> None:
+async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: OrganizationsSetup) -> None:
     """A plan without webhooks is refused with the remedy; the organization stays, and a later round subscribes it."""
     await setup.simulate("organizations", organization=setup.org, webhooks=False)
     with pytest.raises(CalendlyError) as caught:
@@ -253,7 +175,7 @@ async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: Setup) -> 
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
-async def test_rounds_restore_what_is_wanted(setup: Setup) -> None:
+async def test_rounds_restore_what_is_wanted(setup: OrganizationsSetup) -> None:
     """A subscription deleted at Calendly is created again; an organization that cannot act does not stop the others."""
     other = next(org for org in setup.calendly.world.organizations if org != setup.org)
     await setup.add()
@@ -270,11 +192,12 @@ async def test_rounds_restore_what_is_wanted(setup: Setup) -> None:
         (other, "subscriptions.create", "started"),
         (other, "subscriptions.create", "done"),
     ]
+    await setup.settled()
     revoked = await setup.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")
     assert [row["org"] for row in revoked] == [setup.org]
 
 
-async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: Setup) -> None:
+async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: OrganizationsSetup) -> None:
     """A round that read a wanted subscription before it was removed creates nothing, at Calendly or here."""
     await setup.add()
     organizations = setup.organizations
@@ -296,7 +219,7 @@ async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: Setup) ->
     assert await setup.rows("SELECT FROM slotwire.subscriptions WHERE state <> 'ended'") == []
 
 
-async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
+async def test_a_round_outlives_a_database_that_refuses(setup: OrganizationsSetup) -> None:
     """A database failure counts as its organization's failure: the round ends, and the process goes on."""
     await setup.add()
     await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
@@ -304,43 +227,6 @@ async def test_a_round_outlives_a_database_that_refuses(setup: Setup) -> None:
     assert await rounds.run_once(setup.organizations) == {setup.org: "failed"}
     await setup.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
     assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}
-
-
-async def test_a_backfill_repeats_no_event_of_a_webhook(setup: Setup) -> None:
-    """Cancellations, no-shows and reschedules by REST have the ids that the webhooks gave them."""
-    await setup.add()
-    one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
-    await setup.simulate("cancel", invitee=one)
-    await setup.simulate("no-show", invitee=two)
-    await setup.simulate("reschedule", invitee=three)
-    await setup.settled()
-    told = await setup.rows("SELECT event_id FROM slotwire.events ORDER BY 1")
-    await setup.organizations.request_backfill(setup.org, setup.actions.clock.now())
-    filled = await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None)
-    assert filled is not None
-    assert (filled.meetings, filled.invitees, filled.new, filled.skipped) == (4, 4, 0, 0)
-    assert await setup.rows("SELECT event_id FROM slotwire.events ORDER BY 1") == told
-    assert await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None) is None
-
-
-async def test_a_backfill_gives_the_ids_of_webhooks(setup: Setup) -> None:
-    """Bookings, a cancellation, a no-show and a reschedule without webhooks get the ids that webhooks give."""
-    one, two, three = [(await setup.simulate("book"))["invitees"][0] for _ in range(3)]
-    await setup.simulate("cancel", invitee=one)
-    await setup.simulate("no-show", invitee=two)
-    await setup.simulate("reschedule", invitee=three)
-    await setup.add(backfill_days=1)
-    filled = await setup.actions.organizations.backfill(COMMAND_LINE, setup.org, lambda _: None)
-    assert filled is not None
-    assert (filled.meetings, filled.skipped) == (4, 0)
-    types = Counter(row["type"].split(".", 2)[2] for row in await setup.rows("SELECT type FROM slotwire.events"))
-    assert types == {
-        "invitee.created.v1": 4,
-        "invitee.canceled.v1": 2,
-        "invitee_no_show.created.v1": 1,
-        "invitee.rescheduled.v1": 1,
-    }
-    assert await setup.rows("SELECT FROM slotwire.deliveries") == []
 
 
 async def test_fifty_organizations_and_no_foreign_call(database: Database) -> None:
@@ -357,6 +243,7 @@ async def test_fifty_organizations_and_no_foreign_call(database: Database) -> No
         assert [item.organization.organization for item in added] == orgs
         booked = {(await setup.simulate("book", organization=org))["invitees"][0]: org for org in orgs}
         assert await rounds.run_once(setup.organizations) == dict.fromkeys(orgs, "unchanged")
+        assert await backfill_rounds.run_once(setup.organizations) == dict.fromkeys(orgs, "done")
         await setup.settled()
         rows = await setup.rows("SELECT subject, org FROM slotwire.events WHERE type = $1", CREATED)
         assert {row["subject"]: row["org"] for row in rows} == booked
@@ -369,7 +256,7 @@ async def test_fifty_organizations_and_no_foreign_call(database: Database) -> No
         assert setup.calendly.gate.calls.foreign() == ()
 
 
-async def _swap_secrets(setup: Setup, one: str, two: str) -> None:
+async def _swap_secrets(setup: OrganizationsSetup, one: str, two: str) -> None:
     connection = await asyncpg.connect(setup.database.owner_url)
     try:
         await connection.execute(

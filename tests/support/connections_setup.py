@@ -26,6 +26,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from tests.support.public_endpoint import settings_for
 from tests.support.simulated_calendly import NO_TLS
+from tests.support.writing import write_all
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 REVOKED = "io.slotwire.connection.revoked.v1"
@@ -103,7 +104,8 @@ class ConnectionsSetup:
             await connection.close()
 
     async def revoked_events(self) -> list[dict[str, Any]]:
-        """The events of revoked credentials in the log."""
+        """The events of revoked credentials in the log, once everything accepted is written."""
+        await write_all(self.settings, clock=self.clock)
         return await self.rows("SELECT * FROM slotwire.events WHERE type = $1 ORDER BY position", REVOKED)
 
 

@@ -37,6 +37,7 @@ from tests.support.management_api import (
     write_quarantine,
 )
 from tests.support.public_endpoint import settings_for
+from tests.support.writing import writing
 
 OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
@@ -151,4 +152,5 @@ async def populated_api(database: Database, seed: str) -> AsyncIterator[Populate
                 "connections": added.connection_id,
                 "keys": key.id,
             }
-            yield PopulatedApi(api, running, database, ids, org)
+            async with writing(settings):  # begins here: it takes what was put into the tables above for settled
+                yield PopulatedApi(api, running, database, ids, org)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 CALENDLY_RETRIES = CallRetries(attempts=2)
 """Few, because somebody waits for the answer."""
 
+WRITER_SECONDS = 5.0
+"""How long an operation waits for the writer; then it says where what it had accepted is, and that it is not yet
+written."""
+
 _log = get_logger("audit")
 
 

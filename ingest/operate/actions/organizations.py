@@ -9,7 +9,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.backfill import BACKGROUND_RETRIES, BackfillProgress
 from slotwire.ingest.control.organizations import Organizations
-from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
 from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
@@ -86,7 +86,7 @@ class OrganizationActions(ResourceActions):
             )
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
-                return await organizations.run_backfill(org, calendly, report)
+                return await organizations.run_backfill(org, calendly, report, patience=WRITER_SECONDS)
 
     async def named(self, who: Principal, org: str | None) -> str:
         """Return the organization a caller means: the one named, the one of the key, or the only one there is."""

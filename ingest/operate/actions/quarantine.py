@@ -7,7 +7,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import quarantine_pages
-from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.quarantine_models import (
     DiscardRequest,
@@ -21,8 +21,6 @@ from slotwire.ingest.operate.quarantine_models import (
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.receive.accept import until_settled
 
-SETTLED_SECONDS = 5.0
-"""How long a retry waits for the writer; after it the delivery is shown as it still is."""
 RETRY_PAGE = 200
 """Ids that are read at a time while quarantined deliveries are retried."""
 
@@ -49,8 +47,12 @@ class QuarantineActions(ResourceActions):
             raise _not_quarantined()
         return quarantine_detail(found, with_body=who.role.rank >= Role.OPERATOR.rank)
 
-    async def retry(self, who: Principal, delivery_id: UUID) -> QuarantineItem:
-        """Read a quarantined delivery again. It becomes events, or stays with the reason it has now."""
+    async def retry(self, who: Principal, delivery_id: UUID, *, seconds: float = WRITER_SECONDS) -> QuarantineItem:
+        """Read a quarantined delivery again. It becomes events, or stays with the reason it has now.
+
+        Waits `seconds` for the writer; then the delivery is shown as it still is, with where the retry is accepted.
+        """
+        accepted_at = None
         async with self.audited(who, "quarantine.retry", org=None, target=delivery_id) as entry:
             who.require(Role.OPERATOR)
             found = await quarantine_pages.read_one(self.pool, delivery_id, who.org)
@@ -59,9 +61,10 @@ class QuarantineActions(ResourceActions):
             entry.org = found.org
             if found.state != "retried":
                 position = await quarantine_pages.retry(self.pool, found, now=self.clock.now())
-                await until_settled(self.pool, found.shard, position, seconds=SETTLED_SECONDS)
+                if not await until_settled(self.pool, found.shard, position, seconds=seconds):
+                    accepted_at = position
                 found = await quarantine_pages.read_one(self.pool, delivery_id, who.org) or found
-        return quarantine_item(found)
+        return quarantine_item(found, accepted_at=accepted_at)
 
     async def count_waiting(self, who: Principal, reason: str, org: str | None) -> int:
         """Count the deliveries that wait in quarantine with one reason."""
@@ -69,12 +72,17 @@ class QuarantineActions(ResourceActions):
         return await quarantine_pages.count_waiting(self.pool, reason, who.reach(org))
 
     async def retry_waiting(self, who: Principal, reason: str, org: str | None) -> AsyncIterator[QuarantineItem]:
-        """Retry each delivery that waits with one reason, in the order of arrival, and yield it as it is then."""
+        """Retry each delivery that waits with one reason, in the order of arrival, and yield it as it is then.
+
+        Once one was not written in time, the others are accepted without waiting.
+        """
         who.require(Role.READER)  # each retry requires more, and is in the audit
-        reached, after = who.reach(org), UUID(int=0)
+        reached, after, seconds = who.reach(org), UUID(int=0), WRITER_SECONDS
         while ids := await quarantine_pages.waiting_ids(self.pool, reason, reached, after=after, limit=RETRY_PAGE):
             for delivery_id in ids:
-                yield await self.retry(who, delivery_id)
+                item = await self.retry(who, delivery_id, seconds=seconds)
+                seconds = WRITER_SECONDS if item.accepted_at is None else 0.0
+                yield item
             after = ids[-1]
 
     async def discard(self, who: Principal, delivery_id: UUID, request: DiscardRequest) -> QuarantineItem:

@@ -72,6 +72,8 @@ CREATE TABLE slotwire.deliveries (
     CONSTRAINT deliveries_body CHECK ((origin = 'retry') = (body IS NULL) AND (origin = 'retry') = (original IS NOT NULL))
 ) PARTITION BY RANGE (position);
 CREATE INDEX deliveries_id ON slotwire.deliveries (id);
+-- For the limit on fetched rows that wait to be written; webhooks are not in it.
+CREATE INDEX deliveries_fetched ON slotwire.deliveries (shard, position) WHERE origin IN ('backfill', 'reconcile');
 
 -- What became of each delivery: one row, written with the events it made.
 CREATE TABLE slotwire.results (
