@@ -122,7 +122,7 @@ class Batch:
     """What goes into the log together.
 
     Attributes:
-        results: per delivery what became of it, in their order; none for what was settled before.
+        results: per delivery what became of it, in their order; none for a clear that was settled before.
         appending: the events to append, in their order, each with its delivery.
         unpublished: overdue clears that could not be joined; they go on waiting.
     """
@@ -277,7 +277,7 @@ class Batch:
         if joined.primary is None:  # a clear that waits for its mark
             told_by = fact.delivery.id
             is_new = any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)
-        # What a copy says in other words changes the booking's row, and it is a copy nonetheless.
+        # A copy may tell more and so change the booking's row; it is a copy all the same.
         outcome = DeliveryOutcome.STORED if is_new else DeliveryOutcome.DUPLICATE
         last = self.results[-1] if self.results else None
         if last is not None and last.delivery.position == fact.delivery.position:  # of what was fetched: several facts

@@ -276,7 +276,7 @@ def _brackets(body: bytes) -> int:
 
 
 def _parts(body: bytes) -> int:
-    """Count the values of a body at the most: what is inside of texts counts too."""
+    """Count the values of a body, at the most: separators within texts are counted too."""
     return len(body) if len(body) <= MAX_PARTS else body.count(b",") + _brackets(body)
 
 

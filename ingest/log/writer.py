@@ -10,7 +10,7 @@ outcome is not known ends the writer's connection, and `take_over` begins from w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -291,12 +291,15 @@ class Writer:
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
 
     async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:
-        """Read the rows that facts are joined with; tell of those another organization was told of."""
+        """Read the rows that facts are joined with. A booking that another organization was told of is an alarm."""
         wanted: set[BookingKey] = set()
+        told: set[BookingKey] = set()
         for each in facts:
             fact = each.fact if isinstance(each, OverdueClear) else each
             if isinstance(fact, InviteeFact):
-                wanted.update((fact.delivery.tenant.org, uri) for uri in named(fact.payload))
+                org = fact.delivery.tenant.org
+                told.add((org, fact.payload.uri))
+                wanted.update((org, uri) for uri in named(fact.payload))
         if not wanted:
             return {}
         connection, _ = self._opened()
@@ -306,12 +309,13 @@ class Writer:
                 _SQL["read_bookings"], [org for org, _ in keys], [invitee for _, invitee in keys]
             )
         known: dict[BookingKey, Booking] = {}
+        owners = [*told]
         for row in rows:
             if row["org"] == row["asked"]:
                 known[row["org"], row["invitee"]] = booking_of(dict(row))
             elif row["state"] != "named":
-                CROSS_TENANT.inc()
-                _log.warning("cross_tenant", organization=row["asked"], other=row["org"])
+                owners.append((row["org"], row["invitee"]))
+        _alarm_shared(told, owners)
         return known
 
     async def _call(self, name: str, *arguments: object) -> Any:
@@ -329,6 +333,24 @@ class Writer:
 
 def _is_clear(fact: Fact) -> bool:
     return isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
+
+
+def _alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) -> None:
+    """Count the bookings that one organization tells of and another has.
+
+    A neighbour that only a payload's link names is no such booking: anybody may name anything.
+
+    Args:
+        told: the bookings that the batch is about.
+        owners: the same, and those that the log has of any organization.
+    """
+    by_invitee: dict[str, set[str]] = {}
+    for org, invitee in owners:
+        by_invitee.setdefault(invitee, set()).add(org)
+    for org, invitee in sorted(told):
+        for other in sorted(by_invitee[invitee] - {org}):
+            CROSS_TENANT.inc()
+            _log.warning("cross_tenant", organization=org, other=other)
 
 
 def _count(batch: Batch, new: set[UUID]) -> None:

@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 import pytest
 
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.ids import chain_key, last_segment
 from tests.support.public_endpoint import Hook, invitee_body, make_hook, running_endpoint, settings_for
@@ -36,7 +37,7 @@ WHERE e.org = $1 ORDER BY e.position
 """
 
 
-async def write(database: Database, hooks: Sequence[Hook], settings: Any, told: Sequence[str]) -> None:
+async def write(hooks: Sequence[Hook], settings: Any, told: Sequence[str]) -> None:
     """Deliver and write one after the other."""
     async with running_endpoint(settings) as endpoint:
         for name in told:
@@ -45,12 +46,18 @@ async def write(database: Database, hooks: Sequence[Hook], settings: Any, told: 
             await write_all(settings)
 
 
+def alarms() -> float:
+    """Return how many deliveries were about another organization's booking."""
+    return REGISTRY.get_sample_value("slotwire_cross_tenant_total") or 0
+
+
 @pytest.mark.parametrize("order", ORDERS, ids=["link first", "named first"])
 async def test_two_organizations_that_name_each_others_invitees(order: Sequence[str], database: Database) -> None:
     """Each has events, bookings and a key of its own, and none of the other; nothing is quarantined."""
-    settings = settings_for(database)
+    settings, before = settings_for(database), alarms()
     ours, theirs = await make_hook(settings, database), await make_hook(settings, database)
-    await write(database, (ours, theirs), settings, order)
+    await write((ours, theirs), settings, order)
+    assert alarms() == before
     connection = await asyncpg.connect(database.owner_url)
     try:
         assert await connection.fetchval("SELECT count(*) FROM slotwire.quarantine") == 0
@@ -68,3 +75,14 @@ async def test_two_organizations_that_name_each_others_invitees(order: Sequence[
             assert {each["invitee"]: each["state"] for each in states} == {own: "canceled", neighbour: "named"}
     finally:
         await connection.close()
+
+
+async def test_a_booking_of_two_organizations_is_an_alarm_in_one_batch_too(database: Database) -> None:
+    """Neither is in the log when the batch is read: both deliveries are counted all the same."""
+    settings, before = settings_for(database), alarms()
+    hooks = [await make_hook(settings, database) for _ in range(2)]
+    async with running_endpoint(settings) as endpoint:
+        for hook in hooks:
+            assert (await endpoint.deliver(hook, DELIVERIES["A created"][1])).status_code == 200
+    assert await write_all(settings) == 2
+    assert alarms() == before + 2
