@@ -7,10 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
+from slotwire.ingest.log import drift
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.delivery import Origin
-from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE
+from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
 from slotwire.ingest.log.normalize import Fact, InviteeFact, QuarantineFact, normalize
+from slotwire.schemas.calendly import InviteePayload
 from tests.support.public_endpoint import invitee_body
 from tests.support.writing import accepted
 from tools.expected import FOLDER
@@ -110,6 +112,13 @@ def test_an_unreadable_object_is_preserved_as_it_came(path: str, value: object) 
     assert fact.drifted == (path,)
     assert holder.extra == {field: value}
     assert not getattr(holder, field)
+
+
+def test_an_issue_of_no_field_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing can be moved out of the way, reading stops as a defect of ours, and does not try again for ever."""
+    monkeypatch.setattr(drift, "_blamed", lambda _, told, *__: drift._Place("", told, "", told))
+    with pytest.raises(AssertionError, match="an issue of no field"):
+        read_drifted(InviteePayload, {"uri": "https://x/i", "tracking": 7}, BOOKING)
 
 
 def test_a_byte_order_mark_is_ignored() -> None:
