@@ -1,7 +1,8 @@
 """Drift: a payload in which a field is not as documented. Pure.
 
 Calendly may change the type of a field without notice. An unreadable field moves under `extra` of its object, as it
-came, its own place is null, and it is counted by name; the event is published and fits its schema. Fields on which an
+came, its own place is null, and it is counted by name; the event is published and fits its schema. (A number that is
+written as text is read as that number: that is no drift.) Fields on which an
 event's identity, its place in the order or a booking's state depends are essential: without them the delivery is
 quarantined whole, because the event would say something else than Calendly did.
 """
