@@ -14,6 +14,8 @@ organizations         add, list and remove organizations
 subscriptions         reconciles wanted subscriptions with Calendly
 subscription_records  subscriptions as they are stored
 subscription_plan     pure: which steps a reconciliation takes
-backfill              reads existing bookings by REST into the log
+backfill              reads existing bookings by REST, and lets them in by the door
+backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again
+ranges                a chore: makes the partitions of the coming days, and drops old ones
 """
