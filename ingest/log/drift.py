@@ -2,9 +2,9 @@
 
 Calendly may change the type of a field without notice. An unreadable field moves under `extra` of its object, as it
 came, its own place is null, and it is counted by name; the event is published and fits its schema. (A number that is
-written as text is read as that number: that is no drift.) Fields on which an
-event's identity, its place in the order or a booking's state depends are essential: without them the delivery is
-quarantined whole, because the event would say something else than Calendly did.
+written as text is read as that number: that is no drift.) Fields on which an event's identity, its place in the order
+or a booking's state depends are essential: without them the delivery is quarantined whole, because the event would say
+something else than Calendly did.
 """
 
 from __future__ import annotations
