@@ -71,11 +71,12 @@ async def fill(stage: Stage, deliveries: int) -> None:
         for first in range(0, deliveries, ROWS_AT_ONCE):
             now = datetime.now(UTC)
             count = min(ROWS_AT_ONCE, deliveries - first)
-            rows = [_row(stage.org, mint.body()[1], now) for _ in range(count)]
+            rows = [accepted_row(stage.org, mint.body()[1], now) for _ in range(count)]
             await accept(connection, 0, rows, now=now, seconds=database.statement_timeout_seconds)
     finally:
         await connection.close()
 
 
-def _row(org: str, body: bytes, now: datetime) -> AcceptRow:
+def accepted_row(org: str, body: bytes, now: datetime) -> AcceptRow:
+    """Make the row of a webhook that came just now."""
     return AcceptRow(ordered_id(now), org, None, "webhook", now, now, False, "", None, None, body)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -25,14 +26,18 @@ from aiokafka.producer import sender
 from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_name
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import Stack, embedded_stack, ephemeral_folder
+from slotwire.ingest.receive.accept import accept
 from slotwire.schemas.topics import INVITEE
-from tests.support.relay_setup import LoggedEvent, RelaySetup, header, leading_relay, relay_setup, running_relay
+from tests.bench.deliveries import Mint, Target
+from tests.bench.drain import accepted_row
+from tests.support.relay_setup import LoggedEvent, RelaySetup, leading_relay, relay_setup, running_relay
 
 BATCHES = (1, 10, 100, 500)
 ROUNDS = {1: 100, 10: 60, 100: 40, 500: 40}
 DATA = b'{"padding": "' + b"x" * 1_880 + b'"}'
 """As long as a delivery's body."""
 LOGGED = 20_000
+ORG = "BENCH"
 SINGLES = 300
 GAP_SECONDS = 0.05
 THEIR_PAUSE = 0.02
@@ -101,7 +106,7 @@ async def drain_log(setup: RelaySetup) -> tuple[float, Spread]:
 
 
 async def publish_singles(setup: RelaySetup) -> Spread:
-    """Time from a writer's notification until a reader of committed records has the event, one at a time."""
+    """Time from the notification that a delivery is accepted until a reader of committed records has its event."""
     topic = full_name(setup.settings.kafka, INVITEE)
     partitions = [TopicPartition(topic, number) for number in range(setup.settings.kafka.partitions)]
     consumer = AIOKafkaConsumer(
@@ -111,14 +116,20 @@ async def publish_singles(setup: RelaySetup) -> Spread:
     consumer.assign(partitions)
     await consumer.seek_to_end(*partitions)
     times = []
+    mint = Mint(Target(0, "", ""))
+    await setup.owner.execute(
+        "INSERT INTO slotwire.organizations (org, uri, shard, created_at) VALUES ($1, $2, 0, $3)",
+        ORG,
+        f"https://api.calendly.com/organizations/{ORG}",
+        datetime.now(UTC),
+    )
     async with running_relay(setup.settings):
-        for turn in range(SINGLES + 20):
-            event = LoggedEvent(key=f"{turn}", data=DATA)
-            await setup.append(event)
+        for _ in range(SINGLES + 20):
+            turn = datetime.now(UTC)
+            await accept(setup.writer, 0, [accepted_row(ORG, mint.body()[1], turn)], now=turn, seconds=5)
             start = time.perf_counter()
             await setup.writer.execute("SELECT pg_notify('slotwire_log', '0')")
-            while header(await consumer.getone(), "ce_id") != str(event.id):
-                pass
+            await consumer.getone()
             times.append(time.perf_counter() - start)
             await asyncio.sleep(GAP_SECONDS)
     await consumer.stop()
@@ -139,7 +150,7 @@ async def measure(stack: Stack) -> None:
                 name = f"{kind}, batch {batch}" + (f", pause {pause * 1000:.0f} ms" if pause else "")
                 out(f"{name:42}{spread}   {batch / spread.p50 * 1000:7,.0f}/s\n")
         singles = await publish_singles(setup)
-        out(f"{'relay, idle: notification to committed':42}{singles}\n")
+        out(f"{'relay, idle: accepted to committed':42}{singles}\n")
         rate, step = await drain_log(setup)
         out(f"{'relay, full log: one step of 500':42}{step}   {rate:7,.0f}/s\n")
 

@@ -101,7 +101,7 @@ class Stage:
     def contender(self, name: str, *, pool: int = 0) -> tuple[Process, Target]:
         """Return a contender of `contenders.py`, not started, and where to send to."""
         port = free_port()
-        argv = [sys.executable, "-m", "tests.bench.contenders", name, "--key", self.target.key]
+        argv = [sys.executable, "-m", "tests.bench.contenders", name, f"--key={self.target.key}"]
         argv += ["--port", str(port), "--pool", str(pool), "--dsn", self.stack.owner_url]
         argv += ["--kafka", self.stack.kafka_bootstrap_servers]
         service = Service(f"bench-{name}", argv, bench_environment(), f"http://127.0.0.1:{port}/readyz")
