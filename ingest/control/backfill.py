@@ -23,16 +23,17 @@ from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.receive.accept import AcceptRow, accept_through, fetched_row, until_settled
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
-MAX_UNWRITTEN = 200
-"""Fetched rows of a shard that may wait to be written."""
-ROWS_AT_ONCE = 100
-"""Rows of one commit: half of the above, so that one is fetched while the other is written."""
+MAX_UNWRITTEN = 14
+"""Fetched rows of a shard that may wait to be written: a webhook that comes meanwhile waits for few."""
+ROWS_AT_ONCE = 7
+"""Rows of one commit: half of the above, and fewer than the relay takes for load and gathers."""
 ACCEPT_SECONDS = 10.0
 """How long a commit may take."""
 PATIENCE_SECONDS = 15.0
 """How long a backfill waits for the writer, which a change of leaders may keep away for as long."""
 ROOM_POLL_SECONDS = 0.05
-"""How often a backfill looks whether there is room for more rows."""
+"""How long a backfill pauses before each commit, then looks for room. The pauses leave the relay and
+handlers idle most of the time; 140 rows a second are more than Calendly lets anybody fetch."""
 BACKGROUND_RETRIES = CallRetries(attempts=6, max_wait_seconds=70.0)
 """For work that nobody waits for: Calendly counts requests by the minute, so waits may be that long."""
 
@@ -95,7 +96,7 @@ async def backfill_organization(
         DatabaseUnavailable: as above.
     """
     org, progress = last_segment(organization), BackfillProgress()
-    door = _Door(pool, shard, clock, progress, patience)
+    door = BackfillDoor(pool, shard, clock, progress, patience)
     query = scheduled_events.ScheduledEventQuery(organization=organization, start_from=start_from)
     async for meeting in scheduled_events.every(calendly, query):
         progress.meetings += 1
@@ -116,7 +117,7 @@ async def backfill_organization(
     return progress
 
 
-class _Door:
+class BackfillDoor:
     """Has fetched rows accepted, as fast as the writer takes them, and counts what became of them."""
 
     def __init__(self, pool: Pool, shard: int, clock: Clock, progress: BackfillProgress, patience: float) -> None:
@@ -160,13 +161,13 @@ class _Door:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience
         while True:
+            await asyncio.sleep(ROOM_POLL_SECONDS)
             with translated():
                 waiting = await self._pool.fetchval(_SQL["unwritten_fetched"], self._shard, MAX_UNWRITTEN)
             if waiting + rows <= MAX_UNWRITTEN:
                 return True
             if loop.time() >= until:
                 return False
-            await asyncio.sleep(ROOM_POLL_SECONDS)
 
     async def _count(self) -> None:
         """Count what became of the commits that are settled."""

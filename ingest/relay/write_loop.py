@@ -21,7 +21,7 @@ HOLD_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 """How long the writer waits before it takes over again after a failure; the lease says whether it still may."""
 GAUGE_SECONDS = 1.0
-GATHER_FROM = 8
+GATHER_FROM = 32
 """Events of one append that say that there is load."""
 GATHER_SECONDS = 0.02
 """How long small appends are gathered under load: one costs Postgres as much as thirty rows do."""

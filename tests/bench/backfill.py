@@ -1,7 +1,7 @@
 """A live delivery's way to its handler while a backfill runs through the same door.
 
-Run as a program it is that backfill, a process of its own as `slotwire control` is: it lets rows in as backfill does,
-with as many unwritten, made here instead of being fetched.
+Run as a program it is that backfill, a process of its own as `slotwire control` is: its rows are made here instead of
+being fetched, and go through the backfill's own door, which paces them.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import argparse
 import asyncio
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from slotwire.ingest.control.backfill import MAX_UNWRITTEN, PATIENCE_SECONDS, ROWS_AT_ONCE
+from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillDoor, BackfillProgress
+from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
-from slotwire.ingest.receive.accept import accept_through, fetched_row, until_settled
+from slotwire.ingest.receive.accept import fetched_row
 from tests.bench.chain import Chain, Spans, steadily
 from tests.bench.deliveries import Mint, Target
 from tests.bench.latency import WARM_UPS
@@ -27,6 +26,8 @@ from tests.bench.stage import BenchError, Stage, bench_environment, started
 LIVE_RATE = 10.0
 """Live deliveries a second, sent when they are due."""
 CONNECTIONS = 8
+BESIDE = 3
+"""How much longer live deliveries are measured beside the backfill than quietly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,9 @@ class BackfillWay:
 
 
 async def measure_backfill(stage: Stage, *, rows: int, quiet_seconds: float, say: Callable[[str], None]) -> BackfillWay:
-    """Run serve, relay and an agent; measure live deliveries quietly, then until the backfill has ended.
+    """Run serve, relay and an agent; measure live deliveries quietly, then beside a backfill for a while.
+
+    The backfill is stopped then: it has more rows than it needs to last so long.
 
     Raises:
         BenchError: a delivery was lost, or the backfill failed.
@@ -70,14 +73,18 @@ async def measure_backfill(stage: Stage, *, rows: int, quiet_seconds: float, say
             )
             began = time.monotonic()
             times: list[tuple[float, float]] = []
-            while feeder.returncode is None:
+            while feeder.returncode is None and time.monotonic() - began < BESIDE * quiet_seconds:
                 times += await steadily(chain, int(LIVE_RATE), LIVE_RATE)
             elapsed = time.monotonic() - began
+            if feeder.returncode is None:
+                feeder.terminate()
+                await feeder.wait()
+            elif feeder.returncode:
+                raise BenchError("the backfill failed; its words are above")
         finally:
             chain.close()
-    if feeder.returncode:
-        raise BenchError("the backfill failed; its words are above")
-    way = BackfillWay(rows, rows / elapsed, quiet, Spans.of(times))
+    fetched = await stage.ask("SELECT count(*) FROM slotwire.deliveries WHERE origin = 'backfill'")
+    way = BackfillWay(fetched, fetched / elapsed, quiet, Spans.of(times))
     say(
         f"live beside a backfill of {rows:,}: p50 {way.beside.handler_p50:.1f} ms, "
         f"quiet {quiet.handler_p50:.1f} ms; the backfill went at {way.rate:,.0f}/s"
@@ -86,21 +93,16 @@ async def measure_backfill(stage: Stage, *, rows: int, quiet_seconds: float, say
 
 
 async def feed(pool: Pool, org: str, rows: int) -> None:
-    """Let rows in as backfill does: by the hundred, two hundred unwritten at the most."""
-    mint = Mint(Target(0, "", ""))
-    unwritten: deque[int] = deque()
-    for _ in range(0, rows, ROWS_AT_ONCE):
-        now = datetime.now(UTC)
-        made = [
-            fetched_row(org, origin="backfill", invitee=invitee, scheduled_event=event, now=now)
-            for invitee, event in (mint.documents() for _ in range(ROWS_AT_ONCE))
-        ]
-        while len(unwritten) * ROWS_AT_ONCE + len(made) > MAX_UNWRITTEN:
-            if not await until_settled(pool, 0, unwritten.popleft(), seconds=PATIENCE_SECONDS):
-                raise BenchError("what was let in is not written")
-        unwritten.append(await accept_through(pool, 0, made, now=now, seconds=PATIENCE_SECONDS))
-    while unwritten:
-        await until_settled(pool, 0, unwritten.popleft(), seconds=PATIENCE_SECONDS)
+    """Let rows in by the backfill's own door, which paces them."""
+    mint, clock, progress = Mint(Target(0, "", "")), SystemClock(), BackfillProgress()
+    door = BackfillDoor(pool, 0, clock, progress, PATIENCE_SECONDS)
+    for _ in range(rows):
+        invitee, event = mint.documents()
+        row = fetched_row(org, origin="backfill", invitee=invitee, scheduled_event=event, now=clock.now())
+        if not await door.put(row):
+            raise BenchError("the writer makes no room")
+    if not await door.finish() or progress.new != rows:
+        raise BenchError(f"of {rows} rows {progress.new} were new")
 
 
 async def _run(dsn: str, org: str, rows: int) -> None:
