@@ -68,8 +68,8 @@ def translated() -> Iterator[None]:
     """Translate exceptions of asyncpg and the network into our own.
 
     Raises:
-        RowRefused: SQLSTATE class 22, 23 or 54; but not 23514 without a constraint's name, which says that a
-            partition is missing: that is not the data's fault.
+        RowRefused: SQLSTATE class 22, 23 or 54, or a value that asyncpg cannot write; but not 23514 without a
+            constraint's name, which says that a partition is missing: that is not the data's fault.
         SchemaMismatch: a table, column or function is missing.
         ConfigurationError: the role lacks a right, or the address cannot be read.
         DatabaseUnavailable: everything else: unreachable, frozen, demoted, out of space, timed out.
@@ -94,7 +94,11 @@ def translated() -> Iterator[None]:
         raise _unreadable() from error
     except TimeoutError as error:
         raise DatabaseUnavailable("Postgres did not answer in time", reason="timeout") from error
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError):  # asyncpg's own DataError: it cannot write the value, and never will
+            raise RowRefused("the data cannot be sent to Postgres", sqlstate="22000") from error
+        raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
+    except (OSError, asyncpg.InternalClientError) as error:
         raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
 
 
@@ -115,6 +119,8 @@ def connection_options(settings: DatabaseSettings, *, application: str) -> dict[
             "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
             "statement_timeout": str(statement),
             "idle_in_transaction_session_timeout": str(statement),
+            # A commit that waits for a standby is not ended, and so made visible, because its client is gone.
+            "client_connection_check_interval": "0",
             "tcp_keepalives_idle": "5",
             "tcp_keepalives_interval": "2",
             "tcp_keepalives_count": "3",

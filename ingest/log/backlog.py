@@ -1,9 +1,9 @@
 """What is accepted and not settled, and what of it comes next: a share a tenant, each tenant's in order.
 
-Nearly always the next deliveries are all there is. In a flood their places are scanned without their bodies, so that a
-tenant behind a hundred thousand deliveries of another one is seen, and served beside it. The head is the place below
-which everything is settled; what is settled above it has its result in `slotwire.results`, written with its events, so
-a new leader that starts from the head knows what was passed over.
+Nearly always the next deliveries are all there is. In a flood their places are scanned to the end, without their
+bodies, so that a tenant behind a hundred thousand deliveries of another one is served beside it in the next append.
+The head is the place below which everything is settled; what is settled above it has its result in `slotwire.results`,
+written with its events, so a new leader that starts from the head knows what was passed over.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 MAX_ROWS = 100
 """Deliveries of one append: a tenant that comes into another one's flood waits for one append at the most."""
 MAX_BYTES = 1_048_576
-"""Bytes of bodies of one append, but for a single larger one."""
+"""Bytes of bodies of one append beside the oldest one, which comes whatever its size."""
 SCAN_ROWS = 10_000
-"""Places scanned at a time while there is a flood."""
+"""Places scanned by one statement while there is a flood."""
 MAX_SEEN = 200_000
-"""Places known and not settled. Beyond it nobody is passed over: what comes first is served first."""
+"""Places known beyond the head, settled or not. What is farther away waits until the head has come nearer."""
 
 
 class Place(NamedTuple):
@@ -41,6 +41,7 @@ class Place(NamedTuple):
 class _Entry:
     place: Place
     org: str
+    size: int
     delivery: Delivery | None
 
 
@@ -62,20 +63,20 @@ class Backlog:
         self._scanned = head.position
         self._settled = set(settled)
         self._order: deque[Place] = deque()
+        # Whoever was served last comes last, so that two tenants of large bodies do not hold back a third.
         self._tenants: dict[str, deque[_Entry]] = {}
-        self._seen = 0
-        self._flood = False
+        self._farther = False
 
     @property
     def behind(self) -> bool:
         """Whether more is known to wait."""
-        return self._flood or self._seen > 0
+        return self._farther or bool(self._tenants)
 
     def head_after(self, positions: Iterable[int]) -> Place:
         """Return the head once some positions are settled too."""
-        settled, head = self._settled.union(positions), self._head
+        also, head = set(positions), self._head
         for place in self._order:
-            if place.position not in settled:
+            if place.position not in self._settled and place.position not in also:
                 break
             head = place
         return head
@@ -101,62 +102,71 @@ class Backlog:
             with translated():
                 rows = await connection.fetch(self._sql["read_chosen"], self._shard, missing)
             found = {row["position"]: delivery_of(row) for row in rows}
+        self._take(chosen)
         deliveries = [entry.delivery or found[entry.place.position] for entry in chosen]
-        return self._cut(chosen, sorted(deliveries, key=lambda each: each.position))
+        return sorted(deliveries, key=lambda each: each.position)
 
     async def _look(self, connection: Connection) -> None:
         """See what is new: with its bodies where nothing waits, by its places only in a flood."""
-        if not self._seen:
+        if not self._tenants:
             with translated():
                 rows = await connection.fetch(
                     self._sql["read_deliveries"], self._shard, self._scanned, MAX_ROWS, MAX_BYTES
                 )
-            self._note([(Place(row["position"], row["total"]), row["org"], delivery_of(row)) for row in rows])
-            self._flood = len(rows) == MAX_ROWS or sum(len(row["body"]) for row in rows) >= MAX_BYTES
-        if self._flood and self._seen < MAX_SEEN:
+            read = [delivery_of(row) for row in rows]
+            self._note(_Entry(Place(each.position, each.total), each.tenant.org, len(each.body), each) for each in read)
+            self._farther = len(rows) == MAX_ROWS or sum(len(each.body) for each in read) >= MAX_BYTES
+            if not self._farther:
+                return
+        while self._has_room:
             with translated():
                 rows = await connection.fetch(self._sql["scan_deliveries"], self._shard, self._scanned, SCAN_ROWS)
-            self._note([(Place(row["position"], row["total"]), row["org"], None) for row in rows])
-            self._flood = len(rows) == SCAN_ROWS or self._seen > MAX_ROWS
+            self._note(_Entry(Place(row["position"], row["total"]), row["org"], row["size"], None) for row in rows)
+            self._farther = len(rows) == SCAN_ROWS
+            if not self._farther:
+                return
 
-    def _note(self, rows: Sequence[tuple[Place, str, Delivery | None]]) -> None:
-        for place, org, delivery in rows:
-            self._scanned = place.position
-            self._order.append(place)
-            if place.position not in self._settled:
-                self._tenants.setdefault(org, deque()).append(_Entry(place, org, delivery))
-                self._seen += 1
+    @property
+    def _has_room(self) -> bool:
+        return len(self._order) < MAX_SEEN
+
+    def _note(self, entries: Iterable[_Entry]) -> None:
+        for entry in entries:
+            self._scanned = entry.place.position
+            self._order.append(entry.place)
+            if entry.place.position not in self._settled:
+                self._tenants.setdefault(entry.org, deque()).append(entry)
         self.settle(())
 
     def _choose(self) -> list[_Entry]:
-        """Choose in turn among the tenants, beginning with the one whose oldest delivery is the oldest of all."""
+        """Choose in turn among the tenants, beginning with the oldest delivery of all, so that the head moves."""
+        if not self._tenants:
+            return []
+        oldest = min(self._tenants.values(), key=lambda queue: queue[0].place.position)
+        turns = [oldest, *(queue for queue in self._tenants.values() if queue is not oldest)]
         chosen: list[_Entry] = []
-        waiting = sorted(self._tenants.values(), key=lambda queue: queue[0].place.position)
-        depth = 0
-        while waiting and len(chosen) < MAX_ROWS:
-            waiting = [queue for queue in waiting if len(queue) > depth]
-            chosen.extend(queue[depth] for queue in waiting[: MAX_ROWS - len(chosen)])
+        room, depth = MAX_BYTES, 0
+        while turns:
+            served, turns = turns[: MAX_ROWS - len(chosen)], []
+            for queue in served:
+                entry = queue[depth]
+                if chosen:
+                    if entry.size > room:
+                        continue  # it waits for the next append, and so does what comes after it
+                    room -= entry.size
+                chosen.append(entry)
+                if len(queue) > depth + 1:
+                    turns.append(queue)
             depth += 1
         return chosen
 
-    def _cut(self, chosen: Sequence[_Entry], deliveries: list[Delivery]) -> list[Delivery]:
-        """Leave what is too many bytes for the next time, and take the rest out of the queues."""
-        size = 0
-        taken: list[Delivery] = []
-        for delivery in deliveries:
-            size += len(delivery.body)
-            if taken and size > MAX_BYTES:
-                break
-            taken.append(delivery)
-        positions = {each.position for each in taken}
-        for org in {entry.org for entry in chosen}:
-            queue = self._tenants[org]
-            while queue and queue[0].place.position in positions:
-                queue.popleft()
-                self._seen -= 1
-            if not queue:
-                del self._tenants[org]
-        return taken
+    def _take(self, chosen: Sequence[_Entry]) -> None:
+        """Take what is chosen out of the queues; whoever is served comes last the next time."""
+        for entry in chosen:
+            queue = self._tenants.pop(entry.org)
+            queue.popleft()
+            if queue:
+                self._tenants[entry.org] = queue
 
 
 def delivery_of(row: Mapping[str, Any] | asyncpg.Record) -> Delivery:

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SlotwireError
+from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import (
     BY_KEY,
@@ -108,6 +108,8 @@ class Writer:
         self._head: Head | None = None
         self._backlog: Backlog | None = None
         self._alone: list[Delivery] = []
+        self._tried: int | None = None
+        """The delivery that was tried alone last. While this is remembered, the process has outlived it."""
 
     @property
     def head(self) -> Head:
@@ -144,7 +146,7 @@ class Writer:
         try:
             await write_times_quickly(connection)
             await require_durable(connection, settings)
-            row = await self._call("take_epoch", self._shard, self._clock.now())
+            row = await self._call("take_epoch", self._shard, self._clock.now(), self._tried)
             head = Head(
                 epoch=row["epoch"],
                 version=row["version"],
@@ -193,7 +195,7 @@ class Writer:
             if not deliveries:
                 return []
             with APPEND_SECONDS.time():
-                return await self._write([(each, normalize(each)) for each in deliveries])
+                return await self._write_known(deliveries)
         except BaseException:
             await self.close()
             raise
@@ -216,7 +218,7 @@ class Writer:
                 after = (rows[-1]["invitee"], rows[-1]["id"])
                 facts = [fact for row in rows for fact in normalize(delivery_of(row)) if _is_clear(fact)]
                 clears = [OverdueClear(fact) for fact in facts if isinstance(fact, InviteeFact)]
-                appended += await self._append(clears, ())
+                appended += await self._write_clears(clears)
             with translated():
                 found = await connection.fetchrow(_SQL["count_waiting"], before, self._shard)
         except BaseException:
@@ -242,6 +244,7 @@ class Writer:
         if row is None:
             raise LeadershipLost("another process writes this shard now")
         self._head = replace(head, version=row["version"])
+        self._tried = delivery.position
         if row["tries"] >= MAX_TRIES:
             _log.error("delivery_ended_the_process", delivery=str(delivery.id), times=MAX_TRIES)
             return await self._write([(delivery, (QuarantineFact(delivery, "defect", "it ended the process"),))])
@@ -251,14 +254,8 @@ class Writer:
         """Append deliveries with their facts; halve where the data is refused, down to the one that is to blame."""
         try:
             return await self._append([fact for _, facts in told for fact in facts], [each for each, _ in told])
-        except SlotwireError as problem:
-            if not isinstance(problem, RowRefused):
-                raise
-            blamed, detail = "refused_by_database", problem.sqlstate
-        except Exception as problem:
-            if isinstance(problem, AssertionError | OSError):
-                raise
-            blamed, detail = "defect", defect(told[0][0], problem).detail
+        except Exception as problem:  # noqa: BLE001 - a defect of ours costs a delivery, and no other
+            blamed, detail = _blamed(problem, told[0][0])
         if len(told) > 1:
             middle = len(told) // 2
             return [*await self._write(told[:middle]), *await self._write(told[middle:])]
@@ -267,8 +264,34 @@ class Writer:
             raise DatabaseUnavailable("a delivery cannot even be quarantined", reason=detail)
         return await self._write([(delivery, (QuarantineFact(delivery, blamed, detail),))])
 
+    async def _write_known(self, deliveries: Sequence[Delivery]) -> list[Appended]:
+        """Write deliveries up to the first that only a newer version knows; where there is one, say so after it."""
+        told: list[tuple[Delivery, Sequence[Fact]]] = []
+        try:
+            for each in deliveries:
+                told.append((each, normalize(each)))  # noqa: PERF401 - what was read before a failure counts
+        except SchemaMismatch:
+            if told:
+                await self._write(told)
+            raise
+        return await self._write(told)
+
+    async def _write_clears(self, clears: Sequence[OverdueClear]) -> list[Appended]:
+        """Append overdue clears; one that is refused goes on waiting, and its neighbours do not."""
+        try:
+            return await self._append(clears, ())
+        except Exception as problem:  # noqa: BLE001 - as in `_write`
+            blamed, detail = _blamed(problem, clears[0].delivery)
+        if len(clears) > 1:
+            middle = len(clears) // 2
+            return [*await self._write_clears(clears[:middle]), *await self._write_clears(clears[middle:])]
+        _log.error("clear_unpublished", delivery=str(clears[0].delivery.id), reason=blamed, detail=detail)
+        return []
+
     async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
         head, (_, backlog) = self.head, self._opened()
+        if not head.same_server:
+            raise DatabaseUnavailable("the log is on another server than before: nothing is appended", reason="moved")
         batch = Batch(facts, await self._read_bookings(facts))
         positions = [each.position for each in deliveries]
         place, now = backlog.head_after(positions), self._clock.now()
@@ -285,7 +308,7 @@ class Writer:
         backlog.settle(positions)
         written = list(row["positions"])
         last = written[-1] if written else head.last_event
-        self._head = Head(head.epoch, row["version"], place, last, head.attempts, head.trying)
+        self._head = replace(head, version=row["version"], place=place, last_event=last)
         new = set(row["ids"])
         _count(batch, new)
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
@@ -351,6 +374,15 @@ def _alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) ->
         for other in sorted(by_invitee[invitee] - {org}):
             CROSS_TENANT.inc()
             _log.warning("cross_tenant", organization=org, other=other)
+
+
+def _blamed(problem: Exception, delivery: Delivery) -> tuple[str, str]:
+    """Say why a failure is the data's fault, or ours for this data only; raise it again where it is neither."""
+    if isinstance(problem, RowRefused):
+        return "refused_by_database", problem.sqlstate
+    if isinstance(problem, SlotwireError | AssertionError | OSError):
+        raise problem
+    return "defect", defect(delivery, problem).detail
 
 
 def _count(batch: Batch, new: set[UUID]) -> None:

@@ -24,12 +24,14 @@ class Handoff:
 
     Attributes:
         end: the position of the last event of the log, as far as the writer knows.
+        placed: set when the publisher has read its cursor, or could not.
         arrived: set when something was appended.
         closed: set when the writer appends nothing more.
     """
 
     def __init__(self) -> None:
         self.end = 0
+        self.placed = asyncio.Event()
         self.arrived = asyncio.Event()
         self.closed = asyncio.Event()
         self._held: deque[tuple[int, int, EventRow]] = deque()

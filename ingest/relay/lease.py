@@ -45,11 +45,13 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         """Run until asked to stop, or until the connection is gone."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            problem: SlotwireError | None = None
             try:
                 runner.run(self._keep())
-            except SlotwireError as problem:
+            except SlotwireError as error:
+                problem = error
+            finally:  # whatever ended it, the lock is gone
                 self._tell("lost", problem)
-            finally:
                 self._ready.set()
 
     def end(self) -> None:
@@ -59,9 +61,23 @@ class _Keeper(threading.Thread):
             with suppress(RuntimeError):  # it has just ended by itself
                 self._loop.call_soon_threadsafe(self._ending.set)
 
-    def confirm(self) -> Any:
-        """Ask Postgres whether the lock still holds; a future of `concurrent.futures`."""
-        return asyncio.run_coroutine_threadsafe(self._sign_of_life(), self._loop)
+    async def confirm(self) -> None:
+        """Ask Postgres whether the lock still holds; called from the loop of the process.
+
+        Raises:
+            DatabaseUnavailable: it does not, or the thread has ended.
+        """
+        asking = self._sign_of_life()
+        try:
+            asked = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, self._loop))
+        except RuntimeError as error:  # its loop is closed
+            asking.close()
+            raise _lost() from error
+        # Neither end of the question may cancel the other: the thread may end, and so may the task that asks.
+        await asyncio.wait([asked], timeout=LEASE_SECONDS)
+        if not asked.done() or asked.cancelled():
+            raise _lost()
+        asked.result()
 
     async def _keep(self) -> None:
         self._ending = asyncio.Event()
@@ -72,6 +88,7 @@ class _Keeper(threading.Thread):
         try:
             if not await self._taken():
                 return
+            self._connection.add_termination_listener(lambda _: self._tell("lost", None))
             self._tell("taken", None)
             while not self._ending.is_set():
                 await self._sign_of_life()
@@ -115,13 +132,15 @@ class Lease:
         woken: set when somebody says that there is something new.
     """
 
-    def __init__(self, connection: Connection, shard: int, keeper: _Keeper) -> None:
+    def __init__(
+        self, connection: Connection, shard: int, keeper: _Keeper, lost: asyncio.Event, woken: asyncio.Event
+    ) -> None:
         self._connection = connection
         self._keeper = keeper
         self._in_use = asyncio.Lock()
         self.shard = shard
-        self.lost = asyncio.Event()
-        self.woken = asyncio.Event()
+        self.lost = lost
+        self.woken = woken
 
     @classmethod
     @asynccontextmanager
@@ -142,7 +161,7 @@ class Lease:
         """
         loop = asyncio.get_running_loop()
         taken: asyncio.Future[bool] = loop.create_future()
-        held: list[Lease] = []
+        lost, woken = asyncio.Event(), asyncio.Event()
 
         def heard(what: str, problem: SlotwireError | None) -> None:
             if what == "standby":
@@ -152,8 +171,8 @@ class Lease:
             elif what == "lost":
                 if not taken.done():
                     taken.set_exception(problem or _lost())
-                for lease in held:
-                    lease.end()
+                lost.set()
+                woken.set()
 
         def tell(what: str, problem: SlotwireError | None) -> None:
             with suppress(RuntimeError):  # the loop has ended
@@ -172,13 +191,14 @@ class Lease:
             taken.result()
             dsn = settings.database_url.get_secret_value()
             connection = await connect(dsn, settings.database, application="relay")
-            lease = cls(connection, shard, keeper)
-            held.append(lease)
+            lease = cls(connection, shard, keeper, lost, woken)
             connection.add_termination_listener(lease._on_end)
             with translated():
                 await connection.add_listener(CHANNEL, lease._on_notice)
             yield lease
         finally:
+            if taken.done() and not taken.cancelled():
+                taken.exception()  # whoever stops does not ask for it any more
             taken.cancel()
             keeper.end()
             if connection is not None:
@@ -211,7 +231,7 @@ class Lease:
         """
         if self.lost.is_set():
             raise _lost()
-        await asyncio.wrap_future(self._keeper.confirm())
+        await self._keeper.confirm()
 
     async def guard(self) -> None:
         """Return never.

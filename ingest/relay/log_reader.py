@@ -197,6 +197,12 @@ async def chosen_place(lease: Lease, log: LogIdentity, choice: str) -> Cursor:
     return start if row is None else start.after(row["position"], row["event_id"])
 
 
+async def pass_over_positions(lease: Lease, published: int) -> None:
+    """Let the log go on beyond a position that was published, wherever the cursor goes back to."""
+    async with lease.session() as connection:
+        await connection.execute(QUERIES["pass_over_positions"], published)
+
+
 async def write_mirror(lease: Lease, cursor: Cursor, now: datetime) -> None:
     """Copy the cursor to Postgres: for pruning, dashboards and lag; nothing resumes from it silently."""
     async with lease.session() as connection:

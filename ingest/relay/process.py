@@ -29,6 +29,7 @@ from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.log.writer import Writer
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import LogIdentity, read_identity, read_lag
@@ -126,6 +127,7 @@ class _ShardLoop:
     ) -> None:
         self._settings, self._log, self._shard = settings, log, shard
         self._stop, self._status, self._clock, self._cursor_from = stop, status, clock, cursor_from
+        self._writer = Writer(settings, shard, clock)  # it remembers over several leads what it has outlived
         self._back_off = BackOff()
         self._lag_told = 0.0
 
@@ -160,7 +162,7 @@ class _ShardLoop:
         relay = ShardRelay(
             self._settings, self._log, lease, self._clock, handoff=handoff, cursor_from=self._cursor_from
         )
-        write = WriteLoop(self._settings, lease, handoff, self._stop, self._status, self._clock)
+        write = WriteLoop(self._settings, lease, handoff, self._stop, self._status, self._clock, self._writer)
         self._status.lead(self._shard, leads=True)
         try:
             await write.take_over()
@@ -184,6 +186,7 @@ class _ShardLoop:
         """Let a stop end the pauses between steps at once, and the running steps after a while."""
         await self._stop.wait()
         lease.woken.set()
+        handoff.placed.set()
         handoff.arrived.set()
         limit.reschedule(asyncio.get_running_loop().time() + STOP_SECONDS)
 
@@ -194,6 +197,7 @@ class _ShardLoop:
             pause, bell = 0.0, handoff.arrived
             try:
                 passed = await relay.step()
+                handoff.placed.set()
                 self._status.flow(self._shard)
                 self._back_off.reset()
                 if passed == 0 and relay.settled:
@@ -201,9 +205,11 @@ class _ShardLoop:
                 elif passed >= GATHER_FROM and len(handoff) < self._settings.relay.batch_events:
                     await asyncio.sleep(GATHER_SECONDS)
             except TopicUnavailable as error:
+                handoff.placed.set()
                 self._status.hold(self._shard, "topic", error)
                 pause, bell = HOLD_SECONDS, self._stop
             except BrokerUnavailable as error:
+                handoff.placed.set()
                 self._status.hold(self._shard, "refused" if error.reason == "refused" else "broker", error)
                 pause, bell = self._back_off.pause(), self._stop
             except CursorMismatch:

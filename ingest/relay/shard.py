@@ -26,6 +26,7 @@ from slotwire.ingest.relay.log_reader import (
     chosen_place,
     entry_of,
     park,
+    pass_over_positions,
     read_entries,
     require_place,
     write_mirror,
@@ -195,6 +196,8 @@ class ShardRelay:
             if self.cursor_from is None:
                 raise
             cursor = await chosen_place(self._lease, self._identity, self.cursor_from)
+            if found is not None and found.log_id == self._identity.log_id:
+                await pass_over_positions(self._lease, found.position)
             await publisher.publish([], cursor)
             await write_mirror(self._lease, cursor, self._clock.now())
             _log.warning("relay_cursor_set", shard=self._lease.shard, position=cursor.position)

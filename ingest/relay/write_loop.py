@@ -18,6 +18,8 @@ from slotwire.ingest.relay.status import WRITE, RelayStatus
 
 HOLD_SECONDS = 1.0
 """How often a writer that waits for a newer version looks whether it may go on."""
+CURSOR_SECONDS = 2.0
+"""How long the writer waits for the cursor. A broker that is away does not keep it from writing."""
 RETRY_SECONDS = 0.2
 """How long the writer waits before it takes over again after a failure; the lease says whether it still may."""
 GAUGE_SECONDS = 1.0
@@ -40,10 +42,11 @@ class WriteLoop:
         stop: asyncio.Event,
         status: RelayStatus,
         clock: Clock,
+        writer: Writer,
     ) -> None:
         self._settings, self._lease, self._handoff = settings, lease, handoff
         self._stop, self._status, self._clock = stop, status, clock
-        self._writer = Writer(settings, lease.shard, clock)
+        self._writer = writer
         self._next_chores = 0.0
         self._next_gauges = 0.0
 
@@ -67,6 +70,8 @@ class WriteLoop:
             LeadershipLost: somebody else writes this shard now.
         """
         try:
+            # A cursor beyond the log says that the log was restored, and then nothing is appended.
+            await wait_for(self._handoff.placed, CURSOR_SECONDS)
             while not self._stop.is_set():
                 try:
                     pause = await self._turn(relay)
@@ -90,8 +95,8 @@ class WriteLoop:
 
     async def _turn(self, relay: ShardRelay) -> float:
         """Write once, and see to the chores; return how long to wait for more, in seconds."""
-        if not self._writer.head.same_server:
-            await self._adopt(relay)
+        if not self._writer.head.same_server and not await self._adopted(relay):
+            return 0.0
         self._lease.woken.clear()
         appended = await self._writer.step()
         for each in appended:
@@ -111,13 +116,13 @@ class WriteLoop:
             await wait_for(self._stop, GATHER_SECONDS)
         return self._settings.relay.poll_interval_seconds  # what came since the read rings, or has rung
 
-    async def _adopt(self, relay: ShardRelay) -> None:
-        """Append nothing on another server than before until it is known what was published."""
+    async def _adopted(self, relay: ShardRelay) -> bool:
+        """On another server than before, append nothing until it is known what was published; False at a stop."""
         while relay.cursor is None:
-            if self._stop.is_set():
-                return
-            await wait_for(self._stop, RETRY_SECONDS)
+            if await wait_for(self._stop, RETRY_SECONDS):
+                return False
         await self._writer.adopt_server(relay.cursor.position)
+        return True
 
     async def _again(self, seconds: float) -> None:
         """Wait, then begin again from what is committed, for as long as this process leads."""

@@ -2,7 +2,7 @@
 
 -- name: take_epoch
 -- Become the writer of a shard.
-SELECT * FROM slotwire.take_epoch(p_shard => $1, p_now => $2)
+SELECT * FROM slotwire.take_epoch(p_shard => $1, p_now => $2, p_outlived => $3)
 
 -- name: adopt_server
 -- Go on after a restore or a failover, beyond what was published.
@@ -25,23 +25,31 @@ SELECT position FROM slotwire.results WHERE shard = $1 AND position > $2 ORDER B
 -- name: read_deliveries
 -- The next deliveries after a position: at most $3 of them and about $4 bytes, at least one. A retry is read with the
 -- body and the times of the delivery it points at.
-SELECT d.position, d.total, coalesce(q.delivery_id, d.id) AS id, d.org, o.uri, o.external_id, d.origin,
-       coalesce(q.origin, d.origin) AS form, d.stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
-       coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
-       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+SELECT d.position, d.total, d.id, d.org, o.uri, o.external_id, d.origin, d.form, d.stale, d.content_encoding,
+       d.received_at, d.signed_at, d.traceparent, d.body
 FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS bytes_before
     FROM (
-        SELECT * FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
-    ) AS next
+        SELECT n.position, n.total, coalesce(q.delivery_id, n.id) AS id, n.org, n.origin, coalesce(q.origin, n.origin) AS form,
+               n.stale, coalesce(q.content_encoding, n.content_encoding) AS content_encoding,
+               coalesce(q.received_at, n.received_at) AS received_at, coalesce(q.signed_at, n.signed_at) AS signed_at,
+               coalesce(q.traceparent, n.traceparent) AS traceparent, coalesce(q.body, n.body) AS body
+        FROM (SELECT * FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3) AS n
+        LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original
+    ) AS told
 ) AS d
 JOIN slotwire.organizations o ON o.org = d.org
-LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
-WHERE coalesce(bytes_before, 0) < $4 ORDER BY d.position
+WHERE d.bytes_before < $4 ORDER BY d.position
 
 -- name: scan_deliveries
--- Whose the next deliveries after a position are, without their bodies.
-SELECT position, total, org FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
+-- Whose the next deliveries after a position are, and how large, without their bodies.
+SELECT n.position, n.total, n.org, coalesce(octet_length(n.body), octet_length(q.body), 0) AS size
+FROM (
+    SELECT position, total, org, original, body FROM slotwire.deliveries
+    WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
+) AS n
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original
+ORDER BY n.position
 
 -- name: read_chosen
 -- Some deliveries, as read_deliveries gives them.

@@ -46,6 +46,10 @@ ON CONFLICT (shard) DO UPDATE SET
 -- The copy of the cursor: to notice that the cursor was lost, for lag, and for `--cursor-from mirror`.
 SELECT log_id, position, event_id FROM slotwire.relay_mirror WHERE shard = $1
 
+-- name: pass_over_positions
+-- Before the cursor goes back: what was published keeps its positions for itself.
+SELECT slotwire.pass_over_positions(p_published => $1)
+
 -- name: park_event
 -- Keep note of an event the broker refuses, durably, before the cursor passes it.
 INSERT INTO slotwire.parked_events (event_id, shard, position, reason, parked_at)

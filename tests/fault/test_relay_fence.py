@@ -45,7 +45,7 @@ async def _end_leases(setup: RelaySetup) -> None:
     """End the leader's session, as the server does with one that gives no sign of life."""
     await setup.writer.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = 'slotwire-relay' AND datname = current_database()"
+        " WHERE application_name IN ('slotwire-lease', 'slotwire-relay') AND datname = current_database()"
     )
 
 
@@ -151,14 +151,16 @@ async def _ready(health: Health) -> bool:
 
 
 async def _idle_since(setup: RelaySetup, moment: datetime) -> bool:
-    """Tell whether the relay's session has answered a question since then, and has no transaction open."""
+    """Tell whether the lease's session gave a sign of life since then, and none of the relay's holds a transaction."""
     row = await setup.writer.fetchrow(  # the relay's own role: others are not shown the query
-        "SELECT state, xact_start, state_change > $1 AND query = $2 AS alive FROM pg_stat_activity"
-        " WHERE application_name = 'slotwire-relay' AND datname = current_database()",
+        "SELECT bool_or(state_change > $1 AND query = $2) AS alive, bool_and(state = 'idle') AS idle,"
+        "       count(xact_start) AS transactions, count(*) AS sessions FROM pg_stat_activity"
+        " WHERE application_name IN ('slotwire-lease', 'slotwire-relay', 'slotwire-writer')"
+        "   AND datname = current_database()",
         moment,
         QUERIES["hold_lease"],
     )
-    return row is not None and row["alive"] and row["state"] == "idle" and row["xact_start"] is None
+    return row is not None and row["alive"] and row["idle"] and row["transactions"] == 0 and row["sessions"] == 3
 
 
 def _environment(setup: RelaySetup) -> dict[str, str]:

@@ -15,6 +15,7 @@ from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.children import environment
 from tests.support.command import slotwire
+from tests.support.door import let_in
 from tests.support.public_endpoint import running_endpoint, settings_for
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -131,15 +132,9 @@ def test_migrations_are_numbered_and_named_by_when_they_run() -> None:
 async def test_bodies_of_the_usual_size_stay_in_their_rows(size: int, elsewhere: bool, database: Database) -> None:
     """What fits on a page with its row costs no second one; what does not is moved out, and nothing is compressed."""
     connection = await asyncpg.connect(database.owner_url)
-    await connection.execute(
-        "INSERT INTO slotwire.deliveries (id, org, subscription_id, received_at, signed_at, outcome, body)"
-        " VALUES ($1, 'A', $1, $2, $2, 'stored', $3)",
-        uuid4(),
-        NOW,
-        b"a" * size,
-    )
+    await let_in(connection, b"a" * size)
     moved = await connection.fetchval(
-        "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'slotwire.deliveries'::regclass"
+        "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'slotwire.deliveries_0'::regclass"
     )
     assert moved == elsewhere
     assert await connection.fetchval("SELECT pg_column_size(body) FROM slotwire.deliveries") >= size

@@ -347,7 +347,9 @@ REVOKE ALL ON FUNCTION slotwire.make_log FROM PUBLIC;
 -- Which server this is: a restore into another cluster, or a failover, has another answer.
 CREATE FUNCTION slotwire.server_identity() RETURNS text
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || (SELECT timeline_id FROM pg_control_checkpoint())
+    SELECT (SELECT system_identifier FROM pg_control_system())
+           -- That of the next write: pg_control_checkpoint() tells the old one until the first checkpoint has ended.
+           || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
 $$;
 REVOKE ALL ON FUNCTION slotwire.server_identity FROM PUBLIC;
 
@@ -417,7 +419,11 @@ REVOKE ALL ON FUNCTION slotwire.accept FROM PUBLIC;
 
 -- Become the writer of a shard: a new epoch, after which no append of an earlier one goes in. Waits for what is
 -- in flight. Answers the head as it is then, and whether the server is the one the log was written on.
-CREATE FUNCTION slotwire.take_epoch(p_shard smallint, p_now timestamptz)
+CREATE FUNCTION slotwire.take_epoch(
+    p_shard smallint,
+    p_now timestamptz,
+    p_outlived bigint -- null, or a delivery that this process tried alone: it failed, and did not end the process
+)
 RETURNS TABLE (epoch bigint, version bigint, "position" bigint, total bigint, last_event bigint, attempts smallint,
                trying bigint, tries smallint, same_server boolean)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -428,6 +434,10 @@ BEGIN
         SELECT * INTO STRICT h FROM slotwire.heads WHERE shard = p_shard ORDER BY heads.version DESC LIMIT 1;
         h.attempts := CASE WHEN h.attempts_at = h.position THEN least(h.attempts + 1, 1000) ELSE 1 END;
         h.attempts_at := h.position;
+        IF h.trying = p_outlived THEN
+            h.trying := NULL;
+            h.tries := 0;
+        END IF;
         h.epoch := h.epoch + 1;
         h.version := h.version + 1;
         h.at := p_now;
@@ -439,6 +449,16 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION slotwire.take_epoch FROM PUBLIC;
+
+-- Let no event have a position that was published already: the next one is beyond it.
+CREATE FUNCTION slotwire.pass_over_positions(p_published bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    ALTER SEQUENCE slotwire.positions NO CYCLE; -- waits for appends, and no other shard takes a position meanwhile
+    PERFORM setval('slotwire.positions', p_published) FROM slotwire.positions WHERE last_value < p_published;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.pass_over_positions FROM PUBLIC;
 
 -- Go on after a restore or a failover: from here on the log is written on this server, and its positions go on
 -- beyond everything that was ever published.
@@ -459,7 +479,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    PERFORM setval('slotwire.positions', greatest(p_published, (SELECT last_value FROM slotwire.positions)));
+    PERFORM slotwire.pass_over_positions(p_published);
     RETURN h.version;
 END
 $$;
@@ -664,8 +684,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'another writer was quicker' USING ERRCODE = 'SW003';
     END IF;
+    -- An append that is under way may compare with an old version: far more are kept than one can miss in its time.
     IF version % 1000 = 0 THEN
-        DELETE FROM slotwire.heads WHERE shard = p_shard AND slotwire.heads.version < append.version - 1000;
+        DELETE FROM slotwire.heads WHERE shard = p_shard AND slotwire.heads.version < append.version - 100000;
     END IF;
     RETURN NEXT;
 END
@@ -684,7 +705,8 @@ $$;
 REVOKE ALL ON FUNCTION slotwire.discard FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA slotwire TO {runtime_role};
-GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.take_epoch, slotwire.adopt_server, slotwire.try_alone,
+GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.take_epoch, slotwire.adopt_server, slotwire.pass_over_positions,
+    slotwire.try_alone,
     slotwire.append, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {runtime_role};
 GRANT SELECT ON ALL TABLES IN SCHEMA slotwire TO {runtime_role};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.relay_mirror, slotwire.api_keys
