@@ -88,8 +88,12 @@ class Backlog:
             self._head = self._order.popleft()
             self._settled.discard(self._head.position)
 
-    async def next(self, connection: Connection) -> list[Delivery]:
+    async def next(self, connection: Connection, *, in_turn: bool = False) -> list[Delivery]:
         """Read what comes next, bounded in rows and bytes: the oldest, and of every tenant its share.
+
+        Args:
+            connection: to read with.
+            in_turn: in the tenants' turn, for what is written one by one; else in the order of their positions.
 
         Raises:
             DatabaseUnavailable: Postgres does not answer.
@@ -104,7 +108,7 @@ class Backlog:
             found = {row["position"]: delivery_of(row) for row in rows}
         self._take(chosen)
         deliveries = [entry.delivery or found[entry.place.position] for entry in chosen]
-        return sorted(deliveries, key=lambda each: each.position)
+        return deliveries if in_turn else sorted(deliveries, key=lambda each: each.position)
 
     async def _look(self, connection: Connection) -> None:
         """See what is new: with its bodies where nothing waits, by its places only in a flood."""

@@ -44,10 +44,10 @@ from slotwire.ingest.log.delivery import Delivery
 from slotwire.ingest.log.join import named
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, defect, normalize
 
-MAX_TRIES = 3
-"""A delivery that ended the process this often is quarantined by the next start, without being looked at."""
-SUSPICIOUS_ATTEMPTS = 2
-"""From this take-over on at one head, deliveries are tried one by one."""
+SUSPICIOUS_ATTEMPTS = 3
+"""From this take-over on at one head deliveries are tried one by one: two ended the process among others already."""
+MAX_TRIES = 1
+"""A delivery that ended the process alone this often is quarantined by the next start, without being looked at."""
 CLEARS_PAGE = 100
 """Overdue clears read at a time: their bodies are in memory together."""
 
@@ -77,7 +77,7 @@ class Head:
 
     Attributes:
         place: everything up to here is settled.
-        attempts: take-overs since it moved.
+        attempts: leaders that what comes next may have ended, and this one.
         trying: a delivery that was being tried alone, and how often; None where there was none.
         same_server: whether the log was last written on this server. If not (a restore, a failover), nothing is
             appended before it is known what was published.
@@ -161,11 +161,21 @@ class Writer:
             self._head = head
             self._backlog = Backlog(self._shard, _SQL, head.place, [each["position"] for each in settled])
             if head.suspicious:
-                self._alone = await self._backlog.next(connection)
+                self._alone = await self._backlog.next(connection, in_turn=True)
         except BaseException:
             await self.close()
             raise
         return head
+
+    async def leave(self) -> None:
+        """Say that this process leaves, and does not end for what comes next.
+
+        Raises:
+            DatabaseUnavailable: it could not be said; the next leader will look at what comes next one by one.
+        """
+        head = self._head or await self.take_over()  # after a failure there is none, and something to say
+        await self._call("leave_epoch", self._shard, head.epoch, head.version, self._clock.now())
+        await self.close()
 
     async def adopt_server(self, published: int) -> None:
         """Go on after a restore or a failover; positions go on beyond what was published.
@@ -245,8 +255,8 @@ class Writer:
             raise LeadershipLost("another process writes this shard now")
         self._head = replace(head, version=row["version"])
         self._tried = delivery.position
-        if row["tries"] >= MAX_TRIES:
-            _log.error("delivery_ended_the_process", delivery=str(delivery.id), times=MAX_TRIES)
+        if row["tries"] > MAX_TRIES:
+            _log.error("delivery_ended_the_process", delivery=str(delivery.id))
             return await self._write([(delivery, (QuarantineFact(delivery, "defect", "it ended the process"),))])
         return await self._write([(delivery, normalize(delivery))])
 

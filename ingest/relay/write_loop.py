@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from slotwire.ingest.errors import DatabaseUnavailable, SchemaMismatch, SlotwireError
@@ -85,6 +86,9 @@ class WriteLoop:
                 else:
                     if pause and not self._stop.is_set():
                         await wait_for(self._lease.woken, pause)
+            if not self._lease.lost.is_set():
+                with suppress(DatabaseUnavailable):
+                    await self._writer.leave()
         finally:
             self._handoff.closed.set()
             self._handoff.arrived.set()

@@ -4,6 +4,10 @@
 -- Become the writer of a shard.
 SELECT * FROM slotwire.take_epoch(p_shard => $1, p_now => $2, p_outlived => $3)
 
+-- name: leave_epoch
+-- Leave a shard as one should.
+SELECT slotwire.leave_epoch(p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4)
+
 -- name: adopt_server
 -- Go on after a restore or a failover, beyond what was published.
 SELECT slotwire.adopt_server(p_shard => $1, p_epoch => $2, p_version => $3, p_published => $4, p_now => $5) AS version

@@ -86,23 +86,21 @@ async def test_a_leader_that_wakes_up_does_not_fence_its_successor(setup: RelayS
 async def test_losing_postgres_stops_it_leading_at_once(setup: RelaySetup) -> None:
     """The lease's connection is cut: the process takes a new lease and goes on, and each event comes once."""
     async with running_relay(setup.settings):
-        events = [LoggedEvent() for _ in range(6)]
-        await setup.append(*events[:3])
+        await setup.accept(3)
         await committed_records(setup.settings, 3)
         await _end_leases(setup)
-        await setup.append(*events[3:])
+        await setup.accept(3)
         records = await committed_records(setup.settings, 6)
-    assert ids(records) == [str(event.id) for event in events]
+    assert ids(records) == await setup.log_ids()
 
 
 async def test_a_dead_broker_is_waited_out(setup: RelaySetup, breakable_stack: Stack) -> None:
     """`kill -9` of the broker in the middle of the work: after its restart all events are there, each once."""
-    events = [LoggedEvent(key=f"chain-{number % 7}") for number in range(EVENTS)]
     async with running_relay(setup.relay(batch_events=50, transaction_timeout_seconds=5)) as health:
-        await setup.append(*events[: EVENTS // 2])
+        await setup.accept(EVENTS // 2)
         await committed_records(setup.settings, 50)
         await breakable_stack.kafka.kill()
-        await setup.append(*events[EVENTS // 2 :])
+        await setup.accept(EVENTS // 2)
 
         async def told() -> bool:
             return "relay" in await health.problems()
@@ -110,7 +108,7 @@ async def test_a_dead_broker_is_waited_out(setup: RelaySetup, breakable_stack: S
         await until(told)
         await breakable_stack.kafka.restart()
         records = await committed_records(setup.settings, EVENTS)
-    assert ids(records) == [str(event.id) for event in events]
+    assert ids(records) == await setup.log_ids()
     assert in_order(records)
 
 
@@ -134,8 +132,7 @@ async def test_while_the_broker_is_silent_no_database_transaction_is_open(
     async with running_relay(setup.settings) as health:
         await until(lambda: _ready(health))
         breakable_stack.kafka.freeze()
-        await setup.append(LoggedEvent())
-        await setup.writer.execute("SELECT pg_notify('slotwire_log', '0')")
+        await setup.accept(1)
         # Its next sign of life is given while it waits for the broker.
         before = await setup.writer.fetchval("SELECT clock_timestamp()")
         await until(lambda: _idle_since(setup, before))
@@ -189,11 +186,10 @@ async def test_a_frozen_process_is_replaced_and_does_no_harm(setup: RelaySetup) 
         async with process("relay", env=env):
             await committed_records(setup.settings, EVENTS, seconds=LEASE_SECONDS + DEADLINE_SECONDS)
             frozen.child.send_signal(signal.SIGCONT)
-            more = [LoggedEvent() for _ in range(20)]
-            await setup.append(*more)
+            await setup.accept(20)
             await frozen.until_ready()
             records = await committed_records(setup.settings, EVENTS + 20)
-    assert ids(records) == [str(event.id) for event in events + more]
+    assert ids(records) == await setup.log_ids()
     assert in_order(records)
 
 

@@ -1,22 +1,29 @@
-"""The relay killed at every place where it waits: readers of committed records see each event once, in order."""
+"""The leader killed at every place where it waits: log, bookings, results and Kafka agree afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import socket
+import sys
 import types
 from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 from aiokafka.conn import AIOKafkaConnection
 
 from slotwire.ingest.errors import BrokerUnavailable, DatabaseUnavailable
+from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.writer import Writer
+from slotwire.ingest.relay.handoff import Handoff
+from slotwire.ingest.relay.shard import ShardRelay
+from tests.support.door import add_organization, let_in
+from tests.support.public_endpoint import invitee_body, new_invitee
 from tests.support.relay_setup import (
-    LoggedEvent,
     RelaySetup,
     committed_records,
     drain,
@@ -25,10 +32,10 @@ from tests.support.relay_setup import (
     leading_relay,
     relay_setup,
 )
+from tests.support.writing import write_all
 
-BATCH = 3
 MANY = 400
-"""More places to die than a take-over and a step have; the test ends when one is not reached any more."""
+"""More places to die than a leader's turn has; the test ends when one is not reached any more."""
 
 
 class Killed(BaseException):
@@ -122,30 +129,75 @@ def _leads_to(end: Any, port: int) -> bool:
         return False
 
 
+async def _lead(writer: Writer, relay: ShardRelay, handoff: Handoff) -> int:
+    """Take over, write what was accepted, publish it: everything a leader waits for."""
+    handoff.begin((await writer.take_over()).last_event)
+    while appended := await writer.step():
+        for each in appended:
+            handoff.add(each)
+    published = 0
+    while passed := await relay.step():
+        published += passed
+    return published
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("cut", [False, True], ids=["cancelled", "killed"])
-async def test_a_relay_killed_at_every_await_publishes_each_event_once(setup: RelaySetup, *, cut: bool) -> None:
-    """Wherever a leader dies between taking over and passing a batch, its successor leaves no gap and no double."""
-    events: list[LoggedEvent] = []
+@pytest.mark.parametrize(
+    ("cut", "alone"),
+    [(False, False), (True, False), (True, True)],
+    ids=["cancelled", "killed", "killed, one by one"],
+)
+async def test_a_leader_killed_at_every_await_leaves_no_gap_and_no_double(
+    setup: RelaySetup, *, cut: bool, alone: bool
+) -> None:
+    """Wherever it dies between its epoch and its cursor, its successor finds deliveries settled or not, never half."""
+    await add_organization(setup.owner)
+    invitees: list[str] = []
     dead: list[Coroutine[Any, Any, int]] = []
     place = 0
     died = True
     while died:
         place += 1
         assert place < MANY
-        batch = [LoggedEvent(key=f"chain-{number}") for number in range(BATCH)]
-        events += batch
-        await setup.append(*batch)
-        async with leading_relay(setup.settings) as (relay, _):
-            work = relay.step()
+        invitees.append(new_invitee())
+        names = ("invitee.created", "invitee.canceled", "invitee.canceled")
+        await let_in(setup.owner, *(invitee_body(name, invitee=invitees[-1]) for name in names))
+        handoff, writer = Handoff(), Writer(setup.settings, 0, SystemClock())
+        for _ in range(2 if alone else 0):  # two that came to nothing make the next one write one by one
+            await writer.take_over()
+        async with leading_relay(setup.settings, handoff=handoff) as (relay, _):
+            work = _lead(writer, relay, handoff)
             died = await _dies(work, place, cut=cut)
             if died and cut:
                 dead.append(work)
                 relay._publisher = None  # the dead do not let go of anything
-    async with leading_relay(setup.settings) as (relay, _):
+            await writer.close()
+        await write_all(setup.settings)  # or three deaths at one delivery would quarantine it
+    handoff, writer = Handoff(), Writer(setup.settings, 0, SystemClock())
+    async with leading_relay(setup.settings, handoff=handoff) as (relay, _):
+        await _lead(writer, relay, handoff)
         await drain(relay)
-    records = await committed_records(setup.settings, len(events))
-    assert ids(records) == [str(event.id) for event in events]
-    assert in_order(records)
-    assert place > 10  # it did die at many places
+    await writer.close()
+    await _agree(setup, invitees)
+    sys.stderr.write(f"died at {place - 1} places, {3 * len(invitees)} deliveries\n")
+    assert place > 25  # it did die at many places
     await _bury(dead, int(setup.settings.kafka.bootstrap_servers.rpartition(":")[2]))
+
+
+async def _agree(setup: RelaySetup, invitees: list[str]) -> None:
+    """Compare the log, bookings, results and Kafka with what was let in: a booking, its end, its end again."""
+    outcomes = await setup.owner.fetch("SELECT outcome, event_id FROM slotwire.results ORDER BY position")
+    assert [row["outcome"] for row in outcomes] == ["stored", "stored", "duplicate"] * len(invitees)
+    log = await setup.owner.fetch("SELECT event_id, subject, type, data FROM slotwire.events ORDER BY position")
+    assert [row["subject"] for row in log] == [uri for uri in invitees for _ in range(2)]
+    assert [row["event_id"] for row in outcomes] == [
+        row["event_id"] for pair in zip(log[::2], log[1::2], strict=True) for row in (*pair, pair[1])
+    ]
+    bookings = await setup.owner.fetch("SELECT invitee, state, revision FROM slotwire.bookings")
+    assert {row["invitee"]: (row["state"], row["revision"]) for row in bookings} == dict.fromkeys(
+        invitees, ("canceled", 2)
+    )
+    assert [orjson.loads(row["data"])["booking"]["revision"] for row in log] == [1, 2] * len(invitees)
+    records = await committed_records(setup.settings, len(log))
+    assert ids(records) == [str(row["event_id"]) for row in log]
+    assert in_order(records)

@@ -17,12 +17,14 @@ from slotwire.ingest.local.stack import Stack
 from tests.support.children import Process, environment, free_port, process
 from tests.support.keepalive_load import LoadCounts, request, send_until_stopped
 from tests.support.public_endpoint import Hook, invitee_body, make_hook, new_invitee, running_endpoint, settings_for
+from tests.support.writing import write_all
 
 CONNECTIONS = 64
 
 
 async def stored(database: Database) -> list[str]:
-    """Return the invitees in the log, in its order."""
+    """Write what was accepted; return the invitees in the log, in its order."""
+    await write_all(settings_for(database))
     connection = await asyncpg.connect(database.owner_url)
     try:
         rows = await connection.fetch("SELECT subject FROM slotwire.events ORDER BY position")

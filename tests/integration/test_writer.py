@@ -21,7 +21,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.batch import BookingKey, OverdueClear
 from slotwire.ingest.log.booking import Booking
 from slotwire.ingest.log.normalize import Fact
-from slotwire.ingest.log.writer import MAX_TRIES, Writer
+from slotwire.ingest.log.writer import Writer
 from tests.support.door import add_organization, let_in, plant
 from tests.support.public_endpoint import invitee_body, new_invitee, settings_for
 from tests.support.writing import DELIVERIES
@@ -29,6 +29,8 @@ from tests.support.writing import DELIVERIES
 MARKED = "2026-11-23T09:59:58.500000Z"
 CLEARED = "2026-11-23T10:00:00Z"
 WAIT = timedelta(minutes=15)
+ROUNDS = 8
+"""Failures in a row: twice as many as starts that quarantine a delivery."""
 ONLY_WHAT_MOVES = (
     ("(h.epoch, h.version) = (p_epoch, p_version)", "p_results = '{}' OR (h.epoch, h.version) = (p_epoch, p_version)"),
     ("epoch, p_position, p_total,", "epoch, greatest(h.position, p_position), greatest(h.total, p_total),"),
@@ -184,10 +186,10 @@ async def _without_partition(database: Database, owner: Connection, kind: type[W
     """Let a writer fail again and again for want of a partition; return what became of the deliveries then."""
     await let_in(owner, invitee_body(), invitee_body())
     writer = writer_of(database, kind)
-    for _ in range(2 * MAX_TRIES):
+    for _ in range(ROUNDS):
         with pytest.raises(DatabaseUnavailable, match="23514") if kind is Writer else suppress(DatabaseUnavailable):
             await written(writer)
-    await writer.close()
+    await writer.leave()
     return await outcomes(owner)
 
 
@@ -230,7 +232,7 @@ async def test_an_event_only_a_newer_version_knows_holds_what_follows_and_nothin
     await let_in(owner, orjson.dumps(newer), origin="own")
     await let_in(owner, invitee_body())
     writer = writer_of(database)
-    for _ in range(2 * MAX_TRIES):
+    for _ in range(ROUNDS):
         with pytest.raises(SchemaMismatch, match=r"com\.slotwire\.newer\.v1"):
             await written(writer)
     await writer.close()

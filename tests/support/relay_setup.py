@@ -23,17 +23,24 @@ from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings,
 from slotwire.ingest.foundation.topic_admin import ensure_topics, partitions_of, wanted_configs
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.batch import EventRow
+from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import LogIdentity, read_identity
 from slotwire.ingest.relay.process import run_relay
 from slotwire.ingest.relay.shard import ShardRelay
 from slotwire.schemas.events import InviteeCreated, RoutingFormSubmissionCreated
 from slotwire.schemas.topics import EVENT_TOPICS, Topic
+from tests.support.door import let_in
+from tests.support.public_endpoint import invitee_body
 
 DEADLINE_SECONDS = 30.0
 """No wait of these tests is longer."""
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _HEAD = "SELECT epoch, version, position, total FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1"
+_ORGANIZATION = """
+INSERT INTO slotwire.organizations (org, uri, shard, created_at)
+VALUES ('A', 'https://api.calendly.com/organizations/A', 0, now()) ON CONFLICT DO NOTHING
+"""
 _APPEND = """
 SELECT * FROM slotwire.append(
     p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
@@ -63,7 +70,7 @@ def routing_form() -> LoggedEvent:
 
 
 async def append(connection: Connection, events: Sequence[LoggedEvent], *, shard: int = 0) -> None:
-    """Append events as the writer does: one call of the one function."""
+    """Append events as the writer does, while nobody leads: a leader takes it that nobody else appends."""
     now = datetime.now(UTC)
     rows = [
         EventRow(
@@ -123,6 +130,19 @@ class RelaySetup:
         """Append events in one batch."""
         await append(self.writer, events, shard=shard)
 
+    async def accept(self, count: int) -> None:
+        """Let in so many bookings, each of which makes one event, for a relay that leads: it alone appends."""
+        await self.owner.execute(_ORGANIZATION)
+        for start in range(0, count, 100):
+            bodies = [invitee_body() for _ in range(start, min(count, start + 100))]
+            await let_in(self.owner, *bodies)
+        await self.owner.execute("SELECT pg_notify('slotwire_log', '0')")
+
+    async def log_ids(self) -> list[str]:
+        """Return the events of the log, in its order."""
+        rows = await self.owner.fetch("SELECT event_id FROM slotwire.events ORDER BY position")
+        return [str(row["event_id"]) for row in rows]
+
     def relay(self, **changes: Any) -> Settings:
         """Return the settings with other limits of the relay."""
         return self.settings.model_copy(update={"relay": self.settings.relay.model_copy(update=changes)})
@@ -147,7 +167,7 @@ async def relay_setup(
 
 @asynccontextmanager
 async def leading_relay(
-    settings: Settings, *, shard: int = 0, cursor_from: str | None = None
+    settings: Settings, *, shard: int = 0, cursor_from: str | None = None, handoff: Handoff | None = None
 ) -> AsyncIterator[tuple[ShardRelay, LogIdentity]]:
     """Hold a shard's lease and its relay, to be stepped by hand."""
     log = await read_identity(settings)
@@ -156,7 +176,7 @@ async def leading_relay(
         lease = await attempts.enter_async_context(Lease.waiting(settings, shard, asyncio.Event()))
         assert lease is not None
         limit.reschedule(None)
-        relay = ShardRelay(settings, log, lease, SystemClock(), cursor_from=cursor_from)
+        relay = ShardRelay(settings, log, lease, SystemClock(), handoff=handoff, cursor_from=cursor_from)
         try:
             yield relay, log
         finally:

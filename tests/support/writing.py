@@ -64,6 +64,7 @@ async def write_all(settings: Settings, *, clock: Clock | None = None, overdue_a
                 written += appended
             if overdue_after is not None:
                 written += await writer.publish_overdue(clock.now() - overdue_after)
+            await writer.leave()
     finally:
         await writer.close()
     return sum(len(each.rows) for each in written)

@@ -98,8 +98,8 @@ CREATE TABLE slotwire.heads (
     total bigint NOT NULL, -- its total
     last_event bigint NOT NULL, -- the position of the last event
     server text NOT NULL, -- system identifier and timeline the log was last written on
-    attempts smallint NOT NULL, -- take-overs since the head moved
-    attempts_at bigint NOT NULL,
+    attempts smallint NOT NULL, -- leaders that what comes next may have ended, and the one that leads
+    attempts_at bigint NOT NULL, -- the head they count for
     trying bigint, -- a delivery that is tried alone
     tries smallint NOT NULL DEFAULT 0,
     at timestamptz NOT NULL,
@@ -432,7 +432,10 @@ DECLARE
 BEGIN
     LOOP
         SELECT * INTO STRICT h FROM slotwire.heads WHERE shard = p_shard ORDER BY heads.version DESC LIMIT 1;
-        h.attempts := CASE WHEN h.attempts_at = h.position THEN least(h.attempts + 1, 1000) ELSE 1 END;
+        -- While nothing waits nobody was ended by it.
+        h.attempts := CASE WHEN h.attempts_at = h.position AND EXISTS (
+                                SELECT FROM slotwire.deliveries d WHERE d.shard = p_shard AND d.position > h.position)
+                           THEN least(h.attempts + 1, 1000) ELSE 1 END;
         h.attempts_at := h.position;
         IF h.trying = p_outlived THEN
             h.trying := NULL;
@@ -449,6 +452,26 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION slotwire.take_epoch FROM PUBLIC;
+
+-- The leader stops as it should: what comes next at this head is not to blame for its end.
+CREATE FUNCTION slotwire.leave_epoch(p_shard smallint, p_epoch bigint, p_version bigint, p_now timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    h slotwire.heads;
+BEGIN
+    SELECT * INTO STRICT h FROM slotwire.heads WHERE shard = p_shard ORDER BY heads.version DESC LIMIT 1;
+    IF (h.epoch, h.version) = (p_epoch, p_version) THEN
+        h.version := h.version + 1;
+        h.attempts := 0;
+        h.attempts_at := h.position;
+        h.trying := NULL;
+        h.tries := 0;
+        h.at := p_now;
+        INSERT INTO slotwire.heads SELECT (h).* ON CONFLICT DO NOTHING;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.leave_epoch FROM PUBLIC;
 
 -- Let no event have a position that was published already: the next one is beyond it.
 CREATE FUNCTION slotwire.pass_over_positions(p_published bigint) RETURNS void
@@ -679,7 +702,8 @@ BEGIN
     INSERT INTO slotwire.heads (shard, version, epoch, position, total, last_event, server, attempts, attempts_at,
                                 trying, tries, at)
     VALUES (p_shard, version, epoch, p_position, p_total, greatest(h.last_event, positions[cardinality(positions)]),
-            h.server, h.attempts, h.attempts_at, h.trying, h.tries, p_now)
+            h.server, CASE WHEN p_position > h.position THEN 1 ELSE h.attempts END, greatest(h.attempts_at, p_position),
+            h.trying, h.tries, p_now)
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'another writer was quicker' USING ERRCODE = 'SW003';
@@ -706,7 +730,7 @@ REVOKE ALL ON FUNCTION slotwire.discard FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA slotwire TO {runtime_role};
 GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.take_epoch, slotwire.adopt_server, slotwire.pass_over_positions,
-    slotwire.try_alone,
+    slotwire.leave_epoch, slotwire.try_alone,
     slotwire.append, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {runtime_role};
 GRANT SELECT ON ALL TABLES IN SCHEMA slotwire TO {runtime_role};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.relay_mirror, slotwire.api_keys
