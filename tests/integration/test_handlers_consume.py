@@ -159,8 +159,9 @@ async def test_data_published_by_reference_comes_from_the_log(setup: AgentSetup,
     owner = await asyncpg.connect(database.owner_url)
     try:
         await owner.execute(
-            "INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
-            " inferred, data) VALUES (0, 1, $1, $2, 'TRIAL', $3, 'large', $4, $4, false, $5)",
+            "WITH known AS (INSERT INTO slotwire.identities (event_id, shard, position) VALUES ($1, 0, 1))"
+            " INSERT INTO slotwire.events (shard, position, event_id, type, org, subject, key, time, recorded_at,"
+            " origin, inferred, data) VALUES (0, 1, $1, $2, 'TRIAL', $3, 'large', $4, $4, 'webhook', false, $5)",
             event.id,
             event.type,
             event.subject,
