@@ -10,7 +10,7 @@ outcome is not known ends the writer's connection, and `take_over` begins from w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,15 +31,13 @@ from slotwire.ingest.foundation.postgres import (
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import (
     APPEND_SECONDS,
-    CROSS_TENANT,
-    DRIFTED_FIELDS,
-    SETTLED,
     WAITING,
     get_logger,
 )
 from slotwire.ingest.log.backlog import Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
+from slotwire.ingest.log.counts import alarm_shared, count_results
 from slotwire.ingest.log.delivery import Delivery
 from slotwire.ingest.log.join import named
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, defect, normalize
@@ -320,7 +318,7 @@ class Writer:
         last = written[-1] if written else head.last_event
         self._head = replace(head, version=row["version"], place=place, last_event=last)
         new = set(row["ids"])
-        _count(batch, new)
+        count_results(batch, new)
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
 
     async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:
@@ -348,7 +346,7 @@ class Writer:
                 known[row["org"], row["invitee"]] = booking_of(dict(row))
             elif row["state"] != "named":
                 owners.append((row["org"], row["invitee"]))
-        _alarm_shared(told, owners)
+        alarm_shared(told, owners)
         return known
 
     async def _call(self, name: str, *arguments: object) -> Any:
@@ -368,24 +366,6 @@ def _is_clear(fact: Fact) -> bool:
     return isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
 
 
-def _alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) -> None:
-    """Count the bookings that one organization tells of and another has.
-
-    A neighbour that only a payload's link names is no such booking: anybody may name anything.
-
-    Args:
-        told: the bookings that the batch is about.
-        owners: the same, and those that the log has of any organization.
-    """
-    by_invitee: dict[str, set[str]] = {}
-    for org, invitee in owners:
-        by_invitee.setdefault(invitee, set()).add(org)
-    for org, invitee in sorted(told):
-        for other in sorted(by_invitee[invitee] - {org}):
-            CROSS_TENANT.inc()
-            _log.warning("cross_tenant", organization=org, other=other)
-
-
 def _blamed(problem: Exception, delivery: Delivery) -> tuple[str, str]:
     """Say why a failure is the data's fault, or ours for this data only; raise it again where it is neither."""
     if isinstance(problem, RowRefused):
@@ -393,20 +373,3 @@ def _blamed(problem: Exception, delivery: Delivery) -> tuple[str, str]:
     if isinstance(problem, SlotwireError | AssertionError | OSError):
         raise problem
     return "defect", defect(delivery, problem).detail
-
-
-def _count(batch: Batch, new: set[UUID]) -> None:
-    """Count what became of each delivery; say why one is quarantined, and which fields of one could not be read."""
-    for each in batch.results:
-        outcome = each.outcome.value
-        if outcome == "stored" and each.event_id is not None and each.event_id not in new:
-            outcome = "duplicate"
-        SETTLED.labels(outcome, each.reason or "").inc()
-        for field in each.drifted:
-            DRIFTED_FIELDS.labels(field).inc()
-        if each.drifted:
-            _log.warning("fields_drifted", fields=each.drifted, delivery=str(each.delivery.id))
-        if each.reason is not None:
-            _log.warning("delivery_quarantined", reason=each.reason, detail=each.detail, delivery=str(each.delivery.id))
-    for delivery in batch.unpublished:
-        _log.error("clear_unpublished", delivery=str(delivery.id))
