@@ -38,7 +38,7 @@ test: install ## the whole suite, on real Postgres and real Kafka
 
 lint: install ## ruff, mypy, import contracts, SQL
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-	@for file in ingest/sql/migrations/*.sql; do sed 's/{runtime_role}/slotwire_runtime/g' "$$file" | $(BIN)/squawk --stdin-filepath "$$file" || exit 1; done
+	@for file in ingest/sql/migrations/*.sql; do sed -E 's/\{(serve|relay|agents|mcp|control)\}/slotwire_\1/g' "$$file" | $(BIN)/squawk --stdin-filepath "$$file" || exit 1; done
 
 format: install ## rewrite the sources in the one format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

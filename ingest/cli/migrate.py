@@ -47,7 +47,7 @@ async def _migrate(*, check: bool) -> None:
             return
         applied = await migrations.migrate(
             connection,
-            runtime_role=settings.migrate.runtime_role,
+            role_prefix=settings.migrate.role_prefix,
             shards=settings.migrate.shards,
             now=SystemClock().now(),
         )

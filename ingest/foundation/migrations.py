@@ -17,6 +17,8 @@ from uuid import uuid4
 from slotwire.ingest.foundation.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.postgres import Connection, translated
 
+PROCESSES = ("serve", "relay", "agents", "mcp", "control")
+"""The processes with a database role of their own."""
 _LOCK = 1936487270
 _MIGRATIONS_TABLE = """
 CREATE SCHEMA IF NOT EXISTS slotwire;
@@ -34,7 +36,7 @@ class Migration:
 
     Attributes:
         name: the file's name without its ending, for example `0001_pre_log`.
-        sql: its text, with the placeholder `{runtime_role}`.
+        sql: its text, with a placeholder for each role, for example `{serve}`.
     """
 
     name: str
@@ -102,12 +104,24 @@ async def compare(connection: Connection) -> SchemaComparison:
     return SchemaComparison(tuple(migration for migration in known if migration.name not in applied), tuple(newer))
 
 
-async def migrate(connection: Connection, *, runtime_role: str, shards: int, now: datetime) -> Sequence[str]:
+def role_of(process: str, prefix: str) -> str:
+    """Return the database role of a process, for example `slotwire_serve`."""
+    return f"{prefix}_{process}"
+
+
+def with_roles(sql: str, prefix: str) -> str:
+    """Write the roles of the processes into a migration's text."""
+    for process in PROCESSES:
+        sql = sql.replace(f"{{{process}}}", f'"{role_of(process, prefix)}"')
+    return sql
+
+
+async def migrate(connection: Connection, *, role_prefix: str, shards: int, now: datetime) -> Sequence[str]:
     """Bring the database to this version's schema, and create the log if there is none.
 
     Args:
         connection: of the role that owns the schema; its limits on statements and locks apply to migrations.
-        runtime_role: the group role that holds the rights the processes need; created if it is missing.
+        role_prefix: begins the names of the processes' roles; those that are missing are created, without a login.
         shards: shards of the log; used only if the log is created.
         now: the time recorded for the migrations.
 
@@ -118,7 +132,8 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
         ConfigurationError: the connection's role lacks a right it needs.
         SchemaMismatch: see `compare`.
     """
-    await _ensure_role(connection, runtime_role)
+    for process in PROCESSES:
+        await _ensure_role(connection, role_of(process, role_prefix))
     with translated():
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:
@@ -128,7 +143,7 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
         for migration in (await compare(connection)).missing:
             with translated():
                 async with connection.transaction():
-                    await connection.execute(migration.sql.replace("{runtime_role}", f'"{runtime_role}"'))
+                    await connection.execute(with_roles(migration.sql, role_prefix))
                     await connection.execute(
                         "INSERT INTO slotwire.migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
                         migration.name,
@@ -137,7 +152,8 @@ async def migrate(connection: Connection, *, runtime_role: str, shards: int, now
                     )
             names.append(migration.name)
         with translated():
-            await connection.execute(f'GRANT SELECT ON slotwire.migrations TO "{runtime_role}"')
+            roles = with_roles(", ".join(f"{{{process}}}" for process in PROCESSES), role_prefix)
+            await connection.execute(f"GRANT SELECT ON slotwire.migrations TO {roles}")
             await connection.execute("SELECT slotwire.make_log($1, $2, $3)", uuid4(), shards, now)
     finally:
         with translated():
@@ -161,8 +177,8 @@ async def _ensure_role(connection: Connection, role: str) -> None:
             await connection.execute(create)
     except ConfigurationError as error:
         raise ConfigurationError(
-            f"the runtime role {role} does not exist, and this login may not create it",
-            remedy=f'As a superuser: CREATE ROLE "{role}" NOLOGIN; GRANT "{role}" TO the login of the processes.',
+            f"the role {role} does not exist, and this login may not create it",
+            remedy=f'As a superuser: CREATE ROLE "{role}" LOGIN PASSWORD ...; see docs/howto/run-in-production.md.',
         ) from error
 
 

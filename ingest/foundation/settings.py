@@ -158,8 +158,9 @@ class MigrateSettings(SettingsGroup):
 
     database_url: SecretStr | None = None
     """The database with the role that owns the schema; `SLOTWIRE_DATABASE_URL` if unset."""
-    runtime_role: str = Field("slotwire_runtime", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
-    """The group role that holds the rights the processes need; their login roles must be members."""
+    role_prefix: str = Field("slotwire", pattern=r"^[a-z_][a-z0-9_]{0,53}$")
+    """Begins the names of the processes' database roles: `slotwire_serve`, `slotwire_relay`, `slotwire_agents`,
+    `slotwire_mcp`, `slotwire_control`. Each process logs in as its own, or as a member of it."""
     shards: int = Field(1, ge=1, le=64)
     """Shards of the log, fixed when the log is created."""
     lock_timeout_seconds: float = Field(1.0, gt=0)

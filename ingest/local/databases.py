@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slotwire.ingest.local.postgres import OWNER, RUNTIME, RUNTIME_GROUP, SUPERUSER, EmbeddedPostgres
+from slotwire.ingest.local.postgres import OWNER, RUNTIME, SUPERUSER, EmbeddedPostgres
 
 if TYPE_CHECKING:
     import asyncpg
@@ -23,12 +23,14 @@ class Database:
     Attributes:
         name: its name.
         owner_url: its address for the role that owns it, for migrations and fixtures.
-        runtime_url: its address for the role of the running processes.
+        runtime_url: its address for a login that has the rights of all processes, to look around.
+        url_of: its address for the role of a process, by the process.
     """
 
     name: str
     owner_url: str
     runtime_url: str
+    url_of: Mapping[str, str]
 
 
 async def migrate_template(server: EmbeddedPostgres) -> None:
@@ -42,7 +44,7 @@ async def migrate_template(server: EmbeddedPostgres) -> None:
         await connection.execute(f"CREATE DATABASE {TEMPLATE} OWNER {OWNER}")
     owner = await connect(server.url(OWNER, TEMPLATE), DatabaseSettings(), application="template")
     try:
-        await migrations.migrate(owner, runtime_role=RUNTIME_GROUP, shards=1, now=SystemClock().now())
+        await migrations.migrate(owner, role_prefix="slotwire", shards=1, now=SystemClock().now())
     finally:
         await owner.close()
 
@@ -52,7 +54,15 @@ async def create_database(server: EmbeddedPostgres, *, template: str = TEMPLATE)
     name = f"slotwire_{secrets.token_hex(6)}"
     async with _superuser(server) as connection:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
-    return Database(name, server.url(OWNER, name), server.url(RUNTIME, name))
+    return database_of(server, name)
+
+
+def database_of(server: EmbeddedPostgres, name: str) -> Database:
+    """Write the addresses of a database."""
+    from slotwire.ingest.foundation.migrations import PROCESSES, role_of
+
+    of_processes = {process: server.url(role_of(process, "slotwire"), name) for process in PROCESSES}
+    return Database(name, server.url(OWNER, name), server.url(RUNTIME, name), of_processes)
 
 
 async def drop_database(server: EmbeddedPostgres, database: Database) -> None:

@@ -31,10 +31,9 @@ DATABASE = "slotwire"
 SUPERUSER = "slotwire_superuser"
 OWNER = "slotwire_owner"
 RUNTIME = "slotwire_app"
-RUNTIME_GROUP = "slotwire_runtime"
+"""The login of whoever uses the stack, for commands and agents of their own: a member of all the processes' roles."""
 INVALID_PASSWORD = "28P01"  # noqa: S105 -- a SQLSTATE
 """The SQLSTATE of a refused password."""
-"""A role without login: the migrations grant rights to it, and `slotwire_app` is a member."""
 INITDB_SECONDS = 120.0
 _ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "PATH": "/usr/bin:/bin"}
 _SETTINGS = {
@@ -188,15 +187,16 @@ class EmbeddedPostgres(EmbeddedServer):
             ) from error
 
     async def _provision(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Create the missing roles and the database: the owner migrates, the runtime role cannot alter tables."""
+        """Create the missing roles and the database: the owner migrates, the processes cannot alter tables."""
+        from slotwire.ingest.foundation import migrations
+
         roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-        for role in (OWNER, RUNTIME):
+        of_processes = [migrations.role_of(process, "slotwire") for process in migrations.PROCESSES]
+        for role in (OWNER, RUNTIME, *of_processes):
             if role not in roles:
                 # A generated password of URL-safe characters; CREATE ROLE takes no parameters.
                 await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{self.state.secret(role)}'")
-        if RUNTIME_GROUP not in roles:
-            await connection.execute(f"CREATE ROLE {RUNTIME_GROUP} NOLOGIN")
-        await connection.execute(f"GRANT {RUNTIME_GROUP} TO {RUNTIME}")
+        await connection.execute(f"GRANT {', '.join(of_processes)} TO {RUNTIME}")
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
 

@@ -184,7 +184,7 @@ class Installation:
         connection = await connect(self.wiring.stack.owner_url, migrate.limits, application="migrate")
         try:
             await migrations.migrate(
-                connection, runtime_role=migrate.runtime_role, shards=migrate.shards, now=SystemClock().now()
+                connection, role_prefix=migrate.role_prefix, shards=migrate.shards, now=SystemClock().now()
             )
         except SchemaMismatch as error:
             wipe = f"Or delete this local data: slotwire local --wipe --state-dir {self.wiring.stack.state.path}"

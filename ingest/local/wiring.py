@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slotwire.ingest.foundation.migrations import role_of
 from slotwire.ingest.foundation.settings import PREFIX, Settings
 from slotwire.ingest.local.children import Stdout
 from slotwire.ingest.local.stack import Stack
@@ -124,16 +125,16 @@ class Wiring:
     def serve(self) -> Service:
         """The public endpoint for deliveries."""
         http = {"SLOTWIRE_HTTP__HOST": "127.0.0.1", "SLOTWIRE_HTTP__PORT": str(self._port("serve"))}
-        return self._service("serve", "serve", health="serve-health", settings=http)
+        return self._service("serve", "serve", health="serve-health", settings=http, role="serve")
 
     def control(self) -> Service:
         """The management API and the subscription manager."""
         admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin"))}
-        return self._service("control", "control", health="control-health", settings=admin)
+        return self._service("control", "control", health="control-health", settings=admin, role="control")
 
     def relay(self) -> Service:
         """The process that writes the log and publishes it to Kafka."""
-        return self._service("relay", "relay", health="relay-health")
+        return self._service("relay", "relay", health="relay-health", role="relay")
 
     def demo_agent(self) -> Service:
         """The agent that prints the events it receives."""
@@ -145,6 +146,7 @@ class Wiring:
             DEMO_AGENT,
             health="demo-agent-health",
             settings=member,
+            role="agents",
             stdout="terminal" if self.colour else "pipe",
         )
 
@@ -156,8 +158,12 @@ class Wiring:
         health: str = "",
         settings: Mapping[str, str] | None = None,
         stdout: Stdout = "log",
+        role: str = "",
     ) -> Service:
         environment = inherited(os.environ) | self.environment() | dict(settings or {})
+        if role:
+            environment["SLOTWIRE_DATABASE_URL"] = self.stack.postgres.url(role_of(role, "slotwire"))
+            del environment["SLOTWIRE_MIGRATE__DATABASE_URL"]
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"

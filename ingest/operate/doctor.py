@@ -11,7 +11,7 @@ from pydantic import Field
 from slotwire.ingest.control.subscriptions import check_callback
 from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.migrations import require_fitting
+from slotwire.ingest.foundation.migrations import PROCESSES, require_fitting, role_of
 from slotwire.ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.topic_admin import Severity, check_topics
@@ -37,6 +37,8 @@ _REFUSALS = {
 }
 """Messages for the SQLSTATEs of a refused connection."""
 
+_NEEDED = (("serve", "accept"), ("relay", "append"), ("control", "accept"), ("control", "make_ranges"))
+"""Functions without which a process cannot work."""
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 
 
@@ -177,26 +179,34 @@ async def _schema(connection: Connection) -> Finding:
 
 
 async def _rights(connection: Connection, settings: Settings) -> Finding:
+    """Say which processes' rights the login has: one process should have those of one role."""
+    prefix = settings.migrate.role_prefix
+    roles = [role_of(process, prefix) for process in PROCESSES]
+    needed = [(role_of(process, prefix), function) for process, function in _NEEDED]
     with translated():
-        row = await connection.fetchrow(_SQL["rights"])
+        row = await connection.fetchrow(
+            _SQL["rights"], roles, [each[0] for each in needed], [each[1] for each in needed]
+        )
     if row is None:  # pragma: no cover - a SELECT without FROM gives one row
         raise AssertionError
-    role, group = row["role"], settings.migrate.runtime_role
-    if not (row["appends"] and row["reads"] and row["manages"]):
-        return Finding(
-            check="rights",
-            state="failed",
-            message=f"the database role {role} lacks rights that the processes need",
-            remedy=f'As the owner: GRANT "{group}" TO "{role}"; then run `slotwire migrate`.',
-        )
+    role = row["role"]
     if row["superuser"] or row["owns"] or row["writes"]:
         return Finding(
             check="rights",
             state="warning",
             message=f"the database role {role} may do more than the processes need: it could change the log",
-            remedy=f'Create a login for the processes: CREATE ROLE ... LOGIN IN ROLE "{group}".',
+            remedy=f"Let each process log in as its own role: {', '.join(roles)}.",
         )
-    return ok("rights", f"the role {role} can append to the log, and cannot change it")
+    if not row["roles"] or row["lacking"]:
+        lacking = f"{', '.join(row['lacking'])} lack rights" if row["lacking"] else "has the rights of no process"
+        grant = "" if row["roles"] else f'As a superuser: GRANT "{role_of("control", prefix)}" TO "{role}". '
+        return Finding(
+            check="rights",
+            state="failed",
+            message=f"the database role {role}: {lacking}",
+            remedy=f"{grant}Then run `slotwire migrate`, which grants the rights.",
+        )
+    return ok("rights", f"the role {role} has the rights of {', '.join(row['roles'])}, and cannot change the log")
 
 
 async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:

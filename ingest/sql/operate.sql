@@ -215,19 +215,19 @@ WHERE d.org = $1
 ORDER BY d.id LIMIT $4
 
 -- name: rights
--- The rights of the connected role: those that the processes need, and those that they should not have.
+-- Whose rights the connected role has, of the processes' roles ($1); which of them lack a function that they need
+-- ($2 and $3, side by side); and what no process should be able to do.
 SELECT current_user::text AS role,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
        (SELECT pg_has_role(nspowner, 'MEMBER') FROM pg_namespace WHERE nspname = 'slotwire') AS owns,
        has_table_privilege('slotwire.events', 'INSERT, UPDATE, DELETE, TRUNCATE') AS writes,
-       (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc
-        WHERE pronamespace = 'slotwire'::regnamespace AND proname IN ('accept', 'append')) AS appends,
-       has_table_privilege('slotwire.events', 'SELECT') AND has_table_privilege('slotwire.deliveries', 'SELECT')
-           AS reads,
-       has_table_privilege('slotwire.subscriptions', 'INSERT')
-           AND has_table_privilege('slotwire.subscriptions', 'UPDATE')
-           AND has_table_privilege('slotwire.signing_keys', 'INSERT')
-           AND has_table_privilege('slotwire.api_keys', 'INSERT') AS manages
+       array(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) AND pg_has_role(oid, 'MEMBER')
+             ORDER BY array_position($1::text[], rolname::text)) AS roles,
+       array(SELECT DISTINCT r.rolname::text
+             FROM unnest($2::text[], $3::text[]) AS needed (role, function)
+             JOIN pg_roles r ON r.rolname = needed.role AND pg_has_role(r.oid, 'MEMBER')
+             LEFT JOIN pg_proc p ON p.pronamespace = 'slotwire'::regnamespace AND p.proname = needed.function
+             WHERE p.oid IS NULL OR NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS lacking
 
 -- name: connections_by_state
 -- How many connections are in each state.

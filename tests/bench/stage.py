@@ -23,8 +23,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.children import Child, descendants
-from slotwire.ingest.local.databases import Database
-from slotwire.ingest.local.postgres import DATABASE, OWNER, RUNTIME
+from slotwire.ingest.local.databases import Database, database_of
+from slotwire.ingest.local.postgres import DATABASE, OWNER
 from slotwire.ingest.local.stack import Stack, embedded_stack
 from slotwire.ingest.local.supervisor import Process, Service
 from slotwire.schemas.ids import last_segment
@@ -95,7 +95,7 @@ class Stage:
         finally:
             await superuser.close()
         server = self.stack.postgres
-        database = Database(name, server.url(OWNER, name), server.url(RUNTIME, name))
+        database = database_of(server, name)
         return await _set_up(self.stack, database, checkout, self.loader, topic_prefix="beside.")
 
     def contender(self, name: str, *, pool: int = 0) -> tuple[Process, Target]:
@@ -177,7 +177,7 @@ class Loader:
 async def staged(folder: Path, report: Callable[[str], None]) -> AsyncIterator[Stage]:
     """Start the stack, migrate it, subscribe one organization, start the load client."""
     async with embedded_stack(folder, report=report) as stack, _loading() as loader:
-        stage = await _set_up(stack, Database(DATABASE, stack.owner_url, stack.runtime_url), ROOT, loader)
+        stage = await _set_up(stack, database_of(stack.postgres, DATABASE), ROOT, loader)
         await _prepare_naive(stack)
         yield stage
 

@@ -110,7 +110,7 @@ async def test_refused_attempts_are_listed_too(database: Database) -> None:
 
 async def test_without_its_first_row_nothing_is_done(database: Database) -> None:
     """Where the audit cannot be written the change is refused, and is not made."""
-    await as_owner(database, "REVOKE INSERT ON slotwire.audit FROM slotwire_runtime")
+    await as_owner(database, "REVOKE INSERT ON slotwire.audit FROM slotwire_control")
     async with verbs(database) as actions:
         with pytest.raises(ConfigurationError):
             await actions.keys.create(COMMAND_LINE, READER_KEY)

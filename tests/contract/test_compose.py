@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from slotwire.ingest.cli import app
+from slotwire.ingest.foundation.migrations import PROCESSES
 from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
@@ -76,7 +77,9 @@ def test_its_variables_are_known_and_parse(name: str, monkeypatch: pytest.Monkey
     environment = environment_of(OURS[name])
     assert not set(environment) - known_variables()
     settings = parsed(environment, monkeypatch)
-    assert settings.database_url.get_secret_value().endswith("@postgres:5432/slotwire")
+    url = settings.migrate.database_url if name == "migrate" else settings.database_url
+    assert url is not None
+    assert url.get_secret_value().endswith("@postgres:5432/slotwire")
     if name in {"serve", "control"}:
         Vault.from_settings(settings.vault)
         HookAddresses.from_settings(settings)
@@ -106,11 +109,17 @@ def test_it_opens_nothing_to_the_network() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_two_roles_of_the_database() -> None:
-    """The processes log in with a role that owns nothing; only `migrate` gets the owner."""
+def test_a_role_a_process() -> None:
+    """Each process logs in with the role that is its own, which owns nothing; only `migrate` gets the owner."""
     roles = COMPOSE["configs"]["roles"]["content"]
-    assert "CREATE ROLE slotwire LOGIN" in roles
-    assert "IN ROLE slotwire_runtime" in roles
+    for process in PROCESSES:
+        assert f"CREATE ROLE slotwire_{process} LOGIN" in roles
+    logins = {
+        name: re.findall(r"//(\w+):", str(environment_of(service).get("SLOTWIRE_DATABASE_URL", "")))
+        for name, service in OURS.items()
+    }
+    own = {name: [f"slotwire_{name}"] for name in ("serve", "control", "relay", "agents")}
+    assert logins == {**own, "simulator": ["slotwire_control"], "migrate": []}
     owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
     with_owner = {name for name, service in OURS.items() if f"//{owner}:" in str(service["environment"])}
     assert with_owner == {"migrate"}

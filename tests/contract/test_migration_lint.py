@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from slotwire.ingest.foundation.migrations import with_roles
 from tools.sources import ROOT
 
 MIGRATIONS = sorted((ROOT / "ingest" / "sql" / "migrations").glob("*.sql"))
 
 
 def squawk(sql: str) -> subprocess.CompletedProcess[str]:
-    """Lint one migration, with the role's name filled in."""
+    """Lint one migration, with the roles' names filled in."""
     command = [str(Path(sys.executable).with_name("squawk")), "--reporter", "gcc"]
-    filled = sql.replace("{runtime_role}", "slotwire_runtime")
+    filled = with_roles(sql, "slotwire").replace('"', "")
     return subprocess.run(command, input=filled, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 

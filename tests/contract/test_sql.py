@@ -1,4 +1,4 @@
-"""Named SQL: each statement is understood by a real server for the runtime role, and each is used."""
+"""Named SQL: each statement may be run by the roles of the processes that run it, and each is used."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ FILES = sorted(
     path.relative_to(ROOT) for folder in ("ingest/sql", "handlers") for path in (ROOT / folder).glob("*.sql")
 )
 
+PROCESSES = {
+    "accept.sql": ("control",),
+    "log.sql": ("relay",),
+    "relay.sql": ("relay",),
+    "inbox.sql": ("agents",),
+    "control.sql": ("control", "serve"),
+    "connections.sql": ("control",),
+    "operate.sql": ("control",),
+    "quarantine.sql": ("control",),
+    "vault.sql": ("control",),
+}
+"""Which processes run the statements of a file."""
+OTHERS = {"serve": ("load_hook", "log_shards")}
+"""What a process runs of a file that is not its own."""
+
 
 def sources() -> str:
     """Return the text of every module of the product."""
@@ -25,15 +40,31 @@ def sources() -> str:
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
-async def test_every_statement_prepares_for_the_runtime_role(file: Path, database: Database) -> None:
-    """A statement that names a column, function or right that is not there fails here, not in production."""
+async def test_every_statement_may_be_run_by_its_process(file: Path, database: Database) -> None:
+    """A statement that names a column, function or right that is not there fails here, not in production.
+
+    To prepare a statement asks for no right; to explain it does.
+    """
     queries = read_queries(".".join(("slotwire", *file.parent.parts)), file.name)
     assert queries
-    connection = await asyncpg.connect(database.runtime_url)
+    for process in PROCESSES[file.name]:
+        connection = await asyncpg.connect(database.url_of[process])
+        try:
+            for name, sql in queries.items():
+                if name in OTHERS.get(process, queries):
+                    await connection.prepare(sql)
+                    await connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}")
+        finally:
+            await connection.close()
+
+
+async def test_a_statement_of_another_process_is_refused(database: Database) -> None:
+    """What the above asks is a right: the log's statement is refused to whoever may only accept."""
+    sql = read_queries("slotwire.ingest.sql", "log.sql")["take_epoch"]
+    connection = await asyncpg.connect(database.url_of["serve"])
     try:
-        for name, sql in queries.items():
-            prepared = await connection.prepare(sql)
-            assert prepared.get_query() == sql, name
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(f"EXPLAIN (GENERIC_PLAN) {sql}")
     finally:
         await connection.close()
 

@@ -175,12 +175,24 @@ async def test_a_role_that_may_too_little_fails(database: Database) -> None:
     """A right that is missing is a failure with the grant that mends it."""
     owner = await asyncpg.connect(database.owner_url)
     try:
-        await owner.execute("REVOKE EXECUTE ON FUNCTION slotwire.append FROM slotwire_runtime")
+        await owner.execute("REVOKE EXECUTE ON FUNCTION slotwire.append FROM slotwire_relay")
     finally:
         await owner.close()
     found = (await findings(settings_for(database)))["rights"]
     assert found.state == "failed"
-    assert "GRANT" in found.remedy
+    assert "slotwire_relay" in found.message
+    assert "slotwire migrate" in found.remedy
+
+
+async def test_each_process_has_the_rights_of_its_own_role(database: Database) -> None:
+    """The login of each process is told by its role; the owner's own, taken from all of them, has none: a failure."""
+    for process in ("serve", "relay", "agents", "mcp", "control"):
+        settings = settings_for(database).model_copy(update={"database_url": SecretStr(database.url_of[process])})
+        found = (await findings(settings))["rights"]
+        assert (found.state, found.message) == (
+            "ok",
+            f"the role slotwire_{process} has the rights of slotwire_{process}, and cannot change the log",
+        )
 
 
 async def test_a_vault_key_that_is_gone_fails(database: Database) -> None:

@@ -222,10 +222,10 @@ async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: Organizat
 async def test_a_round_outlives_a_database_that_refuses(setup: OrganizationsSetup) -> None:
     """A database failure counts as its organization's failure: the round ends, and the process goes on."""
     await setup.add()
-    await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_runtime")
-    await setup.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    await setup.rows("REVOKE SELECT ON slotwire.wanted_subscriptions FROM slotwire_control")
+    await setup.rows("GRANT SELECT (org) ON slotwire.wanted_subscriptions TO slotwire_control")
     assert await rounds.run_once(setup.organizations) == {setup.org: "failed"}
-    await setup.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_runtime")
+    await setup.rows("GRANT SELECT ON slotwire.wanted_subscriptions TO slotwire_control")
     assert await rounds.run_once(setup.organizations) == {setup.org: "unchanged"}
 
 

@@ -25,7 +25,7 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
     """A second run applies nothing and keeps the log's identity."""
     connection = await connect(database.owner_url, DatabaseSettings(), application="test")
     before = await connection.fetchrow("SELECT * FROM slotwire.log")
-    applied = await migrations.migrate(connection, runtime_role="slotwire_runtime", shards=4, now=NOW)
+    applied = await migrations.migrate(connection, role_prefix="slotwire", shards=4, now=NOW)
     assert list(applied) == []
     assert await connection.fetchrow("SELECT * FROM slotwire.log") == before
     assert await migrations.require_fitting(connection) == migrations.SchemaComparison((), ())
@@ -34,11 +34,13 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 async def test_a_missing_role_that_may_not_be_created_is_named(database: Database) -> None:
     """A login without the right to create the runtime role is told which statement a superuser must run."""
-    role = f"slotwire_{uuid4().hex[:12]}"
+    role = f"prefix_{uuid4().hex[:12]}"
     connection = await connect(database.owner_url, DatabaseSettings(), application="test")
-    with pytest.raises(ConfigurationError, match=f"{role} does not exist, and this login may not create it") as caught:
-        await migrations.migrate(connection, runtime_role=role, shards=1, now=NOW)
-    assert f'CREATE ROLE "{role}" NOLOGIN' in caught.value.remedy
+    with pytest.raises(
+        ConfigurationError, match=f"{role}_serve does not exist, and this login may not create it"
+    ) as caught:
+        await migrations.migrate(connection, role_prefix=role, shards=1, now=NOW)
+    assert f'CREATE ROLE "{role}_serve" LOGIN' in caught.value.remedy
     await connection.close()
 
 

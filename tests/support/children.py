@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from slotwire.ingest.foundation.migrations import PROCESSES
 from slotwire.ingest.foundation.settings import PREFIX, Settings
 
 READY_SECONDS = 20
@@ -75,7 +76,16 @@ class Process:
                 await asyncio.sleep(0.02)
 
 
+def with_own_role(process: str, env: dict[str, str]) -> dict[str, str]:
+    """Let a process work with the rights of its own role, which the tests' login is a member of."""
+    url = env.get("SLOTWIRE_DATABASE_URL", "")
+    if process not in PROCESSES or "://slotwire_app:" not in url:
+        return env
+    return {**env, "SLOTWIRE_DATABASE_URL": f"{url}{'&' if '?' in url else '?'}role=slotwire_{process}"}
+
+
 async def _spawn(arguments: tuple[str, ...], env: dict[str, str]) -> asyncio.subprocess.Process:
+    env = with_own_role(arguments[0], env)
     return await asyncio.create_subprocess_exec(sys.executable, "-m", "slotwire.ingest.cli", *arguments, env=env)
 
 

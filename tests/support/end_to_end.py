@@ -62,7 +62,7 @@ async def end_to_end(stack: Stack, database: Database, topic_prefix: str) -> Asy
     port = free_port()
     settings = settings_for(database).model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
     owner = await asyncpg.connect(database.owner_url)
-    await owner.execute(f"{LEDGER}; GRANT ALL ON public.ledger, public.ledger_number_seq TO slotwire_runtime")
+    await owner.execute(f"{LEDGER}; GRANT ALL ON public.ledger, public.ledger_number_seq TO slotwire_agents")
     await owner.close()
     async with AsyncExitStack() as running:
         world = await running.enter_async_context(simulator(Options(policy=RETRIES)))

@@ -17,7 +17,10 @@ WORKLOADS = ("Deployment", "StatefulSet", "Job")
 Document = dict[str, Any]
 
 SECRETS = {
-    ("slotwire-database", "url"): "postgresql://slotwire:secret@db.example.com/slotwire",
+    **{
+        ("slotwire-database", f"{process}-url"): f"postgresql://slotwire_{process}:secret@db.example.com/slotwire"
+        for process in ("serve", "relay", "control", "agents")
+    },
     ("slotwire-migrate", "url"): "postgresql://owner:secret@db.example.com/slotwire",
     ("slotwire-keys", "hook-keys"): "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
     ("slotwire-keys", "vault-keys"): "2026-01:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8",

@@ -1,7 +1,7 @@
 -- The log, what it is made from, and who may write it.
 --
--- `slotwire migrate` runs this as the owner, in one transaction. {runtime_role} is the group role the
--- processes' login role is a member of; it may write through the functions at the end only.
+-- `slotwire migrate` runs this as the owner, in one transaction. {serve}, {relay}, {agents}, {mcp} and {control} are the
+-- roles of the processes. What comes in, and the log, is written through functions only.
 
 CREATE SCHEMA IF NOT EXISTS slotwire;
 
@@ -728,13 +728,31 @@ END
 $$;
 REVOKE ALL ON FUNCTION slotwire.discard FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA slotwire TO {runtime_role};
-GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.take_epoch, slotwire.adopt_server, slotwire.pass_over_positions,
-    slotwire.leave_epoch, slotwire.try_alone,
-    slotwire.append, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {runtime_role};
-GRANT SELECT ON ALL TABLES IN SCHEMA slotwire TO {runtime_role};
-GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.relay_mirror, slotwire.api_keys
-    TO {runtime_role};
-GRANT INSERT, DELETE ON slotwire.signing_keys TO {runtime_role};
-GRANT INSERT ON slotwire.parked_events TO {runtime_role};
-GRANT INSERT, UPDATE, DELETE ON slotwire.inbox TO {runtime_role};
+-- A role a process: what it may read, call and write, and nothing else. SECURITY.md has the table.
+GRANT USAGE ON SCHEMA slotwire TO {serve}, {relay}, {agents}, {mcp}, {control};
+
+-- serve: find a hook with its keys, and accept.
+GRANT SELECT ON slotwire.log, slotwire.organizations, slotwire.subscriptions, slotwire.signing_keys TO {serve};
+GRANT EXECUTE ON FUNCTION slotwire.accept TO {serve};
+
+-- relay: write what was accepted into the log, and publish it. It can make no delivery, and opens no secret.
+GRANT SELECT ON slotwire.log, slotwire.organizations, slotwire.deliveries, slotwire.results, slotwire.heads,
+    slotwire.events, slotwire.identities, slotwire.bookings, slotwire.quarantine, slotwire.relay_mirror,
+    slotwire.parked_events TO {relay};
+GRANT EXECUTE ON FUNCTION slotwire.take_epoch, slotwire.leave_epoch, slotwire.adopt_server,
+    slotwire.pass_over_positions, slotwire.try_alone, slotwire.append TO {relay};
+GRANT INSERT, UPDATE ON slotwire.relay_mirror TO {relay};
+GRANT INSERT ON slotwire.parked_events TO {relay};
+
+-- agents: their inbox, and the data of an event that was too large for its record.
+GRANT SELECT, INSERT, UPDATE, DELETE ON slotwire.inbox TO {agents};
+GRANT SELECT ON slotwire.identities TO {agents};
+GRANT SELECT (shard, position, data) ON slotwire.events TO {agents};
+
+-- control, and whoever types commands: read all but the inbox, accept, manage.
+GRANT SELECT ON slotwire.log, slotwire.organizations, slotwire.subscriptions, slotwire.signing_keys,
+    slotwire.deliveries, slotwire.results, slotwire.heads, slotwire.events, slotwire.identities, slotwire.bookings,
+    slotwire.quarantine, slotwire.relay_mirror, slotwire.parked_events, slotwire.api_keys TO {control};
+GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {control};
+GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.api_keys TO {control};
+GRANT INSERT, DELETE ON slotwire.signing_keys TO {control};

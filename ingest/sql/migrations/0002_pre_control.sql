@@ -99,8 +99,8 @@ CREATE TABLE slotwire.idempotent_answers (
 CREATE INDEX idempotent_answers_age ON slotwire.idempotent_answers (created_at);
 
 GRANT SELECT ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.audit, slotwire.idempotent_answers
-    TO {runtime_role};
+    TO {control};
 GRANT INSERT, UPDATE, DELETE ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.idempotent_answers
-    TO {runtime_role};
-GRANT INSERT ON slotwire.audit TO {runtime_role};
-GRANT UPDATE ON slotwire.signing_keys TO {runtime_role}; -- sealed anew when the vault's key is rotated
+    TO {control};
+GRANT INSERT ON slotwire.audit TO {control};
+GRANT UPDATE ON slotwire.signing_keys TO {control}; -- sealed anew when the vault's key is rotated
