@@ -77,11 +77,16 @@ def _runs_after(name: str) -> bool:
     return name.partition("_")[2].startswith("post_")
 
 
+def _number(name: str) -> int:
+    return int(name.partition("_")[0])
+
+
 async def compare(connection: Connection) -> SchemaComparison:
     """Compare the database's migrations with this version's.
 
     Raises:
-        SchemaMismatch: an applied file was changed since, or a newer version removed what this one needs.
+        SchemaMismatch: an applied file was changed since, a newer version removed what this one needs, or the schema is
+            one from before the first release.
     """
     with translated():
         exists = await connection.fetchval("SELECT to_regclass('slotwire.migrations') IS NOT NULL")
@@ -89,6 +94,12 @@ async def compare(connection: Connection) -> SchemaComparison:
     applied = {row["name"]: row["checksum"] for row in rows}
     known = known_migrations()
     newer = sorted(applied.keys() - {migration.name for migration in known})
+    foreign = [name for name in newer if _number(name) <= _number(known[-1].name)]
+    if foreign:
+        raise SchemaMismatch(
+            f"the database was made by a version that this one does not follow: {', '.join(foreign)}",
+            remedy="Use a new database.",
+        )
     ended = [name for name in newer if _runs_after(name)]
     if ended:
         raise SchemaMismatch(

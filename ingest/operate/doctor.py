@@ -24,6 +24,10 @@ from slotwire.ingest.operate.vault_rotation import keys_in_use
 SKEW_WARNING = timedelta(seconds=2)
 SKEW_FAILURE = timedelta(seconds=60)
 """Signatures from more than 300 s ahead are refused, so a clock that is off by a minute must be set."""
+UNWRITTEN_WARNING = timedelta(seconds=60)
+"""An accepted delivery that is not written for so long waits for a writer that is not there."""
+RANGES_WARNING = 2
+"""Partitions are made for a week ahead; with fewer days than this, nothing has made them for days."""
 MAX_NAMED = 5
 """The most organizations that one finding names."""
 MAX_KEYS_TRIED = 100
@@ -115,6 +119,8 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
         yield schema
         if schema.state == "ok":
             yield await _asked("rights", _rights(connection, settings))
+            yield await _asked("unwritten", _unwritten(connection, settings, clock))
+            yield await _asked("ranges", _ranges(connection, clock))
             yield await _asked("sealed keys", _sealed_keys(connection, settings))
             yield await _asked("vault use", _vault_use(connection, settings))
             yield await _asked("connections", _connections(connection, settings))
@@ -207,6 +213,40 @@ async def _rights(connection: Connection, settings: Settings) -> Finding:
             remedy=f"{grant}Then run `slotwire migrate`, which grants the rights.",
         )
     return ok("rights", f"the role {role} has the rights of {', '.join(row['roles'])}, and cannot change the log")
+
+
+async def _unwritten(connection: Connection, settings: Settings, clock: Clock) -> Finding:
+    """Say up to where each shard is written, and how much is accepted beyond it, for how long."""
+    with translated():
+        rows = await connection.fetch(_SQL["unwritten"])
+    now, limit = clock.now(), settings.http.max_unwritten_bytes
+    said, late = list[str](), False
+    for row in rows:
+        text = f"shard {row['shard']}: written up to {row['position']}"
+        if row["since"] is not None:
+            age = now - row["since"]
+            text += f", {row['bytes']} bytes beyond it, the oldest accepted {max(0.0, age.total_seconds()):.0f} s ago"
+            late = late or age >= UNWRITTEN_WARNING or row["bytes"] >= limit / 2
+        said.append(text)
+    if not late:
+        return ok("unwritten", "; ".join(said))
+    return Finding(
+        check="unwritten",
+        state="warning",
+        message=f"{'; '.join(said)}; past {limit} bytes deliveries are answered 503",
+        remedy="Is `slotwire relay` running, and ready? docs/runbooks/unwritten-growing.md says what to do.",
+    )
+
+
+async def _ranges(connection: Connection, clock: Clock) -> Finding:
+    """Say for how many days the log's partitions are made."""
+    with translated():
+        days = await connection.fetchval(_SQL["ranges_ahead"], clock.now())
+    said = f"partitions are made for {max(days, 0)} days ahead"
+    if days >= RANGES_WARNING:
+        return ok("ranges", said)
+    remedy = "Is `slotwire control` running? It makes them every hour, and its log says why it fails."
+    return Finding(check="ranges", state="warning", message=said, remedy=remedy)
 
 
 async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:

@@ -107,7 +107,11 @@ async def deliveries(
 ) -> Sequence[DeliveryItem]:
     """Read deliveries before a place, newest first."""
     with translated():
-        if event_id is None:
+        if event_id is not None and outcome == "accepted":
+            rows = []  # what is not yet written has no event
+        elif outcome == "accepted":
+            rows = await pool.fetch(_SQL["deliveries_unwritten"], before, org, limit)
+        elif event_id is None:
             rows = await pool.fetch(_SQL["deliveries_page"], before, org, outcome, limit)
         else:
             rows = await pool.fetch(_SQL["deliveries_of_event"], before, org, outcome, limit, event_id)

@@ -149,6 +149,18 @@ WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2)
   AND ($3::text IS NULL OR coalesce(r.outcome, 'accepted') = $3)
 ORDER BY d.id DESC LIMIT $4
 
+-- name: deliveries_unwritten
+-- Deliveries that are accepted and not yet written, newest first, before an id: only what is beyond the head is read.
+SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, 'accepted' AS outcome,
+       NULL::uuid AS event_id, NULL AS event_name, coalesce(octet_length(d.body), 0) AS bytes
+FROM slotwire.log
+CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
+CROSS JOIN LATERAL (SELECT position FROM slotwire.heads WHERE shard = s.shard ORDER BY version DESC LIMIT 1) AS h
+JOIN slotwire.deliveries d ON d.shard = s.shard AND d.position > h.position
+WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2)
+  AND NOT EXISTS (SELECT FROM slotwire.results r WHERE r.shard = d.shard AND r.position = d.position)
+ORDER BY d.id DESC LIMIT $3
+
 -- name: deliveries_of_event
 -- The deliveries of one event, newest first, before an id.
 SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, r.outcome, r.event_id, r.event_name,
@@ -228,6 +240,27 @@ SELECT current_user::text AS role,
              JOIN pg_roles r ON r.rolname = needed.role AND pg_has_role(r.oid, 'MEMBER')
              LEFT JOIN pg_proc p ON p.pronamespace = 'slotwire'::regnamespace AND p.proname = needed.function
              WHERE p.oid IS NULL OR NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS lacking
+
+-- name: unwritten
+-- Per shard: up to where everything is written, when the head last moved, and what is accepted beyond it.
+SELECT s.shard, h.position, h.at, coalesce(newest.total - h.total, 0)::bigint AS bytes, oldest.received_at AS since
+FROM slotwire.log
+CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
+CROSS JOIN LATERAL (
+    SELECT position, total, at FROM slotwire.heads WHERE shard = s.shard ORDER BY version DESC LIMIT 1
+) AS h
+LEFT JOIN LATERAL (
+    SELECT total FROM slotwire.deliveries WHERE shard = s.shard AND position > h.position ORDER BY position DESC LIMIT 1
+) AS newest ON true
+LEFT JOIN LATERAL (
+    SELECT received_at FROM slotwire.deliveries WHERE shard = s.shard AND position > h.position ORDER BY position LIMIT 1
+) AS oldest ON true
+ORDER BY s.shard
+
+-- name: ranges_ahead
+-- For how many days after a time partitions are made.
+SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date)
+FROM slotwire.log
 
 -- name: connections_by_state
 -- How many connections are in each state.

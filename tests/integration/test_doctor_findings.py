@@ -64,6 +64,8 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "clock",
         "schema",
         "rights",
+        "unwritten",
+        "ranges",
         "sealed keys",
         "vault use",
         "connections",

@@ -53,6 +53,18 @@ async def test_a_changed_migration_is_refused(database: Database) -> None:
     await connection.close()
 
 
+async def test_a_schema_with_another_beginning_is_refused(database: Database) -> None:
+    """A database from before the first release, whose migrations had other names, is refused as it is."""
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    await connection.execute("DELETE FROM slotwire.migrations")
+    await connection.execute("INSERT INTO slotwire.migrations VALUES ('0001_pre_the_log', 'as written then', $1)", NOW)
+    with pytest.raises(SchemaMismatch, match="does not follow: 0001_pre_the_log") as caught:
+        await migrations.migrate(connection, role_prefix="slotwire", shards=1, now=NOW)
+    assert caught.value.remedy == "Use a new database."
+    assert await connection.fetchval("SELECT count(*) FROM slotwire.migrations") == 1
+    await connection.close()
+
+
 async def test_a_version_goes_on_while_the_next_one_is_rolled_out(database: Database) -> None:
     """What a newer version needs beforehand leaves a process ready; what runs when it shall be gone does not."""
     settings = settings_for(database)
