@@ -24,7 +24,7 @@ from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.children import Child, descendants
 from slotwire.ingest.local.databases import Database, database_of
-from slotwire.ingest.local.postgres import DATABASE, OWNER
+from slotwire.ingest.local.postgres import DATABASE, OWNER, RUNTIME
 from slotwire.ingest.local.stack import Stack, embedded_stack
 from slotwire.ingest.local.supervisor import Process, Service
 from slotwire.schemas.ids import last_segment
@@ -92,6 +92,8 @@ class Stage:
         superuser = await asyncpg.connect(self.stack.superuser_url)
         try:
             await superuser.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
+            # Checkouts before the roles of processes had one group for all of them.
+            await superuser.execute(f"CREATE ROLE slotwire_runtime NOLOGIN; GRANT slotwire_runtime TO {RUNTIME}")
         finally:
             await superuser.close()
         server = self.stack.postgres
