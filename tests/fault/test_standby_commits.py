@@ -1,0 +1,101 @@
+"""Commits that wait for a standby: one whose time is over does not become visible before it is replicated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.log.writer import Writer
+from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept
+from tests.support.door import add_organization, let_in
+from tests.support.public_endpoint import invitee_body, settings_for
+
+SECONDS = 1.0
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[Connection]:
+    """A connection of the owner that waits for no standby, with organization A made known."""
+    connection = await asyncpg.connect(database.owner_url, server_settings={"synchronous_commit": "local"})
+    await add_organization(connection)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def nobody_confirms(stack: Stack) -> AsyncIterator[Connection]:
+    """Let commits wait for a standby that is not there; yields a superuser's connection, which sees who waits."""
+    superuser = await asyncpg.connect(stack.superuser_url, server_settings={"synchronous_commit": "local"})
+    try:
+        await superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        await superuser.execute("SELECT pg_reload_conf()")
+        async with asyncio.timeout(20):
+            while await superuser.fetchval("SHOW synchronous_standby_names") != "nobody":
+                pass
+        yield superuser
+    finally:
+        await superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await superuser.execute("SELECT pg_reload_conf()")
+        await superuser.close()
+
+
+def row() -> AcceptRow:
+    """Make something to let in."""
+    now = datetime.now(UTC)
+    return AcceptRow(uuid4(), "A", None, "webhook", now, now, False, "", None, None, invitee_body())
+
+
+async def test_an_accept_past_its_time_stays_invisible(
+    breakable_stack: Stack, database: Database, owner: Connection
+) -> None:
+    """Cancelled, it would be visible though no standby has it; with its connection closed it is not."""
+    naive, real = await asyncpg.connect(database.runtime_url), await asyncpg.connect(database.runtime_url)
+    for each in (naive, real):
+        await accept(each, 0, [row()], now=datetime.now(UTC), seconds=20)
+    async with nobody_confirms(breakable_stack) as superuser:
+        with pytest.raises(TimeoutError):
+            await naive.fetchrow(QUERIES["accept"], 0, datetime.now(UTC), None, [row()], timeout=SECONDS)
+        async with asyncio.timeout(20):
+            while await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") != 3:
+                pass
+        with pytest.raises(DatabaseUnavailable, match="in time"):
+            await accept(real, 0, [row()], now=datetime.now(UTC), seconds=SECONDS)
+        assert await superuser.fetchval(_WAITING) == 1
+        assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 3
+    await naive.close()
+
+
+async def test_an_append_past_its_time_stays_invisible_and_is_found_by_the_next_epoch(
+    breakable_stack: Stack, database: Database, owner: Connection
+) -> None:
+    """Nothing of it can be read, so nothing of it is published; once it is confirmed, it is there once."""
+    settings = settings_for(database)
+    hurried = settings.model_copy(
+        update={"database": settings.database.model_copy(update={"statement_timeout_seconds": SECONDS})}
+    )
+    await let_in(owner, invitee_body())
+    writer = Writer(hurried, 0, SystemClock())
+    await writer.take_over()
+    async with nobody_confirms(breakable_stack) as superuser:
+        with pytest.raises(DatabaseUnavailable, match="in time"):
+            await writer.step()
+        assert await superuser.fetchval(_WAITING) == 1
+        assert await owner.fetchval("SELECT count(*) FROM slotwire.events") == 0
+        with pytest.raises(DatabaseUnavailable):  # it waits for the one in flight
+            await writer.take_over()
+    await writer.take_over()
+    assert await writer.step() == []
+    assert await owner.fetchval("SELECT count(*) FROM slotwire.events") == 1
+    await writer.close()

@@ -1,0 +1,93 @@
+"""Whose turn it is: what one append takes of a backlog, in rows, in bytes and of each tenant."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.backlog import MAX_BYTES, MAX_ROWS
+from slotwire.ingest.log.writer import Writer
+from slotwire.ingest.receive.accept import accept, retry_row
+from tests.support.door import SECONDS, add_organization, let_in
+from tests.support.public_endpoint import invitee_body, settings_for
+
+LARGE = 900_000
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[Connection]:
+    """A connection of the owner, with three organizations made known."""
+    connection = await asyncpg.connect(database.owner_url)
+    for org in "ABC":
+        await add_organization(connection, org)
+    yield connection
+    await connection.close()
+
+
+async def turns(database: Database, owner: Connection) -> list[str]:
+    """Write everything; return whose deliveries each append settled, in their order."""
+    writer, found, seen = Writer(settings_for(database), 0, SystemClock()), list[str](), 0
+    await writer.take_over()
+    while await writer.step():
+        rows = await owner.fetch(
+            "SELECT d.org FROM slotwire.results r JOIN slotwire.deliveries d USING (shard, position)"
+            " ORDER BY r.settled_at, r.position OFFSET $1",
+            seen,
+        )
+        found.append("".join(row["org"] for row in rows))
+        seen += len(rows)
+    await writer.close()
+    return found
+
+
+def large() -> bytes:
+    """Write a body that fills most of an append."""
+    return invitee_body(text_reminder_number="x" * LARGE)
+
+
+async def test_an_append_takes_so_many_rows_and_not_one_more(database: Database, owner: Connection) -> None:
+    """A hundred at once; the next one comes with the next append."""
+    await let_in(owner, *(invitee_body() for _ in range(MAX_ROWS + 1)))
+    assert [len(each) for each in await turns(database, owner)] == [MAX_ROWS, 1]
+
+
+async def test_large_bodies_of_one_tenant_do_not_hold_back_the_small_ones_of_another(
+    database: Database, owner: Connection
+) -> None:
+    """A small one behind eight large ones goes with the first append; the third tenant's large one takes its turn."""
+    await let_in(owner, *(large() for _ in range(6)))
+    await let_in(owner, *(large() for _ in range(2)), org="B")
+    await let_in(owner, invitee_body(), large(), org="C")
+    found = await turns(database, owner)
+    assert "C" in found[0]
+    assert all(sum(1 for _ in each) <= 3 for each in found)
+    assert sorted("".join(found)) == sorted("AAAAAABBCC")
+    assert "B" in "".join(found[:3])
+    assert "".join(found).rindex("C") < "".join(found).rindex("A")
+
+
+async def test_retries_of_large_bodies_are_counted_with_the_bodies_they_point_at(
+    database: Database, owner: Connection
+) -> None:
+    """A retry has no body of its own; the ones it stands for are read a few at a time all the same."""
+    bodies = [b"[" + b" " * LARGE for _ in range(4)]
+    await let_in(owner, *bodies)
+    await turns(database, owner)
+    waiting = await owner.fetch("SELECT delivery_id FROM slotwire.quarantine")
+    now = datetime.now(UTC)
+    rows = [retry_row("A", each["delivery_id"], now) for each in waiting]
+    await accept(owner, 0, rows, now=now, seconds=SECONDS)
+    writer = Writer(settings_for(database), 0, SystemClock())
+    await writer.take_over()
+    steps = 0
+    while await writer.step():
+        steps += 1
+    await writer.close()
+    assert steps >= len(bodies) * LARGE // (2 * MAX_BYTES)
+    assert await owner.fetchval("SELECT count(*) FROM slotwire.results") == 8
