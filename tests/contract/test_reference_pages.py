@@ -94,12 +94,11 @@ def test_every_reason_for_quarantine_is_explained() -> None:
     }
     # The writer blames a delivery first, and quarantines it for that when it is alone.
     reasons |= {
-        blamed
+        str(ast.literal_eval(found.value.elts[0]))
         for node in nodes
-        if isinstance(node, ast.Assign)
-        and ast.unparse(node.targets[0]) == "(blamed, detail)"
-        and isinstance(node.value, ast.Tuple)
-        for blamed in (ast.literal_eval(node.value.elts[0]),)
+        if isinstance(node, ast.FunctionDef) and node.name == "_blamed"
+        for found in ast.walk(node)
+        if isinstance(found, ast.Return) and isinstance(found.value, ast.Tuple)
     }
     assert {"unknown_event", "too_many_toggles", "refused_by_database", "defect"} <= reasons
     page = _page(ROOT / "docs/runbooks/quarantine-growing.md")
