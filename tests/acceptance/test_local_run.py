@@ -190,6 +190,11 @@ def test_a_delivery_signed_by_hand_comes_out_of_the_management_api(first: Runnin
     assert first.ready["hook_url"].startswith(first.ready["public_url"])
     invitee = json.loads(body)["payload"]["uri"]
     key = {"Authorization": f"Bearer {first.ready['admin_key']}"}
+    until = time.monotonic() + 20
+    accepted = {"outcome": "accepted"}
+    while httpx.get(f"{first.ready['admin_url']}/v1/deliveries", params=accepted, headers=key).json()["items"]:
+        assert time.monotonic() < until, "accepted and not written"
+        time.sleep(0.05)  # the relay is another process
     events = httpx.get(f"{first.ready['admin_url']}/v1/events", params={"subject": invitee}, headers=key)
     assert events.is_success, events.text
     assert [item["type"] for item in events.json()["items"]] == ["com.calendly.invitee.created.v1"]
