@@ -73,13 +73,14 @@ def list_(
 def show(
     *,
     invitee: Annotated[str, typer.Argument(metavar="URI", help="The invitee's URI at Calendly.")],
+    organization: Organization = None,
     as_json: AsOneJson = False,
 ) -> None:
     """Draw the way of one booking: what Calendly sent, which events it made, what is published, and its chain."""
     from slotwire.ingest.operate.booking_models import TimelineQuery
 
-    query = checked(TimelineQuery, invitee=invitee)
-    found = act("bookings", lambda actions, who: actions.bookings.timeline(who, query.invitee))
+    query = checked(TimelineQuery, invitee=invitee, organization=organization)
+    found = act("bookings", lambda actions, who: actions.bookings.timeline(who, query))
     if as_json:
         typer.echo(json_line(found))
         return

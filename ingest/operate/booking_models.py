@@ -32,6 +32,8 @@ class TimelineQuery(Model):
 
     invitee: str = Field(min_length=1, max_length=2000)
     """The invitee's URI at Calendly."""
+    organization: Org | None = None
+    """Its organization; needed if several were told of this invitee."""
 
 
 class MarkItem(Model):

@@ -17,24 +17,35 @@ from slotwire.ingest.operate.booking_models import (
     Timeline,
     TimelineEvent,
 )
+from slotwire.ingest.operate.cursors import BookingPlace
 from slotwire.ingest.operate.log_pages import delivery_item, event_fields
 from slotwire.schemas.events import EVENT_CLASSES
 
 if TYPE_CHECKING:
     import asyncpg
 
+MAX_ORGANIZATIONS = 5
+"""Organizations named where more than one was told of an invitee."""
+
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _TOPICS = {str(cls.type): cls.topic.name for cls in EVENT_CLASSES}
 
 
 async def page(
-    pool: Pool, query: BookingQuery, org: str | None, *, after: str | None, limit: int
+    pool: Pool, query: BookingQuery, org: str | None, *, after: BookingPlace | None, limit: int
 ) -> Sequence[BookingItem]:
-    """Read bookings after an invitee URI, in its order."""
+    """Read bookings after a place, in the order of invitee URIs and organizations."""
     statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
     with translated():
-        rows = await pool.fetch(statement, after, org, query.state, limit)
+        rows = await pool.fetch(statement, *(after or (None, None)), org, query.state, limit)
     return [_booking(row) for row in rows]
+
+
+async def organizations_of(pool: Pool, invitee: str, org: str | None) -> Sequence[str]:
+    """Return the organizations within reach that were told of an invitee; at most `MAX_ORGANIZATIONS`."""
+    with translated():
+        rows = await pool.fetch(_SQL["organizations_of_booking"], invitee, org, MAX_ORGANIZATIONS)
+    return [row["org"] for row in rows]
 
 
 async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: str) -> Timeline | None:

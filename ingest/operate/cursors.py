@@ -24,12 +24,15 @@ LogPlace = Mapping[int, int]
 """The last position seen in each shard."""
 TimePlace = tuple[datetime, UUID]
 """The time and id of the last item seen."""
+BookingPlace = tuple[str, str]
+"""The invitee and the organization of the last booking seen: two organizations may be told of one invitee."""
 
 T = TypeVar("T")
 _LOG = TypeAdapter(dict[int, int])
 _TIME = TypeAdapter(TimePlace)
 _ID = TypeAdapter(UUID)
 _NAME = TypeAdapter(str)
+_BOOKING = TypeAdapter(BookingPlace)
 _LARGEST = 2**63
 _FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -94,6 +97,20 @@ def read_name_place(kind: str, cursor: str) -> str:
         RequestRefused: it is not a cursor of this list.
     """
     return _read(kind, cursor, _NAME)
+
+
+def write_booking_place(place: BookingPlace) -> str:
+    """Write a place in the list of bookings."""
+    return _write("bookings", place)
+
+
+def read_booking_place(cursor: str) -> BookingPlace:
+    """Read a place in the list of bookings.
+
+    Raises:
+        RequestRefused: it is not a cursor of this list.
+    """
+    return _read("bookings", cursor, _BOOKING)
 
 
 def _write(kind: str, value: object) -> str:

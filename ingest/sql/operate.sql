@@ -171,12 +171,13 @@ WHERE r.event_id = $5
 ORDER BY d.id DESC LIMIT $4
 
 -- name: bookings_page
--- Bookings after an invitee URI, in its order; of one organization, in one state.
+-- Bookings after an invitee URI and an organization, in their order; of one organization, in one state.
 SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings
-WHERE ($1::text IS NULL OR invitee > $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR state = $3)
-ORDER BY invitee LIMIT $4
+WHERE ($1::text IS NULL OR (invitee, org) > ($1, $2::text)) AND ($3::text IS NULL OR org = $3)
+  AND ($4::text IS NULL OR state = $4)
+ORDER BY invitee, org LIMIT $5
 
 -- name: waiting_bookings_page
 -- The same, of bookings that wait for the mark of a clear or the other half of a reschedule.
@@ -184,8 +185,13 @@ SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, ol
        booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
 FROM slotwire.bookings
 WHERE waits_since IS NOT NULL
-  AND ($1::text IS NULL OR invitee > $1) AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR state = $3)
-ORDER BY invitee LIMIT $4
+  AND ($1::text IS NULL OR (invitee, org) > ($1, $2::text)) AND ($3::text IS NULL OR org = $3)
+  AND ($4::text IS NULL OR state = $4)
+ORDER BY invitee, org LIMIT $5
+
+-- name: organizations_of_booking
+-- The organizations that were told of an invitee: one, or any within reach.
+SELECT org FROM slotwire.bookings WHERE invitee = $1 AND ($2::text IS NULL OR org = $2) ORDER BY org LIMIT $3
 
 -- name: booking
 -- One booking, of an organization or of any.

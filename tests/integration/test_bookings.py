@@ -215,3 +215,27 @@ async def test_a_booking_that_is_not_there(setup: Setup) -> None:
     ran = await setup.type("show", "https://api.calendly.com/scheduled_events/E/invitees/NOBODY")
     assert (ran.code, ran.stdout) == (1, "")
     assert "slotwire bookings list" in ran.stderr
+
+
+async def test_a_booking_of_two_organizations_is_listed_twice_and_read_by_name(setup: Setup) -> None:
+    """No page loses the second one, and its timeline is read once its organization is named."""
+    other = await make_hook(setup.settings, setup.database)
+    uris = sorted(new_invitee() for _ in range(3))
+    for uri in uris:
+        body = invitee_body(invitee=uri)
+        await setup.told(body)
+        assert (await setup.endpoint.deliver(other, body)).status_code == 200
+    await write_all(setup.settings)
+    orgs = sorted([setup.org, last_segment(other.organization)])
+    key, seen, cursor = await setup.api.key(Role.READER), list[tuple[str, str]](), ""
+    while True:
+        page = (await setup.api.ask("GET", f"/v1/bookings?limit=1{cursor}", key)).json()
+        seen += [(item["invitee"], item["organization"]) for item in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen == [(uri, org) for uri in uris for org in orgs]
+    ambiguous = await setup.timeline(uris[0])
+    assert (ambiguous["status"], ambiguous["code"]) == (400, "organization_missing")
+    shown = await setup.type("show", uris[0], "--organization", orgs[1], "--json")
+    assert json.loads(shown.stdout)["booking"]["organization"] == orgs[1]

@@ -13,7 +13,7 @@ async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 
 async def _get_timeline(actions: Actions, request: RouteRequest) -> RouteResponse:
-    return RouteResponse(await actions.bookings.timeline(request.who, request.query(TimelineQuery).invitee))
+    return RouteResponse(await actions.bookings.timeline(request.who, request.query(TimelineQuery)))
 
 
 ROUTES = (
