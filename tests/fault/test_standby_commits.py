@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -42,13 +42,26 @@ async def nobody_confirms(stack: Stack) -> AsyncIterator[Connection]:
         await superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         await superuser.execute("SELECT pg_reload_conf()")
         async with asyncio.timeout(20):
-            while await superuser.fetchval("SHOW synchronous_standby_names") != "nobody":
+            while not await _commits_wait(stack):
                 pass
         yield superuser
     finally:
         await superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await superuser.execute("SELECT pg_reload_conf()")
         await superuser.close()
+
+
+async def _commits_wait(stack: Stack) -> bool:
+    """Commit something and see whether the commit waits: the server's parts learn of the setting one by one."""
+    probe = await asyncpg.connect(stack.superuser_url, server_settings={"synchronous_commit": "on"})
+    try:
+        await probe.execute("SELECT pg_logical_emit_message(true, 'probe', '')", timeout=SECONDS)
+    except TimeoutError:
+        return True
+    else:
+        return False
+    finally:
+        await probe.close()
 
 
 def row() -> AcceptRow:
@@ -61,10 +74,12 @@ async def test_an_accept_past_its_time_stays_invisible(
     breakable_stack: Stack, database: Database, owner: Connection
 ) -> None:
     """Cancelled, it would be visible though no standby has it; with its connection closed it is not."""
-    naive, real = await asyncpg.connect(database.runtime_url), await asyncpg.connect(database.runtime_url)
-    for each in (naive, real):
-        await accept(each, 0, [row()], now=datetime.now(UTC), seconds=20)
-    async with nobody_confirms(breakable_stack) as superuser:
+    async with AsyncExitStack() as stack:
+        naive, real = [await asyncpg.connect(database.runtime_url) for _ in range(2)]
+        for each in (naive, real):
+            stack.callback(each.terminate)
+            await accept(each, 0, [row()], now=datetime.now(UTC), seconds=20)
+        superuser = await stack.enter_async_context(nobody_confirms(breakable_stack))
         with pytest.raises(TimeoutError):
             await naive.fetchrow(QUERIES["accept"], 0, datetime.now(UTC), None, [row()], timeout=SECONDS)
         async with asyncio.timeout(20):
@@ -74,7 +89,6 @@ async def test_an_accept_past_its_time_stays_invisible(
             await accept(real, 0, [row()], now=datetime.now(UTC), seconds=SECONDS)
         assert await superuser.fetchval(_WAITING) == 1
         assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 3
-    await naive.close()
 
 
 async def test_an_append_past_its_time_stays_invisible_and_is_found_by_the_next_epoch(
