@@ -185,6 +185,28 @@ async def connect(
     return connection
 
 
+async def connect_to_commit(dsn: str, settings: DatabaseSettings, *, application: str) -> Connection:
+    """Open one connection for `call_outright`, to a server that keeps what it commits.
+
+    Args:
+        dsn: the database's address.
+        settings: the connection's limits, and whether the server must keep what it commits.
+        application: the name the server shows for it, after `slotwire-`.
+
+    Raises:
+        DatabaseUnavailable: Postgres is out of reach or read-only.
+        ConfigurationError: the address is missing or cannot be read, or the server would lose what it commits.
+    """
+    connection = await connect(dsn, settings, application=application, planner=BY_KEY, outright=True)
+    try:
+        await write_times_quickly(connection)
+        await require_durable(connection, settings)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
 async def close(connection: Connection, *, seconds: float) -> None:
     """Close a connection; if the server does not answer in time, drop it."""
     try:

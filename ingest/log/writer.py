@@ -19,21 +19,14 @@ from uuid import UUID
 from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import (
-    BY_KEY,
     Connection,
     call_outright,
-    connect,
+    connect_to_commit,
     read_queries,
-    require_durable,
     translated,
-    write_times_quickly,
 )
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import (
-    APPEND_SECONDS,
-    WAITING,
-    get_logger,
-)
+from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, WAITING, get_logger
 from slotwire.ingest.log.backlog import Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
@@ -138,12 +131,8 @@ class Writer:
         await self.close()
         settings = self._settings.database
         dsn = self._settings.database_url.get_secret_value()
-        self._connection = connection = await connect(
-            dsn, settings, application="writer", planner=BY_KEY, outright=True
-        )
+        self._connection = connection = await connect_to_commit(dsn, settings, application="writer")
         try:
-            await write_times_quickly(connection)
-            await require_durable(connection, settings)
             row = await self._call("take_epoch", self._shard, self._clock.now(), self._tried)
             head = Head(
                 epoch=row["epoch"],

@@ -18,9 +18,8 @@ from slotwire.ingest.foundation.postgres import (
     BY_KEY,
     Connection,
     connect,
-    require_durable,
+    connect_to_commit,
     translated,
-    write_times_quickly,
 )
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECONDS, PENDING_DELIVERIES, get_logger
@@ -51,6 +50,7 @@ class ShardGroup:
 
     def __init__(self, settings: Settings, shard: int, clock: Clock) -> None:
         self._settings = settings
+        self._dsn = settings.database_url.get_secret_value()
         self._shard = shard
         self._clock = clock
         self._pending: deque[_Pending] = deque()
@@ -113,7 +113,9 @@ class ShardGroup:
                 self._committed.clear()
                 try:
                     if connection is None or connection.is_closed():
-                        connection = await self._connect("notify")
+                        connection = await connect(
+                            self._dsn, self._settings.database, application="notify", planner=BY_KEY
+                        )
                         with translated():
                             await connection.execute("SET synchronous_commit = off")
                     with translated():
@@ -169,19 +171,8 @@ class ShardGroup:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            connection = await self._connect("accept", outright=True)
-            try:
-                await write_times_quickly(connection)
-                await require_durable(connection, self._settings.database)
-            except BaseException:
-                connection.terminate()
-                raise
-            self._connection = connection
+            self._connection = await connect_to_commit(self._dsn, self._settings.database, application="accept")
         return self._connection
-
-    async def _connect(self, application: str, *, outright: bool = False) -> Connection:
-        dsn = self._settings.database_url.get_secret_value()
-        return await connect(dsn, self._settings.database, application=application, planner=BY_KEY, outright=outright)
 
     def _close(self) -> None:
         if self._connection is not None:

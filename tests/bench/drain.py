@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from slotwire.ingest.foundation.clock import ordered_id
-from slotwire.ingest.foundation.postgres import connect, write_times_quickly
+from slotwire.ingest.foundation.postgres import connect_to_commit
 from slotwire.ingest.receive.accept import AcceptRow, accept
 from tests.bench.deliveries import Mint
 from tests.bench.stage import BenchError, Stage, started
@@ -65,9 +65,8 @@ async def measure_drain(stage: Stage, *, deliveries: int, say: Callable[[str], N
 async def fill(stage: Stage, deliveries: int) -> None:
     """Accept deliveries as `serve` does, without HTTP."""
     mint, database = Mint(stage.target), stage.settings.database
-    connection = await connect(stage.database.runtime_url, database, application="bench", outright=True)
+    connection = await connect_to_commit(stage.database.runtime_url, database, application="bench")
     try:
-        await write_times_quickly(connection)
         for first in range(0, deliveries, ROWS_AT_ONCE):
             now = datetime.now(UTC)
             count = min(ROWS_AT_ONCE, deliveries - first)
