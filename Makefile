@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help install run quick test lint format soak bench lock generate clean
+.PHONY: help install run quick test drills lint format soak bench lock generate clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ quick: install ## the tests to run before each commit: unit, property and contra
 
 test: install ## the whole suite, on real Postgres and real Kafka
 	@$(PYTEST)
+
+drills: install ## what needs system packages: names those that are missing, then tests with them
+	@$(BIN)/python -m tools.drills
+	@$(BIN)/python -m pytest -m drills tests
 
 lint: install ## ruff, mypy, import contracts, SQL
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

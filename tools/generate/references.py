@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from slotwire.ingest import cli
 from slotwire.ingest.foundation.settings import PREFIX, Settings, SettingsGroup
 from slotwire.ingest.foundation.telemetry import REGISTRY
-from tools.generate import asyncapi, json_schemas, management_api
+from tools.generate import alerts, asyncapi, json_schemas, management_api
+from tools.generate.alert_list import ALERTS
 
 MADE = "<!-- Made from the code by `make generate`: change the code, not this page. -->"
 SETTINGS = """# Settings
@@ -53,6 +54,7 @@ def pages() -> dict[str, str]:
         **management_api.pages(MADE),
         **json_schemas.pages(MADE),
         **asyncapi.pages(),
+        **alerts.rule_files(ALERTS, MADE),
     }
 
 
