@@ -300,13 +300,6 @@ async def test_deleting_what_is_gone_is_done() -> None:
             await webhook_subscriptions.delete(client, URI)
 
 
-async def test_a_strange_identifier_stays_one_segment() -> None:
-    """Whatever an identifier holds, it cannot lead to another path."""
-    async with scripted_calendly(ScriptedAnswer(204)) as (server, client):
-        await webhook_subscriptions.delete(client, "https://api.calendly.com/webhook_subscriptions/a?b=c#d%2f")
-    assert server.seen[0].raw_path == "/webhook_subscriptions/a%3Fb%3Dc%23d%252f"
-
-
 async def test_the_longest_answer_and_one_past_it() -> None:
     """An answer of MAX_ANSWER_BYTES is read; one octet more is refused."""
     body = json.dumps({"resource": {**SUBSCRIPTION, "padding": ""}})

@@ -300,21 +300,6 @@ async def test_a_no_show_is_set_once_and_cleared_twice() -> None:
     assert [request.path for request in server.seen[1:]] == ["/invitee_no_shows/N"] * 2
 
 
-async def test_what_is_no_invitee_is_not_asked_for() -> None:
-    """An address without `/invitees/` is told as not found, without a call."""
-    async with scripted_calendly(one(INVITEE)) as (server, client):
-        with pytest.raises(CalendlyError, match="not the URI of an invitee"):
-            await invitees.get(client, EVENT_URI)
-    assert server.seen == []
-
-
-async def test_a_strange_invitee_stays_in_its_place() -> None:
-    """Whatever an invitee's URI holds, event and invitee stay one segment each."""
-    async with scripted_calendly(one(INVITEE)) as (server, client):
-        await invitees.get(client, f"{API}/scheduled_events/..%2fusers?x/invitees/a#b")
-    assert server.seen[0].raw_path == "/scheduled_events/..%252fusers%3Fx/invitees/a%23b"
-
-
 async def test_a_refusal_carries_the_scopes_it_names() -> None:
     """`required_scopes` is read, made plain and bounded; where Calendly names none it is empty."""
     many = [f"a{number}:read" for number in range(MAX_SCOPES + 1)]

@@ -6,7 +6,6 @@ There is no list across events: each event needs a call of its own (docs/referen
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -14,8 +13,6 @@ from slotwire.ingest.control.calendly_client import pages
 from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
 from slotwire.ingest.control.calendly_client.scheduled_events import Status
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem
-from slotwire.schemas.ids import last_segment
 
 
 class NoShowReference(BaseModel):
@@ -67,15 +64,7 @@ async def get(calendly: CalendlyTransport, uri: str) -> InviteeResource:
         uri: the invitee's whole URI, which contains the scheduled event.
 
     Raises:
-        CalendlyError: `not_found` also when the URI is not an invitee's; see `CalendlyProblem`.
+        CalendlyError: see `CalendlyProblem`.
     """
-    doing = "reading an invitee"
-    event, found, invitee = uri.rstrip("/").rpartition("/invitees/")
-    if not found:
-        raise CalendlyError(
-            f"{doing}: this is not the URI of an invitee",
-            problem=CalendlyProblem.NOT_FOUND,
-            remedy="The form is https://api.calendly.com/scheduled_events/…/invitees/….",
-        )
-    path = f"{path_to('scheduled_events', event)}/invitees/{quote(last_segment(invitee), safe='')}"
-    return (await calendly.get(path, ResourceAnswer[InviteeResource], doing=doing)).resource
+    path = path_to("scheduled_events", uri, "invitees")
+    return (await calendly.get(path, ResourceAnswer[InviteeResource], doing="reading an invitee")).resource

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, TypeVar
-from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slotwire.schemas.ids import last_segment
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 
 M = TypeVar("M", bound=BaseModel)
 
-Uri = Annotated[str, Field(min_length=1, max_length=2000)]
-"""An opaque URI from Calendly, at most 2,000 characters."""
+ORIGIN = "https://api.calendly.com"
+"""How the URI of every resource begins, whatever `SLOTWIRE_CALENDLY__API_URL` is."""
+MAX_URI = 2_000
+"""Characters of a URI."""
+Uri = Annotated[str, Field(min_length=1, max_length=MAX_URI)]
+"""An opaque URI from Calendly."""
+_ID = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 class Resource(BaseModel):
@@ -47,11 +52,33 @@ class ResourceAnswer(BaseModel, Generic[M]):
     resource: M
 
 
-def path_to(collection: str, uri: str) -> str:
-    """Return the path of a resource; the URI's last segment is quoted, so it stays one segment.
+def path_to(collection: str, uri: str, inner: str = "") -> str:
+    """Return the path of a resource: what its URI says after Calendly's address, if it is nothing else than that.
+
+    A URI may come from outside, and a call to its path carries a token. So every character of it is checked: another
+    host, a user, a query, dots, percent signs, backslashes or an empty segment are refused, and nothing is repaired.
 
     Args:
         collection: such as `webhook_subscriptions`.
-        uri: the resource's URI, or its last segment.
+        uri: the resource's URI, `https://api.calendly.com/{collection}/{id}`.
+        inner: the collection inside the resource, where the URI is that of an item in it: `invitees`.
+
+    Raises:
+        CalendlyError: this is no such URI (`unexpected`); nothing is asked.
     """
-    return f"/{collection}/{quote(last_segment(uri), safe='')}"
+    names = (collection, inner) if inner else (collection,)
+    segments = uri.removeprefix(f"{ORIGIN}/").split("/")
+    ids = segments[1::2]
+    if (
+        len(uri) > MAX_URI
+        or not uri.startswith(f"{ORIGIN}/")
+        or tuple(segments[::2]) != names
+        or len(ids) != len(names)
+        or not all(map(_ID.fullmatch, ids))
+    ):
+        raise CalendlyError(
+            f"this is not a URI of Calendly's {inner or collection}",
+            problem=CalendlyProblem.UNEXPECTED,
+            remedy=f"The form is {ORIGIN}/{'/'.join(f'{name}/…' for name in names)}.",
+        )
+    return f"/{'/'.join(segments)}"

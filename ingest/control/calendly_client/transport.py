@@ -6,6 +6,7 @@ A token leaves this object only in the request's header: never in a log, a messa
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ MAX_TOKEN_LENGTH = 8_192
 
 # Calendly's edge refuses the default User-Agent of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
+_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
 # Failures worth a retry. After a write, only a 429 is known to have had no effect.
 _READ_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
 _WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
@@ -130,6 +132,8 @@ class CalendlyTransport:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> bytes:
+        if not _PATH.fullmatch(path):  # no outside text becomes a path but through `path_to`, which refuses it
+            raise ValueError("not a path of Calendly's API")
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
