@@ -42,7 +42,12 @@ def add(
         ),
     ] = None,
     external_id: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Your own name for it; events carry it.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Your own name for it, if it has none yet; events carry it. `rename` changes it.",
+            show_default=False,
+        ),
     ] = None,
     event: Annotated[
         list[str] | None,
@@ -144,6 +149,26 @@ def show(
     for want in found.wanted:
         whose = f"{want.scope} {want.subject}" if want.subject else want.scope
         typer.echo(f"{'wanted:':<15}{whose}: {', '.join(want.events)}")
+
+
+@app.command()
+def rename(
+    *,
+    organization: Named,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Your own name for it; events carry it.", show_default=False)
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Take its name away.")] = False,
+    as_json: AsOneJson = False,
+) -> None:
+    """Change your own name for an organization. Events that are written later carry it."""
+    from slotwire.ingest.operate.organization_models import RenameRequest
+
+    if (name is None) != none:
+        raise typer.BadParameter("give a NAME, or --none")
+    request = checked(RenameRequest, external_id=name)
+    found = act("organizations", lambda actions, who: actions.organizations.rename(who, organization, request))
+    typer.echo(json_line(found) if as_json else f"{found.organization} is {found.external_id or 'without a name'} now")
 
 
 @app.command()

@@ -10,7 +10,8 @@ connection_states     pure: the states and the transitions between them
 connection_events     pure: the events about connections
 connection_checks     a chore: asks Calendly whether each credential still works
 
-organizations         add, list and remove organizations
+organizations         add, list, rename and remove organizations
+organization_records  organizations as they are stored, and their names
 subscriptions         reconciles wanted subscriptions with Calendly
 subscription_records  subscriptions as they are stored
 subscription_plan     pure: which steps a reconciliation takes

@@ -21,46 +21,19 @@ from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress,
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
+from slotwire.ingest.control.organization_records import OrganizationRecord, store, store_name
 from slotwire.ingest.control.subscription_plan import SubscriptionRecord, WantedSubscription
 from slotwire.ingest.control.subscriptions import ChangeWatcher, ReconcileResult, Subscriptions, unwatched
-from slotwire.ingest.errors import CalendlyError, RequestRefused, RowRefused, SchemaMismatch, SecretUnreadable
+from slotwire.ingest.errors import CalendlyError, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.schemas.ids import OrganizationUri, shard_of
+from slotwire.schemas.ids import OrganizationUri
 
-MAX_EXTERNAL_ID = 200
-"""Characters of the user's own name for an organization."""
 ADMINISTRATORS = frozenset({"owner", "admin"})
 """Roles whose token may subscribe a whole organization."""
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
-_NO_SUBSCRIPTION = UUID(int=0)
-
-
-@dataclass(frozen=True, slots=True)
-class OrganizationRecord:
-    """A stored organization.
-
-    Attributes:
-        org: the last segment of its URI.
-        uri: its URI at Calendly.
-        external_id: the user's own name for it.
-        created_at: when it was first added.
-        ended_at: when it was removed; None while it is not.
-        backfill_from: a backfill of meetings that start then or later is due; None when none is.
-        subscriptions: how many are not ended.
-        connections: the states of its connections, oldest first.
-    """
-
-    org: str
-    uri: OrganizationUri
-    external_id: str | None
-    created_at: datetime
-    ended_at: datetime | None
-    backfill_from: datetime | None
-    subscriptions: int
-    connections: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +120,15 @@ class Organizations:
         Args:
             token: a token of an owner or admin of the organization.
             org: the organization the token must belong to; None accepts any.
-            external_id: the user's own name for it; None leaves it unchanged.
+            external_id: the user's own name for it, if it has none yet; None leaves it unchanged.
             events: names as Calendly writes them; empty leaves what is wanted unchanged; the first time it means
                 `catalogue.DEFAULT_EVENTS`.
             max_age_seconds: quarantine authentic deliveries that are older; None leaves it unchanged; the first time it
                 means any age.
 
         Raises:
-            RequestRefused: something is missing: the message names all of it, and nothing was stored.
+            RequestRefused: something is missing: the message names all of it, or the organization has another external
+                id (`external_id_set`); nothing was stored.
             ConfigurationError: Calendly could not reach us at `SLOTWIRE_PUBLIC_URL`; nothing was stored.
             CalendlyError: Calendly refused or failed. If it refused the subscription, the organization and the
                 connection are stored: adding again, or the manager's next round, continues from there.
@@ -168,13 +142,23 @@ class Organizations:
         wanted = _with_max_age(before, max_age_seconds) or _wanted_for(events, identity, max_age_seconds)
         needed = tuple(dict.fromkeys(event for item in wanted for event in item.events))
         _require(identity, needed, administrator=any(item.scope == "organization" for item in wanted))
-        await self._store(identity.org, identity.organization, external_id)
+        await store(self.pool, identity.org, identity.organization, external_id, now=self.clock.now())
         stored = await self.connections.store(identity, token)
         for item in wanted:
             await self.subscriptions.want(identity.org, item)
         async with self.connections.acting(stored.connection) as calendly:
             result = await self.subscriptions.reconcile(calendly, identity.organization)
         return AddOrganizationResult(await self.get(identity.org), stored.connection, result)
+
+    async def rename(self, org: str, external_id: str | None) -> OrganizationRecord:
+        """Give an organization another external id, or none: its next events carry that.
+
+        Raises:
+            RequestRefused: there is no such organization (`not_found`), or another one has that external id
+                (`organization_refused`).
+        """
+        await store_name(self.pool, org, external_id)
+        return await self.get(org)
 
     async def remove(self, org: str, *, force: bool = False) -> RemoveOrganizationResult:
         """Remove an organization: first its subscriptions at Calendly, then its credentials. Its history stays.
@@ -300,29 +284,6 @@ class Organizations:
             if found
             else "Add one: slotwire organizations add --token-file FILE",
         )
-
-    async def _store(self, org: str, uri: OrganizationUri, external_id: str | None) -> None:
-        with translated():
-            shards = await self.pool.fetchval(_SQL["log_shards"])
-        if shards is None:
-            raise SchemaMismatch("the database has no log yet", remedy="Run `slotwire migrate`.")
-        try:
-            with translated():
-                row = await self.pool.fetchrow(
-                    _SQL["upsert_organization"], org, uri, external_id, shard_of(uri, shards), self.clock.now()
-                )
-        except RowRefused as error:
-            raise RequestRefused(
-                "the organization cannot be stored: its identifier or external id is invalid or already used",
-                code="organization_refused",
-                remedy="Give another external id.",
-            ) from error
-        if row is None or row["uri"] != uri:
-            raise RequestRefused(
-                "an organization with this identifier is known from another Calendly address",
-                code="organization_refused",
-                remedy="Use a separate database for each Calendly (or simulator).",
-            )
 
     async def _end_subscriptions(
         self, organization: OrganizationRecord

@@ -58,7 +58,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": route.operation,
         "tags": [route.noun],
         "summary": route.summary,
-        "description": f"Needs a key with the role `{route.role}` or more.",
+        "description": f"Needs a key with the role `{route.role}` or more"
+        f"{' that reaches all organizations' if route.everywhere else ''}.",
         "parameters": _parameters(route),
         "responses": _responses(route),
     }

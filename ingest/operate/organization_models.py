@@ -8,12 +8,8 @@ from uuid import UUID
 from pydantic import Field, SecretStr
 
 from slotwire.ingest.control.connection_states import ConnectionState
-from slotwire.ingest.control.organizations import (
-    MAX_EXTERNAL_ID,
-    AddOrganizationResult,
-    OrganizationRecord,
-    RemoveOrganizationResult,
-)
+from slotwire.ingest.control.organization_records import MAX_EXTERNAL_ID, OrganizationRecord
+from slotwire.ingest.control.organizations import AddOrganizationResult, RemoveOrganizationResult
 from slotwire.ingest.control.subscription_plan import WantedSubscription
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 from slotwire.ingest.operate.subscription_models import (
@@ -76,7 +72,8 @@ class OrganizationRequest(Model):
     organization: Org | None = None
     """The organization you mean: the token of another one is refused. When left out: the token's organization."""
     external_id: str | None = Field(None, min_length=1, max_length=MAX_EXTERNAL_ID)
-    """Your own name for it. Events carry it as `ce_tenant`. Null leaves the present name."""
+    """Your own name for it, if it has none yet. Events carry it as `ce_tenant`. Needs a key that reaches all
+    organizations. Null leaves the present name; to change one, rename the organization."""
     events: EventNames = ()
     """When left out: the events wanted so far, or all events about bookings and routing forms. `meeting_recap.*` cover
     the token's user only."""
@@ -84,6 +81,13 @@ class OrganizationRequest(Model):
     """Quarantine signed deliveries that are older. Calendly retries for a day, so less than that loses retries."""
     backfill_days: int | None = Field(None, ge=0, le=MAX_BACKFILL_DAYS)
     """Also fetch meetings that started in the last so many days, or start later. `slotwire control` does it."""
+
+
+class RenameRequest(Model):
+    """Another name for an organization."""
+
+    external_id: str | None = Field(min_length=1, max_length=MAX_EXTERNAL_ID)
+    """Your own name for it, which no other one has; null for none. Its next events carry it as `ce_tenant`."""
 
 
 class OrganizationAdded(Model):

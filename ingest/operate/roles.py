@@ -17,7 +17,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     """Also adds organizations and connections, makes and ends subscriptions, and settles quarantined deliveries."""
     ADMIN = "admin"
-    """Also removes organizations, makes and revokes keys, and reads the audit."""
+    """Also renames and removes organizations, makes and revokes keys, and reads the audit."""
 
     @property
     def rank(self) -> int:

@@ -16,11 +16,17 @@ WHERE s.hook_id = $1
 SELECT shards FROM slotwire.log
 
 -- name: upsert_organization
--- Adds an organization, or adds it again after it was removed; a given external id replaces the stored one.
+-- Adds an organization, or adds it again after it was removed. An external id that is set stays: no row, and no change,
+-- if another one is given.
 INSERT INTO slotwire.organizations AS o (org, uri, external_id, shard, created_at)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (org) DO UPDATE SET external_id = coalesce(excluded.external_id, o.external_id), ended_at = NULL
+ON CONFLICT (org) DO UPDATE SET external_id = coalesce(o.external_id, excluded.external_id), ended_at = NULL
+WHERE excluded.external_id IS NULL OR o.external_id IS NULL OR o.external_id = excluded.external_id
 RETURNING o.org, o.uri, o.external_id, o.shard
+
+-- name: rename_organization
+-- Gives an organization another external id, or none.
+UPDATE slotwire.organizations SET external_id = $2 WHERE org = $1 RETURNING org
 
 -- name: lock_organization
 -- Locks an organization while a subscription is written, so that two creations see each other.

@@ -85,7 +85,9 @@ async def test_every_key_at_every_route_that_changes(bound: bool, route: Route, 
         for org in (None, populated.org)
     ]
     foreign = [await populated.api.key(role, OTHER) for role in Role]
-    right = await populated.api.key(route.role, populated.org if bound else None)
+    if route.everywhere:
+        foreign.append(await populated.api.key(Role.ADMIN, populated.org))
+    right = await populated.api.key(route.role, populated.org if bound and not route.everywhere else None)
     before, ours = await populated.state(), await populated.state(populated.org)
     await refuses_nobody(route, populated)
     for key in low:

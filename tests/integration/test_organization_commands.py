@@ -100,6 +100,26 @@ async def test_the_life_of_an_organization(terminal: Terminal) -> None:
         assert secret not in said
 
 
+async def test_a_name_is_changed_by_its_own_command(terminal: Terminal) -> None:
+    """`add` with another name changes nothing and names `rename`, which changes it, and takes it away."""
+    org = terminal.orgs[0]
+    await terminal.add("--external-id", "customer-1")
+    refused = await terminal.add("--external-id", "customer-2")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "has another external id" in refused.stderr
+    assert f"slotwire organizations rename {org} NAME" in refused.stderr
+    renamed = await terminal.type("organizations", "rename", org, "customer-2")
+    assert (renamed.code, renamed.stdout) == (0, f"{org} is customer-2 now\n")
+    [listed] = await terminal.rows("organizations", "list")
+    assert listed["external_id"] == "customer-2"
+    [bare] = await terminal.rows("organizations", "rename", org, "--none")
+    assert bare["external_id"] is None
+    for wrong in ((), ("customer-3", "--none")):
+        assert (await terminal.type("organizations", "rename", org, *wrong)).code == 2
+    unknown = await terminal.type("organizations", "rename", "NOBODY", "x")
+    assert (unknown.code, "there is no such organization" in unknown.stderr) == (1, True)
+
+
 async def test_programs_read_the_same_as_json(terminal: Terminal) -> None:
     """Every command prints one object a line with `--json`, and nothing but it on standard output."""
     org = terminal.orgs[0]

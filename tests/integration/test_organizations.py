@@ -17,7 +17,7 @@ from slotwire.ingest.errors import CalendlyError, CalendlyProblem, Configuration
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.models import KeyRequest
-from slotwire.ingest.operate.organization_models import OrganizationAdded
+from slotwire.ingest.operate.organization_models import OrganizationAdded, RenameRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 
@@ -160,6 +160,67 @@ async def test_an_external_id_belongs_to_one_organization(setup: OrganizationsSe
     await setup.add(external_id="customer-1")
     with pytest.raises(RequestRefused, match="external id"):
         await setup.add(token=setup.token(other), external_id="customer-1")
+
+
+async def test_adding_again_does_not_rename(setup: OrganizationsSetup) -> None:
+    """Another external id is refused with the command that changes it, and nothing is stored; the same one is fine."""
+    await setup.add(external_id="customer-1")
+    assert (await setup.add(external_id="customer-1")).organization.external_id == "customer-1"
+    before = await setup.rows("SELECT to_jsonb(o) AS org FROM slotwire.organizations o")
+    with pytest.raises(RequestRefused, match="has another external id") as caught:
+        await setup.add(external_id="customer-2", events=("contact.created",))
+    assert caught.value.code == "external_id_set"
+    assert f"slotwire organizations rename {setup.org} NAME" in caught.value.remedy
+    assert await setup.rows("SELECT to_jsonb(o) AS org FROM slotwire.organizations o") == before
+    assert len(setup.calendly.engine.ledger.subscriptions()) == 1
+
+
+async def test_a_removed_organization_keeps_its_external_id(setup: OrganizationsSetup) -> None:
+    """Added again it has the name it had, and a refused name does not bring it back."""
+    await setup.add(external_id="customer-1")
+    await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
+    with pytest.raises(RequestRefused, match="has another external id"):
+        await setup.add(external_id="customer-2")
+    [row] = await setup.rows("SELECT ended_at, external_id FROM slotwire.organizations")
+    assert (row["ended_at"] is None, row["external_id"]) == (False, "customer-1")
+    assert (await setup.add()).organization.external_id == "customer-1"
+
+
+async def test_two_first_names_at_once(setup: OrganizationsSetup) -> None:
+    """Of two callers that name an organization at the same time one does; the other is told, and changes nothing."""
+    await setup.add()
+    found = await asyncio.gather(*(setup.add(external_id=name) for name in ("one", "two")), return_exceptions=True)
+    [refused] = [item for item in found if isinstance(item, RequestRefused)]
+    [added] = [item for item in found if isinstance(item, OrganizationAdded)]
+    assert refused.code == "external_id_set"
+    [row] = await setup.rows("SELECT external_id FROM slotwire.organizations")
+    assert row["external_id"] == added.organization.external_id
+
+
+async def test_events_after_a_new_name_carry_it(setup: OrganizationsSetup) -> None:
+    """A renamed organization's next events have the new `ce_tenant`, those before keep theirs."""
+    await setup.add(external_id="customer-1")
+    for name in ("customer-2", None):
+        await setup.simulate("book")
+        await setup.settled()
+        request = RenameRequest(external_id=name)
+        renamed = await setup.actions.organizations.rename(COMMAND_LINE, setup.org, request)
+        assert renamed.external_id == name
+    await setup.simulate("book")
+    await setup.settled()
+    told = await setup.rows("SELECT tenant FROM slotwire.events ORDER BY position")
+    assert [row["tenant"] for row in told] == ["customer-1", "customer-2", None]
+
+
+async def test_a_name_of_another_organization_is_taken(setup: OrganizationsSetup) -> None:
+    """An admin that reaches all organizations is told so; nothing changes."""
+    other = next(org for org in setup.calendly.world.organizations if org != setup.org)
+    await setup.add(external_id="customer-1")
+    await setup.add(token=setup.token(other), external_id="customer-2")
+    with pytest.raises(RequestRefused, match="already used"):
+        await setup.actions.organizations.rename(COMMAND_LINE, other, RenameRequest(external_id="customer-1"))
+    names = await setup.rows("SELECT external_id FROM slotwire.organizations ORDER BY external_id")
+    assert [row["external_id"] for row in names] == ["customer-1", "customer-2"]
 
 
 async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: OrganizationsSetup) -> None:

@@ -68,12 +68,12 @@ async def management_api(
         yield ManagementApi(actions, url, client)
 
 
-async def write_organization(database: Database, org: str, *, shard: int = 0) -> None:
+async def write_organization(database: Database, org: str, *, shard: int = 0, external_id: str | None = None) -> None:
     """Make an organization known."""
     await _as_owner(
         database,
-        "INSERT INTO slotwire.organizations (org, uri, shard, created_at) VALUES ($1, $2, $3, $4)",
-        [(org, f"https://api.calendly.com/organizations/{org}", shard, EPOCH)],
+        "INSERT INTO slotwire.organizations (org, uri, external_id, shard, created_at) VALUES ($1, $2, $3, $4, $5)",
+        [(org, f"https://api.calendly.com/organizations/{org}", external_id, shard, EPOCH)],
     )
 
 

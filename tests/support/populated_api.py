@@ -21,7 +21,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.booking_models import TimelineQuery
 from slotwire.ingest.operate.connection_models import ConnectionRequest
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
-from slotwire.ingest.operate.organization_models import OrganizationRequest
+from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.routes.base import Route
@@ -43,7 +43,8 @@ OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
 PARAMETERS: Mapping[type[BaseModel], Mapping[str, str]] = {TimelineQuery: {"invitee": INVITEE}}
 BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
-    OrganizationRequest: lambda running: {"token": running.owner_token, "external_id": "ours"},
+    OrganizationRequest: lambda running: {"token": running.owner_token},
+    RenameRequest: lambda _: {"external_id": "ours"},
     ConnectionRequest: lambda running: {"token": running.owner_token},
     SubscriptionRequest: lambda _: {"events": ["invitee.created", "invitee.canceled"]},
     DiscardRequest: lambda _: {"why": "not wanted"},
@@ -108,6 +109,11 @@ class PopulatedApi:
         found["at_calendly"] = sorted(item.id for item in self.running.engine.ledger.subscriptions())
         return found
 
+    @property
+    def calls(self) -> int:
+        """How many calls were made at Calendly."""
+        return int(str(self.running.gate.calls.summary()["calls"]))
+
     async def audited(self, action: str) -> set[tuple[str, str]]:
         """Who tried an action, and with what result."""
         rows = await self.api.actions.pool.fetch(
@@ -133,7 +139,7 @@ async def populated_api(database: Database, seed: str) -> AsyncIterator[Populate
             added = await api.actions.organizations.add(COMMAND_LINE, request)
             org = added.organization.organization
             key = await api.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
-            await write_organization(database, OTHER)
+            await write_organization(database, OTHER, external_id="theirs")
             for name in (org, OTHER):
                 await write_events(database, name, 2)
             await write_deliveries(database, org, 2)

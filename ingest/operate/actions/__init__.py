@@ -3,7 +3,7 @@
 One file per resource, so that a call reads as a sentence: `actions.quarantine.retry(who, delivery_id)`.
 
 base           what all of them share: the database, the settings, and `audited`, which wraps a change
-organizations  list, get, add, remove, backfill
+organizations  list, get, add, rename, remove, backfill
 connections    list, get, add, check, delete: credentials at Calendly
 subscriptions  list, get, create, delete: webhook subscriptions at Calendly
 events         list, get, latest, follow: the log

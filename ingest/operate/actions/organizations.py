@@ -14,10 +14,12 @@ from slotwire.ingest.operate.cursors import read_name_place, write_name_place
 from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
     OrganizationDetail,
+    OrganizationItem,
     OrganizationPage,
     OrganizationQuery,
     OrganizationRemoved,
     OrganizationRequest,
+    RenameRequest,
     added_item,
     organization_detail,
     organization_item,
@@ -27,7 +29,7 @@ from slotwire.ingest.operate.roles import CONTROL, Principal, Role
 
 
 class OrganizationActions(ResourceActions):
-    """Organizations: added, read, backfilled, removed."""
+    """Organizations: added, read, renamed, backfilled, removed."""
 
     async def list(self, who: Principal, query: OrganizationQuery) -> OrganizationPage:
         """List organizations, ordered by name."""
@@ -49,6 +51,9 @@ class OrganizationActions(ResourceActions):
         """Connect a token's user, subscribe the organization, and record what is to be fetched."""
         async with self.audited(who, "organizations.add", org=request.organization) as entry:
             who.require(Role.OPERATOR)
+            if request.external_id is not None:
+                # Events carry it: who is bound to one organization may not take another's name, nor find out about it.
+                who.require_everywhere()
             organizations = self.organizations()
             org = who.reach(request.organization)
             begun = await organizations.add(
@@ -66,6 +71,13 @@ class OrganizationActions(ResourceActions):
                     update={"organization": organization_item(await organizations.get(begun.organization.org))}
                 )
             return added_item(begun)
+
+    async def rename(self, who: Principal, org: str, request: RenameRequest) -> OrganizationItem:
+        """Give an organization another external id, or none. Its next events carry it as `ce_tenant`."""
+        async with self.audited(who, "organizations.rename", org=org, target=org):
+            who.require(Role.ADMIN)
+            who.require_everywhere()
+            return organization_item(await self.organizations().rename(org, request.external_id))
 
     async def remove(self, who: Principal, org: str, *, force: bool) -> OrganizationRemoved:
         """Remove an organization, at Calendly first, then here. Its history stays."""

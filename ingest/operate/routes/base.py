@@ -94,6 +94,7 @@ class Route:
         query: the model of its parameters.
         takes: the model of its body.
         statuses: its statuses of success.
+        everywhere: whether it takes only keys that reach all organizations.
     """
 
     method: str
@@ -105,6 +106,7 @@ class Route:
     query: type[BaseModel] | None = None
     takes: type[BaseModel] | None = None
     statuses: tuple[int, ...] = (200,)
+    everywhere: bool = False
 
     @property
     def changes(self) -> bool:

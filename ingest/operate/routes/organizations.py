@@ -6,11 +6,13 @@ from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.organization_models import (
     OrganizationAdded,
     OrganizationDetail,
+    OrganizationItem,
     OrganizationPage,
     OrganizationQuery,
     OrganizationRemoved,
     OrganizationRequest,
     RemovalQuery,
+    RenameRequest,
 )
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
@@ -27,6 +29,11 @@ async def _add(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
     return RouteResponse(await actions.organizations.get(request.who, request.path["org"]))
+
+
+async def _rename(actions: Actions, request: RouteRequest) -> RouteResponse:
+    body = RenameRequest.model_validate_json(request.body)
+    return RouteResponse(await actions.organizations.rename(request.who, request.path["org"], body))
 
 
 async def _remove(actions: Actions, request: RouteRequest) -> RouteResponse:
@@ -61,6 +68,16 @@ ROUTES = (
         Role.READER,
         _get,
         OrganizationDetail,
+    ),
+    Route(
+        "PATCH",
+        "/v1/organizations/{org}",
+        "Give an organization another name of yours, or none. Events that are written later carry it.",
+        Role.ADMIN,
+        _rename,
+        OrganizationItem,
+        takes=RenameRequest,
+        everywhere=True,
     ),
     Route(
         "DELETE",
