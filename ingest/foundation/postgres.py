@@ -39,6 +39,7 @@ BY_KEY = MappingProxyType(
 )
 """For a connection that only looks up and inserts by key. Left to itself the server plans once for the empty table of
 the first minute, and scans it as it grows: a plan made then cost 12.7 ms a delivery at 11,000 rows."""
+_NEVER_SECONDS = 3_600.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DATA_ERRORS = frozenset({"22", "23", "54"})
@@ -224,7 +225,7 @@ async def call_outright(connection: Connection, statement: str, *arguments: obje
     what became of it is not known.
 
     Args:
-        connection: made with `command_timeout=None`; it is closed where the answer does not come.
+        connection: any; it is closed where the answer does not come.
         statement: selects from the function.
         arguments: of the statement.
         seconds: how long the answer may take.
@@ -232,7 +233,9 @@ async def call_outright(connection: Connection, statement: str, *arguments: obje
     Raises:
         RowRefused, SchemaMismatch, DatabaseUnavailable: see `translated`.
     """
-    asked = asyncio.ensure_future(connection.fetchrow(statement, *arguments, timeout=None))
+    # A pool's connection has a limit of its own, past which asyncpg would cancel: this one is never reached.
+    limit = seconds + _NEVER_SECONDS
+    asked = asyncio.ensure_future(connection.fetchrow(statement, *arguments, timeout=limit))
     try:
         with translated():
             done, _ = await asyncio.wait({asked}, timeout=seconds)

@@ -13,11 +13,11 @@ import pytest
 
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import SystemClock
-from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.foundation.postgres import Connection, create_pool
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.log.writer import Writer
-from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept
+from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept, accept_through
 from tests.support.door import add_organization, let_in
 from tests.support.public_endpoint import invitee_body, settings_for
 
@@ -89,6 +89,20 @@ async def test_an_accept_past_its_time_stays_invisible(
             await accept(real, 0, [row()], now=datetime.now(UTC), seconds=SECONDS)
         assert await superuser.fetchval(_WAITING) == 1
         assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 3
+
+
+async def test_an_accept_through_a_pool_is_not_cancelled_by_the_pool_s_own_limit(
+    breakable_stack: Stack, database: Database, owner: Connection
+) -> None:
+    """A fetched row or an event of ours may take longer than a statement may: it stays invisible all the same."""
+    limits = settings_for(database).database.model_copy(update={"statement_timeout_seconds": SECONDS})
+    async with create_pool(database.runtime_url, limits, application="test") as pool:
+        await accept_through(pool, 0, [row()], now=datetime.now(UTC), seconds=20)
+        async with nobody_confirms(breakable_stack) as superuser:
+            with pytest.raises(DatabaseUnavailable, match="in time"):
+                await accept_through(pool, 0, [row()], now=datetime.now(UTC), seconds=3 * SECONDS)
+            assert await superuser.fetchval(_WAITING) == 1
+            assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 1
 
 
 async def test_an_append_past_its_time_stays_invisible_and_is_found_by_the_next_epoch(
