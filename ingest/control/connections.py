@@ -2,8 +2,7 @@
 
 A secret is sealed for its row. Before each use, Calendly is asked whose it is: a swapped row, another customer's
 token, or a user who has changed organizations is refused before the credential can touch anything. The call that meets
-a 401 records it: the event first, then the state. After a crash between the two the event is written again under the
-same id, so the log holds it once.
+a 401 records it: the state and the event that says so are one commit.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from slotwire.ingest.control.connection_states import ConnectionStatus, Observat
 from slotwire.ingest.control.token_claims import TokenClaims, read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, call_outright, read_queries, translated
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.receive.accept import accept_through, own_row
+from slotwire.ingest.receive.accept import committing, own_row
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
@@ -46,7 +45,7 @@ FRESH = timedelta(minutes=1)
 """`checked_at` is updated at most this often while nothing else changes."""
 
 ACCEPT_SECONDS = 5.0
-"""How long the commit of an event of ours may take."""
+"""How long the commit of a change of state, with its event, may take."""
 
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
 _log = get_logger("connections")
@@ -222,8 +221,7 @@ class Connections:
     async def acting(self, connection: ConnectionRecord) -> AsyncIterator[CalendlyTransport]:
         """Call Calendly as a connection's user while the block runs; Calendly first confirms who that is.
 
-        If any call inside meets a 401, the event is written and the connection becomes `revoked` before that call
-        fails.
+        If any call inside meets a 401, the connection is `revoked` and the event accepted before that call fails.
 
         Raises:
             RequestRefused: it cannot act, or its user or organization is not the pinned one (`connection_unable`).
@@ -335,8 +333,7 @@ class Connections:
         if not changed and not (calendly_answered and (role or now - record.checked_at >= FRESH)):
             return
         if changed:
-            log = _log.info if status.able else _log.warning
-            log("state_changed", connection=str(record.id), org=record.org, state=status.state, reason=status.reason)
+            _log_state(record, status)
         with translated():
             await self.pool.execute(
                 _SQL["record_observation"],
@@ -350,21 +347,26 @@ class Connections:
             )
 
     async def _revoke(self, stored: StoredConnection) -> None:
-        """Accept the event, then change the state. A second call, or this one after a crash, makes a duplicate."""
+        """Change the state and accept the event, unless the credential was replaced or revoked meanwhile."""
         record, now = stored.record, self.clock.now()
-        current = (await read_stored(self.pool, record.id, None)).record
-        if current.credential_id != record.credential_id or current.state == "revoked":
-            return
         status = connection_states.next_state(
             record.status, Observation.REFUSED, expires_at=record.expires_at, now=now, warn=self.warn
         )
-        row = own_row(record.org, revoked_event(record, status, now), now)
-        await accept_through(self.pool, stored.shard, [row], now=now, seconds=ACCEPT_SECONDS)
-        await self._record(record, Observation.REFUSED)
+        event = own_row(record.org, revoked_event(record, status, now), now)
+        arguments = (record.id, record.credential_id, status.reason, now, event)
+        async with committing(self.pool, stored.shard) as connection:
+            row = await call_outright(connection, _SQL["revoke_connection"], *arguments, seconds=ACCEPT_SECONDS)
+        if row["position"] is not None:
+            _log_state(record, status)
 
 
 class IdentityChanged(RequestRefused):
     """Calendly sees a user or organization other than the pinned one. The connection's state records it."""
+
+
+def _log_state(record: ConnectionRecord, status: ConnectionStatus) -> None:
+    log = _log.info if status.able else _log.warning
+    log("state_changed", connection=str(record.id), org=record.org, state=status.state, reason=status.reason)
 
 
 async def _role(calendly: CalendlyTransport, organization: OrganizationUri, user: str) -> str | None:

@@ -7,7 +7,8 @@ quarantine, events of our own. When it returns, the rows are durable and have th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -141,17 +142,27 @@ async def accept(
     return position
 
 
+@asynccontextmanager
+async def committing(pool: Pool, shard: int) -> AsyncIterator[Connection]:
+    """Lend a connection to commit to a shard with, and wake the writer at the end of the block.
+
+    Raises:
+        DatabaseUnavailable: Postgres does not answer.
+    """
+    with translated():
+        async with pool.acquire() as connection:
+            yield connection
+            await connection.execute(QUERIES["notify"], str(shard))
+
+
 async def accept_through(pool: Pool, shard: int, rows: Sequence[AcceptRow], *, now: datetime, seconds: float) -> int:
     """Commit rows through a pool's connection, and wake the writer; return the position of the last one.
 
     Raises:
         DatabaseUnavailable: see `accept`.
     """
-    with translated():
-        async with pool.acquire() as connection:
-            position = await accept(connection, shard, rows, now=now, seconds=seconds)
-            await connection.execute(QUERIES["notify"], str(shard))
-    return position
+    async with committing(pool, shard) as connection:
+        return await accept(connection, shard, rows, now=now, seconds=seconds)
 
 
 async def until_settled(pool: Pool, shard: int, position: int, *, seconds: float) -> bool:

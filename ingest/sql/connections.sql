@@ -54,6 +54,12 @@ UPDATE slotwire.connections SET state = $3, reason = $4, role = coalesce($5, rol
        changed_at = CASE WHEN (state, reason) IS DISTINCT FROM ($3, $4) THEN $7 ELSE changed_at END
 WHERE id = $1 AND credential_id = $2 AND state <> 'revoked'
 
+-- name: revoke_connection
+-- Calendly refused a credential: changes the state and accepts the event that says so, both or neither. The event's
+-- position; null if the credential was replaced or revoked meanwhile.
+SELECT slotwire.revoke_connection(
+    p_connection => $1, p_credential => $2, p_reason => $3, p_now => $4, p_event => $5) AS position
+
 -- name: delete_connection
 -- Deletes a credential.
 DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from itertools import product
 from uuid import uuid4
 
@@ -14,13 +13,29 @@ import pytest
 from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.connection_checks import STATES
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused
+from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.local.postgres import SUPERUSER
+from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.receive.accept import AcceptRow
 from slotwire.schemas.events import ConnectionRevoked
 from slotwire.schemas.ids import event_id
 from tests.support.connections_setup import NOW, REVOKED, ConnectionsSetup, connections_setup
+from tests.support.shard_lock import hold, release, until_waiting
 
-SWAP = """UPDATE slotwire.connections c SET sealed = o.sealed FROM slotwire.connections o
-          WHERE (c.id = $1 AND o.id = $2) OR (c.id = $2 AND o.id = $1)"""
+REVOKING = """pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+  AND query LIKE '%slotwire.revoke_connection%'"""
+"""The backends that revoke."""
+
+
+@pytest.fixture
+async def superuser(stack: Stack, database: Database) -> AsyncIterator[Connection]:
+    """A superuser's connection that holds the shard's lock: commits wait for it, and it may end them."""
+    connection = await asyncpg.connect(stack.postgres.url(SUPERUSER, database.name))
+    await hold(connection)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture
@@ -98,8 +113,9 @@ async def test_many_401s_at_once_are_one_event(setup: ConnectionsSetup) -> None:
     assert (await setup.connections.get(made.id)).state == "revoked"
 
 
-async def test_a_death_between_event_and_state_repeats_nothing(setup: ConnectionsSetup) -> None:
-    """Where the state was not written, the next 401 writes it and finds its event there already."""
+@pytest.mark.parametrize("table", ["connections", "deliveries_0"])
+async def test_a_death_in_the_middle_leaves_neither_event_nor_state(setup: ConnectionsSetup, table: str) -> None:
+    """Whichever of the two could not be written, the other is not there either; the next 401 writes both."""
     token = setup.token()
     made = (await setup.connections.add(token)).connection
     await setup.revoke(token)
@@ -108,17 +124,66 @@ async def test_a_death_between_event_and_state_repeats_nothing(setup: Connection
         " $$BEGIN RAISE EXCEPTION 'dead' USING ERRCODE = '57P01'; END$$"
     )
     await setup.tamper(
-        "CREATE TRIGGER die BEFORE UPDATE ON slotwire.connections FOR EACH ROW EXECUTE FUNCTION slotwire.die()"
+        f"CREATE TRIGGER die AFTER INSERT OR UPDATE ON slotwire.{table} FOR EACH ROW EXECUTE FUNCTION slotwire.die()"
     )
     with pytest.raises(DatabaseUnavailable):
         async with setup.connections.acting(made):
             pytest.fail("a revoked token was used")
-    assert (await setup.connections.get(made.id)).state == "active"
-    [first] = await setup.revoked_events()
-    await setup.tamper("DROP TRIGGER die ON slotwire.connections")
-    setup.clock.advance(timedelta(minutes=5))
+    assert await setup.connections.get(made.id) == made
+    assert await setup.revoked_events() == []
+    await setup.tamper(f"DROP TRIGGER die ON slotwire.{table}")
     assert (await setup.connections.check(made.id)).state == "revoked"
-    assert await setup.revoked_events() == [first]
+    assert len(await setup.revoked_events()) == 1
+
+
+async def test_a_backend_killed_between_state_and_event_leaves_neither(
+    setup: ConnectionsSetup, superuser: Connection
+) -> None:
+    """Ended after it changed the state, while it waits for its place in the log, it leaves the connection as it was."""
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    check = asyncio.create_task(setup.connections.check(made.id))
+    await until_waiting(superuser, 1)
+    assert await superuser.fetchval(f"SELECT count(pg_terminate_backend(pid)) FROM {REVOKING}") == 1
+    with pytest.raises(DatabaseUnavailable):
+        await check
+    await release(superuser)
+    assert await setup.connections.get(made.id) == made
+    assert await setup.revoked_events() == []
+    assert (await setup.connections.check(made.id)).state == "revoked"
+    assert len(await setup.revoked_events()) == 1
+
+
+async def test_a_caller_cancelled_between_state_and_event_leaves_both(
+    setup: ConnectionsSetup, superuser: Connection
+) -> None:
+    """The server is not asked to stop: it goes on without its caller, and commits the state with the event."""
+    token = setup.token()
+    made = (await setup.connections.add(token)).connection
+    await setup.revoke(token)
+    check = asyncio.create_task(setup.connections.check(made.id))
+    await until_waiting(superuser, 1)
+    check.cancel()
+    await asyncio.wait([check])
+    assert check.cancelled()
+    assert (await setup.connections.get(made.id)).state == "active"
+    await release(superuser)
+    async with asyncio.timeout(20):
+        while await superuser.fetchval(f"SELECT count(*) FROM {REVOKING}"):
+            pass
+    assert (await setup.connections.get(made.id)).state == "revoked"
+    assert len(await setup.revoked_events()) == 1
+
+
+async def test_an_event_of_another_organization_revokes_nothing(setup: ConnectionsSetup) -> None:
+    """The function itself refuses to write one organization's event for another one's connection."""
+    made = (await setup.connections.add(setup.token())).connection
+    event = AcceptRow(uuid4(), setup.org(1), None, "own", NOW, NOW, False, "", None, None, b"{}")
+    call = "SELECT slotwire.revoke_connection($1, $2, 'refused', $3, $4)"
+    assert await setup.pool.fetchval(call, made.id, made.credential_id, NOW, event) is None
+    assert await setup.connections.get(made.id) == made
+    assert await setup.rows("SELECT FROM slotwire.deliveries") == []
 
 
 async def test_connecting_after_a_revocation_acts_again(setup: ConnectionsSetup) -> None:

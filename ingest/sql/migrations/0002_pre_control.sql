@@ -52,6 +52,30 @@ REVOKE ALL ON FUNCTION slotwire.check_connection_step FROM PUBLIC;
 CREATE TRIGGER connections_step BEFORE INSERT OR UPDATE ON slotwire.connections
     FOR EACH ROW EXECUTE FUNCTION slotwire.check_connection_step();
 
+-- Calendly refused a credential: its connection becomes revoked, and the event that says so is accepted, both or
+-- neither. Answers the event's position; null where nothing was changed, because the credential was replaced or revoked
+-- meanwhile. An event of ours that goes with a change of state is let in like this, never beside it.
+CREATE FUNCTION slotwire.revoke_connection(
+    p_connection uuid,
+    p_credential uuid,
+    p_reason text,
+    p_now timestamptz,
+    p_event slotwire.accepting
+) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_shard smallint;
+BEGIN
+    UPDATE slotwire.connections c SET state = 'revoked', reason = p_reason, checked_at = p_now, changed_at = p_now
+    FROM slotwire.organizations o
+    WHERE c.id = p_connection AND c.credential_id = p_credential AND c.org = p_event.org AND c.state <> 'revoked'
+      AND o.org = c.org
+    RETURNING o.shard INTO v_shard;
+    RETURN CASE WHEN FOUND THEN slotwire.accept(v_shard, p_now, NULL, ARRAY[p_event]) END;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.revoke_connection FROM PUBLIC;
+
 -- What shall be subscribed to, by scope: the subscription manager makes it so. `subject` is the user's or
 -- group's URI; empty for the organization.
 CREATE TABLE slotwire.wanted_subscriptions (
@@ -103,4 +127,5 @@ GRANT SELECT ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.au
 GRANT INSERT, UPDATE, DELETE ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.idempotent_answers
     TO {control};
 GRANT INSERT ON slotwire.audit TO {control};
+GRANT EXECUTE ON FUNCTION slotwire.revoke_connection TO {control};
 GRANT UPDATE ON slotwire.signing_keys TO {control}; -- sealed anew when the vault's key is rotated
