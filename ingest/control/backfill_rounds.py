@@ -8,12 +8,12 @@ later round starts it again. One organization's backfill does not wait for anoth
 from __future__ import annotations
 
 import asyncio
-import random
 from enum import StrEnum
 
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.settings import SubscriptionsSettings
 from slotwire.ingest.foundation.telemetry import get_logger
 
@@ -52,7 +52,7 @@ async def run(organizations: Organizations, settings: SubscriptionsSettings) -> 
             for org in due:
                 if org not in running:
                     running[org] = group.create_task(_backfill(organizations, org, limit))
-            await asyncio.sleep(settings.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311 -- no secret
+            await pause(settings.interval_seconds)
 
 
 async def run_once(organizations: Organizations, *, patience: float = PATIENCE_SECONDS) -> dict[str, BackfillOutcome]:

@@ -7,7 +7,6 @@ the next round asks again. Several processes may run this at once: asking twice 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import ConnectionsSettings
 from slotwire.ingest.foundation.telemetry import CONNECTIONS, get_logger
@@ -47,14 +47,13 @@ class CheckRoundResult:
 
 async def run(connections: Connections, settings: ConnectionsSettings) -> None:
     """Make rounds until cancelled. A failed round is logged, and the next one does its work."""
-    pause = min(settings.check_interval_seconds / 4, MAX_ROUND_SECONDS)
+    seconds = min(settings.check_interval_seconds / 4, MAX_ROUND_SECONDS)
     while True:
         try:
             await run_once(connections, settings)
         except SlotwireError as problem:
             _log.warning("round_failed", error=problem.message)
-        # Jitter, so that processes that started together do not ask at the same time.
-        await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 -- no secret
+        await pause(seconds)
 
 
 async def run_once(connections: Connections, settings: ConnectionsSettings) -> CheckRoundResult:

@@ -10,11 +10,11 @@ act is skipped until the next round.
 from __future__ import annotations
 
 import asyncio
-import random
 from enum import StrEnum
 
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.settings import SubscriptionsSettings
 from slotwire.ingest.foundation.telemetry import SUBSCRIPTION_ROUNDS, SUBSCRIPTIONS_UNSERVED, get_logger
 from slotwire.schemas.ids import OrganizationUri
@@ -40,13 +40,13 @@ class RoundOutcome(StrEnum):
 
 
 async def run(organizations: Organizations, settings: SubscriptionsSettings) -> None:
-    """Make rounds until cancelled. The pauses carry jitter, so that several processes do not run in step."""
+    """Make rounds until cancelled."""
     while True:
         try:
             await run_once(organizations)
         except SlotwireError as problem:
             _log.warning("round_failed", error=problem.message)
-        await asyncio.sleep(settings.interval_seconds * random.uniform(0.9, 1.1))  # noqa: S311 -- no secret
+        await pause(settings.interval_seconds)
 
 
 async def run_once(organizations: Organizations) -> dict[str, RoundOutcome]:

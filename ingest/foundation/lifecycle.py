@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import random
 import signal
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -68,6 +69,11 @@ async def wait_for(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+async def pause(seconds: float) -> None:
+    """Sleep for about so long: a tenth more or less, so that several processes do not run their chores in step."""
+    await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter, not a secret
 
 
 @asynccontextmanager

@@ -107,7 +107,7 @@ ADMIN_REQUESTS = Counter(
 WAITING = Gauge(
     "slotwire_waiting",
     "Bookings that have waited too long, by what they wait for: the mark of a clear, the other half of a reschedule.",
-    ["kind"],
+    ["shard", "kind"],
     registry=REGISTRY,
 )
 SUBSCRIPTION_ROUNDS = Counter(

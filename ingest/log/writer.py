@@ -10,10 +10,10 @@ outcome is not known ends the writer's connection, and `take_over` begins from w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SchemaMismatch, SlotwireError
@@ -27,7 +27,7 @@ from slotwire.ingest.foundation.postgres import (
 )
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, WAITING, get_logger
-from slotwire.ingest.log.backlog import Backlog, Place, delivery_of
+from slotwire.ingest.log.backlog import MAX_BYTES, Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
 from slotwire.ingest.log.counts import alarm_shared, count_results
@@ -40,9 +40,13 @@ SUSPICIOUS_ATTEMPTS = 3
 MAX_TRIES = 1
 """A delivery that ended the process alone this often is quarantined by the next start, without being looked at."""
 CLEARS_PAGE = 100
-"""Overdue clears read at a time: their bodies are in memory together."""
+"""Overdue clears read at a time, while those before one have less than `MAX_BYTES` of bodies."""
+WAITING_KINDS = ("clear", "reschedule")
+"""What waits: a clear for its mark, half a reschedule for the other half. Also the metric's labels."""
 
 _SQL = read_queries("slotwire.ingest.sql", "log.sql")
+_UNWRITTEN = read_queries("slotwire.ingest.sql", "unwritten.sql")
+Told: TypeAlias = tuple[Delivery, "Sequence[Fact | OverdueClear]"]
 _FIRST = ("", UUID(int=0))
 _log = get_logger("writer")
 
@@ -208,28 +212,27 @@ class Writer:
         after = _FIRST
         try:
             while True:
+                limits = (CLEARS_PAGE, MAX_BYTES)
                 with translated():
-                    rows = await connection.fetch(_SQL["overdue_clears"], before, *after, CLEARS_PAGE, self._shard)
+                    rows = await connection.fetch(_SQL["overdue_clears"], self._shard, before, *after, *limits)
                 if not rows:
                     break
                 after = (rows[-1]["invitee"], rows[-1]["id"])
-                facts = [fact for row in rows for fact in normalize(delivery_of(row)) if _is_clear(fact)]
-                clears = [OverdueClear(fact) for fact in facts if isinstance(fact, InviteeFact)]
-                appended += await self._write_clears(clears)
+                appended += await self._write(_clears_in(map(delivery_of, rows)), settle=False)
             with translated():
                 found = await connection.fetchrow(_SQL["count_waiting"], before, self._shard)
         except BaseException:
             await self.close()
             raise
-        for kind in ("clears", "reschedules"):
-            WAITING.labels(kind.removesuffix("s")).set(found[kind] if found else 0)
+        for kind in WAITING_KINDS:
+            WAITING.labels(str(self._shard), kind).set(found[kind] if found else 0)
         return appended
 
     async def unwritten(self) -> tuple[int, timedelta]:
         """Return how many bytes wait to be written, and for how long the oldest of them has."""
         connection, _ = self._opened()
         with translated():
-            row = await connection.fetchrow(_SQL["backlog"], self._shard)
+            row = await connection.fetchrow(_UNWRITTEN["unwritten"], self._shard)
         if row is None or row["since"] is None:
             return 0, timedelta()
         return row["bytes"], self._clock.now() - row["since"]
@@ -247,23 +250,33 @@ class Writer:
             return await self._write([(delivery, (QuarantineFact(delivery, "defect", "it ended the process"),))])
         return await self._write([(delivery, normalize(delivery))])
 
-    async def _write(self, told: Sequence[tuple[Delivery, Sequence[Fact]]]) -> list[Appended]:
-        """Append deliveries with their facts; halve where the data is refused, down to the one that is to blame."""
+    async def _write(self, told: Sequence[Told], *, settle: bool = True) -> list[Appended]:
+        """Append deliveries with their facts; halve where the data is refused, down to the one that is to blame.
+
+        Args:
+            told: the deliveries, at least one.
+            settle: whether they are settled by it. One that is to blame is quarantined then; else it goes on waiting.
+        """
         try:
-            return await self._append([fact for _, facts in told for fact in facts], [each for each, _ in told])
+            settled = [each for each, _ in told if settle]
+            return await self._append([fact for _, facts in told for fact in facts], settled)
         except Exception as problem:  # noqa: BLE001 - a defect of ours costs a delivery, and no other
             blamed, detail = _blamed(problem, told[0][0])
         if len(told) > 1:
             middle = len(told) // 2
-            return [*await self._write(told[:middle]), *await self._write(told[middle:])]
+            halves = (told[:middle], told[middle:])
+            return [appended for half in halves for appended in await self._write(half, settle=settle)]
         [(delivery, facts)] = told
+        if not settle:
+            _log.error("clear_unpublished", delivery=str(delivery.id), reason=blamed, detail=detail)
+            return []
         if isinstance(facts[0], QuarantineFact):
             raise DatabaseUnavailable("a delivery cannot even be quarantined", reason=detail)
         return await self._write([(delivery, (QuarantineFact(delivery, blamed, detail),))])
 
     async def _write_known(self, deliveries: Sequence[Delivery]) -> list[Appended]:
         """Write deliveries up to the first that only a newer version knows; where there is one, say so after it."""
-        told: list[tuple[Delivery, Sequence[Fact]]] = []
+        told: list[Told] = []
         try:
             for each in deliveries:
                 told.append((each, normalize(each)))  # noqa: PERF401 - what was read before a failure counts
@@ -272,18 +285,6 @@ class Writer:
                 await self._write(told)
             raise
         return await self._write(told)
-
-    async def _write_clears(self, clears: Sequence[OverdueClear]) -> list[Appended]:
-        """Append overdue clears; one that is refused goes on waiting, and its neighbours do not."""
-        try:
-            return await self._append(clears, ())
-        except Exception as problem:  # noqa: BLE001 - as in `_write`
-            blamed, detail = _blamed(problem, clears[0].delivery)
-        if len(clears) > 1:
-            middle = len(clears) // 2
-            return [*await self._write_clears(clears[:middle]), *await self._write_clears(clears[middle:])]
-        _log.error("clear_unpublished", delivery=str(clears[0].delivery.id), reason=blamed, detail=detail)
-        return []
 
     async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
         head, (_, backlog) = self.head, self._opened()
@@ -351,8 +352,14 @@ class Writer:
         return self._connection, self._backlog
 
 
-def _is_clear(fact: Fact) -> bool:
-    return isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
+def _clears_in(deliveries: Iterable[Delivery]) -> list[Told]:
+    """Return deliveries with the clears that they tell."""
+    return [
+        (each, [OverdueClear(fact)])
+        for each in deliveries
+        for fact in normalize(each)
+        if isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
+    ]
 
 
 def _blamed(problem: Exception, delivery: Delivery) -> tuple[str, str]:

@@ -44,6 +44,7 @@ _REFUSALS = {
 _NEEDED = (("serve", "accept"), ("relay", "append"), ("control", "accept"), ("control", "make_ranges"))
 """Functions without which a process cannot work."""
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_UNWRITTEN = read_queries("slotwire.ingest.sql", "unwritten.sql")
 
 
 class Finding(Model):
@@ -218,7 +219,7 @@ async def _rights(connection: Connection, settings: Settings) -> Finding:
 async def _unwritten(connection: Connection, settings: Settings, clock: Clock) -> Finding:
     """Say up to where each shard is written, and how much is accepted beyond it, for how long."""
     with translated():
-        rows = await connection.fetch(_SQL["unwritten"])
+        rows = await connection.fetch(_UNWRITTEN["unwritten"], None)
     now, limit = clock.now(), settings.http.max_unwritten_bytes
     said, late = list[str](), False
     for row in rows:

@@ -12,8 +12,10 @@ from slotwire.ingest.foundation.telemetry import (
     RELAY_LEADER,
     UNWRITTEN_BYTES,
     UNWRITTEN_SECONDS,
+    WAITING,
     get_logger,
 )
+from slotwire.ingest.log.writer import WAITING_KINDS
 
 REASONS = ("topic", "cursor", "broker", "refused", "database")
 """Why a relay holds; also the metric's labels."""
@@ -61,6 +63,8 @@ class RelayStatus:
         self._told()
         for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, UNWRITTEN_BYTES, UNWRITTEN_SECONDS):
             gauge.labels(shard=str(shard)).set(0)
+        for kind in WAITING_KINDS:
+            WAITING.labels(shard=str(shard), kind=kind).set(0)
 
     def lead(self, shard: int, *, leads: bool) -> None:
         """This process began or ceased to lead the shard."""

@@ -83,22 +83,30 @@ SELECT b.*, b.org FROM (
 JOIN slotwire.bookings b ON b.invitee = near.invitee AND b.org = near.org
 
 -- name: overdue_clears
--- A page of the clears told before a moment for which no event was written, with the deliveries that told them; of a
--- retry the body and the times of the delivery it points at, as read_deliveries gives them.
+-- A page of the clears told before a moment for which no event was written, with the deliveries that told them: at most
+-- $5 of them and about $6 bytes, at least one; of a retry the body and the times of the delivery it points at, as
+-- read_deliveries gives them.
 -- The marks of a booking are sorted: a clear at or after the first one has its event.
-SELECT b.invitee, d.position, d.total, c.delivery AS id, d.org, o.uri, o.external_id, d.origin,
-       coalesce(q.origin, d.origin) AS form, false AS stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
-       coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
-       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
-FROM slotwire.bookings b
-JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $5
-CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, delivery uuid, position bigint, alone boolean)
-JOIN slotwire.deliveries d ON d.shard = $5 AND d.position = c.position
-LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
-WHERE b.waits_since <= $1 AND coalesce(q.received_at, d.received_at) <= $1 AND NOT c.alone
-  AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
-  AND (b.invitee, c.delivery) > ($2::text, $3::uuid)
-ORDER BY b.invitee, c.delivery LIMIT $4
+SELECT * FROM (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY invitee, id) - octet_length(body) AS bytes_before
+    FROM (
+        SELECT b.invitee, d.position, d.total, c.delivery AS id, d.org, o.uri, o.external_id, d.origin,
+               coalesce(q.origin, d.origin) AS form, false AS stale,
+               coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
+               coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
+               coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+        FROM slotwire.bookings b
+        JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $1
+        CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, delivery uuid, position bigint, alone boolean)
+        JOIN slotwire.deliveries d ON d.shard = $1 AND d.position = c.position
+        LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+        WHERE b.waits_since <= $2 AND coalesce(q.received_at, d.received_at) <= $2 AND NOT c.alone
+          AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
+          AND (b.invitee, c.delivery) > ($3::text, $4::uuid)
+        ORDER BY b.invitee, c.delivery LIMIT $5
+    ) AS told
+) AS page
+WHERE bytes_before < $6 ORDER BY invitee, id
 
 -- name: count_waiting
 -- How many bookings have waited since before a moment for a clear's mark, and how many for the other half of a
@@ -107,19 +115,12 @@ SELECT count(*) FILTER (WHERE EXISTS (
            SELECT FROM jsonb_to_recordset(b.clears) AS c (at timestamptz, alone boolean)
            WHERE NOT c.alone
              AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
-       )) AS clears,
+       )) AS clear,
        count(*) FILTER (WHERE EXISTS (
            SELECT FROM slotwire.bookings older
            WHERE older.org = b.org AND older.invitee = ANY (b.old_invitees)
              AND (older.state = 'canceled') <> (b.state <> 'named')
-       )) AS reschedules
+       )) AS reschedule
 FROM slotwire.bookings b
 JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $2
 WHERE b.waits_since <= $1
-
--- name: backlog
--- What is accepted and not settled: bytes, and since when the oldest waits.
-SELECT coalesce(pg_sequence_last_value(('slotwire.accepted_bytes_' || $1::smallint)::regclass), 0) - h.total AS bytes,
-       (SELECT received_at FROM slotwire.deliveries d WHERE d.shard = $1 AND d.position > h.position
-        ORDER BY d.position LIMIT 1) AS since
-FROM slotwire.heads h WHERE h.shard = $1 ORDER BY h.version DESC LIMIT 1

@@ -247,22 +247,6 @@ SELECT current_user::text AS role,
              LEFT JOIN pg_proc p ON p.pronamespace = 'slotwire'::regnamespace AND p.proname = needed.function
              WHERE p.oid IS NULL OR NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS lacking
 
--- name: unwritten
--- Per shard: up to where everything is written, when the head last moved, and what is accepted beyond it.
-SELECT s.shard, h.position, h.at, coalesce(newest.total - h.total, 0)::bigint AS bytes, oldest.received_at AS since
-FROM slotwire.log
-CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
-CROSS JOIN LATERAL (
-    SELECT position, total, at FROM slotwire.heads WHERE shard = s.shard ORDER BY version DESC LIMIT 1
-) AS h
-LEFT JOIN LATERAL (
-    SELECT total FROM slotwire.deliveries WHERE shard = s.shard AND position > h.position ORDER BY position DESC LIMIT 1
-) AS newest ON true
-LEFT JOIN LATERAL (
-    SELECT received_at FROM slotwire.deliveries WHERE shard = s.shard AND position > h.position ORDER BY position LIMIT 1
-) AS oldest ON true
-ORDER BY s.shard
-
 -- name: ranges_ahead
 -- For how many days after a time partitions are made.
 SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date)

@@ -25,6 +25,7 @@ PROCESSES = {
     "connections.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),
+    "unwritten.sql": ("control", "relay"),
     "vault.sql": ("control",),
 }
 """Which processes run the statements of a file."""

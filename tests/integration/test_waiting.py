@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import orjson
+import pytest
 
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.log.writer import CLEARS_PAGE, Writer
+from slotwire.ingest.log.backlog import MAX_BYTES
+from slotwire.ingest.log.batch import OverdueClear
+from slotwire.ingest.log.delivery import Delivery
+from slotwire.ingest.log.normalize import Fact
+from slotwire.ingest.log.writer import CLEARS_PAGE, Appended, Writer
 from slotwire.ingest.receive.accept import accept, retry_row
+from slotwire.ingest.relay.status import RelayStatus
 from slotwire.schemas.ids import event_id, last_segment
+from tests.support.door import add_organization, let_in
 from tests.support.management_api import write_quarantine
 from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, running_endpoint, settings_for
 from tests.support.writing import DELIVERIES
@@ -46,8 +54,12 @@ async def look(settings: Settings, now: datetime) -> Look:
         appended = await writer.publish_overdue(now - WAIT)
     finally:
         await writer.close()
-    waiting = {kind: REGISTRY.get_sample_value("slotwire_waiting", {"kind": kind}) for kind in ("clear", "reschedule")}
-    return Look(sum(len(each.rows) for each in appended), int(waiting["clear"] or 0), int(waiting["reschedule"] or 0))
+    return Look(sum(len(each.rows) for each in appended), waiting("clear"), waiting("reschedule"))
+
+
+def waiting(kind: str, *, shard: int = 0) -> int:
+    """Read what the writer of a shard says of those that wait."""
+    return int(REGISTRY.get_sample_value("slotwire_waiting", {"shard": str(shard), "kind": kind}) or 0)
 
 
 async def rows(database: Database, query: str) -> list[dict[str, Any]]:
@@ -175,7 +187,64 @@ async def test_more_than_a_page_is_published_in_one_round(database: Database) ->
         database, "SELECT count(*) AS n FROM slotwire.events WHERE type = 'com.calendly.invitee_no_show.deleted.v1'"
     )
     assert count["n"] == len(told) - 1
-    assert REGISTRY.get_sample_value("slotwire_waiting", {"kind": "clear"}) == 1
+    assert waiting("clear") == 1
+
+
+class Paging(Writer):
+    """Notes how many bytes of clears each append has."""
+
+    pages: list[int]
+
+    async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
+        if not deliveries:
+            self.pages.append(sum(len(each.delivery.body) for each in facts))
+        return await super()._append(facts, deliveries)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pages"),
+    [
+        ((MAX_BYTES // 2, MAX_BYTES // 2, 5_000), [MAX_BYTES, 5_000]),
+        ((MAX_BYTES // 2, MAX_BYTES // 2 - 1, 5_000), [MAX_BYTES + 4_999]),
+        ((MAX_BYTES, MAX_BYTES, MAX_BYTES), [MAX_BYTES] * 3),
+    ],
+    ids=["at the limit", "a byte below it", "each as large as it"],
+)
+async def test_a_page_of_clears_ends_at_its_bytes(
+    database: Database, sizes: Sequence[int], pages: Sequence[int]
+) -> None:
+    """A clear is read while those before it have less than the limit; so a page never holds a hundred large bodies."""
+    owner = await asyncpg.connect(database.owner_url)
+    writer = Paging(settings_for(database), 0, ManualClock(datetime.now(UTC) + LATER))
+    writer.pages = []
+    try:
+        await add_organization(owner)
+        for number, size in enumerate(sizes):
+            body = cleared(f"https://api.calendly.com/scheduled_events/E/invitees/{number}")
+            await let_in(owner, body.ljust(size))
+        await writer.take_over()
+        while await writer.step():
+            pass
+        assert sum(len(each.rows) for each in await writer.publish_overdue(datetime.now(UTC))) == len(sizes)
+    finally:
+        await writer.close()
+        await owner.close()
+    assert writer.pages == pages
+
+
+async def test_what_waits_is_told_by_shard_and_by_its_leader_only(database: Database) -> None:
+    """Another shard of the same process changes nothing; a process that no longer leads the shard says 0."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    old, new = new_invitee(), new_invitee()
+    async with running_endpoint(settings) as endpoint:
+        await endpoint.deliver(hook, invitee_body("invitee.canceled", invitee=old, rescheduled=True, new_invitee=new))
+        assert (await look(settings, datetime.now(UTC) + LATER)).reschedules == 1
+    status = RelayStatus()
+    status.stand_by(1)
+    assert (waiting("reschedule"), waiting("reschedule", shard=1)) == (1, 0)
+    status.stand_by(0)
+    assert waiting("reschedule") == 0
 
 
 async def test_a_waiting_half_is_counted_until_the_other_one_comes(database: Database) -> None:

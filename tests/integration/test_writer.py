@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from slotwire.ingest.errors import DatabaseUnavailable, LeadershipLost, RowRefused, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
@@ -348,3 +349,17 @@ async def _until_locked(connection: Connection) -> None:
     async with asyncio.timeout(20):
         while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             pass
+
+
+async def test_the_relay_s_own_role_may_ask_what_waits(database: Database, owner: Connection) -> None:
+    """Its bytes are those that the door counts against its limit, until it is written."""
+    settings = settings_for(database).model_copy(update={"database_url": SecretStr(database.url_of["relay"])})
+    await let_in(owner, invitee_body())
+    counted = await owner.fetchval("SELECT total FROM slotwire.deliveries")
+    writer = Writer(settings, 0, SystemClock())
+    await writer.take_over()
+    waiting, _ = await writer.unwritten()
+    assert waiting == counted > 256
+    await writer.step()
+    assert await writer.unwritten() == (0, timedelta())
+    await writer.close()

@@ -153,7 +153,7 @@ async def relay_setup(
     database: Database, bootstrap: str, prefix: str, *, topics: bool = True
 ) -> AsyncIterator[RelaySetup]:
     """Open connections and make the topics; with `topics=False` the test makes them."""
-    settings = relay_settings(database.runtime_url, bootstrap, prefix)
+    settings = relay_settings(database.url_of["relay"], bootstrap, prefix)
     if topics:
         await ensure_topics(settings.kafka)
     writer = await asyncpg.connect(database.runtime_url)
