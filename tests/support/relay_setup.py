@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic import SecretStr
 
-from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.kafka import describe_topics, full_name, opened_client, require_topics
 from slotwire.ingest.foundation.postgres import Connection
@@ -195,11 +195,14 @@ async def drain(relay: ShardRelay) -> int:
 
 
 @asynccontextmanager
-async def running_relay(settings: Settings, *, cursor_from: str | None = None) -> AsyncIterator[Health]:
+async def running_relay(
+    settings: Settings, *, cursor_from: str | None = None, clock: Clock | None = None
+) -> AsyncIterator[Health]:
     """Run the relay process in the background, stopping it at the end as a signal would."""
     stop, health = asyncio.Event(), Health()
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=cursor_from))
+        work = run_relay(settings, stop, health=health, clock=clock or SystemClock(), cursor_from=cursor_from)
+        group.create_task(work)
         try:
             yield health
         finally:
@@ -214,7 +217,14 @@ async def committed_records(
     Returns:
         The records by position in the log, so that a record seen twice is there twice.
     """
-    found: list[ConsumerRecord[bytes, bytes]] = []
+    found = [record async for record in each_committed(settings, expected, *topics, seconds=seconds)]
+    return sorted(found, key=sequence)
+
+
+async def each_committed(
+    settings: Settings, expected: int, *topics: Topic, seconds: float
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """Yield what readers of committed records see, as `committed_records`: each partition's in their order."""
     names = [full_name(settings.kafka, topic) for topic in topics or EVENT_TOPICS]
     async with opened_client(settings.kafka, client="test") as client:
         described = await require_topics(client, names)
@@ -228,13 +238,15 @@ async def committed_records(
     try:
         partitions = [TopicPartition(topic.name, number) for topic in described for number in range(topic.partitions)]
         consumer.assign(partitions)
+        found = 0
         async with asyncio.timeout(seconds):
-            while len(found) < expected or not await _at_end(consumer, partitions):
+            while found < expected or not await _at_end(consumer, partitions):
                 for records in (await consumer.getmany(timeout_ms=20)).values():
-                    found.extend(records)
+                    found += len(records)
+                    for record in records:
+                        yield record
     finally:
         await consumer.stop()
-    return sorted(found, key=sequence)
 
 
 async def _at_end(consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> bool:
