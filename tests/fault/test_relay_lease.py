@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -13,8 +15,21 @@ import pytest
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.log.backlog import MAX_BYTES
+from slotwire.ingest.log.normalize import MAX_PARTS
 from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES, STANDBY_SECONDS, Lease
-from tests.support.relay_setup import RelaySetup, committed_records, ids, relay_setup, running_relay, until
+from tests.support.door import add_organization, let_in
+from tests.support.public_endpoint import invitee_body
+from tests.support.relay_setup import (
+    RelaySetup,
+    committed_records,
+    each_committed,
+    ids,
+    relay_setup,
+    running_relay,
+    sequence,
+    until,
+)
 
 QUIET_SECONDS = 3
 """How long an idle relay is watched."""
@@ -43,6 +58,40 @@ async def test_a_leader_whose_loop_is_held_up_keeps_its_lead(setup: RelaySetup, 
         assert await setup.owner.fetchval("SELECT pg_try_advisory_lock(1936487279, 99)")
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
         await naive.fetchval(QUERIES["hold_lease"])
+
+
+async def _write_large(setup: RelaySetup, large: int, *, seconds: float) -> None:
+    """Let in bodies of 1 MiB, with a small one of another organization behind them, and have a relay write them."""
+    answer = {"question": "q", "answer": "a" * 220, "position": 0}
+    answers = [answer] * ((MAX_PARTS - 100) // 5)
+    bare = len(invitee_body(questions_and_answers=answers, text_reminder_number=""))
+    for org in ("A", "B"):
+        await add_organization(setup.owner, org)
+    for _ in range(large):
+        body = invitee_body(questions_and_answers=answers, text_reminder_number="5" * (MAX_BYTES - bare))
+        assert len(body) == MAX_BYTES
+        await let_in(setup.owner, body)
+    await let_in(setup.owner, invitee_body(), org="B")
+    async with running_relay(setup.settings):
+        read = [sequence(each) async for each in each_committed(setup.settings, large + 1, seconds=seconds)]
+    rows = await setup.owner.fetch("SELECT org, position FROM slotwire.events ORDER BY position")
+    assert sorted(read) == [row["position"] for row in rows]
+    assert [row["org"] for row in rows].index("B") <= 1
+    assert Counter(row["org"] for row in rows) == {"A": large, "B": 1}
+    appends, leaders = await setup.owner.fetchrow("SELECT count(*), max(epoch) FROM slotwire.heads") or (0, 0)
+    sys.stderr.write(f"{large} bodies of 1 MiB, {appends} versions of the head, {leaders} leader\n")
+    assert leaders == 1
+
+
+async def test_large_bodies_cost_neither_the_lead_nor_another_organization_its_turn(setup: RelaySetup) -> None:
+    """Bodies as large and finely divided as they may be are written by one leader; a small one goes with the first."""
+    await _write_large(setup, 8, seconds=60)
+
+
+@pytest.mark.soak
+async def test_two_hundred_large_bodies(setup: RelaySetup) -> None:
+    """The long form: more of them than a leader understands within its lease, several times over."""
+    await _write_large(setup, 200, seconds=1_200)
 
 
 async def test_a_lock_that_is_lost_is_noticed_at_once(setup: RelaySetup) -> None:
