@@ -89,6 +89,7 @@ class ResultRow(NamedTuple):
     """`slotwire.new_result`, field by field."""
 
     position: int
+    org: str
     delivery_id: UUID
     outcome: str
     event_id: UUID | None
@@ -191,6 +192,7 @@ class Batch:
         return [
             ResultRow(
                 position=each.delivery.position,
+                org=each.delivery.tenant.org,
                 delivery_id=each.delivery.id,
                 outcome=each.outcome.value,
                 event_id=each.event_id,

@@ -12,7 +12,10 @@ audit            rows that say who changed what
 idempotency      repeated requests with an `Idempotency-Key`, and their stored responses
 cursors          cursors of paged lists
 api_keys         keys of the management API, of which only a hash is stored
-log_pages        pages of events and of deliveries
+log_pages        pages of events
+delivery_pages   pages of deliveries
+quarantine_pages what waits in quarantine, and what becomes of it
+narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
 vault_rotation   encrypts all secrets with the vault's first key
 doctor           checks an installation, and says what to do

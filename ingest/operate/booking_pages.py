@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from uuid import UUID
 
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
@@ -14,11 +14,13 @@ from slotwire.ingest.operate.booking_models import (
     BookingQuery,
     ClearItem,
     MarkItem,
+    State,
     Timeline,
     TimelineEvent,
 )
 from slotwire.ingest.operate.cursors import BookingPlace
-from slotwire.ingest.operate.log_pages import delivery_item, event_fields
+from slotwire.ingest.operate.delivery_pages import delivery_item
+from slotwire.ingest.operate.log_pages import event_fields
 from slotwire.schemas.events import EVENT_CLASSES
 
 if TYPE_CHECKING:
@@ -35,9 +37,14 @@ async def page(
     pool: Pool, query: BookingQuery, org: str | None, *, after: BookingPlace | None, limit: int
 ) -> Sequence[BookingItem]:
     """Read bookings after a place, in the order of invitee URIs and organizations."""
-    statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
+    invitee, last = after or ("", "")
+    states = list(get_args(State)) if query.state is None else [query.state]
+    if org is None:
+        statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
+    else:
+        statement = _SQL["waiting_bookings_of_org"] if query.waiting else _SQL["bookings_of_org"]
     with translated():
-        rows = await pool.fetch(statement, *(after or (None, None)), org, query.state, limit)
+        rows = await pool.fetch(statement, invitee, org or last, states, limit)
     return [_booking(row) for row in rows]
 
 

@@ -37,18 +37,18 @@ _LARGEST = 2**63
 _FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
-def write_log_place(place: LogPlace) -> str:
-    """Write a place in the log."""
-    return _write("log", {str(shard): position for shard, position in sorted(place.items())})
+def write_log_place(kind: str, place: LogPlace) -> str:
+    """Write a place in a list that is ordered by position."""
+    return _write(kind, {str(shard): position for shard, position in sorted(place.items())})
 
 
-def read_log_place(cursor: str) -> LogPlace:
-    """Read a place in the log.
+def read_log_place(kind: str, cursor: str) -> LogPlace:
+    """Read a place in a list that is ordered by position.
 
     Raises:
         RequestRefused: it is not a cursor of this list.
     """
-    place = _read("log", cursor, _LOG)
+    place = _read(kind, cursor, _LOG)
     if not place or any(not (0 <= shard < 64 and 0 <= position < _LARGEST) for shard, position in place.items()):
         raise _refused()
     return place

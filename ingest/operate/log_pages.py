@@ -1,4 +1,4 @@
-"""Pages of events and of deliveries. Each page starts after the last item, so nothing is skipped or repeated."""
+"""Pages of events. Each page starts after the last item, so nothing is skipped or repeated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import orjson
 from slotwire.ingest.errors import SchemaMismatch
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.operate.cursors import LogPlace
-from slotwire.ingest.operate.models import DeliveryItem, EventDetail, EventItem, Outcome
+from slotwire.ingest.operate.models import EventDetail, EventItem
+from slotwire.schemas.events import EVENT_CLASSES
 
 if TYPE_CHECKING:
     import asyncpg
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_TYPES = [str(cls.type) for cls in EVENT_CLASSES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,16 @@ async def log_ends(pool: Pool) -> LogPlace:
     Raises:
         SchemaMismatch: the log does not exist yet.
     """
-    with translated():
-        rows = await pool.fetch(_SQL["log_ends"])
-    if not rows:
-        raise SchemaMismatch("the log does not exist yet", remedy="Run `slotwire migrate`.")
-    return {row["shard"]: row["position"] for row in rows}
+    return {row["shard"]: row["position"] for row in await _shards(pool, _SQL["log_ends"])}
 
 
 async def everywhere(pool: Pool, position: int) -> LogPlace:
-    """Return a place that is the same position in each shard."""
-    return dict.fromkeys(await log_ends(pool), position)
+    """Return a place that is the same position in each shard.
+
+    Raises:
+        SchemaMismatch: the log does not exist yet.
+    """
+    return {row["shard"]: position for row in await _shards(pool, _SQL["shards"])}
 
 
 async def events_after(pool: Pool, place: LogPlace, only: EventFilter, *, limit: int) -> Sequence[EventItem]:
@@ -63,7 +65,8 @@ async def events_after(pool: Pool, place: LogPlace, only: EventFilter, *, limit:
             position = max(place.values())
             rows = await pool.fetch(_SQL["events_after_of_subject"], only.subject, position, only.type, limit, only.org)
         elif only.org is not None:
-            rows = await pool.fetch(_SQL["events_after_of_org"], only.org, max(place.values()), only.type, limit)
+            types = _TYPES if only.type is None else [only.type]
+            rows = await pool.fetch(_SQL["events_after_of_org"], only.org, max(place.values()), types, limit)
         else:
             rows = await pool.fetch(_SQL["events_after"], list(place), list(place.values()), only.type, limit)
     return [EventItem(**event_fields(row)) for row in rows]
@@ -83,9 +86,10 @@ async def latest_events(pool: Pool, only: EventFilter, *, limit: int) -> Sequenc
         if only.subject is not None:
             rows = await pool.fetch(_SQL["latest_events_of_subject"], only.subject, only.type, limit, only.org)
         elif only.org is not None:
-            rows = await pool.fetch(_SQL["latest_events_of_org"], only.org, only.type, limit)
+            types = _TYPES if only.type is None else [only.type]
+            rows = await pool.fetch(_SQL["latest_events_of_org"], only.org, types, limit)
         else:
-            rows = await pool.fetch(_SQL["latest_events"], list(await log_ends(pool)), only.type, limit)
+            rows = await pool.fetch(_SQL["latest_events"], list(await everywhere(pool, 0)), only.type, limit)
     return [EventItem(**event_fields(row)) for row in reversed(rows)]
 
 
@@ -94,44 +98,6 @@ async def event(pool: Pool, event_id: UUID, org: str | None) -> EventDetail | No
     with translated():
         row = await pool.fetchrow(_SQL["event"], event_id, org)
     return None if row is None else EventDetail(**event_fields(row), data=orjson.Fragment(row["data"]))
-
-
-async def deliveries(
-    pool: Pool,
-    *,
-    before: UUID | None,
-    org: str | None,
-    outcome: Outcome | None,
-    event_id: UUID | None,
-    limit: int,
-) -> Sequence[DeliveryItem]:
-    """Read deliveries before a place, newest first."""
-    with translated():
-        if event_id is not None and outcome == "accepted":
-            rows = []  # what is not yet written has no event
-        elif outcome == "accepted":
-            rows = await pool.fetch(_SQL["deliveries_unwritten"], before, org, limit)
-        elif event_id is None:
-            rows = await pool.fetch(_SQL["deliveries_page"], before, org, outcome, limit)
-        else:
-            rows = await pool.fetch(_SQL["deliveries_of_event"], before, org, outcome, limit, event_id)
-    return [delivery_item(row) for row in rows]
-
-
-def delivery_item(row: asyncpg.Record) -> DeliveryItem:
-    """Show a delivery, without its body."""
-    return DeliveryItem(
-        id=row["id"],
-        organization=row["org"],
-        subscription_id=row["subscription_id"],
-        origin=row["origin"],
-        received_at=row["received_at"],
-        signed_at=row["signed_at"],
-        outcome=row["outcome"],
-        event_id=row["event_id"],
-        event_name=row["event_name"],
-        body_bytes=row["bytes"],
-    )
 
 
 def event_fields(row: asyncpg.Record) -> Mapping[str, Any]:
@@ -153,3 +119,11 @@ def event_fields(row: asyncpg.Record) -> Mapping[str, Any]:
         "delivery_id": row["delivery_id"],
         "traceparent": row["traceparent"],
     }
+
+
+async def _shards(pool: Pool, statement: str) -> Sequence[asyncpg.Record]:
+    with translated():
+        rows = await pool.fetch(statement)
+    if not rows:
+        raise SchemaMismatch("the log does not exist yet", remedy="Run `slotwire migrate`.")
+    return rows

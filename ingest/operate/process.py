@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.postgres import FOR_LISTS, create_pool
 from slotwire.ingest.operate.actions import Actions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
         ConfigurationError: the database's address is missing or cannot be read.
     """
     dsn = settings.database_url.get_secret_value()
-    async with create_pool(dsn, settings.database, application=application) as pool:
+    async with create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool:
         yield Actions.on(pool, settings, clock)
 
 

@@ -21,6 +21,7 @@ ACCEPT_SECONDS = 5.0
 """How long the commit of a retry may take."""
 
 _SQL = read_queries("slotwire.ingest.sql", "quarantine.sql")
+_STATES = ["waiting", "retried", "discarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,9 @@ async def read_page(
     pool: Pool, only: QuarantineFilter, *, before: UUID | None, limit: int
 ) -> list[QuarantinedDelivery]:
     """Read quarantined deliveries before a place, newest first, without their bodies."""
+    states = _STATES if only.state is None else [only.state]
     with translated():
-        rows = await pool.fetch(_SQL["quarantine_page"], before, only.org, only.reason, only.state, limit)
+        rows = await pool.fetch(_SQL["quarantine_page"], before, only.org, only.reason, states, limit)
     return [_read_row(row) for row in rows]
 
 

@@ -1,4 +1,8 @@
 -- Statements of `ingest/operate`: keys, the audit, idempotency, and what operators read.
+--
+-- A list over several values of a column (types, outcomes, states) reads a page of each and merges them. BETWEEN a value
+-- and itself is no equality to the planner: so the order by that column and the next stays one that only the index with
+-- both has, and it takes that index, however common it thinks the value is.
 
 -- name: insert_key
 -- Add a key of the management API: only its hash.
@@ -70,8 +74,12 @@ WITH gone AS (
 )
 SELECT count(*) FROM gone
 
+-- name: shards
+-- The shards of the log; without a row it does not exist yet.
+SELECT s.shard::smallint AS shard FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
+
 -- name: log_ends
--- The last position of each shard; without a row the log does not exist yet.
+-- The last position of each shard.
 SELECT s.shard::smallint AS shard,
        coalesce((SELECT max(e.position) FROM slotwire.events e WHERE e.shard = s.shard), 0) AS position
 FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
@@ -89,17 +97,21 @@ CROSS JOIN LATERAL (
 ORDER BY e.position LIMIT $4
 
 -- name: events_after_of_org
--- The log of one organization after a position; an organization has one shard.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
-       traceparent, tenant
-FROM slotwire.events
-WHERE org = $1 AND position > $2 AND ($3::text IS NULL OR type = $3)
-ORDER BY position LIMIT $4
+-- The log of one organization after a position, of some types, merged; an organization has one shard.
+SELECT e.* FROM unnest($3::text[]) AS wanted (type)
+CROSS JOIN LATERAL (
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
+           traceparent, tenant
+    FROM slotwire.events
+    WHERE org = $1 AND type BETWEEN wanted.type AND wanted.type AND position > $2
+    ORDER BY type, position LIMIT $4
+) e
+ORDER BY e.position LIMIT $4
 
 -- name: events_after_of_subject
 -- The events of one invitee or resource after a position, within one organization or any.
 SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
-       traceparent, tenant
+           traceparent, tenant
 FROM slotwire.events
 WHERE subject = $1 AND position > $2 AND ($3::text IS NULL OR type = $3) AND ($5::text IS NULL OR org = $5)
 ORDER BY position LIMIT $4
@@ -117,17 +129,21 @@ CROSS JOIN LATERAL (
 ORDER BY e.position DESC LIMIT $3
 
 -- name: latest_events_of_org
--- The latest events of one organization, newest first.
-SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
-       traceparent, tenant
-FROM slotwire.events
-WHERE org = $1 AND ($2::text IS NULL OR type = $2)
-ORDER BY position DESC LIMIT $3
+-- The latest events of one organization, of some types, newest first.
+SELECT e.* FROM unnest($2::text[]) AS wanted (type)
+CROSS JOIN LATERAL (
+    SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
+           traceparent, tenant
+    FROM slotwire.events
+    WHERE org = $1 AND type BETWEEN wanted.type AND wanted.type
+    ORDER BY type DESC, position DESC LIMIT $3
+) e
+ORDER BY e.position DESC LIMIT $3
 
 -- name: latest_events_of_subject
 -- The latest events of one invitee or resource, newest first.
 SELECT shard, position, event_id, type, org, subject, key, time, recorded_at, delivery_id, origin, inferred,
-       traceparent, tenant
+           traceparent, tenant
 FROM slotwire.events
 WHERE subject = $1 AND ($2::text IS NULL OR type = $2) AND ($4::text IS NULL OR org = $4)
 ORDER BY position DESC LIMIT $3
@@ -140,54 +156,124 @@ FROM slotwire.identities i JOIN slotwire.events e ON e.shard = i.shard AND e.pos
 WHERE i.event_id = $1 AND ($2::text IS NULL OR e.org = $2)
 
 -- name: deliveries_page
--- Deliveries, newest first, before an id; ids are in the order of arrival.
-SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, coalesce(r.outcome, 'accepted') AS outcome,
-       r.event_id, r.event_name, coalesce(octet_length(d.body), 0) AS bytes
-FROM slotwire.deliveries d
-LEFT JOIN slotwire.results r ON r.shard = d.shard AND r.position = d.position
-WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2)
-  AND ($3::text IS NULL OR coalesce(r.outcome, 'accepted') = $3)
-ORDER BY d.id DESC LIMIT $4
+-- Of each shard the newest deliveries before a place.
+SELECT d.* FROM unnest($1::smallint[], $2::bigint[]) AS place (shard, position)
+CROSS JOIN LATERAL (
+    SELECT d.id, d.shard, d.position, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at,
+           coalesce(r.outcome, 'accepted') AS outcome, r.event_id, r.event_name, coalesce(octet_length(d.body), 0) AS bytes
+    FROM slotwire.deliveries d
+    LEFT JOIN LATERAL (
+        SELECT outcome, event_id, event_name FROM slotwire.results WHERE shard = d.shard AND position = d.position LIMIT 1
+    ) AS r ON true
+    WHERE d.shard = place.shard AND d.position < place.position ORDER BY d.position DESC LIMIT $3
+) AS d
+
+-- name: deliveries_with_outcome
+-- The same, of those with one outcome.
+SELECT d.*, r.outcome, r.event_id, r.event_name
+FROM unnest($1::smallint[], $2::bigint[]) AS place (shard, position)
+CROSS JOIN LATERAL (
+    SELECT shard, position, outcome, event_id, event_name FROM slotwire.results
+    WHERE shard = place.shard AND outcome BETWEEN $4 AND $4 AND position < place.position
+    ORDER BY outcome DESC, position DESC LIMIT $3
+) AS r
+CROSS JOIN LATERAL (
+    SELECT id, shard, position, org, subscription_id, origin, received_at, signed_at,
+           coalesce(octet_length(body), 0) AS bytes
+    FROM slotwire.deliveries WHERE shard = r.shard AND position = r.position LIMIT 1
+) AS d
+
+-- name: deliveries_of_org
+-- Of each of some outcomes the newest written deliveries of one organization before a position.
+SELECT d.*, r.outcome, r.event_id, r.event_name
+FROM unnest($4::text[]) AS wanted (outcome)
+CROSS JOIN LATERAL (
+    SELECT shard, position, outcome, event_id, event_name FROM slotwire.results
+    WHERE org = $1 AND outcome BETWEEN wanted.outcome AND wanted.outcome AND position < $2
+    ORDER BY outcome DESC, position DESC LIMIT $3
+) AS r
+CROSS JOIN LATERAL (
+    SELECT id, shard, position, org, subscription_id, origin, received_at, signed_at,
+           coalesce(octet_length(body), 0) AS bytes
+    FROM slotwire.deliveries WHERE shard = r.shard AND position = r.position LIMIT 1
+) AS d
 
 -- name: deliveries_unwritten
--- Deliveries that are accepted and not yet written, newest first, before an id: only what is beyond the head is read.
-SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, 'accepted' AS outcome,
-       NULL::uuid AS event_id, NULL AS event_name, coalesce(octet_length(d.body), 0) AS bytes
-FROM slotwire.log
-CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
-CROSS JOIN LATERAL (SELECT position FROM slotwire.heads WHERE shard = s.shard ORDER BY version DESC LIMIT 1) AS h
-JOIN slotwire.deliveries d ON d.shard = s.shard AND d.position > h.position
-WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2)
-  AND NOT EXISTS (SELECT FROM slotwire.results r WHERE r.shard = d.shard AND r.position = d.position)
-ORDER BY d.id DESC LIMIT $3
+-- Of each shard the newest deliveries before a place that are accepted and not yet written, among the newest $5 of it.
+SELECT d.*, 'accepted' AS outcome, NULL::uuid AS event_id, NULL AS event_name
+FROM unnest($1::smallint[], $2::bigint[]) AS place (shard, position)
+CROSS JOIN LATERAL (
+    SELECT position FROM slotwire.heads WHERE shard = place.shard ORDER BY version DESC LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT d.* FROM (
+        SELECT id, shard, position, org, subscription_id, origin, received_at, signed_at,
+               coalesce(octet_length(body), 0) AS bytes
+        FROM slotwire.deliveries
+        WHERE shard = place.shard AND position > h.position AND position < place.position
+        ORDER BY position DESC LIMIT $5
+    ) AS d
+    WHERE ($4::text IS NULL OR d.org = $4)
+      AND NOT EXISTS (SELECT FROM slotwire.results r WHERE r.shard = d.shard AND r.position = d.position)
+    ORDER BY d.position DESC LIMIT $3
+) AS d
 
 -- name: deliveries_of_event
--- The deliveries of one event, newest first, before an id.
-SELECT d.id, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, r.outcome, r.event_id, r.event_name,
-       coalesce(octet_length(d.body), 0) AS bytes
+-- The newest deliveries of one event before a position; an event has one shard.
+SELECT d.id, d.shard, d.position, d.org, d.subscription_id, d.origin, d.received_at, d.signed_at, r.outcome, r.event_id,
+       r.event_name, coalesce(octet_length(d.body), 0) AS bytes
 FROM slotwire.results r JOIN slotwire.deliveries d ON d.shard = r.shard AND d.position = r.position
-WHERE r.event_id = $5
-  AND ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.org = $2) AND ($3::text IS NULL OR r.outcome = $3)
-ORDER BY d.id DESC LIMIT $4
+WHERE r.event_id = $1 AND r.position < $2 AND ($4::text IS NULL OR d.org = $4)
+  AND ($5::text IS NULL OR r.outcome = $5)
+ORDER BY d.position DESC LIMIT $3
 
 -- name: bookings_page
--- Bookings after an invitee URI and an organization, in their order; of one organization, in one state.
-SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
-       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
-FROM slotwire.bookings
-WHERE ($1::text IS NULL OR (invitee, org) > ($1, $2::text)) AND ($3::text IS NULL OR org = $3)
-  AND ($4::text IS NULL OR state = $4)
-ORDER BY invitee, org LIMIT $5
+-- Bookings in some states after an invitee URI and an organization, in their order: each state by itself, merged.
+SELECT b.* FROM unnest($3::text[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+    FROM slotwire.bookings
+    WHERE state BETWEEN wanted.state AND wanted.state AND (invitee, org) > ($1, $2)
+    ORDER BY state, invitee, org LIMIT $4
+) b
+ORDER BY b.invitee, b.org LIMIT $4
+
+-- name: bookings_of_org
+-- The same, of one organization.
+SELECT b.* FROM unnest($3::text[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+    FROM slotwire.bookings
+    WHERE org = $2 AND state BETWEEN wanted.state AND wanted.state AND invitee > $1
+    ORDER BY state, invitee, org LIMIT $4
+) b
+ORDER BY b.invitee, b.org LIMIT $4
 
 -- name: waiting_bookings_page
--- The same, of bookings that wait for the mark of a clear or the other half of a reschedule.
-SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
-       booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
-FROM slotwire.bookings
-WHERE waits_since IS NOT NULL
-  AND ($1::text IS NULL OR (invitee, org) > ($1, $2::text)) AND ($3::text IS NULL OR org = $3)
-  AND ($4::text IS NULL OR state = $4)
-ORDER BY invitee, org LIMIT $5
+-- Bookings that wait for the mark of a clear or the other half of a reschedule, as bookings_page gives them.
+SELECT b.* FROM unnest($3::text[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+    FROM slotwire.bookings
+    WHERE waits_since IS NOT NULL AND state BETWEEN wanted.state AND wanted.state AND (invitee, org) > ($1, $2)
+    ORDER BY state, invitee, org LIMIT $4
+) b
+ORDER BY b.invitee, b.org LIMIT $4
+
+-- name: waiting_bookings_of_org
+-- The same, of one organization.
+SELECT b.* FROM unnest($3::text[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
+           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
+    FROM slotwire.bookings
+    WHERE waits_since IS NOT NULL AND org = $2 AND state BETWEEN wanted.state AND wanted.state AND invitee > $1
+    ORDER BY state, invitee, org LIMIT $4
+) b
+ORDER BY b.invitee, b.org LIMIT $4
 
 -- name: organizations_of_booking
 -- The organizations that were told of an invitee: one, or any within reach.

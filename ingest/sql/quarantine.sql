@@ -1,13 +1,18 @@
 -- Statements of the quarantine: what waits there, and what becomes of it.
 
 -- name: quarantine_page
--- Quarantined deliveries, newest first, before a place; their ids are in order of arrival.
-SELECT delivery_id, shard, org, reason, detail, state, created_at, settled_at, note, subscription_id, received_at,
-       signed_at, outcome, event_id, octet_length(body) AS bytes
-FROM slotwire.quarantine
-WHERE ($1::uuid IS NULL OR delivery_id < $1) AND ($2::text IS NULL OR org = $2)
-  AND ($3::text IS NULL OR reason = $3) AND ($4::text IS NULL OR state = $4)
-ORDER BY delivery_id DESC LIMIT $5
+-- Quarantined deliveries in some states before a place, newest first: each state by itself, merged, as the
+-- lists of operate.sql. Their ids are in the order of arrival.
+SELECT q.* FROM unnest($4::text[]) AS wanted (state)
+CROSS JOIN LATERAL (
+    SELECT delivery_id, shard, org, reason, detail, state, created_at, settled_at, note, subscription_id, received_at,
+           signed_at, outcome, event_id, octet_length(body) AS bytes
+    FROM slotwire.quarantine
+    WHERE state BETWEEN wanted.state AND wanted.state AND ($2::text IS NULL OR org = $2) AND ($3::text IS NULL OR reason = $3)
+      AND ($1::uuid IS NULL OR delivery_id < $1)
+    ORDER BY state DESC, delivery_id DESC LIMIT $5
+) q
+ORDER BY q.delivery_id DESC LIMIT $5
 
 -- name: quarantined
 -- One quarantined delivery with its body, of an organization or of any.

@@ -1,4 +1,4 @@
-"""`make bench`: durable acks, the way to Kafka and to a handler, a drain, a backfill, what idling costs.
+"""`make bench`: durable acks, the way to Kafka and to a handler, a drain, a backfill, idling, lists.
 
 Runs on a stack of its own in a temporary folder with default durability (`fsync` on), in about eight minutes.
 Exits 1 when a stated ratio is missed. How to read it: docs/explanation/performance.md.
@@ -22,12 +22,13 @@ from tests.bench.backfill import measure_backfill
 from tests.bench.drain import measure_drain
 from tests.bench.idle import measure_idle
 from tests.bench.latency import measure_latency
+from tests.bench.listings import measure_listings
 from tests.bench.report import Results, show
 from tests.bench.stage import BenchError, staged
 from tests.bench.stages import measure_stages
 from tests.bench.sustained import measure_sustained
 
-PARTS = ("latency", "acks", "sustained", "drain", "backfill", "idle", "stages")
+PARTS = ("latency", "acks", "sustained", "drain", "backfill", "idle", "stages", "listings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Size:
         deliveries: on the idle stack, one at a time.
         backlog: deliveries that are drained, and rows of the backfill.
         still_seconds: while nothing arrives, and of live deliveries before the backfill.
+        history: events over which is listed.
     """
 
     rounds: int
@@ -49,6 +51,7 @@ class Size:
     sustained_seconds: float
     backlog: int
     still_seconds: float
+    history: int
 
 
 FULL = Size(
@@ -60,6 +63,7 @@ FULL = Size(
     sustained_seconds=30,
     backlog=100_000,
     still_seconds=20,
+    history=2_000_000,
 )
 QUICK = Size(
     rounds=3,
@@ -70,6 +74,7 @@ QUICK = Size(
     sustained_seconds=9,
     backlog=10_000,
     still_seconds=5,
+    history=100_000,
 )
 
 
@@ -93,6 +98,8 @@ async def measure(folder: Path, parts: frozenset[str], size: Size) -> Results:
             found.backfill = await measure_backfill(stage, rows=size.backlog, quiet_seconds=size.still_seconds, say=say)
         if "drain" in parts:
             found.drain = await measure_drain(stage, deliveries=size.backlog, say=say)
+        if "listings" in parts:
+            found.listings = await measure_listings(stage.stack, events=size.history, say=say)
         if "acks" in parts:  # last: nothing writes what it lets in
             found.acks = await measure_acks(stage, rounds=size.rounds, seconds=size.seconds, say=say)
     return found

@@ -16,6 +16,7 @@ from tests.bench.chain import Spans
 from tests.bench.drain import Drain
 from tests.bench.idle import Idle
 from tests.bench.latency import STEADY_RATE, Latency
+from tests.bench.listings import Listings
 from tests.bench.stages import Stages
 from tests.bench.sustained import Sustained
 
@@ -30,6 +31,8 @@ BESIDE_BACKFILL = 1.5
 HANDLER_MS = 20.0
 STEADY_MS = 30.0
 """Webhook to handler, at the median; shown, not enforced: it depends on the machine. So does the next."""
+LIST_MS = 100.0
+"""A list over two million events; shown, not enforced."""
 DRAIN_RATE = 2_000
 """Deliveries of a backlog a second."""
 BUSY_CLIENT = 0.9
@@ -53,6 +56,7 @@ class Results:
     backfill: BackfillWay | None = None
     idle: Idle | None = None
     stages: Stages | None = None
+    listings: Listings | None = None
 
     @property
     def missed(self) -> list[str]:
@@ -78,6 +82,7 @@ class Results:
             "backfill_ms": asdict(self.backfill) | {"ratio": self.backfill.ratio} if self.backfill else None,
             "idle_ms_per_second": asdict(self.idle)["cpu"] if self.idle else None,
             "stages_us": asdict(self.stages) if self.stages else None,
+            "listings_ms": asdict(self.listings) if self.listings else None,
             "missed": self.missed,
         }
 
@@ -96,6 +101,8 @@ def show(results: Results, console: Console) -> None:
         console.print(_idle_table(results.idle))
     if results.stages is not None:
         console.print(_stages_table(results.stages))
+    if results.listings is not None:
+        console.print(_listings_table(results.listings))
     for line in results.missed:
         console.print(f"[bold red]target missed:[/] {line}")
 
@@ -181,6 +188,16 @@ def _latency_table(latency: Latency | None, backfill: BackfillWay | None) -> Tab
         table.add_row(f"live {LIVE_RATE:g}/s, quiet", *_spans(backfill.quiet), "")
         words = f"live {LIVE_RATE:g}/s, beside a backfill at {backfill.rate:,.0f}/s"
         table.add_row(words, *_spans(backfill.beside), f"p50 ≤ {BESIDE_BACKFILL} x quiet, is {backfill.ratio:.2f}")
+    return table
+
+
+def _listings_table(listings: Listings) -> Table:
+    title = f"The slowest of {listings.lists} lists over {listings.events:,} events, ms, at most {LIST_MS:g}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("list")
+    table.add_column("ms", justify="right")
+    for took, path in listings.slowest:
+        table.add_row(path, f"{took:.1f}")
     return table
 
 

@@ -113,8 +113,8 @@ async def write_deliveries(
         " signed_at, stale, content_encoding, body)"
         " VALUES (0, nextval('slotwire.accepted_0'), 0, $1, $2, $3, 'webhook', $4, $4, false, '', '\\x7b7d')"
         " RETURNING shard, position)"
-        " INSERT INTO slotwire.results (shard, position, outcome, event_id, event_name, settled_at)"
-        " SELECT shard, position, $5, $6, 'invitee.created', $4 FROM came WHERE $5 <> 'accepted'",
+        " INSERT INTO slotwire.results (shard, position, org, outcome, event_id, event_name, settled_at)"
+        " SELECT shard, position, $2, $5, $6, 'invitee.created', $4 FROM came WHERE $5 <> 'accepted'",
         [(item, org, UUID(int=1), EPOCH + timedelta(seconds=at), outcome, event_id) for at, item in enumerate(made)],
     )
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -15,7 +16,7 @@ from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.operate import cursors
 
 READERS: dict[str, Callable[[str], object]] = {
-    "log": cursors.read_log_place,
+    "log": partial(cursors.read_log_place, "log"),
     "time": lambda text: cursors.read_time_place("keys", text),
     "id": lambda text: cursors.read_id_place("deliveries", text),
 }
@@ -25,8 +26,8 @@ TIME = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 @given(st.dictionaries(st.integers(0, 63), st.integers(0, 2**63 - 1), min_size=1))
 def test_a_place_in_the_log_comes_back(place: dict[int, int]) -> None:
     """Every place over up to 64 shards survives its text form, which stays under the limit."""
-    text = cursors.write_log_place(place)
-    assert cursors.read_log_place(text) == place
+    text = cursors.write_log_place("log", place)
+    assert cursors.read_log_place("log", text) == place
     assert len(text) <= cursors.MAX_CURSOR
 
 
@@ -77,7 +78,7 @@ def test_a_forged_cursor_is_refused(value: bytes, reader: str) -> None:
 def test_a_cursor_of_another_list_is_refused() -> None:
     """Each kind of list takes its own cursors only."""
     made = {
-        "log": cursors.write_log_place({0: 1}),
+        "log": cursors.write_log_place("log", {0: 1}),
         "time": cursors.write_time_place("keys", (TIME, UUID(int=1))),
         "id": cursors.write_id_place("deliveries", UUID(int=1)),
     }
@@ -92,9 +93,9 @@ def test_a_cursor_of_another_list_is_refused() -> None:
 
 def test_the_longest_cursor_and_one_past_it() -> None:
     """A text of MAX_CURSOR characters is looked at, a longer one is not."""
-    padded = cursors.write_log_place({0: 1}) + "A" * cursors.MAX_CURSOR
+    padded = cursors.write_log_place("log", {0: 1}) + "A" * cursors.MAX_CURSOR
     for text in (padded[: cursors.MAX_CURSOR], padded[: cursors.MAX_CURSOR + 1]):
         with pytest.raises(RequestRefused):
-            cursors.read_log_place(text)
-    whole = cursors.write_log_place(dict.fromkeys(range(64), 2**63 - 1))
-    assert cursors.read_log_place(whole)[63] == 2**63 - 1
+            cursors.read_log_place("log", text)
+    whole = cursors.write_log_place("log", dict.fromkeys(range(64), 2**63 - 1))
+    assert cursors.read_log_place("log", whole)[63] == 2**63 - 1

@@ -7,6 +7,7 @@ from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.audit import AuditEntry
 from slotwire.ingest.operate.audit_models import AuditPage, AuditQuery, audit_item
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
+from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.roles import Principal, Role
 
 
@@ -18,7 +19,8 @@ class AuditActions(ResourceActions):
         who.require(Role.ADMIN)
         only = audit.AuditFilter(who.reach(query.organization), query.action, query.actor)
         before = None if query.cursor is None else read_id_place("audit", query.cursor)
-        found = await audit.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        with narrowed_by(query):
+            found = await audit.read_page(self.pool, only, before=before, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_id_place("audit", found[-1].id) if more else None
         return AuditPage(items=tuple(map(audit_item, found)), next_cursor=cursor)

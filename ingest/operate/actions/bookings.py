@@ -7,6 +7,7 @@ from slotwire.ingest.operate import booking_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.booking_models import BookingPage, BookingQuery, Timeline, TimelineQuery
 from slotwire.ingest.operate.cursors import read_booking_place, write_booking_place
+from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.roles import Principal, Role
 
 
@@ -18,7 +19,8 @@ class BookingActions(ResourceActions):
         who.require(Role.READER)
         after = None if query.cursor is None else read_booking_place(query.cursor)
         org = who.reach(query.organization)
-        items = await booking_pages.page(self.pool, query, org, after=after, limit=query.limit + 1)
+        with narrowed_by(query):
+            items = await booking_pages.page(self.pool, query, org, after=after, limit=query.limit + 1)
         more, items = len(items) > query.limit, items[: query.limit]
         cursor = write_booking_place((items[-1].invitee, items[-1].organization)) if more else None
         return BookingPage(items=tuple(items), next_cursor=cursor)

@@ -11,6 +11,7 @@ from slotwire.ingest.operate import log_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_log_place, write_log_place
 from slotwire.ingest.operate.models import EventDetail, EventItem, EventPage, EventQuery
+from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.roles import Principal, Role
 
 FOLLOW_SECONDS = 0.25
@@ -24,19 +25,20 @@ class EventActions(ResourceActions):
         """List events of the log, oldest first."""
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
-        if query.cursor is not None:
-            if query.after is not None:
-                raise RequestRefused(
-                    "`cursor` and `after` cannot be combined", code="parameter_invalid", remedy="Leave one out."
-                )
-            place = read_log_place(query.cursor)
-        else:
-            place = await log_pages.everywhere(self.pool, query.after or 0)
-        # Read one more than asked, to know whether there is another page.
-        items = await log_pages.events_after(self.pool, place, only, limit=query.limit + 1)
+        if query.cursor is not None and query.after is not None:
+            raise RequestRefused(
+                "`cursor` and `after` cannot be combined", code="parameter_invalid", remedy="Leave one out."
+            )
+        with narrowed_by(query):
+            if query.cursor is not None:
+                place = read_log_place("events", query.cursor)
+            else:
+                place = await log_pages.everywhere(self.pool, query.after or 0)
+            # Read one more than asked, to know whether there is another page.
+            items = await log_pages.events_after(self.pool, place, only, limit=query.limit + 1)
         more, items = len(items) > query.limit, items[: query.limit]
         reached = log_pages.place_after(place, items, only)
-        return EventPage(items=tuple(items), next_cursor=write_log_place(reached) if more else None)
+        return EventPage(items=tuple(items), next_cursor=write_log_place("events", reached) if more else None)
 
     async def get(self, who: Principal, event_id: UUID) -> EventDetail:
         """Read one event with its data."""
@@ -50,7 +52,8 @@ class EventActions(ResourceActions):
         """Read the latest events, oldest first."""
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
-        return tuple(await log_pages.latest_events(self.pool, only, limit=query.limit))
+        with narrowed_by(query):
+            return tuple(await log_pages.latest_events(self.pool, only, limit=query.limit))
 
     async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
         """Yield events as they are committed, from `after` (or from now on) until `stop` is set."""

@@ -9,6 +9,7 @@ from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import quarantine_pages
 from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
+from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.quarantine_models import (
     DiscardRequest,
     QuarantineDetail,
@@ -34,7 +35,8 @@ class QuarantineActions(ResourceActions):
         state = None if query.state == "all" else query.state
         only = quarantine_pages.QuarantineFilter(who.reach(query.organization), query.reason, state)
         before = None if query.cursor is None else read_id_place("quarantine", query.cursor)
-        found = await quarantine_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        with narrowed_by(query):
+            found = await quarantine_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_id_place("quarantine", found[-1].delivery_id) if more else None
         return QuarantinePage(items=tuple(map(quarantine_item, found)), next_cursor=cursor)

@@ -38,7 +38,8 @@ CREATE TABLE slotwire.subscriptions (
     ended_at timestamptz,
     CONSTRAINT subscriptions_end CHECK ((state = 'ended') = (ended_at IS NOT NULL))
 );
-CREATE INDEX subscriptions_org ON slotwire.subscriptions (org);
+CREATE INDEX subscriptions_created ON slotwire.subscriptions (created_at, id);
+CREATE INDEX subscriptions_org ON slotwire.subscriptions (org, created_at, id);
 
 -- Signing keys, sealed by the vault; the newest signs, older ones stay valid while they are listed.
 CREATE TABLE slotwire.signing_keys (
@@ -79,6 +80,7 @@ CREATE INDEX deliveries_fetched ON slotwire.deliveries (shard, position) WHERE o
 CREATE TABLE slotwire.results (
     shard smallint NOT NULL,
     position bigint NOT NULL, -- of the delivery
+    org text NOT NULL, -- of the delivery: lists of an organization's go by it, and accept pays for no index of theirs
     outcome text NOT NULL CONSTRAINT results_outcome CHECK (outcome IN ('stored', 'duplicate', 'quarantined')),
     event_id uuid, -- the event it stands for
     event_name text, -- Calendly's name for it
@@ -87,6 +89,8 @@ CREATE TABLE slotwire.results (
     PRIMARY KEY (shard, position)
 ) PARTITION BY RANGE (position);
 CREATE INDEX results_event ON slotwire.results (event_id);
+CREATE INDEX results_outcome ON slotwire.results (shard, outcome, position);
+CREATE INDEX results_org ON slotwire.results (org, outcome, position);
 
 -- The writer's place in a shard. Insert-only: the newest version counts, and to insert it is to compare and set.
 -- (Updated in place, one row would be followed through every version that an old snapshot still holds.)
@@ -127,7 +131,9 @@ CREATE TABLE slotwire.events (
     PRIMARY KEY (shard, position)
 ) PARTITION BY RANGE (position);
 CREATE INDEX events_subject ON slotwire.events (subject, position);
-CREATE INDEX events_org ON slotwire.events (org, position);
+-- Lists of one organization over all types merge its types, so that they need no index of their own.
+CREATE INDEX events_type ON slotwire.events (shard, type, position);
+CREATE INDEX events_org ON slotwire.events (org, type, position);
 
 -- Every id that was ever written, and where: it outlives the partitions of the log, so that a late copy of an
 -- old fact is still a copy.
@@ -167,8 +173,12 @@ CREATE TABLE slotwire.bookings (
     PRIMARY KEY (invitee, org)
 );
 CREATE INDEX bookings_chain_root ON slotwire.bookings (chain_root, org);
-CREATE INDEX bookings_org ON slotwire.bookings (org, invitee);
+-- Lists over all states merge the states.
+CREATE INDEX bookings_state ON slotwire.bookings (state, invitee, org);
+CREATE INDEX bookings_org ON slotwire.bookings (org, state, invitee);
 CREATE INDEX bookings_waiting ON slotwire.bookings (waits_since) WHERE waits_since IS NOT NULL;
+CREATE INDEX bookings_waiting_state ON slotwire.bookings (state, invitee, org) WHERE waits_since IS NOT NULL;
+CREATE INDEX bookings_waiting_org ON slotwire.bookings (org, state, invitee) WHERE waits_since IS NOT NULL;
 
 -- Authentic deliveries that this version could not turn into events, with a copy of what came: it stays whatever
 -- becomes of the row, and of the partition the delivery is in.
@@ -196,8 +206,11 @@ CREATE TABLE slotwire.quarantine (
     CONSTRAINT quarantine_settled CHECK ((state = 'waiting') = (settled_at IS NULL)),
     CONSTRAINT quarantine_discarded_why CHECK (state <> 'discarded' OR note <> '')
 );
-CREATE INDEX quarantine_org ON slotwire.quarantine (org, delivery_id);
-CREATE INDEX quarantine_waiting ON slotwire.quarantine (reason, delivery_id) WHERE state = 'waiting';
+-- Lists over all states merge the states.
+CREATE INDEX quarantine_state_id ON slotwire.quarantine (state, delivery_id);
+CREATE INDEX quarantine_org ON slotwire.quarantine (org, state, delivery_id);
+CREATE INDEX quarantine_reason ON slotwire.quarantine (reason, state, delivery_id);
+CREATE INDEX quarantine_org_reason ON slotwire.quarantine (org, reason, state, delivery_id);
 
 -- A copy of the relay's cursor, written after each commit at the broker: for pruning, dashboards and lag,
 -- never a silent place to resume from.
@@ -237,6 +250,8 @@ CREATE TABLE slotwire.api_keys (
     revoked_at timestamptz,
     last_used_at timestamptz
 );
+CREATE INDEX api_keys_created ON slotwire.api_keys (created_at, id);
+CREATE INDEX api_keys_org ON slotwire.api_keys (org, created_at, id);
 
 -- Ranges of positions: 1,000,000,000 a day since the log was made, for deliveries, results and events alike.
 -- Made ahead by this function of the owner's, which `slotwire control` calls; answers how many days are ahead.
@@ -549,6 +564,7 @@ CREATE TYPE slotwire.new_event AS (
 );
 CREATE TYPE slotwire.new_result AS (
     position bigint,
+    org text,
     delivery_id uuid, -- of a retry: of the delivery it points at
     outcome text,
     event_id uuid,
@@ -625,8 +641,8 @@ BEGIN
                                                 inferred, traceparent, tenant, data, number)
     WHERE v_all_new OR e.id = ANY (ids);
 
-    INSERT INTO slotwire.results (shard, position, outcome, event_id, event_name, subject, settled_at)
-    SELECT p_shard, r.position,
+    INSERT INTO slotwire.results (shard, position, org, outcome, event_id, event_name, subject, settled_at)
+    SELECT p_shard, r.position, r.org,
            CASE WHEN NOT v_all_new AND r.outcome = 'stored' AND r.event_id IS NOT NULL AND r.event_id <> ALL (ids)
                 THEN 'duplicate' ELSE r.outcome END,
            r.event_id, r.event_name, r.subject, p_now

@@ -26,6 +26,7 @@ CREATE TABLE slotwire.connections (
     CONSTRAINT connections_once_a_user UNIQUE (org, user_uri),
     CONSTRAINT connections_reason CHECK ((state = 'active') = (reason IS NULL))
 );
+CREATE INDEX connections_created ON slotwire.connections (created_at, id);
 
 -- Steps that no statement may make, whoever writes it: whom a connection acts as never changes; a new credential
 -- begins able to act; one that Calendly refused stays refused.
@@ -107,6 +108,11 @@ CREATE TABLE slotwire.audit (
     CONSTRAINT audit_start CHECK (result <> 'started' OR begun IS NULL)
 );
 CREATE INDEX audit_org ON slotwire.audit (org, id);
+CREATE INDEX audit_action ON slotwire.audit (action, id);
+CREATE INDEX audit_actor ON slotwire.audit (actor, id);
+CREATE INDEX audit_org_action ON slotwire.audit (org, action, id);
+CREATE INDEX audit_org_actor ON slotwire.audit (org, actor, id);
+CREATE INDEX audit_actor_action ON slotwire.audit (actor, action, id);
 
 -- The answer to a request that came with an Idempotency-Key, for a repetition of it. Sealed: it may show a key.
 CREATE TABLE slotwire.idempotent_answers (

@@ -1,0 +1,145 @@
+"""Lists over a long and uneven history: whatever the filters, what is read is about what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import asyncpg
+import orjson
+import pytest
+
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.errors import DatabaseUnavailable
+from slotwire.ingest.foundation.postgres import FOR_LISTS, Pool, create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.booking_models import BookingQuery
+from slotwire.ingest.operate.cursors import DEFAULT_PAGE
+from slotwire.ingest.operate.models import DeliveryQuery, EventQuery
+from slotwire.ingest.operate.quarantine_models import QuarantineQuery
+from slotwire.ingest.operate.roles import COMMAND_LINE
+from tests.support.history import BUSY, RARE, SILENT, SILENT_EVENTS, History, list_queries, write_history
+from tests.support.public_endpoint import settings_for
+
+HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000)
+MOST_READ = 20 * (DEFAULT_PAGE + 1)
+"""Rows that a page may read: a list over all types merges a page of each."""
+
+
+@dataclass
+class Explained:
+    """A pool that explains each statement before it runs it."""
+
+    pool: Pool
+    read: list[tuple[int, str]] = field(default_factory=list)
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
+        """Run a statement, and note how many rows it read."""
+        plan = await self.pool.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, *arguments)
+        scans = [node for node in _nodes(orjson.loads(plan)[0]["Plan"]) if node["Node Type"].endswith("Scan")]
+        self.read.append((sum(map(_rows_read, scans)), statement))
+        return await self.pool.fetch(statement, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pool, name)
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for below in node.get("Plans", ()):
+        yield from _nodes(below)
+
+
+def _rows_read(scan: dict[str, Any]) -> int:
+    removed = scan.get("Rows Removed by Filter", 0) + scan.get("Rows Removed by Index Recheck", 0)
+    return int((scan["Actual Rows"] + removed) * scan["Actual Loops"])
+
+
+async def test_no_list_reads_much_more_than_it_shows(database: Database) -> None:
+    """Every list and filter, two pages deep, over 50,000 rows in six partitions."""
+    await write_history(database.owner_url, HISTORY)
+    async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
+        explained = Explained(pool)
+        actions = Actions.on(cast("Pool", explained), settings_for(database), SystemClock())
+        slow = []
+        for list_, query in list_queries():
+            ask = getattr(actions, list_).list
+            page = await ask(COMMAND_LINE, query)
+            if page.next_cursor is not None:
+                await ask(COMMAND_LINE, query.model_copy(update={"cursor": page.next_cursor}))
+            slow += [(rows, query, statement) for rows, statement in explained.read if rows > MOST_READ]
+            explained.read.clear()
+    assert not slow, "\n".join(f"{rows} rows for {query!r}:\n{statement[:200]}" for rows, query, statement in slow)
+
+
+async def test_lists_of_the_silent_are_whole(database: Database) -> None:
+    """What is found by an index of its own is what is there: the silent organization's rows, in their order."""
+    await write_history(database.owner_url, History(events=2_000, organizations=5, days=3, changes=500))
+    async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
+        actions = Actions.on(pool, settings_for(database), SystemClock())
+        events = (await actions.events.list(COMMAND_LINE, EventQuery(organization=SILENT))).items
+        assert [event.sequence for event in events] == list(range(1, SILENT_EVENTS + 1))
+        assert (await actions.events.list(COMMAND_LINE, EventQuery(type=RARE))).items == events
+        assert await actions.events.latest(COMMAND_LINE, EventQuery(organization=SILENT, type=RARE)) == events
+        deliveries = (await actions.deliveries.list(COMMAND_LINE, DeliveryQuery(organization=SILENT))).items
+        assert [item.id for item in deliveries] == [event.id for event in reversed(events)]
+        for only in (DeliveryQuery(outcome="quarantined"), DeliveryQuery(organization=SILENT, outcome="quarantined")):
+            assert (await actions.deliveries.list(COMMAND_LINE, only)).items == deliveries
+        bookings = (await actions.bookings.list(COMMAND_LINE, BookingQuery(organization=SILENT))).items
+        assert len(bookings) == SILENT_EVENTS // 2
+        for some in (BookingQuery(state="canceled"), BookingQuery(state="canceled", waiting=True)):
+            assert (await actions.bookings.list(COMMAND_LINE, some)).items == bookings
+        kept = (await actions.quarantine.list(COMMAND_LINE, QuarantineQuery())).items
+        assert [item.id for item in kept] == [item.id for item in deliveries]
+
+
+async def test_deliveries_of_one_organization_begin_with_what_is_unwritten(database: Database) -> None:
+    """The newest first: what is accepted and not yet written, then what is; page by page, each once."""
+    await write_history(database.owner_url, History(events=200, organizations=5, days=1, changes=10))
+    owner = await asyncpg.connect(database.owner_url)
+    try:  # back to before the last fifty were written
+        await owner.execute("DELETE FROM slotwire.results WHERE position > 150")
+        await owner.execute("UPDATE slotwire.heads SET position = 150 WHERE position > 150")
+    finally:
+        await owner.close()
+    async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
+        actions, found, cursor = Actions.on(pool, settings_for(database), SystemClock()), list[Any](), None
+        while True:
+            query = DeliveryQuery(organization=BUSY, limit=7, cursor=cursor)
+            page = await actions.deliveries.list(COMMAND_LINE, query)
+            found += page.items
+            if (cursor := page.next_cursor) is None:
+                break
+        everything = (await actions.deliveries.list(COMMAND_LINE, DeliveryQuery(limit=200))).items
+        assert found == [item for item in everything if item.organization == BUSY]
+        accepted = (await actions.deliveries.list(COMMAND_LINE, DeliveryQuery(outcome="accepted"))).items
+        assert [item for item in accepted if item.organization == BUSY] == [i for i in found if i.outcome == "accepted"]
+        assert {item.outcome for item in found} == {"accepted", "stored", "duplicate"}
+
+
+async def test_a_list_that_ran_out_of_time_names_the_filters_left_out(database: Database) -> None:
+    """The filters that were given are not named; where all were, there is nothing to add."""
+    limits = DatabaseSettings(statement_timeout_seconds=0.2, lock_timeout_seconds=5)
+    holder = await asyncpg.connect(database.owner_url)
+    try:
+        async with (
+            create_pool(database.runtime_url, limits, application="test", planner=FOR_LISTS) as pool,
+            holder.transaction(),
+        ):
+            await holder.execute("LOCK slotwire.events")
+            actions = Actions.on(pool, settings_for(database), SystemClock())
+            for query, remedy in (
+                (EventQuery(after=1, organization=BUSY), "Add a filter: type, subject."),
+                (
+                    EventQuery(after=1, organization=BUSY, type=RARE, subject="x"),
+                    "Ask again when Postgres has less to do.",
+                ),
+            ):
+                with pytest.raises(DatabaseUnavailable, match="the list took too long") as refused:
+                    await actions.events.list(COMMAND_LINE, query)
+                assert refused.value.remedy == remedy
+    finally:
+        await holder.close()
