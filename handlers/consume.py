@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -241,8 +240,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             return None, positions
         for place, end in ends.items():
             settled = dispatcher.committable().get(Partition(*place), end)
-            lag = CONSUMER_LAG_RECORDS.labels(self._membership.agent, place.topic, str(place.partition))
-            lag.set(max(0, end - settled))
+            lag = max(0, end - settled)
+            CONSUMER_LAG_RECORDS.set(lag, self._membership.agent, place.topic, str(place.partition))
         return {Partition(*place): end for place, end in ends.items()}, positions
 
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka awaits it if it can
@@ -270,8 +269,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     def _forget(self) -> None:
         """Let go of all partitions; another member reports their lag from now on."""
         for topic, number in self._dispatcher.partitions:
-            with suppress(KeyError):
-                CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
+            CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
         self._dispatcher.close()
         self._committed.clear()
 

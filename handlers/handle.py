@@ -31,7 +31,7 @@ from slotwire.ingest.foundation.errors import (
     SchemaMismatch,
 )
 from slotwire.ingest.foundation.lifecycle import wait_for
-from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, get_logger
+from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, POST_TO_HANDLER_SECONDS, get_logger
 from slotwire.schemas.codec import UndecodableRecord, decode
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BY_TYPE
@@ -150,6 +150,9 @@ class Handling:
         return decode(record.headers, record.value, elsewhere=fetched)
 
     async def _run_until_settled(self, record: Record, event: Event[Any], stopping: asyncio.Event) -> RecordResult:
+        if event.origin == "webhook" and event.replay is None and event.recorded_time is not None:
+            waited = (self._clock.now() - event.recorded_time).total_seconds()
+            POST_TO_HANDLER_SECONDS.labels(self._agent.name).observe(max(0.0, waited))
         policy = self._agent.retry
         failures = outages = 0
         pause = 0.0

@@ -23,7 +23,7 @@ from slotwire.ingest.foundation.kafka import connection_options, full_name, open
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, get_logger
 
 _NOBODY = UUID(int=0)
 """The identifier of no event: looking it up shows whether the inbox can be read."""
@@ -36,7 +36,7 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
         ConfigurationError: an address is missing or malformed, or the health port is in use.
         ExceptionGroup: an agent ended although no stop was asked for, which is a defect.
     """
-    health, clock = Health(), SystemClock()
+    health, clock = Health("agents"), SystemClock()
     log = get_logger("agents")
     async with create_pool(settings.database_url.get_secret_value(), settings.database, application="agents") as pool:
         runners = [AgentRunner(agent, settings, pool, clock) for agent in agents]
@@ -92,6 +92,8 @@ class AgentRunner:
             group=group_name(settings.kafka.topic_prefix, agent),
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
         )
+        for topic in self.membership.topics:
+            DEAD_LETTERS.labels(agent.name, topic)  # from 0 on, so that the first one is seen to be added
         connection_options(settings.kafka, client=agent.name)  # raises if a setting is wrong
         self._settings = settings
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)

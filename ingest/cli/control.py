@@ -23,7 +23,7 @@ def control() -> None:
     configure_logging(settings.log, process="control")
 
     async def main(stop: asyncio.Event) -> None:
-        health = Health()
+        health = Health("control")
         async with serving_health(health, settings.health):
             await run_control(settings, stop, health=health, clock=SystemClock())
 

@@ -49,7 +49,7 @@ async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
 
     settings = load_settings()
     configure_logging(settings.log, process="relay")
-    health = Health()
+    health = Health("relay")
     async with serving_health(health, settings.health):
         await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=cursor_from)
         health.draining = True

@@ -17,7 +17,7 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import ConnectionsSettings
-from slotwire.ingest.foundation.telemetry import CONNECTIONS, get_logger
+from slotwire.ingest.foundation.telemetry import get_logger
 
 PAGE = 100
 """Connections read at a time."""
@@ -57,7 +57,7 @@ async def run(connections: Connections, settings: ConnectionsSettings) -> None:
 
 
 async def run_once(connections: Connections, settings: ConnectionsSettings) -> CheckRoundResult:
-    """Check every connection that was not used or checked within the interval, and count all by state.
+    """Check every connection that was not used or checked within the interval.
 
     Raises:
         DatabaseUnavailable: some connections were not checked; the next round does the rest.
@@ -67,11 +67,6 @@ async def run_once(connections: Connections, settings: ConnectionsSettings) -> C
     while due := await _due(connections, before, after):
         answers = await _ask(connections, due)
         asked, failed, after = asked + len(due), failed + answers.count(False), due[-1]
-    with translated():
-        rows = await connections.pool.fetch(_SQL["count_connections"])
-    counted = {row["state"]: row["connections"] for row in rows}
-    for state in STATES:
-        CONNECTIONS.labels(state).set(counted.get(state, 0))
     return CheckRoundResult(asked, failed)
 
 

@@ -10,7 +10,7 @@ import asyncio
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.foundation.telemetry import RANGES_AHEAD, get_logger
+from slotwire.ingest.foundation.telemetry import get_logger
 
 DAYS_AHEAD = 7
 INTERVAL_SECONDS = 3600.0
@@ -35,7 +35,6 @@ async def run_once(pool: Pool, clock: Clock) -> int:
     """Make what is missing of the coming days; return how many days are ahead."""
     with translated():
         ahead: int = await pool.fetchval(_SQL["make_ranges"], clock.now(), DAYS_AHEAD)
-    RANGES_AHEAD.set(ahead)
     return ahead
 
 

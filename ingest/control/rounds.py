@@ -21,6 +21,8 @@ from slotwire.schemas.ids import OrganizationUri
 
 AT_ONCE = 8
 """Organizations reconciled concurrently: each has a rate limit of its own at Calendly."""
+FRESH_ROUNDS = 3
+"""After how many rounds that did not end the last count is shown no more."""
 
 _CANNOT_ACT = frozenset({"connection_missing", "connection_unable"})
 _log = get_logger("rounds")
@@ -43,14 +45,18 @@ async def run(organizations: Organizations, settings: SubscriptionsSettings) -> 
     """Make rounds until cancelled."""
     while True:
         try:
-            await run_once(organizations)
+            await run_once(organizations, fresh_seconds=FRESH_ROUNDS * settings.interval_seconds)
         except SlotwireError as problem:
             _log.warning("round_failed", error=problem.message)
         await pause(settings.interval_seconds)
 
 
-async def run_once(organizations: Organizations) -> dict[str, RoundOutcome]:
+async def run_once(organizations: Organizations, *, fresh_seconds: float | None = None) -> dict[str, RoundOutcome]:
     """Reconcile every organization once; returns the outcome by organization.
+
+    Args:
+        organizations: those to reconcile.
+        fresh_seconds: how long the count of what is unserved is shown, unless another round comes before.
 
     Raises:
         DatabaseUnavailable: the organizations cannot be listed.
@@ -67,7 +73,7 @@ async def run_once(organizations: Organizations) -> dict[str, RoundOutcome]:
     async with asyncio.TaskGroup() as group:
         for org, uri in work:
             group.create_task(reconcile(org, uri))
-    SUBSCRIPTIONS_UNSERVED.set(sum(unserved.values()))
+    SUBSCRIPTIONS_UNSERVED.set(sum(unserved.values()), fresh_seconds=fresh_seconds)
     return outcomes
 
 

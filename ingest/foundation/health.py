@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 
 import orjson
 from aiohttp import web
-from prometheus_client import generate_latest
 
+from slotwire.ingest.foundation.exposition import Process, exposition
 from slotwire.ingest.foundation.lifecycle import listen
 from slotwire.ingest.foundation.settings import HealthSettings
-from slotwire.ingest.foundation.telemetry import REGISTRY
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns None if all is well; otherwise the problem and what to do, in one line."""
@@ -25,10 +24,12 @@ class Health:
     """The health of this process.
 
     Attributes:
+        process: which one it is.
         draining: True once the process has begun to stop; from then on it is not ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: Process) -> None:
+        self.process = process
         self.draining = False
         self._checks: dict[str, Check] = {}
 
@@ -63,7 +64,7 @@ def build_app(health: Health) -> web.Application:
         )
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(body=exposition(health.process), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
+from slotwire.ingest.foundation.measured_pool import make_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -161,13 +162,7 @@ def create_pool(
     options = connection_options(settings, application=application)
     options["server_settings"] |= planner or {}
     try:
-        return asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=settings.pool_size,
-            max_inactive_connection_lifetime=0,
-            **options,
-        )
+        return make_pool(dsn, max_size=settings.pool_size, **options)
     except ValueError as error:
         raise _unreadable() from error
 

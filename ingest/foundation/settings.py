@@ -243,6 +243,15 @@ class LogSettings(SettingsGroup):
     """`json`: one object per line; `text`: for a terminal."""
 
 
+class MetricsSettings(SettingsGroup):
+    """What `slotwire control` reads in Postgres for its metrics."""
+
+    interval_seconds: float = Field(15.0, ge=1, le=300)
+    """How often it reads. What was not read again after twice as long is shown no more."""
+    organizations: int = Field(200, ge=0, le=2000)
+    """How many organizations, the oldest first, have metrics of their own; all others are shown as one, `others`."""
+
+
 class AgentsSettings(SettingsGroup):
     """The consumer runtime."""
 
@@ -296,6 +305,7 @@ class Settings(BaseSettings):
     connections: ConnectionsSettings = ConnectionsSettings()
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     local: LocalSettings = LocalSettings()
 
     @field_validator("public_url")

@@ -13,174 +13,286 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
+from slotwire.ingest.foundation import exposition
+from slotwire.ingest.foundation.exposition import Readings, of
 from slotwire.ingest.foundation.settings import LogSettings
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-REGISTRY = CollectorRegistry()
+REGISTRY = exposition.REGISTRY
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0)
 
 DELIVERIES = Counter(
     "slotwire_deliveries",
     "Deliveries answered, by outcome: accepted, refused, unavailable, rejected.",
     ["outcome", "reason"],
-    registry=REGISTRY,
+    registry=of("serve"),
 )
 DELIVERY_SECONDS = Histogram(
     "slotwire_delivery_seconds",
     "Time from the first byte of the body to the answer, in seconds.",
     ["outcome"],
     buckets=_LATENCY,
-    registry=REGISTRY,
+    registry=of("serve"),
 )
 SIGNATURE_AGE_SECONDS = Histogram(
     "slotwire_signature_age_seconds",
     "Age of an authentic signature on arrival, in seconds.",
     buckets=(1, 3, 10, 60, 180, 300, 900, 3600, 21600, 86400, 172800),
-    registry=REGISTRY,
+    registry=of("serve"),
 )
 BATCH_DELIVERIES = Histogram(
     "slotwire_batch_deliveries",
     "Deliveries committed together.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 200),
-    registry=REGISTRY,
+    registry=of("serve"),
 )
 COMMIT_SECONDS = Histogram(
     "slotwire_commit_seconds",
     "Duration of a group commit of `serve`, in seconds.",
     buckets=_LATENCY,
-    registry=REGISTRY,
+    registry=of("serve"),
 )
-PENDING_DELIVERIES = Gauge("slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=REGISTRY)
+PENDING_DELIVERIES = Gauge(
+    "slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=of("serve")
+)
 CONNECTIONS_REFUSED = Counter(
-    "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=REGISTRY
+    "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=of("serve")
+)
+LISTENER_CONNECTIONS = Gauge(
+    "slotwire_listener_connections", "Open connections of the listener for Calendly.", registry=of("serve")
+)
+LISTENER_CONNECTIONS_LIMIT = Gauge(
+    "slotwire_listener_connections_limit",
+    "The most open connections that the listener for Calendly takes; a further one is closed at once.",
+    registry=of("serve"),
+)
+POOL_CONNECTIONS = Gauge(
+    "slotwire_pool_connections",
+    "Connections to Postgres in the process's pool, by state: used, idle.",
+    ["state"],
+    registry=of("serve", "control", "agents"),
+)
+POOL_CONNECTIONS_LIMIT = Gauge(
+    "slotwire_pool_connections_limit",
+    "The most connections in the process's pool.",
+    registry=of("serve", "control", "agents"),
+)
+POOL_WAIT_SECONDS = Histogram(
+    "slotwire_pool_wait_seconds",
+    "Time until the pool gave a connection, in seconds; opening a new one is part of it.",
+    buckets=_LATENCY,
+    registry=of("serve", "control", "agents"),
 )
 SETTLED = Counter(
     "slotwire_settled",
     "Deliveries settled by the writer, by outcome: stored, duplicate, quarantined (with its reason).",
     ["outcome", "reason"],
-    registry=REGISTRY,
+    registry=of("relay"),
 )
 APPEND_SECONDS = Histogram(
     "slotwire_append_seconds",
     "One step of the writer: read, normalize, join, append.",
     buckets=_LATENCY,
-    registry=REGISTRY,
+    registry=of("relay"),
 )
 CROSS_TENANT = Counter(
     "slotwire_cross_tenant",
     "Deliveries about a booking that another organization was told of, too. Any is an alarm.",
-    registry=REGISTRY,
+    registry=of("relay"),
 )
 DRIFTED_FIELDS = Counter(
     "slotwire_drifted_fields",
     "Deliveries with a field that is not as documented, by field; their events have it under `extra`, as it came.",
     ["field"],
-    registry=REGISTRY,
+    registry=of("relay"),
 )
-RANGES_AHEAD = Gauge(
-    "slotwire_ranges_ahead",
-    "Days for which partitions of the log are made ahead. Below 2 is an alarm.",
-    registry=REGISTRY,
-)
-UNWRITTEN_BYTES = Gauge(
+UNWRITTEN_BYTES = Readings(
     "slotwire_unwritten_bytes",
-    "Bytes that are accepted and not yet written to the log.",
+    "Bytes that are accepted and not yet written to the log, as the shard's leader reads them.",
     ["shard"],
-    registry=REGISTRY,
+    fresh_seconds=15,
+    registry=of("relay"),
 )
-UNWRITTEN_SECONDS = Gauge(
+UNWRITTEN_SECONDS = Readings(
     "slotwire_unwritten_seconds",
-    "Age of the oldest delivery that is accepted and not yet written. Above 60 is an alarm.",
+    "Age of the oldest delivery that is accepted and not yet written, as the shard's leader reads it.",
     ["shard"],
-    registry=REGISTRY,
+    fresh_seconds=15,
+    registry=of("relay"),
+)
+WAITING = Readings(
+    "slotwire_waiting",
+    "Bookings that have waited too long, by what they wait for: clear (its mark), reschedule (the other half).",
+    ["shard", "kind"],
+    fresh_seconds=180,
+    registry=of("relay"),
 )
 ADMIN_REQUESTS = Counter(
     "slotwire_admin_requests",
     "Requests to the management API, by route; the route is empty if none matched.",
     ["method", "route", "status"],
-    registry=REGISTRY,
-)
-WAITING = Gauge(
-    "slotwire_waiting",
-    "Bookings that have waited too long, by what they wait for: the mark of a clear, the other half of a reschedule.",
-    ["shard", "kind"],
-    registry=REGISTRY,
+    registry=of("control"),
 )
 SUBSCRIPTION_ROUNDS = Counter(
     "slotwire_subscription_rounds",
     "Organizations in the subscription manager's rounds: unchanged, changed, paused (no connection can act), failed.",
     ["result"],
-    registry=REGISTRY,
+    registry=of("control"),
 )
-SUBSCRIPTIONS_UNSERVED = Gauge(
+SUBSCRIPTIONS_UNSERVED = Readings(
     "slotwire_subscriptions_unserved",
-    "Wanted subscriptions that no subscription at Calendly serves, as of the last round.",
-    registry=REGISTRY,
+    "Wanted subscriptions that no subscription at Calendly serves, as of the last round. Each `control` makes rounds:"
+    " take the maximum.",
+    fresh_seconds=900,
+    registry=of("control"),
 )
-CONNECTIONS = Gauge(
+CALENDLY_CALLS = Counter(
+    "slotwire_calendly_calls",
+    "Calls to Calendly's API, by the status of the answer; `none` where no answer came.",
+    ["status"],
+    registry=of("control"),
+)
+CALENDLY_CALL_SECONDS = Histogram(
+    "slotwire_calendly_call_seconds",
+    "Duration of one call to Calendly's API, in seconds.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
+    registry=of("control"),
+)
+CONNECTIONS = Readings(
     "slotwire_connections",
     "Connections to Calendly, by state: active, expiring, needs_reauth, revoked, error.",
     ["state"],
-    registry=REGISTRY,
+    fresh_seconds=30,
+    registry=of("control"),
 )
-RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=REGISTRY)
-RELAY_LAG_EVENTS = Gauge(
-    "slotwire_relay_lag_events", "Events in the log that are not published yet.", ["shard"], registry=REGISTRY
+TOKEN_EXPIRY = Readings(
+    "slotwire_token_expiry_timestamp_seconds",
+    "When the first of the tokens expires that are in use and say when, as Unix time.",
+    fresh_seconds=30,
+    registry=of("control"),
 )
-RELAY_LAG_SECONDS = Gauge(
-    "slotwire_relay_lag_seconds",
-    "Age of the oldest event that is not published yet, in seconds.",
+RANGES_AHEAD = Readings(
+    "slotwire_ranges_ahead",
+    "Days for which partitions of the log are made ahead. Below 2 is an alarm.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+PARKED_EVENTS = Readings(
+    "slotwire_parked_events",
+    "Events that the broker refused and that wait in Postgres. Any is an alarm.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+QUARANTINE_WAITING = Readings(
+    "slotwire_quarantine_waiting",
+    "Deliveries in quarantine that wait for a decision, by reason; counted up to 100,000.",
+    ["reason"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+POSTGRES_CONNECTIONS = Readings(
+    "slotwire_postgres_connections",
+    "Connections to the Postgres server, of whatever program.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+POSTGRES_CONNECTIONS_LIMIT = Readings(
+    "slotwire_postgres_connections_limit",
+    "Connections that the Postgres server takes from ordinary roles: `max_connections` less what it reserves.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+LAST_DELIVERY = Readings(
+    "slotwire_last_delivery_timestamp_seconds",
+    "When an organization's last webhook came, as Unix time; of an organization with subscriptions and no webhook yet,"
+    " when the first subscription was made. Beyond `SLOTWIRE_METRICS__ORGANIZATIONS`, `others` has the newest.",
+    ["organization"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+SILENCE_PROBABILITY = Readings(
+    "slotwire_silence_probability",
+    "How usual a silence as long as the present one is, by the hours of the week in which the organization's last weeks"
+    " had webhooks: near 1 is usual, below 0.001 is an alarm. Missing until two weeks are known, and after four of"
+    " silence. Beyond `SLOTWIRE_METRICS__ORGANIZATIONS`, `others` has the least.",
+    ["organization"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+ORGANIZATIONS_SILENT = Readings(
+    "slotwire_organizations_silent",
+    "Organizations whose silence has a probability below 0.001, of all of them.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+RELAY_LEADER = Gauge("slotwire_relay_leader", "1 while this process leads the shard.", ["shard"], registry=of("relay"))
+RELAY_LAG_EVENTS = Readings(
+    "slotwire_relay_lag_events",
+    "Events in the log that are not published yet, as the shard's leader reads them; counted up to 100,000.",
     ["shard"],
-    registry=REGISTRY,
+    fresh_seconds=15,
+    registry=of("relay"),
 )
-RELAY_PUBLISHED = Counter("slotwire_relay_published", "Events published.", ["topic"], registry=REGISTRY)
-RELAY_PARKED = Counter(
-    "slotwire_relay_parked",
-    "Events the broker refused, which stay in Postgres. Alert on any.",
-    registry=REGISTRY,
+RELAY_LAG_SECONDS = Readings(
+    "slotwire_relay_lag_seconds",
+    "Age of the oldest event that is not published yet, as the shard's leader reads it.",
+    ["shard"],
+    fresh_seconds=15,
+    registry=of("relay"),
 )
+RELAY_PUBLISHED = Counter("slotwire_relay_published", "Events published.", ["topic"], registry=of("relay"))
 RELAY_HOLDING = Gauge(
     "slotwire_relay_holding",
     "1 while the relay holds, by reason: topic, cursor, broker, refused, database.",
     ["reason"],
-    registry=REGISTRY,
+    registry=of("relay"),
 )
 RELAY_TRANSACTION_SECONDS = Histogram(
     "slotwire_relay_transaction_seconds",
     "Duration of a transaction at the broker, in seconds.",
     buckets=_LATENCY,
-    registry=REGISTRY,
+    registry=of("relay"),
 )
 HANDLED = Counter(
     "slotwire_handled",
     "Events handled, by outcome: done, skipped, dead_lettered; and failed runs that will be retried: retried.",
     ["agent", "type", "outcome"],
-    registry=REGISTRY,
+    registry=of("agents"),
 )
 HANDLER_SECONDS = Histogram(
     "slotwire_handler_seconds",
     "Duration of one run of a handler, in seconds.",
     ["agent", "type"],
     buckets=_LATENCY,
-    registry=REGISTRY,
+    registry=of("agents"),
 )
-CONSUMER_LAG_RECORDS = Gauge(
+POST_TO_HANDLER_SECONDS = Histogram(
+    "slotwire_post_to_handler_seconds",
+    "Time from the arrival of a webhook to the first run of its handler, in seconds; without replays and backfills.",
+    ["agent"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 10800.0),
+    registry=of("agents"),
+)
+CONSUMER_LAG_RECORDS = Readings(
     "slotwire_consumer_lag_records",
-    "Records up to the last stable offset that are not settled yet.",
+    "Records up to the last stable offset that are not settled yet, of the partitions that this member has.",
     ["agent", "topic", "partition"],
-    registry=REGISTRY,
+    fresh_seconds=60,
+    registry=of("agents"),
 )
 CONSUMER_IN_FLIGHT = Gauge(
-    "slotwire_consumer_in_flight", "Records being handled or held.", ["agent"], registry=REGISTRY
+    "slotwire_consumer_in_flight", "Records being handled or held.", ["agent"], registry=of("agents")
 )
 DEAD_LETTERS = Counter(
-    "slotwire_dead_letters", "Records sent to the dead letter topic.", ["agent", "topic"], registry=REGISTRY
+    "slotwire_dead_letters", "Records sent to the dead letter topic.", ["agent", "topic"], registry=of("agents")
 )
-CONSUMER_STUCK = Gauge("slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=REGISTRY)
+CONSUMER_STUCK = Gauge(
+    "slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=of("agents")
+)
 
 
 @cache

@@ -224,8 +224,9 @@ class Writer:
         except BaseException:
             await self.close()
             raise
+        fresh = 3 * self._settings.waiting.interval_seconds
         for kind in WAITING_KINDS:
-            WAITING.labels(str(self._shard), kind).set(found[kind] if found else 0)
+            WAITING.set(found[kind] if found else 0, str(self._shard), kind, fresh_seconds=fresh)
         return appended
 
     async def unwritten(self) -> tuple[int, timedelta]:

@@ -47,6 +47,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
     from slotwire.ingest.control import backfill_rounds, connection_checks, ranges, rounds
+    from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import listen, until_stopped
     from slotwire.ingest.foundation.postgres_readiness import postgres_problem
@@ -70,5 +71,6 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 ranges=ranges.run(actions.pool, clock, settings.retention_days),
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
+                observation=Observer(actions.pool, clock, settings.metrics).run(),
             )
             health.draining = True

@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.foundation.telemetry import LISTENER_CONNECTIONS, LISTENER_CONNECTIONS_LIMIT, get_logger
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.endpoint import Receiver
@@ -32,7 +32,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None 
     Raises:
         ConfigurationError: a key or address is missing, or a port is in use.
     """
-    health = Health()
+    health = Health("serve")
     async with (
         serving_health(health, settings.health) as health_url,
         serving_hooks(settings, health, clock or SystemClock()) as url,
@@ -49,6 +49,8 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     addresses = HookAddresses.from_settings(settings)
     dsn = settings.database_url.get_secret_value()
     gate = ConnectionGate()
+    LISTENER_CONNECTIONS.set_function(lambda: gate.connections)
+    LISTENER_CONNECTIONS_LIMIT.set(settings.http.max_connections)
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 from slotwire.ingest.errors import (
     BrokerUnavailable,
@@ -50,6 +51,8 @@ BACK_OFF_SECONDS = (0.1, 5.0)
 STOP_SECONDS = 3.0
 """How long a stop waits for the running transaction."""
 LAG_SECONDS = 1.0
+FRESH_SECONDS = 15.0
+"""How long what was read of backlog and lag is shown at the least."""
 
 _log = get_logger("relay")
 
@@ -86,7 +89,7 @@ async def run_relay(
     Raises:
         ConfigurationError: an address is missing or cannot be read, or `cursor_from` names no place of this log.
     """
-    status = RelayStatus()
+    status = RelayStatus(max(FRESH_SECONDS, 3 * settings.relay.poll_interval_seconds))
     health.add("relay", status.problem)
     log = await _identity(settings, stop, status)
     if log is None:
@@ -170,10 +173,11 @@ class _ShardLoop:
                 guard = group.create_task(lease.guard(), name=f"relay-{self._shard}-lease")
                 stopper = group.create_task(self._stopper(lease, handoff, limit), name=f"relay-{self._shard}-stop")
                 writing = group.create_task(write.run(relay), name=f"relay-{self._shard}-write")
+                watching = group.create_task(self._watch_lag(relay, lease), name=f"relay-{self._shard}-lag")
                 await self._publish(relay, lease, handoff)
                 await writing
-                guard.cancel()
-                stopper.cancel()
+                for task in (guard, stopper, watching):
+                    task.cancel()
         except* TimeoutError:
             _log.warning("relay_stop_cut_short", shard=self._shard)
         finally:
@@ -201,6 +205,7 @@ class _ShardLoop:
                 self._status.flow(self._shard)
                 self._back_off.reset()
                 if passed == 0 and relay.settled:
+                    self._tell_no_lag()
                     pause = self._settings.relay.poll_interval_seconds
                 elif passed >= GATHER_FROM and len(handoff) < self._settings.relay.batch_events:
                     await asyncio.sleep(GATHER_SECONDS)
@@ -213,11 +218,10 @@ class _ShardLoop:
                 self._status.hold(self._shard, "refused" if error.reason == "refused" else "broker", error)
                 pause, bell = self._back_off.pause(), self._stop
             except CursorMismatch:
-                await self._tell_lag(relay, lease, idle=False)
+                await self._tell_lag(relay, lease)
                 raise
             if bell is self._stop and self._stop.is_set():
                 return  # what waits is in the log, and the next leader publishes it
-            await self._tell_lag(relay, lease, idle=bool(pause) and bell is handoff.arrived)
             if pause and not self._stop.is_set():
                 await wait_for(bell, pause)
             elif pause and not handoff.closed.is_set():
@@ -226,15 +230,25 @@ class _ShardLoop:
     def _is_through(self, relay: ShardRelay, handoff: Handoff) -> bool:
         return relay.cursor is not None and relay.cursor.position >= handoff.end
 
-    async def _tell_lag(self, relay: ShardRelay, lease: Lease, *, idle: bool) -> None:
-        """Set the gauges: at once when nothing waits, else now and then, because counting asks Postgres."""
-        now = asyncio.get_running_loop().time()
-        if idle:
-            self._status.lag(self._shard, 0, None, self._clock.now())
-        elif now - self._lag_told >= LAG_SECONDS:
-            self._lag_told = now
-            events, since = await read_lag(lease, relay.cursor.position if relay.cursor else None)
-            self._status.lag(self._shard, events, since, self._clock.now())
+    async def _watch_lag(self, relay: ShardRelay, lease: Lease) -> None:
+        """Tell the lag now and then, whatever the broker does: a transaction that hangs is no reason to see nothing."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LAG_SECONDS)
+            if loop.time() - self._lag_told >= LAG_SECONDS:
+                with suppress(DatabaseUnavailable):  # then the last reading vanishes, and the lease says why
+                    await self._tell_lag(relay, lease)
+
+    def _tell_no_lag(self) -> None:
+        """Nothing waits, as the last read has shown: no need to count."""
+        self._lag_told = asyncio.get_running_loop().time()
+        self._status.lag(self._shard, 0, None, self._clock.now())
+
+    async def _tell_lag(self, relay: ShardRelay, lease: Lease) -> None:
+        """Count what waits, and set the gauges."""
+        events, since = await read_lag(lease, relay.cursor.position if relay.cursor else None)
+        self._lag_told = asyncio.get_running_loop().time()
+        self._status.lag(self._shard, events, since, self._clock.now())
 
 
 def _first(group: BaseExceptionGroup[SlotwireError]) -> SlotwireError:

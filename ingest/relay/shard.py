@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from slotwire.ingest.errors import BrokerUnavailable, CursorMismatch, RecordRefused
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import RELAY_PARKED, RELAY_PUBLISHED, get_logger
+from slotwire.ingest.foundation.telemetry import RELAY_PUBLISHED, get_logger
 from slotwire.ingest.relay.cursor import Cursor, read_cursor
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
@@ -249,7 +249,6 @@ class ShardRelay:
         self.cursor = passed
         self._suspicion = self._suspicion.passed(1)
         self._refusals = self._refusals.parked()
-        RELAY_PARKED.inc()
         _log.error(
             "event_parked",
             shard=self._lease.shard,

@@ -29,7 +29,13 @@ _log = get_logger("relay")
 class RelayStatus:
     """Which shards flow, and why the others do not."""
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_seconds: float = 15.0) -> None:
+        """Begin without the log.
+
+        Args:
+            fresh_seconds: how long what was read of backlog and lag is shown.
+        """
+        self._fresh_seconds = fresh_seconds
         self._holding: dict[tuple[int | None, str], tuple[str, str]] = {
             (None, PUBLISH): ("database", "the log has not been read yet")
         }
@@ -62,9 +68,9 @@ class RelayStatus:
             self._holding.pop((shard, part), None)
         self._told()
         for gauge in (RELAY_LAG_EVENTS, RELAY_LAG_SECONDS, UNWRITTEN_BYTES, UNWRITTEN_SECONDS):
-            gauge.labels(shard=str(shard)).set(0)
+            gauge.remove(str(shard))
         for kind in WAITING_KINDS:
-            WAITING.labels(shard=str(shard), kind=kind).set(0)
+            WAITING.remove(str(shard), kind)
 
     def lead(self, shard: int, *, leads: bool) -> None:
         """This process began or ceased to lead the shard."""
@@ -73,13 +79,13 @@ class RelayStatus:
     def lag(self, shard: int, events: int, since: datetime | None, now: datetime) -> None:
         """So many events wait, the oldest since then."""
         age = 0.0 if since is None else max(0.0, (now - since).total_seconds())
-        RELAY_LAG_EVENTS.labels(shard=str(shard)).set(events)
-        RELAY_LAG_SECONDS.labels(shard=str(shard)).set(age)
+        RELAY_LAG_EVENTS.set(events, str(shard), fresh_seconds=self._fresh_seconds)
+        RELAY_LAG_SECONDS.set(age, str(shard), fresh_seconds=self._fresh_seconds)
 
     def unwritten(self, shard: int, size: int, age: timedelta) -> None:
         """So many bytes are accepted and not written, the oldest for so long."""
-        UNWRITTEN_BYTES.labels(shard=str(shard)).set(size)
-        UNWRITTEN_SECONDS.labels(shard=str(shard)).set(age.total_seconds())
+        UNWRITTEN_BYTES.set(size, str(shard), fresh_seconds=self._fresh_seconds)
+        UNWRITTEN_SECONDS.set(age.total_seconds(), str(shard), fresh_seconds=self._fresh_seconds)
 
     def _told(self) -> None:
         holding = {reason for reason, _ in self._holding.values()}

@@ -68,7 +68,3 @@ DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2
 -- Connections that Calendly was not asked about since a time, after a place.
 SELECT id FROM slotwire.connections
 WHERE state <> 'revoked' AND checked_at <= $1 AND id > $2 ORDER BY id LIMIT $3
-
--- name: count_connections
--- How many connections are in each state.
-SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state

@@ -23,6 +23,7 @@ PROCESSES = {
     "inbox.sql": ("agents",),
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
+    "observation.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),
     "unwritten.sql": ("control", "relay"),

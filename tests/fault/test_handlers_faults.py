@@ -352,6 +352,6 @@ async def test_agents_notice_a_frozen_broker_and_wait_for_a_dead_one(
         await until(all_effects)
         await until(well)
     assert in_order(await setup.effects())
-    assert REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "cut-off", "topic": setup.topic}) is None
+    assert REGISTRY.get_sample_value("slotwire_dead_letters_total", {"agent": "cut-off", "topic": setup.topic}) == 0
     retried = {"agent": "cut-off", "type": InviteeCreated.type, "outcome": "retried"}
     assert REGISTRY.get_sample_value("slotwire_handled_total", retried) is None

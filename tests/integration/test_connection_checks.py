@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from slotwire.ingest.control.connection_checks import PAGE, STATES, CheckRoundResult, run, run_once
+from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import ManualClock
-from slotwire.ingest.foundation.settings import ConnectionsSettings
+from slotwire.ingest.foundation.settings import ConnectionsSettings, MetricsSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from tests.support.connections_setup import NOW, ConnectionsSetup, connections_setup
@@ -29,9 +30,12 @@ async def setup(database: Database) -> AsyncIterator[ConnectionsSetup]:
         yield made
 
 
-def counted(state: str) -> float | None:
-    """Read what the metrics say of a state."""
-    return REGISTRY.get_sample_value("slotwire_connections", {"state": state})
+async def counted(setup: ConnectionsSetup, *states: str) -> list[float | None]:
+    """Read what the metrics say of these states."""
+    observation = Observer(setup.pool, setup.clock, MetricsSettings())
+    assert await observation.run_once()
+    await observation._leave()
+    return [REGISTRY.get_sample_value("slotwire_connections", {"state": state}) for state in states]
 
 
 async def test_a_revocation_is_noticed_without_traffic(setup: ConnectionsSetup) -> None:
@@ -42,11 +46,11 @@ async def test_a_revocation_is_noticed_without_traffic(setup: ConnectionsSetup) 
     await setup.revoke(token)
     setup.clock.advance(HOUR - timedelta(seconds=1))
     assert await run_once(setup.connections, HOURLY) == CheckRoundResult(0, 0)
-    assert (counted("active"), counted("revoked")) == (2, 0)
+    assert await counted(setup, "active", "revoked") == [2, 0]
     setup.clock.advance(timedelta(seconds=1))
     assert await run_once(setup.connections, HOURLY) == CheckRoundResult(2, 0)
     assert (await setup.connections.get(made.id)).state == "revoked"
-    assert [counted(state) for state in STATES] == [1, 0, 0, 1, 0]
+    assert await counted(setup, *STATES) == [1, 0, 0, 1, 0]
     assert len(await setup.revoked_events()) == 1
     setup.clock.advance(HOUR)
     assert await run_once(setup.connections, HOURLY) == CheckRoundResult(1, 0)
@@ -92,7 +96,7 @@ async def test_all_pages_are_asked_about(setup: ConnectionsSetup, count: int) ->
     )
     setup.clock.advance(HOUR)
     assert await run_once(setup.connections, HOURLY) == CheckRoundResult(count, 0)
-    assert (counted("active"), counted("error")) == (1, count - 1)
+    assert await counted(setup, "active", "error") == [1, count - 1]
 
 
 @dataclass

@@ -233,7 +233,7 @@ async def test_a_page_of_clears_ends_at_its_bytes(
 
 
 async def test_what_waits_is_told_by_shard_and_by_its_leader_only(database: Database) -> None:
-    """Another shard of the same process changes nothing; a process that no longer leads the shard says 0."""
+    """Another shard of the same process changes nothing; a process that no longer leads the shard says nothing."""
     settings = settings_for(database)
     hook = await make_hook(settings, database)
     old, new = new_invitee(), new_invitee()

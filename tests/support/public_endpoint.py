@@ -182,6 +182,6 @@ async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
 @asynccontextmanager
 async def running_endpoint(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Endpoint]:
     """Run the endpoint in this process while the block runs."""
-    health = Health()
+    health = Health("serve")
     async with serving_hooks(settings, health, clock or SystemClock()) as url, httpx.AsyncClient(timeout=20) as client:
         yield Endpoint(url, client, health)

@@ -199,7 +199,7 @@ async def running_relay(
     settings: Settings, *, cursor_from: str | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Health]:
     """Run the relay process in the background, stopping it at the end as a signal would."""
-    stop, health = asyncio.Event(), Health()
+    stop, health = asyncio.Event(), Health("relay")
     async with asyncio.TaskGroup() as group:
         work = run_relay(settings, stop, health=health, clock=clock or SystemClock(), cursor_from=cursor_from)
         group.create_task(work)

@@ -12,6 +12,20 @@ from typing import Any, Literal
 
 import yaml
 
+from tools.sources import ROOT
+
+PAGE = """# Alerts
+
+{made}
+
+The rules for Prometheus are in [`k8s/monitoring/`](../../k8s/README.md#alerts). Each alert carries a `summary`, and the
+path of its runbook in this repository as `runbook`; put your address before it in your Alertmanager's templates. `page`
+wakes somebody, `ticket` waits for the morning. `make drills` proves each: it fires on the series of its fault, and is
+quiet on those of a healthy service.
+
+| alert | severity | fires when | runbook |
+| --- | --- | --- | --- |
+"""
 Series = dict[str, str]
 """Values by series, in promtool's notation: one value a minute."""
 
@@ -57,6 +71,15 @@ def rule_files(alerts: Iterable[Alert], made: str) -> dict[str, str]:
     }
 
 
+def alerts_page(alerts: Iterable[Alert], made: str) -> str:
+    """Describe every alert: when it fires, whether it wakes somebody, and which runbook helps."""
+    rows = (
+        f"| `{alert.name}` | {alert.severity} | {_when(alert)} | [{_title(alert)}](../runbooks/{alert.runbook}) |\n"
+        for alert in alerts
+    )
+    return PAGE.format(made=made) + "".join(rows)
+
+
 def promtool_tests(alerts: Iterable[Alert], rule_file: str) -> str:
     """Write promtool's tests: within an hour each alert fires on its fault, and never on the healthy series."""
     tests = [_test(alert, kind) for alert in alerts for kind in ("faulty", "healthy")]
@@ -78,6 +101,18 @@ def _test(alert: Alert, kind: Literal["faulty", "healthy"]) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _when(alert: Alert) -> str:
+    """Write the expression as a cell of a table; a bar in it would end the cell."""
+    expression = alert.expression.replace("|", "\\|")
+    return f"`{expression}`" + ("" if alert.wait == "0m" else f" for {alert.wait}")
+
+
+def _title(alert: Alert) -> str:
+    """Return the title of the alert's runbook."""
+    page = ROOT / "docs" / "runbooks" / alert.runbook.partition("#")[0]
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _rule(alert: Alert) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from slotwire.ingest import cli
+from slotwire.ingest.foundation.exposition import shown_by
 from slotwire.ingest.foundation.settings import PREFIX, Settings, SettingsGroup
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tools.generate import alerts, asyncapi, json_schemas, management_api
@@ -32,8 +33,14 @@ METRICS = """# Metrics
 
 {made}
 
-Every process answers `/metrics` on its health port, in Prometheus' text format, with those of these metrics that it has
-something to say about. No label ever holds a secret, an address of a hook or personal data.
+Every process answers `/metrics` on its health port, in Prometheus' text format: with the metrics that it shows below,
+and with `process_*` (CPU seconds, memory, open files, start time). No label ever holds a secret, an address of a hook
+or personal data.
+
+A gauge that is read somewhere (backlog, lag, whatever `control` reads) vanishes when it was not read again in time, so
+that it does not freeze while a call hangs; [an alert](alerts.md) fires when it is missing. Of several `relay`, a
+shard's leader shows what waits; of several `control`, one shows what was read for all. So a sum counts nothing twice,
+but for `slotwire_subscriptions_unserved`.
 """
 COMMANDS = """# Commands
 
@@ -42,6 +49,7 @@ COMMANDS = """# Commands
 `slotwire COMMAND --help` says the same. A command that fails says on standard error why and what to do, and exits with
 1; with 2 when it was called wrongly. Settings come from the environment: see [settings](settings.md).
 """
+METRIC_ENDINGS = {"counter": "_total", "info": "_info"}
 BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 
 
@@ -55,6 +63,7 @@ def pages() -> dict[str, str]:
         **json_schemas.pages(MADE),
         **asyncapi.pages(),
         **alerts.rule_files(ALERTS, MADE),
+        "docs/reference/alerts.md": alerts.alerts_page(ALERTS, MADE),
     }
 
 
@@ -118,7 +127,7 @@ def _accepted(field: FieldInfo) -> str:
 
 
 def metrics_page() -> str:
-    """Describe every metric: its name as Prometheus reads it, its labels, its meaning."""
+    """Describe every metric: its name as Prometheus reads it, its labels, which processes show it, its meaning."""
     labels = {
         metric.name: getattr(collector, "_labelnames", ())
         for collector in REGISTRY._collector_to_names
@@ -126,19 +135,15 @@ def metrics_page() -> str:
     }
     rows = [
         (
-            f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`",
+            f"`{metric.name}{METRIC_ENDINGS.get(metric.type, '')}`",
             metric.type,
             ", ".join(f"`{label}`" for label in labels[metric.name]),
+            ", ".join(shown_by(metric.name)),
             metric.documentation,
         )
         for metric in REGISTRY.collect()
     ]
-    return "\n".join(
-        [
-            METRICS.format(made=MADE),
-            _table(("metric", "type", "labels", "meaning"), rows),
-        ]
-    )
+    return "\n".join([METRICS.format(made=MADE), _table(("metric", "type", "labels", "shown by", "meaning"), rows)])
 
 
 def commands_page() -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from time import perf_counter
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from slotwire.ingest.control.calendly_client.answers import read_error
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.settings import LOOPBACK, CalendlySettings
+from slotwire.ingest.foundation.telemetry import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 
 M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]
@@ -138,11 +140,13 @@ class CalendlyTransport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
+        started, status = perf_counter(), "none"
         try:
             async with (
                 asyncio.timeout(self._retries.answer_seconds),
                 self._http.stream(method, path, params=query, content=content, headers=headers) as response,
             ):
+                status = str(response.status_code)
                 received = await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
             # The exception's text may contain the address; its class says enough.
@@ -151,6 +155,9 @@ class CalendlyTransport:
                 problem=CalendlyProblem.UNREACHABLE,
                 remedy="Check the network, and SLOTWIRE_CALENDLY__API_URL.",
             ) from None
+        finally:
+            CALENDLY_CALLS.labels(status).inc()
+            CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
         if response.is_success:
             return received
         refusal = read_error(response.status_code, response.headers, received, doing=doing)

@@ -128,6 +128,27 @@ CREATE TABLE slotwire.idempotent_answers (
 );
 CREATE INDEX idempotent_answers_age ON slotwire.idempotent_answers (created_at);
 
+-- How many webhooks each organization had in an hour, counted from deliveries up to a place in each shard: what a
+-- silence is compared with. It holds hours and numbers, and nobody's data.
+CREATE TABLE slotwire.activity (
+    org text NOT NULL,
+    hour timestamptz NOT NULL,
+    deliveries integer NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (org, hour)
+);
+CREATE TABLE slotwire.activity_places (
+    shard smallint PRIMARY KEY,
+    position bigint NOT NULL
+);
+-- Which of several `slotwire control` reads for everybody's metrics, and until when.
+CREATE TABLE slotwire.observer (
+    singleton boolean PRIMARY KEY DEFAULT true CONSTRAINT observer_is_one CHECK (singleton),
+    holder uuid NOT NULL,
+    until timestamptz NOT NULL
+);
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON slotwire.activity, slotwire.activity_places, slotwire.observer TO {control};
 GRANT SELECT ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.audit, slotwire.idempotent_answers
     TO {control};
 GRANT INSERT, UPDATE, DELETE ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.idempotent_answers

@@ -1,0 +1,170 @@
+"""What one `control` reads in Postgres for everybody's metrics: what waits, what runs out, and who is silent.
+
+Several processes may run this. A row in the database says which of them shows what was read, so that a sum over all
+counts nothing twice; when that one ends, another takes over. Whatever is not read again in time is shown no more.
+
+    count:  the webhooks of the next deliveries, by organization and hour   (each delivery is read once, and no body)
+    learn:  each organization's hours of the week, once an hour
+    show:   last webhooks and how usual the silence since is; parked events, quarantine, tokens, ranges, connections
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
+from uuid import uuid4
+
+from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.exposition import Readings
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.settings import MetricsSettings
+from slotwire.ingest.foundation.telemetry import (
+    CONNECTIONS,
+    LAST_DELIVERY,
+    ORGANIZATIONS_SILENT,
+    PARKED_EVENTS,
+    POSTGRES_CONNECTIONS,
+    POSTGRES_CONNECTIONS_LIMIT,
+    QUARANTINE_WAITING,
+    RANGES_AHEAD,
+    SILENCE_PROBABILITY,
+    TOKEN_EXPIRY,
+    get_logger,
+)
+
+FRESH_ROUNDS = 2
+"""For how many intervals a reading is shown."""
+HOLD_ROUNDS = 3
+"""For how many intervals the right to show is held: longer than what was read is shown, so that no two show at once."""
+PAGE_DELIVERIES = 5_000
+"""Deliveries that are counted at a time."""
+PAGE_ORGANIZATIONS = 100
+"""Organizations whose hours are read at a time."""
+MAX_ORGANIZATIONS = 10_000
+"""Organizations that are looked at; of more, the oldest."""
+MAX_COUNTED = 100_000
+"""Quarantined deliveries that are counted."""
+UNUSUAL = 0.001
+"""A silence that is less probable is unusual."""
+OTHERS = "others"
+"""The label of all organizations beyond the setting."""
+
+_SHOWN: tuple[Readings, ...] = (
+    *(CONNECTIONS, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
+    *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, SILENCE_PROBABILITY, TOKEN_EXPIRY),
+)
+_SQL = read_queries("slotwire.ingest.sql", "observation.sql")
+_log = get_logger("observation")
+
+
+class Observer:
+    """Reads and shows, if no other process does."""
+
+    def __init__(self, pool: Pool, clock: Clock, settings: MetricsSettings) -> None:
+        self._pool, self._clock, self._settings = pool, clock, settings
+        self._holder = uuid4()
+        self._profiles: dict[str, WeekProfile] = {}
+        self._learnt: datetime | None = None
+
+    async def run(self) -> None:
+        """Make rounds until cancelled, and then let another process show. A round that fails is logged."""
+        try:
+            while True:
+                try:
+                    await self.run_once()
+                except SlotwireError as problem:
+                    _log.warning("round_failed", error=problem.message)
+                await asyncio.sleep(self._settings.interval_seconds)
+        finally:
+            await asyncio.shield(self._leave())
+
+    async def run_once(self) -> bool:
+        """Read and show everything once; return False if another process does that.
+
+        Raises:
+            DatabaseUnavailable: what was read before is shown until it is too old.
+        """
+        now = self._clock.now()
+        until = now + timedelta(seconds=HOLD_ROUNDS * self._settings.interval_seconds)
+        with translated():
+            if await self._pool.fetchval(_SQL["hold_observer"], self._holder, now, until) is None:
+                for readings in _SHOWN:
+                    readings.clear()
+                return False
+            await self._count()
+            organizations = await self._pool.fetch(_SQL["last_deliveries"], MAX_ORGANIZATIONS)
+            if self._learnt is None or now - self._learnt >= HOUR:
+                await self._learn([row["org"] for row in organizations], now)
+            self._show_silence([(row["org"], row["last_at"] or row["subscribed_at"]) for row in organizations], now)
+            await self._show_the_rest(now)
+        return True
+
+    async def _count(self) -> None:
+        """Count the webhooks that came since the last round; after a pause of days a page at a time."""
+        for row in await self._pool.fetch(_SQL["observed_shards"]):
+            while await self._pool.fetchval(_SQL["count_activity"], row["shard"], PAGE_DELIVERIES) == PAGE_DELIVERIES:
+                pass
+
+    async def _learn(self, organizations: Sequence[str], now: datetime) -> None:
+        """Read each organization's hours of the week before its last webhook, and forget hours that are too old.
+
+        The present silence is not among them: it must not become usual by lasting. After four weeks of it an
+        organization counts as idle, and nothing is expected any more.
+        """
+        oldest, profiles = now - WEEKS * WEEK, dict[str, WeekProfile]()
+        for place in range(0, len(organizations), PAGE_ORGANIZATIONS):
+            page = organizations[place : place + PAGE_ORGANIZATIONS]
+            rows = await self._pool.fetch(_SQL["active_hours"], oldest, page)
+            for org, hours in groupby(rows, key=itemgetter("org")):
+                known = list(hours)
+                weeks = min(WEEKS, (known[0]["last"] + HOUR - known[0]["first"]) // WEEK)
+                if weeks >= KNOWN_WEEKS:
+                    profiles[org] = WeekProfile.of([(each["hour_of_week"], each["weeks"]) for each in known], weeks)
+        await self._pool.execute(_SQL["forget_activity"], oldest - WEEKS * WEEK - WEEK)
+        self._profiles, self._learnt = profiles, now
+
+    def _show_silence(self, last: Sequence[tuple[str, datetime]], now: datetime) -> None:
+        """Show each organization up to the setting, and the others as one."""
+        limit, silent = self._settings.organizations, 0
+        times, usual = dict[tuple[str, ...], float](), dict[tuple[str, ...], float]()
+        for number, (org, at) in enumerate(last):
+            labels = (org if number < limit else OTHERS,)
+            times[labels] = max(times.get(labels, 0.0), at.timestamp())
+            if (profile := self._profiles.get(org)) is not None:
+                probability = profile.probability(at, now)
+                usual[labels] = min(usual.get(labels, 1.0), probability)
+                silent += probability < UNUSUAL
+        self._show(LAST_DELIVERY, times)
+        self._show(SILENCE_PROBABILITY, usual)
+        self._show(ORGANIZATIONS_SILENT, {(): silent})
+
+    async def _show_the_rest(self, now: datetime) -> None:
+        waiting = await self._pool.fetch(_SQL["count_quarantine"], MAX_COUNTED)
+        self._show(QUARANTINE_WAITING, {(row["reason"],): row["deliveries"] for row in waiting})
+        states = {row["state"]: row["connections"] for row in await self._pool.fetch(_SQL["count_connections"])}
+        self._show(CONNECTIONS, {(state,): states.get(state, 0) for state in STATES})
+        row = await self._pool.fetchrow(_SQL["observe"], now)
+        if row is None:  # pragma: no cover - a SELECT without FROM gives one row
+            raise AssertionError
+        expiry = row["token_expiry"]
+        self._show(TOKEN_EXPIRY, {} if expiry is None else {(): expiry.timestamp()})
+        self._show(RANGES_AHEAD, {} if row["ranges_ahead"] is None else {(): row["ranges_ahead"]})
+        self._show(PARKED_EVENTS, {(): row["parked"]})
+        self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
+        self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
+
+    def _show(self, readings: Readings, values: dict[tuple[str, ...], float]) -> None:
+        readings.replace(values, fresh_seconds=FRESH_ROUNDS * self._settings.interval_seconds)
+
+    async def _leave(self) -> None:
+        try:
+            with translated():
+                await self._pool.execute(_SQL["leave_observer"], self._holder)
+        except SlotwireError as problem:  # then another process waits until the right ends by itself
+            _log.info("not_left", error=problem.message)
