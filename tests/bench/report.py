@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -47,7 +47,11 @@ WORDS: dict[Name, str] = {
 
 @dataclass(slots=True)
 class Results:
-    """What was measured; a part that was not asked for is None."""
+    """What was measured; a part that was not asked for, or could not be measured, is None.
+
+    Attributes:
+        unmeasured: the parts that could not be measured, with the reason.
+    """
 
     acks: Acks | None = None
     latency: Latency | None = None
@@ -57,6 +61,7 @@ class Results:
     idle: Idle | None = None
     stages: Stages | None = None
     listings: Listings | None = None
+    unmeasured: list[str] = field(default_factory=list)
 
     @property
     def missed(self) -> list[str]:
@@ -84,6 +89,7 @@ class Results:
             "stages_us": asdict(self.stages) if self.stages else None,
             "listings_ms": asdict(self.listings) if self.listings else None,
             "missed": self.missed,
+            "unmeasured": self.unmeasured,
         }
 
 
@@ -103,6 +109,8 @@ def show(results: Results, console: Console) -> None:
         console.print(_stages_table(results.stages))
     if results.listings is not None:
         console.print(_listings_table(results.listings))
+    for line in results.unmeasured:
+        console.print(f"[bold red]not measured:[/] {line}")
     for line in results.missed:
         console.print(f"[bold red]target missed:[/] {line}")
 

@@ -13,10 +13,12 @@ from slotwire.ingest.log.delivery import Origin
 from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
 from slotwire.ingest.receive.accept import fetched_row
 from slotwire.ingest.receive.verify import HookTenant, ReceivedDelivery, verify
+from tests.bench.__main__ import attempt
 from tests.bench.acks import Acks, Name, Round
 from tests.bench.backfill import BackfillWay
 from tests.bench.chain import Spans
 from tests.bench.deliveries import Mint, Target
+from tests.bench.drain import Drain
 from tests.bench.load import Connection, Measured, NotAcknowledged, percentile
 from tests.bench.report import Results
 from tests.bench.stage import ROOT, package_of
@@ -124,3 +126,20 @@ def test_another_checkout_is_known_by_either_layout(tmp_path: Path) -> None:
     (tmp_path / "ingest" / "cli").mkdir(parents=True)
     (tmp_path / "ingest" / "cli" / "__main__.py").touch()
     assert package_of(tmp_path) == (tmp_path, "ingest")
+
+
+async def test_a_part_that_cannot_be_measured_costs_no_other() -> None:
+    """It is named with its reason, in words and in JSON; what was measured before and after it is shown."""
+
+    async def fails() -> None:
+        percentile([], 0.5)
+
+    async def measures() -> Drain:
+        return drained
+
+    results, drained = Results(), Drain(1, 1.0, {})
+    await attempt(results, "acks", fails)
+    await attempt(results, "drain", measures)
+    assert results.unmeasured == ["acks: nothing was acknowledged while it was measured"]
+    assert (results.acks, results.drain) == (None, drained)
+    assert results.as_json()["unmeasured"] == results.unmeasured
