@@ -8,11 +8,12 @@ docs/decisions/0001-relay-publishes-in-transactions.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from slotwire.ingest.errors import BrokerUnavailable, RecordRefused
 from slotwire.ingest.foundation.kafka import (
@@ -20,6 +21,7 @@ from slotwire.ingest.foundation.kafka import (
     connection_options,
     discard,
     full_name,
+    partition_of,
     require_topics,
     translated,
 )
@@ -52,8 +54,9 @@ class OutgoingRecord:
 class Publisher:
     """A shard's producer, good until its first failure. Only `open` makes one."""
 
-    def __init__(self, producer: AIOKafkaProducer, settings: Settings) -> None:
+    def __init__(self, producer: AIOKafkaProducer, partitions: Mapping[str, int], settings: Settings) -> None:
         self._producer = producer
+        self._partitions = partitions
         self._limit = settings.relay.transaction_timeout_seconds
         self._cursor_topic = full_name(settings.kafka, RELAY_CURSOR)
 
@@ -81,11 +84,11 @@ class Publisher:
                     await producer.start()
             # Before any topic is named to the producer, or a broker that makes topics of itself would.
             topics = (*EVENT_TOPICS, RELAY_CURSOR)
-            await require_topics(producer.client, [full_name(settings.kafka, topic) for topic in topics])
+            found = await require_topics(producer.client, [full_name(settings.kafka, topic) for topic in topics])
         except BaseException:
             await discard(producer)
             raise
-        return cls(producer, settings)
+        return cls(producer, {topic.name: topic.partitions for topic in found}, settings)
 
     async def publish(self, records: Sequence[OutgoingRecord], cursor: Cursor) -> None:
         """Publish records and the cursor that has passed them, all or nothing.
@@ -116,28 +119,48 @@ class Publisher:
     async def _send(
         self, records: Sequence[OutgoingRecord], cursor: Cursor, futures: list[asyncio.Future[Any]]
     ) -> RecordRefused | None:
-        """Send everything and wait until each record has its offset; return what the broker refused, if it did."""
+        """Send everything and wait until each batch has its offset; return what the broker refused, if it did."""
+        batches = len(records)
         try:
             with translated():
-                for record in records:
-                    sent = await self._producer.send(record.topic, record.value, record.key, headers=record.headers)
-                    futures.append(sent)
+                for place, batch in self._batches(records):
+                    futures.append(await self._producer.send_batch(batch, place.topic, partition=place.partition))
+                batches = len(futures)
                 last = await self._producer.send(self._cursor_topic, cursor.encode(), cursor.key)
                 futures.append(last)
                 await self._producer.flush()
-                # A batch the broker rejects takes all its records with it and the commit would still succeed:
-                # so each record is asked for its offset.
+                # The commit would succeed without a batch that the broker rejects: so each is asked for its offset.
                 for future in futures:
                     _require_offset(future)
         except RecordRefused as refusal:
-            if len(futures) > len(records) and futures[-1].done() and futures[-1].exception() is not None:
+            if len(futures) > batches and futures[-1].done() and futures[-1].exception() is not None:
                 raise BrokerUnavailable("Kafka refuses the relay's cursor", reason="cursor_refused") from refusal
             return refusal
         return None
 
+    def _batches(self, records: Sequence[OutgoingRecord]) -> Iterator[tuple[TopicPartition, BatchBuilder]]:
+        """Put records into batches by partition, in their order: one by one costs a third more CPU."""
+        filling: dict[TopicPartition, BatchBuilder] = {}
+        for record in records:
+            place = TopicPartition(record.topic, partition_of(record.key, self._partitions[record.topic]))
+            batch = filling.get(place)
+            if batch is not None and _appended(batch, record):
+                continue
+            if batch is not None:
+                yield place, batch
+            batch = filling[place] = self._producer.create_batch()
+            if not _appended(batch, record):  # pragma: no cover - the first record of a batch always fits
+                raise AssertionError
+        yield from filling.items()
+
     async def discard(self) -> None:
         """Let go of the producer, in whatever state it is."""
         await discard(self._producer)
+
+
+def _appended(batch: BatchBuilder, record: OutgoingRecord) -> bool:
+    """Put a record into a batch, and return whether it had room."""
+    return batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is not None
 
 
 def _require_offset(future: asyncio.Future[Any]) -> None:
