@@ -18,5 +18,6 @@ subscription_plan     pure: which steps a reconciliation takes
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again
-ranges                a chore: makes the partitions of the coming days, and drops old ones
+ranges                a chore: makes the partitions of the coming days
+retention             a chore: removes what is old and no longer needed
 """

@@ -5,12 +5,13 @@ counts nothing twice; when that one ends, another takes over. Whatever is not re
 
     count:  the webhooks of the next deliveries, by organization and hour   (each delivery is read once, and no body)
     learn:  each organization's hours of the week, once an hour
-    show:   last webhooks and how usual the silence since is; parked events, quarantine, tokens, ranges, connections
+    show:   last webhooks and how usual the silence since is; parked events, quarantine, tokens, retention, connections
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -18,12 +19,13 @@ from operator import itemgetter
 from uuid import uuid4
 
 from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.foundation.settings import MetricsSettings
+from slotwire.ingest.foundation.settings import MetricsSettings, RetentionSettings
 from slotwire.ingest.foundation.telemetry import (
     CONNECTIONS,
     LAST_DELIVERY,
@@ -33,6 +35,8 @@ from slotwire.ingest.foundation.telemetry import (
     POSTGRES_CONNECTIONS_LIMIT,
     QUARANTINE_WAITING,
     RANGES_AHEAD,
+    RANGES_HELD,
+    RETAINED_DAYS,
     SILENCE_PROBABILITY,
     TOKEN_EXPIRY,
     get_logger,
@@ -57,7 +61,8 @@ OTHERS = "others"
 
 _SHOWN: tuple[Readings, ...] = (
     *(CONNECTIONS, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
-    *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, SILENCE_PROBABILITY, TOKEN_EXPIRY),
+    *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
+    *(SILENCE_PROBABILITY, TOKEN_EXPIRY),
 )
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
 _log = get_logger("observation")
@@ -66,8 +71,11 @@ _log = get_logger("observation")
 class Observer:
     """Reads and shows, if no other process does."""
 
-    def __init__(self, pool: Pool, clock: Clock, settings: MetricsSettings) -> None:
+    def __init__(
+        self, pool: Pool, clock: Clock, settings: MetricsSettings, retention: RetentionSettings | None = None
+    ) -> None:
         self._pool, self._clock, self._settings = pool, clock, settings
+        self._retention = retention or RetentionSettings()
         self._holder = uuid4()
         self._profiles: dict[str, WeekProfile] = {}
         self._learnt: datetime | None = None
@@ -155,6 +163,9 @@ class Observer:
         expiry = row["token_expiry"]
         self._show(TOKEN_EXPIRY, {} if expiry is None else {(): expiry.timestamp()})
         self._show(RANGES_AHEAD, {} if row["ranges_ahead"] is None else {(): row["ranges_ahead"]})
+        held = Counter(each.kind for each in await held_ranges(self._pool, self._retention, now) if each.needed_for)
+        self._show(RANGES_HELD, {(kind,): held[kind] for kind in TABLES})
+        self._show(RETAINED_DAYS, {(kind,): days for kind, days in (await retained(self._pool, now)).items()})
         self._show(PARKED_EVENTS, {(): row["parked"]})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -176,6 +177,40 @@ class MigrateSettings(SettingsGroup):
         )
 
 
+class RetentionSettings(SettingsGroup):
+    """How many days things stay in Postgres; what is unset stays for ever.
+
+    What is not written, not published, parked or waiting stays longer. Bookings, and the ids of events, always stay.
+    """
+
+    bodies_days: int | None = Field(None, ge=7)
+    """Deliveries as they came. A whole day is dropped at once, as of results and events."""
+    results_days: int | None = Field(None, ge=7)
+    """What became of each delivery; at least as long as bodies."""
+    events_days: int | None = Field(None, ge=7)
+    """The log; at least as long as the topics keep records, since a record may refer to it for its data."""
+    inbox_days: int | None = Field(None, ge=7)
+    """What agents have settled; at least as long as the topics keep records, or an effect could happen twice."""
+    quarantine_days: int | None = Field(None, ge=7)
+    """Quarantined deliveries, counted from when they were retried or discarded."""
+    audit_days: int | None = Field(None, ge=30)
+    """Who changed what."""
+
+    @model_validator(mode="after")
+    def _results_outlive_bodies(self) -> Self:
+        if self.results_days is not None and (self.bodies_days is None or self.results_days < self.bodies_days):
+            raise ValueError(
+                f"{PREFIX}RETENTION__RESULTS_DAYS must be at least {PREFIX}RETENTION__BODIES_DAYS:"
+                " a delivery without its result looks unwritten"
+            )
+        return self
+
+    def kept(self) -> Sequence[tuple[str, int]]:
+        """Return the kinds that are kept for a time, with their days; results after the bodies they belong to."""
+        every = ((name.removesuffix("_days"), value) for name, value in self)
+        return [(kind, days) for kind, days in every if days is not None]
+
+
 class WaitingSettings(SettingsGroup):
     """Facts that arrive without their counterpart: a cleared no-show without its mark, half of a reschedule."""
 
@@ -290,9 +325,7 @@ class Settings(BaseSettings):
     """The address at which Calendly reaches `serve`; https, except for a loopback simulator; may have a path."""
     http: HttpSettings = HttpSettings()
     admin: AdminSettings = AdminSettings()
-    retention_days: int | None = Field(None, ge=7)
-    """How many days deliveries and events stay in Postgres; unset keeps them for ever. A whole day is dropped at once,
-    after all of it is settled and published. Bookings, the quarantine and the ids of events stay."""
+    retention: RetentionSettings = RetentionSettings()
     health: HealthSettings = HealthSettings()
     database: DatabaseSettings = DatabaseSettings()
     migrate: MigrateSettings = MigrateSettings()
@@ -308,6 +341,18 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     local: LocalSettings = LocalSettings()
 
+    @model_validator(mode="after")
+    def _retention_covers_the_topics(self) -> Self:
+        least = -(-self.kafka.retention_hours // 24)
+        for kind in ("events", "inbox"):
+            days = getattr(self.retention, f"{kind}_days")
+            if days is not None and days < least:
+                raise ValueError(
+                    f"{PREFIX}RETENTION__{kind.upper()}_DAYS is {days}, and the topics keep records for {least} days:"
+                    f" give it at least {least}, or shorten {PREFIX}KAFKA__RETENTION_HOURS"
+                )
+        return self
+
     @field_validator("public_url")
     @classmethod
     def _public_url_is_safe(cls, value: str) -> str:
@@ -319,6 +364,11 @@ class Settings(BaseSettings):
         if url.scheme != "https" or not url.hostname or url.query or url.fragment:
             raise ValueError("must be an https address without a query, for example https://hooks.example.com")
         return value.rstrip("/")
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    """Return the variable at a place in the settings; nothing for one that several set."""
+    return (PREFIX + "__".join(map(str, loc))).upper() if loc else ""
 
 
 def known_variables() -> frozenset[str]:
@@ -349,7 +399,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"{PREFIX}{'__'.join(str(part) for part in issue['loc'])}".upper() + f": {issue['msg']}"
+            ": ".join(filter(None, (_variable(issue["loc"]), issue["msg"])))
             for issue in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError(

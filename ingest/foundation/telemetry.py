@@ -175,6 +175,26 @@ TOKEN_EXPIRY = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+PRUNED = Counter(
+    "slotwire_pruned",
+    "Ranges (bodies, results, events) and rows (inbox, quarantine, audit) that retention removed.",
+    ["kind"],
+    registry=of("control"),
+)
+RETAINED_DAYS = Readings(
+    "slotwire_retained_days",
+    "For how many days each kind goes back that is kept for a time.",
+    ["kind"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+RANGES_HELD = Readings(
+    "slotwire_ranges_held",
+    "Days that are older than their retention and still needed: not written, not published, parked or waiting.",
+    ["kind"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 RANGES_AHEAD = Readings(
     "slotwire_ranges_ahead",
     "Days for which partitions of the log are made ahead. Below 2 is an alarm.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field
 
+from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.subscriptions import check_callback
 from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
@@ -28,6 +30,8 @@ UNWRITTEN_WARNING = timedelta(seconds=60)
 """An accepted delivery that is not written for so long waits for a writer that is not there."""
 RANGES_WARNING = 2
 """Partitions are made for a week ahead; with fewer days than this, nothing has made them for days."""
+RETENTION_WARNING = 3
+"""Days that could go and have not: one of each kind comes up at midnight, and goes within the hour."""
 MAX_NAMED = 5
 """The most organizations that one finding names."""
 MAX_KEYS_TRIED = 100
@@ -122,6 +126,7 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
             yield await _asked("rights", _rights(connection, settings))
             yield await _asked("unwritten", _unwritten(connection, settings, clock))
             yield await _asked("ranges", _ranges(connection, clock))
+            yield await _asked("retention", _retention(connection, settings, clock))
             yield await _asked("sealed keys", _sealed_keys(connection, settings))
             yield await _asked("vault use", _vault_use(connection, settings))
             yield await _asked("connections", _connections(connection, settings))
@@ -248,6 +253,28 @@ async def _ranges(connection: Connection, clock: Clock) -> Finding:
         return ok("ranges", said)
     remedy = "Is `slotwire control` running? It makes them every hour, and its log says why it fails."
     return Finding(check="ranges", state="warning", message=said, remedy=remedy)
+
+
+async def _retention(connection: Connection, settings: Settings, clock: Clock) -> Finding:
+    """Say how far back what is kept for a time goes, and which days are kept longer, and why."""
+    now, wanted = clock.now(), dict(settings.retention.kept())
+    said = ", ".join(
+        f"{kind} {days} days" + (f" of {wanted[kind]}" if kind in wanted else "")
+        for kind, days in (await retained(connection, now)).items()
+    )
+    said = f"kept: {said or 'nothing yet'}"
+    held = Counter((each.kind, each.needed_for) for each in await held_ranges(connection, settings.retention, now))
+    late = sum(held.pop((kind, None), 0) for kind in TABLES)
+    if held:
+        reasons = ", ".join(f"{count} of {kind} ({reason})" for (kind, reason), count in sorted(held.items()))
+        remedy = "docs/runbooks/retention-held.md says what each word means, and what lets a day go."
+        return Finding(
+            check="retention", state="warning", message=f"{said}; days that cannot go: {reasons}", remedy=remedy
+        )
+    if late > RETENTION_WARNING:
+        remedy = "Is `slotwire control` running? It removes them every hour, and its log says why it fails."
+        return Finding(check="retention", state="warning", message=f"{said}; {late} days could go", remedy=remedy)
+    return ok("retention", said)
 
 
 async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:

@@ -46,7 +46,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
-    from slotwire.ingest.control import backfill_rounds, connection_checks, ranges, rounds
+    from slotwire.ingest.control import backfill_rounds, connection_checks, ranges, retention, rounds
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import listen, until_stopped
@@ -68,9 +68,10 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
                 backfills=backfill_rounds.run(organizations, settings.subscriptions),
-                ranges=ranges.run(actions.pool, clock, settings.retention_days),
+                ranges=ranges.run(actions.pool, clock),
+                retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
-                observation=Observer(actions.pool, clock, settings.metrics).run(),
+                observation=Observer(actions.pool, clock, settings.metrics, settings.retention).run(),
             )
             health.draining = True

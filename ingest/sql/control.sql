@@ -161,8 +161,30 @@ SELECT outcome, count(*) AS deliveries FROM slotwire.results
 WHERE shard = $1 AND position > $2 AND position <= $3 GROUP BY outcome
 
 -- name: drop_range
--- Drop the oldest range of the log, if it is old enough and nothing of it is still needed; which one it was.
-SELECT slotwire.drop_range(p_now => $1, p_days => $2)
+-- Drop the oldest range of a table of the log that is old enough and not needed; which one it was.
+SELECT slotwire.drop_range(p_now => $1, p_table => $2, p_days => $3)
+
+-- name: prune
+-- Remove what was settled long ago, at most so much at once; how many rows that were.
+SELECT slotwire.prune(p_now => $1, p_table => $2, p_days => $3, p_limit => $4)
+
+-- name: prune_audit
+-- The same, of the audit.
+SELECT slotwire.prune_audit(p_now => $1, p_days => $2, p_limit => $3)
+
+-- name: retained
+-- Of each kind that is kept for a time: for how many days it goes back. Of the inbox the server estimates.
+SELECT (SELECT days FROM slotwire.ranges_of('deliveries', $1) ORDER BY range LIMIT 1) AS bodies,
+       (SELECT days FROM slotwire.ranges_of('results', $1) ORDER BY range LIMIT 1) AS results,
+       (SELECT days FROM slotwire.ranges_of('events', $1) ORDER BY range LIMIT 1) AS events,
+       (SELECT extract(day FROM $1 - min(settled_at))::integer FROM slotwire.quarantine WHERE state <> 'waiting')
+           AS quarantine,
+       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.audit ORDER BY id LIMIT 1) AS audit
+
+-- name: held_ranges
+-- The ranges of a table that are older than so many days and still kept, and what they are needed for.
+SELECT range, slotwire.needed_for($2, range) AS needed_for
+FROM slotwire.ranges_of($2, $1) WHERE days >= $3 ORDER BY range
 
 -- name: make_ranges
 -- Make the partitions of the coming days; how many days are ahead then.

@@ -204,6 +204,16 @@ _LOG = (
         healthy={"slotwire_ranges_ahead": "7x90"},
     ),
     Alert(
+        "SlotwireRetentionHeld",
+        "max by (kind) (slotwire_ranges_held) > 0",
+        wait="1h",
+        severity="ticket",
+        summary="{{ $value }} old days of {{ $labels.kind }} cannot be removed.",
+        runbook="retention-held.md",
+        faulty={'slotwire_ranges_held{kind="bodies"}': "0x5 2x85"},
+        healthy={'slotwire_ranges_held{kind="bodies"}': "1x20 0x70"},
+    ),
+    Alert(
         "SlotwireQuarantineWaits",
         "sum by (reason) (slotwire_quarantine_waiting) > 0",
         wait="15m",

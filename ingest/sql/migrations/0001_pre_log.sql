@@ -208,6 +208,7 @@ CREATE TABLE slotwire.quarantine (
 );
 -- Lists over all states merge the states.
 CREATE INDEX quarantine_state_id ON slotwire.quarantine (state, delivery_id);
+CREATE INDEX quarantine_settled ON slotwire.quarantine (settled_at) WHERE state <> 'waiting';
 CREATE INDEX quarantine_org ON slotwire.quarantine (org, state, delivery_id);
 CREATE INDEX quarantine_reason ON slotwire.quarantine (reason, state, delivery_id);
 CREATE INDEX quarantine_org_reason ON slotwire.quarantine (org, reason, state, delivery_id);
@@ -238,6 +239,8 @@ CREATE TABLE slotwire.inbox (
     done_at timestamptz NOT NULL,
     PRIMARY KEY (agent, event_id)
 );
+-- To prune by time; next to nothing to write.
+CREATE INDEX inbox_done ON slotwire.inbox USING brin (done_at);
 
 -- Keys of the management API; only a hash is kept. `org` is null for all organizations.
 CREATE TABLE slotwire.api_keys (
@@ -296,48 +299,107 @@ END
 $$;
 REVOKE ALL ON FUNCTION slotwire.make_ranges FROM PUBLIC;
 
--- Drop the oldest range, if it is older than so many days, settled in every shard and published: whole partitions at a
--- time, so that nothing is left to vacuum. Answers the range, or null where none may go yet. Waits for a lock for a
--- moment only, because everybody else would queue behind it. Identities and bookings stay.
-CREATE FUNCTION slotwire.drop_range(p_now timestamptz, p_days integer) RETURNS integer
+-- What a range of a table is still needed for; null: nothing. Of deliveries: what is not written, and what a clear waits
+-- for with its body. Of results: their deliveries, which would look unwritten without them. Of events: what is not
+-- published, or parked.
+CREATE FUNCTION slotwire.needed_for(p_table text, p_range integer) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_first CONSTANT bigint := p_range::bigint * 1000000000;
+    v_end CONSTANT bigint := v_first + 1000000000;
+BEGIN
+    IF p_table = 'deliveries' AND EXISTS (
+        SELECT FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
+        JOIN slotwire.deliveries d ON d.shard = s.shard AND d.position >= v_first AND d.position < v_end
+        WHERE d.position > (SELECT h.position FROM slotwire.heads h WHERE h.shard = s.shard ORDER BY h.version DESC LIMIT 1)
+    ) THEN
+        RETURN 'writing';
+    ELSIF p_table = 'deliveries' AND EXISTS (
+        SELECT FROM slotwire.bookings b
+        CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, position bigint, alone boolean)
+        WHERE b.waits_since IS NOT NULL AND NOT c.alone AND c.position >= v_first AND c.position < v_end
+          AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
+    ) THEN
+        RETURN 'waiting';
+    ELSIF p_table = 'results' AND to_regclass('slotwire.deliveries_' || p_range) IS NOT NULL THEN
+        RETURN 'bodies';
+    ELSIF p_table = 'events' AND EXISTS (
+        SELECT FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
+        JOIN slotwire.events e ON e.shard = s.shard AND e.position >= v_first AND e.position < v_end
+        WHERE e.position > coalesce((SELECT m.position FROM slotwire.relay_mirror m WHERE m.shard = s.shard), 0)
+    ) THEN
+        RETURN 'publishing';
+    ELSIF p_table = 'events' AND EXISTS (
+        SELECT FROM slotwire.parked_events p WHERE p.position >= v_first AND p.position < v_end
+    ) THEN
+        RETURN 'parked';
+    END IF;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.needed_for FROM PUBLIC;
+
+-- The ranges of deliveries, results or events, oldest first, with how many days ago each began.
+CREATE FUNCTION slotwire.ranges_of(p_table text, p_now timestamptz) RETURNS TABLE (range integer, days integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT r.number, greatest(0, (p_now AT TIME ZONE 'UTC')::date - (l.created_at AT TIME ZONE 'UTC')::date) - r.number
+    FROM slotwire.log l
+    CROSS JOIN (
+        SELECT substring(c.relname FROM '_(\d+)$')::integer AS number
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = to_regclass('slotwire.' || quote_ident(p_table))
+    ) AS r
+    ORDER BY r.number
+$$;
+REVOKE ALL ON FUNCTION slotwire.ranges_of FROM PUBLIC;
+
+-- Drop the oldest range of deliveries, results or events that is older than so many days and not needed: whole
+-- partitions at a time, so that nothing is left to vacuum. Answers the range, or null where none may go. Waits for a
+-- lock for a moment only, because everybody else would queue behind it. Identities and bookings stay.
+CREATE FUNCTION slotwire.drop_range(p_now timestamptz, p_table text, p_days integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms' AS $$
 DECLARE
-    v_width CONSTANT bigint := 1000000000;
-    v_oldest integer;
-    v_day integer;
-    v_table text;
+    v_range integer;
 BEGIN
     IF p_days < 7 THEN -- a delivery may be retried for a day, and a hook is valid for two days after its end
         RAISE EXCEPTION 'a range is kept for 7 days at least, not %', p_days USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_table NOT IN ('deliveries', 'results', 'events') THEN
+        RAISE EXCEPTION 'there are no ranges of %', p_table USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT greatest(0, (p_now AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date) INTO v_day
-    FROM slotwire.log;
-    SELECT min(substring(c.relname FROM 'deliveries_(\d+)$')::integer) INTO v_oldest
-    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'slotwire.deliveries'::regclass;
-    IF v_oldest IS NULL OR v_oldest > v_day - p_days THEN
-        RETURN NULL;
-    END IF;
-    IF EXISTS (
-        SELECT FROM (
-            SELECT s.shard,
-                   (SELECT h.position FROM slotwire.heads h WHERE h.shard = s.shard ORDER BY h.version DESC LIMIT 1) AS head,
-                   coalesce((SELECT m.position FROM slotwire.relay_mirror m WHERE m.shard = s.shard), 0) AS published
-            FROM slotwire.log, generate_series(0, shards - 1) AS s (shard)
-        ) AS at
-        WHERE EXISTS (SELECT FROM slotwire.deliveries d WHERE d.shard = at.shard AND d.position > at.head
-                      AND d.position < (v_oldest + 1) * v_width)
-           OR EXISTS (SELECT FROM slotwire.events e WHERE e.shard = at.shard AND e.position > at.published
-                      AND e.position < (v_oldest + 1) * v_width)
-    ) THEN
-        RETURN NULL;
-    END IF;
-    FOREACH v_table IN ARRAY ARRAY['deliveries', 'results', 'events'] LOOP
-        EXECUTE format('DROP TABLE IF EXISTS slotwire.%I', v_table || '_' || v_oldest);
+    FOR v_range IN SELECT r.range FROM slotwire.ranges_of(p_table, p_now) AS r WHERE r.days >= p_days LOOP
+        CONTINUE WHEN slotwire.needed_for(p_table, v_range) IS NOT NULL;
+        EXECUTE format('DROP TABLE slotwire.%I', p_table || '_' || v_range);
+        RETURN v_range;
     END LOOP;
-    RETURN v_oldest;
+    RETURN NULL;
 END
 $$;
 REVOKE ALL ON FUNCTION slotwire.drop_range FROM PUBLIC;
+
+-- Remove rows that were settled more than so many days ago, at most so many at once, and count them: what agents have
+-- settled, and what of the quarantine was retried or discarded.
+CREATE FUNCTION slotwire.prune(p_now timestamptz, p_table text, p_days integer, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_before CONSTANT timestamptz := p_now - make_interval(days => p_days);
+    v_rows bigint;
+BEGIN
+    IF p_days < 7 THEN
+        RAISE EXCEPTION 'rows are kept for 7 days at least, not %', p_days USING ERRCODE = 'invalid_parameter_value';
+    ELSIF p_table = 'inbox' THEN
+        DELETE FROM slotwire.inbox WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM slotwire.inbox WHERE done_at < v_before LIMIT p_limit));
+    ELSIF p_table = 'quarantine' THEN
+        DELETE FROM slotwire.quarantine WHERE delivery_id = ANY (ARRAY(
+            SELECT delivery_id FROM slotwire.quarantine WHERE state <> 'waiting' AND settled_at < v_before LIMIT p_limit));
+    ELSE
+        RAISE EXCEPTION '% is not pruned', p_table USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.prune FROM PUBLIC;
 
 -- Make what a new log needs: per shard a counter of positions, one of bytes, a head; the first ranges.
 CREATE FUNCTION slotwire.make_log(p_log uuid, p_shards smallint, p_now timestamptz) RETURNS void
@@ -769,6 +831,7 @@ GRANT SELECT (shard, position, data) ON slotwire.events TO {agents};
 GRANT SELECT ON slotwire.log, slotwire.organizations, slotwire.subscriptions, slotwire.signing_keys,
     slotwire.deliveries, slotwire.results, slotwire.heads, slotwire.events, slotwire.identities, slotwire.bookings,
     slotwire.quarantine, slotwire.relay_mirror, slotwire.parked_events, slotwire.api_keys TO {control};
-GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.discard, slotwire.make_ranges, slotwire.drop_range TO {control};
+GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.discard, slotwire.make_ranges, slotwire.drop_range,
+    slotwire.needed_for, slotwire.ranges_of, slotwire.prune TO {control};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.api_keys TO {control};
 GRANT INSERT, DELETE ON slotwire.signing_keys TO {control};

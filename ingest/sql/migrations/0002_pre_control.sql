@@ -114,6 +114,27 @@ CREATE INDEX audit_org_action ON slotwire.audit (org, action, id);
 CREATE INDEX audit_org_actor ON slotwire.audit (org, actor, id);
 CREATE INDEX audit_actor_action ON slotwire.audit (actor, action, id);
 
+-- Remove rows older than so many days, ends before their beginnings, at most so many at once, and count them. By the
+-- server's own clock too, and never the last 30 days: whoever took over the one that calls it cannot remove its traces.
+CREATE FUNCTION slotwire.prune_audit(p_now timestamptz, p_days integer, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_before CONSTANT timestamptz := least(p_now, clock_timestamp()) - make_interval(days => p_days);
+    v_rows bigint;
+BEGIN
+    IF p_days < 30 THEN
+        RAISE EXCEPTION 'the audit is kept for 30 days at least, not %', p_days USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    DELETE FROM slotwire.audit WHERE id = ANY (ARRAY(
+        SELECT a.id FROM slotwire.audit a
+        WHERE a.at < v_before AND NOT EXISTS (SELECT FROM slotwire.audit e WHERE e.begun = a.id)
+        ORDER BY a.id LIMIT p_limit));
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.prune_audit FROM PUBLIC;
+
 -- The answer to a request that came with an Idempotency-Key, for a repetition of it. Sealed: it may show a key.
 CREATE TABLE slotwire.idempotent_answers (
     key_id uuid NOT NULL REFERENCES slotwire.api_keys (id),
@@ -154,5 +175,6 @@ GRANT SELECT ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.au
 GRANT INSERT, UPDATE, DELETE ON slotwire.connections, slotwire.wanted_subscriptions, slotwire.idempotent_answers
     TO {control};
 GRANT INSERT ON slotwire.audit TO {control};
+GRANT EXECUTE ON FUNCTION slotwire.prune_audit TO {control};
 GRANT EXECUTE ON FUNCTION slotwire.revoke_connection TO {control};
 GRANT UPDATE ON slotwire.signing_keys TO {control}; -- sealed anew when the vault's key is rotated

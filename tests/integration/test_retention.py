@@ -1,0 +1,273 @@
+"""Retention: what is old and no longer needed goes, kind by kind, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from slotwire.ingest.control import ranges, retention
+from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.settings import RetentionSettings, Settings, load_settings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.receive.accept import AcceptRow, accept
+from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, settings_for
+from tests.support.writing import write_all
+
+DAYS = 30
+RANGE = 1_000_000_000
+"""Positions of a day."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A log, its owner's connection, and a pool as `slotwire control` has it."""
+
+    settings: Settings
+    org: str
+    pool: Pool
+    owner: asyncpg.Connection[asyncpg.Record]
+
+    async def accept(self, body: bytes, now: datetime) -> int:
+        """Let a body in, and return its position."""
+        row = AcceptRow(uuid4(), self.org, None, "webhook", now, now, False, "", None, None, body)
+        return await accept(self.owner, 0, [row], now=now, seconds=20)
+
+    async def publish(self) -> None:
+        """Move the cursor's mirror to the end, as the relay does."""
+        await self.owner.execute(
+            "INSERT INTO slotwire.relay_mirror (shard, log_id, position, event_id, published_at)"
+            " SELECT 0, log_id, (SELECT max(position) FROM slotwire.events), NULL, now() FROM slotwire.log"
+            " ON CONFLICT (shard) DO UPDATE SET position = excluded.position"
+        )
+
+    async def held(self, clock: ManualClock, only: RetentionSettings | None = None) -> list[tuple[str, str | None]]:
+        """Return the days that are kept longer, with their reasons."""
+        found = await retention.held_ranges(self.owner, only or ALL, clock.now())
+        return [(each.kind, each.needed_for) for each in found if each.needed_for]
+
+    async def partitions(self, table: str) -> list[int]:
+        """Return the ranges a table has."""
+        rows = await self.owner.fetch(
+            "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass",
+            f"slotwire.{table}",
+        )
+        return sorted(int(row["name"].rpartition("_")[2]) for row in rows)
+
+
+@pytest.fixture
+async def setup(database: Database) -> AsyncIterator[Setup]:
+    """A log of today."""
+    settings = settings_for(database)
+    hook = await make_hook(settings, database)
+    owner = await asyncpg.connect(database.owner_url)
+    dsn = settings.database_url.get_secret_value()
+    async with create_pool(dsn, settings.database, application="test") as pool:
+        yield Setup(settings, hook.organization.rpartition("/")[2], pool, owner)
+    await owner.close()
+
+
+ALL = RetentionSettings(bodies_days=DAYS, results_days=DAYS, events_days=DAYS)
+
+
+async def test_a_range_goes_once_it_is_old_settled_and_published(setup: Setup) -> None:
+    """Neither a day too early, nor unsettled, nor unpublished; then deliveries, results and events go."""
+    now = datetime.now(UTC)
+    clock = ManualClock(now + timedelta(days=DAYS))
+    await setup.accept(invitee_body(), now)
+    await ranges.run_once(setup.pool, clock)
+    nothing, of_deliveries = {"bodies": 0, "results": 0, "events": 0}, ALL.model_copy(update={"events_days": None})
+    assert (await retention.run_once(setup.pool, clock, of_deliveries)) == {"bodies": 0, "results": 0}
+    assert await setup.held(clock, of_deliveries) == [("bodies", "writing"), ("results", "bodies")]
+    assert await write_all(setup.settings, clock=ManualClock(now)) == 1
+    assert (await retention.run_once(setup.pool, clock, ALL)) == {"bodies": 1, "results": 1, "events": 0}
+    assert await setup.held(clock) == [("events", "publishing")]
+    await setup.publish()
+    early = ManualClock(now + timedelta(days=DAYS - 1))
+    assert (await retention.run_once(setup.pool, early, ALL)) == nothing
+    assert (await retention.run_once(setup.pool, clock, ALL)) == nothing | {"events": 1}
+    for table in ("deliveries", "results", "events"):
+        assert 0 not in await setup.partitions(table)
+    assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.bookings") == 1
+
+
+async def test_each_kind_has_its_own_time(setup: Setup) -> None:
+    """Bodies go before what became of them, and both before the log; what is unset stays."""
+    now, later = datetime.now(UTC), ManualClock(datetime.now(UTC) + timedelta(days=20))
+    await setup.accept(invitee_body(), now)
+    await write_all(setup.settings, clock=ManualClock(now))
+    await setup.publish()
+    await ranges.run_once(setup.pool, later)
+    only = RetentionSettings(bodies_days=7, results_days=30)
+    assert (await retention.run_once(setup.pool, later, only)) == {"bodies": 14, "results": 0}
+    assert min(await setup.partitions("deliveries")) == 14
+    assert min(await setup.partitions("results")) == min(await setup.partitions("events")) == 0
+    async with setup.owner.transaction():
+        assert (await retention.retained(setup.owner, later.now())) == {"bodies": 6, "results": 20, "events": 20}
+
+
+async def test_a_late_copy_of_what_was_dropped_is_a_copy(setup: Setup) -> None:
+    """Identities outlive the log: the same fact after its event was dropped makes no second event."""
+    now, body = datetime.now(UTC), invitee_body(invitee=new_invitee())
+    await setup.accept(body, now)
+    await write_all(setup.settings, clock=ManualClock(now))
+    await setup.publish()
+    later = ManualClock(now + timedelta(days=DAYS))
+    await ranges.run_once(setup.pool, later)
+    await retention.run_once(setup.pool, later, ALL)
+    assert 0 not in await setup.partitions("events")
+    position = await setup.accept(body, later.now())
+    assert position == DAYS * RANGE + 1
+    assert await write_all(setup.settings, clock=later) == 0
+    [result] = await setup.owner.fetch("SELECT outcome, position FROM slotwire.results")
+    assert (result["outcome"], result["position"]) == ("duplicate", position)
+
+
+async def test_a_clear_that_waits_keeps_its_delivery(setup: Setup) -> None:
+    """The body is needed when it has waited long enough; other days go past it."""
+    now = datetime.now(UTC)
+    await setup.accept(invitee_body(event="invitee_no_show.deleted", invitee=new_invitee()), now)
+    await write_all(setup.settings, clock=ManualClock(now))
+    later = ManualClock(now + timedelta(days=DAYS + 2))
+    await ranges.run_once(setup.pool, later)
+    assert (await retention.run_once(setup.pool, later, RetentionSettings(bodies_days=DAYS))) == {"bodies": 2}
+    assert await setup.held(later, RetentionSettings(bodies_days=DAYS)) == [("bodies", "waiting")]
+    await setup.owner.execute("UPDATE slotwire.bookings SET waits_since = NULL")
+    assert (await retention.run_once(setup.pool, later, RetentionSettings(bodies_days=DAYS))) == {"bodies": 1}
+
+
+async def test_what_is_parked_keeps_its_event(setup: Setup) -> None:
+    """The log is the only place that has it."""
+    now, later = datetime.now(UTC), ManualClock(datetime.now(UTC) + timedelta(days=DAYS))
+    await setup.accept(invitee_body(), now)
+    await write_all(setup.settings, clock=ManualClock(now))
+    await setup.publish()
+    await setup.owner.execute(
+        "INSERT INTO slotwire.parked_events SELECT event_id, shard, position, 'refused', now() FROM slotwire.events"
+    )
+    only = RetentionSettings(events_days=DAYS)
+    assert (await retention.run_once(setup.pool, later, only)) == {"events": 0}
+    assert await setup.held(later, only) == [("events", "parked")]
+    await setup.owner.execute("DELETE FROM slotwire.parked_events")
+    assert (await retention.run_once(setup.pool, later, only)) == {"events": 1}
+
+
+async def test_rows_go_by_when_they_were_settled(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the inbox, the quarantine and the audit: those past the limit, however many, and no other."""
+    monkeypatch.setattr(retention, "ROWS_AT_ONCE", 3)
+    now = datetime.now(UTC)
+    await setup.owner.execute(
+        "INSERT INTO slotwire.inbox SELECT 'agent', gen_random_uuid(), $1::timestamptz - make_interval(days => n)"
+        " FROM generate_series(1, 40) AS n",
+        now,
+    )
+    await setup.owner.execute(
+        "INSERT INTO slotwire.quarantine (delivery_id, shard, position, org, origin, received_at, signed_at,"
+        " content_encoding, body, reason, detail, created_at, state, settled_at)"
+        " SELECT gen_random_uuid(), 0, n, 'ORG', 'webhook', at, at, '', '', 'not_json', '', at,"
+        " CASE WHEN n % 2 = 0 THEN 'waiting' ELSE 'retried' END, CASE WHEN n % 2 = 1 THEN at END"
+        " FROM generate_series(1, 40) AS n, LATERAL (SELECT $1::timestamptz - make_interval(days => n) AS at) AS t",
+        now,
+    )
+    await setup.owner.execute(
+        "WITH begun AS (INSERT INTO slotwire.audit (id, at, actor, role, action, result)"
+        " SELECT gen_random_uuid(), $1::timestamptz - make_interval(days => n), 'control', 'admin', 'a.b', 'started'"
+        " FROM generate_series(1, 40) AS n RETURNING id, at)"
+        " INSERT INTO slotwire.audit (id, begun, at, actor, role, action, result)"
+        " SELECT gen_random_uuid(), id, at, 'control', 'admin', 'a.b', 'done' FROM begun",
+        now,
+    )
+    only = RetentionSettings(inbox_days=30, quarantine_days=30, audit_days=30)
+    assert (await retention.run_once(setup.pool, ManualClock(now), only)) == {
+        "inbox": 10,
+        "quarantine": 5,
+        "audit": 20,
+    }
+    assert await setup.owner.fetchval("SELECT min(done_at) FROM slotwire.inbox") == now - timedelta(days=30)
+    assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.quarantine WHERE state = 'waiting'") == 20
+    assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.audit") == 60
+
+
+async def test_whoever_calls_it_cannot_remove_fresh_traces(setup: Setup) -> None:
+    """The audit goes by the server's clock too: a clock that is put forward removes nothing of the last 30 days."""
+    now = datetime.now(UTC)
+    await setup.owner.execute(
+        "INSERT INTO slotwire.audit (id, at, actor, role, action, result)"
+        " VALUES (gen_random_uuid(), $1, 'control', 'admin', 'a.b', 'started')",
+        now,
+    )
+    future = ManualClock(now + timedelta(days=400))
+    assert (await retention.run_once(setup.pool, future, RetentionSettings(audit_days=30))) == {"audit": 0}
+    for statement in (
+        "SELECT slotwire.prune_audit(now(), 29, 10)",
+        "SELECT slotwire.prune(now(), 'inbox', 6, 10)",
+        "SELECT slotwire.prune(now(), 'audit', 7, 10)",
+        "SELECT slotwire.drop_range(now(), 'deliveries', 6)",
+        "SELECT slotwire.drop_range(now(), 'identities', 7)",
+    ):
+        with pytest.raises(asyncpg.InvalidParameterValueError):
+            await setup.pool.fetchval(statement)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"RETENTION__BODIES_DAYS": "6"}, "SLOTWIRE_RETENTION__BODIES_DAYS"),
+        ({"RETENTION__AUDIT_DAYS": "29"}, "SLOTWIRE_RETENTION__AUDIT_DAYS"),
+        ({"RETENTION__RESULTS_DAYS": "30"}, "SLOTWIRE_RETENTION__RESULTS_DAYS must be at least"),
+        (
+            {"RETENTION__RESULTS_DAYS": "7", "RETENTION__BODIES_DAYS": "8"},
+            "must be at least SLOTWIRE_RETENTION__BODIES_DAYS",
+        ),
+        (
+            {"RETENTION__INBOX_DAYS": "29"},
+            "SLOTWIRE_RETENTION__INBOX_DAYS is 29, and the topics keep records for 30 days",
+        ),
+        ({"RETENTION__EVENTS_DAYS": "29"}, "give it at least 30, or shorten SLOTWIRE_KAFKA__RETENTION_HOURS"),
+        ({"RETENTION__INBOX_DAYS": "7", "KAFKA__RETENTION_HOURS": "169"}, "the topics keep records for 8 days"),
+    ],
+)
+def test_a_time_that_is_too_short_is_refused(
+    environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At start, naming the setting and what it must be."""
+    for name, value in environment.items():
+        monkeypatch.setenv(f"SLOTWIRE_{name}", value)
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings()
+
+
+def test_the_shortest_times_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each limit."""
+    monkeypatch.setenv("SLOTWIRE_KAFKA__RETENTION_HOURS", "168")
+    for kind in ("BODIES", "RESULTS", "EVENTS", "INBOX", "QUARANTINE"):
+        monkeypatch.setenv(f"SLOTWIRE_RETENTION__{kind}_DAYS", "7")
+    monkeypatch.setenv("SLOTWIRE_RETENTION__AUDIT_DAYS", "30")
+    assert dict(load_settings().retention.kept()) == {
+        "bodies": 7,
+        "results": 7,
+        "events": 7,
+        "inbox": 7,
+        "quarantine": 7,
+        "audit": 30,
+    }
+
+
+async def test_a_reader_of_the_table_is_not_queued_behind(setup: Setup) -> None:
+    """While a long transaction reads the log, dropping gives up at once and holds up nobody; it succeeds afterwards."""
+    now = datetime.now(UTC)
+    await setup.accept(invitee_body(), now)
+    await write_all(setup.settings, clock=ManualClock(now))
+    await setup.publish()
+    clock = ManualClock(now + timedelta(days=DAYS))
+    async with setup.owner.transaction():
+        await setup.owner.fetch("SELECT count(*) FROM slotwire.events")
+        with pytest.raises(DatabaseUnavailable, match="55P03"):
+            await retention.run_once(setup.pool, clock, RetentionSettings(events_days=DAYS))
+    assert (await retention.run_once(setup.pool, clock, RetentionSettings(events_days=DAYS))) == {"events": 1}
