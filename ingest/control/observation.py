@@ -25,7 +25,8 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.foundation.settings import MetricsSettings, RetentionSettings
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
+from slotwire.ingest.foundation.settings import MetricsSettings
 from slotwire.ingest.foundation.telemetry import (
     CONNECTIONS,
     LAST_DELIVERY,

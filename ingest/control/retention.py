@@ -16,7 +16,7 @@ from datetime import datetime
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
-from slotwire.ingest.foundation.settings import RetentionSettings
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.telemetry import PRUNED, get_logger
 
 INTERVAL_SECONDS = 3600.0

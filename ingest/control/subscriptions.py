@@ -40,7 +40,8 @@ from slotwire.ingest.errors import (
 )
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.foundation.settings import LOOPBACK, Settings
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
 from slotwire.ingest.keys.vault import Vault

@@ -1,6 +1,8 @@
 """What every process uses; all of `ingest` that `handlers` may import, but for the composition root of the agents.
 
 settings            the environment, read once
+settings_base       what every group of settings is made of
+retention_settings  the group of retention
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           logs and metrics, declared in one list

@@ -8,41 +8,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slotwire.ingest.foundation.errors import ConfigurationError
-
-PREFIX = "SLOTWIRE_"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-def _split(value: object) -> object:
-    """Turn `a, b` into `("a", "b")`; anything else is left for validation."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-
-
-class SettingsGroup(BaseModel):
-    """A group of settings: immutable, and unknown names are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
+from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
 
 
 class HttpSettings(SettingsGroup):
@@ -175,40 +155,6 @@ class MigrateSettings(SettingsGroup):
         return DatabaseSettings(
             lock_timeout_seconds=self.lock_timeout_seconds, statement_timeout_seconds=self.statement_timeout_seconds
         )
-
-
-class RetentionSettings(SettingsGroup):
-    """How many days things stay in Postgres; what is unset stays for ever.
-
-    What is not written, not published, parked or waiting stays longer. Bookings, and the ids of events, always stay.
-    """
-
-    bodies_days: int | None = Field(None, ge=7)
-    """Deliveries as they came. A whole day is dropped at once, as of results and events."""
-    results_days: int | None = Field(None, ge=7)
-    """What became of each delivery; at least as long as bodies."""
-    events_days: int | None = Field(None, ge=7)
-    """The log; at least as long as the topics keep records, since a record may refer to it for its data."""
-    inbox_days: int | None = Field(None, ge=7)
-    """What agents have settled; at least as long as the topics keep records, or an effect could happen twice."""
-    quarantine_days: int | None = Field(None, ge=7)
-    """Quarantined deliveries, counted from when they were retried or discarded."""
-    audit_days: int | None = Field(None, ge=30)
-    """Who changed what."""
-
-    @model_validator(mode="after")
-    def _results_outlive_bodies(self) -> Self:
-        if self.results_days is not None and (self.bodies_days is None or self.results_days < self.bodies_days):
-            raise ValueError(
-                f"{PREFIX}RETENTION__RESULTS_DAYS must be at least {PREFIX}RETENTION__BODIES_DAYS:"
-                " a delivery without its result looks unwritten"
-            )
-        return self
-
-    def kept(self) -> Sequence[tuple[str, int]]:
-        """Return the kinds that are kept for a time, with their days; results after the bodies they belong to."""
-        every = ((name.removesuffix("_days"), value) for name, value in self)
-        return [(kind, days) for kind, days in every if days is not None]
 
 
 class WaitingSettings(SettingsGroup):

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slotwire.ingest.foundation.migrations import role_of
-from slotwire.ingest.foundation.settings import PREFIX, Settings
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings_base import PREFIX
 from slotwire.ingest.local.children import Stdout
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.local.state import require_port

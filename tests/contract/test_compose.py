@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from slotwire.ingest.cli import app
 from slotwire.ingest.foundation.migrations import PROCESSES
-from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
+from slotwire.ingest.foundation.settings import Settings, known_variables, load_settings
+from slotwire.ingest.foundation.settings_base import PREFIX
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.jars import kafka_version

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from slotwire.handlers.agents.demo import agent as demo_agent
 from slotwire.ingest.cli import app
 from slotwire.ingest.foundation.postgres_readiness import READY_SECONDS
-from slotwire.ingest.foundation.settings import PREFIX, Settings, known_variables, load_settings
+from slotwire.ingest.foundation.settings import Settings, known_variables, load_settings
+from slotwire.ingest.foundation.settings_base import PREFIX
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.listener import IN_FLIGHT_SECONDS

@@ -7,7 +7,7 @@ from datetime import timedelta
 import asyncpg
 
 from slotwire.ingest.foundation.clock import ManualClock
-from slotwire.ingest.foundation.settings import RetentionSettings
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.doctor import RETENTION_WARNING, Finding, examine
 from tests.support.management_api import EPOCH, write_deliveries, write_organization

@@ -14,7 +14,8 @@ from slotwire.ingest.control import ranges, retention
 from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
-from slotwire.ingest.foundation.settings import RetentionSettings, Settings, load_settings
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
+from slotwire.ingest.foundation.settings import Settings, load_settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.accept import AcceptRow, accept
 from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, settings_for
@@ -105,11 +106,11 @@ async def test_each_kind_has_its_own_time(setup: Setup) -> None:
     await setup.publish()
     await ranges.run_once(setup.pool, later)
     only = RetentionSettings(bodies_days=7, results_days=30)
-    assert (await retention.run_once(setup.pool, later, only)) == {"bodies": 14, "results": 0}
-    assert min(await setup.partitions("deliveries")) == 14
+    assert (await retention.run_once(setup.pool, later, only)) == {"bodies": 8, "results": 0}
+    assert min(await setup.partitions("deliveries")) == 19
     assert min(await setup.partitions("results")) == min(await setup.partitions("events")) == 0
     async with setup.owner.transaction():
-        assert (await retention.retained(setup.owner, later.now())) == {"bodies": 6, "results": 20, "events": 20}
+        assert (await retention.retained(setup.owner, later.now())) == {"bodies": 1, "results": 20, "events": 20}
 
 
 async def test_a_late_copy_of_what_was_dropped_is_a_copy(setup: Setup) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import httpx
 
 from slotwire.ingest.foundation.migrations import PROCESSES
-from slotwire.ingest.foundation.settings import PREFIX, Settings
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings_base import PREFIX
 
 READY_SECONDS = 20
 

@@ -98,7 +98,8 @@ async def write_history(owner_url: str, history: History) -> None:
     owner = await asyncpg.connect(owner_url)
     try:
         await owner.execute("UPDATE slotwire.log SET created_at = $1", began)
-        await owner.execute("SELECT slotwire.make_ranges($1, 7)", datetime.now(UTC))
+        for day in range(0, history.days + 1, 8):
+            await owner.execute("SELECT slotwire.make_ranges($1, 7)", began + timedelta(days=day))
         for number, statement in enumerate(_STATEMENTS):
             of_changes = number >= len(_STATEMENTS) - _OF_CHANGES
             rows = history.changes if of_changes else history.events

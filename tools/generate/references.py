@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from slotwire.ingest import cli
 from slotwire.ingest.foundation.exposition import shown_by
-from slotwire.ingest.foundation.settings import PREFIX, Settings, SettingsGroup
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings_base import PREFIX, SettingsGroup
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tools.generate import alerts, asyncapi, json_schemas, management_api
 from tools.generate.alert_list import ALERTS

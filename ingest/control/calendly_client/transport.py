@@ -22,7 +22,8 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from slotwire.ingest.control.calendly_client.answers import read_error
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
-from slotwire.ingest.foundation.settings import LOOPBACK, CalendlySettings
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.foundation.telemetry import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 
 M = TypeVar("M", bound=BaseModel)

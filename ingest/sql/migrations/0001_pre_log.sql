@@ -274,8 +274,8 @@ BEGIN
     IF v_day IS NULL THEN
         RETURN 0;
     END IF;
-    FOR v_range IN 0 .. v_day + p_ahead LOOP
-        CONTINUE WHEN v_range < v_day AND v_range < v_last;
+    -- Of the past only yesterday, for a process whose clock is behind: earlier rows are in the last range there was.
+    FOR v_range IN greatest(0, v_day - 1) .. v_day + p_ahead LOOP
         FOREACH v_table IN ARRAY ARRAY['results', 'events', 'deliveries'] LOOP
             v_name := v_table || '_' || v_range;
             CONTINUE WHEN to_regclass('slotwire.' || v_name) IS NOT NULL;

@@ -1,0 +1,44 @@
+"""The settings of retention: how long each kind stays in Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from slotwire.ingest.foundation.settings_base import PREFIX, SettingsGroup
+
+
+class RetentionSettings(SettingsGroup):
+    """How many days things stay in Postgres; what is unset stays for ever.
+
+    What is not written, not published, parked or waiting stays longer. Bookings, and the ids of events, always stay.
+    """
+
+    bodies_days: int | None = Field(None, ge=7)
+    """Deliveries as they came. A whole day is dropped at once, as of results and events."""
+    results_days: int | None = Field(None, ge=7)
+    """What became of each delivery; at least as long as bodies."""
+    events_days: int | None = Field(None, ge=7)
+    """The log; at least as long as the topics keep records, since a record may refer to it for its data."""
+    inbox_days: int | None = Field(None, ge=7)
+    """What agents have settled; at least as long as the topics keep records, or an effect could happen twice."""
+    quarantine_days: int | None = Field(None, ge=7)
+    """Quarantined deliveries, counted from when they were retried or discarded."""
+    audit_days: int | None = Field(None, ge=30)
+    """Who changed what."""
+
+    @model_validator(mode="after")
+    def _results_outlive_bodies(self) -> Self:
+        if self.results_days is not None and (self.bodies_days is None or self.results_days < self.bodies_days):
+            raise ValueError(
+                f"{PREFIX}RETENTION__RESULTS_DAYS must be at least {PREFIX}RETENTION__BODIES_DAYS:"
+                " a delivery without its result looks unwritten"
+            )
+        return self
+
+    def kept(self) -> Sequence[tuple[str, int]]:
+        """Return the kinds that are kept for a time, with their days; results after the bodies they belong to."""
+        every = ((name.removesuffix("_days"), value) for name, value in self)
+        return [(kind, days) for kind, days in every if days is not None]
