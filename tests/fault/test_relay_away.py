@@ -34,6 +34,8 @@ CHUNKS = 288
 """Commits of the day, one for five minutes; an hour has twelve."""
 BODY_BYTES = 2_100
 """Of a delivery: with what a row costs beside it, a day at the rate takes 95 % of the limit."""
+ROW_BYTES = 256
+"""What a row costs beside its body, towards the limit."""
 PROBES = 5
 """Deliveries sent by HTTP in each hour."""
 _FILL = """
@@ -84,20 +86,31 @@ class Day:
 
     async def pass_by(self, rows: int, chunks: range) -> None:
         """Let the day go by: so many rows at each commit, made in the server, and each hour a few by HTTP."""
-        invitee = "https://api.calendly.com/scheduled_events/NUMBER/invitees/NUMBER"
-        bare = len(invitee_body(invitee=invitee, text_reminder_number=""))
-        body = invitee_body(invitee=invitee, text_reminder_number="5" * (BODY_BYTES - bare)).decode()
-        limit, org = self.settings.http.max_unwritten_bytes, last_segment(self.hook.organization)
         for chunk in chunks:
-            places = (self.filled + 1, self.filled + rows)
-            await self.setup.owner.execute(_FILL, self.clock.now(), limit, org, body, *places)
-            self.filled += rows
+            await self.fill(rows)
             if chunk % 12 == 0:
                 assert {await self.deliver(new_invitee()) for _ in range(PROBES)} == {200}
             self.clock.advance(timedelta(days=1) / CHUNKS)
 
+    async def fill(self, rows: int) -> None:
+        """Let in so many, made in the server, in one commit."""
+        invitee = "https://api.calendly.com/scheduled_events/NUMBER/invitees/NUMBER"
+        bare = len(invitee_body(invitee=invitee, text_reminder_number=""))
+        body = invitee_body(invitee=invitee, text_reminder_number="5" * (BODY_BYTES - bare)).decode()
+        limit, org = self.settings.http.max_unwritten_bytes, last_segment(self.hook.organization)
+        places = (self.filled + 1, self.filled + rows)
+        await self.setup.owner.execute(_FILL, self.clock.now(), limit, org, body, *places)
+        self.filled += rows
+
+    async def used(self) -> int:
+        """Return the bytes that wait."""
+        found: int = await self.setup.owner.fetchval("SELECT max(total) FROM slotwire.deliveries")
+        return found
+
     async def overflow(self) -> list[str]:
-        """Send until the limit is reached; return the invitees whose deliveries were refused."""
+        """Let in what the limit has room for, and send past it; return the invitees whose deliveries were refused."""
+        room = self.settings.http.max_unwritten_bytes - await self.used()
+        await self.fill(room // (BODY_BYTES + ROW_BYTES) - 10)
         while True:
             invitees = [new_invitee() for _ in range(50)]
             statuses = await asyncio.gather(*map(self.deliver, invitees))
@@ -125,7 +138,7 @@ async def live_through(setup: RelaySetup, database: Database, *, part: int, seco
         times = list(day.answered.values())
         refused = await day.overflow()
         accepted = day.filled + len(day.answered)
-        bytes_used = await setup.owner.fetchval("SELECT max(total) FROM slotwire.deliveries")
+        bytes_used = await day.used()
         assert LIMIT_BYTES // part * 0.99 < bytes_used <= LIMIT_BYTES // part
         assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == accepted
         begun = perf_counter()
