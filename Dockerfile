@@ -1,9 +1,10 @@
 # One image, all processes: `docker build -t slotwire .`, then `docker run slotwire serve` and so on.
 # pip's own configuration says where packages come from; pass a mirror as a build secret:
 #   docker build --secret id=pip,src=pip.conf -t slotwire .
-ARG PYTHON=3.12
+# `make pin` puts the digest behind it.
+ARG PYTHON_IMAGE=python:3.12-slim
 
-FROM python:${PYTHON}-slim AS build
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_CONFIG_FILE=/run/secrets/pip
 RUN python -m venv /opt/build && python -m venv /opt/slotwire
 WORKDIR /src
@@ -20,7 +21,7 @@ RUN /opt/build/bin/hatchling build --target wheel --directory /dist && \
     /opt/slotwire/bin/pip install --no-deps --no-index /dist/*.whl && \
     /opt/slotwire/bin/pip uninstall --yes pip
 
-FROM python:${PYTHON}-slim
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Slotwire" \
       org.opencontainers.image.description="Calendly webhooks as a durable, ordered, typed event stream on Kafka" \
       org.opencontainers.image.licenses="Apache-2.0"

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help install run quick test drills lint format soak bench lock generate clean
+.PHONY: help install run quick test drills lint format soak bench lock generate pin release clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ lock: install ## resolve the requirements again, as hashes without index address
 	@$(BIN)/uv pip compile pyproject.toml --extra local --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/dev.lock
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/runtime.lock
 	@grep -om1 'hatchling==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile - --constraint requirements/dev.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/build.lock
+
+pin: install ## put the digests of today's images into the Dockerfile, compose.yaml and k8s/ (asks the registries)
+	@$(BIN)/python -m tools.release.images
+
+release: install ## build the last commit's wheels into dist/, with bills of materials and checksums
+	@$(BIN)/python -m tools.release
 
 clean: ## remove what was built and installed here; never data
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -18,6 +18,7 @@ from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.jars import kafka_version
 from tests.support.manifests import SECRETS, variables
+from tools.release.images import images_in
 from tools.sources import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
@@ -128,7 +129,8 @@ def test_a_role_a_process() -> None:
 
 def test_the_broker_is_the_one_that_is_tested() -> None:
     """The image's Kafka is the version of the embedded one."""
-    assert SERVICES["kafka"]["image"].rpartition(":")[2] == kafka_version()
+    (image,) = images_in(f"image: {SERVICES['kafka']['image']}\n")
+    assert image.place[2] == kafka_version()
 
 
 def test_containers_may_do_no_more_than_they_must() -> None:
