@@ -34,7 +34,8 @@ async def _migrate(*, check: bool) -> None:
 
     settings = load_settings()
     owner = settings.migrate.database_url or settings.database_url
-    connection = await connect(owner.get_secret_value(), settings.migrate.limits, application="migrate")
+    limits = settings.migrate.limits(settings.database)
+    connection = await connect(owner.get_secret_value(), limits, application="migrate")
     try:
         if check:
             waiting = (await migrations.compare(connection)).missing

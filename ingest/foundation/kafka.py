@@ -33,6 +33,7 @@ from slotwire.ingest.foundation.errors import (
     SlotwireError,
     TopicUnavailable,
 )
+from slotwire.ingest.foundation.kafka_token import VARIABLE, TokenUnavailable, token_source
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import Topic
 
@@ -127,7 +128,7 @@ def connection_options(settings: KafkaSettings, *, client: str) -> dict[str, Any
         client: a name for the broker's logs and quotas; it follows `slotwire-`.
 
     Raises:
-        ConfigurationError: no broker is set, or a certificate or key cannot be read.
+        ConfigurationError: no broker is set, a certificate or key cannot be read, or there is no provider of tokens.
     """
     if not settings.bootstrap_servers:
         raise ConfigurationError(
@@ -141,8 +142,16 @@ def connection_options(settings: KafkaSettings, *, client: str) -> dict[str, Any
     }
     if settings.security_protocol in {"SSL", "SASL_SSL"}:
         options["ssl_context"] = _ssl_context(settings)
-    if settings.security_protocol.startswith("SASL") and settings.sasl_password is not None:
-        options["sasl_mechanism"] = settings.sasl_mechanism
+    if settings.security_protocol.startswith("SASL"):
+        options |= _sasl(settings)
+    return options
+
+
+def _sasl(settings: KafkaSettings) -> dict[str, Any]:
+    options: dict[str, Any] = {"sasl_mechanism": settings.sasl_mechanism}
+    if settings.sasl_mechanism == "OAUTHBEARER" and settings.token_provider is not None:
+        options["sasl_oauth_token_provider"] = token_source(settings.token_provider)
+    elif settings.sasl_password is not None:
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
     return options
@@ -195,6 +204,14 @@ def _ours(error: Exception) -> SlotwireError:
         return TopicUnavailable(message, topics=names, remedy=MIGRATE)
     if isinstance(error, _REFUSALS):
         return RecordRefused("Kafka refused a record", reason=_reason(error))
+    return _unavailable(error)
+
+
+def _unavailable(error: Exception) -> BrokerUnavailable:
+    """Return our error for one that is no record's and no topic's fault."""
+    if isinstance(error, TokenUnavailable):
+        remedy = f"Check that {error.provider}, which {VARIABLE} names, can reach what it asks, and returns in time."
+        return BrokerUnavailable(f"no token for Kafka: {error}", reason="token", remedy=remedy)
     if isinstance(error, errors.AuthenticationFailedError):
         remedy = "Check SLOTWIRE_KAFKA__SASL_USERNAME, SLOTWIRE_KAFKA__SASL_PASSWORD and the mechanism."
         return BrokerUnavailable("Kafka refuses our credentials", reason="authentication", remedy=remedy)
@@ -237,6 +254,8 @@ async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterato
     )
     try:
         with translated():
+            if settings.token_provider:  # asked here, its failure is told; in `bootstrap` it would look like a silence
+                await token_source(settings.token_provider).token()
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await bare.bootstrap()
         yield bare

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import asyncpg
 
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
 from slotwire.ingest.foundation.measured_pool import make_pool
+from slotwire.ingest.foundation.postgres_tls import with_tls
 from slotwire.ingest.foundation.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -111,7 +113,17 @@ def translated() -> Iterator[None]:
             raise RowRefused("the data cannot be sent to Postgres", sqlstate="22000") from error
         raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
     except (OSError, asyncpg.InternalClientError) as error:
-        raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
+        raise _out_of_reach(error) from error
+
+
+def _out_of_reach(error: Exception) -> DatabaseUnavailable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DatabaseUnavailable(
+            "the certificate of Postgres is not from the authority we trust, or not for this host",
+            reason="certificate",
+            remedy="Name the authority that signed it in SLOTWIRE_DATABASE__SSL_CAFILE, and the host as it is in it.",
+        )
+    return DatabaseUnavailable("Postgres is out of reach", reason="unreachable")
 
 
 def connection_options(settings: DatabaseSettings, *, application: str) -> dict[str, Any]:
@@ -162,7 +174,8 @@ def create_pool(
     options = connection_options(settings, application=application)
     options["server_settings"] |= planner or {}
     try:
-        return make_pool(dsn, max_size=settings.pool_size, **options)
+        address, tls = with_tls(dsn, settings)
+        return make_pool(address, max_size=settings.pool_size, ssl=tls, **options)
     except ValueError as error:
         raise _unreadable() from error
 
@@ -195,7 +208,8 @@ async def connect(
             options["server_settings"] |= planner or {}
             if outright:
                 options["command_timeout"] = None
-            connection: Connection = await asyncpg.connect(dsn, **options)
+            address, tls = with_tls(dsn, settings)
+            connection: Connection = await asyncpg.connect(address, ssl=tls, **options)
     except ValueError as error:
         raise _unreadable() from error
     return connection

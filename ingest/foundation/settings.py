@@ -89,12 +89,14 @@ class KafkaSettings(SettingsGroup):
     """Prefix of every topic's name."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """The protocol to the broker."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     """Used with the SASL protocols."""
     sasl_username: str | None = None
-    """Used with the SASL protocols."""
+    """Used with the SASL protocols, except OAUTHBEARER."""
     sasl_password: SecretStr | None = None
-    """Used with the SASL protocols."""
+    """Used with the SASL protocols, except OAUTHBEARER."""
+    token_provider: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """Used with OAUTHBEARER: `package.module:function`, which returns a token and its expiry."""
     ssl_cafile: str | None = None
     """The CA that signed the broker's certificate; the system's CAs if unset."""
     ssl_certfile: str | None = None
@@ -112,8 +114,11 @@ class KafkaSettings(SettingsGroup):
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> KafkaSettings:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError("SASL needs SLOTWIRE_KAFKA__SASL_USERNAME and SLOTWIRE_KAFKA__SASL_PASSWORD")
+        if self.security_protocol.startswith("SASL"):
+            if self.sasl_mechanism == "OAUTHBEARER" and not self.token_provider:
+                raise ValueError("OAUTHBEARER needs SLOTWIRE_KAFKA__TOKEN_PROVIDER")
+            if self.sasl_mechanism != "OAUTHBEARER" and not (self.sasl_username and self.sasl_password):
+                raise ValueError("SASL needs SLOTWIRE_KAFKA__SASL_USERNAME and SLOTWIRE_KAFKA__SASL_PASSWORD")
         if self.min_insync_replicas > self.replication_factor:
             raise ValueError("min_insync_replicas cannot be larger than replication_factor")
         return self
@@ -130,6 +135,14 @@ class DatabaseSettings(SettingsGroup):
     """The server cancels a statement that runs longer."""
     lock_timeout_seconds: float = Field(3.0, gt=0)
     """The server cancels a statement that waits longer for a lock."""
+    ssl_mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+    """How connections use TLS, unless the address has `sslmode`; unset: `verify-full` if a CA is named, or `prefer`."""
+    ssl_cafile: str | None = None
+    """The CA that signed the server's certificate, unless the address has `sslrootcert`; the system's CAs if unset."""
+    ssl_certfile: str | None = None
+    """Our certificate, if the server asks for one, unless the address has `sslcert`."""
+    ssl_keyfile: str | None = None
+    """The key of our certificate, unless the address has `sslkey`."""
     durable: bool = True
     """Refuse to acknowledge deliveries while the server runs with fsync or synchronous_commit off."""
 
@@ -149,11 +162,13 @@ class MigrateSettings(SettingsGroup):
     statement_timeout_seconds: float = Field(600.0, gt=0)
     """The server cancels a migration's statement that runs longer."""
 
-    @property
-    def limits(self) -> DatabaseSettings:
-        """The limits of the connection that migrates."""
-        return DatabaseSettings(
-            lock_timeout_seconds=self.lock_timeout_seconds, statement_timeout_seconds=self.statement_timeout_seconds
+    def limits(self, database: DatabaseSettings) -> DatabaseSettings:
+        """Return the settings of the connection that migrates: its own limits, and TLS like every other's."""
+        return database.model_copy(
+            update={
+                "lock_timeout_seconds": self.lock_timeout_seconds,
+                "statement_timeout_seconds": self.statement_timeout_seconds,
+            }
         )
 
 

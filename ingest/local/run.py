@@ -180,8 +180,9 @@ class Installation:
         from slotwire.ingest.foundation.clock import SystemClock
         from slotwire.ingest.foundation.postgres import connect
 
-        migrate = self.wiring.settings().migrate
-        connection = await connect(self.wiring.stack.owner_url, migrate.limits, application="migrate")
+        settings = self.wiring.settings()
+        migrate, limits = settings.migrate, settings.migrate.limits(settings.database)
+        connection = await connect(self.wiring.stack.owner_url, limits, application="migrate")
         try:
             await migrations.migrate(
                 connection, role_prefix=migrate.role_prefix, shards=migrate.shards, now=SystemClock().now()

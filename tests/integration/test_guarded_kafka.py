@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported wi
     ResourcePatternType,
     ResourceType,
 )
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import BrokerUnavailable, TopicUnavailable
@@ -35,6 +29,7 @@ from slotwire.ingest.local.kafka import EmbeddedKafka
 from slotwire.ingest.local.stack import ephemeral_folder
 from slotwire.ingest.local.state import StateFolder
 from slotwire.schemas.topics import INVITEE, ROUTING_FORM, TOPICS, Topic
+from tests.support.certificates import Authority, Certificate
 from tests.support.relay_setup import (
     LoggedEvent,
     RelaySetup,
@@ -127,30 +122,7 @@ def _rules_of(topic: str) -> AclBindingFilter:
     )
 
 
-def _certificate() -> tuple[str, str]:
-    """Make a certificate for 127.0.0.1 that signs itself, and its key, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker.example.com")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
-
-
-def _listeners(state: StateFolder, certificate: str, key: str) -> dict[str, str]:
+def _listeners(state: StateFolder, issued: Certificate) -> dict[str, str]:
     """A guarded listener beside the embedded broker's own, and an authorizer that heeds what is denied."""
     plain, guarded = (f"127.0.0.1:{state.port(name)}" for name in ("kafka", "kafka-guarded"))
     return {
@@ -162,8 +134,8 @@ def _listeners(state: StateFolder, certificate: str, key: str) -> dict[str, str]
             f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         ),
         "listener.name.guarded.ssl.keystore.type": "PEM",
-        "listener.name.guarded.ssl.keystore.certificate.chain": certificate.replace("\n", "\\n"),
-        "listener.name.guarded.ssl.keystore.key": key.replace("\n", "\\n"),
+        "listener.name.guarded.ssl.keystore.certificate.chain": issued.certificate.replace("\n", "\\n"),
+        "listener.name.guarded.ssl.keystore.key": issued.key.replace("\n", "\\n"),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": "User:ANONYMOUS",
         "allow.everyone.if.no.acl.found": "true",
@@ -173,15 +145,16 @@ def _listeners(state: StateFolder, certificate: str, key: str) -> dict[str, str]
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """The broker, for this file's tests."""
-    certificate, key = _certificate()
+    authority = Authority()
+    broker_certificate = authority.issue("broker.example.com", address="127.0.0.1")
     cafile = tmp_path_factory.mktemp("guarded") / "ca.pem"
-    cafile.write_text(certificate)
+    cafile.write_text(authority.pem)
     with (
         ephemeral_folder() as folder,
         StateFolder.claim(folder) as state,
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
     ):
-        broker = EmbeddedKafka(state, report=lambda _: None, settings=_listeners(state, certificate, key))
+        broker = EmbeddedKafka(state, report=lambda _: None, settings=_listeners(state, broker_certificate))
         runner.run(broker.start())
         try:
             # It outlives the broker and would say so on the terminal, after the summary: level 2 is critical.
