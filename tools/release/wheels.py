@@ -38,23 +38,15 @@ def build_wheels(source: Path, target: Path, *, epoch: int) -> list[Path]:
         epoch: the time that their entries get, in seconds since 1970.
 
     Raises:
-        subprocess.CalledProcessError: the backend failed; it has said why.
+        RuntimeError: the backend failed; what it wrote is in the message.
     """
     before = set(target.glob("*.whl"))
     for folder in FOLDERS:
-        command = [
-            sys.executable,
-            "-m",
-            "hatchling",
-            "build",
-            "--target",
-            "wheel",
-            "--directory",
-            str(target.resolve()),
-        ]
-        subprocess.run(
-            ["env", f"SOURCE_DATE_EPOCH={epoch}", *command], cwd=source / folder, stdout=subprocess.DEVNULL, check=True
-        )
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target.resolve())]
+        timed = ["env", f"SOURCE_DATE_EPOCH={epoch}", *command]
+        done = subprocess.run(timed, cwd=source / folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the wheel of {folder} could not be built:\n{done.stdout}{done.stderr}")
     return sorted(set(target.glob("*.whl")) - before)
 
 
