@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import subprocess
-from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from slotwire.handlers.agents.demo import agent as demo_agent
 from slotwire.ingest.cli import app
 from slotwire.ingest.foundation.postgres_readiness import READY_SECONDS
-from slotwire.ingest.foundation.settings import Settings, known_variables, load_settings
-from slotwire.ingest.foundation.settings_base import PREFIX
+from slotwire.ingest.foundation.settings import known_variables
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.listener import IN_FLIGHT_SECONDS
 from slotwire.ingest.relay.process import STOP_SECONDS
-from tests.support.manifests import BASE, EXAMPLE, SECRETS, Document, Workload, documents, kustomization, workloads
+from tests.support.manifests import (
+    ENDING,
+    OVERLAYS,
+    PLAIN,
+    SECRETS,
+    Workload,
+    documents,
+    every_lasting_process,
+    every_overlay,
+    every_process,
+    of_kind,
+    parsed,
+    workloads,
+)
 from tools.sources import ROOT
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version().rpartition(".")[0])
@@ -32,79 +38,42 @@ MARGIN_SECONDS = 5.0
 AIOHTTP_SHUTDOWN_SECONDS = 60.0
 """How long aiohttp lets requests of the management API finish, unless told otherwise."""
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-ALL = workloads()
-LASTING = {name: workload for name, workload in ALL.items() if name != "migrate"}
-every_process = pytest.mark.parametrize("process", ALL.values(), ids=ALL)
-every_lasting_process = pytest.mark.parametrize("process", LASTING.values(), ids=LASTING)
-
-
-def of_kind(kind: str) -> dict[str, Document]:
-    """Return the base's manifests of a kind by the name of their process."""
-    found = (doc for doc in documents(BASE) if doc["kind"] == kind)
-    return {doc["metadata"]["name"].removeprefix("slotwire-"): doc for doc in found}
-
-
-def parsed(process: Workload, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Parse the settings a pod of the example would get."""
-    for name in os.environ:
-        if name.startswith(PREFIX):
-            monkeypatch.delenv(name)
-    for name, value in process.environment(EXAMPLE).items():
-        monkeypatch.setenv(name, value)
-    return load_settings()
+CUSTOM = frozenset({"Kafka", "KafkaNodePool", "KafkaUser", "Cluster", "ScaledObject", "TriggerAuthentication"})
+"""Kinds of operators, which Kubernetes' own schema does not have: test_k8s_operators.py."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("folder", [BASE, EXAMPLE], ids=["base", "example"])
-def test_every_manifest_is_valid(folder: Path, version: str) -> None:
-    """Kubernetes' own schema accepts every document, unknown fields forbidden."""
-    checked = [kubernetes_validate.validate(document, version, strict=True) for document in documents(folder)]
-    assert set(checked) == {version}
+@every_overlay
+def test_every_manifest_is_valid(overlay: str, version: str) -> None:
+    """Kubernetes' own schema accepts every document, unknown fields forbidden; operators' kinds are judged apart."""
+    known = () if overlay == "plain" else documents(OVERLAYS["plain"])
+    found = [doc for doc in documents(OVERLAYS[overlay]) if doc["kind"] not in CUSTOM and doc not in known]
+    assert {kubernetes_validate.validate(document, version, strict=True) for document in found} == {version}
+    assert len(found) > (20 if overlay == "plain" else 1)
 
 
 def test_a_misspelt_field_is_refused() -> None:
     """The validation above bites: a field that does not exist is an error."""
-    wrong = copy.deepcopy(ALL["serve"].document)
+    wrong = copy.deepcopy(PLAIN["serve"].document)
     wrong["spec"]["template"]["spec"]["enableServiceLink"] = False
     with pytest.raises(kubernetes_validate.ValidationError, match="enableServiceLink"):
         kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
 
 
-def test_every_file_is_part_of_it() -> None:
-    """The kustomizations name every file of their folder, and none that is missing."""
-    for folder in (BASE, EXAMPLE):
-        said = kustomization(folder)
-        named = {name for name in said["resources"] if name.endswith(".yaml")}
-        named |= {name for entry in said["configMapGenerator"] for name in entry["envs"]}
-        named |= {patch["path"] for patch in said.get("patches", [])}
-        assert named | {"kustomization.yaml"} == {path.name for path in folder.iterdir()}, folder.name
-
-
-def test_the_example_renders() -> None:
-    """What the example changes exists in the base; with kubectl at hand the whole of it renders and is valid."""
-    names = {generator["name"] for generator in kustomization(BASE)["configMapGenerator"]}
-    assert names == {generator["name"] for generator in kustomization(EXAMPLE)["configMapGenerator"]}
-    patch = yaml.safe_load((EXAMPLE / "agents.yaml").read_text(encoding="utf-8"))
-    assert patch["metadata"]["name"] == ALL["agents"].document["metadata"]["name"]
-    if kubectl := shutil.which("kubectl"):
-        command = [kubectl, "kustomize", str(EXAMPLE)]
-        rendered = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-        found = list(yaml.safe_load_all(rendered))
-        assert len(found) == len([*documents(BASE), *documents(EXAMPLE)]) + len(names)
-        for document in found:
-            assert kubernetes_validate.validate(document, VERSIONS[-1], strict=True)
-            assert document["metadata"]["namespace"] == "slotwire"
-
-
 def test_there_is_a_workload_for_every_process() -> None:
-    """The names are those of the processes: four that last and the job that migrates."""
-    assert {name: workload.document["kind"] for name, workload in ALL.items()} == {
+    """The names are those of the processes: four that last, the job that migrates, and doctor, which waits."""
+    for overlay in OVERLAYS.values():
+        assert set(workloads(overlay)) == set(PLAIN)
+    assert {name: workload.document["kind"] for name, workload in PLAIN.items()} == {
         "serve": "Deployment",
         "relay": "Deployment",
         "control": "Deployment",
         "agents": "StatefulSet",
         "migrate": "Job",
+        "doctor": "CronJob",
     }
+    assert PLAIN["doctor"].spec["suspend"] is True
+    assert {name for name, process in PLAIN.items() if process.pod.get("restartPolicy") == "Never"} == ENDING
 
 
 @every_process
@@ -122,14 +91,18 @@ def test_its_command_exists(process: Workload) -> None:
 
 @every_process
 def test_its_variables_are_known_and_parse(process: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every variable is one the settings know, and together with the example's they make valid settings."""
-    unknown = set(process.environment(EXAMPLE)) - known_variables()
+    """Every variable is one the settings know, they make valid settings, and the files that they name are mounted."""
+    unknown = set(process.environment()) - known_variables()
     assert not unknown
     settings = parsed(process, monkeypatch)
-    if process.name in {"serve", "control"}:
+    if process.name in {"serve", "control", "doctor"}:
         Vault.from_settings(settings.vault)
         HookAddresses.from_settings(settings)
     assert settings.log.format == "json"
+    files = [settings.database.ssl_cafile, settings.database.ssl_certfile, settings.database.ssl_keyfile]
+    files += [settings.kafka.ssl_cafile, settings.kafka.ssl_certfile, settings.kafka.ssl_keyfile]
+    for file in files:
+        assert file is None or file.startswith("/etc/ssl/") or file in process.files(), f"{file} is not mounted"
 
 
 @every_lasting_process
@@ -201,15 +174,15 @@ def test_it_outlives_a_node_and_a_new_version(process: Workload) -> None:
     assert not (scaler and "replicas" in process.spec), "applying it would undo the scaler's number"
     budget = of_kind("PodDisruptionBudget")[process.name]["spec"]
     assert (budget["maxUnavailable"], budget["selector"]) == (1, selector)
-    (spread,) = process.pod["topologySpreadConstraints"]
-    assert (spread["topologyKey"], spread["labelSelector"]) == ("kubernetes.io/hostname", selector)
+    spread = {entry["topologyKey"]: entry["labelSelector"] for entry in process.pod["topologySpreadConstraints"]}
+    assert spread == {"topology.kubernetes.io/zone": selector, "kubernetes.io/hostname": selector}
     if process.document["kind"] == "Deployment":
         assert process.spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_a_member_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent's name in its consumer group is the name of its pod, which a restart does not change."""
-    agents = ALL["agents"]
+    agents = PLAIN["agents"]
     assert parsed(agents, monkeypatch).agents.group_instance_id == "slotwire-agents-0"
     assert agents.spec["serviceName"] == of_kind("Service")["agents"]["metadata"]["name"]
 
@@ -220,47 +193,55 @@ def test_services_reach_their_pods() -> None:
     assert set(services) == {"serve", "control", "agents"}
     for name, service in services.items():
         assert service["spec"]["selector"] == {"app.kubernetes.io/name": f"slotwire-{name}"}
-        assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(ALL[name].ports)
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(PLAIN[name].ports)
         assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
-    (ingress,) = documents(EXAMPLE)
+    (ingress,) = of_kind("Ingress").values()
     paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
     assert {path["backend"]["service"]["name"] for path in paths} == {"slotwire-serve"}
     assert ingress["spec"]["tls"]
 
 
-def test_secrets_are_referred_to_and_never_held() -> None:
+@every_overlay
+def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
     """No Secret is in the repository, every one that is used is described, and each process gets only its own."""
-    assert not of_kind("Secret")
+    assert not of_kind("Secret", OVERLAYS[overlay])
     readme = (ROOT / "k8s" / "README.md").read_text(encoding="utf-8")
-    used = {name: process.secrets() for name, process in ALL.items()}
+    used = {name: process.secrets() for name, process in workloads(OVERLAYS[overlay]).items()}
     for secret, key in set().union(*used.values()):
         assert (secret, key) in SECRETS
         assert any(f"`{secret}`" in line and f"`{key}`" in line for line in readme.splitlines()), (secret, key)
-    assert {name for name, keys in used.items() if ("slotwire-migrate", "url") in keys} == {"migrate"}
-    assert {name for name, keys in used.items() if "slotwire-keys" in {secret for secret, _ in keys}} == {
-        "serve",
-        "control",
-    }
-    assert {name for name, keys in used.items() if ("slotwire-kafka", "password") in keys} == {
-        "relay",
-        "agents",
-        "migrate",
-    }
+
+    def holders(secret: str, key: str | None = None) -> set[str]:
+        return {name for name, keys in used.items() if any(s == secret and key in {None, k} for s, k in keys)}
+
+    assert holders("slotwire-migrate", "url") == {"migrate"}
+    assert holders("slotwire-keys") == {"serve", "control", "doctor"}
+    assert holders("slotwire-kafka", "password") == {"relay", "agents", "migrate", "doctor"}
+    for process in ("serve", "relay", "agents", "control"):
+        others = {"doctor"} if process == "control" else set()
+        assert holders("slotwire-database", f"{process}-url") == {process} | others
 
 
-def test_nothing_is_reachable_that_is_not_named() -> None:
-    """One policy takes every pod in both directions; the management port opens only to labelled pods."""
-    policies = of_kind("NetworkPolicy")
-    default = policies["default"]["spec"]
-    assert default["policyTypes"] == ["Ingress", "Egress"]
-    for process in ALL.values():
-        assert default["podSelector"]["matchLabels"].items() <= process.labels.items()
-    opened: dict[int, Any] = {
-        port["port"]: rule.get("from")
-        for policy in policies.values()
-        for rule in policy["spec"].get("ingress", [])
-        for port in rule["ports"]
-    }
-    assert set(opened) == {8080, 8081, 8082}
-    assert opened[8081] == [{"podSelector": {"matchLabels": {"slotwire-manages": "true"}}}]
-    assert opened[8080] is None, "whatever terminates TLS may stand anywhere"
+@every_process
+def test_the_servers_are_verified(process: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres' certificate is checked by a CA of its own, Kafka's too; keys are for the process' group alone."""
+    settings = parsed(process, monkeypatch)
+    assert settings.database.ssl_mode == "verify-full"
+    assert settings.database.ssl_cafile == "/etc/slotwire/postgres/ca.crt"
+    if settings.kafka.bootstrap_servers:
+        assert settings.kafka.security_protocol in {"SSL", "SASL_SSL"}
+        assert settings.kafka.ssl_cafile
+    assert process.pod["securityContext"]["fsGroup"] == process.pod["securityContext"]["runAsGroup"]
+    for volume in process.pod["volumes"]:
+        assert (volume.get("secret") or volume["projected"])["defaultMode"] == 0o440
+    assert not {key for keys in process.files().values() for _, key in keys} & {"ca.key"}
+
+
+def test_what_must_not_wait_comes_first() -> None:
+    """The processes that take, write and publish deliveries have a class of priority; agents have none."""
+    (priority,) = of_kind("PriorityClass").values()
+    assert (priority["metadata"]["name"], priority["globalDefault"]) == ("slotwire", False)
+    assert "namespace" not in priority["metadata"]
+    classed = {name for name, process in PLAIN.items() if process.pod.get("priorityClassName") == "slotwire"}
+    assert classed == {"serve", "relay", "control", "migrate"}
+    assert not [name for name in PLAIN if name not in classed and "priorityClassName" in PLAIN[name].pod]

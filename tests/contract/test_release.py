@@ -180,8 +180,8 @@ def test_the_wheel_runs_where_nothing_else_is(releases: tuple[Path, Path], tmp_p
     told = run([str(command), "--help"], cwd=tmp_path)
     assert "Usage: slotwire" in told
     assert {"serve", "relay", "control", "agents", "migrate", "doctor"} <= set(re.findall(r"[a-z]+", told))
-    roots = ("ingest.receive", "ingest.relay", "ingest.operate", "handlers")
-    imports = "\n".join(f"import slotwire.{root}.process" for root in roots)
+    roots = ("slotwire.ingest.receive", "slotwire.ingest.relay", "slotwire.ingest.operate", "slotwire.handlers")
+    imports = "\n".join(f"import {root}.process" for root in roots)
     where = installation.run(f"{imports}\nimport slotwire.schemas.events as events\nprint(events.__file__)")
     assert Path(where.strip()).is_relative_to(installation.packages)
 

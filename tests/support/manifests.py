@@ -1,20 +1,24 @@
-"""Reads the Kubernetes manifests for the tests: documents, workloads, and the environment a pod would get."""
+"""The Kubernetes manifests for the tests: overlays rendered, workloads, and the environment a pod would get."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
+import pytest
 
+from slotwire.ingest.foundation.settings import Settings, load_settings
+from slotwire.ingest.foundation.settings_base import PREFIX
+from tests.support.kustomize import GENERATED, Document, pod_template, rendered, variables
 from tools.sources import ROOT
 
-BASE = ROOT / "k8s" / "base"
-EXAMPLE = ROOT / "k8s" / "overlays" / "example"
-WORKLOADS = ("Deployment", "StatefulSet", "Job")
-Document = dict[str, Any]
+K8S = ROOT / "k8s"
+BASE = K8S / "base"
+OVERLAYS = {name: K8S / "overlays" / name for name in ("plain", "strimzi", "cloudnative-pg", "managed")}
+COMPONENTS = K8S / "components"
+__all__ = ["Document", "variables"]
 
 SECRETS = {
     **{
@@ -32,15 +36,17 @@ SECRETS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment, StatefulSet or Job with its one container.
+    """A Deployment, StatefulSet, Job or CronJob of an overlay, with its one container.
 
     Attributes:
         name: of the process, without `slotwire-`.
         document: the whole manifest.
+        maps: the ConfigMaps of its overlay, by name.
     """
 
     name: str
     document: Document
+    maps: dict[str, dict[str, str]]
 
     @property
     def spec(self) -> Document:
@@ -51,13 +57,17 @@ class Workload:
     @property
     def pod(self) -> Document:
         """The specification of its pods."""
-        pod: Document = self.spec["template"]["spec"]
+        template = pod_template(self.document)
+        assert template is not None
+        pod: Document = template["spec"]
         return pod
 
     @property
     def labels(self) -> dict[str, str]:
         """The labels of its pods."""
-        labels: dict[str, str] = self.spec["template"]["metadata"]["labels"]
+        template = pod_template(self.document)
+        assert template is not None
+        labels: dict[str, str] = template["metadata"]["labels"]
         return labels
 
     @property
@@ -77,17 +87,33 @@ class Workload:
         refs = (entry.get("valueFrom", {}).get("secretKeyRef") for entry in self.container["env"])
         return {(ref["name"], ref["key"]) for ref in refs if ref}
 
-    def environment(self, *overlays: Path) -> dict[str, str]:
-        """Return the variables its container would get, with the settings of overlays merged in."""
+    def files(self) -> dict[str, set[tuple[str, str]]]:
+        """Which keys of which Secrets each file is from; a Secret that is mounted whole has the key `*`."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        for mount in self.container["volumeMounts"]:
+            (volume,) = [entry for entry in self.pod["volumes"] if entry["name"] == mount["name"]]
+            assert mount["readOnly"] is True
+            sources = volume["projected"]["sources"] if "projected" in volume else [{"secret": volume["secret"]}]
+            for source in sources:
+                secret = source["secret"]
+                name = secret.get("secretName") or secret["name"]
+                whole = [{"key": "*", "path": file} for file in ("ca.crt", "tls.crt", "tls.key")]
+                for item in secret.get("items", whole):
+                    found.setdefault(f"{mount['mountPath']}/{item['path']}", set()).add((name, item["key"]))
+        return found
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables its container would get."""
         found: dict[str, str] = {}
         for source in self.container["envFrom"]:
-            name = source["configMapRef"]["name"]
-            for folder in (BASE, *overlays):
-                found |= generated_maps(folder).get(name, {})
+            found |= self.maps[source["configMapRef"]["name"]]
+        password = found.get("SLOTWIRE_KAFKA__SECURITY_PROTOCOL", "").startswith("SASL")
         for entry in self.container["env"]:
             source = entry.get("valueFrom", {})
             if "secretKeyRef" in source:
-                found[entry["name"]] = SECRETS[source["secretKeyRef"]["name"], source["secretKeyRef"]["key"]]
+                key = source["secretKeyRef"]
+                if password or not key.get("optional"):
+                    found[entry["name"]] = SECRETS[key["name"], key["key"]]
             elif source.get("fieldRef", {}).get("fieldPath") == "metadata.name":
                 found[entry["name"]] = f"slotwire-{self.name}-0"
             else:
@@ -97,37 +123,48 @@ class Workload:
 
 @cache
 def documents(folder: Path) -> tuple[Document, ...]:
-    """Return the manifests of a folder, but not its kustomization, its patches or its settings."""
-    files = [folder / name for name in kustomization(folder)["resources"] if name.endswith(".yaml")]
-    return tuple(doc for file in files for doc in yaml.safe_load_all(file.read_text(encoding="utf-8")))
+    """Return what a kustomization makes, rendered once."""
+    return tuple(rendered(folder))
 
 
-def kustomization(folder: Path) -> Document:
-    """Read a folder's kustomization."""
-    found: Document = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    return found
+def of_kind(kind: str, folder: Path = OVERLAYS["plain"]) -> dict[str, Document]:
+    """Return the manifests of a kind by the name of their process."""
+    return {doc["metadata"]["name"].removeprefix("slotwire-"): doc for doc in documents(folder) if doc["kind"] == kind}
 
 
-def generated_maps(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the ConfigMaps a kustomization generates, by name."""
-    return {
-        entry["name"]: {name: value for file in entry["envs"] for name, value in variables(folder / file).items()}
-        for entry in kustomization(folder)["configMapGenerator"]
-    }
-
-
-def variables(path: Path) -> dict[str, str]:
-    """Read a file of NAME=value lines."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
-
-
-def workloads() -> dict[str, Workload]:
-    """Return the workloads of the base by the name of their process."""
+def workloads(folder: Path = OVERLAYS["plain"]) -> dict[str, Workload]:
+    """Return the workloads of an overlay by the name of their process."""
+    maps = {doc["metadata"]["name"]: doc["data"] for doc in documents(folder) if doc["kind"] == "ConfigMap"}
+    assert all(name.endswith(GENERATED) for name in maps)
     found = (
-        Workload(doc["metadata"]["name"].removeprefix("slotwire-"), doc)
-        for doc in documents(BASE)
-        if doc["kind"] in WORKLOADS
+        Workload(doc["metadata"]["name"].removeprefix("slotwire-"), doc, maps)
+        for doc in documents(folder)
+        if pod_template(doc) is not None
     )
     return {workload.name: workload for workload in found}
+
+
+def parsed(process: Workload, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Parse the settings a pod would get."""
+    for name in os.environ:
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+    for name, value in process.environment().items():
+        monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+ALL = {(overlay, name): found for overlay in OVERLAYS for name, found in workloads(OVERLAYS[overlay]).items()}
+PLAIN = workloads()
+ENDING = frozenset({"migrate", "doctor"})
+"""What ends by itself."""
+
+
+def each(chosen: dict[tuple[str, str], Workload]) -> pytest.MarkDecorator:
+    """Run a test for each of some workloads."""
+    return pytest.mark.parametrize("process", chosen.values(), ids=["-".join(names) for names in chosen])
+
+
+every_process = each(ALL)
+every_lasting_process = each({names: found for names, found in ALL.items() if names[1] not in ENDING})
+every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
