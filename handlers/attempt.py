@@ -13,6 +13,7 @@ from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
+from slotwire.ingest.foundation.tracing import tracing
 
 _MAX_FRAMES = 6
 
@@ -61,10 +62,13 @@ async def run_once(agent: Agent, context: Context) -> RunResult:
     handler = agent.handlers[event.type]
     deadline = asyncio.timeout(agent.timeout_seconds)
     result: RunResult
+    about = {"agent": agent.name, "event": str(event.id), "type": event.type, "attempt": str(context.attempt)}
+    span = tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
     with HANDLER_SECONDS.labels(agent.name, event.type).time():
         try:
-            async with deadline:
-                outcome: object = await handler(event, context)
+            with span:
+                async with deadline:
+                    outcome: object = await handler(event, context)
         except AlreadyDone:
             return SuccessfulRun(by_another=True)
         except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:

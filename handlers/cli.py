@@ -34,9 +34,11 @@ def run(
     from slotwire.ingest.foundation import lifecycle
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.foundation.tracing import configure_tracing
 
     settings = load_settings()
     configure_logging(settings.log, process="agents")
+    configure_tracing(settings.traces, process="agents")
     loaded = load_agents(references)
 
     async def main(stop: asyncio.Event) -> None:

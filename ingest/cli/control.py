@@ -17,10 +17,12 @@ def control() -> None:
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.operate.process import run_control
 
     settings = load_settings()
     configure_logging(settings.log, process="control")
+    configure_tracing(settings.traces, process="control")
 
     async def main(stop: asyncio.Event) -> None:
         health = Health("control")

@@ -45,10 +45,12 @@ async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
     from slotwire.ingest.foundation.health import Health, serving_health
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.relay.process import run_relay
 
     settings = load_settings()
     configure_logging(settings.log, process="relay")
+    configure_tracing(settings.traces, process="relay")
     health = Health("relay")
     async with serving_health(health, settings.health):
         await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=cursor_from)

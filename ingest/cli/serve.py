@@ -13,8 +13,10 @@ def serve() -> None:
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
+    from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.receive.process import serve as process
 
     settings = load_settings()
     configure_logging(settings.log, process="serve")
+    configure_tracing(settings.traces, process="serve")
     run(lambda stop: process(settings, stop))

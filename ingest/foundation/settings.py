@@ -237,6 +237,19 @@ class LogSettings(SettingsGroup):
     """The lowest level that is written."""
     format: Literal["json", "text"] = "json"
     """`json`: one object per line; `text`: for a terminal."""
+    accepted_ratio: float = Field(0.0, ge=0, le=1)
+    """The share of accepted deliveries that `serve` writes a line about; 1 for all. Refusals always have one."""
+
+
+class TracesSettings(SettingsGroup):
+    """Traces: spans of each delivery's way, for a collector that takes OTLP over HTTP."""
+
+    endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    """The collector's address, for example `http://collector:4318`; needs the extra `traces`. Unset: no spans."""
+    sample_ratio: float = Field(1.0, ge=0, le=1)
+    """The share of deliveries whose trace is sampled, where the caller does not say; every span of it follows."""
+    trust_incoming: bool = True
+    """Go on with the trace and the sampling of a `traceparent` that a request brings; else each delivery begins one."""
 
 
 class MetricsSettings(SettingsGroup):
@@ -300,6 +313,7 @@ class Settings(BaseSettings):
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     local: LocalSettings = LocalSettings()
 
     @model_validator(mode="after")

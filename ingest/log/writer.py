@@ -27,6 +27,7 @@ from slotwire.ingest.foundation.postgres import (
 )
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, WAITING, get_logger
+from slotwire.ingest.foundation.tracing import moment, tracing
 from slotwire.ingest.log.backlog import MAX_BYTES, Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
@@ -288,7 +289,7 @@ class Writer:
         return await self._write(told)
 
     async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
-        head, (_, backlog) = self.head, self._opened()
+        began, head, (_, backlog) = moment(), self.head, self._opened()
         if not head.same_server:
             raise DatabaseUnavailable("the log is on another server than before: nothing is appended", reason="moved")
         batch = Batch(facts, await self._read_bookings(facts))
@@ -310,6 +311,9 @@ class Writer:
         self._head = replace(head, version=row["version"], place=place, last_event=last)
         new = set(row["ids"])
         count_results(batch, new)
+        if (trace := tracing()).on:
+            spans = ((each.traceparent, {"delivery": str(each.id), "origin": each.origin}) for each in deliveries)
+            trace.told("write", "INTERNAL", spans, began=began)
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
 
     async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:

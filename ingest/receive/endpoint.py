@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from email.utils import formatdate
 from enum import StrEnum
 from itertools import chain
@@ -18,11 +19,13 @@ from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
 from aiohttp.hdrs import CONTENT_ENCODING
+from multidict import istr
 
 from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
 from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.settings import HttpSettings
 from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, count_delivery, get_logger
+from slotwire.ingest.foundation.tracing import tracing
 from slotwire.ingest.keys.hooks import PATH, masked
 from slotwire.ingest.receive.group_commit import GroupCommit
 from slotwire.ingest.receive.hook_lookup import Tenants
@@ -31,6 +34,7 @@ from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, v
 
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503. Calendly follows its own back-off."""
+TRACE_HEADER = istr("traceparent")
 REFUSAL_LOG_SECONDS = 1.0
 """The shortest time between two log lines about refusals for one reason."""
 
@@ -108,17 +112,40 @@ class _Reply(NamedTuple):
     response: web.StreamResponse
 
 
+_ACCEPTED = _Reply(RequestOutcome.ACCEPTED, "", ACKNOWLEDGED)
+_CUT_OFF = _Reply(RequestOutcome.UNAVAILABLE, "cut_off", ACKNOWLEDGED)
+"""What a span says of a delivery whose client or process went away; nobody is answered it."""
+
+
 class Receiver:
     """Answers `POST /hooks/calendly/{hook}`: find whose hook it is, verify, accept."""
 
     def __init__(
-        self, tenants: Tenants, door: GroupCommit, settings: HttpSettings, clock: Clock, gate: ConnectionGate
+        self,
+        tenants: Tenants,
+        door: GroupCommit,
+        settings: HttpSettings,
+        clock: Clock,
+        gate: ConnectionGate,
+        *,
+        accepted_ratio: float = 0.0,
     ) -> None:
+        """Begin to answer.
+
+        Args:
+            tenants: finds whose hook it is.
+            door: commits.
+            settings: limits.
+            clock: the time of arrival.
+            gate: the listener's.
+            accepted_ratio: the share of accepted deliveries that have a log line.
+        """
         self._tenants = tenants
         self._door = door
         self._settings = settings
         self._clock = clock
         self._gate = gate
+        self._accepted_ratio = accepted_ratio
         self._said: dict[str, float] = {}
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -155,15 +182,25 @@ class Receiver:
             return _rejected(body)
         now = self._clock.now()
         identity = ordered_id(now)
-        trace, headers = identity.hex, request.headers
+        headers = request.headers
+        span = tracing().accept(headers.get(TRACE_HEADER), identity)
         delivery = ReceivedDelivery(
             id=identity,
             body=body,
             signatures=tuple(headers.getall(SIGNATURE_HEADER, ())),
             content_encoding=headers.get(CONTENT_ENCODING, "").strip().lower(),
             received_at=now,
-            traceparent=f"00-{trace}-{trace[16:]}-00",
+            traceparent=span.traceparent,
         )
+        reply = _CUT_OFF
+        try:
+            reply = await self._answered(hook, delivery)
+        finally:
+            span.end(reply.outcome, reply.reason)
+        return reply
+
+    async def _answered(self, hook: str, delivery: ReceivedDelivery) -> _Reply:
+        """Take a delivery in, and say what became of it."""
         try:
             await self._accept(hook, delivery)
         except DeliveryRefused as refused:
@@ -172,7 +209,7 @@ class Receiver:
             return _Reply(RequestOutcome.REFUSED, refused.reason, unauthorized)
         except SlotwireError as problem:
             return _unavailable(problem)
-        return _Reply(RequestOutcome.ACCEPTED, "", ACKNOWLEDGED)
+        return _ACCEPTED
 
     async def _accept(self, hook: str, delivery: ReceivedDelivery) -> None:
         """Take a delivery in; returns once it is committed.
@@ -187,6 +224,9 @@ class Receiver:
         verified = verify(delivery, tenant, keys, now=delivery.received_at)
         SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
         await self._door.put(verified, until=until)
+        if self._accepted_ratio and random.random() < self._accepted_ratio:  # noqa: S311 - a sample, not a secret
+            context = {"delivery": str(verified.id), "traceparent": verified.traceparent, "bytes": len(verified.body)}
+            _log.info("delivery_accepted", organization=verified.tenant.org, hook=masked(hook), **context)
 
     def _say_refused(self, reason: str, hook: str) -> None:
         """Log a refusal, at most once per second and reason: strangers cannot fill the disk. The metric counts all."""

@@ -56,7 +56,7 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
         async with asyncio.TaskGroup() as side:
             door = GroupCommit(settings, clock, side)
             tenants = Tenants(pool, addresses, vault, clock)
-            receiver = Receiver(tenants, door, settings.http, clock, gate)
+            receiver = Receiver(tenants, door, settings.http, clock, gate, accepted_ratio=settings.log.accepted_ratio)
             async with listening(receiver.answer, settings.http, gate) as url:
                 yield url
             door.close()

@@ -47,6 +47,7 @@ class LogEntry:
 
     Attributes:
         elsewhere: whether its data stays behind, with a reference in its place.
+        traceparent: the trace of its delivery.
     """
 
     position: int
@@ -54,6 +55,7 @@ class LogEntry:
     type: str
     record: OutgoingRecord
     elsewhere: bool
+    traceparent: str | None = None
 
 
 async def read_identity(settings: Settings) -> LogIdentity:
@@ -115,7 +117,14 @@ def entry_of(settings: Settings, row: Mapping[str, Any]) -> LogEntry:
         headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['id']}"))
         value = b""
     topic = full_name(settings.kafka, BY_TYPE[row["type"]].topic)
-    return LogEntry(row["position"], row["id"], row["type"], OutgoingRecord(topic, key, value, headers), elsewhere)
+    return LogEntry(
+        row["position"],
+        row["id"],
+        row["type"],
+        OutgoingRecord(topic, key, value, headers),
+        elsewhere,
+        row["traceparent"],
+    )
 
 
 def _attributes(row: Mapping[str, Any], dataref: str | None) -> Attributes:

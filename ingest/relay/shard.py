@@ -17,6 +17,7 @@ from slotwire.ingest.errors import BrokerUnavailable, CursorMismatch, RecordRefu
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import RELAY_PUBLISHED, get_logger
+from slotwire.ingest.foundation.tracing import moment, tracing
 from slotwire.ingest.relay.cursor import Cursor, read_cursor
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
@@ -142,7 +143,7 @@ class ShardRelay:
         if not entries:
             self._suspicion = Suspicion()
             return 0
-        passed = cursor.after(entries[-1].position, entries[-1].event_id)
+        passed, began = cursor.after(entries[-1].position, entries[-1].event_id), moment()
         try:
             await publisher.publish([entry.record for entry in entries], passed)
         except RecordRefused as refusal:
@@ -151,6 +152,9 @@ class ShardRelay:
         except BaseException:
             await self.let_go()
             raise
+        if (trace := tracing()).on:
+            spans = ((entry.traceparent, {"event": str(entry.event_id), "type": entry.type}) for entry in entries)
+            trace.told("publish", "PRODUCER", spans, began=began)
         await self._passed(entries, passed)
         return len(entries)
 

@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 from confluent_kafka import Consumer
 
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
@@ -40,6 +41,7 @@ class EndToEnd:
     database: Database
     topic_prefix: str
     client: httpx.AsyncClient
+    settings: Settings
 
     async def simulate(self, verb: str, **body: Any) -> Any:
         """Make something happen at the simulated Calendly."""
@@ -57,8 +59,8 @@ class EndToEnd:
 
 
 @asynccontextmanager
-async def end_to_end(stack: Stack, database: Database, topic_prefix: str) -> AsyncIterator[EndToEnd]:
-    """Migrate, subscribe the simulator's organization by the command, and run every process."""
+async def end_to_end(stack: Stack, database: Database, topic_prefix: str, **extra: str) -> AsyncIterator[EndToEnd]:
+    """Migrate, subscribe the simulator's organization by the command, and run every process; `extra` are settings."""
     port = free_port()
     settings = settings_for(database).model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
     owner = await asyncpg.connect(database.owner_url)
@@ -77,6 +79,7 @@ async def end_to_end(stack: Stack, database: Database, topic_prefix: str) -> Asy
             SLOTWIRE_KAFKA__REPLICATION_FACTOR="1",
             SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS="1",
             SLOTWIRE_AGENTS__GROUP_INSTANCE_ID="ledger",
+            **extra,
         )
         migrated = await slotwire("migrate", env=env)
         assert migrated.code == 0, migrated.stderr
@@ -87,7 +90,7 @@ async def end_to_end(stack: Stack, database: Database, topic_prefix: str) -> Asy
         client = await running.enter_async_context(httpx.AsyncClient(timeout=60))
         for each in (serve, relay, agent):
             await each.until_ready()
-        yield EndToEnd(world, serve, relay, agent, env, database, topic_prefix, client)
+        yield EndToEnd(world, serve, relay, agent, env, database, topic_prefix, client, settings)
 
 
 async def _subscribe(world: Simulator, env: dict[str, str]) -> None:

@@ -25,6 +25,7 @@ from slotwire.ingest.errors import CalendlyError, CalendlyProblem, Configuration
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.foundation.telemetry import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
+from slotwire.ingest.foundation.tracing import tracing
 
 M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]
@@ -143,12 +144,15 @@ class CalendlyTransport:
         content = None if body is None else orjson.dumps(body)
         started, status = perf_counter(), "none"
         try:
-            async with (
-                asyncio.timeout(self._retries.answer_seconds),
-                self._http.stream(method, path, params=query, content=content, headers=headers) as response,
-            ):
-                status = str(response.status_code)
-                received = await _bounded(response, doing)
+            with tracing().span("calendly", "CLIENT", method=method, doing=doing) as span:
+                async with (
+                    asyncio.timeout(self._retries.answer_seconds),
+                    self._http.stream(method, path, params=query, content=content, headers=headers) as response,
+                ):
+                    status = str(response.status_code)
+                    if span is not None:
+                        span.set_attribute("http.response.status_code", response.status_code)
+                    received = await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
             # The exception's text may contain the address; its class says enough.
             raise CalendlyError(
