@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
 from aiohttp.hdrs import CONTENT_ENCODING
-from multidict import istr
 
 from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
 from slotwire.ingest.foundation.clock import Clock, ordered_id
@@ -34,7 +33,7 @@ from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, v
 
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503. Calendly follows its own back-off."""
-TRACE_HEADER = istr("traceparent")
+TRACE_HEADER = "traceparent"
 REFUSAL_LOG_SECONDS = 1.0
 """The shortest time between two log lines about refusals for one reason."""
 

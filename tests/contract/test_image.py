@@ -117,15 +117,18 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("slotwire", include_external_packages=True, cache_dir=None)
 
 
+EXTRAS = ("slotwire.ingest.local", "slotwire.ingest.foundation.tracing")
+
+
 def test_what_the_processes_import_is_declared_and_locked(graph: grimp.ImportGraph) -> None:
-    """Outside the embedded stack, whose packages are an extra, every import is a dependency of pyproject.toml."""
+    """Outside the embedded stack and tracing, which are extras, every import is a dependency of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {re.split(r"[\[<>=~! ]", wanted)[0] for wanted in project["dependencies"]}
     owners = importlib.metadata.packages_distributions()
     imported: dict[str, set[str]] = {}
     for module in graph.modules:
         for other in graph.find_modules_directly_imported_by(module):
-            if not other.startswith("slotwire.") and not module.startswith("slotwire.ingest.local"):
+            if not other.startswith("slotwire.") and not module.startswith(EXTRAS):
                 for owner in owners.get(other.partition(".")[0], []):
                     imported.setdefault(owner.lower().replace("_", "-"), set()).add(module)
     undeclared = {owner: min(modules) for owner, modules in imported.items() if owner not in declared}
