@@ -41,6 +41,7 @@ PLANTED = {
     "one-door-to-calendly": ("ingest.control.subscriptions", "import httpx", "httpx"),
     "one-vault": ("ingest.keys.signing_keys", "from cryptography.hazmat.primitives import hmac", "cryptography"),
     "one-list-of-metrics": ("ingest.log.writer", "from prometheus_client import Counter", "prometheus_client"),
+    "one-door-to-traces": ("handlers.attempt", "from opentelemetry import trace", "opentelemetry"),
     "simulator-is-apart": (
         "ingest.simulator.signature",
         "import slotwire.ingest.receive.verify",
