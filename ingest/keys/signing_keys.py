@@ -7,6 +7,7 @@ Source: docs/reference/calendly.md, "Webhook signature", signing key.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -36,7 +37,8 @@ class HookRecord:
         state: `creating`, `active` or `ended`. Deliveries may come before `active` is written.
         ended_at: when it ended; None while it has not.
         max_age: older authentic deliveries are quarantined; None accepts any age.
-        keys: signing keys, as the octets that Calendly signs with, newest first; never shown.
+        keys: signing keys by id, as the octets that Calendly signs with, newest first; never shown. None where all are
+            revoked.
     """
 
     organization: OrganizationUri
@@ -47,7 +49,7 @@ class HookRecord:
     state: str
     ended_at: datetime | None
     max_age: timedelta | None
-    keys: tuple[bytes, ...] = field(repr=False)
+    keys: Mapping[UUID, bytes] = field(repr=False)
 
 
 def mint_signing_key() -> str:
@@ -79,10 +81,10 @@ async def load_keys(connection: Connection, vault: Vault, hook_id: HookId) -> Ho
         row = await connection.fetchrow(_SQL["load_hook"], hook_id)
     if row is None:
         return None
-    keys = tuple(
-        vault.open(sealed, context=signing_key_context(row["org"], row["subscription_id"], key_id))
+    keys = {
+        key_id: vault.open(sealed, context=signing_key_context(row["org"], row["subscription_id"], key_id))
         for key_id, sealed in zip(row["key_ids"], row["sealed_keys"], strict=True)
-    )
+    }
     seconds = row["max_age_seconds"]
     return HookRecord(
         organization=OrganizationUri(row["uri"]),

@@ -68,7 +68,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
             raise SlotwireError("the demo organization's subscription has no signing key")
         url = HookAddresses.from_settings(settings).url(hook_id)
         admin_key = await _admin_key(actions, owner, stored_key)
-        return DemoSubscription(record.organization, url, record.keys[0].decode(), token, admin_key)
+        return DemoSubscription(record.organization, url, next(iter(record.keys.values())).decode(), token, admin_key)
 
 
 async def _admin_key(actions: Actions, owner: Principal, stored: str) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -45,6 +45,7 @@ class AcceptRow(NamedTuple):
     traceparent: str | None
     original: UUID | None
     body: bytes | None
+    signing_key: UUID | None = None
 
 
 def row_of(delivery: VerifiedDelivery) -> AcceptRow:
@@ -63,6 +64,7 @@ def row_of(delivery: VerifiedDelivery) -> AcceptRow:
         traceparent=delivery.traceparent,
         original=None,
         body=delivery.body,
+        signing_key=delivery.signing_key,
     )
 
 
@@ -132,14 +134,38 @@ async def accept(
     Raises:
         DatabaseUnavailable: with reason `backlog` past the limit; else it is not known whether they are committed.
     """
+    position: int = (await _commit(connection, shard, rows, now, limit, seconds))["last"]
+    return position
+
+
+async def accept_webhooks(
+    connection: Connection, shard: int, rows: Sequence[AcceptRow], *, now: datetime, seconds: float, limit: int
+) -> frozenset[UUID]:
+    """Commit webhooks to a shard; return the ids of those that were not taken, because their key is revoked.
+
+    Args:
+        connection, shard, rows, now, seconds, limit: as for `accept`; each row has its `signing_key`.
+
+    Raises:
+        DatabaseUnavailable: see `accept`.
+    """
+    return frozenset((await _commit(connection, shard, rows, now, limit, seconds))["revoked"] or ())
+
+
+async def _commit(
+    connection: Connection,
+    shard: int,
+    rows: Sequence[AcceptRow],
+    now: datetime,
+    limit: int | None,
+    seconds: float,
+) -> Any:
     try:
-        row = await call_outright(connection, QUERIES["accept"], shard, now, limit, rows, seconds=seconds)
+        return await call_outright(connection, QUERIES["accept"], shard, now, limit, rows, seconds=seconds)
     except DatabaseUnavailable as problem:
         if problem.reason == BACKLOG_FULL:
             raise DatabaseUnavailable("too much waits to be written", reason="backlog") from problem
         raise
-    position: int = row["position"]
-    return position
 
 
 @asynccontextmanager

@@ -219,10 +219,14 @@ class Receiver:
         """
         until = asyncio.get_running_loop().time() + self._settings.answer_deadline_seconds
         owner = await self._tenants.find(hook, until=until)
-        tenant, keys = (owner.tenant, owner.keys) if owner else (None, ())
+        tenant, keys = (owner.tenant, owner.keys) if owner else (None, {})
         verified = verify(delivery, tenant, keys, now=delivery.received_at)
         SIGNATURE_AGE_SECONDS.observe(max(0.0, (verified.received_at - verified.signed_at).total_seconds()))
-        await self._door.put(verified, until=until)
+        try:
+            await self._door.put(verified, until=until)
+        except DeliveryRefused:
+            self._tenants.forget(hook)
+            raise
         if self._accepted_ratio and random.random() < self._accepted_ratio:  # noqa: S311 - a sample, not a secret
             context = {"delivery": str(verified.id), "traceparent": verified.traceparent, "bytes": len(verified.body)}
             _log.info("delivery_accepted", organization=verified.tenant.org, hook=masked(hook), **context)

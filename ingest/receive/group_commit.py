@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 
-from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
+from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import (
     BY_KEY,
@@ -23,7 +23,7 @@ from slotwire.ingest.foundation.postgres import (
 )
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECONDS, PENDING_DELIVERIES, get_logger
-from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept, row_of
+from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept_webhooks, row_of
 from slotwire.ingest.receive.verify import VerifiedDelivery
 
 MAX_BATCH_DELIVERIES = 200
@@ -69,6 +69,7 @@ class ShardGroup:
 
         Raises:
             DatabaseUnavailable: too many wait already; when awaited: it could not be committed in time.
+            DeliveryRefused: when awaited: its key was revoked since it was verified (`revoked`).
         """
         if len(self._pending) >= self._settings.http.max_pending_deliveries:
             raise DatabaseUnavailable("too many deliveries wait for their commit", reason="overload")
@@ -146,7 +147,7 @@ class ShardGroup:
     async def _commit(self, group: list[_Pending]) -> None:
         started = perf_counter()
         try:
-            await accept(
+            revoked = await accept_webhooks(
                 await self._connected(),
                 self._shard,
                 [each.row for each in group],
@@ -165,6 +166,7 @@ class ShardGroup:
             raise
         BATCH_DELIVERIES.observe(len(group))
         COMMIT_SECONDS.observe(perf_counter() - started)
+        _fail((each for each in group if each.row.id in revoked), DeliveryRefused("revoked"))
         for each in group:
             if not each.done.done():
                 each.done.set_result(None)
@@ -202,6 +204,7 @@ class GroupCommit:
 
         Raises:
             DatabaseUnavailable: too many wait already; when awaited: it could not be committed.
+            DeliveryRefused: when awaited: its key was revoked since it was verified (`revoked`).
         """
         shard = delivery.tenant.shard
         return (self._shards.get(shard) or self._open(shard)).put(delivery, until=until)

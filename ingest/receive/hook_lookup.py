@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from time import monotonic
+from uuid import UUID
 
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import Clock
@@ -22,7 +23,8 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.verify import HookTenant
 
 FRESH_SECONDS = 30.0
-"""How long a subscription is used before Postgres is asked again."""
+"""How long a subscription is used before Postgres is asked again. A key that is revoked meanwhile accepts nothing: the
+door asks for the key again, in the commit itself."""
 MAX_CACHED = 10_000
 """Subscriptions in memory; the one that was loaded longest ago is dropped first."""
 GRACE = timedelta(hours=48)
@@ -31,10 +33,10 @@ GRACE = timedelta(hours=48)
 
 @dataclass(frozen=True, slots=True)
 class HookOwner:
-    """The tenant of a hook, and the keys that sign its deliveries."""
+    """The tenant of a hook, and the keys that sign its deliveries, by id."""
 
     tenant: HookTenant
-    keys: tuple[bytes, ...] = field(repr=False)
+    keys: Mapping[UUID, bytes] = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -87,6 +89,10 @@ class Tenants:
         if ended_at is not None and self._clock.now() > ended_at + GRACE:
             return None
         return cached.owner
+
+    def forget(self, hook: str) -> None:
+        """Ask Postgres again at the next delivery: what is cached of a hook was found to be no longer true."""
+        self._cache.pop(hook, None)
 
     async def _ask(self, hook: str, hook_id: HookId, until: float) -> _Cached | None:
         """Load a hook once, no matter how many deliveries wait for it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _USUAL = re.compile(r"t=([0-9]{1,11}),v1=([0-9a-fA-F]{64})", re.ASCII)
 """The header that Calendly sends unless a key is being rotated; one step reads it."""
 _TIMESTAMP = re.compile(r"[0-9]{1,11}", re.ASCII)
 _V1 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_NOBODYS_KEY = b"a key that signs nothing: an unknown hook costs what a known one costs"
+_NOBODYS_KEYS = {UUID(int=0): b"a key that signs nothing: an unknown hook costs what a known one costs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,10 @@ class VerifiedDelivery(NamedTuple):
     """A delivery that Calendly signed for this tenant. Only this module makes one.
 
     Attributes:
-        signed_at: the signature's time. The others are as in `ReceivedDelivery`.
+        signed_at: the signature's time.
+        signing_key: the id of the key that verified it: it is accepted only while that key is not revoked.
+
+    The others are as in `ReceivedDelivery`.
     """
 
     id: UUID
@@ -80,10 +83,11 @@ class VerifiedDelivery(NamedTuple):
     received_at: datetime
     signed_at: datetime
     traceparent: str | None
+    signing_key: UUID
 
 
 def verify(
-    delivery: ReceivedDelivery, tenant: HookTenant | None, keys: Sequence[bytes], *, now: datetime
+    delivery: ReceivedDelivery, tenant: HookTenant | None, keys: Mapping[UUID, bytes], *, now: datetime
 ) -> VerifiedDelivery:
     """Check the signature over the bytes as received.
 
@@ -93,24 +97,28 @@ def verify(
     Args:
         delivery: as received.
         tenant: the tenant of its hook; None for an unknown hook, which takes the same time.
-        keys: the subscription's signing keys, as Calendly has them (UTF-8 bytes of the string).
+        keys: the subscription's signing keys by id, as Calendly has them (UTF-8 bytes of the string); none where all
+            are revoked.
         now: the time of arrival.
 
     Raises:
-        DeliveryRefused: with reason `missing`, `malformed`, `mismatch`, `unknown_hook` or `from_future`.
+        DeliveryRefused: with reason `missing`, `malformed`, `mismatch`, `revoked`, `unknown_hook` or `from_future`.
     """
     if not delivery.signatures:
         raise DeliveryRefused("missing" if tenant else "unknown_hook")
     timestamp, candidates = _parse(delivery.signatures)
     signed = timestamp.encode() + b"." + delivery.body
-    matches = False
-    for key in keys if tenant else (_NOBODYS_KEY,):
+    signing_key: UUID | None = None
+    for key_id, key in ((tenant and keys) or _NOBODYS_KEYS).items():
         digest = hmac.digest(key, signed, "sha256")
         for candidate in candidates:
-            matches |= hmac.compare_digest(digest, candidate)
+            if hmac.compare_digest(digest, candidate):
+                signing_key = key_id
     if tenant is None:
         raise DeliveryRefused("unknown_hook")
-    if not matches:
+    if not keys:
+        raise DeliveryRefused("revoked")
+    if signing_key is None:
         raise DeliveryRefused("mismatch")
     signed_at = datetime.fromtimestamp(int(timestamp), UTC)
     if signed_at > now + MAX_AHEAD:
@@ -123,6 +131,7 @@ def verify(
         received_at=delivery.received_at,
         signed_at=signed_at,
         traceparent=delivery.traceparent,
+        signing_key=signing_key,
     )
 
 

@@ -53,7 +53,7 @@ class Checker:
     """Reads and verifies a request for one known tenant and key."""
 
     def __init__(self, key: str) -> None:
-        self._keys = (key.encode(),)
+        self._keys = {UUID(int=0): key.encode()}
         self._tenant = HookTenant("BENCH", 0, UUID(int=0))
 
     async def check(self, request: web.Request) -> VerifiedDelivery:

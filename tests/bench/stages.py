@@ -51,7 +51,7 @@ def measure_stages(*, seconds: float) -> Stages:
     mint = Mint(Target(0, "/hooks/calendly/bench", _KEY))
     bodies = [mint.body()[1] for _ in range(DELIVERIES)]
     received = [ReceivedDelivery(uuid4(), body, (sign(body, _KEY),), "", now, None) for body in bodies]
-    keys = (_KEY.encode(),)
+    keys = {UUID(int=0): _KEY.encode()}
     verified = [verify(each, hook, keys, now=now) for each in received]
     deliveries = [stored(each, position) for position, each in enumerate(verified, 1)]
     facts = [fact for each in deliveries for fact in normalize(each)]

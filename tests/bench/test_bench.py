@@ -43,7 +43,7 @@ def test_the_load_is_of_signed_bookings_of_another_invitee_each() -> None:
         now = datetime.now(UTC)
         signatures = (lines["Calendly-Webhook-Signature"],)
         received = ReceivedDelivery(uuid4(), body, signatures, "", now, None)
-        [fact] = normalize(stored(verify(received, hook, [KEY.encode()], now=now), 1))
+        [fact] = normalize(stored(verify(received, hook, {UUID(int=0): KEY.encode()}, now=now), 1))
         assert isinstance(fact, InviteeFact)
         assert fact.payload.uri.endswith(f"/invitees/{delivery.invitee}")
         invitees.add(fact.payload.uri)

@@ -120,7 +120,7 @@ async def test_a_creation_is_at_calendly_and_its_key_signs(setup: Setup) -> None
     assert found is not None
     [known] = setup.running.engine.ledger.subscriptions()
     assert known.signing_key is not None
-    assert [item.decode() for item in found.keys] == [known.signing_key]
+    assert [item.decode() for item in found.keys.values()] == [known.signing_key]
     assert (found.organization, found.org) == (setup.running.organization, setup.org)
     assert found.max_age == timedelta(seconds=60)
     assert (found.subscription_id, found.state, found.ended_at) == (made.id, "active", None)

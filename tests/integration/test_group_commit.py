@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -29,6 +29,7 @@ class Setup:
 
     group: ShardGroup
     tenant: HookTenant
+    key_id: UUID
     lock: asyncpg.Connection[asyncpg.Record]
 
     def put(self, body: bytes = b"{}", *, seconds: float = SECONDS) -> asyncio.Future[None]:
@@ -40,7 +41,7 @@ class Setup:
         """Sign and verify a body."""
         now = datetime.now(UTC)
         received = ReceivedDelivery(uuid4(), body, (sign(body, KEY, at=now.timestamp()),), "", now, None)
-        return verify(received, self.tenant, (KEY.encode(),), now=now)
+        return verify(received, self.tenant, {self.key_id: KEY.encode()}, now=now)
 
     async def commits(self) -> list[int]:
         """Count the rows of each commit, in their order."""
@@ -61,7 +62,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
     await shard_lock.hold(lock)
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(group.run()), tasks.create_task(group.expire())]
-        yield Setup(group, tenant, lock)
+        yield Setup(group, tenant, hook.key_id, lock)
         for task in running:
             task.cancel()
     await lock.close()

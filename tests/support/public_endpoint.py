@@ -68,6 +68,7 @@ class Hook:
     path: str
     key: str
     subscription_id: UUID
+    key_id: UUID
 
 
 async def make_hook(
@@ -106,7 +107,7 @@ async def make_hook(
         )
     finally:
         await connection.close()
-    return Hook(uri, f"/hooks/calendly/{addresses.hook(hook_id)}", key, subscription)
+    return Hook(uri, f"/hooks/calendly/{addresses.hook(hook_id)}", key, subscription, key_id)
 
 
 def sign(body: bytes, key: str, *, at: float | None = None) -> str:

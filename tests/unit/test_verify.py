@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from slotwire.ingest.errors import DeliveryRefused
 from slotwire.ingest.receive.verify import (
+    _NOBODYS_KEYS,
     MAX_AHEAD,
     MAX_HEADER_LENGTH,
     MAX_SIGNATURES,
@@ -24,6 +26,8 @@ from tests.support.public_endpoint import sign
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 TENANT = HookTenant("A", 0, uuid4())
 KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
+KEY_ID = uuid4()
+KEYS = {KEY_ID: KEY.encode()}
 BODY = b'{"event":"invitee.created"}'
 
 
@@ -34,13 +38,13 @@ def received(body: bytes, *signatures: str) -> ReceivedDelivery:
 
 def passes(header: str) -> bool:
     """Verify the body under a header, and return whether it is the body that was verified."""
-    return verify(received(BODY, header), TENANT, (KEY.encode(),), now=NOW).body == BODY
+    return verify(received(BODY, header), TENANT, KEYS, now=NOW).body == BODY
 
 
-def reason(body: bytes, *signatures: str, keys: tuple[bytes, ...] = (KEY.encode(),)) -> str:
+def reason(body: bytes, *signatures: str, keys: Mapping[UUID, bytes] | None = None) -> str:
     """Return why a delivery is refused."""
     with pytest.raises(DeliveryRefused) as refused:
-        verify(received(body, *signatures), TENANT, keys, now=NOW)
+        verify(received(body, *signatures), TENANT, KEYS if keys is None else keys, now=NOW)
     return refused.value.reason
 
 
@@ -59,7 +63,7 @@ def reason(body: bytes, *signatures: str, keys: tuple[bytes, ...] = (KEY.encode(
 )
 def test_computed_vectors_verify(key: str, body: bytes, digest: str) -> None:
     """The vectors computed from the documented rule pass, three years later too: age refuses nothing."""
-    verified = verify(received(body, f"t=1700000000,v1={digest}"), TENANT, (key.encode(),), now=NOW)
+    verified = verify(received(body, f"t=1700000000,v1={digest}"), TENANT, {uuid4(): key.encode()}, now=NOW)
     assert verified.signed_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
@@ -67,9 +71,10 @@ def test_any_signature_under_any_key_is_enough() -> None:
     """While a key is rotated, several `v1` and several keys are tried."""
     good = sign(BODY, KEY, at=NOW.timestamp())
     other = sign(BODY, "other", at=NOW.timestamp()).partition(",")[2]
-    verified = verify(received(BODY, f" {good} ,{other}, v0=x"), TENANT, (b"new", KEY.encode()), now=NOW)
+    verified = verify(received(BODY, f" {good} ,{other}, v0=x"), TENANT, {uuid4(): b"new", **KEYS}, now=NOW)
     assert verified.body is not None
     assert verified.tenant is TENANT
+    assert verified.signing_key == KEY_ID
 
 
 def test_each_malformed_header_is_refused() -> None:
@@ -98,15 +103,22 @@ def test_the_future_is_refused_past_the_limit_only() -> None:
     ahead = (NOW + MAX_AHEAD).timestamp()
     assert passes(sign(BODY, KEY, at=ahead))
     assert reason(BODY, sign(BODY, KEY, at=ahead + 1)) == "from_future"
-    very_old = verify(received(BODY, sign(BODY, KEY, at=0)), TENANT, (KEY.encode(),), now=NOW)
+    very_old = verify(received(BODY, sign(BODY, KEY, at=0)), TENANT, KEYS, now=NOW)
     assert NOW - very_old.signed_at > timedelta(days=20_000)
 
 
 def test_an_unknown_hook_is_refused_whatever_is_signed() -> None:
     """Nobody's hook takes nobody's signature, not even one made with a key we know."""
     with pytest.raises(DeliveryRefused) as refused:
-        verify(received(BODY, sign(BODY, KEY, at=NOW.timestamp())), None, (KEY.encode(),), now=NOW)
+        verify(received(BODY, sign(BODY, KEY, at=NOW.timestamp())), None, KEYS, now=NOW)
     assert refused.value.reason == "unknown_hook"
+
+
+def test_a_hook_without_keys_refuses_whatever_is_signed() -> None:
+    """Once all its keys are revoked a hook takes no signature: not the old key's, and not one of the stand-in's."""
+    assert reason(BODY, sign(BODY, KEY, at=NOW.timestamp()), keys={}) == "revoked"
+    [stand_in] = _NOBODYS_KEYS.values()
+    assert reason(BODY, sign(BODY, stand_in.decode(), at=NOW.timestamp()), keys={}) == "revoked"
 
 
 @settings(max_examples=500, deadline=None)
@@ -130,4 +142,4 @@ def test_no_mutation_passes(data: st.DataObject) -> None:
     else:
         key = data.draw(st.binary(min_size=1, max_size=64).filter(lambda other: other != KEY.encode()))
     with pytest.raises(DeliveryRefused):
-        verify(received(body, header), TENANT, (key,), now=NOW)
+        verify(received(body, header), TENANT, {KEY_ID: key}, now=NOW)

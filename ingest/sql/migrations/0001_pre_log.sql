@@ -442,20 +442,26 @@ CREATE TYPE slotwire.accepting AS (
     content_encoding text,
     traceparent text,
     original uuid,
-    body bytea
+    body bytea,
+    signing_key uuid -- of a webhook: the key that its signature was verified with
 );
 
 -- The door: commit what came in to a shard, in one autocommit call. The shard's lock is held to the end of this
 -- transaction, so positions are in the order of commits, over any number of processes, and a reader that goes
 -- `position > head` misses nothing.
 --
+-- A row whose signing key was revoked since it was verified is not taken. `revoke_signing_keys` waits for the same lock,
+-- so once it has committed nothing that the key signed is accepted, whatever a process still has in memory.
+--
 -- Raises SW001 when what is accepted and not yet written would pass p_limit bytes.
 CREATE FUNCTION slotwire.accept(
     p_shard smallint,
     p_now timestamptz,
     p_limit bigint, -- null: no limit
-    p_rows slotwire.accepting[]
-) RETURNS bigint -- the position of the last row
+    p_rows slotwire.accepting[],
+    OUT last bigint, -- the position of the last row; null where none was taken
+    OUT revoked uuid[] -- ids of the rows that were not taken; null where all were
+)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_row_bytes CONSTANT integer := 256; -- what a row costs beside its body
@@ -467,6 +473,16 @@ DECLARE
     v_size bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(1936487278, p_shard);
+    SELECT array_agg(r.id) INTO revoked FROM unnest(p_rows) AS r
+    WHERE r.signing_key IS NOT NULL
+      AND NOT EXISTS (SELECT FROM slotwire.signing_keys k
+                      WHERE k.id = r.signing_key AND k.subscription_id = r.subscription_id);
+    IF revoked IS NOT NULL THEN
+        p_rows := array(SELECT r::slotwire.accepting FROM unnest(p_rows) AS r WHERE r.id <> ALL (revoked));
+        IF cardinality(p_rows) = 0 THEN
+            RETURN;
+        END IF;
+    END IF;
     SELECT 1000000000::bigint * least(last_range, greatest(0,
                (p_now AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date))
     INTO v_range FROM slotwire.log;
@@ -487,12 +503,28 @@ BEGIN
            r.id, r.org, r.subscription_id, r.origin, r.received_at, r.signed_at, r.stale, r.content_encoding,
            r.traceparent, r.original, r.body
     FROM unnest(p_rows) WITH ORDINALITY AS r (id, org, subscription_id, origin, received_at, signed_at, stale,
-                                              content_encoding, traceparent, original, body, number);
-    PERFORM setval(v_positions, v_first + cardinality(p_rows) - 1), setval(v_bytes, v_total + v_size);
-    RETURN v_first + cardinality(p_rows) - 1;
+                                              content_encoding, traceparent, original, body, signing_key, number);
+    last := v_first + cardinality(p_rows) - 1;
+    PERFORM setval(v_positions, last), setval(v_bytes, v_total + v_size);
 END
 $$;
 REVOKE ALL ON FUNCTION slotwire.accept FROM PUBLIC;
+
+-- Revoke signing keys: of an organization, of one subscription of it, or a single one; null stands for every one.
+-- Waits for what is being accepted, see there: that stays. Answers which keys were there.
+CREATE FUNCTION slotwire.revoke_signing_keys(p_org text, p_subscription uuid, p_key uuid)
+RETURNS TABLE (id uuid, subscription_id uuid)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1936487278, o.shard) FROM slotwire.organizations o WHERE o.org = p_org;
+    RETURN QUERY
+    DELETE FROM slotwire.signing_keys k USING slotwire.subscriptions s
+    WHERE s.id = k.subscription_id AND s.org = p_org
+      AND (p_subscription IS NULL OR s.id = p_subscription) AND (p_key IS NULL OR k.id = p_key)
+    RETURNING k.id, k.subscription_id;
+END
+$$;
+REVOKE ALL ON FUNCTION slotwire.revoke_signing_keys FROM PUBLIC;
 
 -- Become the writer of a shard: a new epoch, after which no append of an earlier one goes in. Waits for what is
 -- in flight. Answers the head as it is then, and whether the server is the one the log was written on.
@@ -832,6 +864,6 @@ GRANT SELECT ON slotwire.log, slotwire.organizations, slotwire.subscriptions, sl
     slotwire.deliveries, slotwire.results, slotwire.heads, slotwire.events, slotwire.identities, slotwire.bookings,
     slotwire.quarantine, slotwire.relay_mirror, slotwire.parked_events, slotwire.api_keys TO {control};
 GRANT EXECUTE ON FUNCTION slotwire.accept, slotwire.discard, slotwire.make_ranges, slotwire.drop_range,
-    slotwire.needed_for, slotwire.ranges_of, slotwire.prune TO {control};
+    slotwire.needed_for, slotwire.ranges_of, slotwire.prune, slotwire.revoke_signing_keys TO {control};
 GRANT INSERT, UPDATE ON slotwire.organizations, slotwire.subscriptions, slotwire.api_keys TO {control};
-GRANT INSERT, DELETE ON slotwire.signing_keys TO {control};
+GRANT INSERT ON slotwire.signing_keys TO {control};
