@@ -1,4 +1,4 @@
-"""Make, list and revoke keys of the management API; rotate the vault's."""
+"""Make, list and revoke keys: of the management API, of webhooks; rotate the vault's."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import typer
 
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import json_line, print_items
-from slotwire.ingest.cli.options import AsJson
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Organization
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.models import KeyItem
     from slotwire.ingest.operate.roles import Principal
+    from slotwire.ingest.operate.signing_key_models import SigningKeyRevoked
     from slotwire.ingest.operate.vault_rotation import KeyUse, RotationProgress
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Make, list and revoke keys of the management API; rotate the vault's.",
+    help="Make, list and revoke keys: of the management API, of webhooks; rotate the vault's.",
 )
 api = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys of the management API, straight in Postgres.")
 app.add_typer(api, name="api")
 vault = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys that encrypt the secrets in the database.")
 app.add_typer(vault, name="vault")
+signing = typer.Typer(no_args_is_help=True, add_completion=False, help="Keys that Calendly signs deliveries with.")
+app.add_typer(signing, name="signing")
 
 
 @api.command()
@@ -66,6 +69,58 @@ def revoke(
 ) -> None:
     """Revoke a key, effective at once."""
     _show([act("keys", lambda actions, who: actions.keys.revoke(who, key))], as_json=as_json)
+
+
+@signing.command("list")
+def list_signing(*, organization: Organization = None, as_json: AsJson = False) -> None:
+    """List signing keys by id, those of ended subscriptions too. The keys themselves are never shown."""
+    from slotwire.ingest.operate.models import PageQuery
+
+    found = list_items(
+        "keys", lambda actions, who, query: actions.signing_keys.list(who, organization, query), PageQuery
+    )
+    print_items(
+        found,
+        {
+            "ID": lambda item: item.id,
+            "ORGANIZATION": lambda item: item.organization,
+            "SUBSCRIPTION": lambda item: item.subscription_id,
+            "STATE": lambda item: item.subscription_state,
+            "CREATED": lambda item: item.created_at,
+        },
+        as_json=as_json,
+        nothing="no signing keys: no subscription has one",
+    )
+
+
+@signing.command("revoke")
+def revoke_signing(
+    *, key: Annotated[UUID, typer.Argument(help="The signing key's id.")], as_json: AsOneJson = False
+) -> None:
+    """Revoke a signing key, effective at once: no process accepts anything that it signed from then on.
+
+    Calendly gives a subscription no new key, so one that has no other key ends, and is replaced if it is wanted. Exits
+    with 1 when Calendly could not be asked; `slotwire control` then tries again in its rounds.
+    """
+    done = act("keys", lambda actions, who: actions.signing_keys.revoke(who, None, key))
+    if as_json:
+        typer.echo(json_line(done))
+    else:
+        _tell_revoked(done)
+    if done.problem is not None:
+        raise typer.Exit(1)
+
+
+def _tell_revoked(done: SigningKeyRevoked) -> None:
+    typer.echo(f"revoked {done.id}: nothing that it signed is accepted any more")
+    if done.subscription_ended:
+        after = f"replaced by {done.replaced_by}" if done.replaced_by else "not replaced"
+        typer.echo(f"subscription {done.subscription_id} ended, {after}")
+    if done.problem is not None:
+        typer.echo(
+            f"slotwire: Calendly could not be asked: {done.problem}\n  `slotwire control` tries again in its rounds.",
+            err=True,
+        )
 
 
 @vault.command()

@@ -178,13 +178,19 @@ def remove(
     force: Annotated[
         bool, typer.Option("--force", help="Also forget subscriptions that Calendly did not end.")
     ] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="First revoke its signing keys: nothing more is accepted from then on.")
+    ] = False,
     as_json: AsOneJson = False,
 ) -> None:
     """Remove an organization: end its subscriptions at Calendly, then delete its credentials. Its history stays.
 
+    Its addresses stay valid for 48 h, for deliveries still on their way; with --now they refuse everything at once.
     Exits with 1 while Calendly may still have a subscription of it.
     """
-    done = act("organizations", lambda actions, who: actions.organizations.remove(who, organization, force=force))
+    done = act(
+        "organizations", lambda actions, who: actions.organizations.remove(who, organization, force=force, at_once=now)
+    )
     if as_json:
         typer.echo(json_line(done))
     else:
@@ -192,6 +198,8 @@ def remove(
             f"ended {_counted(done.ended, 'subscription')} at Calendly,"
             f" deleted {_counted(done.connections, 'credential')}, revoked {_counted(done.keys, 'key')}"
         )
+        if now:
+            typer.echo(f"revoked {_counted(done.signing_keys, 'signing key')}: nothing more is accepted")
         for item in done.left:
             typer.echo(f"left at Calendly: {item.provider_uri or item.id}: {item.why}", err=True)
         if done.left and not force:

@@ -94,10 +94,17 @@ def list_(
 
 @app.command()
 def delete(
-    *, subscription: Annotated[UUID, typer.Argument(help="The subscription's id.")], as_json: AsJson = False
+    *,
+    subscription: Annotated[UUID, typer.Argument(help="The subscription's id.")],
+    now: Annotated[
+        bool, typer.Option("--now", help="First revoke its signing keys: nothing more is accepted from then on.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """End a subscription, at Calendly first. Its address stays valid for 48 h, for deliveries still on their way."""
-    ended = act("subscriptions", lambda actions, who: actions.subscriptions.delete(who, None, subscription))
+    ended = act(
+        "subscriptions", lambda actions, who: actions.subscriptions.delete(who, None, subscription, at_once=now)
+    )
     _show([ended], as_json=as_json)
 
 

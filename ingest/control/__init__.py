@@ -14,6 +14,7 @@ organizations         add, list, rename and remove organizations
 organization_records  organizations as they are stored, and their names
 subscriptions         reconciles wanted subscriptions with Calendly
 subscription_records  subscriptions as they are stored
+signing_keys          signing keys as they are listed, and revoked at once
 subscription_plan     pure: which steps a reconciliation takes
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due

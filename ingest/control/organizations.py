@@ -22,6 +22,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyTransport,
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
 from slotwire.ingest.control.organization_records import OrganizationRecord, store, store_name
+from slotwire.ingest.control.signing_keys import revoke_all
 from slotwire.ingest.control.subscription_plan import SubscriptionRecord, WantedSubscription
 from slotwire.ingest.control.subscriptions import ChangeWatcher, ReconcileResult, Subscriptions, unwatched
 from slotwire.ingest.errors import CalendlyError, RequestRefused, SecretUnreadable
@@ -61,6 +62,7 @@ class RemoveOrganizationResult:
         left: subscriptions that Calendly may still have, each with the reason.
         connections: ids of the credentials that were deleted.
         keys: ids of the management API keys that were revoked, because they reach this organization only.
+        signing_keys: ids of the signing keys that were revoked at once.
     """
 
     organization: OrganizationRecord
@@ -68,6 +70,7 @@ class RemoveOrganizationResult:
     left: tuple[tuple[SubscriptionRecord, str], ...]
     connections: tuple[UUID, ...]
     keys: tuple[UUID, ...]
+    signing_keys: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ class Organizations:
         await store_name(self.pool, org, external_id)
         return await self.get(org)
 
-    async def remove(self, org: str, *, force: bool = False) -> RemoveOrganizationResult:
+    async def remove(self, org: str, *, force: bool = False, at_once: bool = False) -> RemoveOrganizationResult:
         """Remove an organization: first its subscriptions at Calendly, then its credentials. Its history stays.
 
         Subscriptions that Calendly does not delete are left and reported, and the credentials stay; removing again
@@ -169,12 +172,14 @@ class Organizations:
         Args:
             org: the last segment of the organization's URI.
             force: also remove what Calendly does not delete: it goes on sending, and is answered 401 after 48 h.
+            at_once: first revoke its signing keys, those of ended subscriptions too: from then on nothing is accepted.
 
         Raises:
             RequestRefused: there is no such organization (`not_found`).
         """
         organization = await self.get(org)
         await self.subscriptions.unwant(org)
+        signing_keys = await revoke_all(self.pool, org) if at_once else ()
         ended, left = await self._end_subscriptions(organization)
         if left and force:
             ended += [await self.subscriptions.end_without_calendly(item) for item, _ in left]
@@ -189,7 +194,9 @@ class Organizations:
                     connections = [row["id"] for row in await connection.fetch(_SQL["delete_connections_of"], org)]
                     keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
                     await connection.execute(_SQL["end_organization"], org, now)
-        return RemoveOrganizationResult(await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys))
+        return RemoveOrganizationResult(
+            await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys), signing_keys
+        )
 
     async def get(self, org: str) -> OrganizationRecord:
         """Read one organization, removed or not.

@@ -124,6 +124,8 @@ class OrganizationRemoved(Model):
     """Connections whose credentials were deleted."""
     keys: tuple[UUID, ...]
     """Keys of this API that were revoked, because they reached only this organization."""
+    signing_keys: tuple[UUID, ...]
+    """Signing keys that `now` revoked."""
 
 
 class RemovalQuery(Model):
@@ -131,6 +133,8 @@ class RemovalQuery(Model):
 
     force: bool = False
     """Also forget subscriptions that Calendly did not end. It continues to send, and gets 401 after 48 h."""
+    now: bool = False
+    """First revoke all signing keys, so that nothing more is accepted. Otherwise addresses stay valid for 48 h."""
 
 
 def organization_item(organization: OrganizationRecord) -> OrganizationItem:
@@ -165,6 +169,7 @@ def removed_item(given: RemoveOrganizationResult) -> OrganizationRemoved:
         ),
         connections=given.connections,
         keys=given.keys,
+        signing_keys=given.signing_keys,
     )
 
 

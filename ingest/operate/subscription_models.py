@@ -53,7 +53,7 @@ class SubscriptionItem(Model):
     """Signed deliveries that are older are quarantined; null accepts any age."""
     created_at: datetime
     ended_at: datetime | None
-    """When it ended. Its address stays valid for 48 h longer."""
+    """When it ended. Its address stays valid for 48 h longer, unless its signing keys were revoked."""
     at_calendly: AtCalendlyItem | None
     """Null when Calendly was not asked."""
 
@@ -69,6 +69,13 @@ class SubscriptionQuery(PageQuery):
 
     at_calendly: bool = False
     """Ask Calendly about those that are not ended. Needs a connection that can act."""
+
+
+class DeletionQuery(Model):
+    """How to end a subscription."""
+
+    now: bool = False
+    """First revoke its signing keys, so that nothing more is accepted. Otherwise its address stays valid for 48 h."""
 
 
 class SubscriptionRequest(Model):

@@ -144,7 +144,12 @@ async def accept_webhooks(
     """Commit webhooks to a shard; return the ids of those that were not taken, because their key is revoked.
 
     Args:
-        connection, shard, rows, now, seconds, limit: as for `accept`; each row has its `signing_key`.
+        connection: as for `accept`, like the others.
+        shard: of the organizations.
+        rows: each with its `signing_key`.
+        now: the time.
+        seconds: how long the commit may take.
+        limit: bytes that may be accepted and not yet written.
 
     Raises:
         DatabaseUnavailable: see `accept`.

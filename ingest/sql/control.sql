@@ -60,6 +60,31 @@ WITH made AS (
 INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
 SELECT $9, id, $10, $8 FROM made
 
+-- name: signing_keys_page
+-- Signing keys of one organization, or of all, oldest first, after a place; never what is sealed.
+SELECT k.id, s.org, k.subscription_id, s.state AS subscription_state, k.created_at
+FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
+WHERE ($1::text IS NULL OR s.org = $1)
+  AND ($2::timestamptz IS NULL OR (k.created_at, k.id) > ($2, $3::uuid))
+ORDER BY k.created_at, k.id LIMIT $4
+
+-- name: signing_key
+-- One signing key of an organization, or of any; never what is sealed.
+SELECT k.id, s.org, k.subscription_id, s.state AS subscription_state, k.created_at
+FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
+WHERE k.id = $1 AND ($2::text IS NULL OR s.org = $2)
+
+-- name: revoke_signing_keys
+-- Revokes signing keys of an organization: all, those of one subscription, or a single one. From the commit on, nothing
+-- they signed is accepted.
+SELECT id FROM slotwire.revoke_signing_keys(p_org => $1, p_subscription => $2, p_key => $3)
+
+-- name: end_without_keys
+-- Ends a subscription that has no signing key left, so that another one takes its place.
+UPDATE slotwire.subscriptions s SET state = 'ended', ended_at = $2
+WHERE id = $1 AND state <> 'ended' AND NOT EXISTS (SELECT FROM slotwire.signing_keys k WHERE k.subscription_id = s.id)
+RETURNING id
+
 -- name: activate_subscription
 -- Calendly has created it. No row if it was ended meanwhile.
 UPDATE slotwire.subscriptions SET state = 'active', provider_uri = $2

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.group_commit import MAX_BATCH_BYTES, MAX_BATCH_DELIVERIES, ShardGroup
@@ -36,6 +36,11 @@ class Setup:
         """Put a delivery."""
         until = asyncio.get_running_loop().time() + seconds
         return self.group.put(self.delivery(body), until=until)
+
+    def put_revoked(self) -> asyncio.Future[None]:
+        """Put a delivery whose key is not there any more."""
+        until = asyncio.get_running_loop().time() + SECONDS
+        return self.group.put(self.delivery(b"revoked")._replace(signing_key=uuid4()), until=until)
 
     def delivery(self, body: bytes) -> VerifiedDelivery:
         """Sign and verify a body."""
@@ -99,6 +104,25 @@ async def test_a_commit_carries_so_many_bytes_at_the_most(setup: Setup) -> None:
     await shard_lock.release(setup.lock)
     await asyncio.gather(first, *rest)
     assert await setup.commits() == [1, 2, 1, 1]
+
+
+async def test_a_revoked_key_costs_its_neighbours_nothing(setup: Setup) -> None:
+    """Of one commit those with a revoked key are refused and the others stored, with no position left out."""
+    first = setup.put()
+    await shard_lock.until_waiting(setup.lock, 1)
+    good, bad = [setup.put(b"1")], [setup.put_revoked()]
+    good.append(setup.put(b"2"))
+    bad.append(setup.put_revoked())
+    await shard_lock.release(setup.lock)
+    await asyncio.gather(first, *good)
+    for each in bad:
+        with pytest.raises(DeliveryRefused, match="revoked"):
+            await each
+    with pytest.raises(DeliveryRefused, match="revoked"):
+        await setup.put_revoked()  # a commit of nothing else
+    await setup.put(b"3")
+    rows = await setup.lock.fetch("SELECT position, body FROM slotwire.deliveries ORDER BY position")
+    assert [tuple(row) for row in rows] == [(1, b"{}"), (2, b"1"), (3, b"2"), (4, b"3")]
 
 
 async def test_past_the_pending_limit_is_refused_at_once(setup: Setup) -> None:

@@ -157,6 +157,9 @@ async def populated_api(database: Database, seed: str) -> AsyncIterator[Populate
                 "subscriptions": added.subscriptions[0].id,
                 "connections": added.connection_id,
                 "keys": key.id,
+                "signing-keys": await api.actions.pool.fetchval(
+                    "SELECT id FROM slotwire.signing_keys WHERE subscription_id = $1", added.subscriptions[0].id
+                ),
             }
             async with writing(settings):  # begins here: it takes what was put into the tables above for settled
                 yield PopulatedApi(api, running, database, ids, org)

@@ -6,6 +6,7 @@ base           what all of them share: the database, the settings, and `audited`
 organizations  list, get, add, rename, remove, backfill
 connections    list, get, add, check, delete: credentials at Calendly
 subscriptions  list, get, create, delete: webhook subscriptions at Calendly
+signing_keys   list, revoke: what Calendly signs their deliveries with
 events         list, get, latest, follow: the log
 deliveries     list
 bookings       list, timeline
@@ -29,6 +30,7 @@ from slotwire.ingest.operate.actions.events import EventActions
 from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
+from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
 from slotwire.ingest.operate.idempotency import IdempotentResponses
 
@@ -49,6 +51,7 @@ class Actions:
     connections: ConnectionActions
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
+    signing_keys: SigningKeyActions
     keys: KeyActions
     audit: AuditActions
     idempotency: IdempotentResponses
@@ -67,6 +70,7 @@ class Actions:
             ConnectionActions(*base),
             OrganizationActions(*base),
             SubscriptionActions(*base),
+            SigningKeyActions(*base),
             KeyActions(*base),
             AuditActions(*base),
             IdempotentResponses(*base),

@@ -79,12 +79,12 @@ class OrganizationActions(ResourceActions):
             who.require_everywhere()
             return organization_item(await self.organizations().rename(org, request.external_id))
 
-    async def remove(self, who: Principal, org: str, *, force: bool) -> OrganizationRemoved:
-        """Remove an organization, at Calendly first, then here. Its history stays."""
+    async def remove(self, who: Principal, org: str, *, force: bool, at_once: bool = False) -> OrganizationRemoved:
+        """Remove an organization, at Calendly first, then here. `at_once` revokes its signing keys before."""
         async with self.audited(who, "organizations.remove", org=org, target=org):
             who.require(Role.ADMIN)
             who.reach(org)
-            return removed_item(await self.organizations().remove(org, force=force))
+            return removed_item(await self.organizations().remove(org, force=force, at_once=at_once))
 
     async def backfill(
         self, who: Principal, org: str, report: Callable[[BackfillProgress], None]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from uuid import UUID
 
 from slotwire.ingest.control.catalogue import checked_events
+from slotwire.ingest.control.signing_keys import revoke_all
 from slotwire.ingest.control.subscription_plan import WantedSubscription
 from slotwire.ingest.control.subscription_records import read_one, read_page
+from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.roles import Principal, Role
@@ -17,6 +21,8 @@ from slotwire.ingest.operate.subscription_models import (
     SubscriptionRequest,
     subscription_item,
 )
+
+STOPPED = "Its signing keys are revoked: nothing more is accepted. Only Calendly still has it; repeat to end it there."
 
 
 class SubscriptionActions(ResourceActions):
@@ -64,15 +70,34 @@ class SubscriptionActions(ResourceActions):
         who.require(Role.READER)
         return subscription_item(await read_one(self.pool, subscription_id, who.reach(org)))
 
-    async def delete(self, who: Principal, org: str | None, subscription_id: UUID) -> SubscriptionItem:
-        """End a subscription, at Calendly first, and no longer want it."""
+    async def delete(
+        self, who: Principal, org: str | None, subscription_id: UUID, *, at_once: bool = False
+    ) -> SubscriptionItem:
+        """End a subscription, at Calendly first, and no longer want it. `at_once` revokes its signing keys before."""
         async with self.audited(who, "subscriptions.delete", org=org, target=subscription_id) as entry:
             who.require(Role.OPERATOR)
             found = await read_one(self.pool, subscription_id, who.reach(org))
             entry.org = found.org
+            organizations = self.organizations()
+            if at_once:  # in the audit by itself, because it is done whatever Calendly then answers
+                async with self.audited(who, "signing_keys.revoke", org=found.org, target=found.id):
+                    if found.state != "ended":  # what took the place of an ended one is still wanted
+                        await organizations.subscriptions.unwant(found.org, found.scope, found.subject)
+                    await revoke_all(self.pool, found.org, found.id)
             if found.state == "ended":
                 return subscription_item(found)
-            organizations = self.organizations()
-            best = await organizations.connections.for_organization(found.org)
-            async with organizations.connections.acting(best) as calendly:
-                return subscription_item(await organizations.subscriptions.delete(calendly, found, best.organization))
+            with saying_stopped() if at_once else nullcontext():
+                best = await organizations.connections.for_organization(found.org)
+                async with organizations.connections.acting(best) as calendly:
+                    ended = await organizations.subscriptions.delete(calendly, found, best.organization)
+            return subscription_item(ended)
+
+
+@contextmanager
+def saying_stopped() -> Iterator[None]:
+    """Add to an error that the keys are revoked all the same, and that the rest can be repeated."""
+    try:
+        yield
+    except SlotwireError as error:
+        error.remedy = f"{STOPPED} {error.remedy}".strip()
+        raise

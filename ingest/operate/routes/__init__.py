@@ -13,6 +13,7 @@ from slotwire.ingest.operate.routes import (
     log,
     organizations,
     quarantine,
+    signing_keys,
     subscriptions,
 )
 from slotwire.ingest.operate.routes.base import Route
@@ -24,6 +25,7 @@ ROUTES: tuple[Route, ...] = (
     *connections.ROUTES,
     *organizations.ROUTES,
     *subscriptions.ROUTES,
+    *signing_keys.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
 )

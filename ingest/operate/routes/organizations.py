@@ -37,8 +37,10 @@ async def _rename(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 
 async def _remove(actions: Actions, request: RouteRequest) -> RouteResponse:
-    force = request.query(RemovalQuery).force
-    return RouteResponse(await actions.organizations.remove(request.who, request.path["org"], force=force))
+    how = request.query(RemovalQuery)
+    return RouteResponse(
+        await actions.organizations.remove(request.who, request.path["org"], force=how.force, at_once=how.now)
+    )
 
 
 ROUTES = (

@@ -6,6 +6,7 @@ from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 from slotwire.ingest.operate.subscription_models import (
+    DeletionQuery,
     SubscriptionItem,
     SubscriptionPage,
     SubscriptionQuery,
@@ -32,7 +33,10 @@ async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 
 async def _delete(actions: Actions, request: RouteRequest) -> RouteResponse:
-    return RouteResponse(await actions.subscriptions.delete(request.who, request.path["org"], request.id()))
+    at_once = request.query(DeletionQuery).now
+    return RouteResponse(
+        await actions.subscriptions.delete(request.who, request.path["org"], request.id(), at_once=at_once)
+    )
 
 
 ROUTES = (
@@ -63,5 +67,6 @@ ROUTES = (
         Role.OPERATOR,
         _delete,
         SubscriptionItem,
+        query=DeletionQuery,
     ),
 )
