@@ -473,15 +473,17 @@ DECLARE
     v_size bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(1936487278, p_shard);
-    SELECT array_agg(r.id) INTO revoked FROM unnest(p_rows) AS r
-    WHERE r.signing_key IS NOT NULL
-      AND NOT EXISTS (SELECT FROM slotwire.signing_keys k
-                      WHERE k.id = r.signing_key AND k.subscription_id = r.subscription_id);
+    SELECT sum(coalesce(octet_length(r.body), 0) + v_row_bytes),
+           array_agg(r.id) FILTER (WHERE r.signing_key IS NOT NULL AND NOT EXISTS (
+               SELECT FROM slotwire.signing_keys k
+               WHERE k.id = r.signing_key AND k.subscription_id = r.subscription_id))
+    INTO v_size, revoked FROM unnest(p_rows) AS r;
     IF revoked IS NOT NULL THEN
         p_rows := array(SELECT r::slotwire.accepting FROM unnest(p_rows) AS r WHERE r.id <> ALL (revoked));
         IF cardinality(p_rows) = 0 THEN
             RETURN;
         END IF;
+        SELECT sum(coalesce(octet_length(r.body), 0) + v_row_bytes) INTO v_size FROM unnest(p_rows) AS r;
     END IF;
     SELECT 1000000000::bigint * least(last_range, greatest(0,
                (p_now AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date))
@@ -491,7 +493,6 @@ BEGIN
         v_first := v_range + 1;
     END IF;
     v_total := pg_sequence_last_value(v_bytes);
-    SELECT sum(coalesce(octet_length(r.body), 0) + v_row_bytes) INTO v_size FROM unnest(p_rows) AS r;
     IF v_total + v_size - (SELECT total FROM slotwire.heads WHERE shard = p_shard ORDER BY version DESC LIMIT 1) > p_limit
     THEN
         RAISE EXCEPTION 'what is accepted and not yet written has reached its limit' USING ERRCODE = 'SW001';
