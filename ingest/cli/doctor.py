@@ -10,7 +10,7 @@ from slotwire.ingest.cli.listing import json_line
 from slotwire.ingest.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from slotwire.ingest.operate.doctor import Finding
+    from slotwire.ingest.operate.findings import Finding
 
 app = typer.Typer(add_completion=False)
 
@@ -29,7 +29,8 @@ async def _examine(*, as_json: bool) -> int:
     from slotwire.ingest.errors import ConfigurationError
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.operate.doctor import examine, failed, ok, verdict
+    from slotwire.ingest.operate.doctor import examine, verdict
+    from slotwire.ingest.operate.findings import failed, ok
 
     try:
         settings = load_settings()

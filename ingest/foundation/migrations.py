@@ -28,6 +28,13 @@ CREATE TABLE IF NOT EXISTS slotwire.migrations (
     applied_at timestamptz NOT NULL
 );
 """
+# A session's own types and functions come first where a function's path does not say otherwise: nobody needs them. Said
+# at each migration, because a database made from a dump or a template has the rights of a new one.
+_WITHOUT_TEMPORARY = """
+DO $$ BEGIN
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+END $$
+"""
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,7 @@ async def migrate(connection: Connection, *, role_prefix: str, shards: int, now:
                     )
             names.append(migration.name)
         with translated():
+            await connection.execute(_WITHOUT_TEMPORARY)
             roles = with_roles(", ".join(f"{{{process}}}" for process in PROCESSES), role_prefix)
             await connection.execute(f"GRANT SELECT ON slotwire.migrations TO {roles}")
             await connection.execute("SELECT slotwire.make_log($1, $2, $3)", uuid4(), shards, now)

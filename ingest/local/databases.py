@@ -54,6 +54,9 @@ async def create_database(server: EmbeddedPostgres, *, template: str = TEMPLATE)
     name = f"slotwire_{secrets.token_hex(6)}"
     async with _superuser(server) as connection:
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER}")
+        await connection.execute(
+            f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"
+        )  # a copy has not its template's rights
     return database_of(server, name)
 
 

@@ -19,5 +19,7 @@ narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
 vault_rotation   encrypts all secrets with the vault's first key
 doctor           checks an installation, and says what to do
+privileges       its checks of functions, roles and logins in the database
+findings         what it says: one for each check
 process          composition root of `slotwire control`, and the pool of a command
 """

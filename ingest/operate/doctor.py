@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
-from typing import Literal
-
-from pydantic import Field
 
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.subscriptions import check_callback
@@ -20,7 +17,8 @@ from slotwire.ingest.foundation.topic_admin import Severity, check_topics
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.signing_keys import signing_key_context
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.operate.models import Model
+from slotwire.ingest.operate import privileges
+from slotwire.ingest.operate.findings import MAX_NAMED, Finding, failed, ok
 from slotwire.ingest.operate.vault_rotation import keys_in_use
 
 SKEW_WARNING = timedelta(seconds=2)
@@ -32,8 +30,6 @@ RANGES_WARNING = 2
 """Partitions are made for a week ahead; with fewer days than this, nothing has made them for days."""
 RETENTION_WARNING = 3
 """Days that could go and have not: one of each kind comes up at midnight, and goes within the hour."""
-MAX_NAMED = 5
-"""The most organizations that one finding names."""
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
 
@@ -49,29 +45,6 @@ _NEEDED = (("serve", "accept"), ("relay", "append"), ("control", "accept"), ("co
 """Functions without which a process cannot work."""
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _UNWRITTEN = read_queries("slotwire.ingest.sql", "unwritten.sql")
-
-
-class Finding(Model):
-    """The result of one check."""
-
-    check: str
-    """The name of the check."""
-    state: Literal["ok", "warning", "failed"]
-    """`failed` if something does not work or a promise does not hold."""
-    message: str
-    """What the check found."""
-    remedy: str = Field("", exclude_if=lambda value: not value)
-    """What to do about it."""
-
-
-def ok(check: str, message: str) -> Finding:
-    """Make the finding of a check that passed."""
-    return Finding(check=check, state="ok", message=message)
-
-
-def failed(check: str, error: SlotwireError) -> Finding:
-    """Make the finding of a check that failed."""
-    return Finding(check=check, state="failed", message=error.message, remedy=error.remedy)
 
 
 async def examine(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
@@ -124,6 +97,10 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
         yield schema
         if schema.state == "ok":
             yield await _asked("rights", _rights(connection, settings))
+            prefix = settings.migrate.role_prefix
+            yield await _asked("functions", privileges.functions(connection, prefix))
+            yield await _asked("roles", privileges.roles(connection, prefix))
+            yield await _asked("logins", privileges.logins(connection, prefix))
             yield await _asked("unwritten", _unwritten(connection, settings, clock))
             yield await _asked("ranges", _ranges(connection, clock))
             yield await _asked("retention", _retention(connection, settings, clock))

@@ -333,6 +333,72 @@ SELECT current_user::text AS role,
              LEFT JOIN pg_proc p ON p.pronamespace = 'slotwire'::regnamespace AND p.proname = needed.function
              WHERE p.oid IS NULL OR NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')) AS lacking
 
+-- name: function_faults
+-- What is wrong with the owner's functions: of the schema's, and of those elsewhere that run with the owner's rights.
+-- $1 and $2, side by side: which function which role may call.
+WITH ours AS (
+    SELECT p.oid, p.proname, p.proowner, p.prosecdef, p.proacl, p.proconfig, n.nspowner
+    FROM pg_catalog.pg_proc p
+    JOIN pg_catalog.pg_namespace n ON n.nspname = 'slotwire'
+        AND (p.pronamespace = n.oid OR (p.prosecdef AND p.proowner = n.nspowner))
+), calls AS (
+    SELECT o.oid, o.proname, CASE a.grantee WHEN 0 THEN 'everybody' ELSE a.grantee::regrole::text END AS role
+    FROM ours o, pg_catalog.aclexplode(coalesce(o.proacl, pg_catalog.acldefault('f', o.proowner))) a
+    WHERE a.grantee <> o.proowner
+), expected AS (
+    SELECT * FROM unnest($1::text[], $2::text[]) AS e (function, role)
+)
+SELECT format('%s belongs to %s', proname, proowner::regrole) AS fault FROM ours WHERE proowner <> nspowner
+UNION ALL
+SELECT format('%s looks names up in %s', proname, coalesce(
+    (SELECT substr(c, 13) FROM unnest(proconfig) AS c WHERE c LIKE 'search_path=%'), 'the path of its caller'))
+FROM ours WHERE NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(proconfig, '{}'))
+UNION ALL
+SELECT format('%s may be called by %s', proname, role) FROM calls
+WHERE NOT EXISTS (SELECT FROM expected e WHERE e.function = proname AND quote_ident(e.role) = calls.role)
+ORDER BY fault
+
+-- name: role_faults
+-- What the roles of the processes ($1) may do, own or inherit that no process needs.
+WITH ours AS (SELECT * FROM pg_catalog.pg_roles WHERE rolname = ANY ($1::text[]))
+SELECT format('%s %s', rolname, said.what) AS fault
+FROM ours, LATERAL (VALUES
+    (rolsuper, 'is a superuser'),
+    (rolcreatedb, 'may create databases'),
+    (rolcreaterole, 'may create roles'),
+    (rolreplication, 'may replicate'),
+    (rolbypassrls, 'is exempt from row security'),
+    (has_database_privilege(oid, current_database(), 'CREATE'), 'may create schemas'),
+    (has_database_privilege(oid, current_database(), 'TEMPORARY'), 'may create temporary objects'),
+    (has_parameter_privilege(oid, 'session_replication_role', 'SET'), 'may set session_replication_role')
+) AS said (holds, what)
+WHERE said.holds
+UNION ALL
+SELECT format('%s may create in the schema %s', rolname, nspname) FROM ours, pg_catalog.pg_namespace n
+WHERE nspname !~ '^pg_(toast_)?temp_' AND has_schema_privilege(ours.oid, n.oid, 'CREATE')
+UNION ALL
+SELECT format('%s begins each session with %s', rolname, set)
+FROM ours JOIN pg_catalog.pg_db_role_setting s ON s.setrole = ours.oid, unnest(s.setconfig) AS set
+WHERE set ~ '^(search_path|role|session_replication_role|synchronous_commit)='
+  AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+UNION ALL
+SELECT format('%s is a member of %s', rolname, roleid::regrole)
+FROM ours JOIN pg_catalog.pg_auth_members m ON m.member = ours.oid
+UNION ALL
+SELECT DISTINCT format('%s owns something: %s', rolname, pg_describe_object(classid, objid, objsubid))
+FROM ours JOIN pg_catalog.pg_shdepend d ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = ours.oid
+    AND d.deptype = 'o' AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+ORDER BY fault
+
+-- name: foreign_logins
+-- Processes connected to this database whose login is not their role; $1 and $2, side by side: what a process calls
+-- itself, and its role.
+SELECT DISTINCT format('%s is connected as %s', s.application_name, s.usename) AS fault
+FROM pg_catalog.pg_stat_activity s
+JOIN unnest($1::text[], $2::text[]) AS e (application, role) ON e.application = s.application_name
+WHERE s.datname = current_database() AND s.usename <> e.role
+ORDER BY fault
+
 -- name: ranges_ahead
 -- For how many days after a time partitions are made.
 SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - (created_at AT TIME ZONE 'UTC')::date)

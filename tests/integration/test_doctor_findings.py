@@ -20,7 +20,8 @@ from slotwire.ingest.foundation.settings import (
 from slotwire.ingest.foundation.topic_admin import ensure_topics
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
-from slotwire.ingest.operate.doctor import MAX_NAMED, SKEW_FAILURE, SKEW_WARNING, Finding, examine, verdict
+from slotwire.ingest.operate.doctor import SKEW_FAILURE, SKEW_WARNING, examine, verdict
+from slotwire.ingest.operate.findings import MAX_NAMED, Finding
 from slotwire.schemas.ids import last_segment
 from slotwire.schemas.topics import TOPICS
 from tests.support.command import environment, slotwire
@@ -64,6 +65,9 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "clock",
         "schema",
         "rights",
+        "functions",
+        "roles",
+        "logins",
         "unwritten",
         "ranges",
         "sealed keys",

@@ -9,7 +9,8 @@ import asyncpg
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.doctor import RETENTION_WARNING, Finding, examine
+from slotwire.ingest.operate.doctor import RETENTION_WARNING, examine
+from slotwire.ingest.operate.findings import Finding
 from tests.support.management_api import EPOCH, write_deliveries, write_organization
 from tests.support.public_endpoint import settings_for
 from tests.support.writing import write_all

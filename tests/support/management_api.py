@@ -20,6 +20,7 @@ from slotwire.ingest.operate.admin_api import Limits, build_app
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from tests.support.public_endpoint import with_role
 
 EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CREATED = "com.calendly.invitee.created.v1"
@@ -59,7 +60,8 @@ class ManagementApi:
 async def management_api(
     settings: Settings, *, clock: Clock | None = None, limits: Limits | None = None
 ) -> AsyncIterator[ManagementApi]:
-    """Run the management API while the block runs."""
+    """Run the management API while the block runs, with the rights of its own role."""
+    settings = with_role(settings, "control")
     async with (
         operating(settings, clock or SystemClock(), application="control") as actions,
         listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,

@@ -180,9 +180,18 @@ async def exchange(endpoint: Endpoint, sent: bytes) -> bytes:
         writer.close()
 
 
+def with_role(settings: Settings, process: str) -> Settings:
+    """Let the tests' login, a member of all roles, have the rights of one process's only."""
+    url = settings.database_url.get_secret_value()
+    if "://slotwire_app:" not in url or "role=" in url:
+        return settings
+    own = f"{url}{'&' if '?' in url else '?'}role=slotwire_{process}"
+    return settings.model_copy(update={"database_url": SecretStr(own)})
+
+
 @asynccontextmanager
 async def running_endpoint(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Endpoint]:
-    """Run the endpoint in this process while the block runs."""
-    health = Health("serve")
+    """Run the endpoint in this process while the block runs, with the rights of its own role."""
+    health, settings = Health("serve"), with_role(settings, "serve")
     async with serving_hooks(settings, health, clock or SystemClock()) as url, httpx.AsyncClient(timeout=20) as client:
         yield Endpoint(url, client, health)

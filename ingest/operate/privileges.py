@@ -1,0 +1,90 @@
+"""What the database must not allow, asked of the database itself: `doctor` reports it, and tests walk it.
+
+SECURITY.md says what each process may do. Here is what would let somebody do more: a function of the owner's that looks
+names up where its caller says, or that others may call; a role that may do, own or inherit what no process needs; and a
+process that logs in as somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from slotwire.ingest.foundation.migrations import PROCESSES, role_of
+from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
+from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
+
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "serve": ("accept",),
+    "relay": ("adopt_server", "append", "leave_epoch", "pass_over_positions", "take_epoch", "try_alone"),
+    "agents": (),
+    "mcp": (),
+    "control": ("accept", "discard", "drop_range", "make_ranges", "revoke_signing_keys"),
+}
+"""The functions that each process calls. Nobody else but the owner may call any."""
+LOGINS: Mapping[str, str] = {
+    "slotwire-serve": "serve",
+    "slotwire-accept": "serve",
+    "slotwire-notify": "serve",
+    "slotwire-relay": "relay",
+    "slotwire-lease": "relay",
+    "slotwire-writer": "relay",
+    "slotwire-agents": "agents",
+    "slotwire-control": "control",
+}
+"""The process that connects under each `application_name`."""
+
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+
+
+async def functions(connection: Connection, role_prefix: str) -> Finding:
+    """Say which functions look names up elsewhere, belong to somebody else, or may be called by others."""
+    pairs = [(call, role_of(process, role_prefix)) for process, calls in CALLS.items() for call in calls]
+    faults = await _faults(
+        connection, _SQL["function_faults"], [call for call, _ in pairs], [role for _, role in pairs]
+    )
+    if not faults:
+        return ok("functions", "each is the owner's, looks names up in pg_catalog alone, and has its callers only")
+    return Finding(
+        check="functions",
+        state="failed",
+        message=faults,
+        remedy="As the owner, for each: ALTER FUNCTION … SET search_path = pg_catalog, pg_temp; ALTER FUNCTION …"
+        " OWNER TO …; REVOKE ALL ON FUNCTION … FROM …\n"
+        "  Then find out who changed it: whoever could, could change the log.",
+    )
+
+
+async def roles(connection: Connection, role_prefix: str) -> Finding:
+    """Say what the roles of the processes may do, own or inherit that no process needs."""
+    faults = await _faults(connection, _SQL["role_faults"], [role_of(process, role_prefix) for process in PROCESSES])
+    if not faults:
+        return ok("roles", "none may create, inherit or own anything")
+    return Finding(
+        check="roles",
+        state="warning",
+        message=faults,
+        remedy="Take it away as a superuser. `slotwire migrate`, as the database's owner, takes temporary objects from"
+        " everybody.\n  SECURITY.md lists what each process needs.",
+    )
+
+
+async def logins(connection: Connection, role_prefix: str) -> Finding:
+    """Say which processes are connected to this database as another role than their own."""
+    named = [role_of(process, role_prefix) for process in LOGINS.values()]
+    faults = await _faults(connection, _SQL["foreign_logins"], list(LOGINS), named)
+    if not faults:
+        return ok("logins", "every process that is connected logs in as its own role")
+    return Finding(
+        check="logins",
+        state="warning",
+        message=faults,
+        remedy="Give each process an address with its own role in SLOTWIRE_DATABASE_URL:"
+        " docs/howto/run-in-production.md, Postgres.",
+    )
+
+
+async def _faults(connection: Connection, statement: str, *arguments: list[str]) -> str:
+    with translated():
+        faults = [row["fault"] for row in await connection.fetch(statement, *arguments)]
+    more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+    return "; ".join(faults[:MAX_NAMED]) + more
