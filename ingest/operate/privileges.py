@@ -18,7 +18,18 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "relay": ("adopt_server", "append", "leave_epoch", "pass_over_positions", "take_epoch", "try_alone"),
     "agents": (),
     "mcp": (),
-    "control": ("accept", "discard", "drop_range", "make_ranges", "revoke_signing_keys"),
+    "control": (
+        "accept",
+        "discard",
+        "drop_range",
+        "make_ranges",
+        "needed_for",
+        "prune",
+        "prune_audit",
+        "ranges_of",
+        "revoke_connection",
+        "revoke_signing_keys",
+    ),
 }
 """The functions that each process calls. Nobody else but the owner may call any."""
 LOGINS: Mapping[str, str] = {
