@@ -72,7 +72,7 @@ BEGIN
     WHERE c.id = p_connection AND c.credential_id = p_credential AND c.org = p_event.org AND c.state <> 'revoked'
       AND o.org = c.org
     RETURNING o.shard INTO v_shard;
-    RETURN CASE WHEN FOUND THEN slotwire.accept(v_shard, p_now, NULL, ARRAY[p_event]) END;
+    RETURN CASE WHEN FOUND THEN (slotwire.accept(v_shard, p_now, NULL, ARRAY[p_event])).last END;
 END
 $$;
 REVOKE ALL ON FUNCTION slotwire.revoke_connection FROM PUBLIC;
