@@ -41,7 +41,7 @@ PROBES = 5
 _FILL = """
 SELECT slotwire.accept(0::smallint, $1, $2, array_agg(ROW(
     gen_random_uuid(), $3::text, NULL, 'webhook', $1, $1, false, '', NULL, NULL,
-    convert_to(replace($4, 'NUMBER', n::text), 'UTF8'))::slotwire.accepting ORDER BY n))
+    convert_to(replace($4, 'NUMBER', n::text), 'UTF8'), NULL)::slotwire.accepting ORDER BY n))
 FROM generate_series($5::integer, $6::integer) AS n
 """
 _OUT_OF_ORDER = """

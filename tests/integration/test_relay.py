@@ -17,7 +17,7 @@ from slotwire.ingest.errors import SchemaMismatch
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.accept import AcceptRow, accept
-from slotwire.ingest.relay.lease import HANDOVER_CHANNEL
+from slotwire.ingest.relay.lease import CHANNEL, HANDOVER_CHANNEL
 from slotwire.ingest.relay.log_reader import BATCH_BYTES, FRAMING_BYTES, HEADER_BYTES
 from slotwire.schemas.codec import decode
 from slotwire.schemas.events import InviteeCreated
@@ -202,6 +202,34 @@ async def test_a_lost_notification_costs_one_poll(setup: RelaySetup) -> None:
         await until(lambda: _ready(health.problems))
         await accept(setup.owner, 0, [row], now=now, seconds=DEADLINE_SECONDS)
         assert len(await committed_records(setup.settings, 1)) == 1
+
+
+async def test_forged_notifications_do_no_harm(setup: RelaySetup, database: Database) -> None:
+    """Any login can notify: with any word on our channels the leader stays, and each event comes out once, in order."""
+    forger = await asyncpg.connect(database.url_of["agents"])
+    words = ("0", "", "1", "-1", "99999999999999999999", "x" * 7_999, "0; DROP TABLE slotwire.events")
+
+    async def forge() -> None:
+        for channel in (CHANNEL, HANDOVER_CHANNEL):
+            for word in words:
+                await forger.execute("SELECT pg_notify($1, $2)", channel, word)
+
+    async with running_relay(setup.settings) as leader:
+        await until(lambda: _ready(leader.problems))
+        await setup.accept(1)
+        await committed_records(setup.settings, 1)
+        async with running_relay(setup.settings) as standby:
+            await until(lambda: _ready(standby.problems))
+            epoch = await setup.owner.fetchval("SELECT max(epoch) FROM slotwire.heads")
+            for _ in range(5):
+                await forge()
+                await setup.accept(10)
+                await forge()
+            records = await committed_records(setup.settings, 51)
+            assert await setup.owner.fetchval("SELECT max(epoch) FROM slotwire.heads") == epoch
+    await forger.close()
+    assert ids(records) == await setup.log_ids()
+    assert in_order(records)
 
 
 async def test_the_second_relay_stands_by_and_takes_over(setup: RelaySetup) -> None:
