@@ -70,6 +70,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "logins",
         "unwritten",
         "ranges",
+        "retention",
         "sealed keys",
         "vault use",
         "connections",
