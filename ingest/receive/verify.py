@@ -20,9 +20,13 @@ SIGNATURE_HEADER = "Calendly-Webhook-Signature"
 MAX_AHEAD = timedelta(seconds=300)
 """How far in the future a signature may be. One from later is refused, or it could be replayed until then."""
 MAX_SIGNATURES = 8
-"""`v1` values in one header. Several may appear while a key is rotated."""
+"""`v1` values in one request. Several may appear while a key is rotated, and a proxy may repeat the header."""
+MAX_TIMES = 4
+"""Different `t` values in one request. Each costs a digest of the body for each key."""
+MAX_LINES = 4
+"""Headers with this name in one request. A proxy may also join them into one, with commas."""
 MAX_HEADER_LENGTH = 1_024
-"""Characters of the header. A real one has 81."""
+"""Characters of all these headers together. A real one has 81."""
 
 _USUAL = re.compile(r"t=([0-9]{1,11}),v1=([0-9a-fA-F]{64})", re.ASCII)
 """The header that Calendly sends unless a key is being rotated; one step reads it."""
@@ -91,8 +95,8 @@ def verify(
 ) -> VerifiedDelivery:
     """Check the signature over the bytes as received.
 
-    Any `v1` of the header may match under any of the keys. Age alone is no reason to refuse: a retry may carry its
-    first `t` for more than a day, and computed event ids make a replay harmless.
+    Any `v1` may match, over the `t` it came with, under any of the keys. Age alone is no reason to refuse: a retry may
+    carry its first `t` for more than a day, and computed event ids make a replay harmless.
 
     Args:
         delivery: as received.
@@ -106,22 +110,23 @@ def verify(
     """
     if not delivery.signatures:
         raise DeliveryRefused("missing" if tenant else "unknown_hook")
-    timestamp, candidates = _parse(delivery.signatures)
-    signed = timestamp.encode() + b"." + delivery.body
-    signing_key: UUID | None = None
-    for key_id, key in ((tenant and keys) or _NOBODYS_KEYS).items():
-        digest = hmac.digest(key, signed, "sha256")
-        for candidate in candidates:
-            if hmac.compare_digest(digest, candidate):
-                signing_key = key_id
+    matching: dict[int, UUID] = {}
+    for timestamp, candidates in _parse(delivery.signatures).items():
+        signed = timestamp.encode() + b"." + delivery.body
+        for key_id, key in ((tenant and keys) or _NOBODYS_KEYS).items():
+            digest = hmac.digest(key, signed, "sha256")
+            for candidate in candidates:
+                if hmac.compare_digest(digest, candidate):
+                    matching[int(timestamp)] = key_id
     if tenant is None:
         raise DeliveryRefused("unknown_hook")
     if not keys:
         raise DeliveryRefused("revoked")
-    if signing_key is None:
+    if not matching:
         raise DeliveryRefused("mismatch")
-    signed_at = datetime.fromtimestamp(int(timestamp), UTC)
-    if signed_at > now + MAX_AHEAD:
+    latest = (now + MAX_AHEAD).timestamp()
+    signed_at = max((at for at in matching if at <= latest), default=None)
+    if signed_at is None:
         raise DeliveryRefused("from_future")
     return VerifiedDelivery(
         id=delivery.id,
@@ -129,31 +134,42 @@ def verify(
         body=delivery.body,
         content_encoding=delivery.content_encoding,
         received_at=delivery.received_at,
-        signed_at=signed_at,
+        signed_at=datetime.fromtimestamp(signed_at, UTC),
         traceparent=delivery.traceparent,
-        signing_key=signing_key,
+        signing_key=matching[signed_at],
     )
 
 
-def _parse(headers: tuple[str, ...]) -> tuple[str, list[bytes]]:
-    """Read `t=<unix seconds>,v1=<hex>`. Spaces and unknown parts are accepted, a second `t` is not."""
-    if len(headers) > 1 or len(headers[0]) > MAX_HEADER_LENGTH:
+def _parse(headers: tuple[str, ...]) -> dict[str, list[bytes]]:
+    """Read `t=<unix seconds>,v1=<hex>`: the digests by their time.
+
+    A second `t` begins another signature, in a header of its own or joined by a comma. A `v1` belongs to the `t` before
+    it, or to the first one if there is none before it. Parts that cannot be read count for nothing.
+    """
+    if len(headers) > MAX_LINES or sum(map(len, headers)) > MAX_HEADER_LENGTH:
         raise DeliveryRefused("malformed")
     usual = _USUAL.fullmatch(headers[0])
-    if usual is not None:
-        return usual[1], [bytes.fromhex(usual[2])]
-    timestamp: str | None = None
-    candidates: list[bytes] = []
-    for part in headers[0].split(","):
-        name, _, value = part.strip().partition("=")
-        if name == "t":
-            if timestamp is not None or not _TIMESTAMP.fullmatch(value):
-                raise DeliveryRefused("malformed")
-            timestamp = value
-        elif name == "v1":
-            if not _V1.fullmatch(value):
-                raise DeliveryRefused("malformed")
-            candidates.append(bytes.fromhex(value))
-    if timestamp is None or not candidates or len(candidates) > MAX_SIGNATURES:
+    if usual is not None and len(headers) == 1:
+        return {usual[1]: [bytes.fromhex(usual[2])]}
+    found: dict[str, list[bytes]] = {}
+    for header in headers:
+        _read_header(header, found)
+    signed = {timestamp: digests for timestamp, digests in found.items() if digests}
+    if not signed or len(signed) > MAX_TIMES or sum(map(len, signed.values())) > MAX_SIGNATURES:
         raise DeliveryRefused("malformed")
-    return timestamp, candidates
+    return signed
+
+
+def _read_header(header: str, found: dict[str, list[bytes]]) -> None:
+    """Add the digests of one header to those found."""
+    digests: list[bytes] = []
+    timed = False
+    for part in header.split(","):
+        name, _, value = part.strip().partition("=")
+        if name == "t" and _TIMESTAMP.fullmatch(value):
+            earlier = [] if timed else digests
+            digests = found.setdefault(value, [])
+            digests += earlier
+            timed = True
+        elif name == "v1" and _V1.fullmatch(value):
+            digests.append(bytes.fromhex(value))

@@ -16,7 +16,9 @@ from slotwire.ingest.receive.verify import (
     _NOBODYS_KEYS,
     MAX_AHEAD,
     MAX_HEADER_LENGTH,
+    MAX_LINES,
     MAX_SIGNATURES,
+    MAX_TIMES,
     HookTenant,
     ReceivedDelivery,
     verify,
@@ -36,9 +38,9 @@ def received(body: bytes, *signatures: str) -> ReceivedDelivery:
     return ReceivedDelivery(uuid4(), body, signatures, "", NOW, None)
 
 
-def passes(header: str) -> bool:
-    """Verify the body under a header, and return whether it is the body that was verified."""
-    return verify(received(BODY, header), TENANT, KEYS, now=NOW).body == BODY
+def passes(*headers: str) -> bool:
+    """Verify the body under these headers, and return whether it is the body that was verified."""
+    return verify(received(BODY, *headers), TENANT, KEYS, now=NOW).body == BODY
 
 
 def reason(body: bytes, *signatures: str, keys: Mapping[UUID, bytes] | None = None) -> str:
@@ -78,17 +80,57 @@ def test_any_signature_under_any_key_is_enough() -> None:
 
 
 def test_each_malformed_header_is_refused() -> None:
-    """Missing, doubled, cut, oversized and foreign headers are malformed, never an error."""
-    good = sign(BODY, KEY, at=NOW.timestamp())
+    """Missing, cut and foreign headers are malformed, never an error."""
     assert reason(BODY) == "missing"
-    bad = ["", "x", "t=1", "v1=" + "0" * 64, f"t=1,{good}", "t=-1,v1=" + "0" * 64, "t=\u0661,v1=" + "0" * 64]
+    bad = ["", "x", "t=1", "v1=" + "0" * 64, "t=-1,v1=" + "0" * 64, "t=\u0661,v1=" + "0" * 64]
     bad += ["t=1,v1=" + "0" * 63, "t=1,v1=" + "g" * 64, "t=9999999999999,v1=" + "0" * 64]
     assert {reason(BODY, header) for header in bad} == {"malformed"}
-    assert reason(BODY, good, good) == "malformed"
+
+
+def test_one_valid_signature_of_several_is_enough() -> None:
+    """In lines of their own or joined by commas, repeated, of other times, beside garbage: any valid `v1` counts."""
+    good = sign(BODY, KEY, at=NOW.timestamp())
+    other = sign(BODY, "other", at=NOW.timestamp() - 9)
+    time, _, digest = good.partition(",")
+    several = [
+        (good, good),
+        (f"{good},{good}",),
+        (other, good),
+        (good, other),
+        (f"{other}, {good}",),
+        (f"{good}, {other}",),
+        ("", "garbage", good),
+        ("t=1", good),
+        (f"t=1,{good}",),
+        (f"{good},v1=cut",),
+        (f"{digest},{time}",),
+    ]
+    for headers in several:
+        assert verify(received(BODY, *headers), TENANT, KEYS, now=NOW).signed_at == NOW, headers
+    assert reason(BODY, other, other) == "mismatch"
+    assert reason(BODY, f"{time},{other.partition(',')[2]}", f"t=1,{digest}") == "mismatch"
+
+
+def test_of_several_valid_times_the_latest_counts_that_is_not_in_the_future() -> None:
+    """A second line cannot make a delivery older than it is, nor push it into the future."""
+    early, late = sign(BODY, KEY, at=NOW.timestamp() - 60), sign(BODY, KEY, at=NOW.timestamp())
+    future = sign(BODY, KEY, at=(NOW + MAX_AHEAD).timestamp() + 1)
+    assert verify(received(BODY, late, early), TENANT, KEYS, now=NOW).signed_at == NOW
+    assert verify(received(BODY, future, late), TENANT, KEYS, now=NOW).signed_at == NOW
+
+
+def test_the_number_of_lines_and_times_is_bounded() -> None:
+    """As many lines as may be and as many times pass; one more is refused, although it repeats a valid one."""
+    good = sign(BODY, KEY, at=NOW.timestamp())
+    assert passes(*[good] * MAX_LINES)
+    assert reason(BODY, *[good] * (MAX_LINES + 1)) == "malformed"
+    times = [f"t={number},v1={'0' * 64}" for number in range(1, MAX_TIMES)]
+    assert passes(",".join([*times, good]))
+    assert reason(BODY, ",".join([*times, f"t=0,v1={'0' * 64}", good])) == "malformed"
 
 
 def test_the_header_s_limits_hold_at_and_past_them() -> None:
-    """Eight signatures and 1,024 characters pass; one more does not."""
+    """Eight signatures and 1,024 characters pass, in one line or in several; one more does not."""
     good = sign(BODY, KEY, at=NOW.timestamp())
     filler = ",v1=" + "0" * 64
     assert passes(good + filler * (MAX_SIGNATURES - 1))
@@ -96,6 +138,8 @@ def test_the_header_s_limits_hold_at_and_past_them() -> None:
     padded = good + ",x=" + "y" * (MAX_HEADER_LENGTH - len(good) - 3)
     assert passes(padded)
     assert reason(BODY, padded + "y") == "malformed"
+    assert passes(padded[:-9], "y" * 9)
+    assert reason(BODY, padded[:-9], "y" * 10) == "malformed"
 
 
 def test_the_future_is_refused_past_the_limit_only() -> None:
