@@ -6,7 +6,12 @@ retention_settings  the group of retention
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           logs and metrics, declared in one list
-lifecycle           start, stop, listeners, named tasks
+lifecycle           start, stop, named tasks
+open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)
+open_connections    how many connections a listener has, and which one gives way to a newcomer
+guarded_connection  one connection, with limits on time and octets
+listener            opens a port with these limits
+client_address      who sent a request, behind proxies (pure)
 health              the health port: `/livez`, `/readyz`, `/metrics`
 postgres            connections with limits, named SQL, asyncpg's errors translated
 postgres_readiness  whether Postgres answers and has this version's schema

@@ -1,20 +1,25 @@
 """The health port of every process: `/livez`, `/readyz`, `/metrics`.
 
 Liveness never asks Postgres or Kafka, because restarting this process cannot repair them. Readiness runs the checks
-that the process has added.
+that the process has added, at most once a second however many ask.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import orjson
 from aiohttp import web
 
 from slotwire.ingest.foundation.exposition import Process, exposition
-from slotwire.ingest.foundation.lifecycle import listen
+from slotwire.ingest.foundation.listener import HEALTH, listen
 from slotwire.ingest.foundation.settings import HealthSettings
+
+READY_SECONDS = 1.0
+"""How long an answer about readiness is given again. A flood of questions then costs Postgres nothing."""
 
 Check = Callable[[], Awaitable[str | None]]
 """Returns None if all is well; otherwise the problem and what to do, in one line."""
@@ -28,10 +33,14 @@ class Health:
         draining: True once the process has begun to stop; from then on it is not ready.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, timer: Callable[[], float] = monotonic) -> None:
         self.process = process
         self.draining = False
+        self._timer = timer
         self._checks: dict[str, Check] = {}
+        self._asking = asyncio.Lock()
+        self._known: dict[str, str] = {}
+        self._until = timer()
 
     def add(self, name: str, check: Check) -> None:
         """Add a check that readiness depends on."""
@@ -48,6 +57,14 @@ class Health:
                 found[name] = problem
         return found
 
+    async def readiness(self) -> dict[str, str]:
+        """Return the problems as they were at most `READY_SECONDS` ago. Those who ask at once wait for one answer."""
+        async with self._asking:
+            if self.draining or self._timer() >= self._until:
+                self._known = await self.problems()
+                self._until = self._timer() + READY_SECONDS
+            return self._known
+
 
 def build_app(health: Health) -> web.Application:
     """Build the health port's application."""
@@ -56,7 +73,7 @@ def build_app(health: Health) -> web.Application:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        problems = await health.problems()
+        problems = await health.readiness()
         return web.Response(
             status=503 if problems else 200,
             body=orjson.dumps({"ready": not problems, "problems": problems}) + b"\n",
@@ -78,5 +95,6 @@ async def serving_health(health: Health, settings: HealthSettings) -> AsyncItera
     Raises:
         ConfigurationError: the port is in use.
     """
-    async with listen(build_app(health), settings.host, settings.port, setting="SLOTWIRE_HEALTH__PORT") as url:
+    app = build_app(health)
+    async with listen(app, settings.host, settings.port, setting="SLOTWIRE_HEALTH__PORT", limits=HEALTH) as url:
         yield url

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
@@ -37,7 +38,8 @@ class HttpSettings(SettingsGroup):
     max_header_bytes: int = Field(16_384, ge=1024)
     """A longer header field or request line is refused with 400 or 431."""
     max_connections: int = Field(2_000, ge=1)
-    """The most open connections; a further one is closed at once."""
+    """The most open connections. For a further one, the connection that has waited longest for its client is closed.
+    Lowered at start, with a warning, if the process may not open enough files."""
     max_pending_deliveries: int = Field(5_000, ge=1)
     """The most deliveries waiting for their commit; a further one is answered 503 with Retry-After."""
     max_unwritten_bytes: int = Field(21_474_836_480, ge=1_048_576)
@@ -54,7 +56,18 @@ class HttpSettings(SettingsGroup):
     hook_keys: Secrets = ()
     """Keys for hook addresses, each at least 32 bytes in base64url; the first signs new ones, all are accepted."""
     trusted_proxies: Names = ()
-    """Networks whose `X-Forwarded-For` is trusted, in CIDR form. Only logs use it."""
+    """Networks of the proxies in front, in CIDR form, IPv4 and IPv6. Behind them, the client that logs name is the last
+    entry of `X-Forwarded-For` from outside these networks; otherwise it is the other end of the connection."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                read_network(each)
+            except ValueError:
+                raise ValueError("must be networks in CIDR form, for example 10.0.0.0/8, fd00::/8") from None
+        return value
 
 
 class ListenSettings(SettingsGroup):

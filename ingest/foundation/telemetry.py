@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from functools import cache
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 REGISTRY = exposition.REGISTRY
+LOG_SECONDS = 1.0
+"""The shortest time between two log lines of one kind that a stranger or a tenant can cause."""
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0)
 
 DELIVERIES = Counter(
@@ -60,14 +64,18 @@ PENDING_DELIVERIES = Gauge(
     "slotwire_pending_deliveries", "Deliveries that wait for their commit.", registry=of("serve")
 )
 CONNECTIONS_REFUSED = Counter(
-    "slotwire_connections_refused", "Connections closed at once because too many were open.", registry=of("serve")
+    "slotwire_connections_refused",
+    "Connections that a listener (hooks, admin, health) closed: no_room, made_room (for a newcomer, by whoever waited"
+    " longest), header_time, header_size, framing, unread (answers), unreadable (not HTTP/1).",
+    ["listener", "reason"],
+    registry=of("serve", "relay", "control", "agents"),
 )
 LISTENER_CONNECTIONS = Gauge(
     "slotwire_listener_connections", "Open connections of the listener for Calendly.", registry=of("serve")
 )
 LISTENER_CONNECTIONS_LIMIT = Gauge(
     "slotwire_listener_connections_limit",
-    "The most open connections that the listener for Calendly takes; a further one is closed at once.",
+    "The most open connections that the listener for Calendly takes; for a further one, another is closed.",
     registry=of("serve"),
 )
 POOL_CONNECTIONS = Gauge(
@@ -326,6 +334,28 @@ def count_delivery(outcome: str, reason: str, seconds: float) -> None:
     counted, timed = _delivery_metrics(outcome, reason)
     counted.inc()
     timed.observe(seconds)
+
+
+class Throttle:
+    """Lets through one log line for each key and second, so that strangers cannot fill the disk.
+
+    Keys come from short fixed lists, like the labels of metrics, which count everything.
+    """
+
+    def __init__(self, seconds: float = LOG_SECONDS, timer: Callable[[], float] = monotonic) -> None:
+        self._seconds = seconds
+        self._timer = timer
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def held_back(self, key: str) -> int | None:
+        """Return how many lines were held back since the last one for this key; None holds this one back too."""
+        now = self._timer()
+        said = self._said.get(key)
+        if said is not None and now - said[0] < self._seconds:
+            self._said[key] = (said[0], said[1] + 1)
+            return None
+        self._said[key] = (now, 0)
+        return said[1] if said is not None else 0
 
 
 def configure_logging(settings: LogSettings, *, process: str) -> None:

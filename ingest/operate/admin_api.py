@@ -15,6 +15,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
 from slotwire.ingest.operate import api_keys, idempotency
 from slotwire.ingest.operate.actions import Actions
@@ -173,8 +174,9 @@ async def _body(request: web.Request, route: Route) -> bytes:
             "the body must be JSON", code="media_type", remedy=f"Send it with `Content-Type: {_JSON}`."
         )
     try:
-        async with asyncio.timeout(request.app[_LIMITS].body_seconds):
-            return await request.read()
+        with connection_of(request).awaiting_body(request):
+            async with asyncio.timeout(request.app[_LIMITS].body_seconds):
+                return await request.read()
     except TimeoutError:
         raise RequestRefused(
             "the body did not arrive in time", code="request_timeout", remedy="Send it without a pause."
@@ -182,6 +184,10 @@ async def _body(request: web.Request, route: Route) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         raise RequestRefused(
             f"the body is longer than {MAX_BODY_BYTES} bytes", code="body_too_large", remedy="Send a shorter body."
+        ) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise RequestRefused(
+            "the body cannot be read", code="request_unreadable", remedy="Send it in few pieces, or whole."
         ) from None
 
 

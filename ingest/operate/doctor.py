@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.subscriptions import check_callback
-from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
+from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.migrations import PROCESSES, require_fitting, role_of
+from slotwire.ingest.foundation.open_files import fitting, needed, open_files_limit
 from slotwire.ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.topic_admin import Severity, check_topics
@@ -71,7 +72,26 @@ def _settings(settings: Settings) -> list[Finding]:
         _tried("vault keys", lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} encrypts"),
         _tried("hook keys", hook_keys),
         _tried("public url", address),
+        check_open_files(settings.http.max_connections, open_files_limit()),
     ]
+
+
+def check_open_files(connections: int, limit: int) -> Finding:
+    """Compare the cap on connections with the files that a process started like this one may have open."""
+    need = needed(connections)
+    if need <= limit:
+        return ok("open files", f"{limit} may be open; `serve` needs at most {need} for {connections} connections")
+    try:
+        fits = fitting(connections, limit)
+    except ConfigurationError as error:
+        return failed("open files", error)
+    return Finding(
+        check="open files",
+        state="warning",
+        message=f"only {limit} may be open, so `serve` takes {fits} connections, not {connections}",
+        remedy=f"Raise the hard limit (`ulimit -Hn`, LimitNOFILE of systemd) to {need}, or lower "
+        "SLOTWIRE_HTTP__MAX_CONNECTIONS.",
+    )
 
 
 def _tried(check: str, look: Callable[[], str]) -> Finding:

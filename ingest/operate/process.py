@@ -49,7 +49,8 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     from slotwire.ingest.control import backfill_rounds, connection_checks, ranges, retention, rounds
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
-    from slotwire.ingest.foundation.lifecycle import listen, until_stopped
+    from slotwire.ingest.foundation.lifecycle import until_stopped
+    from slotwire.ingest.foundation.listener import ADMIN, listen, within_open_files
     from slotwire.ingest.foundation.postgres_readiness import postgres_problem
     from slotwire.ingest.foundation.telemetry import get_logger
     from slotwire.ingest.operate import idempotency
@@ -62,7 +63,10 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         )
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
-        async with listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT") as url:
+        limits = within_open_files(ADMIN)
+        async with listen(
+            app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT", limits=limits
+        ) as url:
             get_logger("control").info("listening", url=url)
             await until_stopped(
                 stop,

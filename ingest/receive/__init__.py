@@ -1,6 +1,6 @@
 """From the socket to the commit: what `slotwire serve` runs. It verifies and commits bodies, and reads none of them.
 
-listener      limits connections: how many, how long, how large a header
+listener      the public port, and a stop that resets nobody
 endpoint      answers `POST /hooks/calendly/{hook}`: find whose hook it is, verify, accept; counts, gives one response
 hook_lookup   finds the tenant of a hook and its signing keys
 verify        checks a signature (pure), and makes a `VerifiedDelivery`

@@ -1,8 +1,10 @@
 """Receive: HTTP in, one response out. Limits are checked before the signature; nothing else is decided here.
 
 2xx  its body is committed; the writer reads it later
-401  unknown hook or bad signature: the same response for both
-408  the body did not arrive in time          413  the body is larger than the limit
+400  the body is not framed as HTTP/1 frames it
+401  unknown hook or bad signature: the same response for both. A hook that is none of ours, or no signature at all, is
+     refused before the body is read
+408  the body did not arrive in time          413  the body, or what frames it, is larger than the limit
 431  the header is larger than the limit
 503  Postgres cannot commit now; Calendly retries for 24 h
 """
@@ -11,32 +13,35 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from email.utils import formatdate
 from enum import StrEnum
 from itertools import chain
-from time import monotonic, perf_counter, time
+from time import perf_counter, time
 from typing import NamedTuple
 
 from aiohttp import HttpVersion11, web
-from aiohttp.hdrs import CONTENT_ENCODING
+from aiohttp.hdrs import CONTENT_ENCODING, X_FORWARDED_FOR
 
 from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
+from slotwire.ingest.foundation.client_address import client_address, read_network
 from slotwire.ingest.foundation.clock import Clock, ordered_id
+from slotwire.ingest.foundation.guarded_connection import FramingTooLarge, connection_of
+from slotwire.ingest.foundation.open_connections import OpenConnections
 from slotwire.ingest.foundation.settings import HttpSettings
-from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, count_delivery, get_logger
+from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, Throttle, count_delivery, get_logger
 from slotwire.ingest.foundation.tracing import tracing
 from slotwire.ingest.keys.hooks import PATH, masked
 from slotwire.ingest.receive.group_commit import GroupCommit
 from slotwire.ingest.receive.hook_lookup import Tenants
-from slotwire.ingest.receive.listener import ConnectionGate
 from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, verify
 
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503. Calendly follows its own back-off."""
 TRACE_HEADER = "traceparent"
-REFUSAL_LOG_SECONDS = 1.0
-"""The shortest time between two log lines about refusals for one reason."""
 
+_LOOSE_PATH = re.compile(r"//?hooks//?calendly//?([^/]+)/?/?")
+"""A hook's address as a setting or a proxy may bend it: with one slash at the end, or with doubled ones."""
 _log = get_logger("receive")
 
 
@@ -125,7 +130,7 @@ class Receiver:
         door: GroupCommit,
         settings: HttpSettings,
         clock: Clock,
-        gate: ConnectionGate,
+        connections: OpenConnections,
         *,
         accepted_ratio: float = 0.0,
     ) -> None:
@@ -136,57 +141,65 @@ class Receiver:
             door: commits.
             settings: limits.
             clock: the time of arrival.
-            gate: the listener's.
+            connections: the listener's.
             accepted_ratio: the share of accepted deliveries that have a log line.
         """
         self._tenants = tenants
         self._door = door
         self._settings = settings
         self._clock = clock
-        self._gate = gate
+        self._connections = connections
         self._accepted_ratio = accepted_ratio
-        self._said: dict[str, float] = {}
+        self._said = Throttle()
+        self._trusted = tuple(read_network(each) for each in settings.trusted_proxies)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Hooks are the only addresses and nothing redirects, so there is no router."""
         started = perf_counter()
-        gate = self._gate
-        gate.enter(request)
+        connections, connection = self._connections, connection_of(request)
+        connection.enter()
+        response: web.StreamResponse | None = None
         try:
-            head, _, hook = request.path.partition(PATH)
-            if head or not hook or "/" in hook:
+            hook = _hook_in(request.path)
+            if hook is None:
                 reply = _rejected(web.Response(status=404, text="not found\n"))
             elif request.method != "POST":
                 reply = _rejected(web.Response(status=405, text="POST only\n", headers={"Allow": "POST"}))
             else:
                 reply = await self._take(request, hook)
+            response = reply.response
         finally:
-            gate.leave()
+            connection.leave(proven=response is ACKNOWLEDGED)
         count_delivery(reply.outcome, reply.reason, perf_counter() - started)
-        response = reply.response
         if response is ACKNOWLEDGED:
-            if request.keep_alive and request.version == HttpVersion11 and not gate.draining:
+            if request.keep_alive and request.version == HttpVersion11 and not connections.draining:
                 return response
             response = web.Response()
-        if gate.draining:
+        elif reply.outcome is not RequestOutcome.UNAVAILABLE:
+            self._say_refused(request, reply, hook)
+        if connections.draining:
             response.force_close()
         return response
 
     async def _take(self, request: web.BaseRequest, hook: str) -> _Reply:
         """Take a delivery: read its body, pass it on, and say what became of it."""
+        headers = request.headers
+        signatures = tuple(headers.getall(SIGNATURE_HEADER, ()))
+        if not self._tenants.is_ours(hook) or not signatures:
+            connection_of(request).linger_no_more()
+            return _unauthorized("missing" if self._tenants.is_ours(hook) else "forged_hook", close=True)
         body = self._body_at_hand(request)
         if body is None:
             body = await self._body(request)
-        if isinstance(body, web.Response):
-            return _rejected(body)
+        if isinstance(body, _Reply):
+            return body
         now = self._clock.now()
         identity = ordered_id(now)
-        headers = request.headers
         span = tracing().accept(headers.get(TRACE_HEADER), identity)
         delivery = ReceivedDelivery(
             id=identity,
             body=body,
-            signatures=tuple(headers.getall(SIGNATURE_HEADER, ())),
+            signatures=signatures,
             content_encoding=headers.get(CONTENT_ENCODING, "").strip().lower(),
             received_at=now,
             traceparent=span.traceparent,
@@ -203,9 +216,7 @@ class Receiver:
         try:
             await self._accept(hook, delivery)
         except DeliveryRefused as refused:
-            self._say_refused(refused.reason, hook)
-            unauthorized = web.Response(status=401, text="unauthorized\n")
-            return _Reply(RequestOutcome.REFUSED, refused.reason, unauthorized)
+            return _unauthorized(refused.reason)
         except SlotwireError as problem:
             return _unavailable(problem)
         return _ACCEPTED
@@ -231,14 +242,20 @@ class Receiver:
             context = {"delivery": str(verified.id), "traceparent": verified.traceparent, "bytes": len(verified.body)}
             _log.info("delivery_accepted", organization=verified.tenant.org, hook=masked(hook), **context)
 
-    def _say_refused(self, reason: str, hook: str) -> None:
-        """Log a refusal, at most once per second and reason: strangers cannot fill the disk. The metric counts all."""
-        now = monotonic()
-        if now - self._said.get(reason, -REFUSAL_LOG_SECONDS) >= REFUSAL_LOG_SECONDS:
-            self._said[reason] = now
-            _log.info("delivery_refused", reason=reason, hook=masked(hook))
+    def _say_refused(self, request: web.BaseRequest, reply: _Reply, hook: str | None) -> None:
+        """Log a refusal, at most once per second and reason. The metric counts all."""
+        held_back = self._said.held_back(reply.reason)
+        if held_back is not None:
+            forwarded = request.headers.getall(X_FORWARDED_FOR, ())
+            _log.info(
+                "delivery_refused",
+                reason=reply.reason,
+                hook=masked(hook) if hook else None,
+                client=client_address(connection_of(request).peer, forwarded, self._trusted),
+                held_back=held_back,
+            )
 
-    def _body_at_hand(self, request: web.BaseRequest) -> bytes | web.Response | None:
+    def _body_at_hand(self, request: web.BaseRequest) -> bytes | _Reply | None:
         """Return the body if it arrived with its header, a refusal if the header is reason enough, else None."""
         headers = request.raw_headers
         if sum(map(len, chain.from_iterable(headers))) + 4 * len(headers) > self._settings.max_header_bytes:
@@ -249,27 +266,50 @@ class Receiver:
         body = request.content.read_nowait()
         return _closing(413, "the body is too large") if len(body) > limit else body
 
-    async def _body(self, request: web.BaseRequest) -> bytes | web.Response:
+    async def _body(self, request: web.BaseRequest) -> bytes | _Reply:
         """Read the body as sent, within limits of size and time. It is never decompressed."""
         limit = self._settings.max_body_bytes
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._settings.body_timeout_seconds):
-                async for chunk in request.content.iter_any():
-                    size += len(chunk)
-                    if size > limit:
-                        break
-                    chunks.append(chunk)
+            with connection_of(request).awaiting_body(request):
+                async with asyncio.timeout(self._settings.body_timeout_seconds):
+                    async for chunk in request.content.iter_any():
+                        size += len(chunk)
+                        if size > limit:
+                            break
+                        chunks.append(chunk)
         except TimeoutError:
             return _closing(408, "the body did not arrive in time")
+        except FramingTooLarge:
+            return _closing(413, "the body comes in too many pieces")
+        except web.RequestPayloadError:
+            return _closing(400, "bad request")
+        except ConnectionError:
+            return _closing(400, "the sender has gone", reason="gone")
         return _closing(413, "the body is too large") if size > limit else b"".join(chunks)
 
 
-def _closing(status: int, text: str) -> web.Response:
+def _hook_in(path: str) -> str | None:
+    """Return the hook of an address; None if it is not a hook's."""
+    head, _, hook = path.partition(PATH)
+    if hook and not head and "/" not in hook:
+        return hook
+    loose = _LOOSE_PATH.fullmatch(path)
+    return loose[1] if loose else None
+
+
+def _closing(status: int, text: str, *, reason: str = "") -> _Reply:
     response = web.Response(status=status, text=f"{text}\n")
     response.force_close()
-    return response
+    return _Reply(RequestOutcome.REJECTED, reason or str(status), response)
+
+
+def _unauthorized(reason: str, *, close: bool = False) -> _Reply:
+    response = web.Response(status=401, text="unauthorized\n")
+    if close:
+        response.force_close()
+    return _Reply(RequestOutcome.REFUSED, reason, response)
 
 
 def _rejected(response: web.Response) -> _Reply:

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.health import Health, serving_health
+from slotwire.ingest.foundation.listener import within_open_files
+from slotwire.ingest.foundation.open_connections import OpenConnections
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem
 from slotwire.ingest.foundation.settings import Settings
@@ -21,7 +23,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.endpoint import Receiver
 from slotwire.ingest.receive.group_commit import GroupCommit
 from slotwire.ingest.receive.hook_lookup import Tenants
-from slotwire.ingest.receive.listener import ConnectionGate, listening
+from slotwire.ingest.receive.listener import limits_of, listening
 
 
 async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None = None) -> None:
@@ -30,7 +32,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None 
     Postgres may be away at the start: deliveries are then answered 503, and the process is not ready.
 
     Raises:
-        ConfigurationError: a key or address is missing, or a port is in use.
+        ConfigurationError: a key or address is missing, a port is in use, or too few files may be open.
     """
     health = Health("serve")
     async with (
@@ -48,15 +50,16 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     vault = Vault.from_settings(settings.vault)
     addresses = HookAddresses.from_settings(settings)
     dsn = settings.database_url.get_secret_value()
-    gate = ConnectionGate()
-    LISTENER_CONNECTIONS.set_function(lambda: gate.connections)
-    LISTENER_CONNECTIONS_LIMIT.set(settings.http.max_connections)
+    connections = OpenConnections(within_open_files(limits_of(settings.http)))
+    LISTENER_CONNECTIONS.set_function(lambda: len(connections))
+    LISTENER_CONNECTIONS_LIMIT.set(connections.limits.max_connections)
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:
             door = GroupCommit(settings, clock, side)
             tenants = Tenants(pool, addresses, vault, clock)
-            receiver = Receiver(tenants, door, settings.http, clock, gate, accepted_ratio=settings.log.accepted_ratio)
-            async with listening(receiver.answer, settings.http, gate) as url:
+            ratio = settings.log.accepted_ratio
+            receiver = Receiver(tenants, door, settings.http, clock, connections, accepted_ratio=ratio)
+            async with listening(receiver.answer, settings.http, connections) as url:
                 yield url
             door.close()

@@ -60,6 +60,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "vault keys",
         "hook keys",
         "public url",
+        "open files",
         "postgres",
         "durability",
         "clock",

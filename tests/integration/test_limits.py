@@ -7,12 +7,12 @@ import gzip
 from typing import Any
 
 import asyncpg
-import pytest
 
+from slotwire.ingest.foundation.guarded_connection import MAX_HEADERS
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.normalize import MAX_DEPTH
-from slotwire.ingest.receive.listener import MAX_HEADERS
+from slotwire.ingest.receive.verify import MAX_LINES
 from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import (
     SIGNATURE,
@@ -81,14 +81,6 @@ async def test_a_body_that_never_comes_is_408(database: Database) -> None:
     assert b"connection: close" in answer.lower()
 
 
-async def test_a_header_that_never_ends_is_closed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that does not finish its first header is closed without an answer."""
-    monkeypatch.setattr("slotwire.ingest.receive.listener.HEADER_SECONDS", 0.2)
-    settings = settings_for(database)
-    async with running_endpoint(settings) as endpoint:
-        assert await exchange(endpoint, b"POST /hooks/calendly/x HTTP/1.1\r\nHost: a\r\nX-Slow: ") == b""
-
-
 async def test_headers_past_the_limit_are_431(database: Database) -> None:
     """16 KiB of header pass; one field, or all of them together, past it are 431; so are too many fields."""
     settings = settings_for(database)
@@ -103,21 +95,6 @@ async def test_headers_past_the_limit_are_431(database: Database) -> None:
         assert status(await exchange(endpoint, post(hook, body, *two))) == 431
         many = [f"X-{number}: y" for number in range(MAX_HEADERS + 1)]
         assert status(await exchange(endpoint, post(hook, body, *many))) in {400, 431}
-
-
-async def test_one_connection_past_the_cap_is_closed(database: Database) -> None:
-    """While the cap's worth of connections is open, one more is closed at once and the others go on."""
-    settings = settings_for(database, max_connections=2)
-    hook = await make_hook(settings, database)
-    async with running_endpoint(settings) as endpoint:
-        port = int(endpoint.url.rpartition(":")[2])
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-        assert await exchange(endpoint, b"") == b""
-        body = invitee_body()
-        held[0][1].write(post(hook, body))
-        assert status(await held[0][0].read()) == 200
-        for _, writer in held:
-            writer.close()
 
 
 async def test_deliveries_past_the_pending_limit_are_503(database: Database) -> None:
@@ -209,14 +186,14 @@ async def test_refusals_say_nothing_about_hooks(database: Database) -> None:
             await post_to(endpoint.url + hook.path, content=body, headers={SIGNATURE: sign(body, "wrong")}),
             await post_to(endpoint.url + hook.path, content=body, headers={SIGNATURE: future}),
             await post_to(
-                endpoint.url + hook.path, content=body, headers=[(SIGNATURE, sign(body, hook.key)), (SIGNATURE, "t=1")]
+                endpoint.url + hook.path, content=body, headers=[(SIGNATURE, sign(body, hook.key))] * (MAX_LINES + 1)
             ),
         ]
         got = await endpoint.client.get(endpoint.url + hook.path)
         slashed = await endpoint.client.post(f"{endpoint.url}{hook.path}/", content=body)
     assert {(answer.status_code, answer.content) for answer in answers} == {(401, b"unauthorized\n")}
     assert got.status_code == 405
-    assert slashed.status_code == 404
+    assert slashed.status_code == 401
     assert await quarantined(database) == []
 
 

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 
 from slotwire.ingest.foundation.clock import Clock, SystemClock
-from slotwire.ingest.foundation.lifecycle import listen
+from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions

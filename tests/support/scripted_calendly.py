@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, connect
-from slotwire.ingest.foundation.lifecycle import listen
+from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"

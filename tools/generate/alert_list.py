@@ -11,6 +11,7 @@ from tools.generate.log_alerts import LOG
 
 _HELD = "1x90"
 _NONE = "0x90"
+_MADE_ROOM = 'slotwire_connections_refused_total{listener="hooks",reason="made_room"}'
 _UP = {f'slotwire_build_info{{process="{process}"}}': _HELD for process in ("serve", "relay", "control", "agents")}
 _DELIVERIES = 'slotwire_deliveries_total{outcome="%s",reason="%s"}'
 
@@ -117,14 +118,16 @@ _DOOR = (
     Alert(
         "SlotwireListenerNearLimit",
         "slotwire_listener_connections / slotwire_listener_connections_limit > 0.8"
-        " or increase(slotwire_connections_refused_total[10m]) > 0",
+        " or sum without (listener, reason)"
+        ' (increase(slotwire_connections_refused_total{listener="hooks",reason=~"made_room|no_room"}[10m])) > 0',
         wait="2m",
         severity="page",
         summary="The listener for Calendly has nearly as many connections as it takes, or refuses some.",
         runbook="connections-at-limit.md",
-        faulty={"slotwire_connections_refused_total": "0x10 0+1x80"},
+        faulty={_MADE_ROOM: "0x10 0+1x80"},
         healthy={
-            "slotwire_connections_refused_total": _NONE,
+            _MADE_ROOM: _NONE,
+            'slotwire_connections_refused_total{listener="hooks",reason="unreadable"}': "0+1x90",
             "slotwire_listener_connections": "40x90",
             "slotwire_listener_connections_limit": "2000x90",
         },

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.operate import log_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_log_place, write_log_place
@@ -57,8 +58,6 @@ class EventActions(ResourceActions):
 
     async def follow(self, who: Principal, query: EventQuery, stop: asyncio.Event) -> AsyncIterator[EventItem]:
         """Yield events as they are committed, from `after` (or from now on) until `stop` is set."""
-        from slotwire.ingest.foundation.lifecycle import wait_for  # imports aiohttp, which no other operation needs
-
         who.require(Role.READER)
         only = log_pages.EventFilter(who.reach(query.organization), query.type, query.subject)
         place = await log_pages.log_ends(self.pool)
