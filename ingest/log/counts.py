@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from slotwire.ingest.foundation.telemetry import CROSS_TENANT, DRIFTED_FIELDS, SETTLED, get_logger
+from slotwire.ingest.foundation.telemetry import CROSS_TENANT, DRIFTED_FIELDS, SETTLED, Throttle, get_logger
 from slotwire.ingest.log.batch import Batch, BookingKey
 
 _log = get_logger("writer")
+_said = Throttle()
 
 
 def alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) -> None:
@@ -26,7 +27,9 @@ def alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) -> 
     for org, invitee in sorted(told):
         for other in sorted(by_invitee[invitee] - {org}):
             CROSS_TENANT.inc()
-            _log.warning("cross_tenant", organization=org, other=other)
+            held_back = _said.held_back("cross_tenant")
+            if held_back is not None:
+                _log.warning("cross_tenant", organization=org, other=other, held_back=held_back)
 
 
 def count_results(batch: Batch, new: set[UUID]) -> None:
@@ -38,9 +41,17 @@ def count_results(batch: Batch, new: set[UUID]) -> None:
         SETTLED.labels(outcome, each.reason or "").inc()
         for field in each.drifted:
             DRIFTED_FIELDS.labels(field).inc()
-        if each.drifted:
-            _log.warning("fields_drifted", fields=each.drifted, delivery=str(each.delivery.id))
-        if each.reason is not None:
-            _log.warning("delivery_quarantined", reason=each.reason, detail=each.detail, delivery=str(each.delivery.id))
+        held_back = _said.held_back("fields_drifted") if each.drifted else None
+        if held_back is not None:
+            _log.warning("fields_drifted", fields=each.drifted, delivery=str(each.delivery.id), held_back=held_back)
+        held_back = _said.held_back(each.reason) if each.reason is not None else None
+        if held_back is not None:
+            _log.warning(
+                "delivery_quarantined",
+                reason=each.reason,
+                detail=each.detail,
+                delivery=str(each.delivery.id),
+                held_back=held_back,
+            )
     for delivery in batch.unpublished:
         _log.error("clear_unpublished", delivery=str(delivery.id))
