@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -33,7 +34,7 @@ NEVER = 60.0
 def nobodys_hook(settings: Settings, hook: Hook) -> Hook:
     """Mint a hook with our key that belongs to no subscription."""
     addresses = HookAddresses.from_settings(settings)
-    return Hook(hook.organization, PATH + addresses.hook(addresses.mint()), hook.key, hook.subscription_id)
+    return replace(hook, path=PATH + addresses.hook(addresses.mint()))
 
 
 def without_date(answer: bytes) -> bytes:
@@ -58,7 +59,7 @@ async def test_a_forged_hook_and_a_missing_signature_are_refused_before_the_body
     """Of a body that was announced nothing is read: the 401 comes at once, and the connection ends with it."""
     settings = settings_for(database, body_timeout_seconds=NEVER)
     hook = await make_hook(settings, database)
-    forged = Hook(hook.organization, hook.path[:-4] + "AAAA", hook.key, hook.subscription_id)
+    forged = replace(hook, path=hook.path[:-4] + "AAAA")
     unsigned = raw_request(hook, b"", length=9_000).replace(SIGNATURE.encode(), b"X-Other")
     before = counted("forged_hook"), counted("missing")
     async with running_endpoint(settings) as endpoint:
@@ -76,7 +77,7 @@ async def test_a_hook_that_nobody_has_is_not_told_from_a_bad_signature(database:
     settings = settings_for(database, body_timeout_seconds=0.2)
     hook = await make_hook(settings, database)
     nobodys, body = nobodys_hook(settings, hook), invitee_body()
-    wrong = Hook(hook.organization, hook.path, "wrong", hook.subscription_id)
+    wrong = replace(hook, key="wrong")
     async with running_endpoint(settings) as endpoint:
         whole = [await ask(endpoint, raw_request(each, body)) for each in (wrong, nobodys)]
         half = [await ask(endpoint, raw_request(each, body[:9], length=len(body))) for each in (wrong, nobodys)]
@@ -96,7 +97,7 @@ async def test_a_client_that_asks_is_told_at_once_whether_to_send(database: Data
     """`Expect: 100-continue` is answered after the checks that need no body; a refused one gets its status alone."""
     settings = settings_for(database, body_timeout_seconds=NEVER)
     hook, body = await make_hook(settings, database), invitee_body()
-    forged = Hook(hook.organization, hook.path[:-4] + "AAAA", hook.key, hook.subscription_id)
+    forged = replace(hook, path=hook.path[:-4] + "AAAA")
     expects = "Expect: 100-continue"
     async with running_endpoint(settings) as endpoint:
         async with wires(endpoint.url, 1) as [wire]:
