@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slotwire.ingest.cli.acting import list_items
 from slotwire.ingest.cli.listing import print_items
 from slotwire.ingest.cli.options import AsJson, Limit, Organization
+
+if TYPE_CHECKING:
+    from slotwire.ingest.operate.audit_models import AuditItem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show who changed what, by command or by HTTP.")
 
@@ -49,7 +52,7 @@ def list_(
         {
             "TIME": lambda item: item.at,
             "ACTION": lambda item: item.action,
-            "RESULT": lambda item: item.result if item.code is None else f"{item.result}: {item.code}",
+            "RESULT": _result,
             "ORGANIZATION": lambda item: item.organization,
             "TARGET": lambda item: item.target,
             "ACTOR": lambda item: item.actor,
@@ -58,3 +61,8 @@ def list_(
         as_json=as_json,
         nothing="no change yet",
     )
+
+
+def _result(item: AuditItem) -> str:
+    often = "" if item.times == 1 else f", {item.times} times"
+    return item.result if item.code is None else f"{item.result}: {item.code}{often}"

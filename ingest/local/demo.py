@@ -73,11 +73,10 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
 
 async def _admin_key(actions: Actions, owner: Principal, stored: str) -> str:
     """Return the stored key if it is valid, else a new one; the database holds only its hash."""
-    from slotwire.ingest.operate.api_keys import recognize
     from slotwire.ingest.operate.models import KeyRequest
     from slotwire.ingest.operate.roles import Role
 
-    known = await recognize(actions.pool, stored, actions.clock.now()) if stored else None
+    known = await actions.callers.recognize(stored) if stored else None
     if known is not None and known.role is Role.ADMIN:
         return stored
     return (await actions.keys.create(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key

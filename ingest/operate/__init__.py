@@ -11,6 +11,8 @@ roles            who acts, with which role, on which organization
 audit            rows that say who changed what
 idempotency      repeated requests with an `Idempotency-Key`, and their stored responses
 cursors          cursors of paged lists
+key_lookup       whose key a request came with
+refusals         what refusals cost: slow answers to bad keys, and few rows of the audit
 api_keys         keys of the management API, of which only a hash is stored
 log_pages        pages of events
 delivery_pages   pages of deliveries

@@ -17,11 +17,12 @@ from aiohttp import hdrs, web
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
-from slotwire.ingest.operate import api_keys, idempotency
+from slotwire.ingest.operate import idempotency
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.models import Problem, encode
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
+from slotwire.ingest.operate.refusals import RefusedAddresses
 from slotwire.ingest.operate.roles import Principal
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import ORG_FORM, Route, RouteRequest
@@ -38,16 +39,25 @@ class Limits:
         running: requests that run at once; another one gets 503.
         body_seconds: a body that has not arrived after this time gets 408.
         answer_seconds: a request that runs longer gets 503. Calendly may be slow, and is asked twice.
+        refusals: bad keys of one address in a minute that are refused at once.
+        refusal_seconds: another one is refused after this time.
+        refusals_waiting: how many wait for that at once; another one gets 429.
+        pause: waits so many seconds.
     """
 
     running: int = 64
     body_seconds: float = 10.0
     answer_seconds: float = 90.0
+    refusals: int = 30
+    refusal_seconds: float = 1.0
+    refusals_waiting: int = 500
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
 
 
 _LIMITS = web.AppKey("limits", Limits)
 _GATE = web.AppKey("gate", asyncio.Semaphore)
 _ACTIONS = web.AppKey("actions", Actions)
+_REFUSED = web.AppKey("refused", RefusedAddresses)
 _ORG = re.compile(ORG_FORM, re.ASCII)
 _JSON = "application/json"
 _PROBLEM = "application/problem+json"
@@ -62,6 +72,7 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     app[_ACTIONS] = actions
     app[_LIMITS] = limits or Limits()
     app[_GATE] = asyncio.Semaphore(app[_LIMITS].running)
+    app[_REFUSED] = _refused_addresses(app[_LIMITS])
     for route in ROUTES:
         # No HEAD: it would cost as much as the list itself.
         app.router.add_route(route.method, route.path, _serve(route))
@@ -74,19 +85,31 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     return app
 
 
+def _refused_addresses(limits: Limits) -> RefusedAddresses:
+    return RefusedAddresses(limits.refusals, limits.refusal_seconds, limits.refusals_waiting, pause=limits.pause)
+
+
 def _serve(route: Route) -> Handler:
     async def serve(request: web.Request) -> web.Response:
-        actions = request.app[_ACTIONS]
-        who = await _authenticate(request, actions)
-        await _admit(who, route, request)
-        routed = RouteRequest(who, _path(request), _parameters(request), await _body(request, route))
-        sent = request.headers.getall(idempotency.HEADER, ()) if route.repeatable else ()
-        key = idempotency.checked_key(sent)
-        if key is None:
-            return await _run(route, actions, routed)
-        return await _run_once(route, request, routed, key)
+        who = await _authenticate(request, request.app[_ACTIONS])
+        gate = request.app[_GATE]  # after the key, so that unknown ones take nobody's place
+        if gate.locked():
+            raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
+        async with gate:
+            return await _carry_out(route, request, who)
 
     return serve
+
+
+async def _carry_out(route: Route, request: web.Request, who: Principal) -> web.Response:
+    actions = request.app[_ACTIONS]
+    await _admit(who, route, request)
+    routed = RouteRequest(who, _path(request), _parameters(request), await _body(request, route))
+    sent = request.headers.getall(idempotency.HEADER, ()) if route.repeatable else ()
+    key = idempotency.checked_key(sent)
+    if key is None:
+        return await _run(route, actions, routed)
+    return await _run_once(route, request, routed, key)
 
 
 async def _run(route: Route, actions: Actions, routed: RouteRequest) -> web.Response:
@@ -135,8 +158,9 @@ async def _authenticate(request: web.Request, actions: Actions) -> Principal:
     scheme, _, key = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     who = None
     if scheme.lower() == "bearer":
-        who = await api_keys.recognize(actions.pool, key.strip(), actions.clock.now())
+        who = await actions.callers.recognize(key.strip())
     if who is None:
+        await request.app[_REFUSED].refuse(request.remote)
         raise RequestRefused(
             "this needs a key of the management API",
             code="unauthenticated",
@@ -222,11 +246,8 @@ def _respond(problem: Problem, wait: int | None) -> web.Response:
 
 
 async def _within_limits(request: web.Request, handler: Handler) -> web.StreamResponse:
-    gate = request.app[_GATE]
-    if gate.locked():
-        raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
     try:
-        async with gate, asyncio.timeout(request.app[_LIMITS].answer_seconds):
+        async with asyncio.timeout(request.app[_LIMITS].answer_seconds):
             return await handler(request)
     except TimeoutError:
         raise RequestRefused("no answer in time", code="answer_timeout", remedy="Try again later.") from None

@@ -6,7 +6,6 @@ A key is `slw_` and 256 random bits. Nobody can guess those, so a plain SHA-256 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pydantic import SecretStr
 from slotwire.ingest.errors import RequestRefused, RowRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.keys.server_keys import encode_base64url
-from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.roles import Role
 
 PREFIX = "slw_"
 """Lets secret scanners and people recognize a key."""
@@ -107,19 +106,6 @@ async def revoke(pool: Pool, key_id: UUID, org: str | None, now: datetime) -> Ap
     return ApiKey(**{**dict(row), "role": Role(row["role"])})
 
 
-async def recognize(pool: Pool, key: str, now: datetime) -> Principal | None:
-    """Return the caller that a key belongs to; None for an unknown or revoked key.
-
-    The look-up is by hash, so its time reveals nothing about the key.
-    """
-    if not _KEY.fullmatch(key):
-        return None
-    wanted = digest(key)
-    with translated():
-        row = await pool.fetchrow(_SQL["key_by_hash"], wanted)
-    if row is None or row["revoked_at"] is not None or not hmac.compare_digest(row["hash"], wanted):
-        return None
-    if row["last_used_at"] is None or now - row["last_used_at"] >= USED_EVERY:
-        with translated():
-            await pool.execute(_SQL["touch_key"], row["id"], now)
-    return Principal(Role(row["role"]), row["org"], row["id"])
+def looks_like_a_key(text: str) -> bool:
+    """Return whether a text has the form of a key, without a look-up."""
+    return _KEY.fullmatch(text) is not None

@@ -9,10 +9,15 @@ A change has one row before anything is done and one at its end. For changes in 
 change's transaction would do. But most changes call Calendly, and a crash in the middle of one must leave a trace.
 One way for all changes is easier to trust than two. If the first row cannot be written, nothing is done; if the
 last one cannot, the change is reported as failed.
+
+A key whose changes are refused again and again gets a row for the first ones; the others are counted, and a row with
+their number follows (`refusals`). While it is so, its changes are refused before anything is done.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -26,16 +31,22 @@ from slotwire.ingest.errors import (
     RowRefused,
     SlotwireError,
 )
-from slotwire.ingest.foundation.clock import ordered_id
+from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.operate.refusals import RefusedChanges
 from slotwire.ingest.operate.roles import Principal
 
 MAX_TEXT = 200
-"""Characters stored of an organization or a target, which may be anything a caller sent."""
+"""Characters of an organization or a target."""
+SUM_SECONDS = 10.0
+"""The pause between two rounds that write what was counted."""
 
 Result = Literal["started", "done", "refused", "failed"]
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_FORM = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TEXT}}}", re.ASCII)
+_log = get_logger("audit")
 _CALENDLY_FAILED = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.UNEXPECTED})
 
 
@@ -66,6 +77,7 @@ class AuditedChange:
         target: the id of what it was done to.
         result: how it ended; `started` while there is no end.
         code: of the refusal or failure.
+        times: how many refusals the row stands for.
     """
 
     id: UUID
@@ -77,6 +89,7 @@ class AuditedChange:
     target: str | None
     result: Result
     code: str | None
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +124,48 @@ async def write(
         DatabaseUnavailable: it may or may not be written.
     """
     made = ordered_id(now)
-    org, target = _short(entry.org), _short(entry.target)
+    org, target = _identifier(entry.org), _identifier(entry.target)
     with translated():
         await pool.execute(
-            _SQL["insert_audit"], made, begun, now, who.actor, who.role, org, action, target, result, code
+            _SQL["insert_audit"], made, begun, now, who.actor, who.role, org, action, target, result, code, 1
         )
     return made
+
+
+async def write_counts(pool: Pool, refused: RefusedChanges, *, now: datetime) -> int:
+    """Write a row for each sort of refusal that was counted; return how many rows.
+
+    Raises:
+        DatabaseUnavailable: what is not written stays counted.
+    """
+    counted = dict(refused.take_counts())
+    written = 0
+    try:
+        for found in tuple(counted):
+            times = counted[found]
+            row = (str(found.key_id), found.role, _identifier(found.org), found.action, None, "refused", found.code)
+            with translated():
+                await pool.execute(_SQL["insert_audit"], ordered_id(now), None, now, *row, times)
+            del counted[found]
+            written += 1
+    finally:
+        refused.put_back(counted)
+    return written
+
+
+async def run(pool: Pool, clock: Clock, refused: RefusedChanges) -> None:
+    """Write what was counted again and again, until cancelled. A round that fails is logged, and tried again."""
+    while True:
+        await asyncio.sleep(SUM_SECONDS)
+        await write_counts_or_log(pool, clock, refused)
+
+
+async def write_counts_or_log(pool: Pool, clock: Clock, refused: RefusedChanges) -> None:
+    """Write what was counted; a failure is logged."""
+    try:
+        await write_counts(pool, refused, now=clock.now())
+    except SlotwireError as problem:
+        _log.warning("refusals_not_written", error=problem.message)
 
 
 async def read_page(pool: Pool, only: AuditFilter, *, before: UUID | None, limit: int) -> tuple[AuditedChange, ...]:
@@ -144,6 +193,6 @@ def outcome_of(error: Exception) -> tuple[Result, str]:
             return "failed", "internal"
 
 
-def _short(value: UUID | str | None) -> str | None:
-    """Cut a text that a caller sent, and drop characters that control a terminal or cannot be stored."""
-    return None if value is None else "".join(filter(str.isprintable, str(value)))[:MAX_TEXT]
+def _identifier(value: UUID | str | None) -> str | None:
+    """Return what has the form of an identifier; anything else that a caller sent could be personal, and is dropped."""
+    return None if value is None or not _FORM.fullmatch(str(value)) else str(value)

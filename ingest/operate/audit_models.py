@@ -43,6 +43,8 @@ class AuditItem(Model):
     """`started` until there is an end. If the process ended in the middle, it stays `started`: check the target."""
     code: str | None
     """The code of the refusal or failure."""
+    times: int
+    """How often: more than 1 in a row that stands for refusals past the first ones of a key, which have no row each."""
 
 
 class AuditPage(Page):
@@ -63,4 +65,5 @@ def audit_item(change: AuditedChange) -> AuditItem:
         target=change.target,
         result=change.result,
         code=change.code,
+        times=change.times,
     )

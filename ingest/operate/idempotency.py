@@ -38,6 +38,8 @@ MAX_KEY = 200
 """Characters of a key."""
 KEY_FORM = "[!-~]+"
 """Visible ASCII, which passes through every proxy unchanged."""
+MAX_STORED = 10_000
+"""Responses stored for one key of this API. A request under another name is refused until the oldest are removed."""
 RETENTION = timedelta(hours=24)
 """How long a response is stored."""
 ABANDONED_AFTER = timedelta(seconds=120)
@@ -95,7 +97,8 @@ class IdempotentResponses:
         """Claim a request, or return the response that it got before.
 
         Raises:
-            RequestRefused: the key belongs to another request, or the first request is still running.
+            RequestRefused: the key belongs to another request, the first one is still running, or too many responses
+                are stored for the caller.
         """
         for _ in range(_CLAIMS):
             now, claim = self.clock.now(), Claim(key_id, key, uuid4())
@@ -109,10 +112,17 @@ class IdempotentResponses:
                     now,
                     now - RETENTION,
                     now - ABANDONED_AFTER,
+                    MAX_STORED,
                 )
                 if claimed is not None:
                     return claim
                 row = await self.pool.fetchrow(_SQL["idempotent_answer"], key_id, key)
+                if row is None and await self.pool.fetchval(_SQL["has_idempotent"], key_id, MAX_STORED):
+                    raise RequestRefused(
+                        f"{MAX_STORED} responses are stored for this caller's {HEADER}s",
+                        code="idempotency_keys_exhausted",
+                        remedy="Send it without the header, or wait: a response is removed after a day.",
+                    )
             if row is None:
                 continue  # the first request failed on our side and released its claim
             if row["fingerprint"] != fingerprint:

@@ -51,11 +51,13 @@ STATUS = {
     "token_of_another_organization": 422,
     "token_unfit": 422,
     "idempotency_key_reused": 422,
+    "too_many_refusals": 429,
+    "idempotency_keys_exhausted": 429,
     "answer_timeout": 503,
     "too_busy": 503,
 }
 """The status of each code; 400 for all others."""
-_WAIT = frozenset({"idempotency_key_in_use"})
+_WAIT = frozenset({"idempotency_key_in_use", "too_many_refusals"})
 """Codes other than 503 for which waiting helps."""
 CALENDLY_STATUS = {
     CalendlyProblem.CONFLICT: 409,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import FOR_LISTS, create_pool
 from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.key_lookup import KeyLookup
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 async def operating(settings: Settings, clock: Clock, *, application: str) -> AsyncIterator[Actions]:
     """Open a pool on the database of the settings, and yield the operations on it. The pool closes with the block.
 
-    Every command opens its own pool here; it connects with the first query.
+    Every command opens its own pool here; it connects with the first query. Keys of the management API are looked up on
+    a connection of their own, so that requests that run do not hold up the next caller.
 
     Args:
         settings: the database, and what operations need: keys of the vault, Calendly's address.
@@ -35,8 +37,12 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
         ConfigurationError: the database's address is missing or cannot be read.
     """
     dsn = settings.database_url.get_secret_value()
-    async with create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool:
-        yield Actions.on(pool, settings, clock)
+    one = settings.database.model_copy(update={"pool_size": 1})
+    async with (
+        create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool,
+        create_pool(dsn, one, application=f"{application}-keys") as keys,
+    ):
+        yield Actions.on(pool, KeyLookup(keys, clock), settings, clock)
 
 
 async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock) -> None:
@@ -53,7 +59,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     from slotwire.ingest.foundation.listener import ADMIN, listen, within_open_files
     from slotwire.ingest.foundation.postgres_readiness import postgres_problem
     from slotwire.ingest.foundation.telemetry import get_logger
-    from slotwire.ingest.operate import idempotency
+    from slotwire.ingest.operate import audit, idempotency
     from slotwire.ingest.operate.admin_api import build_app
 
     async with operating(settings, clock, application="control") as actions:
@@ -77,5 +83,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
                 observation=Observer(actions.pool, clock, settings.metrics, settings.retention).run(),
+                audit=audit.run(actions.pool, clock, actions.refusals),
             )
             health.draining = True
+        await audit.write_counts_or_log(actions.pool, clock, actions.refusals)

@@ -8,13 +8,13 @@
 -- Add a key of the management API: only its hash.
 INSERT INTO slotwire.api_keys (id, hash, role, org, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)
 
--- name: key_by_hash
--- The key with a hash.
-SELECT id, hash, role, org, revoked_at, last_used_at FROM slotwire.api_keys WHERE hash = $1
+-- name: keys_by_hash
+-- The keys with some hashes.
+SELECT id, hash, role, org, revoked_at, last_used_at FROM slotwire.api_keys WHERE hash = ANY ($1::bytea[])
 
--- name: touch_key
--- Record that a key was used.
-UPDATE slotwire.api_keys SET last_used_at = $2 WHERE id = $1
+-- name: touch_keys
+-- Record that keys were used.
+UPDATE slotwire.api_keys SET last_used_at = $2 WHERE id = ANY ($1::uuid[])
 
 -- name: keys_page
 -- Keys of one organization, or all, oldest first, after a place.
@@ -31,21 +31,24 @@ RETURNING id, role, org, label, created_at, revoked_at, last_used_at
 
 -- name: insert_audit
 -- Record the start of a change, or its end.
-INSERT INTO slotwire.audit (id, begun, at, actor, role, org, action, target, result, code)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+INSERT INTO slotwire.audit (id, begun, at, actor, role, org, action, target, result, code, times)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 
 -- name: audit_page
 -- Changes, newest first, before an id; the start of one only while it has no end.
-SELECT a.id, a.at, a.actor, a.role, a.org, a.action, a.target, a.result, a.code FROM slotwire.audit a
+SELECT a.id, a.at, a.actor, a.role, a.org, a.action, a.target, a.result, a.code, a.times FROM slotwire.audit a
 WHERE ($1::uuid IS NULL OR a.id < $1) AND ($2::text IS NULL OR a.org = $2)
   AND ($3::text IS NULL OR a.action = $3) AND ($4::text IS NULL OR a.actor = $4)
   AND (a.result <> 'started' OR NOT EXISTS (SELECT FROM slotwire.audit e WHERE e.begun = a.id))
 ORDER BY a.id DESC LIMIT $5
 
 -- name: claim_idempotent
--- Claim a request: nobody has claimed it, its response is too old, or its claim counts as dead.
+-- Claim a request: nobody has claimed it and the caller's key has fewer than $8 of them, its response is too old, or
+-- its claim counts as dead.
 INSERT INTO slotwire.idempotent_answers AS a (key_id, idempotency_key, claim, fingerprint, created_at)
-VALUES ($1, $2, $3, $4, $5)
+SELECT $1, $2, $3, $4, $5
+WHERE (SELECT count(*) FROM (SELECT FROM slotwire.idempotent_answers WHERE key_id = $1 LIMIT $8) AS kept) < $8
+   OR EXISTS (SELECT FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2)
 ON CONFLICT (key_id, idempotency_key) DO UPDATE
 SET claim = excluded.claim, fingerprint = excluded.fingerprint, created_at = excluded.created_at,
     status = NULL, sealed = NULL
@@ -55,6 +58,10 @@ RETURNING claim
 -- name: idempotent_answer
 -- The request and the response stored under a key.
 SELECT fingerprint, status, sealed FROM slotwire.idempotent_answers WHERE key_id = $1 AND idempotency_key = $2
+
+-- name: has_idempotent
+-- Whether a key of the API has so many requests stored.
+SELECT count(*) >= $2 FROM (SELECT FROM slotwire.idempotent_answers WHERE key_id = $1 LIMIT $2) AS kept
 
 -- name: store_idempotent
 -- Store a response, unless the claim was taken over.

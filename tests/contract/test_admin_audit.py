@@ -259,13 +259,19 @@ def test_codes_are_those_of_the_api(error: Exception) -> None:
     assert result == ("failed" if problem.status >= 500 and not limited else "refused")
 
 
-async def test_what_a_caller_sent_is_cut_and_printable(database: Database) -> None:
-    """An organization or target of any length and content is kept to MAX_TEXT printable characters."""
+async def test_only_identifiers_are_written(database: Database) -> None:
+    """An organization or target that no identifier looks like may be personal, and is left out of the row."""
+    strange = ("y" * (MAX_TEXT + 1), "a\x00b\x1b[2Jc\nd", "ada@example.com", "Ada Example", "", "\u00c4")
     async with verbs(database) as actions:
-        for text in ("x" * MAX_TEXT, "y" * (MAX_TEXT + 1), "a\x00b\x1b[2Jc\nd"):
-            await actions.audit.refused(COMMAND_LINE, "keys.revoke", org=None, target=text)
-        targets = {item.target for item in await told(actions)}
-    assert targets == {"x" * MAX_TEXT, "y" * MAX_TEXT, "ab[2Jcd"}
+        for text in ("x" * MAX_TEXT, "A-b_9", *strange):
+            await actions.audit.refused(COMMAND_LINE, "keys.revoke", org=text, target=text)
+        found = await told(actions)
+    assert {(item.organization, item.target) for item in found} == {
+        ("x" * MAX_TEXT, "x" * MAX_TEXT),
+        ("A-b_9", "A-b_9"),
+        (None, None),
+    }
+    assert len(found) == 2 + len(strange)
 
 
 async def test_pages_and_filters(database: Database) -> None:

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import generate_latest
 from pydantic import SecretStr
 
-from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.admin_api import Limits
@@ -25,7 +25,7 @@ KEY = "slw_" + "A" * 43
 
 @dataclass
 class Silence:
-    """A database server that takes connections and never answers, until it is told to hang up."""
+    """A server that takes connections and never answers, until it is told to hang up."""
 
     port: int = 0
     knocked: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
@@ -39,11 +39,19 @@ class Silence:
 
 
 @asynccontextmanager
+async def silent_calendly(database: Database) -> AsyncIterator[tuple[Silence, Settings]]:
+    """Run such a server in Calendly's place."""
+    async with silence() as (silent, _):
+        api_url = f"http://127.0.0.1:{silent.port}"
+        yield silent, settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=api_url)})
+
+
+@asynccontextmanager
 async def silence() -> AsyncIterator[tuple[Silence, Settings]]:
     """Run such a server, with settings that name it."""
     silent = Silence()
     server = await asyncio.start_server(silent.take, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    silent.port = port = server.sockets[0].getsockname()[1]
     try:
         yield silent, Settings(database_url=SecretStr(f"postgresql://u:p@127.0.0.1:{port}/d"))
     finally:
@@ -53,20 +61,26 @@ async def silence() -> AsyncIterator[tuple[Silence, Settings]]:
 
 
 @pytest.mark.parametrize("running", [1, 3])
-async def test_requests_at_once(running: int) -> None:
+async def test_requests_at_once(running: int, database: Database) -> None:
     """As many as allowed run at once; one more is 503 at once; when they have ended there is room again."""
-    async with silence() as (silent, settings), management_api(settings, limits=Limits(running=running)) as api:
+    async with (
+        silent_calendly(database) as (silent, settings),
+        management_api(settings, limits=Limits(running=running)) as api,
+    ):
+        key, add = await api.key(), {"token": "x"}
         async with asyncio.TaskGroup() as group:
-            waiting = [group.create_task(api.ask("GET", "/v1/events", KEY)) for _ in range(running)]
+            waiting = [group.create_task(api.ask("POST", "/v1/organizations", key, json=add)) for _ in range(running)]
             for _ in waiting:
                 await silent.knocked.get()
-            refused = await api.ask("GET", "/v1/events", KEY)
+            refused = await api.ask("GET", "/v1/events", key)
+            unknown = await api.ask("GET", "/v1/events", KEY)
             silent.over.set()
-        again = await api.ask("GET", "/v1/events", KEY)
+        again = await api.ask("GET", "/v1/events", key)
     assert (refused.status_code, refused.json()["code"]) == (503, "too_busy")
     assert refused.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
-    assert {task.result().json()["code"] for task in waiting} == {"database_unavailable"}
-    assert again.json()["code"] == "database_unavailable"
+    assert unknown.status_code == 401
+    assert {task.result().json()["code"] for task in waiting} == {"calendly_unreachable"}
+    assert again.status_code == 200
 
 
 async def test_an_answer_has_its_time() -> None:

@@ -18,6 +18,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.booking_models import BookingQuery
 from slotwire.ingest.operate.cursors import DEFAULT_PAGE
+from slotwire.ingest.operate.key_lookup import KeyLookup
 from slotwire.ingest.operate.models import DeliveryQuery, EventQuery
 from slotwire.ingest.operate.quarantine_models import QuarantineQuery
 from slotwire.ingest.operate.roles import COMMAND_LINE
@@ -63,7 +64,8 @@ async def test_no_list_reads_much_more_than_it_shows(database: Database) -> None
     await write_history(database.owner_url, HISTORY)
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
         explained = Explained(pool)
-        actions = Actions.on(cast("Pool", explained), settings_for(database), SystemClock())
+        asked = cast("Pool", explained)
+        actions = Actions.on(asked, KeyLookup(asked, SystemClock()), settings_for(database), SystemClock())
         slow = []
         for list_, query in list_queries():
             ask = getattr(actions, list_).list
@@ -79,7 +81,7 @@ async def test_lists_of_the_silent_are_whole(database: Database) -> None:
     """What is found by an index of its own is what is there: the silent organization's rows, in their order."""
     await write_history(database.owner_url, History(events=2_000, organizations=5, days=3, changes=500))
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
-        actions = Actions.on(pool, settings_for(database), SystemClock())
+        actions = Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock())
         events = (await actions.events.list(COMMAND_LINE, EventQuery(organization=SILENT))).items
         assert [event.sequence for event in events] == list(range(1, SILENT_EVENTS + 1))
         assert (await actions.events.list(COMMAND_LINE, EventQuery(type=RARE))).items == events
@@ -106,7 +108,11 @@ async def test_deliveries_of_one_organization_begin_with_what_is_unwritten(datab
     finally:
         await owner.close()
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
-        actions, found, cursor = Actions.on(pool, settings_for(database), SystemClock()), list[Any](), None
+        actions, found, cursor = (
+            Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock()),
+            list[Any](),
+            None,
+        )
         while True:
             query = DeliveryQuery(organization=BUSY, limit=7, cursor=cursor)
             page = await actions.deliveries.list(COMMAND_LINE, query)
@@ -130,7 +136,7 @@ async def test_a_list_that_ran_out_of_time_names_the_filters_left_out(database: 
             holder.transaction(),
         ):
             await holder.execute("LOCK slotwire.events")
-            actions = Actions.on(pool, settings_for(database), SystemClock())
+            actions = Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock())
             for query, remedy in (
                 (EventQuery(after=1, organization=BUSY), "Add a filter: type, subject."),
                 (

@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.admin_api import Limits
 from slotwire.ingest.operate.booking_models import TimelineQuery
 from slotwire.ingest.operate.connection_models import ConnectionRequest
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
@@ -130,18 +131,18 @@ class PopulatedApi:
 
 
 @asynccontextmanager
-async def populated_api(database: Database, seed: str) -> AsyncIterator[PopulatedApi]:
+async def populated_api(database: Database, seed: str, limits: Limits | None = None) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
     async with simulator(Options(seed=seed)) as running:
         settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
-        async with management_api(settings) as api:
+        async with management_api(settings, limits=limits) as api:
             request = OrganizationRequest(token=SecretStr(running.owner_token))
             added = await api.actions.organizations.add(COMMAND_LINE, request)
             org = added.organization.organization
             key = await api.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=org))
             await write_organization(database, OTHER, external_id="theirs")
-            for name in (org, OTHER):
-                await write_events(database, name, 2)
+            await write_events(database, org, 2)
+            await write_events(database, OTHER, 2, subject=INVITEE + "2")
             await write_deliveries(database, org, 2)
             await write_deliveries(database, OTHER, 2, first=100)
             [event, *_] = await api.actions.events.latest(Principal(Role.READER, org), EventQuery())

@@ -33,6 +33,8 @@ from slotwire.ingest.operate.actions.quarantine import QuarantineActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
 from slotwire.ingest.operate.idempotency import IdempotentResponses
+from slotwire.ingest.operate.key_lookup import KeyLookup
+from slotwire.ingest.operate.refusals import RefusedChanges
 
 if TYPE_CHECKING:
     from slotwire.ingest.foundation.settings import Settings
@@ -44,6 +46,8 @@ class Actions:
 
     pool: Pool
     clock: Clock
+    callers: KeyLookup
+    refusals: RefusedChanges
     events: EventActions
     deliveries: DeliveryActions
     bookings: BookingActions
@@ -57,12 +61,15 @@ class Actions:
     idempotency: IdempotentResponses
 
     @classmethod
-    def on(cls, pool: Pool, settings: Settings, clock: Clock) -> Self:
-        """Put all operations on one pool."""
-        base = (pool, settings, clock)
+    def on(cls, pool: Pool, callers: KeyLookup, settings: Settings, clock: Clock) -> Self:
+        """Put all operations on one pool; keys are looked up with a connection of their own."""
+        refusals = RefusedChanges()
+        base = (pool, settings, clock, refusals)
         return cls(
             pool,
             clock,
+            callers,
+            refusals,
             EventActions(*base),
             DeliveryActions(*base),
             BookingActions(*base),
@@ -73,5 +80,5 @@ class Actions:
             SigningKeyActions(*base),
             KeyActions(*base),
             AuditActions(*base),
-            IdempotentResponses(*base),
+            IdempotentResponses(pool, settings, clock),
         )

@@ -26,7 +26,10 @@ class AuditActions(ResourceActions):
         return AuditPage(items=tuple(map(audit_item, found)), next_cursor=cursor)
 
     async def refused(self, who: Principal, action: str, *, org: str | None, target: str | None) -> None:
-        """Write that a caller was refused for too low a role before the operation was called."""
+        """Write, or count, that a caller was refused for too low a role before the operation was called."""
         entry = AuditEntry(who.org or org, target)
+        if not self.refusals.has_room(who) and self.refusals.count(who, entry.org, action, "role_too_low"):
+            return
+        self.refusals.take(who)
         now = self.clock.now()
         await audit.write(self.pool, who, action, entry, result="refused", now=now, code="role_too_low")

@@ -16,6 +16,7 @@ from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate import audit
 from slotwire.ingest.operate.audit import AuditEntry
+from slotwire.ingest.operate.refusals import TOO_MANY, RefusedChanges, too_many
 from slotwire.ingest.operate.roles import Principal
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ResourceActions:
     pool: Pool
     settings: Settings
     clock: Clock
+    refusals: RefusedChanges
 
     def organizations(self) -> Organizations:
         """Make what acts at Calendly for organizations, each with its own connection.
@@ -64,15 +66,20 @@ class ResourceActions:
             target: the id of what is changed; if it is only made in the block, set `entry.target` there.
 
         Raises:
+            RequestRefused: too many changes of this key were refused (`too_many_refusals`); nothing has been done.
             DatabaseUnavailable: the audit cannot be written. Before the block, nothing has been done; after it, the
                 change has been done and is reported as failed.
         """
         entry = AuditEntry(who.org or org, target)
+        if not self.refusals.has_room(who) and self.refusals.count(who, entry.org, action, TOO_MANY):
+            raise too_many()
         begun = await audit.write(self.pool, who, action, entry, result="started", now=self.clock.now())
         try:
             yield entry
         except Exception as error:
             result, code = audit.outcome_of(error)
+            if result == "refused":
+                self.refusals.take(who)
             try:
                 await audit.write(
                     self.pool, who, action, entry, result=result, now=self.clock.now(), code=code, begun=begun

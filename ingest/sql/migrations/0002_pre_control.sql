@@ -104,7 +104,9 @@ CREATE TABLE slotwire.audit (
     target text, -- the id of what it was done to
     result text NOT NULL CONSTRAINT audit_result CHECK (result IN ('started', 'done', 'refused', 'failed')),
     code text, -- of the refusal or failure
+    times integer NOT NULL DEFAULT 1, -- how many refusals of one key this row stands for, past those with a row each
     CONSTRAINT audit_code CHECK ((result IN ('refused', 'failed')) = (code IS NOT NULL)),
+    CONSTRAINT audit_times CHECK (times = 1 OR (times > 1 AND result = 'refused')),
     CONSTRAINT audit_start CHECK (result <> 'started' OR begun IS NULL)
 );
 CREATE INDEX audit_org ON slotwire.audit (org, id);
