@@ -20,7 +20,8 @@ from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.watch import Watch
 from slotwire.ingest.foundation.errors import BrokerUnavailable
-from slotwire.ingest.foundation.kafka import connection_options, translated
+from slotwire.ingest.foundation.kafka import translated
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import AgentsSettings, KafkaSettings
 from slotwire.ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger

@@ -23,13 +23,13 @@ from slotwire.ingest.foundation.errors import TopicUnavailable
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
     TopicState,
-    connection_options,
     describe_topics,
     discard,
     opened_client,
     translated,
     until_led,
 )
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.codec import format_time
 from slotwire.schemas.topics import dead_letter_topic

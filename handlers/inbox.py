@@ -13,7 +13,7 @@ from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
-from slotwire.ingest.foundation.postgres import read_queries, translated
+from slotwire.ingest.foundation.postgres import borrowed, read_queries, translated
 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _READ_ONLY = "25006"
@@ -66,18 +66,16 @@ class PostgresInbox:
         await self._mark(event_id)
 
     async def _load_seen(self, event_ids: tuple[UUID, ...], reply: Reply[UUID, bool]) -> None:
-        with translated():
-            async with self._pool.acquire() as connection:
-                rows = await connection.fetch(_QUERIES["seen"], self._agent, event_ids)
-                settled = {row["event_id"] for row in rows}
-                reply({event_id: event_id in settled for event_id in event_ids})
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_QUERIES["seen"], self._agent, event_ids)
+            settled = {row["event_id"] for row in rows}
+            reply({event_id: event_id in settled for event_id in event_ids})
 
     async def _write_marks(self, event_ids: tuple[UUID, ...], reply: Reply[UUID, None]) -> None:
         # Sorted, so that two members that mark the same events cannot wait for each other.
-        with translated():
-            async with self._pool.acquire() as connection:
-                await connection.execute(_QUERIES["mark"], self._agent, sorted(event_ids), self._clock.now())
-                reply(dict.fromkeys(event_ids))
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_QUERIES["mark"], self._agent, sorted(event_ids), self._clock.now())
+            reply(dict.fromkeys(event_ids))
 
     async def data_of(self, event_id: UUID) -> bytes | None:
         """Fetch the data of an event whose record was published without it; None when the log no longer has it."""
@@ -102,15 +100,15 @@ class PostgresInbox:
                 await self._claim(connection, event_id)
                 yield connection
             except BaseException as error:
-                if connection.is_closed() or getattr(error, "sqlstate", None) == _READ_ONLY:
-                    if isinstance(error, Exception):
-                        raise DatabaseUnavailable(
-                            "the connection to Postgres was lost in a transaction", reason="lost"
-                        ) from error
-                    raise  # a cancellation stays one
-                with translated():
-                    await transaction.rollback()
-                raise
+                lost = connection.is_closed()
+                if not lost:
+                    with translated():
+                        await transaction.rollback()
+                if isinstance(error, Exception) and (lost or getattr(error, "sqlstate", None) == _READ_ONLY):
+                    raise DatabaseUnavailable(
+                        "the connection to Postgres was lost in a transaction", reason="lost"
+                    ) from error
+                raise  # a cancellation stays one
             with translated():
                 await transaction.commit()
         finally:

@@ -19,9 +19,11 @@ from slotwire.handlers.registry import Agent, group_name
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.health import Health, serving_health
-from slotwire.ingest.foundation.kafka import connection_options, full_name, opened_client, require_topics
+from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.postgres_readiness import postgres_problem, require_working
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, get_logger
 
@@ -40,6 +42,7 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
     log = get_logger("agents")
     async with create_pool(settings.database_url.get_secret_value(), settings.database, application="agents") as pool:
         runners = [AgentRunner(agent, settings, pool, clock) for agent in agents]
+        health.add("postgres", lambda: postgres_problem(pool))
         for runner in runners:
             health.add(f"agent {runner.agent.name}", runner.problems.check)
         async with serving_health(health, settings.health) as address:
@@ -96,6 +99,7 @@ class AgentRunner:
             DEAD_LETTERS.labels(agent.name, topic)  # from 0 on, so that the first one is seen to be added
         connection_options(settings.kafka, client=agent.name)  # raises if a setting is wrong
         self._settings = settings
+        self._pool = pool
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)
         self._inbox = PostgresInbox(pool, agent=agent.name, clock=clock)
         self._handling = Handling(
@@ -132,6 +136,7 @@ class AgentRunner:
             TopicUnavailable: a topic is missing or forbidden.
             BrokerUnavailable: Kafka is away, or the membership was lost.
         """
+        await require_working(self._pool)
         await self._inbox.seen(_NOBODY)
         self.problems.end("postgres")
         kafka = self._settings.kafka

@@ -3,6 +3,7 @@
     SlotwireError                       message + remedy; a command prints both and exits with status 1
     ├── ConfigurationError              a setting is missing, unknown or contradictory
     ├── DatabaseUnavailable             Postgres cannot answer now         → 503, Calendly retries
+    │   └── DatabaseUnfit               it can, and is not as we need it   → the same, until a person mends it
     ├── RowRefused                      Postgres refused the data          → bisect, then quarantine
     ├── SchemaMismatch                  the schema is not this version's   → migrate first
     ├── BrokerUnavailable               Kafka cannot answer now            → the relay backs off
@@ -22,7 +23,11 @@
 Exceptions of three libraries are caught in these files of `ingest/` and nowhere else; everything above them sees ours:
 
     asyncpg     foundation/postgres.py
+                foundation/postgres_errors.py           what each of them means
+                foundation/postgres_hosts.py            of several hosts, one may fail
+                foundation/postgres_session.py          a connection that ends
     aiokafka    foundation/kafka.py
+                foundation/kafka_diagnosis.py           why no broker lets us in
     httpx       control/calendly_client/transport.py    calls to Calendly
                 simulator/client.py                     calls to a simulator's control addresses
 
@@ -37,6 +42,7 @@ from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseUnavailable,
+    DatabaseUnfit,
     RecordRefused,
     RowRefused,
     SchemaMismatch,
@@ -52,6 +58,7 @@ __all__ = [
     "ConfigurationError",
     "CursorMismatch",
     "DatabaseUnavailable",
+    "DatabaseUnfit",
     "DeliveryRefused",
     "LeadershipLost",
     "RecordRefused",

@@ -31,7 +31,10 @@ class SystemProgram:
     purpose: str
 
 
-PROGRAMS = (SystemProgram("promtool", "prometheus", "checks the alert rules and runs their tests"),)
+PROGRAMS = (
+    SystemProgram("pgbouncer", "pgbouncer", "is a pooler before Postgres"),
+    SystemProgram("promtool", "prometheus", "checks the alert rules and runs their tests"),
+)
 """Whatever a drill runs beyond Python packages; a drill that needs another program adds its line here."""
 
 

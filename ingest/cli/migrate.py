@@ -28,14 +28,18 @@ async def _migrate(*, check: bool) -> None:
     from slotwire.ingest.errors import SchemaMismatch
     from slotwire.ingest.foundation import migrations
     from slotwire.ingest.foundation.clock import SystemClock
-    from slotwire.ingest.foundation.postgres import connect
+    from slotwire.ingest.foundation.postgres import ADDRESS, OWNER_ADDRESS, connect
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.topic_admin import ensure_topics
 
     settings = load_settings()
-    owner = settings.migrate.database_url or settings.database_url
-    limits = settings.migrate.limits(settings.database)
-    connection = await connect(owner.get_secret_value(), limits, application="migrate")
+    owner = settings.migrate.database_url
+    connection = await connect(
+        (owner or settings.database_url).get_secret_value(),
+        settings.migrate.limits(settings.database),
+        application="migrate",
+        setting=ADDRESS if owner is None else OWNER_ADDRESS,
+    )
     try:
         if check:
             waiting = (await migrations.compare(connection)).missing

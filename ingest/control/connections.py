@@ -33,7 +33,7 @@ from slotwire.ingest.control.connection_states import ConnectionStatus, Observat
 from slotwire.ingest.control.token_claims import TokenClaims, read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, call_outright, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, call_outright, read_queries, translated
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import Vault
@@ -127,49 +127,48 @@ class Connections:
             RequestRefused: the organization is not known here, or was removed; nothing is stored.
         """
         org, now, credential_id = identity.org, self.clock.now(), uuid4()
-        with translated():
-            async with self.pool.acquire() as connection, connection.transaction():
-                if await connection.fetchval(_SQL["lock_current_organization"], org) is None:
-                    raise RequestRefused(
-                        "the token's organization is not known here, or was removed",
-                        code="organization_unknown",
-                        remedy="Add it first: slotwire organizations add --token-file FILE",
-                    )
-                existing = await connection.fetchrow(_SQL["connection_of_user"], org, identity.user_uri)
-                connection_id = uuid4() if existing is None else existing["id"]
-                sealed = self.vault.seal(
-                    token.get_secret_value().encode(), context=connection_context(org, connection_id, credential_id)
+        async with borrowed(self.pool) as connection, connection.transaction():
+            if await connection.fetchval(_SQL["lock_current_organization"], org) is None:
+                raise RequestRefused(
+                    "the token's organization is not known here, or was removed",
+                    code="organization_unknown",
+                    remedy="Add it first: slotwire organizations add --token-file FILE",
                 )
-                claims = identity.claims
-                previous = (
-                    ConnectionStatus("active")
-                    if existing is None
-                    else ConnectionStatus(existing["state"], existing["reason"])
+            existing = await connection.fetchrow(_SQL["connection_of_user"], org, identity.user_uri)
+            connection_id = uuid4() if existing is None else existing["id"]
+            sealed = self.vault.seal(
+                token.get_secret_value().encode(), context=connection_context(org, connection_id, credential_id)
+            )
+            claims = identity.claims
+            previous = (
+                ConnectionStatus("active")
+                if existing is None
+                else ConnectionStatus(existing["state"], existing["reason"])
+            )
+            status = connection_states.next_state(
+                previous, Observation.CONNECTED, expires_at=claims.expires_at, now=now, warn=self.warn
+            )
+            columns = (
+                identity.role,
+                credential_id,
+                sealed,
+                claims.scopes,
+                claims.expires_at,
+                status.state,
+                status.reason,
+                now,
+            )
+            if existing is None:
+                await connection.execute(
+                    _SQL["insert_connection"],
+                    connection_id,
+                    org,
+                    PERSONAL_ACCESS_TOKEN,
+                    identity.user_uri,
+                    *columns,
                 )
-                status = connection_states.next_state(
-                    previous, Observation.CONNECTED, expires_at=claims.expires_at, now=now, warn=self.warn
-                )
-                columns = (
-                    identity.role,
-                    credential_id,
-                    sealed,
-                    claims.scopes,
-                    claims.expires_at,
-                    status.state,
-                    status.reason,
-                    now,
-                )
-                if existing is None:
-                    await connection.execute(
-                        _SQL["insert_connection"],
-                        connection_id,
-                        org,
-                        PERSONAL_ACCESS_TOKEN,
-                        identity.user_uri,
-                        *columns,
-                    )
-                else:
-                    await connection.execute(_SQL["replace_credential"], connection_id, PERSONAL_ACCESS_TOKEN, *columns)
+            else:
+                await connection.execute(_SQL["replace_credential"], connection_id, PERSONAL_ACCESS_TOKEN, *columns)
         return AddConnectionResult(await self.get(connection_id, org), new=existing is None)
 
     async def add(self, token: SecretStr, *, org: str | None = None) -> AddConnectionResult:

@@ -27,7 +27,7 @@ from slotwire.ingest.control.subscription_plan import SubscriptionRecord, Wanted
 from slotwire.ingest.control.subscriptions import ChangeWatcher, ReconcileResult, Subscriptions, unwatched
 from slotwire.ingest.errors import CalendlyError, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.schemas.ids import OrganizationUri
 
@@ -187,13 +187,12 @@ class Organizations:
         keys: list[UUID] = []
         if force or not left:
             now = self.clock.now()
-            with translated():
-                async with self.pool.acquire() as connection, connection.transaction():
-                    # A user who is being connected now is either deleted here, or refused because it was removed.
-                    await connection.execute(_SQL["lock_organization"], org)
-                    connections = [row["id"] for row in await connection.fetch(_SQL["delete_connections_of"], org)]
-                    keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
-                    await connection.execute(_SQL["end_organization"], org, now)
+            async with borrowed(self.pool) as connection, connection.transaction():
+                # A user who is being connected now is either deleted here, or refused because it was removed.
+                await connection.execute(_SQL["lock_organization"], org)
+                connections = [row["id"] for row in await connection.fetch(_SQL["delete_connections_of"], org)]
+                keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
+                await connection.execute(_SQL["end_organization"], org, now)
         return RemoveOrganizationResult(
             await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys), signing_keys
         )

@@ -39,7 +39,7 @@ from slotwire.ingest.errors import (
     RequestRefused,
 )
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.keys.hooks import HookAddresses
@@ -152,11 +152,10 @@ class Subscriptions:
 
     async def unwant(self, org: str, scope: str | None = None, subject: str = "") -> None:
         """Delete the wanted subscription of a scope and subject; without a scope, all of an organization."""
-        with translated():
-            async with self.pool.acquire() as connection, connection.transaction():
-                # A creation takes this lock too: it is either done and can be ended, or it will not start.
-                await connection.execute(_SQL["lock_organization"], org)
-                await connection.execute(_SQL["unwant"], org, scope, subject)
+        async with borrowed(self.pool) as connection, connection.transaction():
+            # A creation takes this lock too: it is either done and can be ended, or it will not start.
+            await connection.execute(_SQL["lock_organization"], org)
+            await connection.execute(_SQL["unwant"], org, scope, subject)
 
     async def wanted(self, org: str) -> tuple[WantedSubscription, ...]:
         """Read the wanted subscriptions of an organization."""
@@ -294,18 +293,17 @@ class Subscriptions:
         """Write the row and its key; None if it is no longer wanted or another creation has begun since `known`."""
         now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
         sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
-        with translated():
-            async with self.pool.acquire() as connection, connection.transaction():
-                await connection.execute(_SQL["lock_organization"], org)
-                wanted_row = (org, want.scope, want.subject, list(want.events), want.max_age_seconds)
-                if not await connection.fetchval(_SQL["is_wanted"], *wanted_row):
-                    return None
-                rows = await connection.fetch(_SQL["live_subscriptions"], org)
-                place = (want.scope, want.subject)
-                if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):
-                    return None
-                arguments = (hook_id, want.scope, want.subject, list(want.events), want.max_age_seconds, now)
-                await connection.execute(_SQL["insert_subscription"], subscription_id, org, *arguments, key_id, sealed)
+        async with borrowed(self.pool) as connection, connection.transaction():
+            await connection.execute(_SQL["lock_organization"], org)
+            wanted_row = (org, want.scope, want.subject, list(want.events), want.max_age_seconds)
+            if not await connection.fetchval(_SQL["is_wanted"], *wanted_row):
+                return None
+            rows = await connection.fetch(_SQL["live_subscriptions"], org)
+            place = (want.scope, want.subject)
+            if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):
+                return None
+            arguments = (hook_id, want.scope, want.subject, list(want.events), want.max_age_seconds, now)
+            await connection.execute(_SQL["insert_subscription"], subscription_id, org, *arguments, key_id, sealed)
         return SubscriptionRecord(
             subscription_id,
             org,

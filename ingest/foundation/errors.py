@@ -19,6 +19,11 @@ class SlotwireError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def in_one_line(self) -> str:
+        """The message with what to do, for readiness and tables."""
+        return f"{self.message}. {' '.join(self.remedy.split())}" if self.remedy else self.message
+
 
 class ConfigurationError(SlotwireError):
     """A setting is missing, unknown or contradicts another one."""
@@ -34,6 +39,13 @@ class DatabaseUnavailable(SlotwireError):
     def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
+
+
+class DatabaseUnfit(DatabaseUnavailable):
+    """Postgres answers, and is not as this version needs it: a right, a pooler's mode, durability, its version.
+
+    Work waits as if it were away, and flows on when a person has mended that.
+    """
 
 
 class RowRefused(SlotwireError):

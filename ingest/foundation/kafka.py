@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,15 +23,17 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.producer import sender
+from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
-    ConfigurationError,
     RecordRefused,
     SlotwireError,
     TopicUnavailable,
 )
+from slotwire.ingest.foundation.kafka_connection import connection_options
+from slotwire.ingest.foundation.kafka_diagnosis import require_supported, why_unreachable
 from slotwire.ingest.foundation.kafka_token import VARIABLE, TokenUnavailable, token_source
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import Topic
@@ -120,56 +121,6 @@ def partition_of(key: bytes, partitions: int) -> int:
     return ((value ^ value >> 15) & 0x7FFFFFFF) % partitions
 
 
-def connection_options(settings: KafkaSettings, *, client: str) -> dict[str, Any]:
-    """Return the options with which aiokafka's producers, consumers and clients reach the broker.
-
-    Args:
-        settings: the broker's address, protocol and credentials.
-        client: a name for the broker's logs and quotas; it follows `slotwire-`.
-
-    Raises:
-        ConfigurationError: no broker is set, a certificate or key cannot be read, or there is no provider of tokens.
-    """
-    if not settings.bootstrap_servers:
-        raise ConfigurationError(
-            "SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS is not set",
-            remedy="Set it to host:port; separate several with commas. `slotwire local` runs a broker of its own.",
-        )
-    options: dict[str, Any] = {
-        "bootstrap_servers": [part.strip() for part in settings.bootstrap_servers.split(",") if part.strip()],
-        "client_id": f"slotwire-{client}",
-        "security_protocol": settings.security_protocol,
-    }
-    if settings.security_protocol in {"SSL", "SASL_SSL"}:
-        options["ssl_context"] = _ssl_context(settings)
-    if settings.security_protocol.startswith("SASL"):
-        options |= _sasl(settings)
-    return options
-
-
-def _sasl(settings: KafkaSettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"sasl_mechanism": settings.sasl_mechanism}
-    if settings.sasl_mechanism == "OAUTHBEARER" and settings.token_provider is not None:
-        options["sasl_oauth_token_provider"] = token_source(settings.token_provider)
-    elif settings.sasl_password is not None:
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
-    return options
-
-
-def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ssl_cafile)
-        if settings.ssl_certfile is not None:
-            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigurationError(
-            f"the certificates for Kafka cannot be read: {error.strerror or 'not PEM'}",
-            remedy="Check SLOTWIRE_KAFKA__SSL_CAFILE, SLOTWIRE_KAFKA__SSL_CERTFILE and SLOTWIRE_KAFKA__SSL_KEYFILE.",
-        ) from error
-    return context
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Translate exceptions of aiokafka and the network into our own.
@@ -242,6 +193,22 @@ def _raised_by_aiokafka(error: BaseException) -> bool:
 
 
 @asynccontextmanager
+async def connecting(settings: KafkaSettings) -> AsyncIterator[None]:
+    """Translate what goes wrong while a client connects; if no broker lets us in, say why.
+
+    Raises:
+        BrokerUnavailable: see `why_unreachable`, and `translated`.
+    """
+    try:
+        with translated():
+            yield
+    except BrokerUnavailable as error:
+        if error.reason not in {"unreachable", "timeout", "authentication"}:
+            raise
+        raise await why_unreachable(settings) or error from error
+
+
+@asynccontextmanager
 async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterator[AIOKafkaClient]:
     """Open a bare client, for metadata requests, while the block runs.
 
@@ -253,7 +220,7 @@ async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterato
         request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000), **connection_options(settings, client=client)
     )
     try:
-        with translated():
+        async with connecting(settings):
             if settings.token_provider:  # asked here, its failure is told; in `bootstrap` it would look like a silence
                 await token_source(settings.token_provider).token()
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
@@ -307,6 +274,9 @@ async def require_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[
         TopicUnavailable: some are missing, forbidden or without a leader; the message names them all.
         BrokerUnavailable: it does not answer.
     """
+    with translated():
+        offered = await client.send(client.get_random_node(), ApiVersionRequest())
+    require_supported({key: span for key, *span in offered.api_versions})
     found = await describe_topics(client, names)
     problems = [topic for topic in found if topic.state is not TopicState.READY]
     if problems:

@@ -35,10 +35,7 @@ def make_pool(dsn: str, *, max_size: int, **options: Any) -> MeasuredPool:
     Args:
         dsn: the database's address.
         max_size: the most connections.
-        options: asyncpg's, of each connection.
-
-    Raises:
-        ValueError: the address cannot be read.
+        options: asyncpg's: how to connect, and the class of connections.
     """
     pool = MeasuredPool(
         dsn,
@@ -47,7 +44,6 @@ def make_pool(dsn: str, *, max_size: int, **options: Any) -> MeasuredPool:
         max_queries=50_000,
         max_inactive_connection_lifetime=0,
         loop=None,
-        connection_class=asyncpg.Connection,
         record_class=asyncpg.Record,
         **options,
     )

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from uuid import uuid4
 
-from slotwire.ingest.foundation.errors import ConfigurationError, SchemaMismatch
+from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnfit, SchemaMismatch
 from slotwire.ingest.foundation.postgres import Connection, translated
 
 PROCESSES = ("serve", "relay", "agents", "mcp", "control")
@@ -147,7 +147,8 @@ async def migrate(connection: Connection, *, role_prefix: str, shards: int, now:
         The names of the migrations that were applied, in order.
 
     Raises:
-        ConfigurationError: the connection's role lacks a right it needs.
+        ConfigurationError: a role is missing, and the connection's own may not create it.
+        DatabaseUnfit: the connection's role lacks another right it needs.
         SchemaMismatch: see `compare`.
     """
     for process in PROCESSES:
@@ -194,7 +195,7 @@ async def _ensure_role(connection: Connection, role: str) -> None:
     try:
         with translated():
             await connection.execute(create)
-    except ConfigurationError as error:
+    except DatabaseUnfit as error:
         raise ConfigurationError(
             f"the role {role} does not exist, and this login may not create it",
             remedy=f'As a superuser: CREATE ROLE "{role}" LOGIN PASSWORD ...; see docs/howto/run-in-production.md.',

@@ -1,6 +1,11 @@
-"""Postgres: connections with limits, named SQL from files, and the one place that catches asyncpg's exceptions.
+"""Postgres: pools and connections with limits, named SQL from files, calls that commit and are never cancelled.
 
-Everything above this module sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data can never be
+    postgres_address   what the address says, judged before anything connects
+    postgres_hosts     the first of several hosts that takes writes
+    postgres_session   a connection that is ours alone, with its limits in force; dropped when it cannot work
+    postgres_errors    asyncpg's exceptions in our words
+
+Everything above these modules sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data can never be
 stored), never an exception of asyncpg.
 """
 
@@ -8,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from types import MappingProxyType
@@ -19,9 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, RowRefused, SchemaMismatch
+from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.measured_pool import make_pool
-from slotwire.ingest.foundation.postgres_tls import with_tls
+from slotwire.ingest.foundation.postgres_address import DatabaseAddress, parse_address
+from slotwire.ingest.foundation.postgres_errors import translated
+from slotwire.ingest.foundation.postgres_hosts import connect_to, first_writable
+from slotwire.ingest.foundation.postgres_session import Session, durability_of, require_durable, require_own_session
 from slotwire.ingest.foundation.settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -32,6 +38,27 @@ if TYPE_CHECKING:
 else:
     Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
+__all__ = [
+    "ADDRESS",
+    "BY_KEY",
+    "OWNER_ADDRESS",
+    "Connection",
+    "Pool",
+    "Session",
+    "borrowed",
+    "call_outright",
+    "close",
+    "connect",
+    "connect_to_commit",
+    "create_pool",
+    "read_queries",
+    "translated",
+]
+
+ADDRESS = "SLOTWIRE_DATABASE_URL"
+"""Where the address of the processes comes from."""
+OWNER_ADDRESS = "SLOTWIRE_MIGRATE__DATABASE_URL"
+"""Where the address of the role that owns the schema comes from."""
 BY_KEY = MappingProxyType(
     {
         "enable_seqscan": "off",
@@ -55,9 +82,7 @@ has just those, in its order. Left to itself the server gathers and sorts all ro
 _NEVER_SECONDS = 3_600.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DATA_ERRORS = frozenset({"22", "23", "54"})
 _NAME = re.compile(r"^-- name: ([a-z][a-z0-9_]*)$", re.MULTILINE)
-_UNDEFINED = frozenset({"42P01", "42883", "42703", "3F000"})
 
 
 def read_queries(package: str, file: str) -> Mapping[str, str]:
@@ -75,55 +100,6 @@ def read_queries(package: str, file: str) -> Mapping[str, str]:
     text = files(package).joinpath(file).read_text(encoding="utf-8")
     parts = _NAME.split(text)
     return MappingProxyType({name: sql.strip() for name, sql in zip(parts[1::2], parts[2::2], strict=True)})
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Translate exceptions of asyncpg and the network into our own.
-
-    Raises:
-        RowRefused: SQLSTATE class 22, 23 or 54, or a value that asyncpg cannot write; but not 23514 without a
-            constraint's name, which says that a partition is missing: that is not the data's fault.
-        SchemaMismatch: a table, column or function is missing.
-        ConfigurationError: the role lacks a right, or the address cannot be read.
-        DatabaseUnavailable: everything else: unreachable, frozen, demoted, out of space, timed out.
-    """
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        state = error.sqlstate or "XX000"
-        if state[:2] in _DATA_ERRORS and not (state == "23514" and not error.constraint_name):
-            raise RowRefused("Postgres refused the data", sqlstate=state) from error
-        if state in _UNDEFINED:
-            raise SchemaMismatch(
-                "the database does not have this version's schema", remedy="Run `slotwire migrate`."
-            ) from error
-        if state == "42501":
-            raise ConfigurationError(
-                "the database role lacks a right it needs",
-                remedy="Make it a member of the runtime role, then run `slotwire migrate`.",
-            ) from error
-        raise DatabaseUnavailable(f"Postgres answered with SQLSTATE {state}", reason=state) from error
-    except asyncpg.exceptions.ClientConfigurationError as error:
-        raise _unreadable() from error
-    except TimeoutError as error:
-        raise DatabaseUnavailable("Postgres did not answer in time", reason="timeout") from error
-    except asyncpg.InterfaceError as error:
-        if isinstance(error, ValueError):  # asyncpg's own DataError: it cannot write the value, and never will
-            raise RowRefused("the data cannot be sent to Postgres", sqlstate="22000") from error
-        raise DatabaseUnavailable("Postgres is out of reach", reason="unreachable") from error
-    except (OSError, asyncpg.InternalClientError) as error:
-        raise _out_of_reach(error) from error
-
-
-def _out_of_reach(error: Exception) -> DatabaseUnavailable:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return DatabaseUnavailable(
-            "the certificate of Postgres is not from the authority we trust, or not for this host",
-            reason="certificate",
-            remedy="Name the authority that signed it in SLOTWIRE_DATABASE__SSL_CAFILE, and the host as it is in it.",
-        )
-    return DatabaseUnavailable("Postgres is out of reach", reason="unreachable")
 
 
 def connection_options(settings: DatabaseSettings, *, application: str) -> dict[str, Any]:
@@ -153,13 +129,14 @@ def connection_options(settings: DatabaseSettings, *, application: str) -> dict[
     }
 
 
-def create_pool(
+@asynccontextmanager
+async def create_pool(
     dsn: str, settings: DatabaseSettings, *, application: str, planner: Mapping[str, str] | None = None
-) -> Pool:
-    """Make a pool that opens its connections when they are first needed.
+) -> AsyncIterator[Pool]:
+    """Make a pool that opens its connections when they are first needed, and yield it.
 
-    Enter it with `async with`. Entering does not contact the server, so a process can start and answer 503 while
-    Postgres is unreachable.
+    Entering does not contact the server, so a process can start and answer 503 while Postgres is unreachable. Leaving
+    takes bounded time, whatever the server does.
 
     Args:
         dsn: the database's address.
@@ -168,16 +145,36 @@ def create_pool(
         planner: further settings of the sessions, for how their statements are planned.
 
     Raises:
-        ConfigurationError: the address is missing or cannot be read.
+        ConfigurationError: the address is missing, cannot be read, or may not be used as it is.
     """
-    _require_address(dsn)
+    address = parse_address(dsn, setting=ADDRESS, settings=settings)
     options = connection_options(settings, application=application)
     options["server_settings"] |= planner or {}
-    try:
-        address, tls = with_tls(dsn, settings)
-        return make_pool(address, max_size=settings.pool_size, ssl=tls, **options)
-    except ValueError as error:
-        raise _unreadable() from error
+
+    async def opened(*_: object, **__: object) -> Session:
+        session = await _fit(address, settings, options)
+        session.expire = pool.expire_connections
+        return session
+
+    pool = make_pool(dsn, max_size=settings.pool_size, connect=opened, connection_class=Session)
+    async with pool:
+        yield pool
+
+
+@asynccontextmanager
+async def borrowed(pool: Pool, *, seconds: float | None = None) -> AsyncIterator[Connection]:
+    """Borrow a pool's connection while the block runs; errors of Postgres in the block become ours.
+
+    Args:
+        pool: the pool.
+        seconds: how long it may take to get one; None for no limit but those of connecting.
+
+    Raises:
+        SlotwireError: see `translated`.
+    """
+    with translated():
+        async with pool.acquire(timeout=seconds) as connection:
+            yield connection
 
 
 async def connect(
@@ -187,7 +184,8 @@ async def connect(
     application: str,
     planner: Mapping[str, str] | None = None,
     outright: bool = False,
-) -> Connection:
+    setting: str = ADDRESS,
+) -> Session:
     """Open one connection outside any pool.
 
     Args:
@@ -196,41 +194,47 @@ async def connect(
         application: the name the server shows for it, after `slotwire-`.
         planner: further settings of the session, for statements whose plans are known in advance.
         outright: for `call_outright`: no client-side limit cancels a statement.
+        setting: the variable that the address comes from; errors name it.
 
     Raises:
         DatabaseUnavailable: Postgres is out of reach or read-only.
-        ConfigurationError: the address is missing or cannot be read.
+        DatabaseUnfit: it would lose what it commits, is too old, or a pooler shares our session.
+        ConfigurationError: the address is missing, cannot be read, or may not be used as it is.
     """
-    _require_address(dsn)
+    address = parse_address(dsn, setting=setting, settings=settings)
+    options = connection_options(settings, application=application)
+    options["server_settings"] |= planner or {}
+    if outright:
+        options["command_timeout"] = None
+    return await _fit(address, settings, options)
+
+
+async def _fit(address: DatabaseAddress, settings: DatabaseSettings, options: dict[str, Any]) -> Session:
+    """Open a connection that can do its work: writable, ours alone, with its limits in force, and durable."""
+    session = await first_writable(address, options)
+
+    async def second() -> Session:
+        return await connect_to(address, session.host, options)
+
     try:
-        with translated():
-            options = connection_options(settings, application=application)
-            options["server_settings"] |= planner or {}
-            if outright:
-                options["command_timeout"] = None
-            address, tls = with_tls(dsn, settings)
-            connection: Connection = await asyncpg.connect(address, ssl=tls, **options)
-    except ValueError as error:
-        raise _unreadable() from error
-    return connection
+        async with asyncio.timeout(settings.connect_timeout_seconds + settings.statement_timeout_seconds):
+            row = await require_own_session(session, options["server_settings"], second)
+        if settings.durable:
+            require_durable(durability_of(row))
+    except TimeoutError as error:
+        session.terminate()
+        raise DatabaseUnavailable("Postgres did not answer in time", reason="timeout") from error
+    except BaseException:
+        session.terminate()
+        raise
+    return session
 
 
 async def connect_to_commit(dsn: str, settings: DatabaseSettings, *, application: str) -> Connection:
-    """Open one connection for `call_outright`, to a server that keeps what it commits.
-
-    Args:
-        dsn: the database's address.
-        settings: the connection's limits, and whether the server must keep what it commits.
-        application: the name the server shows for it, after `slotwire-`.
-
-    Raises:
-        DatabaseUnavailable: Postgres is out of reach or read-only.
-        ConfigurationError: the address is missing or cannot be read, or the server would lose what it commits.
-    """
+    """Open one connection for `call_outright`; see `connect`."""
     connection = await connect(dsn, settings, application=application, planner=BY_KEY, outright=True)
     try:
         await write_times_quickly(connection)
-        await require_durable(connection, settings)
     except BaseException:
         connection.terminate()
         raise
@@ -292,74 +296,3 @@ async def write_times_quickly(connection: Connection) -> None:
         encoder=lambda time: ((time - _EPOCH) // _MICROSECOND,),
         decoder=lambda told: _EPOCH + timedelta(microseconds=told[0]),
     )
-
-
-def _require_address(dsn: str) -> None:
-    """Refuse at the start an address that asyncpg would refuse only at the first connection."""
-    if not dsn:
-        raise ConfigurationError(
-            "SLOTWIRE_DATABASE_URL is not set", remedy="Set it to postgresql://user:password@host/database."
-        )
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        raise _unreadable()
-
-
-def _unreadable() -> ConfigurationError:
-    return ConfigurationError(
-        "SLOTWIRE_DATABASE_URL cannot be read", remedy="The form is postgresql://user:password@host/database."
-    )
-
-
-@dataclass(frozen=True)
-class Durability:
-    """How much a commit survives on this server.
-
-    Attributes:
-        fsync: whether the server flushes commits to disk.
-        synchronous_commit: the server's setting for our sessions.
-        standbys: `synchronous_standby_names`; empty if a commit waits for no other server.
-    """
-
-    fsync: bool
-    synchronous_commit: str
-    standbys: str
-
-    @property
-    def survives_crash(self) -> bool:
-        """Whether an acknowledged commit survives a crash of this server."""
-        return self.fsync and self.synchronous_commit in {"on", "remote_write", "remote_apply", "local"}
-
-    @property
-    def promise(self) -> str:
-        """The promise in words, for `doctor` and the log at start."""
-        if not self.survives_crash:
-            return "none: an acknowledged delivery can be lost when the server crashes"
-        if self.standbys and self.synchronous_commit in {"on", "remote_apply"}:
-            return "survives the loss of the primary: a standby confirms each commit"
-        return "survives a crash of the server; a failover to an asynchronous standby can lose the last commits"
-
-
-async def read_durability(connection: Connection) -> Durability:
-    """Read the server's durability settings."""
-    with translated():
-        row = await connection.fetchrow(
-            "SELECT current_setting('fsync') = 'on' AS fsync, current_setting('synchronous_commit') AS commit,"
-            " current_setting('synchronous_standby_names') AS standbys"
-        )
-    if row is None:  # pragma: no cover - a SELECT without FROM gives one row
-        raise AssertionError
-    return Durability(row["fsync"], row["commit"], row["standbys"])
-
-
-async def require_durable(connection: Connection, settings: DatabaseSettings) -> None:
-    """Refuse a server that would lose what it has committed, unless the settings accept that.
-
-    Raises:
-        ConfigurationError: fsync or synchronous_commit is off.
-    """
-    durability = await read_durability(connection)
-    if settings.durable and not durability.survives_crash:
-        raise ConfigurationError(
-            "Postgres runs with fsync or synchronous_commit off: an acknowledged delivery could be lost",
-            remedy="Turn both on, or accept the loss with SLOTWIRE_DATABASE__DURABLE=false.",
-        )

@@ -1,4 +1,4 @@
-"""The readiness check of processes that need Postgres: it answers, and its schema fits this version."""
+"""The readiness check of processes that need Postgres: it takes writes, and its schema fits this version."""
 
 from __future__ import annotations
 
@@ -6,26 +6,39 @@ import asyncio
 
 from slotwire.ingest.foundation.errors import DatabaseUnavailable, SlotwireError
 from slotwire.ingest.foundation.migrations import require_fitting
-from slotwire.ingest.foundation.postgres import Pool, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed
+from slotwire.ingest.foundation.postgres_errors import READ_ONLY
 
 READY_SECONDS = 2.0
 """How long readiness waits for Postgres."""
 
 
 async def postgres_problem(pool: Pool) -> str | None:
-    """Return why Postgres cannot be used now, or None if it can."""
+    """Return why Postgres cannot be used now and what to do, in one line, or None if it can."""
     try:
         async with asyncio.timeout(READY_SECONDS):
-            with translated():
-                connection = await pool.acquire(timeout=READY_SECONDS)
-            try:
-                await require_fitting(connection)
-            finally:
-                await pool.release(connection, timeout=READY_SECONDS)
+            await require_working(pool)
     except TimeoutError:
         return "Postgres does not answer"
-    except DatabaseUnavailable as problem:
-        return problem.message
     except SlotwireError as problem:
-        return f"{problem.message} {problem.remedy}".strip()
+        return problem.in_one_line
     return None
+
+
+async def require_working(pool: Pool) -> None:
+    """Ask for what every process needs: a schema that fits, on a server that takes writes.
+
+    Raises:
+        DatabaseUnavailable: Postgres is away, or read-only; connections that were opened before are not used again.
+        SchemaMismatch: `slotwire migrate` has to run first.
+    """
+    async with borrowed(pool, seconds=READY_SECONDS) as connection:
+        await require_fitting(connection)
+        read_only = await connection.fetchval("SELECT current_setting('transaction_read_only') = 'on'")
+    if read_only:
+        await pool.expire_connections()
+        raise DatabaseUnavailable(
+            "Postgres is read-only",
+            reason=READ_ONLY,
+            remedy="Wait for a primary; its own log says why it takes no writes.",
+        )

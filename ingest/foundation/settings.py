@@ -101,7 +101,9 @@ class KafkaSettings(SettingsGroup):
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,100}$")
     """Prefix of every topic's name."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """The protocol to the broker."""
+    """The protocol to the broker; without TLS only to a broker on this machine."""
+    allow_plaintext: bool = False
+    """Connect without TLS to a broker that is not this machine: for a network on which nobody else can listen."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
     """Used with the SASL protocols."""
     sasl_username: str | None = None
@@ -143,7 +145,7 @@ class DatabaseSettings(SettingsGroup):
     pool_size: int = Field(4, ge=1, le=100)
     """The most connections in a process's pool. `serve` opens up to two more per shard, a leading `relay` three."""
     connect_timeout_seconds: float = Field(3.0, gt=0)
-    """How long opening a connection may take."""
+    """How long opening a connection to one host may take. A second host is tried after a quarter of a second."""
     statement_timeout_seconds: float = Field(5.0, gt=0)
     """The server cancels a statement that runs longer."""
     lock_timeout_seconds: float = Field(3.0, gt=0)
@@ -157,7 +159,9 @@ class DatabaseSettings(SettingsGroup):
     ssl_keyfile: str | None = None
     """The key of our certificate, unless the address has `sslkey`."""
     durable: bool = True
-    """Refuse to acknowledge deliveries while the server runs with fsync or synchronous_commit off."""
+    """Refuse to work on a server that runs with fsync or synchronous_commit off, and so can lose commits."""
+    allow_plaintext: bool = False
+    """Connect without TLS to a host that is not this machine: for a network on which nobody else can listen."""
 
 
 class MigrateSettings(SettingsGroup):

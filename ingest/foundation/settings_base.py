@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
@@ -24,3 +25,14 @@ class SettingsGroup(BaseModel):
     """A group of settings: immutable, and unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, judged by what is written: a loopback address, or `localhost`.
+
+    A name is not looked up, because what it means can change after it was judged.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

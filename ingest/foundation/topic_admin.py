@@ -21,7 +21,6 @@ from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
     TopicDescription,
     TopicState,
-    connection_options,
     describe_topics,
     full_name,
     opened_client,
@@ -29,6 +28,7 @@ from slotwire.ingest.foundation.kafka import (
     translated,
     until_led,
 )
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import TOPICS, Topic
 

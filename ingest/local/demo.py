@@ -50,6 +50,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
     """
     from slotwire.ingest.control.subscription_records import read_one
     from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.postgres import borrowed
     from slotwire.ingest.keys.hooks import HookAddresses
     from slotwire.ingest.keys.signing_keys import load_keys
     from slotwire.ingest.keys.vault import Vault
@@ -62,7 +63,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
         owner = Principal(Role.ADMIN)
         item = (await actions.organizations.add(owner, OrganizationRequest(token=SecretStr(token)))).subscriptions[0]
         hook_id = (await read_one(actions.pool, item.id, item.organization)).hook_id
-        async with actions.pool.acquire() as connection:
+        async with borrowed(actions.pool) as connection:
             record = await load_keys(connection, Vault.from_settings(settings.vault), hook_id)
         if record is None or not record.keys:
             raise SlotwireError("the demo organization's subscription has no signing key")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 from uuid import UUID
 
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated
 from slotwire.ingest.log.booking import booking_of
 from slotwire.ingest.operate.booking_models import (
     MAX_TIMELINE,
@@ -61,22 +61,21 @@ async def timeline(pool: Pool, invitee: str, org: str | None, *, topic_prefix: s
     Each of these is cut at `MAX_TIMELINE`.
     """
     limit = MAX_TIMELINE + 1
-    with translated():
-        async with pool.acquire() as connection:
-            found = await connection.fetchrow(_SQL["booking"], invitee, org)
-            if found is None:
-                return None
-            booking = _booking(found)
-            chain = await connection.fetch(_SQL["bookings_of_chain"], booking.chain_root, booking.organization, limit)
-            events = await connection.fetch(_SQL["timeline_events"], invitee, booking.organization, limit)
-            delivery_ids = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
-            deliveries = await connection.fetch(
-                _SQL["timeline_deliveries"],
-                booking.organization,
-                [row["event_id"] for row in events],
-                list(delivery_ids - {None}),
-                limit,
-            )
+    async with borrowed(pool) as connection:
+        found = await connection.fetchrow(_SQL["booking"], invitee, org)
+        if found is None:
+            return None
+        booking = _booking(found)
+        chain = await connection.fetch(_SQL["bookings_of_chain"], booking.chain_root, booking.organization, limit)
+        events = await connection.fetch(_SQL["timeline_events"], invitee, booking.organization, limit)
+        delivery_ids = {row["delivery_id"] for row in events} | {clear.delivery_id for clear in booking.clears}
+        deliveries = await connection.fetch(
+            _SQL["timeline_deliveries"],
+            booking.organization,
+            [row["event_id"] for row in events],
+            list(delivery_ids - {None}),
+            limit,
+        )
     return Timeline(
         booking=booking,
         chain=tuple(_booking(row) for row in chain[:MAX_TIMELINE]),

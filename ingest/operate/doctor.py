@@ -8,11 +8,12 @@ from datetime import timedelta
 
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.subscriptions import check_callback
-from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable, SlotwireError
+from slotwire.ingest.errors import ConfigurationError, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.migrations import PROCESSES, require_fitting, role_of
 from slotwire.ingest.foundation.open_files import fitting, needed, open_files_limit
-from slotwire.ingest.foundation.postgres import Connection, connect, read_durability, read_queries, translated
+from slotwire.ingest.foundation.postgres import Connection, Session, connect, read_queries, translated
+from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.topic_admin import Severity, check_topics
 from slotwire.ingest.keys.hooks import HookAddresses
@@ -33,14 +34,6 @@ RETENTION_WARNING = 3
 """Days that could go and have not: one of each kind comes up at midnight, and goes within the hour."""
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
-
-_REFUSALS = {
-    "28P01": "Postgres refused the user or the password",
-    "28000": "Postgres refused the user",
-    "3D000": "Postgres has no such database",
-    "53300": "Postgres has no connection left",
-}
-"""Messages for the SQLSTATEs of a refused connection."""
 
 _NEEDED = (("serve", "accept"), ("relay", "append"), ("control", "accept"), ("control", "make_ranges"))
 """Functions without which a process cannot work."""
@@ -103,14 +96,16 @@ def _tried(check: str, look: Callable[[], str]) -> Finding:
 
 async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
     dsn = settings.database_url.get_secret_value()
+    any_server = settings.database.model_copy(update={"durable": False})  # durability is a finding of its own
     try:
-        connection = await connect(dsn, settings.database, application="doctor")
+        connection = await connect(dsn, any_server, application="doctor")
     except SlotwireError as error:
-        yield _unreachable(error)
+        yield failed("postgres", error)
         return
     try:
         version = connection.get_server_version()
-        yield ok("postgres", f"reached, version {version.major}.{version.micro}, accepts writes")
+        way = " by way of a pooler in session mode" if connection.pooled else ""
+        yield ok("postgres", f"reached{way}, version {version.major}.{version.micro}, accepts writes")
         yield await _asked("durability", _durability(connection, settings))
         yield await _asked("clock", _skew(connection, clock))
         schema = await _asked("schema", _schema(connection))
@@ -129,7 +124,7 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
             yield await _asked("connections", _connections(connection, settings))
             yield await _asked("organizations", _organizations(connection, settings))
     finally:
-        await connection.close(timeout=settings.database.connect_timeout_seconds)
+        await connection.close()
 
 
 async def _asked(check: str, question: Awaitable[Finding]) -> Finding:
@@ -139,18 +134,8 @@ async def _asked(check: str, question: Awaitable[Finding]) -> Finding:
         return failed(check, error)
 
 
-def _unreachable(error: SlotwireError) -> Finding:
-    reason = error.reason if isinstance(error, DatabaseUnavailable) else ""
-    message = _REFUSALS.get(reason, error.message)
-    remedy = error.remedy or (
-        "Is the server running, and does SLOTWIRE_DATABASE_URL have its host, port, database, user and password?\n"
-        "  A read-only server (a standby) is not enough."
-    )
-    return Finding(check="postgres", state="failed", message=message, remedy=remedy)
-
-
-async def _durability(connection: Connection, settings: Settings) -> Finding:
-    found = await read_durability(connection)
+async def _durability(connection: Session, settings: Settings) -> Finding:
+    found = durability_of(await describe(connection))
     said = f"fsync {'on' if found.fsync else 'off'}, synchronous_commit {found.synchronous_commit}; "
     said += f"an acknowledged delivery {found.promise}" if found.survives_crash else found.promise
     if found.survives_crash:

@@ -17,7 +17,7 @@ import orjson
 
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import ordered_id
-from slotwire.ingest.foundation.postgres import Connection, Pool, call_outright, read_queries, translated
+from slotwire.ingest.foundation.postgres import Connection, Pool, borrowed, call_outright, read_queries, translated
 from slotwire.ingest.receive.verify import VerifiedDelivery
 from slotwire.schemas.codec import encode_data, format_time
 from slotwire.schemas.events import EventData
@@ -180,10 +180,9 @@ async def committing(pool: Pool, shard: int) -> AsyncIterator[Connection]:
     Raises:
         DatabaseUnavailable: Postgres does not answer.
     """
-    with translated():
-        async with pool.acquire() as connection:
-            yield connection
-            await connection.execute(QUERIES["notify"], str(shard))
+    async with borrowed(pool) as connection:
+        yield connection
+        await connection.execute(QUERIES["notify"], str(shard))
 
 
 async def accept_through(pool: Pool, shard: int, rows: Sequence[AcceptRow], *, now: datetime, seconds: float) -> int:

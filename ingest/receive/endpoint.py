@@ -23,7 +23,7 @@ from typing import NamedTuple
 from aiohttp import HttpVersion11, web
 from aiohttp.hdrs import CONTENT_ENCODING, X_FORWARDED_FOR
 
-from slotwire.ingest.errors import DatabaseUnavailable, DeliveryRefused, SlotwireError
+from slotwire.ingest.errors import DatabaseUnavailable, DatabaseUnfit, DeliveryRefused, SlotwireError
 from slotwire.ingest.foundation.client_address import client_address, read_network
 from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.guarded_connection import FramingTooLarge, connection_of
@@ -318,10 +318,8 @@ def _rejected(response: web.Response) -> _Reply:
 
 def _unavailable(problem: SlotwireError) -> _Reply:
     """Ask Calendly to try again. A problem that only a person can solve is logged with its remedy."""
-    if isinstance(problem, DatabaseUnavailable):
-        reason = problem.reason
-    else:
-        reason = type(problem).__name__
+    reason = problem.reason if isinstance(problem, DatabaseUnavailable) else type(problem).__name__
+    if isinstance(problem, DatabaseUnfit) or not isinstance(problem, DatabaseUnavailable):
         _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
     response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return _Reply(RequestOutcome.UNAVAILABLE, reason, response)

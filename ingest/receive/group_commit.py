@@ -17,6 +17,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import (
     BY_KEY,
     Connection,
+    Session,
     connect,
     connect_to_commit,
     translated,
@@ -107,7 +108,7 @@ class ShardGroup:
 
         A notification is a hint; the writer polls as well. So a failure here is logged and tried again.
         """
-        connection: Connection | None = None
+        connection: Session | None = None
         try:
             while True:
                 await self._committed.wait()
@@ -121,6 +122,7 @@ class ShardGroup:
                             await connection.execute("SET synchronous_commit = off")
                     with translated():
                         await connection.execute(QUERIES["notify"], str(self._shard))
+                    connection.require_writable()  # the writer is elsewhere then
                 except DatabaseUnavailable as problem:
                     _log.warning("notify_failed", error=problem.message)
                     if connection is not None:

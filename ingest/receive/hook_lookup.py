@@ -16,7 +16,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed
 from slotwire.ingest.keys.hooks import HookAddresses, HookId
 from slotwire.ingest.keys.signing_keys import HookRecord, load_keys
 from slotwire.ingest.keys.vault import Vault
@@ -116,12 +116,8 @@ class Tenants:
                 self._asking.pop(hook, None)
 
     async def _load(self, hook_id: HookId) -> HookRecord | None:
-        with translated():
-            connection = await self._pool.acquire()
-        try:
+        async with borrowed(self._pool) as connection:
             return await load_keys(connection, self._vault, hook_id)
-        finally:
-            await self._pool.release(connection)
 
     def _remember(self, hook: str, record: HookRecord | None) -> _Cached | None:
         if record is None:

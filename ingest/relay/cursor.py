@@ -14,7 +14,8 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from slotwire.ingest.errors import BrokerUnavailable, CursorMismatch
-from slotwire.ingest.foundation.kafka import connection_options, full_name, translated
+from slotwire.ingest.foundation.kafka import connecting, full_name, translated
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.schemas.topics import RELAY_CURSOR
 
@@ -109,7 +110,8 @@ async def read_cursor(settings: Settings, shard: int) -> Cursor | None:
     try:
         with translated():
             async with asyncio.timeout(limit):
-                await consumer.start()
+                async with connecting(settings.kafka):
+                    await consumer.start()
                 consumer.assign([partition])
                 value = await _last_value(consumer, partition, str(shard).encode())
     finally:

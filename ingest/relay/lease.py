@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from slotwire.ingest.errors import DatabaseUnavailable, SlotwireError
-from slotwire.ingest.foundation.postgres import Connection, close, connect, read_queries, translated
+from slotwire.ingest.foundation.postgres import Connection, Session, close, connect, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 
 QUERIES = read_queries("slotwire.ingest.sql", "relay.sql")
@@ -121,6 +121,7 @@ class _Keeper(threading.Thread):
         async with self._in_use:
             with translated():
                 await self._connection.fetchval(QUERIES["hold_lease"])
+            self._connection.require_writable()  # the lock is of no use where nothing can be written
 
 
 class Lease:
@@ -133,7 +134,7 @@ class Lease:
     """
 
     def __init__(
-        self, connection: Connection, shard: int, keeper: _Keeper, lost: asyncio.Event, woken: asyncio.Event
+        self, connection: Session, shard: int, keeper: _Keeper, lost: asyncio.Event, woken: asyncio.Event
     ) -> None:
         self._connection = connection
         self._keeper = keeper
@@ -180,7 +181,7 @@ class Lease:
 
         keeper = _Keeper(settings, shard, tell)
         keeper.start()
-        connection: Connection | None = None
+        connection: Session | None = None
         try:
             stopping: asyncio.Future[bool] = asyncio.ensure_future(stop.wait())
             await asyncio.wait([taken, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -219,7 +220,8 @@ class Lease:
                 with translated():
                     yield self._connection
             except DatabaseUnavailable as error:
-                if self._connection.is_closed():
+                if self._connection.is_closed() or self._connection.read_only:
+                    self.end()
                     raise _lost() from error
                 raise
 

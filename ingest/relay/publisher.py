@@ -18,13 +18,14 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from slotwire.ingest.errors import BrokerUnavailable, RecordRefused
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
-    connection_options,
+    connecting,
     discard,
     full_name,
     partition_of,
     require_topics,
     translated,
 )
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import RELAY_TRANSACTION_SECONDS
 from slotwire.ingest.relay.cursor import Cursor
@@ -79,9 +80,8 @@ class Publisher:
             **connection_options(settings.kafka, client="relay"),
         )
         try:
-            with translated():
-                async with asyncio.timeout(limit):
-                    await producer.start()
+            async with connecting(settings.kafka), asyncio.timeout(limit):
+                await producer.start()
             # Before any topic is named to the producer, or a broker that makes topics of itself would.
             topics = (*EVENT_TOPICS, RELAY_CURSOR)
             found = await require_topics(producer.client, [full_name(settings.kafka, topic) for topic in topics])

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import pytest
 
 from slotwire.ingest.errors import BrokerUnavailable, ConfigurationError
-from slotwire.ingest.foundation.kafka import connection_options, opened_client
+from slotwire.ingest.foundation.kafka import opened_client
+from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.kafka_token import token_source
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.topic_admin import check_topics, ensure_topics

@@ -110,9 +110,9 @@ async def test_another_authority_is_no_silence(encrypted: Encrypted, form: str) 
     """A server that another authority signed is refused, and the certificate is named as the reason."""
     settings = encrypted.settings(ssl_cafile="other.crt") if form == "settings" else DatabaseSettings()
     said = f"?sslmode=verify-full&sslrootcert={encrypted.files / 'other.crt'}" if form == "address" else ""
-    with pytest.raises(DatabaseUnavailable, match="certificate of Postgres") as refused:
+    with pytest.raises(DatabaseUnavailable, match="certificate is signed by an authority") as refused:
         await encrypted.is_used(settings, query=said)
-    assert refused.value.reason == "certificate"
+    assert refused.value.reason == "tls"
     assert "SLOTWIRE_DATABASE__SSL_CAFILE" in refused.value.remedy
 
 
@@ -120,7 +120,7 @@ async def test_verify_full_without_an_authority_takes_the_systems(encrypted: Enc
     """`sslmode=verify-full` alone is a valid address: the system's authorities are asked, and here they know nobody."""
     with pytest.raises(DatabaseUnavailable) as refused:
         await encrypted.is_used(DatabaseSettings(), query="?sslmode=verify-full")
-    assert refused.value.reason == "certificate"
+    assert refused.value.reason == "tls"
     _, context = with_tls("postgresql://a@db.example.com/b?sslmode=verify-full", DatabaseSettings())
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -156,7 +156,8 @@ async def test_a_bad_file_is_named_at_the_start(encrypted: Encrypted, changes: d
     """A file that is missing or is something else is an error of the settings that shows its name, not an outage."""
     settings = encrypted.settings(**changes)
     with pytest.raises(ConfigurationError, match=named) as refused:
-        create_pool(encrypted.url, settings, application="test")
+        async with create_pool(encrypted.url, settings, application="test"):
+            pass
     assert "SLOTWIRE_DATABASE__SSL_CAFILE" in refused.value.remedy
     with pytest.raises(ConfigurationError, match=named):
         await encrypted.is_used(settings)

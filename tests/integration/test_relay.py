@@ -308,7 +308,7 @@ async def test_lag_is_reported_while_the_broker_is_away(setup: RelaySetup) -> No
     async with running_relay(setup.settings.model_copy(update={"kafka": away})) as health:
         await until(counted)
         problems = await health.problems()
-        assert "Kafka is out of reach" in problems["relay"]
+        assert "Kafka at 127.0.0.1:1 is out of reach" in problems["relay"]
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "broker"}) == 1
 
 

@@ -62,6 +62,27 @@ class Process:
         """Start it again after its end."""
         self.child = await _spawn(self.arguments, self.environment)
 
+    async def problems(self) -> dict[str, str] | None:
+        """Return why it is not ready, by the check; empty when it is, None when its health port does not answer."""
+        async with httpx.AsyncClient() as client:
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self.health_port}/readyz")
+            except httpx.TransportError:
+                return None
+        found: dict[str, str] = answer.json()["problems"]
+        return found
+
+    async def until_problem(self, words: str) -> str:
+        """Wait until it is not ready for a reason with these words in it; return the reason."""
+        async with asyncio.timeout(READY_SECONDS):
+            while True:
+                for problem in (await self.problems() or {}).values():
+                    if words in problem:
+                        return problem
+                if self.child.returncode is not None:
+                    raise AssertionError(f"{self.arguments} ended with {self.child.returncode}")
+                await asyncio.sleep(0.02)
+
     async def until_ready(self) -> None:
         """Wait until its health port says that it is ready."""
         async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient() as client:

@@ -22,7 +22,9 @@ from slotwire.ingest.errors import (
     RecordRefused,
     TopicUnavailable,
 )
-from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, connection_options, full_name, translated
+from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_name, translated
+from slotwire.ingest.foundation.kafka_connection import connection_options
+from slotwire.ingest.foundation.kafka_diagnosis import require_supported
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.relay.cursor import Cursor, decode_cursor
 from slotwire.ingest.relay.process import BACK_OFF_SECONDS, BackOff
@@ -107,12 +109,41 @@ def test_topic_names_take_the_prefix() -> None:
 
 def test_plain_options() -> None:
     """Several brokers, a name for the broker's logs, and nothing of SASL or TLS."""
-    options = connection_options(KafkaSettings(bootstrap_servers="a:1, b:2"), client="relay")
+    options = connection_options(KafkaSettings(bootstrap_servers="127.0.0.1:1, localhost:2"), client="relay")
     assert options == {
-        "bootstrap_servers": ["a:1", "b:2"],
+        "bootstrap_servers": ["127.0.0.1:1", "localhost:2"],
         "client_id": "slotwire-relay",
         "security_protocol": "PLAINTEXT",
     }
+
+
+def test_tls_is_demanded_towards_other_machines() -> None:
+    """Without TLS a broker elsewhere is refused unless a setting allows it; one on this machine needs no permission."""
+    for protocol in ("PLAINTEXT", "SASL_PLAINTEXT"):
+        login = {"sasl_username": "slotwire", "sasl_password": SecretStr("a password")}
+        elsewhere = {"bootstrap_servers": "[::1]:9092,broker.example.com:9092", "security_protocol": protocol, **login}
+        with pytest.raises(ConfigurationError, match=r"broker\.example\.com:9092 is not on this machine") as refused:
+            connection_options(KafkaSettings.model_validate(elsewhere), client="relay")
+        assert "SLOTWIRE_KAFKA__ALLOW_PLAINTEXT" in refused.value.remedy
+        allowed = KafkaSettings.model_validate({**elsewhere, "allow_plaintext": True})
+        assert connection_options(allowed, client="relay")["security_protocol"] == protocol
+        here = KafkaSettings.model_validate({**elsewhere, "bootstrap_servers": "[::1]:9092,127.1.1.1:1"})
+        assert connection_options(here, client="relay")["security_protocol"] == protocol
+
+
+def test_a_broker_without_a_port_is_refused() -> None:
+    """`host` alone is no address: aiokafka would take a port that nobody named."""
+    with pytest.raises(ConfigurationError, match="broker names no port"):
+        connection_options(KafkaSettings(bootstrap_servers="broker", allow_plaintext=True), client="relay")
+
+
+def test_an_old_broker_is_refused_by_its_version() -> None:
+    """A broker that lacks what every supported version has is too old; the versions that are not are named."""
+    offered = {18: (0, 4)}
+    with pytest.raises(BrokerUnavailable, match=r"older than Kafka 3\.0") as refused:
+        require_supported(offered)
+    assert (refused.value.reason, "Kafka 3 and 4" in refused.value.remedy) == ("version", True)
+    require_supported({**offered, 65: (0, 0)})
 
 
 def test_options_with_password_and_tls() -> None:

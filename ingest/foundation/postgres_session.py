@@ -1,0 +1,257 @@
+"""A session with Postgres: checked when it opens, so that what it sets lasts; dropped as soon as it cannot work.
+
+What is checked costs one round trip. A pooler that gives every statement, or every transaction, to another session of
+the server would break limits, locks, notifications and planner settings silently, so it is refused by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from slotwire.ingest.foundation.errors import DatabaseUnavailable, DatabaseUnfit
+from slotwire.ingest.foundation.postgres_address import Host
+from slotwire.ingest.foundation.postgres_errors import OLDEST, READ_ONLY, shared_session, too_old, translated
+
+if TYPE_CHECKING:
+    _AsyncpgConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    _AsyncpgConnection = asyncpg.Connection
+
+CLOSE_SECONDS = 1.0
+"""How long a server may take to say goodbye; then the connection is dropped."""
+SECOND_SECONDS = 2.0
+"""How long the second connection, which asks a pooler for its mode, may take for each step."""
+LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+"""What must be in force on the server: without them a frozen process of ours could hold a lock for ever."""
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 7_000))
+"""Where the system has them: a server that is silently gone is noticed within 11 s, in the middle of a request 7 s."""
+_DESCRIBE = f"""
+SELECT pg_backend_pid() AS pid, current_setting('fsync') = 'on' AS fsync,
+    current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('synchronous_standby_names') AS standbys, current_setting('TimeZone') AS timezone,
+    current_setting('transaction_read_only') = 'on' AS read_only,
+    {", ".join(f"current_setting('{name}')::interval AS {name}" for name in LIMITS)}
+"""
+_SET = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS wanted (name, value)"
+
+
+class Session(_AsyncpgConnection):
+    """A connection of asyncpg's that ends in bounded time, whatever the server does, and never goes back unfit.
+
+    Attributes:
+        host: where it leads.
+        expire: lets a pool replace its other connections when this one has turned read-only.
+        again: settings that a pooler did not take at the start; set again after each use.
+        pooled: whether a pooler is between us and the server.
+    """
+
+    host: Host
+    expire: Callable[[], Awaitable[None]] | None = None
+    again: Mapping[str, str] | None = None
+    pooled = False
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the server has said, with its last answer, that it takes no writes."""
+        if self.is_closed():
+            return False
+        told = self.get_settings()
+        return "on" in {getattr(told, name, "") for name in ("in_hot_standby", "default_transaction_read_only")}
+
+    def require_writable(self) -> None:
+        """Refuse to go on with a server that takes no writes any more.
+
+        Raises:
+            DatabaseUnavailable: so it has said with its last answer.
+        """
+        if self.read_only:
+            raise DatabaseUnavailable("Postgres became read-only", reason=READ_ONLY)
+
+    def get_reset_query(self) -> str:
+        """Return what undoes a use of this connection; behind a pooler that also undoes our settings."""
+        again = (
+            f"SELECT pg_catalog.set_config('{name}', '{value}', false);" for name, value in (self.again or {}).items()
+        )
+        return "\n".join([super().get_reset_query(), *again])
+
+    async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
+        """Make ready for the next use. A connection that cannot work is dropped: no failure of its last use."""
+        try:
+            async with asyncio.timeout(timeout):
+                await super().reset()
+                unfit = self.read_only or (self.pooled and await self.fetchval("SHOW transaction_read_only") == "on")
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.terminate()
+            return
+        if unfit:
+            if self.expire is not None:
+                await self.expire()
+            self.terminate()
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
+        """Say goodbye; a server that does not answer is left."""
+        try:
+            await super().close(timeout=CLOSE_SECONDS if timeout is None else timeout)
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.terminate()
+
+    def notice_silence(self) -> None:
+        """Let the system end the connection when the other side no longer answers."""
+        transport: asyncio.Transport = getattr(self, "_transport")  # noqa: B009 - asyncpg has no public way to it
+        connected: socket.socket | None = transport.get_extra_info("socket")
+        if connected is None or connected.family == getattr(socket, "AF_UNIX", None):
+            return
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+@dataclass(frozen=True)
+class Durability:
+    """How much a commit survives on this server.
+
+    Attributes:
+        fsync: whether the server flushes commits to disk.
+        synchronous_commit: the server's setting for our sessions.
+        standbys: `synchronous_standby_names`; empty if a commit waits for no other server.
+    """
+
+    fsync: bool
+    synchronous_commit: str
+    standbys: str
+
+    @property
+    def survives_crash(self) -> bool:
+        """Whether an acknowledged commit survives a crash of this server."""
+        return self.fsync and self.synchronous_commit in {"on", "remote_write", "remote_apply", "local"}
+
+    @property
+    def promise(self) -> str:
+        """The promise in words, for `doctor` and the log at start."""
+        if not self.survives_crash:
+            return "none: an acknowledged delivery can be lost when the server crashes"
+        if self.standbys and self.synchronous_commit in {"on", "remote_apply"}:
+            return "survives the loss of the primary: a standby confirms each commit"
+        return "survives a crash of the server; a failover to an asynchronous standby can lose the last commits"
+
+
+async def describe(session: Session) -> asyncpg.Record:
+    """Ask a session what it is; see `_DESCRIBE`."""
+    with translated():
+        row = await session.fetchrow(_DESCRIBE)
+    if row is None:  # pragma: no cover - a SELECT without FROM gives one row
+        raise AssertionError
+    return row
+
+
+def durability_of(row: asyncpg.Record) -> Durability:
+    """Read how much a commit survives from a session's description."""
+    return Durability(row["fsync"], row["synchronous_commit"], row["standbys"])
+
+
+def require_durable(found: Durability) -> None:
+    """Refuse a server that would lose what it has committed.
+
+    Raises:
+        DatabaseUnfit: fsync or synchronous_commit is off.
+    """
+    if not found.survives_crash:
+        raise DatabaseUnfit(
+            "Postgres runs with fsync or synchronous_commit off: an acknowledged delivery could be lost",
+            reason="durability",
+            remedy="Turn both on, or accept the loss with SLOTWIRE_DATABASE__DURABLE=false.",
+        )
+
+
+async def require_own_session(
+    session: Session, wanted: Mapping[str, str], second: Callable[[], Awaitable[Session]]
+) -> asyncpg.Record:
+    """Refuse a session that is not ours alone, or on which our limits are not in force.
+
+    Args:
+        session: new.
+        wanted: the settings it was opened with.
+        second: opens another one to the same place; used only where a pooler answers.
+
+    Returns:
+        The session's description.
+
+    Raises:
+        DatabaseUnfit: the server is too old, or a pooler shares sessions between us and others.
+        DatabaseUnavailable: it answers no more, or is read-only.
+    """
+    if session.get_server_version().major < OLDEST:
+        raise too_old("this server")
+    row = await describe(session)
+    session.pooled = session.get_server_pid() != row["pid"]
+    if not in_force(row, wanted):
+        session.again = wanted
+        with translated():
+            await session.execute(_SET, list(wanted), list(wanted.values()))
+    if session.pooled:
+        await _require_session_mode(session, second)
+    if session.again is not None and not in_force(row := await describe(session), wanted):
+        raise DatabaseUnfit(
+            "what a session sets does not last: something between us and Postgres undoes it",
+            reason="pooler",
+            remedy="Name Postgres itself, or a pooler in session mode; see docs/howto/run-in-production.md.",
+        )
+    if row["read_only"]:
+        raise DatabaseUnavailable("Postgres is read-only", reason=READ_ONLY, remedy="Wait for a primary.")
+    return row
+
+
+def in_force(row: asyncpg.Record, wanted: Mapping[str, str]) -> bool:
+    """Whether a session has the limits and the time zone that it was opened with."""
+    limits = all(row[name] == timedelta(milliseconds=int(wanted[name])) for name in LIMITS)
+    return limits and row["timezone"] == wanted["timezone"]
+
+
+async def _require_session_mode(first: Session, second: Callable[[], Awaitable[Session]]) -> None:
+    """Ask a pooler for its mode: in session mode a session stays with one process of the server, and has it alone.
+
+    Two transactions at once, ended in turn, move a pooler in transaction mode to give out another process, whether it
+    gives the one first that was used last or the one that waited longest.
+
+    Raises:
+        DatabaseUnfit: it works in another mode than session mode.
+    """
+    await _execute(first, "BEGIN")  # in statement mode a pooler refuses it
+    await _execute(first, "COMMIT")
+    try:
+        async with asyncio.timeout(SECOND_SECONDS):
+            other = await second()
+            theirs = {await _process_of(other)}
+    except (TimeoutError, DatabaseUnavailable):
+        return  # no second one to be had now, as in session mode when the pool is used up
+    try:
+        mine = {await _process_of(first)}
+        for order in () if mine == theirs else ((first, other), (other, first)):
+            for each, seen in ((first, mine), (other, theirs)):
+                await _execute(each, "BEGIN")
+                seen.add(await _process_of(each))
+            for each in order:
+                await _execute(each, "COMMIT")
+    finally:
+        other.terminate()
+    if len(mine) > 1 or len(theirs) > 1 or mine & theirs:
+        raise shared_session("transaction")
+
+
+async def _process_of(session: Session) -> int:
+    with translated():
+        pid: int = await session.fetchval("SELECT pg_backend_pid()")
+    return pid
+
+
+async def _execute(session: Session, statement: str) -> None:
+    with translated():
+        await session.execute(statement)
