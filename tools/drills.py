@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class SystemProgram:
 
 
 PROGRAMS = (
+    SystemProgram("initdb", "postgresql", "is a Postgres of another version than the embedded one, and speaks TLS"),
     SystemProgram("pgbouncer", "pgbouncer", "is a pooler before Postgres"),
     SystemProgram("promtool", "prometheus", "checks the alert rules and runs their tests"),
 )
@@ -83,8 +85,9 @@ def main() -> None:
 
 
 def _path(wanted: SystemProgram) -> str | None:
-    # Debian keeps servers out of the search path of ordinary users.
-    return shutil.which(wanted.name) or shutil.which(wanted.name, path="/usr/sbin:/sbin")
+    # Debian keeps servers out of the search path of users, and each version of Postgres in a folder of its own.
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return shutil.which(wanted.name) or shutil.which(wanted.name, path=":".join(["/usr/sbin", "/sbin", *versions]))
 
 
 def _message(lacking: list[SystemProgram]) -> str:

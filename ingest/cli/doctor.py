@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,7 @@ from slotwire.ingest.cli.listing import json_line
 from slotwire.ingest.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from slotwire.ingest.operate.findings import Finding
+    from slotwire.ingest.operate.findings import Finding, Process
 
 app = typer.Typer(add_completion=False)
 
@@ -18,14 +18,24 @@ _MARKS = {"ok": "ok      ", "warning": "warning ", "failed": "FAILED  "}
 
 
 @app.command()
-def doctor(*, as_json: AsJson = False) -> None:
-    """Check settings, Postgres, Kafka and clocks, and say what to do. Changes nothing. Exits with 1 if one fails."""
+def doctor(
+    *,
+    process: Annotated[
+        Literal["serve", "relay", "control", "agents"] | None,
+        typer.Option("--process", help="Check what this process needs, with the settings that it has itself."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, Postgres, Kafka and clocks, and say what to do. Changes nothing. Exits with 1 if one fails.
+
+    Without --process it checks the whole installation, and needs the settings of all processes.
+    """
     import asyncio
 
-    raise typer.Exit(asyncio.run(_examine(as_json=as_json)))
+    raise typer.Exit(asyncio.run(_examine(process, as_json=as_json)))
 
 
-async def _examine(*, as_json: bool) -> int:
+async def _examine(process: Process | None, *, as_json: bool) -> int:
     from slotwire.ingest.errors import ConfigurationError
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.settings import load_settings
@@ -40,7 +50,7 @@ async def _examine(*, as_json: bool) -> int:
         return verdict(findings)
     findings = [ok("settings", "every SLOTWIRE_ variable is known and fits")]
     _tell(findings[0], as_json=as_json)
-    async for found in examine(settings, SystemClock()):
+    async for found in examine(settings, SystemClock(), process=process):
         _tell(found, as_json=as_json)
         findings.append(found)
     return verdict(findings)

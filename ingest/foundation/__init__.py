@@ -13,9 +13,17 @@ guarded_connection  one connection, with limits on time and octets
 listener            opens a port with these limits
 client_address      who sent a request, behind proxies (pure)
 health              the health port: `/livez`, `/readyz`, `/metrics`
-postgres            connections with limits, named SQL, asyncpg's errors translated
-postgres_readiness  whether Postgres answers and has this version's schema
+postgres            pools and connections with limits, named SQL, calls that commit
+postgres_address    the hosts of an address, and whether they are encrypted
+postgres_tls        TLS to Postgres, of the address and of the settings
+postgres_hosts      a connection to the first host that takes writes
+postgres_session    a session that is ours alone, and is dropped when it cannot work
+postgres_errors     asyncpg's errors translated
+network_errors      what goes wrong with TLS, in words
+postgres_readiness  whether Postgres takes writes and has this version's schema
 migrations          applies the migration files, and compares a database with them
-kafka               how to reach the broker, which topics exist, aiokafka's errors translated
+kafka               which topics exist, aiokafka's errors translated
+kafka_connection    how to reach the broker, judged before anything connects
+kafka_diagnosis     why no broker lets us in
 topic_admin         creates the topics, and compares them with the settings
 """

@@ -225,9 +225,17 @@ async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterato
                 await token_source(settings.token_provider).token()
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await bare.bootstrap()
+        await _require_version(bare)
         yield bare
     finally:
         await bare.close()
+
+
+async def _require_version(client: AIOKafkaClient) -> None:
+    with translated():
+        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+            offered = await client.send(client.get_random_node(), ApiVersionRequest())
+    require_supported({key: span for key, *span in offered.api_versions})
 
 
 async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[TopicDescription, ...]:
@@ -274,9 +282,7 @@ async def require_topics(client: AIOKafkaClient, names: Iterable[str]) -> tuple[
         TopicUnavailable: some are missing, forbidden or without a leader; the message names them all.
         BrokerUnavailable: it does not answer.
     """
-    with translated():
-        offered = await client.send(client.get_random_node(), ApiVersionRequest())
-    require_supported({key: span for key, *span in offered.api_versions})
+    await _require_version(client)
     found = await describe_topics(client, names)
     problems = [topic for topic in found if topic.state is not TopicState.READY]
     if problems:

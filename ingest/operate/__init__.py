@@ -20,8 +20,9 @@ quarantine_pages what waits in quarantine, and what becomes of it
 narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
 vault_rotation   encrypts all secrets with the vault's first key
-doctor           checks an installation, and says what to do
 privileges       its checks of functions, roles and logins in the database
-findings         what it says: one for each check
+doctor           checks an installation, or what one process needs, and says what to do
+doctor_network   its checks of Kafka, and of what goes over a network
+findings         what a check finds, and which checks a process needs
 process          composition root of `slotwire control`, and the pool of a command
 """

@@ -15,12 +15,12 @@ from slotwire.ingest.foundation.open_files import fitting, needed, open_files_li
 from slotwire.ingest.foundation.postgres import Connection, Session, connect, read_queries, translated
 from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.topic_admin import Severity, check_topics
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.signing_keys import signing_key_context
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate import privileges
-from slotwire.ingest.operate.findings import MAX_NAMED, Finding, failed, ok
+from slotwire.ingest.operate.doctor_network import encryption, kafka_findings
+from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 from slotwire.ingest.operate.vault_rotation import keys_in_use
 
 SKEW_WARNING = timedelta(seconds=2)
@@ -41,17 +41,29 @@ _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _UNWRITTEN = read_queries("slotwire.ingest.sql", "unwritten.sql")
 
 
-async def examine(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
-    """Run all checks, and yield each finding as soon as it is known. A check that fails does not end the others."""
-    for found in _settings(settings):
+async def examine(settings: Settings, clock: Clock, *, process: Process | None = None) -> AsyncIterator[Finding]:
+    """Run checks, and yield each finding as soon as it is known. A check that fails does not end the others.
+
+    Args:
+        settings: what is checked.
+        clock: is compared with the server's.
+        process: the process whose needs are checked, with what it has itself; None checks the whole installation.
+    """
+    wanted = None if process is None else CHECKS[process]
+    for check, look in _settings_checks(settings).items():
+        if wanted is None or check in wanted:
+            yield _tried(check, look)
+    if wanted is None or "open files" in wanted:
+        yield check_open_files(settings.http.max_connections, open_files_limit())
+    yield encryption(settings, kafka=wanted is None or "kafka" in wanted)
+    async for found in _postgres(settings, clock, process):
         yield found
-    async for found in _postgres(settings, clock):
-        yield found
-    for found in await _kafka(settings):
-        yield found
+    if wanted is None or "kafka" in wanted:
+        async for found in kafka_findings(settings, cursor=wanted is None or "cursor" in wanted):
+            yield found
 
 
-def _settings(settings: Settings) -> list[Finding]:
+def _settings_checks(settings: Settings) -> dict[str, Callable[[], str]]:
     def hook_keys() -> str:
         HookAddresses.from_settings(settings)
         return "present"
@@ -61,12 +73,11 @@ def _settings(settings: Settings) -> list[Finding]:
         check_callback(hooks.url(hooks.mint()), settings.calendly.api_url)
         return f"Calendly sends to {settings.public_url}"
 
-    return [
-        _tried("vault keys", lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} encrypts"),
-        _tried("hook keys", hook_keys),
-        _tried("public url", address),
-        check_open_files(settings.http.max_connections, open_files_limit()),
-    ]
+    return {
+        "vault keys": lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} encrypts",
+        "hook keys": hook_keys,
+        "public url": address,
+    }
 
 
 def check_open_files(connections: int, limit: int) -> Finding:
@@ -94,7 +105,7 @@ def _tried(check: str, look: Callable[[], str]) -> Finding:
         return failed(check, error)
 
 
-async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
+async def _postgres(settings: Settings, clock: Clock, process: Process | None) -> AsyncIterator[Finding]:
     dsn = settings.database_url.get_secret_value()
     any_server = settings.database.model_copy(update={"durable": False})  # durability is a finding of its own
     try:
@@ -106,32 +117,31 @@ async def _postgres(settings: Settings, clock: Clock) -> AsyncIterator[Finding]:
         version = connection.get_server_version()
         way = " by way of a pooler in session mode" if connection.pooled else ""
         yield ok("postgres", f"reached{way}, version {version.major}.{version.micro}, accepts writes")
-        yield await _asked("durability", _durability(connection, settings))
-        yield await _asked("clock", _skew(connection, clock))
-        schema = await _asked("schema", _schema(connection))
+        yield await asked("durability", _durability(connection, settings))
+        yield await asked("clock", _skew(connection, clock))
+        schema = await asked("schema", _schema(connection))
         yield schema
-        if schema.state == "ok":
-            yield await _asked("rights", _rights(connection, settings))
-            prefix = settings.migrate.role_prefix
-            yield await _asked("functions", privileges.functions(connection, prefix))
-            yield await _asked("roles", privileges.roles(connection, prefix))
-            yield await _asked("logins", privileges.logins(connection, prefix))
-            yield await _asked("unwritten", _unwritten(connection, settings, clock))
-            yield await _asked("ranges", _ranges(connection, clock))
-            yield await _asked("retention", _retention(connection, settings, clock))
-            yield await _asked("sealed keys", _sealed_keys(connection, settings))
-            yield await _asked("vault use", _vault_use(connection, settings))
-            yield await _asked("connections", _connections(connection, settings))
-            yield await _asked("organizations", _organizations(connection, settings))
+        if schema.state != "ok":
+            return
+        yield await asked("rights", _rights(connection, settings, process))
+        prefix = settings.migrate.role_prefix
+        questions: dict[str, Callable[[], Awaitable[Finding]]] = {
+            "functions": lambda: privileges.functions(connection, prefix),
+            "roles": lambda: privileges.roles(connection, prefix),
+            "logins": lambda: privileges.logins(connection, prefix),
+            "unwritten": lambda: _unwritten(connection, settings, clock),
+            "ranges": lambda: _ranges(connection, clock),
+            "retention": lambda: _retention(connection, settings, clock),
+            "sealed keys": lambda: _sealed_keys(connection, settings),
+            "vault use": lambda: _vault_use(connection, settings),
+            "connections": lambda: _connections(connection, settings),
+            "organizations": lambda: _organizations(connection, settings),
+        }
+        for check, question in questions.items():
+            if process is None or check in CHECKS[process]:
+                yield await asked(check, question())
     finally:
         await connection.close()
-
-
-async def _asked(check: str, question: Awaitable[Finding]) -> Finding:
-    try:
-        return await question
-    except SlotwireError as error:
-        return failed(check, error)
 
 
 async def _durability(connection: Session, settings: Settings) -> Finding:
@@ -172,7 +182,7 @@ async def _schema(connection: Connection) -> Finding:
     return ok("schema", newer if found.newer else "this version's")
 
 
-async def _rights(connection: Connection, settings: Settings) -> Finding:
+async def _rights(connection: Connection, settings: Settings, process: Process | None) -> Finding:
     """Say which processes' rights the login has: one process should have those of one role."""
     prefix = settings.migrate.role_prefix
     roles = [role_of(process, prefix) for process in PROCESSES]
@@ -191,9 +201,12 @@ async def _rights(connection: Connection, settings: Settings) -> Finding:
             message=f"the database role {role} may do more than the processes need: it could change the log",
             remedy=f"Let each process log in as its own role: {', '.join(roles)}.",
         )
-    if not row["roles"] or row["lacking"]:
-        lacking = f"{', '.join(row['lacking'])} lack rights" if row["lacking"] else "has the rights of no process"
-        grant = "" if row["roles"] else f'As a superuser: GRANT "{role_of("control", prefix)}" TO "{role}". '
+    own = role_of(process or "control", prefix)
+    missing = own not in row["roles"] if process else not row["roles"]
+    if missing or row["lacking"]:
+        lacking = "has the rights of no process" if process is None else f"has not the rights of {own}"
+        lacking = lacking if missing else f"{', '.join(row['lacking'])} lack rights"
+        grant = f'As a superuser: GRANT "{own}" TO "{role}". ' if missing else ""
         return Finding(
             check="rights",
             state="failed",
@@ -330,30 +343,6 @@ async def _organizations(connection: Connection, settings: Settings) -> Finding:
         remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
         " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
     )
-
-
-async def _kafka(settings: Settings) -> list[Finding]:
-    try:
-        findings = await check_topics(settings.kafka)
-    except SlotwireError as error:
-        remedy = error.remedy or "Is the broker running, and is SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS right?"
-        return [Finding(check="kafka", state="failed", message=error.message, remedy=remedy)]
-    reached = ok("kafka", "reached")
-    if not findings:
-        said = f"all there, {settings.kafka.partitions} partitions, in sync {settings.kafka.min_insync_replicas}"
-        return [reached, ok("topics", said)]
-    return [
-        reached,
-        *(
-            Finding(
-                check=f"topic {found.topic}",
-                state="failed" if found.severity is Severity.ERROR else "warning",
-                message=found.message,
-                remedy=found.remedy,
-            )
-            for found in findings
-        ),
-    ]
 
 
 def verdict(findings: Iterable[Finding]) -> int:

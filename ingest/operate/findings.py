@@ -1,7 +1,9 @@
-"""What the doctor says: one finding for each check."""
+"""What the doctor finds: one check, its state, and what to do. And which checks a process needs."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field
@@ -11,6 +13,29 @@ from slotwire.ingest.operate.models import Model
 
 MAX_NAMED = 5
 """The most organizations or faults that one finding names."""
+Process = Literal["serve", "relay", "control", "agents"]
+CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
+    {
+        "serve": frozenset({"vault keys", "hook keys", "open files", "sealed keys"}),
+        "relay": frozenset({"unwritten", "kafka", "cursor"}),
+        "control": frozenset(
+            {
+                "vault keys",
+                "hook keys",
+                "public url",
+                "functions",
+                "roles",
+                "logins",
+                "unwritten",
+                "ranges",
+                "retention",
+            }
+            | {"sealed keys", "vault use", "connections", "organizations"}
+        ),
+        "agents": frozenset({"kafka"}),
+    }
+)
+"""What is checked for a process beside Postgres itself: only what it has settings, secrets and rights for."""
 
 
 class Finding(Model):
@@ -34,3 +59,11 @@ def ok(check: str, message: str) -> Finding:
 def failed(check: str, error: SlotwireError) -> Finding:
     """Make the finding of a check that failed."""
     return Finding(check=check, state="failed", message=error.message, remedy=error.remedy)
+
+
+async def asked(check: str, question: Awaitable[Finding]) -> Finding:
+    """Ask, and make a finding of an error of ours."""
+    try:
+        return await question
+    except SlotwireError as error:
+        return failed(check, error)

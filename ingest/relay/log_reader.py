@@ -10,7 +10,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.kafka import full_name
-from slotwire.ingest.foundation.postgres import connect, translated
+from slotwire.ingest.foundation.postgres import Connection, connect, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch
 from slotwire.ingest.relay.lease import QUERIES, Lease
@@ -155,21 +155,40 @@ async def require_place(lease: Lease, cursor: Cursor | None, log: LogIdentity) -
         CursorMismatch: the log was restored or replaced, or the cursor was lost.
     """
     async with lease.session() as connection:
-        if cursor is None:
-            mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
-            if mirror is not None and mirror["position"] > 0:
-                why = f"it is gone from Kafka, and Postgres remembers it at {mirror['position']}"
-                raise cursor_mismatch(lease.shard, why)
-            return Cursor(log.log_id, lease.shard)
-        if cursor.log_id != log.log_id:
-            raise cursor_mismatch(lease.shard, "it belongs to another log")
-        if cursor.position == 0:
-            return cursor
-        event_id = await connection.fetchval(QUERIES["read_event_id"], lease.shard, cursor.position)
+        return await _place(connection, lease.shard, cursor, log)
+
+
+async def fitting_place(settings: Settings, shard: int, cursor: Cursor | None, log: LogIdentity) -> Cursor:
+    """Do as `require_place`, without leading the shard.
+
+    Raises:
+        CursorMismatch: see `require_place`.
+        DatabaseUnavailable: Postgres is out of reach.
+    """
+    connection = await connect(settings.database_url.get_secret_value(), settings.database, application="relay")
+    try:
+        with translated():
+            return await _place(connection, shard, cursor, log)
+    finally:
+        await connection.close()
+
+
+async def _place(connection: Connection, shard: int, cursor: Cursor | None, log: LogIdentity) -> Cursor:
+    if cursor is None:
+        mirror = await connection.fetchrow(QUERIES["read_mirror"], shard)
+        if mirror is not None and mirror["position"] > 0:
+            why = f"it is gone from Kafka, and Postgres remembers it at {mirror['position']}"
+            raise cursor_mismatch(shard, why)
+        return Cursor(log.log_id, shard)
+    if cursor.log_id != log.log_id:
+        raise cursor_mismatch(shard, "it belongs to another log")
+    if cursor.position == 0:
+        return cursor
+    event_id = await connection.fetchval(QUERIES["read_event_id"], shard, cursor.position)
     if event_id is None:
-        raise cursor_mismatch(lease.shard, f"there is no event at its position {cursor.position}")
+        raise cursor_mismatch(shard, f"there is no event at its position {cursor.position}")
     if event_id != cursor.event_id:
-        raise cursor_mismatch(lease.shard, f"another event stands at its position {cursor.position}")
+        raise cursor_mismatch(shard, f"another event stands at its position {cursor.position}")
     return cursor
 
 

@@ -61,6 +61,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "hook keys",
         "public url",
         "open files",
+        "tls",
         "postgres",
         "durability",
         "clock",
@@ -78,6 +79,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "organizations",
         "kafka",
         "topics",
+        "cursor",
     ]
     assert not [item for item in found.values() if item.remedy]
     assert "fsync on, synchronous_commit on" in found["durability"].message

@@ -145,7 +145,8 @@ async def test_a_token_that_the_broker_refuses_is_reported(broker: TokenBroker, 
     with pytest.raises(BrokerUnavailable) as refused:
         async with opened_client(broker.settings(topic_prefix, "expired"), client="test"):
             pytest.fail("it got in")
-    assert refused.value.reason == "unreachable", "aiokafka tries each broker, and says the same of all failures"
+    assert (refused.value.reason, "refuses our token" in refused.value.message) == ("authentication", True)
+    assert "SLOTWIRE_KAFKA__TOKEN_PROVIDER" in refused.value.remedy
     assert "eyJ" not in str(refused.value)
 
 
