@@ -12,6 +12,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=19090, help="of the Prometheus that is started")
     chosen = parser.parse_args()
     with prometheus(chosen.targets, chosen.port) as url:
-        time.sleep(chosen.minutes * 60)
+        threading.Event().wait(chosen.minutes * 60)
         end = time.time()
         start = end - (chosen.minutes - 0.5) * 60
         panels = [(panel, list(lines_of(url, panel, start, end))) for panel in PANELS]

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 from slotwire.ingest.local.stack import ephemeral_folder
@@ -52,18 +53,15 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-async def main() -> None:
+async def main(folder: Path) -> None:
     """Measure, and say it."""
-    with ephemeral_folder() as folder:
-        async with (
-            staged(folder, _say) as stage,
-            collecting(keep=False) as collector,
-        ):
-            spent = await measure(stage, collector.url)
+    async with staged(folder, _say) as stage, collecting(keep=False) as collector:
+        spent = await measure(stage, collector.url)
     for name, rounds in spent.items():
         ratios = [each / off for each, off in zip(rounds, spent["off"], strict=True)]
         sys.stdout.write(f"{name:6} {median(rounds):6.1f} us of CPU a delivery, {median(ratios):.2f} of off\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with ephemeral_folder() as temporary:
+        asyncio.run(main(temporary))

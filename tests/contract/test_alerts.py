@@ -30,9 +30,13 @@ def test_an_alert_has_its_runbook(alert: Alert) -> None:
 
 
 def test_every_runbook_is_reached_by_an_alert() -> None:
-    """No failure that has a page goes unnoticed: each page is some alert's, and the list of signs has it."""
+    """No failure that a metric shows goes unnoticed: each page is some alert's, and the list of signs has them all.
+
+    That a secret leaked no metric can show.
+    """
     pages = {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"}
-    assert pages == {alert.runbook.partition("#")[0] for alert in ALERTS}
+    shown = {page for page in pages if not page.endswith("-leaked.md")}
+    assert shown == {alert.runbook.partition("#")[0] for alert in ALERTS}
     assert pages <= set(re.findall(r"\]\(([a-z-]+\.md)", (RUNBOOKS / "README.md").read_text(encoding="utf-8")))
 
 
