@@ -17,6 +17,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.listener import IN_FLIGHT_SECONDS
 from slotwire.ingest.relay.process import STOP_SECONDS
 from tests.support.manifests import (
+    DOCTOR,
     ENDING,
     OVERLAYS,
     PLAIN,
@@ -70,9 +71,9 @@ def test_there_is_a_workload_for_every_process() -> None:
         "control": "Deployment",
         "agents": "StatefulSet",
         "migrate": "Job",
-        "doctor": "CronJob",
+        **dict.fromkeys(DOCTOR, "CronJob"),
     }
-    assert PLAIN["doctor"].spec["suspend"] is True
+    assert PLAIN["doctor-serve"].spec["suspend"] is True
     assert {name for name, process in PLAIN.items() if process.pod.get("restartPolicy") == "Never"} == ENDING
 
 
@@ -80,7 +81,10 @@ def test_there_is_a_workload_for_every_process() -> None:
 def test_its_command_exists(process: Workload) -> None:
     """The arguments of the container are a command of `slotwire` that takes them."""
     arguments = process.container["args"]
-    assert arguments[0] == process.name
+    if process.name in DOCTOR:
+        assert arguments == ["doctor", "--process", process.name.removeprefix("doctor-")]
+    else:
+        assert arguments[0] == process.name
     told = CliRunner().invoke(app, [*arguments, "--help"])
     assert told.exit_code == 0, told.output
     assert "Usage:" in told.output
@@ -95,7 +99,7 @@ def test_its_variables_are_known_and_parse(process: Workload, monkeypatch: pytes
     unknown = set(process.environment()) - known_variables()
     assert not unknown
     settings = parsed(process, monkeypatch)
-    if process.name in {"serve", "control", "doctor"}:
+    if process.name.rpartition("-")[2] in {"serve", "control"}:
         Vault.from_settings(settings.vault)
         HookAddresses.from_settings(settings)
     assert settings.log.format == "json"
@@ -133,8 +137,9 @@ def test_it_may_do_no_more_than_it_must(process: Workload) -> None:
     }
     assert pod["enableServiceLinks"] is False
     assert pod["automountServiceAccountToken"] is False
-    assert pod["serviceAccountName"] == f"slotwire-{process.name}"
-    assert of_kind("ServiceAccount")[process.name]["automountServiceAccountToken"] is False
+    account = process.name.partition("-")[0]
+    assert pod["serviceAccountName"] == f"slotwire-{account}"
+    assert of_kind("ServiceAccount")[account]["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
 
 
@@ -206,7 +211,11 @@ def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
     """No Secret is in the repository, every one that is used is described, and each process gets only its own."""
     assert not of_kind("Secret", OVERLAYS[overlay])
     readme = (ROOT / "k8s" / "README.md").read_text(encoding="utf-8")
-    used = {name: process.secrets() for name, process in workloads(OVERLAYS[overlay]).items()}
+    found = workloads(OVERLAYS[overlay])
+    used = {name: process.secrets() for name, process in found.items()}
+    for name in DOCTOR:
+        assert used.pop(name) == used[name.removeprefix("doctor-")], "it examines with what the process itself has"
+        assert found[name].files() == found[name.removeprefix("doctor-")].files()
     for secret, key in set().union(*used.values()):
         assert (secret, key) in SECRETS
         assert any(f"`{secret}`" in line and f"`{key}`" in line for line in readme.splitlines()), (secret, key)
@@ -215,11 +224,10 @@ def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
         return {name for name, keys in used.items() if any(s == secret and key in {None, k} for s, k in keys)}
 
     assert holders("slotwire-migrate", "url") == {"migrate"}
-    assert holders("slotwire-keys") == {"serve", "control", "doctor"}
-    assert holders("slotwire-kafka", "password") == {"relay", "agents", "migrate", "doctor"}
+    assert holders("slotwire-keys") == {"serve", "control"}
+    assert holders("slotwire-kafka", "password") == {"relay", "agents", "migrate"}
     for process in ("serve", "relay", "agents", "control"):
-        others = {"doctor"} if process == "control" else set()
-        assert holders("slotwire-database", f"{process}-url") == {process} | others
+        assert holders("slotwire-database", f"{process}-url") == {process}
 
 
 @every_process

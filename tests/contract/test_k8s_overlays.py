@@ -20,6 +20,7 @@ from tests.support.manifests import (
     ALL,
     BASE,
     COMPONENTS,
+    DOCTOR,
     K8S,
     OVERLAYS,
     SECRETS,
@@ -102,8 +103,8 @@ def test_certificates_come_from_where_they_are_made(kind: str) -> None:
     for process in of("cloudnative-pg"):
         assert process.files()["/etc/slotwire/postgres/ca.crt"] == {("slotwire-db-ca", "ca.crt")}
     for process in of("strimzi"):
-        if "kafka-tls" in {volume["name"] for volume in process.pod["volumes"]}:
-            user = f"slotwire-kafka-{'migrate' if process.name == 'doctor' else process.name}"
+        if "/etc/slotwire/kafka/ca.crt" in process.files():
+            user = f"slotwire-kafka-{process.name.removeprefix('doctor-')}"
             assert process.files()["/etc/slotwire/kafka/ca.crt"] == {("slotwire-cluster-ca-cert", "ca.crt")}
             assert process.files()["/etc/slotwire/kafka/tls.crt"] == {(user, "user.crt")}
             assert process.files()["/etc/slotwire/kafka/tls.key"] == {(user, "user.key")}
@@ -161,7 +162,7 @@ def test_it_reaches_what_its_settings_name(process: Workload, monkeypatch: pytes
     assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in open_to[53]
     assert (443 in open_to) == (process.name in {"control", "agents"})
     kafka = {port for port in open_to if 9092 <= port <= 9098}
-    assert bool(kafka) == (process.name in {"relay", "agents", "migrate", "doctor"})
+    assert bool(kafka) == (process.name in {"relay", "agents", "migrate"} | DOCTOR)
 
 
 def test_the_overlays_name_the_ports_of_their_servers() -> None:

@@ -36,10 +36,10 @@ SECRETS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A Deployment, StatefulSet, Job or CronJob of an overlay, with its one container.
+    """A Deployment, StatefulSet or Job of an overlay with its one container, or one of the containers of `doctor`.
 
     Attributes:
-        name: of the process, without `slotwire-`.
+        name: of the process, without `slotwire-`; `doctor-serve` is the container that examines for `serve`.
         document: the whole manifest.
         maps: the ConfigMaps of its overlay, by name.
     """
@@ -73,7 +73,7 @@ class Workload:
     @property
     def container(self) -> Document:
         """Its container."""
-        (container,) = self.pod["containers"]
+        (container,) = [entry for entry in self.pod["containers"] if entry["name"] == self.name.rpartition("-")[2]]
         found: Document = container
         return found
 
@@ -137,9 +137,11 @@ def workloads(folder: Path = OVERLAYS["plain"]) -> dict[str, Workload]:
     maps = {doc["metadata"]["name"]: doc["data"] for doc in documents(folder) if doc["kind"] == "ConfigMap"}
     assert all(name.endswith(GENERATED) for name in maps)
     found = (
-        Workload(doc["metadata"]["name"].removeprefix("slotwire-"), doc, maps)
+        Workload(f"doctor-{container['name']}" if doc["kind"] == "CronJob" else name, doc, maps)
         for doc in documents(folder)
-        if pod_template(doc) is not None
+        if (template := pod_template(doc)) is not None
+        for name in [doc["metadata"]["name"].removeprefix("slotwire-")]
+        for container in template["spec"]["containers"]
     )
     return {workload.name: workload for workload in found}
 
@@ -156,7 +158,9 @@ def parsed(process: Workload, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 ALL = {(overlay, name): found for overlay in OVERLAYS for name, found in workloads(OVERLAYS[overlay]).items()}
 PLAIN = workloads()
-ENDING = frozenset({"migrate", "doctor"})
+DOCTOR = frozenset(f"doctor-{process}" for process in ("serve", "relay", "control", "agents"))
+"""The containers that examine, one for each process that lasts."""
+ENDING = DOCTOR | {"migrate"}
 """What ends by itself."""
 
 
