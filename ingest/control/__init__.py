@@ -21,4 +21,6 @@ backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again
 ranges                a chore: makes the partitions of the coming days
 retention             a chore: removes what is old and no longer needed
+observation           a chore of one process: reads Postgres for everybody's metrics
+silence               pure: how usual an organization's silence is, by its own hours of the week
 """

@@ -6,6 +6,8 @@ retention_settings  the group of retention
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           logs and metrics, declared in one list
+exposition          which process shows which metric, and readings that vanish when they are too old
+tracing             the trace of each delivery, and spans where somebody collects them
 lifecycle           start, stop, named tasks
 open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)
 open_connections    how many connections a listener has, and which one gives way to a newcomer
@@ -13,6 +15,7 @@ guarded_connection  one connection, with limits on time and octets
 listener            opens a port with these limits
 client_address      who sent a request, behind proxies (pure)
 health              the health port: `/livez`, `/readyz`, `/metrics`
+measured_pool       a pool that tells how long its users wait
 postgres            pools and connections with limits, named SQL, calls that commit
 postgres_address    the hosts of an address, and whether they are encrypted
 postgres_tls        TLS to Postgres, of the address and of the settings
