@@ -65,3 +65,36 @@ def test_unknown_commands_are_noticed() -> None:
     assert _problem(("slotwire", "frobnicate")) == "no command frobnicate"
     assert _problem(("slotwire", "migrate", "--cheque")) == "no option --cheque"
     assert _problem(("slotwire", "migrate", "--check")) is None
+
+
+_IN_THE_IMAGE = frozenset({"slotwire", "kubectl", "curl", "openssl", "export", "for", "while", "do", "done"})
+"""What a runbook may call: our own command, and what an operator has on the way to it."""
+_BESIDE_THE_IMAGE = frozenset(
+    {
+        ("agent-stopped.md", "kafka-console-consumer.sh"),
+        ("agent-stopped.md", "kafka-consumer-groups.sh"),
+        ("connections-at-limit.md", "psql"),
+        ("event-parked.md", "psql"),
+        ("quarantine-growing.md", "psql"),
+    }
+)
+"""What has no verb of ours yet, so that the reader needs a program of the server's. It may only become less."""
+
+
+def _called(text: str) -> set[str]:
+    """Return the programs that the shell blocks of a page call, indented ones too."""
+    found = set[str]()
+    for block in re.findall(r"^( *)```sh\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
+        for line in re.sub(r"\\\n", " ", block[1]).splitlines():
+            words = [word for word in line.split() if not re.match(r"^[A-Z_]+=", word)]
+            if words and re.match(r"^[a-z][\w.-]*$", words[0]):
+                found.add(words[0])
+    return found
+
+
+def test_runbooks_call_what_the_image_has() -> None:
+    """At night an operator has a pod of ours: a runbook's programs are those that it has, but for the listed ones."""
+    pages = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+    called = {(page.name, program) for page in pages for program in _called(page.read_text(encoding="utf-8"))}
+    assert ("relay-cursor-mismatch.md", "slotwire") in called
+    assert {(page, program) for page, program in called if program not in _IN_THE_IMAGE} == _BESIDE_THE_IMAGE
