@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from slotwire.ingest.foundation.postgres import Connection
+    from slotwire.ingest.foundation.settings import Settings
 
 app = typer.Typer(add_completion=False)
 
@@ -15,17 +19,26 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing. Exits with 1 if something is missing.")
     ] = False,
+    after_restore: Annotated[
+        bool,
+        typer.Option(
+            "--after-restore",
+            help="Postgres was restored from a backup: let the relay and control go on, and say what is missing.",
+        ),
+    ] = False,
 ) -> None:
     """Bring Postgres and Kafka to this version: schema, roles, topics.
 
     Connects with SLOTWIRE_MIGRATE__DATABASE_URL (the owner) if it is set, else with SLOTWIRE_DATABASE_URL. Without
     SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS it migrates Postgres only.
     """
-    asyncio.run(_migrate(check=check))
+    if check and after_restore:
+        raise typer.BadParameter("--check changes nothing, --after-restore does: give one of them")
+    asyncio.run(_migrate(check=check, restored=after_restore))
 
 
-async def _migrate(*, check: bool) -> None:
-    from slotwire.ingest.errors import SchemaMismatch
+async def _migrate(*, check: bool, restored: bool) -> None:
+    from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
     from slotwire.ingest.foundation import migrations
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.postgres import ADDRESS, OWNER_ADDRESS, connect
@@ -33,6 +46,10 @@ async def _migrate(*, check: bool) -> None:
     from slotwire.ingest.foundation.topic_admin import ensure_topics
 
     settings = load_settings()
+    if restored and not settings.kafka.bootstrap_servers:
+        raise ConfigurationError(
+            "what was published is only known in Kafka", remedy="Set SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS."
+        )
     owner = settings.migrate.database_url
     connection = await connect(
         (owner or settings.database_url).get_secret_value(),
@@ -56,12 +73,41 @@ async def _migrate(*, check: bool) -> None:
             shards=settings.migrate.shards,
             now=SystemClock().now(),
         )
+        for name in applied:
+            typer.echo(f"applied {name}")
+        typer.echo("the schema is current")
+        if restored:
+            await _after_restore(settings, connection)
     finally:
         await connection.close()
-    for name in applied:
-        typer.echo(f"applied {name}")
-    typer.echo("the schema is current")
     if settings.kafka.bootstrap_servers:
         for line in await ensure_topics(settings.kafka):
             typer.echo(line)
         typer.echo("the topics are there")
+
+
+async def _after_restore(settings: Settings, connection: Connection) -> None:
+    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.relay.restore import after_restore
+
+    found = await after_restore(settings, connection, now=SystemClock().now())
+    for shard in found.shards:
+        if shard.resumes:
+            typer.echo(
+                f"shard {shard.shard}: Kafka has events up to position {shard.published}, the log up to {shard.end}:"
+                f" the relay goes on from there, and new events have positions beyond {shard.published}"
+            )
+        elif shard.published is not None:
+            typer.echo(f"shard {shard.shard}: the cursor stands at {shard.published}, in this log; the relay goes on")
+        else:
+            typer.echo(
+                f"shard {shard.shard}: Kafka has no cursor of this log; if the relay holds, start it once with"
+                " --cursor-from mirror (Kafka kept its events) or --cursor-from beginning (Kafka is new)"
+            )
+    if found.since is None:
+        typer.echo("the log has no delivery")
+        return
+    typer.echo(
+        f"the last delivery left came at {found.since:%Y-%m-%d %H:%M:%SZ}; control fetches what came later from"
+        f" Calendly, for {len(found.organizations)} organizations"
+    )

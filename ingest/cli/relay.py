@@ -27,6 +27,12 @@ def relay(
             help="Where to continue if the cursor does not fit the log. Used once, and ignored if it fits.",
         ),
     ] = None,
+    skip: Annotated[
+        int,
+        typer.Option(
+            "--skip", min=0, metavar="N", help="With --cursor-from POSITION: leave out so many unpublished events."
+        ),
+    ] = 0,
 ) -> None:
     """Write what was accepted to the log, and publish the log to Kafka.
 
@@ -37,15 +43,16 @@ def relay(
     """
     from slotwire.ingest.foundation.lifecycle import run
 
-    run(lambda stop: _relay(stop, cursor_from))
+    run(lambda stop: _relay(stop, cursor_from, skip))
 
 
-async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
+async def _relay(stop: asyncio.Event, cursor_from: str | None, skip: int) -> None:
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.health import Health, serving_health
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.foundation.tracing import configure_tracing
+    from slotwire.ingest.relay.log_reader import CursorFrom
     from slotwire.ingest.relay.process import run_relay
 
     settings = load_settings()
@@ -53,5 +60,6 @@ async def _relay(stop: asyncio.Event, cursor_from: str | None) -> None:
     configure_tracing(settings.traces, process="relay")
     health = Health("relay")
     async with serving_health(health, settings.health):
-        await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=cursor_from)
+        choice = None if cursor_from is None else CursorFrom(cursor_from, skip)
+        await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=choice)
         health.draining = True

@@ -76,7 +76,8 @@ def cursor_mismatch(shard: int, why: str) -> CursorMismatch:
     return CursorMismatch(
         f"the relay's cursor of shard {shard} does not fit this log: {why}",
         remedy=(
-            "Postgres or Kafka was restored or replaced. Choose where to go on, then start the relay once with one of\n"
+            "After a restore of Postgres run `slotwire migrate --after-restore`.\n"
+            "If Kafka was lost, or either was replaced, choose where to go on, then start the relay once with one of\n"
             "  slotwire relay --cursor-from mirror      where Postgres says it was (some events may come twice)\n"
             "  slotwire relay --cursor-from POSITION    everything up to POSITION counts as published\n"
             "  slotwire relay --cursor-from beginning   publish the whole log again"

@@ -192,37 +192,74 @@ async def _place(connection: Connection, shard: int, cursor: Cursor | None, log:
     return cursor
 
 
-async def chosen_place(lease: Lease, log: LogIdentity, choice: str) -> Cursor:
+@dataclass(frozen=True)
+class CursorFrom:
+    """Where an operator wants the relay to go on if its cursor does not fit the log.
+
+    Attributes:
+        place: `mirror`, `beginning`, or a position.
+        skip: how many unpublished events may be left out at the most, as the operator has confirmed.
+    """
+
+    place: str
+    skip: int = 0
+
+
+async def chosen_place(lease: Lease, log: LogIdentity, choice: CursorFrom, found: Cursor | None) -> Cursor:
     """Find the cursor an operator chose with `--cursor-from`.
 
     Args:
         lease: the shard's.
         log: the log.
-        choice: `mirror`, `beginning`, or a position.
+        choice: the place.
+        found: the cursor in Kafka, which does not fit.
 
     Raises:
-        ConfigurationError: there is no such place in this log.
+        ConfigurationError: there is no such place in this log, or it leaves out more than was confirmed.
     """
     start = Cursor(log.log_id, lease.shard)
-    if choice == "beginning":
+    if choice.place == "beginning":
         return start
-    async with lease.session() as connection:
-        if choice == "mirror":
-            mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
-            if mirror is None or mirror["log_id"] != log.log_id:
-                raise ConfigurationError(
-                    f"Postgres remembers no cursor of shard {lease.shard} in this log",
-                    remedy="Use --cursor-from POSITION or --cursor-from beginning.",
-                )
-            return Cursor(log.log_id, lease.shard, mirror["position"], mirror["event_id"])
-        end = await connection.fetchval(QUERIES["read_end"])
-        if int(choice) > end:
+    mirror = await _read_mirror(lease, log)
+    if choice.place == "mirror":
+        if mirror is None:
             raise ConfigurationError(
-                f"the log ends at position {end}, before {choice}",
+                f"Postgres remembers no cursor of shard {lease.shard} in this log",
+                remedy="Use --cursor-from POSITION or --cursor-from beginning.",
+            )
+        return mirror
+    position = int(choice.place)
+    # A cursor of this log tells what was published, wherever the log ends now; the mirror may lag behind it.
+    published = (found if found is not None and found.log_id == log.log_id else mirror or start).position
+    async with lease.session() as connection:
+        end = await connection.fetchval(QUERIES["read_end"])
+        if position > end:
+            raise ConfigurationError(
+                f"the log ends at position {end}, before {position}",
                 remedy=f"Use --cursor-from {end} to go on with what comes next, or a smaller position.",
             )
-        row = await connection.fetchrow(QUERIES["find_place"], lease.shard, int(choice))
+        skipped = await connection.fetchval(QUERIES["count_unpublished"], lease.shard, published, position)
+        if skipped > choice.skip:
+            raise ConfigurationError(
+                f"{skipped} events of shard {lease.shard} up to position {position} were never published, and would be"
+                " left out",
+                remedy=f"Use --cursor-from {published} to publish them. To leave them out, add --skip {skipped}.",
+            )
+        row = await connection.fetchrow(QUERIES["find_place"], lease.shard, position)
     return start if row is None else start.after(row["position"], row["event_id"])
+
+
+async def resumed_place(lease: Lease, log: LogIdentity) -> Cursor | None:
+    """Return where the relay goes on after a restore, if `slotwire migrate --after-restore` has noted it."""
+    return await _read_mirror(lease, log, only_if_resumes=True)
+
+
+async def _read_mirror(lease: Lease, log: LogIdentity, *, only_if_resumes: bool = False) -> Cursor | None:
+    async with lease.session() as connection:
+        mirror = await connection.fetchrow(QUERIES["read_mirror"], lease.shard)
+    if mirror is None or mirror["log_id"] != log.log_id or (only_if_resumes and not mirror["resumes"]):
+        return None
+    return Cursor(log.log_id, lease.shard, mirror["position"], mirror["event_id"])
 
 
 async def pass_over_positions(lease: Lease, published: int) -> None:

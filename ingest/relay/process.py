@@ -33,7 +33,7 @@ from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.log.writer import Writer
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
-from slotwire.ingest.relay.log_reader import LogIdentity, read_identity, read_lag
+from slotwire.ingest.relay.log_reader import CursorFrom, LogIdentity, read_identity, read_lag
 from slotwire.ingest.relay.shard import ShardRelay
 from slotwire.ingest.relay.status import RelayStatus
 from slotwire.ingest.relay.write_loop import WriteLoop
@@ -75,7 +75,7 @@ class BackOff:
 
 
 async def run_relay(
-    settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock, cursor_from: str | None = None
+    settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock, cursor_from: CursorFrom | None = None
 ) -> None:
     """Write and publish every shard that this process can lead, until a stop is asked for.
 
@@ -84,10 +84,11 @@ async def run_relay(
         stop: when set, the running transactions are finished and the relay leaves.
         health: told what is not well.
         clock: for the mirror and the age of what waits.
-        cursor_from: `mirror`, `beginning` or a position: where to go on if the cursor does not fit the log.
+        cursor_from: where to go on if the cursor does not fit the log.
 
     Raises:
-        ConfigurationError: an address is missing or cannot be read, or `cursor_from` names no place of this log.
+        ConfigurationError: an address is missing or cannot be read, or `cursor_from` names no place of this log, or
+            one that leaves out more than was confirmed.
     """
     status = RelayStatus(max(FRESH_SECONDS, 3 * settings.relay.poll_interval_seconds))
     health.add("relay", status.problem)
@@ -126,7 +127,7 @@ class _ShardLoop:
         stop: asyncio.Event,
         status: RelayStatus,
         clock: Clock,
-        cursor_from: str | None,
+        cursor_from: CursorFrom | None,
     ) -> None:
         self._settings, self._log, self._shard = settings, log, shard
         self._stop, self._status, self._clock, self._cursor_from = stop, status, clock, cursor_from

@@ -22,6 +22,7 @@ from slotwire.ingest.relay.cursor import Cursor, read_cursor
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.log_reader import (
+    CursorFrom,
     LogEntry,
     LogIdentity,
     chosen_place,
@@ -30,6 +31,7 @@ from slotwire.ingest.relay.log_reader import (
     pass_over_positions,
     read_entries,
     require_place,
+    resumed_place,
     write_mirror,
 )
 from slotwire.ingest.relay.publisher import Publisher
@@ -104,7 +106,7 @@ class ShardRelay:
         clock: Clock,
         *,
         handoff: Handoff | None = None,
-        cursor_from: str | None = None,
+        cursor_from: CursorFrom | None = None,
     ) -> None:
         self._settings = settings
         self._identity = log
@@ -197,9 +199,12 @@ class ShardRelay:
         try:
             cursor = await require_place(self._lease, found, self._identity)
         except CursorMismatch:
-            if self.cursor_from is None:
+            if self.cursor_from is not None:
+                cursor = await chosen_place(self._lease, self._identity, self.cursor_from, found)
+            elif (resumed := await resumed_place(self._lease, self._identity)) is not None:
+                cursor = resumed
+            else:
                 raise
-            cursor = await chosen_place(self._lease, self._identity, self.cursor_from)
             if found is not None and found.log_id == self._identity.log_id:
                 await pass_over_positions(self._lease, found.position)
             await publisher.publish([], cursor)

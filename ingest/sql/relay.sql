@@ -40,11 +40,11 @@ INSERT INTO slotwire.relay_mirror AS m (shard, log_id, position, event_id, publi
 SELECT $1, $2, $3, $4, $5 FROM unhurried
 ON CONFLICT (shard) DO UPDATE SET
     log_id = excluded.log_id, position = excluded.position, event_id = excluded.event_id,
-    published_at = excluded.published_at
+    published_at = excluded.published_at, resumes = false
 
 -- name: read_mirror
 -- The copy of the cursor: to notice that the cursor was lost, for lag, and for `--cursor-from mirror`.
-SELECT log_id, position, event_id FROM slotwire.relay_mirror WHERE shard = $1
+SELECT log_id, position, event_id, resumes FROM slotwire.relay_mirror WHERE shard = $1
 
 -- name: pass_over_positions
 -- Before the cursor goes back: what was published keeps its positions for itself.
@@ -62,6 +62,10 @@ FROM (
     SELECT recorded_at FROM slotwire.events WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
 ) AS waiting
 
+-- name: count_unpublished
+-- How many events after what was published stand at or before a position: they would be left out.
+SELECT count(*) FROM slotwire.events WHERE shard = $1 AND position > $2 AND position <= $3
+
 -- name: find_place
 -- The last event at or before a position, for `--cursor-from POSITION`.
 SELECT position, event_id FROM slotwire.events WHERE shard = $1 AND position <= $2 ORDER BY position DESC LIMIT 1
@@ -69,3 +73,27 @@ SELECT position, event_id FROM slotwire.events WHERE shard = $1 AND position <= 
 -- name: read_end
 -- Where the log ends, over all shards: a position beyond it is a slip.
 SELECT coalesce(max(position), 0) FROM slotwire.events
+
+-- name: pass_over_all
+-- After a restore: let the log go on beyond what was published ($1), and beyond what it holds. As the owner.
+SELECT slotwire.pass_over_positions(greatest($1, (SELECT coalesce(max(position), 0) FROM slotwire.events)))
+
+-- name: resume_from
+-- After a restore: the relay goes on from this place although the cursor in Kafka is beyond the log. As the owner.
+INSERT INTO slotwire.relay_mirror AS m (shard, log_id, position, event_id, published_at, resumes)
+VALUES ($1, $2, $3, $4, $5, true)
+ON CONFLICT (shard) DO UPDATE SET log_id = excluded.log_id, position = excluded.position, event_id = excluded.event_id,
+    published_at = excluded.published_at, resumes = true
+
+-- name: last_accepted
+-- When the last delivery came that the database still has; null without any.
+SELECT max(received_at) FROM (
+    SELECT d.received_at FROM slotwire.log CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
+    CROSS JOIN LATERAL (
+        SELECT received_at FROM slotwire.deliveries WHERE shard = s.shard ORDER BY position DESC LIMIT 1
+    ) AS d
+) AS latest
+
+-- name: fetch_again
+-- After a restore: have each organization's meetings that start at a time or later fetched again. As the owner.
+UPDATE slotwire.organizations SET backfill_from = least(backfill_from, $1) WHERE ended_at IS NULL RETURNING org

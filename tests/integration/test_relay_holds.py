@@ -15,6 +15,7 @@ from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.foundation.topic_admin import ensure_topics
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.relay.cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
+from slotwire.ingest.relay.log_reader import CursorFrom
 from slotwire.ingest.relay.shard import PARKED_RUN_LIMIT
 from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
 from tests.support.relay_setup import (
@@ -233,7 +234,8 @@ async def test_an_operator_sets_the_cursor(setup: RelaySetup, choice: str, expec
     async with leading_relay(setup.settings) as (relay, log):
         await drain(relay)
     await setup.owner.execute("UPDATE slotwire.log SET log_id = $1", uuid4())
-    async with leading_relay(setup.settings, cursor_from=choice) as (relay, _):
+    chosen = CursorFrom(choice, skip=4 - len(expected))
+    async with leading_relay(setup.settings, cursor_from=chosen) as (relay, _):
         assert await drain(relay) == len(expected)
         assert relay.cursor_from is None
     async with leading_relay(setup.settings) as (relay, log):
@@ -241,6 +243,28 @@ async def test_an_operator_sets_the_cursor(setup: RelaySetup, choice: str, expec
         assert relay.cursor is not None
         assert relay.cursor.log_id == log.log_id
     assert len(await committed_records(setup.settings, 4 + len(expected))) == 4 + len(expected)
+
+
+@pytest.mark.parametrize(("skip", "refused"), [(0, True), (1, True), (2, False), (3, False)])
+async def test_events_are_left_out_only_if_their_number_is_confirmed(
+    setup: RelaySetup, skip: int, refused: bool
+) -> None:
+    """Two of four were never published, as far as is known: refused with that number, or done where it is confirmed."""
+    events = [LoggedEvent() for _ in range(4)]
+    await setup.append(*events)
+    await setup.writer.execute(
+        "INSERT INTO slotwire.relay_mirror SELECT 0, log_id, 2, $1, created_at FROM slotwire.log", events[1].id
+    )
+    async with leading_relay(setup.settings, cursor_from=CursorFrom("4", skip=skip)) as (relay, _):
+        if refused:
+            with pytest.raises(ConfigurationError, match=r"2 events of shard 0 .* never published") as told:
+                await relay.step()
+            assert "--cursor-from 2" in told.value.remedy
+            assert "--skip 2" in told.value.remedy
+        else:
+            assert await drain(relay) == 0
+            assert relay.cursor is not None
+            assert relay.cursor.position == 4
 
 
 async def test_an_operator_sets_the_cursor_from_the_mirror(setup: RelaySetup) -> None:

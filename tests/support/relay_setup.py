@@ -25,7 +25,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.batch import EventRow
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
-from slotwire.ingest.relay.log_reader import LogIdentity, read_identity
+from slotwire.ingest.relay.log_reader import CursorFrom, LogIdentity, read_identity
 from slotwire.ingest.relay.process import run_relay
 from slotwire.ingest.relay.shard import ShardRelay
 from slotwire.schemas.events import InviteeCreated, RoutingFormSubmissionCreated
@@ -167,7 +167,7 @@ async def relay_setup(
 
 @asynccontextmanager
 async def leading_relay(
-    settings: Settings, *, shard: int = 0, cursor_from: str | None = None, handoff: Handoff | None = None
+    settings: Settings, *, shard: int = 0, cursor_from: str | CursorFrom | None = None, handoff: Handoff | None = None
 ) -> AsyncIterator[tuple[ShardRelay, LogIdentity]]:
     """Hold a shard's lease and its relay, to be stepped by hand."""
     log = await read_identity(settings)
@@ -176,7 +176,7 @@ async def leading_relay(
         lease = await attempts.enter_async_context(Lease.waiting(settings, shard, asyncio.Event()))
         assert lease is not None
         limit.reschedule(None)
-        relay = ShardRelay(settings, log, lease, SystemClock(), handoff=handoff, cursor_from=cursor_from)
+        relay = ShardRelay(settings, log, lease, SystemClock(), handoff=handoff, cursor_from=_choice(cursor_from))
         try:
             yield relay, log
         finally:
@@ -196,12 +196,12 @@ async def drain(relay: ShardRelay) -> int:
 
 @asynccontextmanager
 async def running_relay(
-    settings: Settings, *, cursor_from: str | None = None, clock: Clock | None = None
+    settings: Settings, *, cursor_from: str | CursorFrom | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Health]:
     """Run the relay process in the background, stopping it at the end as a signal would."""
     stop, health = asyncio.Event(), Health("relay")
     async with asyncio.TaskGroup() as group:
-        work = run_relay(settings, stop, health=health, clock=clock or SystemClock(), cursor_from=cursor_from)
+        work = run_relay(settings, stop, health=health, clock=clock or SystemClock(), cursor_from=_choice(cursor_from))
         group.create_task(work)
         try:
             yield health
@@ -303,3 +303,7 @@ async def make_topic(settings: Settings, topic: Topic, **configs: str) -> None:
         return found.state == "ready"
 
     await until(led)
+
+
+def _choice(cursor_from: str | CursorFrom | None) -> CursorFrom | None:
+    return CursorFrom(cursor_from) if isinstance(cursor_from, str) else cursor_from

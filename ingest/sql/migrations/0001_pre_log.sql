@@ -220,7 +220,8 @@ CREATE TABLE slotwire.relay_mirror (
     log_id uuid NOT NULL,
     position bigint NOT NULL,
     event_id uuid,
-    published_at timestamptz NOT NULL
+    published_at timestamptz NOT NULL,
+    resumes boolean NOT NULL DEFAULT false -- after a restore: the relay goes on from here, once
 );
 
 -- Events the broker refused even alone. The cursor passed them only after this row was committed.
