@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from slotwire.ingest.errors import SchemaMismatch
-from slotwire.ingest.foundation.postgres import Connection, translated
+from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch, read_cursor
 from slotwire.ingest.relay.lease import QUERIES
@@ -21,6 +21,8 @@ from slotwire.ingest.relay.log_reader import LogIdentity
 
 FETCH_AGAIN = timedelta(days=1)
 """Meetings that began so long before the last delivery that is left are fetched again, too."""
+
+_SQL = read_queries("slotwire.ingest.sql", "restore.sql")
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,11 @@ async def after_restore(settings: Settings, connection: Connection, *, now: date
     with translated():
         async with connection.transaction():
             published = max((each.position for each in cursors if each and each.log_id == log.log_id), default=0)
-            await connection.execute(QUERIES["pass_over_all"], published)
+            await connection.execute(_SQL["pass_over_all"], published)
             shards = [await _place(connection, log, shard, cursor, now) for shard, cursor in enumerate(cursors)]
-            since, orgs = await connection.fetchval(QUERIES["last_accepted"]), []
+            since, orgs = await connection.fetchval(_SQL["last_accepted"]), []
             if since is not None:
-                orgs = [row["org"] for row in await connection.fetch(QUERIES["fetch_again"], since - FETCH_AGAIN)]
+                orgs = [row["org"] for row in await connection.fetch(_SQL["fetch_again"], since - FETCH_AGAIN)]
     return Restored(shards, since, orgs)
 
 
@@ -97,5 +99,5 @@ async def _place(
     place = Cursor(log.log_id, shard) if last is None else Cursor(log.log_id, shard, last["position"], last["event_id"])
     resumes = place != cursor
     if resumes:
-        await connection.execute(QUERIES["resume_from"], shard, log.log_id, place.position, place.event_id, now)
+        await connection.execute(_SQL["resume_from"], shard, log.log_id, place.position, place.event_id, now)
     return RestoredShard(shard, cursor.position, place.position, resumes)

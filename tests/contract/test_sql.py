@@ -16,6 +16,7 @@ FILES = sorted(
     path.relative_to(ROOT) for folder in ("ingest/sql", "handlers") for path in (ROOT / folder).glob("*.sql")
 )
 
+OWNER = "owner"
 PROCESSES = {
     "accept.sql": ("control",),
     "log.sql": ("relay",),
@@ -26,10 +27,11 @@ PROCESSES = {
     "observation.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),
+    "restore.sql": (OWNER,),
     "unwritten.sql": ("control", "relay"),
     "vault.sql": ("control",),
 }
-"""Which processes run the statements of a file."""
+"""Which processes run the statements of a file; `OWNER` stands for who migrates."""
 OTHERS = {"serve": ("load_hook", "log_shards")}
 """What a process runs of a file that is not its own."""
 
@@ -50,7 +52,7 @@ async def test_every_statement_may_be_run_by_its_process(file: Path, database: D
     queries = read_queries(".".join(("slotwire", *file.parent.parts)), file.name)
     assert queries
     for process in PROCESSES[file.name]:
-        connection = await asyncpg.connect(database.url_of[process])
+        connection = await asyncpg.connect(database.owner_url if process == OWNER else database.url_of[process])
         try:
             for name, sql in queries.items():
                 if name in OTHERS.get(process, queries):
