@@ -33,7 +33,7 @@ def test_prometheus_accepts_the_rules() -> None:
 
 @pytest.mark.parametrize("name", [alert.name for alert in ALERTS])
 def test_an_alert_fires_on_its_fault_and_on_nothing_else(name: str, tmp_path: Path) -> None:
-    """Within an hour the alert fires on the series of its fault, and on those of a healthy service it does not."""
+    """Within 85 minutes the alert fires on the series of its fault, and on those of a healthy service it does not."""
     tests = tmp_path / "tests.yaml"
     tests.write_text(promtool_tests([alert for alert in ALERTS if alert.name == name], str(RULES)), encoding="utf-8")
     tested = promtool("test", "rules", tests)
