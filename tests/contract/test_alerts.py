@@ -12,6 +12,8 @@ from tools.generate.alerts import Alert
 from tools.sources import ROOT
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
+DECIDED = {"restore-postgres.md"}
+"""Pages that lead through what a person has decided to do."""
 MONITORING = ROOT / "k8s" / "monitoring"
 
 
@@ -32,10 +34,10 @@ def test_an_alert_has_its_runbook(alert: Alert) -> None:
 def test_every_runbook_is_reached_by_an_alert() -> None:
     """No failure that a metric shows goes unnoticed: each page is some alert's, and the list of signs has them all.
 
-    That a secret leaked no metric can show.
+    That a secret leaked no metric can show, and to restore is a person's decision.
     """
     pages = {path.name for path in RUNBOOKS.glob("*.md")} - {"README.md"}
-    shown = {page for page in pages if not page.endswith("-leaked.md")}
+    shown = {page for page in pages - DECIDED if not page.endswith("-leaked.md")}
     assert shown == {alert.runbook.partition("#")[0] for alert in ALERTS}
     assert pages <= set(re.findall(r"\]\(([a-z-]+\.md)", (RUNBOOKS / "README.md").read_text(encoding="utf-8")))
 
