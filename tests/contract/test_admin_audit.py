@@ -17,6 +17,7 @@ from slotwire.ingest.errors import (
     CalendlyProblem,
     ConfigurationError,
     DatabaseUnavailable,
+    DatabaseUnfit,
     RequestRefused,
     RowRefused,
 )
@@ -112,7 +113,7 @@ async def test_without_its_first_row_nothing_is_done(database: Database) -> None
     """Where the audit cannot be written the change is refused, and is not made."""
     await as_owner(database, "REVOKE INSERT ON slotwire.audit FROM slotwire_control")
     async with verbs(database) as actions:
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(DatabaseUnfit):
             await actions.keys.create(COMMAND_LINE, READER_KEY)
     connection = await asyncpg.connect(database.owner_url)
     assert await connection.fetchval("SELECT count(*) FROM slotwire.api_keys") == 0
