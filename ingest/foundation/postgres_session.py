@@ -229,10 +229,14 @@ async def _require_session_mode(first: Session, second: Callable[[], Awaitable[S
     try:
         async with asyncio.timeout(SECOND_SECONDS):
             other = await second()
-            theirs = {await _process_of(other)}
     except (TimeoutError, DatabaseUnavailable):
         return  # no second one to be had now, as in session mode when the pool is used up
     try:
+        try:
+            async with asyncio.timeout(SECOND_SECONDS):
+                theirs = {await _process_of(other)}
+        except (TimeoutError, DatabaseUnavailable):
+            return  # the same: the pooler let it in, and has no process of the server for it
         mine = {await _process_of(first)}
         for order in () if mine == theirs else ((first, other), (other, first)):
             for each, seen in ((first, mine), (other, theirs)):

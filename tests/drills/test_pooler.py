@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +20,8 @@ from slotwire.ingest.errors import DatabaseUnavailable, DatabaseUnfit
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import connect, create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem
-from slotwire.ingest.foundation.settings import DatabaseSettings, Settings
+from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings, Settings
+from slotwire.ingest.foundation.topic_admin import ensure_topics
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.folders import unprivileged_account
@@ -31,7 +32,7 @@ from tools.drills import program
 
 pytestmark = pytest.mark.drills
 
-SECONDS = 20
+SECONDS = 60
 IGNORED = (
     "lock_timeout,statement_timeout,idle_in_transaction_session_timeout,client_connection_check_interval,"
     "tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,tcp_user_timeout,enable_seqscan,enable_hashjoin,"
@@ -46,11 +47,13 @@ class Pooler:
 
     Attributes:
         url: the address of the test's database, by way of it.
-        relay_url: the same with the role of the relay.
+        relay_url: the same with the login of the relay.
+        serve_url: the same with that of `serve`.
     """
 
     url: str
     relay_url: str
+    serve_url: str
 
 
 @asynccontextmanager
@@ -82,14 +85,13 @@ async def pooler(database: Database, mode: str, **settings: object) -> AsyncIter
         environment={},
         account=account,
     )
-    url, relay = (
-        each.replace(f":{server.port}/", f":{port}/") for each in (database.runtime_url, database.url_of["relay"])
-    )
+    logged_in = (database.runtime_url, database.url_of["relay"], database.url_of["serve"])
+    url, relay, serve = (each.replace(f":{server.port}/", f":{port}/") for each in logged_in)
     try:
         async with asyncio.timeout(SECONDS):
             while not await _listens(port):
                 assert child.process.poll() is None, (folder / "log").read_text()
-        yield Pooler(url, relay)
+        yield Pooler(url, relay, serve)
     finally:
         child.process.kill()
         child.process.wait()
@@ -107,7 +109,7 @@ async def _listens(port: int) -> bool:
 
 def by_way_of(settings: Settings, pooler: Pooler) -> Settings:
     """Let settings lead to a pooler."""
-    return settings.model_copy(update={"database_url": SecretStr(pooler.url)})
+    return settings.model_copy(update={"database_url": SecretStr(pooler.serve_url)})
 
 
 @pytest.mark.parametrize("servers", [1, 2, 5])
@@ -164,19 +166,22 @@ async def test_deliveries_are_written_and_published_in_session_mode(
     database: Database, kafka_bootstrap: str, topic_prefix: str
 ) -> None:
     """`serve` acknowledges, and a relay leads and writes, both by way of a pooler."""
-    async with pooler(database, "session", default_pool_size=30) as between:
+    async with AsyncExitStack() as stop, pooler(database, "session", default_pool_size=30) as between:
         settings = by_way_of(settings_for(database), between)
         hook = await make_hook(settings, database)
         kafka = {"SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap, "SLOTWIRE_KAFKA__TOPIC_PREFIX": topic_prefix}
+        one = {"partitions": 2, "replication_factor": 1, "min_insync_replicas": 1}
+        broker = {"bootstrap_servers": kafka_bootstrap, "topic_prefix": topic_prefix, **one}
+        await ensure_topics(KafkaSettings.model_validate(broker))
         owner = await asyncpg.connect(database.owner_url)
+        stop.push_async_callback(owner.close)
         env = environment(settings, SLOTWIRE_DATABASE_URL=between.relay_url, **kafka)
         async with running_endpoint(settings) as endpoint, process("relay", env=env):
             answers = [(await endpoint.deliver(hook, invitee_body())).status_code for _ in range(20)]
+            assert answers == [200] * 20, await endpoint.health.problems()
             async with asyncio.timeout(SECONDS):
                 while await owner.fetchval("SELECT count(*) FROM slotwire.events") < 20:
                     pass
-        await owner.close()
-    assert answers == [200] * 20
 
 
 @pytest.mark.parametrize(
