@@ -73,7 +73,13 @@ async def run_once(agent: Agent, context: Context) -> RunResult:
             return SuccessfulRun(by_another=True)
         except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
             result = UncountedRun(error) if not context.committed else _failure(error)
-        except Exception as error:  # noqa: BLE001 - the agent's policy decides what follows
+        except asyncio.CancelledError as error:
+            # A library can cancel from inside; our task is cancelled only if it was asked to be.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            result = _failure(error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the agent's policy decides what follows
             timed_out = isinstance(error, TimeoutError) and deadline.expired()
             result = _failure(error, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
         else:
@@ -94,15 +100,24 @@ def _read(outcome: object, context: Context) -> RunResult:
         case Retry():
             return FailedRun("the handler asked for another try", pause=outcome.seconds)
         case Reject():
-            return GiveUpReason(outcome.reason, context.attempt)
+            return GiveUpReason(_written(outcome.reason), context.attempt)
         case _:  # the first check of what the handler returned
             return FailedRun(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
 
 
-def _failure(error: Exception, reason: str = "") -> FailedRun:
+def _failure(error: BaseException, reason: str = "") -> FailedRun:
+    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error))
+
+
+def trace_of(error: BaseException) -> str:
+    """Return where an exception was raised, the innermost place first: modules, lines and functions, without values."""
     frames = traceback.extract_tb(error.__traceback__)[1:][-_MAX_FRAMES:]
-    trace = " < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    return FailedRun(reason or f"raised {type(error).__name__}", trace)
+    return _written(" < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames)))
+
+
+def _written(text: object) -> str:
+    """Return a text as a header and the log can hold it: halves of characters are replaced."""
+    return str(text).encode(errors="replace").decode()
 
 
 def _module(path: str) -> str:

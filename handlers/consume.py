@@ -7,7 +7,8 @@ What an agent may rely on is in docs/howto/write-an-agent.md, "What is promised"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from slotwire.handlers.dispatch import Dispatcher, Handle
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.watch import Watch
-from slotwire.ingest.foundation.errors import BrokerUnavailable
+from slotwire.ingest.foundation.errors import BrokerUnavailable, RecordRefused
 from slotwire.ingest.foundation.kafka import translated
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
@@ -157,12 +158,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await dispatcher.changed.wait()
                 continue
             full = len(rooms) < len(dispatcher.partitions)
-            with translated():
+            with _readable(), translated():
                 batches = await self._consumer.getmany(
                     *(TopicPartition(*partition) for partition in rooms),
                     timeout_ms=0 if full else int(POLL_SECONDS * 1000),
                     max_records=min(rooms.values(), default=1),
                 )
+            with translated():
                 for place, records in batches.items():
                     position = await self._consumer.position(place)  # known, so this does not wait
                     dispatcher.deliver(Partition(*place), map(_record, records), position=position)
@@ -296,6 +298,26 @@ async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
             task.exception()  # retrieved, so that asyncio does not warn
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Hold where the client cannot take a batch apart: it is damaged, or its compression is not what it says.
+
+    Raises:
+        BrokerUnavailable: naming what is wrong; whatever the client can take apart costs one record at most.
+    """
+    try:
+        yield
+    except BrokerUnavailable:
+        raise
+    except Exception as error:
+        what = error.reason if isinstance(error, RecordRefused) else type(error).__name__
+        raise BrokerUnavailable(
+            f"Kafka has a batch of records that cannot be read: {what}",
+            reason="unreadable",
+            remedy="Set the group's offset past it, as docs/runbooks/agent-stopped.md says.",
+        ) from error
+
+
 def _record(record: ConsumerRecord) -> Record:
     return Record(
         Partition(record.topic, record.partition),
@@ -303,8 +325,16 @@ def _record(record: ConsumerRecord) -> Record:
         record.key,
         record.value,
         tuple(record.headers),
-        datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        _published(record.timestamp),
     )
+
+
+def _published(timestamp: int) -> datetime:
+    """Read a record's timestamp, in milliseconds; any producer sets it, so one out of range counts as the epoch."""
+    try:
+        return datetime.fromtimestamp(timestamp / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 async def _is_set(event: asyncio.Event) -> None:

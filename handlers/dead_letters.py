@@ -8,7 +8,7 @@ middle of an incident. Without the permission to create topics, create them befo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from slotwire.handlers.outcome import MAX_REASON_CHARACTERS
 from slotwire.handlers.records import Record
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.errors import TopicUnavailable
+from slotwire.ingest.foundation.errors import RecordRefused, TopicUnavailable
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
     TopicState,
@@ -39,6 +39,16 @@ SEND_TIMEOUT_SECONDS = 10.0
 MAX_REQUEST_BYTES = 2_097_152
 """Room for the original record, which the broker accepted, and our headers."""
 MAX_TRACE_CHARACTERS = 1_000
+MAX_LETTER_HEADER_BYTES = 32_768
+"""Bytes of a record's own headers that go with its dead letter; a letter with more goes without them."""
+MAX_LETTER_KEY_BYTES = 8_192
+"""A longer key is left out of a letter that is too large with it."""
+LEFT_OUT = "slotwire-error-left-out"
+"""The header that names what a dead letter does not have of its record: `value`, `headers`, `key`."""
+ERROR_PREFIX = "slotwire-error-"
+"""Headers of a dead letter that say why begin so."""
+TOO_LARGE = frozenset({"message_size_too_large", "record_list_too_large"})
+"""Why a letter is refused that may be accepted with less in it."""
 _CREATED = frozenset({0, 36})
 """Kafka's codes for a topic that was created now, or by another member in the meantime."""
 
@@ -66,6 +76,15 @@ class DeadLetters(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter, ready to be sent."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
 def error_headers(record: Record, why: GiveUpReason, *, agent: str, now: datetime) -> list[tuple[str, bytes]]:
     """Return the headers that say why a record was given up; they are added to its original ones."""
     fields = {
@@ -78,7 +97,41 @@ def error_headers(record: Record, why: GiveUpReason, *, agent: str, now: datetim
         "time": format_time(now),
         "trace": why.trace[:MAX_TRACE_CHARACTERS],
     }
-    return [(f"slotwire-error-{name}", text.encode()) for name, text in fields.items() if text]
+    return [(f"{ERROR_PREFIX}{name}", text.encode(errors="replace")) for name, text in fields.items() if text]
+
+
+def letters(record: Record, own: Sequence[tuple[str, bytes | None]]) -> Iterator[Letter]:
+    """Return the forms of a record's dead letter, the whole one first: the next is for a broker that refuses the last.
+
+    Topic, partition and offset in `own` always lead to the record itself. Where the headers are those of an event, a
+    letter without its value refers to the data in the log (`ce_dataref`), so it can be driven again like any other.
+
+    Args:
+        record: the record.
+        own: the headers that say why it was given up.
+    """
+    # A record that was a dead letter before and was replayed loses the reason of that time.
+    original = [(name, value) for name, value in record.headers if not name.startswith(ERROR_PREFIX)]
+    value = record.value
+    if record.key is None and value is None:
+        value = b""  # aiokafka sends no record that is null twice
+    yield Letter(record.key, value, [*original, *own])
+    key, out = record.key, ["value"]
+    if key is not None and len(key) > MAX_LETTER_KEY_BYTES:
+        key = None
+        out.append("key")
+    if sum(len(name.encode()) + len(item or b"") for name, item in original) <= MAX_LETTER_HEADER_BYTES:
+        yield Letter(key, b"", [*original, *_reference(original), *own, (LEFT_OUT, ", ".join(out).encode())])
+    yield Letter(key, b"", [*own, (LEFT_OUT, ", ".join([*out, "headers"]).encode())])
+
+
+def _reference(headers: list[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """Refer to the data of an event in the log, if the headers name one and do not refer to it already."""
+    found = dict(headers)
+    identity = found.get("ce_id")
+    if identity is None or "ce_dataref" in found:
+        return []
+    return [("ce_dataref", b"/v1/events/" + identity)]
 
 
 class KafkaDeadLetters:
@@ -94,23 +147,41 @@ class KafkaDeadLetters:
     async def put(self, record: Record, why: GiveUpReason) -> None:
         """Write a record with its key, value and headers, and the reason; returns once all in-sync replicas have it.
 
+        One that is too large for the broker or the topic is written without its value, then without its headers; the
+        header `slotwire-error-left-out` says it.
+
         Raises:
             BrokerUnavailable: the broker is away, or the topic was deleted.
-            RecordRefused: the broker does not accept it.
+            RecordRefused: the broker refuses it for another reason, or even the smallest form of it.
         """
         own = error_headers(record, why, agent=self._agent, now=self._clock.now())
-        # A record that was a dead letter before and was replayed loses the reason of that time.
-        original = [(name, value) for name, value in record.headers if not name.startswith("slotwire-error-")]
         topic = dead_letter_topic(record.partition.topic, self._agent)
+        reason = ""
         async with self._lock:
-            try:
-                with translated():
-                    async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                        producer = await self._opened()
-                        await producer.send_and_wait(topic, record.value, record.key, headers=[*original, *own])
-            except BaseException:
-                await self._drop()
-                raise
+            for letter in letters(record, own):
+                try:
+                    await self._send(topic, letter)
+                except RecordRefused as refusal:
+                    reason = refusal.reason
+                    if reason not in TOO_LARGE:
+                        break
+                else:
+                    return
+        raise RecordRefused(
+            f"Kafka refuses a dead letter: topic {topic}, {reason}",
+            reason=reason,
+            remedy="Compare max.message.bytes and cleanup.policy of this topic with those of other dead-letter topics.",
+        )
+
+    async def _send(self, topic: str, letter: Letter) -> None:
+        try:
+            with translated():
+                async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                    producer = await self._opened()
+                    await producer.send_and_wait(topic, letter.value, letter.key, headers=letter.headers)
+        except BaseException:
+            await self._drop()
+            raise
 
     async def _opened(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, run_once
+from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, run_once, trace_of
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.inbox import Inbox
@@ -29,6 +29,7 @@ from slotwire.ingest.foundation.errors import (
     DatabaseUnavailable,
     RecordRefused,
     SchemaMismatch,
+    SlotwireError,
 )
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, POST_TO_HANDLER_SECONDS, get_logger
@@ -71,6 +72,10 @@ class RecordResult:
     status: RecordStatus
     attempts: int = 0
     reason: str = ""
+
+
+class PauseRefused(RuntimeError):
+    """Whoever pauses for us does not pause any more: a trial whose agent waits for what never comes."""
 
 
 class _Interrupted(Exception):
@@ -116,7 +121,7 @@ class Handling:
         if self.halted.is_set() or stopping.is_set():
             return RecordResult(RecordStatus.HANDED_BACK)
         try:
-            result = await self._handle(record, stopping)
+            result = await self._handled(record, stopping)
         except _Interrupted:
             return RecordResult(RecordStatus.HANDED_BACK)
         kind = record.type
@@ -125,6 +130,17 @@ class Handling:
         if result.status is RecordStatus.DONE:
             self._giving_up.succeeded()
         return result
+
+    async def _handled(self, record: Record, stopping: asyncio.Event) -> RecordResult:
+        """Handle a record; one on which our own code fails is given up, so that it ends neither agent nor partition."""
+        try:
+            return await self._handle(record, stopping)
+        except (_Interrupted, PauseRefused):
+            raise
+        except Exception as defect:  # noqa: BLE001 - whatever is in a record, it costs that record only
+            self._log.error("record_not_handled", reason=type(defect).__name__, trace=trace_of(defect))
+            why = GiveUpReason(f"defect: raised {type(defect).__name__}", attempts=0, trace=trace_of(defect))
+            return await self._give_up(record, why, stopping)
 
     async def _handle(self, record: Record, stopping: asyncio.Event) -> RecordResult:
         kind = record.type
@@ -144,7 +160,7 @@ class Handling:
         except UndecodableRecord as error:
             if error.reason != "data_elsewhere":
                 raise
-        # Decoding got as far as the data, so the identifier is there and well-formed.
+        # Decoding got as far as the data, so the identifier is there, once, and well-formed.
         event_id = UUID(next(value for name, value in record.headers if name == "ce_id" and value).decode())
         fetched = await self._until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)
         return decode(record.headers, record.value, elsewhere=fetched)
@@ -192,7 +208,7 @@ class Handling:
             )
             self.halted.set()
             return RecordResult(RecordStatus.HANDED_BACK)
-        await self._until_answered("dead_letters", lambda: self._dead_letters.put(record, why), stopping)
+        await self._until_answered("dead_letters", lambda: self._put(record, why), stopping)
         DEAD_LETTERS.labels(self._agent.name, record.partition.topic).inc()
         self._log.error(
             "dead_letter",
@@ -203,6 +219,20 @@ class Handling:
             attempts=why.attempts,
         )
         return RecordResult(RecordStatus.DEAD_LETTERED, why.attempts, why.reason)
+
+    async def _put(self, record: Record, why: GiveUpReason) -> None:
+        """Write a dead letter; where that fails by a defect, the record waits as if the broker were away."""
+        try:
+            await self._dead_letters.put(record, why)
+        except SlotwireError:
+            raise
+        except Exception as defect:
+            place = f"{record.partition.topic}/{record.partition.number} at offset {record.offset}"
+            raise BrokerUnavailable(
+                f"the record of {place} cannot be written to the dead letters: {type(defect).__name__}",
+                reason="defect",
+                remedy="Report this defect. To go on without the record, set the group's offset past it.",
+            ) from defect
 
     async def _until_answered(self, problem: str, ask: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> T:
         """Call a server until it answers, or until the work is asked to stop."""

@@ -21,7 +21,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import Handling, RecordResult, RecordStatus
+from slotwire.handlers.handle import Handling, PauseRefused, RecordResult, RecordStatus
 from slotwire.handlers.inbox import AlreadyDone
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
@@ -165,7 +165,7 @@ class Trial:
 
     async def _pause(self, stopping: asyncio.Event, seconds: float) -> bool:
         if len(self.pauses) >= MAX_PAUSES:
-            raise RuntimeError(f"the agent paused {MAX_PAUSES} times: is it waiting for a database that is away?")
+            raise PauseRefused(f"the agent paused {MAX_PAUSES} times: is it waiting for a database that is away?")
         self.pauses.append(seconds)
         await asyncio.sleep(0)
         return stopping.is_set()

@@ -28,6 +28,7 @@ Exceptions of three libraries are caught in these files of `ingest/` and nowhere
                 foundation/postgres_session.py          a connection that ends
     aiokafka    foundation/kafka.py
                 foundation/kafka_diagnosis.py           why no broker lets us in
+                foundation/kafka_records.py             a batch that the quick reader refuses
     httpx       control/calendly_client/transport.py    calls to Calendly
                 simulator/client.py                     calls to a simulator's control addresses
 

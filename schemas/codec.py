@@ -6,9 +6,11 @@ specification, "Kafka Protocol Binding for CloudEvents", section 3.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -23,6 +25,15 @@ INFERRED = "slotwire-inferred"
 ORIGIN = "slotwire-origin"
 """How the delivery came in that the event is made of: `webhook`, `backfill`, `reconcile`, `retry` or `own`."""
 REPLAY = "slotwire-replay"
+
+MAX_NAME = 100
+"""Characters of an unknown type that an error names."""
+_REQUIRED = ("ce_id", "ce_source", "ce_type", "ce_time")
+_ATTRIBUTES = frozenset(
+    {*_REQUIRED, "ce_subject", "ce_partitionkey", "ce_sequence", "ce_recordedtime", "ce_tenant", "ce_dataref"}
+)
+_BESIDE = frozenset({"traceparent", INFERRED, ORIGIN, REPLAY})
+_SEQUENCE = re.compile("[0-9]{1,18}")
 
 Headers = list[tuple[str, bytes]]
 
@@ -109,7 +120,7 @@ def encode_data(data: EventData) -> bytes:
 def decode(
     headers: Iterable[tuple[str, bytes | None]], value: bytes | None, *, elsewhere: bytes | None = None
 ) -> Event[EventData]:
-    """Read a record.
+    """Read a record. Whatever it holds, it is an event or an `UndecodableRecord`.
 
     Args:
         headers: the record's headers.
@@ -119,36 +130,19 @@ def decode(
     Raises:
         UndecodableRecord: with reason `not_an_event`, `unknown_type`, `data_elsewhere` or `invalid_data`.
     """
-    found = {name: item.decode() for name, item in headers if item is not None}
-    try:
-        kind = found["ce_type"]
-        context = {
-            "id": UUID(found["ce_id"]),
-            "type": kind,
-            "source": found["ce_source"],
-            "subject": found.get("ce_subject", ""),
-            "time": datetime.fromisoformat(found["ce_time"]),
-            "key": found.get("ce_partitionkey", ""),
-            "sequence": int(found.get("ce_sequence", "0")),
-            "recorded_time": datetime.fromisoformat(found["ce_recordedtime"]) if "ce_recordedtime" in found else None,
-        }
-    except (KeyError, ValueError) as error:
-        raise UndecodableRecord("not_an_event", "the record's headers are not those of a Slotwire event") from error
+    found = _attributes(headers)
+    kind = found["ce_type"]
+    context = _context(found)
     cls = BY_TYPE.get(kind)
     if cls is None:
-        raise UndecodableRecord("unknown_type", f"this version does not know the type {kind}")
+        raise UndecodableRecord("unknown_type", f"this version does not know the type {kind[:MAX_NAME]}")
     dataref = found.get("ce_dataref")
     body = elsewhere if dataref is not None else value
     if body is None:
         raise UndecodableRecord("data_elsewhere", "the record was published without its data")
-    try:
-        data = cls.model_validate_json(body)
-    except ValidationError as error:
-        places = ", ".join(".".join(map(str, issue["loc"])) for issue in error.errors()[:3])
-        raise UndecodableRecord("invalid_data", f"the data of {kind} does not fit at: {places}") from None
     return Event(
-        **context,  # type: ignore[arg-type]  # typed above, field by field
-        data=data,
+        **context,
+        data=_data(cls, body),
         dataref=dataref,
         traceparent=found.get("traceparent"),
         inferred=found.get(INFERRED) == "true",
@@ -156,3 +150,91 @@ def decode(
         replay=found.get(REPLAY),
         tenant=found.get("ce_tenant"),
     )
+
+
+def _attributes(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Read the headers that an event has; others are anybody's, and are left out.
+
+    Tracing libraries add a `traceparent` of their own behind ours, so of a header that says nothing about the event the
+    first one counts.
+
+    Raises:
+        UndecodableRecord: `not_an_event`: an attribute is missing, occurs twice, or is not text.
+    """
+    found: dict[str, str] = {}
+    for name, item in headers:
+        if item is None:
+            continue
+        if name in _BESIDE:
+            found.setdefault(name, item.decode(errors="replace"))
+        elif name in _ATTRIBUTES:
+            if name in found:
+                raise UndecodableRecord("not_an_event", f"the header {name} occurs twice")
+            try:
+                found[name] = item.decode()
+            except UnicodeDecodeError:
+                raise UndecodableRecord("not_an_event", f"the header {name} is not UTF-8") from None
+    for name in _REQUIRED:
+        if name not in found:
+            raise UndecodableRecord("not_an_event", f"the header {name} is missing")
+    return found
+
+
+def _context(found: Mapping[str, str]) -> dict[str, Any]:
+    """Read what says which event it is, when it happened and where it stands.
+
+    Raises:
+        UndecodableRecord: `not_an_event`, with the header that cannot be read.
+    """
+    readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+        ("id", "ce_id", UUID),
+        ("time", "ce_time", _time),
+        ("recorded_time", "ce_recordedtime", _time),
+        ("sequence", "ce_sequence", _sequence),
+    )
+    context: dict[str, Any] = {
+        "type": found["ce_type"],
+        "source": found["ce_source"],
+        "subject": found.get("ce_subject", ""),
+        "key": found.get("ce_partitionkey", ""),
+        "sequence": 0,
+    }
+    for field, name, read in readers:
+        if name in found:
+            try:
+                context[field] = read(found[name])
+            except ValueError:
+                raise UndecodableRecord("not_an_event", f"the header {name} cannot be read") from None
+    return context
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("no offset")
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("out of range") from error
+
+
+def _sequence(text: str) -> int:
+    if _SEQUENCE.fullmatch(text) is None:
+        raise ValueError("no position")
+    return int(text)
+
+
+def _data(cls: type[EventData], body: bytes) -> EventData:
+    """Read an event's data.
+
+    Raises:
+        UndecodableRecord: `invalid_data`, with up to three places where it does not fit.
+    """
+    try:
+        return cls.model_validate_json(body)
+    except ValidationError as error:
+        issues = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+        places = ", ".join(".".join(map(str, issue["loc"])) or issue["type"] for issue in issues)
+    except (ValueError, RecursionError):  # a number of thousands of digits, for example
+        places = "the whole of it"
+    raise UndecodableRecord("invalid_data", f"the data of {cls.type} does not fit at: {places}")

@@ -95,6 +95,6 @@ class RecordRefused(SlotwireError):
         reason: a short word that is also the metric's label.
     """
 
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
         self.reason = reason

@@ -34,6 +34,7 @@ from slotwire.ingest.foundation.errors import (
 )
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.kafka_diagnosis import require_supported, why_unreachable
+from slotwire.ingest.foundation.kafka_records import read_any_header_name
 from slotwire.ingest.foundation.kafka_token import VARIABLE, TokenUnavailable, token_source
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import Topic
@@ -60,6 +61,7 @@ TRANSACTION_PAUSE_SECONDS = 0.002
 """After a commit the broker writes the transaction's markers for a few ms and refuses the next transaction meanwhile;
 aiokafka then pauses 20 ms before it tries again. Measured in docs/decisions/0001-relay-publishes-in-transactions.md."""
 sender.BACKOFF_OVERRIDE = TRANSACTION_PAUSE_SECONDS
+read_any_header_name()
 
 _REFUSALS = (
     errors.MessageSizeTooLargeError,

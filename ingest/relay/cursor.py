@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from slotwire.ingest.errors import BrokerUnavailable, CursorMismatch
+from slotwire.ingest.errors import CursorMismatch, RecordRefused
 from slotwire.ingest.foundation.kafka import connecting, full_name, translated
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import Settings
@@ -22,6 +22,8 @@ from slotwire.schemas.topics import RELAY_CURSOR
 FIRST_WINDOW = 128
 """Records at the end of the topic that are looked at first; each shard that publishes writes one a transaction."""
 WINDOW_GROWTH = 16
+MAX_POSITION = 2**63 - 1
+"""The last position that a log can have."""
 _WAIT_MS = 50
 _STOP_SECONDS = 1.0
 
@@ -57,18 +59,27 @@ class Cursor:
         return Cursor(self.log_id, self.shard, position, event_id)
 
 
-def decode_cursor(shard: int, value: bytes) -> Cursor:
+def decode_cursor(shard: int, value: bytes | None) -> Cursor:
     """Read a cursor's record.
+
+    Args:
+        shard: the shard.
+        value: the record's value; None when somebody deleted the cursor.
 
     Raises:
         CursorMismatch: it is not one of ours.
     """
+    if value is None:
+        raise cursor_mismatch(shard, "its record in Kafka was deleted")
     try:
         found = orjson.loads(value)
-        event_id = found["event_id"]
-        return Cursor(UUID(str(found["log_id"])), shard, int(found["position"]), UUID(event_id) if event_id else None)
-    except (ValueError, KeyError, TypeError) as error:
+        log_id, position, event_id = UUID(found["log_id"]), found["position"], found["event_id"]
+        known = None if event_id is None else UUID(event_id)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise cursor_mismatch(shard, "its record in Kafka cannot be read") from error
+    if type(position) is not int or not 0 <= position <= MAX_POSITION or (position > 0 and known is None):
+        raise cursor_mismatch(shard, "its record in Kafka cannot be read")
+    return Cursor(log_id, shard, position, known)
 
 
 def cursor_mismatch(shard: int, why: str) -> CursorMismatch:
@@ -76,11 +87,11 @@ def cursor_mismatch(shard: int, why: str) -> CursorMismatch:
     return CursorMismatch(
         f"the relay's cursor of shard {shard} does not fit this log: {why}",
         remedy=(
-            "After a restore of Postgres run `slotwire migrate --after-restore`.\n"
-            "If Kafka was lost, or either was replaced, choose where to go on, then start the relay once with one of\n"
-            "  slotwire relay --cursor-from mirror      where Postgres says it was (some events may come twice)\n"
-            "  slotwire relay --cursor-from POSITION    everything up to POSITION counts as published\n"
-            "  slotwire relay --cursor-from beginning   publish the whole log again"
+            "After a restore of Postgres run `slotwire migrate --after-restore`. Otherwise choose where to go on, and"
+            " start a relay once with `slotwire relay --cursor-from mirror|POSITION|beginning`.\n"
+            "  mirror      where Postgres says it was (some events may come twice)\n"
+            "  POSITION    everything up to POSITION counts as published\n"
+            "  beginning   publish the whole log again"
         ),
     )
 
@@ -96,7 +107,7 @@ async def read_cursor(settings: Settings, shard: int) -> Cursor | None:
 
     Raises:
         BrokerUnavailable: the broker does not answer, or another shard's transaction stays open too long.
-        CursorMismatch: the record is not a cursor.
+        CursorMismatch: the record is not a cursor, was deleted, or the topic cannot be read.
     """
     partition = TopicPartition(full_name(settings.kafka, RELAY_CURSOR), 0)
     # Another shard's open transaction hides what comes after it, until the broker ends it.
@@ -114,29 +125,31 @@ async def read_cursor(settings: Settings, shard: int) -> Cursor | None:
                 async with connecting(settings.kafka):
                     await consumer.start()
                 consumer.assign([partition])
-                value = await _last_value(consumer, partition, str(shard).encode())
+                last = await _last_of(consumer, partition, str(shard).encode())
+    except RecordRefused as error:
+        raise cursor_mismatch(shard, "its topic in Kafka cannot be read") from error
     finally:
         await asyncio.wait({asyncio.ensure_future(consumer.stop())}, timeout=_STOP_SECONDS)
-    return None if value is None else decode_cursor(shard, value)
+    return None if last is None else decode_cursor(shard, last.value)
 
 
-async def _last_value(consumer: AIOKafkaConsumer, partition: TopicPartition, key: bytes) -> bytes | None:
+async def _last_of(consumer: AIOKafkaConsumer, partition: TopicPartition, key: bytes) -> ConsumerRecord | None:
     """Find the last committed record of a key, looking from the end backwards in growing windows."""
     first = (await consumer.beginning_offsets([partition]))[partition]
     last = (await consumer.end_offsets([partition]))[partition]
     window = FIRST_WINDOW
     while True:
         start = max(first, last - window)
-        value = await _last_value_from(consumer, partition, key, start)
-        if value is not None or start == first:
-            return value
+        found = await _last_from(consumer, partition, key, start)
+        if found is not None or start == first:
+            return found
         window *= WINDOW_GROWTH
 
 
-async def _last_value_from(
+async def _last_from(
     consumer: AIOKafkaConsumer, partition: TopicPartition, key: bytes, start: int
-) -> bytes | None:
-    value: bytes | None = None
+) -> ConsumerRecord | None:
+    found: ConsumerRecord | None = None
     end: int | None = None
     consumer.seek(partition, start)
     while end is None or await consumer.position(partition) < end:
@@ -145,7 +158,5 @@ async def _last_value_from(
         end = consumer.highwater(partition) if end is None else end
         for record in batches.get(partition, ()):
             if record.key == key:
-                if record.value is None:
-                    raise BrokerUnavailable("the relay's cursor was deleted while it was read", reason="cursor")
-                value = record.value
-    return value
+                found = record
+    return found

@@ -187,16 +187,17 @@ class ShardRelay:
         await self._lease.confirm()
         self._publisher = await Publisher.open(self._settings, self.transactional_id)
         try:
-            found = await read_cursor(self._settings, self._lease.shard)
-            self.cursor = await self._place(self._publisher, found)
+            self.cursor = await self._place(self._publisher)
         except BaseException:
             await self.let_go()
             raise
         _log.info("relay_took_over", shard=self._lease.shard, position=self.cursor.position)
         return self._publisher, self.cursor
 
-    async def _place(self, publisher: Publisher, found: Cursor | None) -> Cursor:
+    async def _place(self, publisher: Publisher) -> Cursor:
+        found: Cursor | None = None
         try:
+            found = await read_cursor(self._settings, self._lease.shard)
             cursor = await require_place(self._lease, found, self._identity)
         except CursorMismatch:
             if self.cursor_from is not None:

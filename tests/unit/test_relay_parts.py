@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import random
 import ssl
 from pathlib import Path
@@ -13,6 +14,8 @@ from uuid import UUID
 import pytest
 from aiokafka import errors
 from aiokafka.producer import sender
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import (
@@ -26,7 +29,7 @@ from slotwire.ingest.foundation.kafka import TRANSACTION_PAUSE_SECONDS, full_nam
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.kafka_diagnosis import require_supported
 from slotwire.ingest.foundation.settings import KafkaSettings
-from slotwire.ingest.relay.cursor import Cursor, decode_cursor
+from slotwire.ingest.relay.cursor import MAX_POSITION, Cursor, decode_cursor
 from slotwire.ingest.relay.process import BACK_OFF_SECONDS, BackOff
 from slotwire.ingest.relay.shard import Refusals, Suspicion
 from slotwire.schemas.topics import INVITEE
@@ -93,11 +96,42 @@ def test_a_cursor_survives_its_record(cursor: Cursor) -> None:
     assert cursor.key == b"3"
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b"null", b'{"log_id": 1, "position": 2, "event_id": null}'])
+def _told(**changes: object) -> bytes:
+    """Write a cursor of which fields are other values."""
+    return json.dumps({"log_id": str(LOG), "position": 17, "event_id": str(EVENT), **changes}).encode()
+
+
+FOREIGN = [
+    *(b"", b"{}", b"[]", b"null", b"\xff", b"\xef\xbb\xbf{}", b"[" * 5000, b"1e999", b"NaN"),
+    *(_told(log_id=1), _told(log_id=None), _told(log_id="x"), _told(log_id=[]), _told(event_id=5), _told(event_id={})),
+    *(_told(position=None), _told(position="17"), _told(position=1.0), _told(position=True), _told(position=-1)),
+    *(_told(position=2**63), _told(event_id=None), _told(position=1).replace(b" 1,", b"1e999,")),
+]
+
+
+@pytest.mark.parametrize("value", FOREIGN)
 def test_a_foreign_record_is_no_cursor(value: bytes) -> None:
-    """Anything else in the cursor's topic stops the relay instead of moving it."""
-    with pytest.raises(CursorMismatch, match="cannot be read"):
+    """Anything else in the cursor's topic stops the relay instead of moving it, or ending it."""
+    with pytest.raises(CursorMismatch, match="cannot be read") as caught:
         decode_cursor(0, value)
+    assert "--cursor-from" in caught.value.remedy
+
+
+@given(st.binary(max_size=80) | st.builds(_told, position=st.integers() | st.floats() | st.text(max_size=5)))
+def test_any_record_is_a_cursor_or_none(value: bytes) -> None:
+    """Whatever is in the record, it is a place that a log can have, or a mismatch."""
+    try:
+        found = decode_cursor(0, value)
+    except CursorMismatch:
+        return
+    assert 0 <= found.position <= MAX_POSITION
+
+
+def test_a_deleted_cursor_is_a_mismatch_and_the_last_position_is_one() -> None:
+    """A tombstone says so, and the limit of a position is a position."""
+    with pytest.raises(CursorMismatch, match="was deleted"):
+        decode_cursor(0, None)
+    assert decode_cursor(0, _told(position=MAX_POSITION)).position == MAX_POSITION
 
 
 def test_topic_names_take_the_prefix() -> None:
