@@ -16,6 +16,7 @@ from uuid import UUID
 
 from slotwire.ingest.foundation.postgres import Connection, translated
 from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
+from slotwire.ingest.log.parts import MAX_PARTS, STEP_PARTS, count_parts
 
 if TYPE_CHECKING:
     import asyncpg
@@ -89,7 +90,7 @@ class Backlog:
             self._settled.discard(self._head.position)
 
     async def next(self, connection: Connection, *, in_turn: bool = False) -> list[Delivery]:
-        """Read what comes next, bounded in rows and bytes: the oldest, and of every tenant its share.
+        """Read what comes next, bounded in rows, bytes and parts: the oldest, and of every tenant its share.
 
         Args:
             connection: to read with.
@@ -106,8 +107,11 @@ class Backlog:
             with translated():
                 rows = await connection.fetch(self._sql["read_chosen"], self._shard, missing)
             found = {row["position"]: delivery_of(row) for row in rows}
-        self._take(chosen)
-        deliveries = [entry.delivery or found[entry.place.position] for entry in chosen]
+        for entry in chosen:
+            entry.delivery = entry.delivery or found[entry.place.position]
+        served = _fitting(chosen)
+        self._take(served)
+        deliveries = [entry.delivery for entry in served if entry.delivery is not None]
         return deliveries if in_turn else sorted(deliveries, key=lambda each: each.position)
 
     async def _look(self, connection: Connection) -> None:
@@ -171,6 +175,25 @@ class Backlog:
             queue.popleft()
             if queue:
                 self._tenants[entry.org] = queue
+
+
+def _fitting(chosen: Sequence[_Entry]) -> list[_Entry]:
+    """Leave to the next append what has too many parts for this one, and what comes after it of the same tenant.
+
+    A body that is quarantined for its parts costs next to nothing, so it counts for none.
+    """
+    room, served, waiting = STEP_PARTS, list[_Entry](), set[str]()
+    for entry in chosen:
+        if entry.delivery is None or entry.org in waiting:
+            continue
+        parts = count_parts(entry.delivery.body)
+        parts = parts if parts <= MAX_PARTS else 0
+        if served and parts > room:
+            waiting.add(entry.org)
+            continue
+        room -= parts if served else 0
+        served.append(entry)
+    return served
 
 
 def delivery_of(row: Mapping[str, Any] | asyncpg.Record) -> Delivery:

@@ -24,6 +24,12 @@ from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import EventId
 
+MAX_FACT_BYTES = 8_388_608
+"""Bytes of data in the events that one fact makes; past it the delivery is quarantined as `too_large`. The largest body
+makes some 5 MB. Only the end of many no-show marks at once, each told with a large payload, makes more."""
+MAX_APPEND_BYTES = 16_777_216
+"""Bytes of data in the events of one append; past it the writer halves the deliveries."""
+
 BookingKey = tuple[str, str]
 """Which booking: the last segment of the organization's URI, and the invitee's URI."""
 
@@ -61,10 +67,15 @@ class Result:
 
 
 class Appending(NamedTuple):
-    """An event with the delivery that made it."""
+    """An event with the delivery that made it, and its data as it is written."""
 
     event: NewEvent
     delivery: Delivery
+    data: bytes
+
+
+class AppendTooLarge(Exception):
+    """The events of some deliveries together are more than one append takes."""
 
 
 class EventRow(NamedTuple):
@@ -134,10 +145,14 @@ class Batch:
         Args:
             facts: in the order their deliveries were accepted; those of one delivery stand together.
             known: the rows of the invitees they name and of their neighbours, within their organizations.
+
+        Raises:
+            AppendTooLarge: their events are more than `MAX_APPEND_BYTES`.
         """
         self.results: list[Result] = []
         self.appending: list[Appending] = []
         self.unpublished: list[Delivery] = []
+        self._bytes = 0
         self._written: set[EventId] = set()
         self._read = {key: row.revision for key, row in (known or {}).items()}
         self._tenants: dict[str, _Tenancy] = {}
@@ -145,6 +160,8 @@ class Batch:
             self._tenancy(org).known[uri] = row
         for fact in facts:
             self._fold(fact)
+            if self._bytes > MAX_APPEND_BYTES:
+                raise AppendTooLarge
 
     @property
     def events(self) -> list[NewEvent]:
@@ -182,9 +199,9 @@ class Batch:
                 inferred=event.inferred,
                 traceparent=delivery.traceparent,
                 tenant=delivery.tenant.external_id,
-                data=encode_data(event.data),
+                data=data,
             )
-            for event, delivery in self.appending
+            for event, delivery, data in self.appending
         ]
 
     def result_rows(self) -> list[ResultRow]:
@@ -233,14 +250,13 @@ class Batch:
         try:
             match fact:
                 case InviteeFact():
-                    self._add(fact, self._join_invitee(fact), fact.event.value, fact.payload.uri)
+                    self._add(fact, *self._join_invitee(fact), fact.event.value, fact.payload.uri)
                 case ResourceFact():
-                    self._add(fact, join_resource(fact), fact.data.calendly_event, fact.data.uri)
+                    self._add(fact, *self._encoded(join_resource(fact)), fact.data.calendly_event, fact.data.uri)
                 case OwnFact():
-                    self._add(fact, join_own(fact), None, fact.subject)
+                    self._add(fact, *self._encoded(join_own(fact)), None, fact.subject)
                 case OverdueClear():
-                    joined = self._join_invitee(fact.fact, overdue=True)
-                    self._append(fact.delivery, joined, late=True)
+                    self._append(fact.delivery, *self._join_invitee(fact.fact, overdue=True), late=True)
                 case QuarantineFact():
                     self._quarantine(fact)
         except Exception as problem:  # noqa: BLE001 - a defect of ours costs this delivery, and no other
@@ -251,31 +267,52 @@ class Batch:
             else:
                 self._quarantine(defect(fact.delivery, problem))
 
-    def _join_invitee(self, fact: InviteeFact, *, overdue: bool = False) -> JoinResult:
+    def _encoded(self, joined: JoinResult) -> tuple[JoinResult, list[bytes]]:
+        """Write the data of a fact's events; of those that the batch has already, nothing.
+
+        Raises:
+            CannotNormalize: `too_large` past `MAX_FACT_BYTES`.
+        """
+        written, room = list[bytes](), MAX_FACT_BYTES
+        for event in joined.events:
+            data = b"" if event.id in self._written else encode_data(event.data)
+            written.append(data)
+            room -= len(data)
+            if room < 0:
+                raise CannotNormalize("too_large", "the events of it")
+        return joined, written
+
+    def _join_invitee(self, fact: InviteeFact, *, overdue: bool = False) -> tuple[JoinResult, list[bytes]]:
         tenancy = self._tenancy(fact.delivery.tenant.org)
         rows = {uri: tenancy.known.get(uri) for uri in touched(fact, tenancy.known)}
         known = {uri: tenancy.followed(row) for uri, row in rows.items() if row is not None}
-        joined = join_overdue(fact, known) if overdue else join_invitee(fact, known)
+        joined, written = self._encoded(join_overdue(fact, known) if overdue else join_invitee(fact, known))
         for stale, root in joined.roots:
             tenancy.roots[stale] = root
         tenancy.known.update(joined.bookings)
         tenancy.changed.update(joined.bookings)
-        return joined
+        return joined, written
 
-    def _append(self, delivery: Delivery, joined: JoinResult, *, late: bool = False) -> bool:
+    def _append(self, delivery: Delivery, joined: JoinResult, written: list[bytes], *, late: bool = False) -> bool:
         """Take over the events that are not in the batch yet; return whether the fact's own is among them."""
         is_new = False
-        for event in joined.events:
+        for event, data in zip(joined.events, written, strict=True):
             if event.id not in self._written:
                 self._written.add(event.id)
-                self.appending.append(Appending(event._replace(late=late), delivery))
+                self._bytes += len(data)
+                self.appending.append(Appending(event._replace(late=late), delivery, data))
                 is_new = is_new or event.id == joined.primary
         return is_new
 
     def _add(
-        self, fact: InviteeFact | ResourceFact | OwnFact, joined: JoinResult, name: str | None, subject: str
+        self,
+        fact: InviteeFact | ResourceFact | OwnFact,
+        joined: JoinResult,
+        written: list[bytes],
+        name: str | None,
+        subject: str,
     ) -> None:
-        is_new = self._append(fact.delivery, joined)
+        is_new = self._append(fact.delivery, joined, written)
         if joined.primary is None:  # a clear that waits for its mark
             told_by = fact.delivery.id
             is_new = any(clear.delivery == told_by for row in joined.bookings.values() for clear in row.clears)

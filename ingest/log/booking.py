@@ -13,6 +13,12 @@ import orjson
 
 from slotwire.schemas.calendly import InviteePayload, ScheduledEvent
 
+MAX_HOSTS = 100
+"""Hosts that a row names; the events have them all."""
+MAX_WORDS = 500
+"""Characters of a text that goes into a row, so that rows stay small: they are read with each delivery about them. A
+longer one is left out; the events have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -148,7 +154,7 @@ def settlement(row: Booking, mark: Mark) -> Settlement:
 
 def new_booking(invitee: str, org: str, key: str, payload: InviteePayload) -> Booking:
     """Make the row of an invitee that no payload has mentioned yet: `updated` of an empty row, in one step."""
-    event, status = payload.scheduled_event, payload.status
+    event, status = payload.scheduled_event, _kept(payload.status)
     told_at, start_time, end_time, hosts, place = _meeting(event, payload) if event else (None, None, None, (), None)
     return Booking(
         invitee=invitee,
@@ -158,7 +164,7 @@ def new_booking(invitee: str, org: str, key: str, payload: InviteePayload) -> Bo
         provider_status=status,
         told_at=None if status is None else payload.updated_at,
         booked_at=payload.created_at,
-        scheduled_event=payload.event or (event.uri if event else None),
+        scheduled_event=_scheduled_event(payload),
         event_told_at=told_at,
         start_time=start_time,
         end_time=end_time,
@@ -188,10 +194,10 @@ def updated(row: Booking, payload: InviteePayload) -> Booking:
     A field that the payload leaves out changes nothing. Of two values of one time the greater wins, and `canceled` over
     all, so that the order of arrival does not matter.
     """
-    event, status = payload.scheduled_event, payload.status
+    event, status = payload.scheduled_event, _kept(payload.status)
     changes: dict[str, Any] = {
         "booked_at": _greater(row.booked_at, payload.created_at),
-        "scheduled_event": _greater(row.scheduled_event, payload.event or (event.uri if event else None)),
+        "scheduled_event": _greater(row.scheduled_event, _scheduled_event(payload)),
     }
     if status is not None and _newer(
         (payload.updated_at, status == "canceled", status),
@@ -210,9 +216,18 @@ _MEETING = ("event_told_at", "start_time", "end_time", "hosts", "location_type")
 
 def _meeting(event: ScheduledEvent, payload: InviteePayload) -> tuple[Any, ...]:
     """Read times, hosts and place of a scheduled event, in the order of `_MEETING`."""
-    hosts = tuple([host.user for host in event.event_memberships if host.user])
-    place = event.location.type if event.location else None
-    return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts, place
+    hosts = tuple([host.user for host in event.event_memberships if host.user and len(host.user) <= MAX_WORDS])
+    place = _kept(event.location.type) if event.location else None
+    return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts[:MAX_HOSTS], place
+
+
+def _scheduled_event(payload: InviteePayload) -> str | None:
+    return _kept(payload.event) or (_kept(payload.scheduled_event.uri) if payload.scheduled_event else None)
+
+
+def _kept(text: str | None) -> str | None:
+    """Return a text that a row can keep, else None."""
+    return text if text is None or len(text) <= MAX_WORDS else None
 
 
 def _greater(known: Any, sent: Any) -> Any:

@@ -24,16 +24,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from slotwire.ingest.errors import CannotNormalize, SchemaMismatch
 from slotwire.ingest.log.delivery import Delivery, Origin
 from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
+from slotwire.ingest.log.parts import MAX_DEPTH, MAX_PARTS, count_brackets, count_parts
 from slotwire.schemas.calendly import InviteePayload, Part, Time
 from slotwire.schemas.codec import format_time
 from slotwire.schemas.events import BY_TYPE, RESOURCE_EVENTS, EventData, ResourceEvent
 from slotwire.schemas.ids import EventId, content_digest
 
-MAX_DEPTH = 64
-"""Levels of nesting in a body; the deepest documented payload has seven."""
-MAX_PARTS = 20_000
-"""Values a body may hold, counted by what separates and opens them; the richest documented payload has some 200.
-A body of 1 MiB that is nothing but small values would hold up its neighbours for a third of a second."""
 MAX_DETAIL = 300
 """Characters of a quarantine's detail, which names places in the payload, never values."""
 
@@ -165,8 +161,7 @@ def _read(delivery: Delivery) -> Fact:
         raise CannotNormalize("stale")
     if delivery.content_encoding not in {"", "identity"}:
         raise CannotNormalize("compressed")
-    if _parts(delivery.body) > MAX_PARTS:
-        raise CannotNormalize("too_many_parts")
+    _require_few_parts(delivery.body)
     # RFC 8259, section 8.1, lets a reader ignore a byte order mark.
     body = delivery.body.removeprefix(_BYTE_ORDER_MARK)
     usual = _read_usual(body)
@@ -204,6 +199,7 @@ def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
 
     REST and webhooks describe bookings alike, so the facts are those a webhook would have told, with its event ids.
     """
+    _require_few_parts(delivery.body)
     told, mended = _parse(delivery.body)
     if not isinstance(told, dict) or not all(
         isinstance(told.get(name), dict) for name in ("invitee", "scheduled_event")
@@ -265,19 +261,15 @@ def _read_usual(body: bytes) -> _Usual | None:
     return usual
 
 
+def _require_few_parts(body: bytes) -> None:
+    """Refuse a body with too many values before anything is made of them."""
+    if count_parts(body) > MAX_PARTS:
+        raise CannotNormalize("too_many_parts")
+
+
 def _escapes(body: bytes) -> bool:
     """Whether any character is written as its number. Most bodies have no backslash at all, which is quick to see."""
     return b"\\" in body and b"\\u" in body
-
-
-def _brackets(body: bytes) -> int:
-    """Count opening brackets: a body with at most `MAX_DEPTH` of them is not too deep, so real ones are not walked."""
-    return body.count(b"{") + body.count(b"[")
-
-
-def _parts(body: bytes) -> int:
-    """Count the values of a body, at the most: separators within texts are counted too."""
-    return len(body) if len(body) <= MAX_PARTS else body.count(b",") + _brackets(body)
 
 
 def _parse(body: bytes) -> tuple[object, bool]:
@@ -303,7 +295,7 @@ def _parse(body: bytes) -> tuple[object, bool]:
             parsed = orjson.loads(whole)
         except orjson.JSONDecodeError:
             raise CannotNormalize("not_json") from None
-    if _brackets(body) > MAX_DEPTH and _depth_exceeds(parsed, MAX_DEPTH):
+    if count_brackets(body) > MAX_DEPTH and _depth_exceeds(parsed, MAX_DEPTH):
         raise CannotNormalize("too_deep")
     return parsed, mended
 

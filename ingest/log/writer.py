@@ -29,7 +29,7 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, WAITING, get_logger
 from slotwire.ingest.foundation.tracing import moment, tracing
 from slotwire.ingest.log.backlog import MAX_BYTES, Backlog, Place, delivery_of
-from slotwire.ingest.log.batch import Batch, BookingKey, EventRow, OverdueClear
+from slotwire.ingest.log.batch import AppendTooLarge, Batch, BookingKey, EventRow, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
 from slotwire.ingest.log.counts import alarm_shared, count_results
 from slotwire.ingest.log.delivery import Delivery
@@ -262,6 +262,8 @@ class Writer:
         try:
             settled = [each for each, _ in told if settle]
             return await self._append([fact for _, facts in told for fact in facts], settled)
+        except AppendTooLarge:
+            blamed, detail = "too_large", ""
         except Exception as problem:  # noqa: BLE001 - a defect of ours costs a delivery, and no other
             blamed, detail = _blamed(problem, told[0][0])
         if len(told) > 1:

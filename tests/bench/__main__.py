@@ -26,12 +26,13 @@ from tests.bench.idle import measure_idle
 from tests.bench.latency import measure_latency
 from tests.bench.listings import measure_listings
 from tests.bench.load import NotAcknowledged
+from tests.bench.neighbours import measure_neighbours
 from tests.bench.report import Results, show
 from tests.bench.stage import BenchError, staged
 from tests.bench.stages import measure_stages
 from tests.bench.sustained import measure_sustained
 
-PARTS = ("latency", "acks", "sustained", "drain", "backfill", "idle", "stages", "listings")
+PARTS = ("latency", "acks", "sustained", "drain", "backfill", "idle", "stages", "listings", "neighbours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ async def measure(folder: Path, parts: frozenset[str], size: Size) -> Results:
             "sustained": lambda: measure_sustained(stage, seconds=size.sustained_seconds, say=say),
             "backfill": lambda: measure_backfill(stage, rows=size.backlog, quiet_seconds=size.still_seconds, say=say),
             "drain": lambda: measure_drain(stage, deliveries=size.backlog, say=say),
+            "neighbours": lambda: measure_neighbours(stage, seconds=size.still_seconds, say=say),
             "listings": lambda: measure_listings(stage.stack, events=size.history, say=say),
             # Last: nothing writes what it lets in.
             "acks": lambda: measure_acks(stage, rounds=size.rounds, seconds=size.seconds, say=say),

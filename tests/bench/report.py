@@ -17,6 +17,7 @@ from tests.bench.drain import Drain
 from tests.bench.idle import Idle
 from tests.bench.latency import STEADY_RATE, Latency
 from tests.bench.listings import Listings
+from tests.bench.neighbours import Neighbours
 from tests.bench.stages import Stages
 from tests.bench.sustained import Sustained
 
@@ -61,6 +62,7 @@ class Results:
     idle: Idle | None = None
     stages: Stages | None = None
     listings: Listings | None = None
+    neighbours: Neighbours | None = None
     unmeasured: list[str] = field(default_factory=list)
 
     @property
@@ -88,6 +90,7 @@ class Results:
             "idle_ms_per_second": asdict(self.idle)["cpu"] if self.idle else None,
             "stages_us": asdict(self.stages) if self.stages else None,
             "listings_ms": asdict(self.listings) if self.listings else None,
+            "neighbours": asdict(self.neighbours) if self.neighbours else None,
             "missed": self.missed,
             "unmeasured": self.unmeasured,
         }
@@ -109,6 +112,9 @@ def show(results: Results, console: Console) -> None:
         console.print(_stages_table(results.stages))
     if results.listings is not None:
         console.print(_listings_table(results.listings))
+    if results.neighbours is not None:
+        console.print(_neighbours_table(results.neighbours))
+        console.print(_costs_table(results.neighbours))
     for line in results.unmeasured:
         console.print(f"[bold red]not measured:[/] {line}")
     for line in results.missed:
@@ -244,6 +250,31 @@ def _idle_table(idle: Idle) -> Table:
 def _spans(spans: Spans) -> tuple[str, ...]:
     times = (spans.answer_p50, spans.answer_p99, spans.handler_p50, spans.handler_p99)
     return (str(spans.deliveries), *(f"{each:.1f}" for each in times))
+
+
+def _neighbours_table(found: Neighbours) -> Table:
+    title = f"B beside A's worst bodies ({found.flooded:,} answered): ms, p50 and p99; the aim is 1.2 x for answers"
+    table = Table(title=title, title_justify="left")
+    for name in ("", "deliveries", "answer", "p99", "in the log", "p99"):
+        table.add_column(name, justify="right")
+    for name, way in (("quiet", found.quiet), ("beside", found.beside)):
+        times = (way.answer_p50, way.answer_p99, way.settled_p50, way.settled_p99)
+        table.add_row(name, str(way.deliveries), *(f"{each:.1f}" for each in times))
+    ratio = found.beside.answer_p50 / found.quiet.answer_p50, found.beside.answer_p99 / found.quiet.answer_p99
+    table.add_row("ratio", "", *(f"{each:.2f}" for each in ratio), "", "")
+    return table
+
+
+def _costs_table(found: Neighbours) -> Table:
+    table = Table(title="The bodies of A", title_justify="left")
+    table.add_column("body")
+    for name in ("bytes", "parts", "CPU ms", "bytes of events", "x"):
+        table.add_column(name, justify="right")
+    for each in found.costs:
+        factor = f"{each.event_bytes / each.body_bytes:.1f}"
+        row = (f"{each.body_bytes:,}", f"{each.parts:,}", f"{each.cpu_ms:.1f}", f"{each.event_bytes:,}", factor)
+        table.add_row(each.name, *row)
+    return table
 
 
 def _stages_table(stages: Stages) -> Table:

@@ -16,7 +16,7 @@ from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.backlog import MAX_BYTES
-from slotwire.ingest.log.normalize import MAX_PARTS
+from slotwire.ingest.log.parts import MAX_PARTS
 from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES, STANDBY_SECONDS, Lease
 from tests.support.door import add_organization, let_in
 from tests.support.public_endpoint import invitee_body

@@ -11,7 +11,7 @@ import asyncpg
 from slotwire.ingest.foundation.guarded_connection import MAX_HEADERS
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.log.normalize import MAX_DEPTH
+from slotwire.ingest.log.parts import MAX_DEPTH
 from slotwire.ingest.receive.verify import MAX_LINES
 from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import (

@@ -12,6 +12,7 @@ from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.backlog import MAX_BYTES, MAX_ROWS
+from slotwire.ingest.log.parts import MAX_PARTS, STEP_PARTS, count_parts
 from slotwire.ingest.log.writer import Writer
 from slotwire.ingest.receive.accept import accept, retry_row
 from tests.support.door import SECONDS, add_organization, let_in
@@ -91,3 +92,52 @@ async def test_retries_of_large_bodies_are_counted_with_the_bodies_they_point_at
     await writer.close()
     assert steps >= len(bodies) * LARGE // (2 * MAX_BYTES)
     assert await owner.fetchval("SELECT count(*) FROM slotwire.results") == 8
+
+
+def costly() -> bytes:
+    """Write a small body that has as many parts as a body may have."""
+    empty = invitee_body(unheard_of=[])
+    room = MAX_PARTS - count_parts(empty)
+    return empty.replace(b'"unheard_of":[]', b'"unheard_of":[' + b",".join([b"1"] * room) + b"]")
+
+
+async def test_an_append_takes_so_many_parts_and_the_rest_waits_its_turn(database: Database, owner: Connection) -> None:
+    """Bodies of 20 KB that cost as much as a body can: the oldest and two more, and each other tenant's beside them."""
+    assert STEP_PARTS == 2 * MAX_PARTS
+    await let_in(owner, *(costly() for _ in range(7)))
+    assert await turns(database, owner) == ["AAA", "AAA", "A"]
+
+
+async def test_a_flood_of_the_worst_bodies_costs_others_no_more_than_its_share(
+    database: Database, owner: Connection
+) -> None:
+    """Behind thirty of the worst bodies of A, B and C are served in the first append, and in every one as they come."""
+    writer = Writer(settings_for(database), 0, SystemClock())
+    await let_in(owner, *(costly() for _ in range(30)))
+    await writer.take_over()
+    for _ in range(5):
+        small = [*await let_in(owner, invitee_body(), org="B"), *await let_in(owner, invitee_body(), org="C")]
+        await writer.step()
+        settled = await owner.fetchval("SELECT count(*) FROM slotwire.results WHERE position = ANY ($1)", small)
+        assert settled == len(small)
+    of_a = await owner.fetchval(
+        "SELECT count(*) FROM slotwire.results r JOIN slotwire.deliveries d USING (shard, position) WHERE d.org = 'A'"
+    )
+    assert 5 <= of_a <= 5 * (1 + STEP_PARTS // MAX_PARTS)
+    await writer.close()
+
+
+async def test_deliveries_whose_events_are_too_much_together_are_appended_in_halves(
+    database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are written once, none is blamed, and each append has at most what it may have."""
+    monkeypatch.setattr("slotwire.ingest.log.batch.MAX_APPEND_BYTES", 10_000)
+    await let_in(owner, *(invitee_body() for _ in range(20)))
+    writer = Writer(settings_for(database), 0, SystemClock())
+    await writer.take_over()
+    appended = await writer.step()
+    await writer.close()
+    assert len(appended) > 1
+    assert sum(len(each.rows) for each in appended) == 20
+    assert all(sum(len(row.data) for row in each.rows) <= 10_000 for each in appended)
+    assert await owner.fetchval("SELECT count(*) FROM slotwire.quarantine") == 0

@@ -25,7 +25,7 @@ Check = Callable[[list[bytes]], list[str]]
 Bodies = Callable[[], st.SearchStrategy[bytes]]
 REASONS = {
     *("compressed", "not_json", "invalid_utf8", "too_deep", "not_an_envelope", "v1_shape", "invalid_payload"),
-    *("unknown_event", "contradictory", "too_many_toggles", "too_many_parts"),
+    *("unknown_event", "contradictory", "too_many_toggles", "too_many_parts", "too_large"),
 }
 
 

@@ -14,7 +14,6 @@ import pytest
 from slotwire.ingest.log import normalize as stage
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.normalize import (
-    MAX_DEPTH,
     Fact,
     InviteeEvent,
     InviteeFact,
@@ -22,6 +21,7 @@ from slotwire.ingest.log.normalize import (
     ResourceFact,
     normalize,
 )
+from slotwire.ingest.log.parts import MAX_DEPTH
 from tests.support.public_endpoint import invitee_body
 from tests.support.writing import accepted
 from tools.expected import outcome_of, scenarios
