@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import users, webhook_subscriptions
 from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
-from slotwire.ingest.control.calendly_client.pages import MAX_PAGES
+from slotwire.ingest.control.calendly_client.pages import MAX_PAGES, MAX_TOKEN
 from slotwire.ingest.control.calendly_client.transport import (
     MAX_ANSWER_BYTES,
     CalendlyTransport,
@@ -287,6 +287,32 @@ async def test_a_list_that_goes_in_a_circle_ends() -> None:
         with pytest.raises(CalendlyError, match="back to itself"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
     assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "pagination",
+    [
+        {"next_page": "http://[::"},
+        {"next_page": "https://api.calendly.com/x?page_token=" + "t" * (MAX_TOKEN + 1)},
+        {"next_page_token": "t" * 100_000},
+    ],
+)
+async def test_a_next_page_that_cannot_be_read_is_an_error_of_calendly(pagination: dict[str, str]) -> None:
+    """An address that is none, and a token too long for one, fail as what they are; a token at the limit is asked."""
+    page = ScriptedAnswer(200, {"collection": [], "pagination": pagination})
+    async with scripted_calendly(page) as (server, client):
+        with pytest.raises(CalendlyError, match="next page that cannot be read") as caught:
+            _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
+    assert (caught.value.problem, len(server.seen)) == (CalendlyProblem.UNEXPECTED, 1)
+
+
+async def test_a_page_s_token_at_the_limit_is_asked_for() -> None:
+    """The longest token goes into the next call as it came."""
+    pages = [ScriptedAnswer(200, {"collection": [], "pagination": {"next_page_token": "t" * MAX_TOKEN}})]
+    last = ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {}})
+    async with scripted_calendly(*pages, last) as (server, client):
+        assert len([item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]) == 1
+    assert server.seen[-1].query["page_token"] == "t" * MAX_TOKEN
 
 
 async def test_deleting_what_is_gone_is_done() -> None:

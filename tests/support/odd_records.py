@@ -58,7 +58,6 @@ def _with(data: dict[str, Any]) -> bytes:
 
 ODD_DATA = [
     _with({"extra": {"n": 1e308}}),
-    _with({"unheard_of": "x" * 700_000}),
     _with({"questions_and_answers": [{}] * 5_000}),
     _with({"questions_and_answers": [1] * 20_000}),
     _with({"booking": None}),
@@ -70,6 +69,11 @@ ODD_DATA = [
     _with({"n": 1}).replace(b'"n":1', b'"n":' + b"[" * 190 + b"]" * 190),
     _with({"n": 1}).replace(b'"n":1', b'"uri":"' + b"y" * 3000 + b'"'),
 ]
+
+
+NEAR_THE_LIMIT = _with({"unheard_of": "x" * 850_000})
+"""Nearly what a broker takes by default."""
+NOW = datetime.now(UTC)
 
 
 def _changed(draw: random.Random, headers: Headers) -> Headers:
@@ -106,14 +110,17 @@ def odd_record(draw: random.Random, number: int) -> Record:
     headers = record.headers
     for _ in range(draw.choice([0, 1, 1, 2, 5])):
         headers = _changed(draw, headers) if headers else headers
-    if draw.random() < 0.05:
+    if draw.random() < 0.02:
         headers = draw.choice([(), tuple((f"h{n}", b"v") for n in range(500)), (("x", b"h" * 60_000),)])
     if draw.random() < 0.1:
         headers = (*headers, ("ce_dataref", b"/v1/events/nowhere"))
     # Large ones are rare, or a hundred thousand records would be gigabytes.
     value = draw.choice(JSON_VALUES if draw.random() < 0.9 else ODD_DATA) if draw.random() < 0.4 else record.value
+    if draw.random() < 0.0005:
+        value = NEAR_THE_LIMIT
     key = draw.choice([None, b"", b"\xff", b"k" * 20_000]) if draw.random() < 0.1 else record.key
-    when = datetime.fromtimestamp(draw.choice([0, 1, 1_764_000_000]), UTC)
+    # Rarely: a broker drops a segment of which no record is younger than its retention.
+    when = datetime.fromtimestamp(draw.choice([0, 1]), UTC) if draw.random() < 0.1 else NOW
     return replace(record, key=key, value=value, headers=headers, published_at=when)
 
 

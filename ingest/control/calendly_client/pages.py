@@ -16,6 +16,8 @@ M = TypeVar("M", bound=BaseModel)
 
 PAGE_SIZE = 100
 """Items per page: the most Calendly allows."""
+MAX_TOKEN = 4_000
+"""Characters of a page's token: it becomes a part of an address."""
 MAX_PAGES = 1_000
 """A longer list fails: ask for a shorter time range, or for one host."""
 
@@ -28,7 +30,11 @@ class _Pagination(BaseModel):
 
     @property
     def next_token(self) -> str | None:
-        """The next page's token. Older answers carry it only inside a URL, whose host is ignored."""
+        """The next page's token. Older answers carry it only inside a URL, whose host is ignored.
+
+        Raises:
+            ValueError: the URL cannot be read.
+        """
         held = parse_qs(urlsplit(self.next_page or "").query).get("page_token", ())
         return self.next_page_token or next(iter(held), None)
 
@@ -55,14 +61,15 @@ async def every(
         query: parameters by Calendly's names; those that are None are left out.
 
     Raises:
-        CalendlyError: see `CalendlyProblem`; `unexpected` when a page leads back to itself, or after MAX_PAGES.
+        CalendlyError: see `CalendlyProblem`; `unexpected` when a page leads back to itself or to no page, or after
+            MAX_PAGES.
     """
     asked = {name: value for name, value in query.items() if value is not None} | {"count": str(PAGE_SIZE)}
     for _ in range(MAX_PAGES):
         found = await calendly.get(path, page, doing=doing, query=asked)
         for item in found.collection:
             yield item
-        token = found.pagination.next_token
+        token = _next_token(found.pagination, doing)
         if token is None:
             return
         if token == asked.get("page_token"):
@@ -82,3 +89,17 @@ async def every(
 def moment(time: datetime | None) -> str | None:
     """Write a time (with its offset) as Calendly does: UTC, microseconds, `Z`."""
     return None if time is None else f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _next_token(pagination: _Pagination, doing: str) -> str | None:
+    try:
+        token = pagination.next_token
+    except ValueError:
+        token = ""
+    if token is None or 0 < len(token) <= MAX_TOKEN:
+        return token
+    raise CalendlyError(
+        f"{doing}: a page of the list names a next page that cannot be read",
+        problem=CalendlyProblem.UNEXPECTED,
+        remedy="Try again later.",
+    )
