@@ -1,6 +1,6 @@
-"""Runs lanes: records of one key in order, keys of a partition concurrently, within a limit.
+"""Runs lanes: an organization's records of one key in order, lanes of a partition concurrently, within a limit.
 
-Retries happen inside a record's own turn, so they delay their key only. A partition has at most its share of the
+Retries happen inside a record's own turn, so they delay their lane only. A partition has at most its share of the
 agent's limit in flight, so one slow key cannot take the room of other partitions.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
-from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.records import Lane, Partition, Record
 from slotwire.handlers.settle import MAX_TRACKED, OffsetLedger
 from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
@@ -28,7 +28,7 @@ class _OpenPartition:
 
     def __init__(self) -> None:
         self.ledger = OffsetLedger()
-        self.lanes: Lanes[bytes | None, Record] = Lanes()
+        self.lanes: Lanes[Lane, Record] = Lanes()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
 
@@ -96,7 +96,7 @@ class Dispatcher:
         item = self._open[partition]
         for record in records:
             item.ledger.deliver(record.offset)
-            if item.lanes.add(record.key, record):
+            if item.lanes.add(record.lane, record):
                 task = self._spawn(self._work(item, record))
                 item.tasks.add(task)
                 task.add_done_callback(item.tasks.discard)
@@ -140,9 +140,9 @@ class Dispatcher:
         while record is not None:
             result = await self._handle(record, item.stopping)
             if result.status is RecordStatus.HANDED_BACK:
-                item.lanes.abandon(record.key)
+                item.lanes.abandon(record.lane)
                 return
             item.ledger.settle(record.offset)
             self._gauge.set(self.in_flight)
             self.changed.set()
-            record = item.lanes.finish(record.key)
+            record = item.lanes.finish(record.lane)

@@ -14,6 +14,10 @@ class Partition(NamedTuple):
     number: int
 
 
+Lane = tuple[bytes | None, bytes | None]
+"""A record's key and the source of its event."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One record.
@@ -33,6 +37,14 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     published_at: datetime
+
+    @property
+    def lane(self) -> Lane:
+        """What comes in order with it: its key, of one organization, since two may be told of the same resource."""
+        for name, value in self.headers:
+            if name == "ce_source":
+                return self.key, value
+        return self.key, None
 
     @property
     def type(self) -> str | None:

@@ -66,7 +66,7 @@ def install(programs: list[SystemProgram]) -> str | None:
     """Install programs with apt; returns None, or why that cannot be done here."""
     if os.geteuid() != 0 or (apt := shutil.which("apt-get")) is None:
         return "apt-get and root are needed to install it for you."
-    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0"]
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"]
     packages = sorted({each.package for each in programs})
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         done = subprocess.run([*quiet, *arguments], stdout=sys.stderr, check=False)

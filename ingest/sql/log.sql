@@ -37,9 +37,9 @@ FROM (
         SELECT n.position, n.total, coalesce(q.delivery_id, n.id) AS id, n.org, n.origin, coalesce(q.origin, n.origin) AS form,
                n.stale, coalesce(q.content_encoding, n.content_encoding) AS content_encoding,
                coalesce(q.received_at, n.received_at) AS received_at, coalesce(q.signed_at, n.signed_at) AS signed_at,
-               coalesce(q.traceparent, n.traceparent) AS traceparent, coalesce(q.body, n.body) AS body
+               coalesce(q.traceparent, n.traceparent) AS traceparent, coalesce(q.body, n.body, '') AS body
         FROM (SELECT * FROM slotwire.deliveries WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3) AS n
-        LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original
+        LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original AND q.org = n.org
     ) AS told
 ) AS d
 JOIN slotwire.organizations o ON o.org = d.org
@@ -52,7 +52,7 @@ FROM (
     SELECT position, total, org, original, body FROM slotwire.deliveries
     WHERE shard = $1 AND position > $2 ORDER BY position LIMIT $3
 ) AS n
-LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = n.original AND q.org = n.org
 ORDER BY n.position
 
 -- name: read_chosen
@@ -60,10 +60,10 @@ ORDER BY n.position
 SELECT d.position, d.total, coalesce(q.delivery_id, d.id) AS id, d.org, o.uri, o.external_id, d.origin,
        coalesce(q.origin, d.origin) AS form, d.stale, coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
        coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
-       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+       coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body, '') AS body
 FROM slotwire.deliveries d
 JOIN slotwire.organizations o ON o.org = d.org
-LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original AND q.org = d.org
 WHERE d.shard = $1 AND d.position = ANY ($2::bigint[]) ORDER BY d.position
 
 -- name: read_bookings
@@ -94,12 +94,12 @@ SELECT * FROM (
                coalesce(q.origin, d.origin) AS form, false AS stale,
                coalesce(q.content_encoding, d.content_encoding) AS content_encoding,
                coalesce(q.received_at, d.received_at) AS received_at, coalesce(q.signed_at, d.signed_at) AS signed_at,
-               coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body) AS body
+               coalesce(q.traceparent, d.traceparent) AS traceparent, coalesce(q.body, d.body, '') AS body
         FROM slotwire.bookings b
         JOIN slotwire.organizations o ON o.org = b.org AND o.shard = $1
         CROSS JOIN LATERAL jsonb_to_recordset(b.clears) AS c (at timestamptz, delivery uuid, position bigint, alone boolean)
         JOIN slotwire.deliveries d ON d.shard = $1 AND d.position = c.position
-        LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original
+        LEFT JOIN slotwire.quarantine q ON q.delivery_id = d.original AND q.org = d.org
         WHERE b.waits_since <= $2 AND coalesce(q.received_at, d.received_at) <= $2 AND NOT c.alone
           AND (b.marks = '[]' OR c.at < date_trunc('second', (b.marks -> 0 ->> 'created_at')::timestamptz))
           AND (b.invitee, c.delivery) > ($3::text, $4::uuid)

@@ -30,7 +30,7 @@ async def name(populated: PopulatedApi, key: str, external_id: str) -> tuple[int
     """Add the organization under a name; return status, body and headers."""
     body = {"token": populated.running.owner_token, "external_id": external_id}
     response = await populated.api.ask("POST", ORGANIZATIONS, key, json=body)
-    headers = {key: value for key, value in response.headers.items() if key != "Date"}
+    headers = {key: value for key, value in response.headers.items() if key.lower() != "date"}
     return response.status_code, response.content, headers
 
 

@@ -7,8 +7,8 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -17,6 +17,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.models import EventQuery
 from slotwire.ingest.operate.quarantine_models import MAX_NOTE
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from slotwire.ingest.receive.accept import accept_through, retry_row
 from slotwire.schemas.ids import event_id, last_segment
 from tests.support.command import CommandResult, environment, slotwire
 from tests.support.management_api import ManagementApi, management_api, write_quarantine
@@ -109,6 +110,19 @@ async def test_an_event_written_meanwhile_is_not_written_twice(setup: Setup) -> 
     [kept] = await setup.kept(body)
     item = await setup.api.actions.quarantine.retry(COMMAND_LINE, kept)
     assert (item.state, item.outcome) == ("retried", "duplicate")
+    assert len(await setup.rows("events")) == 1
+
+
+async def test_a_retry_without_its_original_holds_up_nothing(setup: Setup) -> None:
+    """What it points at is another organization's, or was removed: nothing comes of it, and what follows is written."""
+    [kept] = await write_quarantine(setup.database, "OTHER", [invitee_body()], reason="unknown_event")
+    now = datetime.now(UTC)
+    rows = [retry_row(setup.org, original, now) for original in (kept, uuid4())]
+    await accept_through(setup.api.actions.pool, 0, rows, now=now, seconds=20)
+    assert (await setup.endpoint.deliver(setup.hook, invitee_body())).status_code == 200
+    await until_written(setup.database.owner_url)
+    assert [row["outcome"] for row in await setup.deliveries()] == ["quarantined", "quarantined", "stored"]
+    assert [(row["org"], row["state"]) for row in await setup.rows("quarantine")] == [("OTHER", "waiting")]
     assert len(await setup.rows("events")) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -106,6 +107,27 @@ class TestDispatcher:
             assert dispatcher.committable() == {ONE: 1}
             slow.set()
         assert dispatcher.committable() == {ONE: 12}
+
+    async def test_another_organization_s_record_of_the_key_is_not_delayed(self) -> None:
+        """Two are told of one resource, so their records have one key; neither waits for the other's."""
+        slow = asyncio.Event()
+
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
+            del stopping
+            if record.offset == 0:
+                await slow.wait()
+            return RecordResult(RecordStatus.DONE)
+
+        first, second, third = records(ONE, 0, 3, key="k")
+        theirs = tuple((name, b"/organizations/B" if name == "ce_source" else value) for name, value in second.headers)
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=100, spawn=group.create_task)
+            dispatcher.open([ONE])
+            dispatcher.deliver(ONE, [first, replace(second, headers=theirs), third], position=3)
+            await run_ready_tasks()
+            assert dispatcher.in_flight == 2
+            slow.set()
+        assert dispatcher.in_flight == 0
 
     async def test_a_stop_finishes_running_records_and_starts_none(self) -> None:
         """Within its grace a running handler finishes and settles; what waits behind it in its lane does not run."""
