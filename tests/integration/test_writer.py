@@ -303,6 +303,29 @@ async def test_positions_go_on_beyond_what_was_published_on_every_shard(database
     await second.close()
 
 
+async def test_writers_of_two_shards_meet_nowhere(database: Database, owner: Connection) -> None:
+    """Organizations of two shards are told of the same invitees, and both write at once: each has its own rows."""
+    await owner.execute(
+        "DROP SEQUENCE slotwire.accepted_0, slotwire.accepted_bytes_0; DELETE FROM slotwire.heads;"
+        " DELETE FROM slotwire.log; SELECT slotwire.make_log(gen_random_uuid(), 2::smallint, now())"
+    )
+    await add_organization(owner, "B", shard=1)
+    uris = [new_invitee() for _ in range(20)]
+    for shard, org in enumerate("AB"):
+        await let_in(owner, *[invitee_body(invitee=uri) for uri in uris], org=org, shard=shard)
+        await let_in(owner, *[invitee_body("invitee.canceled", invitee=uri) for uri in uris], org=org, shard=shard)
+    writers = [Writer(settings_for(database), shard, SystemClock()) for shard in range(2)]
+    await asyncio.gather(*map(written, writers))
+    for writer in writers:
+        await writer.close()
+    rows = await owner.fetch("SELECT org, invitee, state, revision FROM slotwire.bookings")
+    assert {(row["org"], row["invitee"], row["state"], row["revision"]) for row in rows} == {
+        (org, uri, "canceled", 2) for org in "AB" for uri in uris
+    }
+    assert await owner.fetchval("SELECT count(*) FROM slotwire.events") == 4 * len(uris)
+    assert await owner.fetchval("SELECT count(DISTINCT position) FROM slotwire.events") == 4 * len(uris)
+
+
 async def test_an_append_of_a_former_leader_is_refused(database: Database, owner: Connection) -> None:
     """It read what comes next, another one took over and wrote it: nothing of it goes in, and it says so."""
     await let_in(owner, invitee_body())

@@ -20,11 +20,13 @@ async def add_organization(owner: Connection, org: str = "A", *, shard: int = 0)
     )
 
 
-async def let_in(connection: Connection, *bodies: bytes, org: str = "A", origin: str = "webhook") -> list[int]:
+async def let_in(
+    connection: Connection, *bodies: bytes, org: str = "A", origin: str = "webhook", shard: int = 0
+) -> list[int]:
     """Accept bodies in one commit; return their positions."""
     now = datetime.now(UTC)
     rows = [AcceptRow(uuid4(), org, None, origin, now, now, False, "", None, None, body) for body in bodies]
-    last = await accept(connection, 0, rows, now=now, seconds=SECONDS)
+    last = await accept(connection, shard, rows, now=now, seconds=SECONDS)
     return list(range(last - len(bodies) + 1, last + 1))
 
 
