@@ -13,7 +13,7 @@ from slotwire.ingest.foundation.kafka import opened_client
 from slotwire.ingest.foundation.settings import KafkaSettings, Settings
 from slotwire.ingest.operate.doctor import examine
 from tests.support.secured_servers import PASSWORD, USER, SecuredKafka, secured_kafka
-from tests.support.wrong_hosts import hanging, refusing
+from tests.support.wrong_hosts import forget_names, hanging, refusing
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,9 @@ async def test_what_is_wrong_is_told_apart(
     assert (found["kafka"].state, found["kafka"].message) == ("failed", caught.value.message)
 
 
-async def test_a_broker_that_is_down_or_hangs_is_told(secured: SecuredKafka) -> None:
+async def test_a_broker_that_is_down_or_hangs_is_told(secured: SecuredKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens, nothing answers, or nobody knows the name: three sentences, and each names the broker."""
+    forget_names(monkeypatch)
     async with refusing() as down, hanging() as hangs:
         for place, words in (
             (down.place, "is out of reach: nothing listens there"),

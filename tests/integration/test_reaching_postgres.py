@@ -9,7 +9,7 @@ from slotwire.ingest.foundation.postgres import OWNER_ADDRESS, connect
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.command import slotwire
-from tests.support.wrong_hosts import answering
+from tests.support.wrong_hosts import answering, forget_names
 
 
 async def test_a_server_without_tls_is_told(postgres_url: str) -> None:
@@ -19,8 +19,9 @@ async def test_a_server_without_tls_is_told(postgres_url: str) -> None:
     assert (caught.value.reason, "ssl = on" in caught.value.remedy) == ("tls", True)
 
 
-async def test_a_name_that_does_not_exist_is_told() -> None:
+async def test_a_name_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that no name server knows is told from one that is down."""
+    forget_names(monkeypatch)
     with pytest.raises(DatabaseUnavailable, match=r"db\.invalid:5432 cannot be found by its name"):
         await connect("postgresql://u:p@db.invalid/d?sslmode=require", DatabaseSettings(), application="test")
 

@@ -11,6 +11,9 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
 
 _TLS = 80877103
 """The code of the request for TLS, which is refused by one letter."""
@@ -124,3 +127,15 @@ async def _saying(answer: bytes, *, at_once: bool = True) -> AsyncIterator[Wrong
     async with server:
         host.place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield host
+
+
+def forget_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no name that ends with `.invalid` be found, at once: a resolver that is out of reach would hang instead."""
+    look_up = socket.getaddrinfo
+
+    def found(host: Any, *arguments: Any, **named: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
