@@ -19,6 +19,12 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing. Exits with 1 if something is missing.")
     ] = False,
+    pre: Annotated[
+        bool, typer.Option("--pre", help="Only what must be there before processes of the new version start.")
+    ] = False,
+    post: Annotated[
+        bool, typer.Option("--post", help="Only what waits until no process of the version before is left.")
+    ] = False,
     after_restore: Annotated[
         bool,
         typer.Option(
@@ -32,12 +38,12 @@ def migrate(
     Connects with SLOTWIRE_MIGRATE__DATABASE_URL (the owner) if it is set, else with SLOTWIRE_DATABASE_URL. Without
     SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS it migrates Postgres only.
     """
-    if check and after_restore:
-        raise typer.BadParameter("--check changes nothing, --after-restore does: give one of them")
-    asyncio.run(_migrate(check=check, restored=after_restore))
+    if sum((check, pre, post, after_restore)) > 1:
+        raise typer.BadParameter("give one of --check, --pre, --post and --after-restore")
+    asyncio.run(_migrate(check=check, restored=after_restore, phase="pre" if pre else "post" if post else None))
 
 
-async def _migrate(*, check: bool, restored: bool) -> None:
+async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
     from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
     from slotwire.ingest.foundation import migrations
     from slotwire.ingest.foundation.clock import SystemClock
@@ -72,10 +78,16 @@ async def _migrate(*, check: bool, restored: bool) -> None:
             role_prefix=settings.migrate.role_prefix,
             shards=settings.migrate.shards,
             now=SystemClock().now(),
+            phase=None if phase is None else migrations.Phase(phase),
         )
         for name in applied:
             typer.echo(f"applied {name}")
-        typer.echo("the schema is current")
+        waiting = (await migrations.compare(connection)).missing
+        typer.echo(
+            f"{waiting[0].name} waits: run `slotwire migrate --post` when no process of the version before is left"
+            if waiting
+            else "the schema is current"
+        )
         if restored:
             await _after_restore(settings, connection)
     finally:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from uuid import uuid4
@@ -84,6 +85,38 @@ def _runs_after(name: str) -> bool:
     return name.partition("_")[2].startswith("post_")
 
 
+class Phase(StrEnum):
+    """When a migration runs, while a new version is rolled out."""
+
+    PRE = "pre"
+    """Before the processes of the new version start: those of the one before go on."""
+    POST = "post"
+    """When no process of the one before is left."""
+
+
+def of_phase(missing: Sequence[Migration], phase: Phase | None) -> Sequence[Migration]:
+    """Return the migrations to apply now, of those that are missing.
+
+    Args:
+        missing: in order.
+        phase: only those of one phase; None for all, when no process runs.
+
+    Raises:
+        SchemaMismatch: one of the other phase comes before them.
+    """
+    if phase is None:
+        return missing
+    chosen = [each for each in missing if _runs_after(each.name) == (phase is Phase.POST)]
+    ahead = [each.name for each in missing if each not in chosen and chosen and each.name < chosen[-1].name]
+    if ahead:
+        other = Phase.PRE if phase is Phase.POST else Phase.POST
+        raise SchemaMismatch(
+            f"migration {ahead[0]} comes before them, and was not applied",
+            remedy=f"Finish the rollout before: `slotwire migrate --{other}`.",
+        )
+    return chosen
+
+
 def _number(name: str) -> int:
     return int(name.partition("_")[0])
 
@@ -134,7 +167,9 @@ def with_roles(sql: str, prefix: str) -> str:
     return sql
 
 
-async def migrate(connection: Connection, *, role_prefix: str, shards: int, now: datetime) -> Sequence[str]:
+async def migrate(
+    connection: Connection, *, role_prefix: str, shards: int, now: datetime, phase: Phase | None = None
+) -> Sequence[str]:
     """Bring the database to this version's schema, and create the log if there is none.
 
     Args:
@@ -142,6 +177,7 @@ async def migrate(connection: Connection, *, role_prefix: str, shards: int, now:
         role_prefix: begins the names of the processes' roles; those that are missing are created, without a login.
         shards: shards of the log; used only if the log is created.
         now: the time recorded for the migrations.
+        phase: apply only those of one phase of a rollout; None applies all.
 
     Returns:
         The names of the migrations that were applied, in order.
@@ -149,7 +185,7 @@ async def migrate(connection: Connection, *, role_prefix: str, shards: int, now:
     Raises:
         ConfigurationError: a role is missing, and the connection's own may not create it.
         DatabaseUnfit: the connection's role lacks another right it needs.
-        SchemaMismatch: see `compare`.
+        SchemaMismatch: see `compare` and `of_phase`.
     """
     for process in PROCESSES:
         await _ensure_role(connection, role_of(process, role_prefix))
@@ -159,7 +195,7 @@ async def migrate(connection: Connection, *, role_prefix: str, shards: int, now:
         with translated():
             await connection.execute(_MIGRATIONS_TABLE)
         names = []
-        for migration in (await compare(connection)).missing:
+        for migration in of_phase((await compare(connection)).missing, phase):
             with translated():
                 async with connection.transaction():
                     await connection.execute(with_roles(migration.sql, role_prefix))

@@ -97,6 +97,42 @@ async def test_a_new_version_is_ready_before_its_post_migrations(
     await connection.close()
 
 
+async def test_a_rollout_has_two_steps(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First what the new version needs, then, apart, what the one before could not live with."""
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    known = migrations.known_migrations()
+    before = migrations.Migration("0998_pre_x", "CREATE TABLE slotwire.x ()")
+    after = migrations.Migration("0999_post_x", "DROP TABLE slotwire.x")
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*known, before, after))
+
+    async def migrate(phase: migrations.Phase | None) -> list[str]:
+        return list(await migrations.migrate(connection, role_prefix="slotwire", shards=1, now=NOW, phase=phase))
+
+    with pytest.raises(SchemaMismatch, match="0998_pre_x comes before them") as refused:
+        await migrate(migrations.Phase.POST)
+    assert "migrate --pre" in refused.value.remedy
+    assert await migrate(migrations.Phase.PRE) == ["0998_pre_x"]
+    assert (await migrations.require_fitting(connection)).missing == (after,)
+    assert await migrate(migrations.Phase.PRE) == []
+    later = migrations.Migration("1000_pre_y", "SELECT 1")
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*known, before, after, later))
+    with pytest.raises(SchemaMismatch, match="0999_post_x comes before them") as refused:
+        await migrate(migrations.Phase.PRE)
+    assert "migrate --post" in refused.value.remedy
+    assert await migrate(None) == ["0999_post_x", "1000_pre_y"]
+    assert (await migrations.require_fitting(connection)).missing == ()
+    await connection.close()
+
+
+async def test_one_step_at_a_time(database: Database) -> None:
+    """The command has a word for each step, and takes one of them."""
+    env = environment(settings_for(database), SLOTWIRE_MIGRATE__DATABASE_URL=database.owner_url)
+    for step in ("--pre", "--post"):
+        ran = await slotwire("migrate", step, env=env)
+        assert (ran.code, "the schema is current" in ran.stdout) == (0, True)
+    assert (await slotwire("migrate", "--pre", "--post", env=env)).code == 2
+
+
 async def test_check_says_what_is_missing_and_changes_nothing(database: Database) -> None:
     """`migrate --check` exits 1 and names the command while a migration is missing, 0 when none is."""
     settings = settings_for(database)
