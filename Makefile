@@ -62,10 +62,10 @@ lock: install ## resolve the requirements again, as hashes without index address
 	@grep -om1 'hatchling==[0-9.]*' pyproject.toml | $(BIN)/uv pip compile - --constraint requirements/dev.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/build.lock
 
 pin: install ## put the digests of today's images into the Dockerfile, compose.yaml and k8s/ (asks the registries)
-	@$(BIN)/python -m tools.release.images
+	@$(BIN)/python -m tools.release.images $(REGISTRIES)
 
 release: install ## build the last commit's wheels into dist/, with bills of materials and checksums
-	@$(BIN)/python -m tools.release
+	@$(BIN)/python -m tools.release $(REGISTRIES)
 
 clean: ## remove what was built and installed here; never data
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

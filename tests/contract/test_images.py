@@ -109,6 +109,12 @@ def test_without_a_registry_it_says_so_and_goes_on(copies: list[Path], capsys: p
     assert "make pin" in said
 
 
+def test_where_images_without_a_registry_are_must_be_said() -> None:
+    """The engine that pulls decides it, so nobody is asked for them unasked."""
+    with pytest.raises(RegistryAway, match="--registry default=URL"):
+        Registries().digest(Image("postgres:18"))
+
+
 def test_an_image_that_is_not_there_is_named(registry: ImageRegistry) -> None:
     """A tag that the registry does not have is told from a registry that does not answer."""
     with pytest.raises(ImageNotFound, match=r"library/postgres:999 that everybody may read"):

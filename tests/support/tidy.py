@@ -47,6 +47,9 @@ REGISTRY_HOSTS = tuple(
         ("deb", "debian"),
         ("archive", "ubuntu"),
         ("registry-1", "docker"),
+        ("docker", "io"),
+        ("ghcr", "io"),
+        ("quay", "io"),
     )
 )
 MACHINE_PATHS = tuple("/" + path for path in ("work/", "tmp/w/", "root/", "home/"))

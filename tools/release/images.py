@@ -22,9 +22,8 @@ from tools.sources import ROOT, repository_files
 
 OWN = "slotwire"
 """The name under which the image is built here."""
-DEFAULT_DOMAIN = "docker.io"
-"""What a name without a registry means; its API answers under another name."""
-_APIS = {DEFAULT_DOMAIN: f"https://index.{DEFAULT_DOMAIN}"}
+DEFAULT_DOMAIN = "default"
+"""The registry of a name without one: the engine that pulls decides, so `--registry default=URL` says where it is."""
 MAX_MANIFEST_BYTES = 4 * 2**20
 """A longer manifest is refused, as registries refuse it."""
 TIMEOUT_SECONDS = 10.0
@@ -129,7 +128,9 @@ class Registries:
         """
         domain, repository, tag = image.place
         scheme = "http" if _LOOPBACK.match(domain) else "https"
-        address = self.addresses.get(domain) or _APIS.get(domain) or f"{scheme}://{domain}"
+        address = self.addresses.get(domain) or f"{scheme}://{domain}"
+        if domain == DEFAULT_DOMAIN and domain not in self.addresses:
+            raise RegistryAway(f"say where images without a registry are: --registry {DEFAULT_DOMAIN}=URL")
         if domain in self._away:
             raise RegistryAway(f"{domain} cannot be reached")
         try:
