@@ -38,6 +38,12 @@ def open_files_limit() -> int:
     return _ENOUGH[0] if soft == resource.RLIM_INFINITY else soft
 
 
+def reachable_limit() -> int:
+    """Return how many descriptors a process may have open once it has raised its limit, as each does at its start."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _ENOUGH[0] if hard == resource.RLIM_INFINITY else hard
+
+
 def backlog_for(connections: int) -> int:
     """Return how many connections may wait to be accepted, beside a cap."""
     return min(connections, BACKLOG)

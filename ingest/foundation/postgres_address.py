@@ -5,11 +5,12 @@ An address that cannot work, or would send passwords and bookings over a network
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.postgres_tls import with_tls
@@ -22,6 +23,9 @@ MAX_HOSTS = 8
 _PORT = 5432
 TlsMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 _MODES: tuple[TlsMode, ...] = get_args(TlsMode)
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<place>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#.*)?"
+)
 _ENCRYPTED = frozenset({"require", "verify-ca", "verify-full"})
 
 
@@ -101,7 +105,7 @@ def parse_address(dsn: str, *, setting: str, settings: DatabaseSettings) -> Data
     if not dsn:
         raise ConfigurationError(f"{setting} is not set", remedy=f"Set it to {FORM}.")
     try:
-        url = urlsplit(dsn)
+        url = _taken_apart(dsn)
         parameters = _parameters(url)
     except ValueError:
         raise _unreadable(setting) from None
@@ -111,7 +115,7 @@ def parse_address(dsn: str, *, setting: str, settings: DatabaseSettings) -> Data
     if parameters.get("sslmode", "prefer") not in _MODES:
         raise _unreadable(setting, f"sslmode is none of {', '.join(_MODES)}")
     completed, context = with_tls(dsn, settings)
-    address = DatabaseAddress(setting, completed, hosts, _parameters(urlsplit(completed)), context)
+    address = DatabaseAddress(setting, completed, hosts, _parameters(_taken_apart(completed)), context)
     if address.plaintext_hosts and not settings.allow_plaintext:
         raise ConfigurationError(
             f"{setting} does not demand TLS towards {address.plaintext_hosts[0]}, which is not on this machine",
@@ -119,6 +123,14 @@ def parse_address(dsn: str, *, setting: str, settings: DatabaseSettings) -> Data
             "Where nobody else can listen: SLOTWIRE_DATABASE__ALLOW_PLAINTEXT=true.",
         )
     return address
+
+
+def _taken_apart(dsn: str) -> SplitResult:
+    """Take an address apart. `urlsplit` of Python before 3.11.4 refuses several hosts of which one is in brackets."""
+    found = _ADDRESS.fullmatch(dsn)
+    if found is None or found["place"].count("[") != found["place"].count("]"):
+        raise ValueError
+    return SplitResult(found["scheme"].lower(), found["place"], found["path"], found["query"] or "", "")
 
 
 def _parameters(url: SplitResult) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -36,7 +36,7 @@ def with_tls(dsn: str, settings: DatabaseSettings) -> tuple[str, ssl.SSLContext 
     Raises:
         ConfigurationError: a file cannot be read, or is not what it should be. Its name is shown, the address not.
     """
-    said = {name: values[-1] for name, values in parse_qs(urlsplit(dsn).query).items()}
+    said = {name: values[-1] for name, values in parse_qs(dsn.partition("#")[0].partition("?")[2]).items()}
     wanted = dict(said)
     for name, setting in _SETTINGS.items():
         if (value := getattr(settings, setting)) is not None:

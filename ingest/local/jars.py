@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import logging
 import queue
 import shutil
@@ -163,11 +164,13 @@ class _Fetchers:
     stop: threading.Event
 
     def work(self) -> None:
-        """Download one jar after the other until none is left."""
-        with suppress(queue.Empty, _DownloadStopped):
-            while not self.stop.is_set():
-                self._fetch_next(self.todo.get_nowait())
-        self._post(None)
+        """Download one jar after the other until none is left. However it ends, that is reported: somebody waits."""
+        try:
+            with suppress(queue.Empty, _DownloadStopped):
+                while not self.stop.is_set():
+                    self._fetch_next(self.todo.get_nowait())
+        finally:
+            self._post(None)
 
     def _fetch_next(self, jar: Jar) -> None:
         reported = 0
@@ -200,6 +203,7 @@ async def _download(missing: Sequence[Jar], folder: Path, mirror: str | None, re
     for jar in missing:
         todo.put(jar)
     results: _Results = asyncio.Queue()
+    await asyncio.to_thread(importlib.import_module, "jgo.maven")  # once, before several threads do at the same time
     loop, stop = asyncio.get_running_loop(), threading.Event()
     fetchers = _Fetchers(folder, part, mirror, todo, results, loop, stop)
     running = min(FETCHERS, len(missing))
@@ -279,6 +283,10 @@ def _fetch(jar: Jar, part: Path, folder: Path, mirror: str | None, received: Cal
         except OSError as error:
             problem = f"{jar.name} could not be written: {(error.strerror or 'unknown error').lower()}"
             break
+        except _DownloadStopped:
+            raise
+        except Exception as error:  # noqa: BLE001 - of the downloader's own; in a thread nobody else would hear of it
+            problem = f"{jar.name} could not be downloaded: {type(error).__name__}"
         else:
             problem = f"{jar.name} does not have the expected SHA-256"
     raise SlotwireError(

@@ -11,7 +11,7 @@ from slotwire.ingest.control.subscriptions import check_callback
 from slotwire.ingest.errors import ConfigurationError, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.migrations import PROCESSES, require_fitting, role_of
-from slotwire.ingest.foundation.open_files import fitting, needed, open_files_limit
+from slotwire.ingest.foundation.open_files import fitting, needed, reachable_limit
 from slotwire.ingest.foundation.postgres import Connection, Session, connect, read_queries, translated
 from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
@@ -54,7 +54,7 @@ async def examine(settings: Settings, clock: Clock, *, process: Process | None =
         if wanted is None or check in wanted:
             yield _tried(check, look)
     if wanted is None or "open files" in wanted:
-        yield check_open_files(settings.http.max_connections, open_files_limit())
+        yield check_open_files(settings.http.max_connections, reachable_limit())
     yield encryption(settings, kafka=wanted is None or "kafka" in wanted)
     async for found in _postgres(settings, clock, process):
         yield found

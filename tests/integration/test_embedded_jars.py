@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -10,11 +11,13 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.local import jars
 from slotwire.ingest.local.jars import Jar, fetch_jars, kafka_version, pinned_jars
 
 CONTENT = {f"part-{number}": os.urandom(1_000 + number) for number in range(12)}
@@ -121,6 +124,28 @@ async def test_a_jar_with_a_wrong_hash_is_refused(tmp_path: Path) -> None:
         assert repository.served.count("part-5") == 2
         assert "SLOTWIRE_LOCAL__MAVEN_REPOSITORY" in caught.value.remedy
         assert not (tmp_path / "part-5-1.0.jar").exists()
+
+
+async def test_a_downloader_that_breaks_is_tried_again_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises in its thread, somebody who waits hears of it; an error that passes costs an attempt."""
+    resolve, calls = jars._resolve, list[str]()
+
+    def breaks(jar: Jar, *rest: Any) -> Path:
+        calls.append(jar.artifact)
+        if jar.artifact == "part-3" and (always or calls.count("part-3") == 1):
+            raise AttributeError(jar.artifact)
+        return resolve(jar, *rest)
+
+    monkeypatch.setattr(jars, "_resolve", breaks)
+    async with _repository() as repository, asyncio.timeout(60):
+        always = False
+        await fetch_jars(tmp_path / "once", mirror=repository.url, report=list[str]().append, jars=JARS)
+        assert calls.count("part-3") == 2
+        always = True
+        with pytest.raises(SlotwireError, match=r"part-3-1\.0\.jar could not be downloaded: AttributeError"):
+            await fetch_jars(tmp_path / "always", mirror=repository.url, report=list[str]().append, jars=JARS)
 
 
 async def test_a_failed_download_is_continued_by_the_next_start(tmp_path: Path) -> None:
