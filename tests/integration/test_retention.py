@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -13,71 +11,33 @@ import pytest
 from slotwire.ingest.control import ranges, retention
 from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable
 from slotwire.ingest.foundation.clock import ManualClock
-from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
-from slotwire.ingest.foundation.settings import Settings, load_settings
+from slotwire.ingest.foundation.settings import load_settings
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.receive.accept import AcceptRow, accept
-from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, settings_for
+from tests.support.public_endpoint import invitee_body, new_invitee
+from tests.support.ranges_setup import RANGE, RangesSetup, ranges_setup
 from tests.support.writing import write_all
 
 DAYS = 30
-RANGE = 1_000_000_000
-"""Positions of a day."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A log, its owner's connection, and a pool as `slotwire control` has it."""
-
-    settings: Settings
-    org: str
-    pool: Pool
-    owner: asyncpg.Connection[asyncpg.Record]
-
-    async def accept(self, body: bytes, now: datetime) -> int:
-        """Let a body in, and return its position."""
-        row = AcceptRow(uuid4(), self.org, None, "webhook", now, now, False, "", None, None, body)
-        return await accept(self.owner, 0, [row], now=now, seconds=20)
-
-    async def publish(self) -> None:
-        """Move the cursor's mirror to the end, as the relay does."""
-        await self.owner.execute(
-            "INSERT INTO slotwire.relay_mirror (shard, log_id, position, event_id, published_at)"
-            " SELECT 0, log_id, (SELECT max(position) FROM slotwire.events), NULL, now() FROM slotwire.log"
-            " ON CONFLICT (shard) DO UPDATE SET position = excluded.position"
-        )
-
-    async def held(self, clock: ManualClock, only: RetentionSettings | None = None) -> list[tuple[str, str | None]]:
-        """Return the days that are kept longer, with their reasons."""
-        found = await retention.held_ranges(self.owner, only or ALL, clock.now())
-        return [(each.kind, each.needed_for) for each in found if each.needed_for]
-
-    async def partitions(self, table: str) -> list[int]:
-        """Return the ranges a table has."""
-        rows = await self.owner.fetch(
-            "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = $1::text::regclass",
-            f"slotwire.{table}",
-        )
-        return sorted(int(row["name"].rpartition("_")[2]) for row in rows)
-
-
-@pytest.fixture
-async def setup(database: Database) -> AsyncIterator[Setup]:
-    """A log of today."""
-    settings = settings_for(database)
-    hook = await make_hook(settings, database)
-    owner = await asyncpg.connect(database.owner_url)
-    dsn = settings.database_url.get_secret_value()
-    async with create_pool(dsn, settings.database, application="test") as pool:
-        yield Setup(settings, hook.organization.rpartition("/")[2], pool, owner)
-    await owner.close()
-
-
 ALL = RetentionSettings(bodies_days=DAYS, results_days=DAYS, events_days=DAYS)
 
 
-async def test_a_range_goes_once_it_is_old_settled_and_published(setup: Setup) -> None:
+@pytest.fixture
+async def setup(database: Database) -> AsyncIterator[RangesSetup]:
+    """A log of today."""
+    async with ranges_setup(database) as made:
+        yield made
+
+
+async def held(
+    setup: RangesSetup, clock: ManualClock, only: RetentionSettings | None = None
+) -> list[tuple[str, str | None]]:
+    """Return the days that are kept longer, with their reasons."""
+    found = await retention.held_ranges(setup.owner, only or ALL, clock.now())
+    return [(each.kind, each.needed_for) for each in found if each.needed_for]
+
+
+async def test_a_range_goes_once_it_is_old_settled_and_published(setup: RangesSetup) -> None:
     """Neither a day too early, nor unsettled, nor unpublished; then deliveries, results and events go."""
     now = datetime.now(UTC)
     clock = ManualClock(now + timedelta(days=DAYS))
@@ -85,10 +45,10 @@ async def test_a_range_goes_once_it_is_old_settled_and_published(setup: Setup) -
     await ranges.run_once(setup.pool, clock)
     nothing, of_deliveries = {"bodies": 0, "results": 0, "events": 0}, ALL.model_copy(update={"events_days": None})
     assert (await retention.run_once(setup.pool, clock, of_deliveries)) == {"bodies": 0, "results": 0}
-    assert await setup.held(clock, of_deliveries) == [("bodies", "writing"), ("results", "bodies")]
+    assert await held(setup, clock, of_deliveries) == [("bodies", "writing"), ("results", "bodies")]
     assert await write_all(setup.settings, clock=ManualClock(now)) == 1
     assert (await retention.run_once(setup.pool, clock, ALL)) == {"bodies": 1, "results": 1, "events": 0}
-    assert await setup.held(clock) == [("events", "publishing")]
+    assert await held(setup, clock) == [("events", "publishing")]
     await setup.publish()
     early = ManualClock(now + timedelta(days=DAYS - 1))
     assert (await retention.run_once(setup.pool, early, ALL)) == nothing
@@ -98,7 +58,7 @@ async def test_a_range_goes_once_it_is_old_settled_and_published(setup: Setup) -
     assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.bookings") == 1
 
 
-async def test_each_kind_has_its_own_time(setup: Setup) -> None:
+async def test_each_kind_has_its_own_time(setup: RangesSetup) -> None:
     """Bodies go before what became of them, and both before the log; what is unset stays."""
     now, later = datetime.now(UTC), ManualClock(datetime.now(UTC) + timedelta(days=20))
     await setup.accept(invitee_body(), now)
@@ -113,7 +73,7 @@ async def test_each_kind_has_its_own_time(setup: Setup) -> None:
         assert (await retention.retained(setup.owner, later.now())) == {"bodies": 1, "results": 20, "events": 20}
 
 
-async def test_a_late_copy_of_what_was_dropped_is_a_copy(setup: Setup) -> None:
+async def test_a_late_copy_of_what_was_dropped_is_a_copy(setup: RangesSetup) -> None:
     """Identities outlive the log: the same fact after its event was dropped makes no second event."""
     now, body = datetime.now(UTC), invitee_body(invitee=new_invitee())
     await setup.accept(body, now)
@@ -130,7 +90,7 @@ async def test_a_late_copy_of_what_was_dropped_is_a_copy(setup: Setup) -> None:
     assert (result["outcome"], result["position"]) == ("duplicate", position)
 
 
-async def test_a_clear_that_waits_keeps_its_delivery(setup: Setup) -> None:
+async def test_a_clear_that_waits_keeps_its_delivery(setup: RangesSetup) -> None:
     """The body is needed when it has waited long enough; other days go past it."""
     now = datetime.now(UTC)
     await setup.accept(invitee_body(event="invitee_no_show.deleted", invitee=new_invitee()), now)
@@ -138,12 +98,12 @@ async def test_a_clear_that_waits_keeps_its_delivery(setup: Setup) -> None:
     later = ManualClock(now + timedelta(days=DAYS + 2))
     await ranges.run_once(setup.pool, later)
     assert (await retention.run_once(setup.pool, later, RetentionSettings(bodies_days=DAYS))) == {"bodies": 2}
-    assert await setup.held(later, RetentionSettings(bodies_days=DAYS)) == [("bodies", "waiting")]
+    assert await held(setup, later, RetentionSettings(bodies_days=DAYS)) == [("bodies", "waiting")]
     await setup.owner.execute("UPDATE slotwire.bookings SET waits_since = NULL")
     assert (await retention.run_once(setup.pool, later, RetentionSettings(bodies_days=DAYS))) == {"bodies": 1}
 
 
-async def test_what_is_parked_keeps_its_event(setup: Setup) -> None:
+async def test_what_is_parked_keeps_its_event(setup: RangesSetup) -> None:
     """The log is the only place that has it."""
     now, later = datetime.now(UTC), ManualClock(datetime.now(UTC) + timedelta(days=DAYS))
     await setup.accept(invitee_body(), now)
@@ -154,12 +114,12 @@ async def test_what_is_parked_keeps_its_event(setup: Setup) -> None:
     )
     only = RetentionSettings(events_days=DAYS)
     assert (await retention.run_once(setup.pool, later, only)) == {"events": 0}
-    assert await setup.held(later, only) == [("events", "parked")]
+    assert await held(setup, later, only) == [("events", "parked")]
     await setup.owner.execute("DELETE FROM slotwire.parked_events")
     assert (await retention.run_once(setup.pool, later, only)) == {"events": 1}
 
 
-async def test_rows_go_by_when_they_were_settled(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_go_by_when_they_were_settled(setup: RangesSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the inbox, the quarantine and the audit: those past the limit, however many, and no other."""
     monkeypatch.setattr(retention, "ROWS_AT_ONCE", 3)
     now = datetime.now(UTC)
@@ -195,7 +155,7 @@ async def test_rows_go_by_when_they_were_settled(setup: Setup, monkeypatch: pyte
     assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.audit") == 60
 
 
-async def test_whoever_calls_it_cannot_remove_fresh_traces(setup: Setup) -> None:
+async def test_whoever_calls_it_cannot_remove_fresh_traces(setup: RangesSetup) -> None:
     """The audit goes by the server's clock too: a clock that is put forward removes nothing of the last 30 days."""
     now = datetime.now(UTC)
     await setup.owner.execute(
@@ -260,7 +220,7 @@ def test_the_shortest_times_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-async def test_a_reader_of_the_table_is_not_queued_behind(setup: Setup) -> None:
+async def test_a_reader_of_the_table_is_not_queued_behind(setup: RangesSetup) -> None:
     """While a long transaction reads the log, dropping gives up at once and holds up nobody; it succeeds afterwards."""
     now = datetime.now(UTC)
     await setup.accept(invitee_body(), now)
