@@ -39,12 +39,9 @@ async def page(
     """Read bookings after a place, in the order of invitee URIs and organizations."""
     invitee, last = after or ("", "")
     states = list(get_args(State)) if query.state is None else [query.state]
-    if org is None:
-        statement = _SQL["waiting_bookings_page"] if query.waiting else _SQL["bookings_page"]
-    else:
-        statement = _SQL["waiting_bookings_of_org"] if query.waiting else _SQL["bookings_of_org"]
+    statement = _SQL["bookings_page"] if org is None else _SQL["bookings_of_org"]
     with translated():
-        rows = await pool.fetch(statement, invitee, org or last, states, limit)
+        rows = await pool.fetch(statement, invitee, org or last, states, limit, query.waiting)
     return [_booking(row) for row in rows]
 
 

@@ -235,13 +235,15 @@ WHERE r.event_id = $1 AND r.position < $2 AND ($4::text IS NULL OR d.org = $4)
 ORDER BY d.position DESC LIMIT $3
 
 -- name: bookings_page
--- Bookings in some states after an invitee URI and an organization, in their order: each state by itself, merged.
+-- Bookings in some states after an invitee URI and an organization, in their order: each state by itself, merged. If so
+-- asked ($5), of those that wait for the mark of a clear or the other half of a reschedule.
 SELECT b.* FROM unnest($3::text[]) AS wanted (state)
 CROSS JOIN LATERAL (
     SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
            booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
     FROM slotwire.bookings
     WHERE state BETWEEN wanted.state AND wanted.state AND (invitee, org) > ($1, $2)
+      AND (NOT $5::boolean OR waits_since IS NOT NULL)
     ORDER BY state, invitee, org LIMIT $4
 ) b
 ORDER BY b.invitee, b.org LIMIT $4
@@ -254,30 +256,7 @@ CROSS JOIN LATERAL (
            booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
     FROM slotwire.bookings
     WHERE org = $2 AND state BETWEEN wanted.state AND wanted.state AND invitee > $1
-    ORDER BY state, invitee, org LIMIT $4
-) b
-ORDER BY b.invitee, b.org LIMIT $4
-
--- name: waiting_bookings_page
--- Bookings that wait for the mark of a clear or the other half of a reschedule, as bookings_page gives them.
-SELECT b.* FROM unnest($3::text[]) AS wanted (state)
-CROSS JOIN LATERAL (
-    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
-           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
-    FROM slotwire.bookings
-    WHERE waits_since IS NOT NULL AND state BETWEEN wanted.state AND wanted.state AND (invitee, org) > ($1, $2)
-    ORDER BY state, invitee, org LIMIT $4
-) b
-ORDER BY b.invitee, b.org LIMIT $4
-
--- name: waiting_bookings_of_org
--- The same, of one organization.
-SELECT b.* FROM unnest($3::text[]) AS wanted (state)
-CROSS JOIN LATERAL (
-    SELECT invitee, org, revision, state, provider_status, chain_key, chain_root, old_invitees, new_invitees, marks, clears,
-           booked_at, scheduled_event, start_time, end_time, hosts, location_type, waits_since, changed_at
-    FROM slotwire.bookings
-    WHERE waits_since IS NOT NULL AND org = $2 AND state BETWEEN wanted.state AND wanted.state AND invitee > $1
+      AND (NOT $5::boolean OR waits_since IS NOT NULL)
     ORDER BY state, invitee, org LIMIT $4
 ) b
 ORDER BY b.invitee, b.org LIMIT $4
