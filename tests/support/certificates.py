@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,6 +19,13 @@ class Certificate:
 
     certificate: str
     key: str
+
+    def write(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """Write both into a folder; return the files."""
+        files = folder / f"{name}.crt", folder / f"{name}.key"
+        for file, text in zip(files, (self.certificate, self.key), strict=True):
+            file.write_text(text, encoding="ascii")
+        return files
 
 
 class Authority:
@@ -33,18 +41,21 @@ class Authority:
         """Its certificate."""
         return _pem(self._certificate)
 
-    def issue(self, name: str, *, address: str | None = None) -> Certificate:
+    def issue(self, name: str, *, address: str | None = None, host: str | None = None) -> Certificate:
         """Sign a certificate.
 
         Args:
             name: its common name.
-            address: the IP address of the server that it is for; None for a client.
+            address: the IP address of the server that it is for.
+            host: the name of the server that it is for; a client has neither.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), self._name, key, ca=False)
+        names: list[x509.GeneralName] = [x509.DNSName(host)] if host is not None else []
         if address is not None:
-            alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-            builder = builder.add_extension(alternative, critical=False)
+            names.append(x509.IPAddress(ipaddress.ip_address(address)))
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -13,14 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.folders import unprivileged_account
@@ -28,6 +21,7 @@ from slotwire.ingest.local.java import Java
 from slotwire.ingest.local.kafka import EmbeddedKafka
 from slotwire.ingest.local.postgres import SUPERUSER
 from slotwire.ingest.local.state import StateFolder
+from tests.support.certificates import Authority
 from tests.support.children import free_port
 from tools.drills import program
 
@@ -36,66 +30,12 @@ _HBA = "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
-@dataclass(frozen=True)
-class Authority:
-    """An authority that signs certificates.
-
-    Attributes:
-        folder: holds `ca.pem`, and a file for each certificate with its key.
-    """
-
-    folder: Path
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @classmethod
-    def make(cls, folder: Path, name: str) -> Authority:
-        """Make a new one."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = x509.KeyUsage(
-            digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
-            data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-        )  # fmt: skip
-        certificate = (
-            _dated(subject, subject, key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return cls(folder, certificate, key)
-
-    def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
-        """Issue a certificate for names; returns its file and that of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = (
-            _dated(subject, self.certificate.subject, key)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        file, key_file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return file, key_file
-
-
-def _dated(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-    )
+def _authorities(folder: Path) -> tuple[Authority, Path, Path]:
+    """Make an authority and a strange one; return the first, and the files of both."""
+    authority, ours, strangers = Authority(), folder / "ca.pem", folder / "stranger.pem"
+    ours.write_text(authority.pem, encoding="ascii")
+    strangers.write_text(Authority("stranger.example.com").pem, encoding="ascii")
+    return authority, ours, strangers
 
 
 @dataclass(frozen=True)
@@ -121,8 +61,8 @@ class SecuredPostgres:
 def secured_postgres() -> Iterator[SecuredPostgres]:
     """Run the system's Postgres with TLS while the block runs: the embedded one is built without."""
     with _folder() as folder:
-        authority, stranger = Authority.make(folder, "ca"), Authority.make(folder, "stranger")
-        certificate, key = authority.issue("server", x509.DNSName("localhost"))
+        authority, ours, strangers = _authorities(folder)
+        certificate, key = authority.issue("server", host="localhost").write(folder, "server")
         (folder / "hba.conf").write_text(_HBA)
         (folder / "password").write_text(PASSWORD)
         account = unprivileged_account()
@@ -165,7 +105,7 @@ def secured_postgres() -> Iterator[SecuredPostgres]:
         command: list[str | Path] = [programs / "postgres", "-D", folder / "data", *options]
         child = Child.spawn("Postgres", command, log=folder / "log", environment=environment, account=account)
         try:
-            yield SecuredPostgres(port, authority.folder / "ca.pem", stranger.folder / "stranger.pem")
+            yield SecuredPostgres(port, ours, strangers)
         finally:
             child.process.send_signal(signal.SIGQUIT)
             child.process.wait()
@@ -199,8 +139,8 @@ class _ScramKafka(EmbeddedKafka):
 def secured_kafka() -> Iterator[SecuredKafka]:
     """Run Kafka with TLS, SCRAM and ACLs while the block runs."""
     with _folder() as folder, StateFolder.claim(folder / "state") as state, _runner() as runner:
-        authority, stranger = Authority.make(folder, "ca"), Authority.make(folder, "stranger")
-        certificate, key = authority.issue("broker", x509.IPAddress(IPv4Address("127.0.0.1")))
+        authority, ours, strangers = _authorities(folder)
+        certificate, key = authority.issue("broker", address="127.0.0.1").write(folder, "broker")
         store = folder / "broker.pem"
         store.write_bytes(key.read_bytes() + certificate.read_bytes())
         ports = {"PLAINTEXT": state.port("kafka"), "SSL": free_port(), "SASL_SSL": free_port()}
@@ -219,7 +159,7 @@ def secured_kafka() -> Iterator[SecuredKafka]:
         broker = _ScramKafka(state, settings, report=lambda _: None)
         runner.run(broker.start())
         try:
-            yield SecuredKafka(ports, authority.folder / "ca.pem", stranger.folder / "stranger.pem")
+            yield SecuredKafka(ports, ours, strangers)
         finally:
             runner.run(broker.kill())
 
