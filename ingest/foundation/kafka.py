@@ -225,8 +225,7 @@ async def opened_client(settings: KafkaSettings, *, client: str) -> AsyncIterato
         async with connecting(settings):
             if settings.token_provider:  # asked here, its failure is told; in `bootstrap` it would look like a silence
                 await token_source(settings.token_provider).token()
-            # Longer than the client's own time, at whose end it closes what it began.
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS + 1):
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await bare.bootstrap()
         await _require_version(bare)
         yield bare

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
 from slotwire.ingest.foundation.errors import BrokerUnavailable
@@ -25,6 +25,8 @@ from slotwire.ingest.foundation.settings import KafkaSettings
 
 PROBE_SECONDS = 3.0
 """How long each step at a broker may take."""
+CLOSE_SECONDS = 0.5
+"""How long the end of a connection is waited for; one that was never made has none."""
 MAX_PROBED = 3
 """The most brokers of the settings that are tried, all at once."""
 OLDEST = "3.0"
@@ -83,13 +85,24 @@ async def _why_not(settings: KafkaSettings, server: str) -> BrokerUnavailable | 
         remedy = f"Set {_PROTOCOL}={other} with user, password and mechanism."
         return _problem(server, "asks who we are, and we do not say it", "protocol", remedy)
     finally:
-        connection.close()
+        await _close(connection)
     return await _advertised(server, [(broker[1], broker[2]) for broker in answer.brokers], options)
 
 
 async def _connect(place: tuple[str, int], options: Mapping[str, Any]) -> AIOKafkaConnection:
-    # Shorter than whoever waits for it: the client closes what it began when its own time is up.
-    return await create_conn(*place, request_timeout_ms=int(PROBE_SECONDS * 900), **options)
+    # Shorter than whoever waits for it, so that its end is ours to see to.
+    connection = AIOKafkaConnection(*place, request_timeout_ms=int(PROBE_SECONDS * 900), **options)
+    try:
+        await connection.connect()
+    except (errors.KafkaError, TimeoutError):
+        await _close(connection)
+        raise
+    return connection
+
+
+async def _close(connection: AIOKafkaConnection) -> None:
+    """Close a connection, and wait until it is: with TLS, farewells are exchanged first."""
+    await asyncio.wait({connection.close()}, timeout=CLOSE_SECONDS)
 
 
 async def _refused(
@@ -169,7 +182,7 @@ async def _advertised(
     for host, port in brokers[:MAX_PROBED]:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                (await _connect((host, port), options)).close()
+                await _close(await _connect((host, port), options))
         except (errors.KafkaError, OSError):
             message = f"answers, and says that a broker is at {host}:{port}, where none answers us"
             remedy = "Check that this broker runs, and advertised.listeners in its configuration."

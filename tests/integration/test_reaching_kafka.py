@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from slotwire.ingest.errors import BrokerUnavailable
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.kafka import opened_client
+from slotwire.ingest.foundation.kafka_diagnosis import why_unreachable
 from slotwire.ingest.foundation.settings import KafkaSettings, Settings
 from slotwire.ingest.operate.doctor import examine
 from tests.support.secured_servers import PASSWORD, USER, SecuredKafka, secured_kafka
@@ -78,6 +80,18 @@ async def test_what_is_wrong_is_told_apart(
     assert PASSWORD not in caught.value.message + caught.value.remedy
     found = {each.check: each async for each in examine(Settings(kafka=settings), SystemClock(), process="agents")}
     assert (found["kafka"].state, found["kafka"].message) == ("failed", caught.value.message)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"sasl_password": "wrong"}, {"sasl_mechanism": "SCRAM-SHA-256"}], ids=str)
+async def test_what_was_tried_is_closed_when_it_is_told(secured: SecuredKafka, wrong: dict[str, str]) -> None:
+    """Whether the broker lets us in or not: no connection is left to close when the answer is there."""
+    before = _open_files()
+    assert (await why_unreachable(settings_of(secured, **wrong)) is None) == (not wrong)
+    assert _open_files() == before
+
+
+def _open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 async def test_a_broker_that_is_down_or_hangs_is_told(secured: SecuredKafka, monkeypatch: pytest.MonkeyPatch) -> None:
