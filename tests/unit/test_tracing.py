@@ -104,10 +104,10 @@ def test_a_stranger_leaves_no_span() -> None:
 def test_a_span_names_a_failure_by_its_class_only() -> None:
     """The message of an exception can hold anybody's data, so no event, no status text and no attribute has it."""
     exporter = collected()
-    with pytest.raises(ValueError, match="ada"), tracing().span("handle", "CONSUMER", parent=SAMPLED, agent="crm"):
-        raise ValueError("ada@example.com")
+    with pytest.raises(ValueError, match="quill"), tracing().span("handle", "CONSUMER", parent=SAMPLED, agent="crm"):
+        raise ValueError("quill@example.com")
     [span] = exporter.get_finished_spans()
-    assert "ada" not in span.to_json()
+    assert "quill" not in span.to_json()
     assert dict(span.attributes or {}) == {"slotwire.agent": "crm", "error.type": "ValueError"}
     assert not span.status.is_ok
     assert not span.events
