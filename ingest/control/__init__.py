@@ -16,6 +16,7 @@ subscriptions         reconciles wanted subscriptions with Calendly
 subscription_records  subscriptions as they are stored
 signing_keys          signing keys as they are listed, and revoked at once
 subscription_plan     pure: which steps a reconciliation takes
+holes                 times in which deliveries may have been missed, as they are noted
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again

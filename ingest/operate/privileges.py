@@ -14,7 +14,7 @@ from slotwire.ingest.foundation.postgres import Connection, read_queries, transl
 from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
 
 CALLS: Mapping[str, tuple[str, ...]] = {
-    "serve": ("accept",),
+    "serve": ("accept", "note_serving"),
     "relay": ("adopt_server", "append", "leave_epoch", "pass_over_positions", "take_epoch", "try_alone"),
     "agents": (),
     "mcp": (),

@@ -24,6 +24,7 @@ PROCESSES = {
     "inbox.sql": ("agents",),
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
+    "holes.sql": ("control",),
     "observation.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),
