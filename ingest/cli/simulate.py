@@ -267,6 +267,10 @@ def faults(  # noqa: PLR0913 -- one option a fault
     rest_lost_answer_rate: Annotated[
         float | None, typer.Option(help="Share of REST calls that are carried out, then answered 502.")
     ] = None,
+    gives_up_after_meeting: Annotated[
+        bool | None, typer.Option(help="No retry later than 24 h after a meeting.")
+    ] = None,
+    departed_silent: Annotated[bool | None, typer.Option(help="A creator who left gets no deliveries.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -283,6 +287,8 @@ def faults(  # noqa: PLR0913 -- one option a fault
             rate_limit=rate_limit,
             rest_error_rate=rest_error_rate,
             rest_lost_answer_rate=rest_lost_answer_rate,
+            gives_up_after_meeting=gives_up_after_meeting,
+            departed_silent=departed_silent,
         )
     show(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
 

@@ -102,6 +102,12 @@ class Bookings:
         found = self._database.row("SELECT doc FROM invitees WHERE id = ?", (ident,))
         return INVITEE.validate_json(found[0]) if found else None
 
+    def meeting_end(self, resource: str) -> datetime | None:
+        """Return when the meeting of an invitee's URI ends; None for any other resource."""
+        invitee = self.invitee(resource.rpartition("/")[2])
+        event = None if invitee is None else self.event(invitee.event)
+        return None if event is None else event.end
+
     def invitee_of_mark(self, no_show: str) -> SimulatedInvitee | None:
         """Return the invitee that carries a no-show mark."""
         found = self._database.row("SELECT doc FROM invitees WHERE no_show = ?", (no_show,))

@@ -6,7 +6,8 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     GET  /simulator/clock · POST {advance_seconds}
     GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
                                    delay_seconds, retries_keep_signature, rate_limit, rest_error_rate,
-                                   rest_lost_answer_rate}; what is left out stays
+                                   rest_lost_answer_rate, gives_up_after_meeting, departed_silent};
+                                   what is left out stays
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}

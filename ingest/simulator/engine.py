@@ -87,6 +87,7 @@ class Engine:
         if known:
             sender.faults = FAULTS.validate_json(known)
         self._outbox = Outbox(seed, world, clock, bookings, ledger, sender)
+        sender.meeting_end = bookings.meeting_end
 
     def book(
         self, details: BookingDetails, sequence: DeliverySequence | None = None, draws: Draws | None = None

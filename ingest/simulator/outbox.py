@@ -105,6 +105,8 @@ class Outbox:
         for each in self._ledger.subscriptions():
             if each.state != "active" or each.organization != organization or event not in each.events:
                 continue
+            if self._sender.faults.departed_silent and self._departed(each):
+                continue
             group = self._world.groups.get(each.group or "")
             if (
                 each.scope == "organization"
@@ -112,3 +114,7 @@ class Outbox:
                 or (each.scope == "group" and group is not None and host in group.members)
             ):
                 yield each
+
+    def _departed(self, subscription: SimulatedSubscription) -> bool:
+        people = {subscription.creator, subscription.user or subscription.creator}
+        return any(self._world.users[each].organization != subscription.organization for each in people)

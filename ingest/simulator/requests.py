@@ -52,6 +52,8 @@ class FaultChange(ControlRequest):
     retries_keep_signature: bool | None = None
     rest_error_rate: Rate | None = None
     rest_lost_answer_rate: Rate | None = None
+    gives_up_after_meeting: bool | None = None
+    departed_silent: bool | None = None
     rate_limit: int | None = Field(None, ge=0)
 
 

@@ -72,14 +72,17 @@ class SubscriptionCalls:
         ]
 
     async def create(self, request: web.Request, caller: Caller) -> web.Response:
-        """Create a subscription. Its URL must be unique; the answer does not hold the signing key."""
+        """Create a subscription; the answer does not hold its signing key. Users of an organization may share a URL."""
         body = await body_of(request)
         url, events, scope, signing_key = self._checked(body, caller)
         organization = ident_in(body.get("organization"), "organization", "organizations")
         user, group = self._target(body, scope, organization)
         self._allow(caller, organization, scope, user)
         self._require_plan(organization, events)
-        if any(each.url == url for each in self._engine.ledger.subscriptions()):
+        taken = {
+            (each.url, each.organization, each.user or each.creator) for each in self._engine.ledger.subscriptions()
+        }
+        if (url, organization, user or caller.user.id) in taken:
             raise SimulatedRefusal(409, "Already Exists", "Hook with this url already exists")
         now = self._engine.clock.now()
         number = self._engine.bookings.next_number("subscription")

@@ -2,11 +2,11 @@
 
     pending ──2xx──▶ acknowledged
        │ ▲  └─24 h after its first attempt, or the subscription is disabled or deleted─▶ abandoned
-       └─┘ anything else: again after the back-off, each message on its own
+       └─┘ anything else but 410: again after the back-off, each message on its own
 
-A subscription whose deliveries all failed for 24 h is disabled. Its `retry_started_at` is the time since which some
-message has been waiting for a retry, or null. Calendly does not publish the steps of its back-off; `DeliveryPolicy`
-holds ours. Calendly may also stop 24 h after the booked time; the simulator does not, because that rule is too vague.
+A subscription whose deliveries all failed for 24 h is disabled; one whose delivery is answered 410 is deleted at once.
+Its `retry_started_at` is the time since which some message has been waiting for a retry, or null. Calendly does not
+publish the steps of its back-off; `DeliveryPolicy` holds ours. By setting, no message is retried 24 h after its meeting.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from slotwire.ingest.simulator.transport import (
 
 GIVE_UP_AFTER = timedelta(hours=24)
 DISABLE_AFTER = timedelta(hours=24)
+AFTER_MEETING = timedelta(hours=24)
+GONE = 410
 MAX_CONCURRENCY = 1_000
 UNSENT = AttemptResult(None, "not sent", 0.0)
 
@@ -73,6 +75,7 @@ class Sender:
     ) -> None:
         self.faults = Faults()
         self.policy = policy
+        self.meeting_end: Callable[[str], datetime | None] = lambda _: None
         self._limit = policy.concurrency
         self._seed = seed
         self._clock = clock
@@ -255,6 +258,10 @@ class Sender:
         if answer.delivered:
             message = self._settle(replace(message, state="acknowledged"))
             self._delivered(subscription)
+        elif answer.status == GONE:
+            message = self._settle(replace(message, state="abandoned"))
+            self.forget(subscription.id)
+            self._ledger.delete_subscription(subscription.id)
         else:
             message = self._failed(message, subscription, self._clock.now())
         self._let_go(message.id)
@@ -269,7 +276,7 @@ class Sender:
             self._ledger.put_subscription(calm)
 
     def _failed(self, message: Message, subscription: SimulatedSubscription, now: datetime) -> Message:
-        give_up_at = (message.first_attempt_at or now) + GIVE_UP_AFTER
+        give_up_at = self._give_up_at(message, now)
         failing_since = subscription.failing_since or now
         if now >= failing_since + DISABLE_AFTER:
             self._ledger.put_subscription(replace(subscription, state="disabled", updated_at=now))
@@ -287,12 +294,17 @@ class Sender:
         waits = bool(self._retrying[subscription.id])
         marked = replace(
             subscription,
-            failing_since=failing_since,
+            failing_since=failing_since if waits else None,
             retry_started_at=(subscription.retry_started_at or now) if waits else None,
         )
         if marked != subscription:
             self._ledger.put_subscription(marked)
         return message
+
+    def _give_up_at(self, message: Message, now: datetime) -> datetime:
+        give_up_at = (message.first_attempt_at or now) + GIVE_UP_AFTER
+        ends = self.meeting_end(message.resource) if self.faults.gives_up_after_meeting else None
+        return give_up_at if ends is None else min(give_up_at, ends + AFTER_MEETING)
 
     def _settle(self, message: Message) -> Message:
         self._pending.pop(message.id, None)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -51,7 +52,7 @@ async def test_without_a_key_there_is_no_signature(calendly: SimulatedCalendly, 
     assert "calendly-webhook-signature" not in receiver.deliveries[0].headers
 
 
-@pytest.mark.parametrize("status", [301, 308, 400, 401, 404, 410, 500, 503])
+@pytest.mark.parametrize("status", [301, 308, 400, 401, 404, 500, 503])
 async def test_anything_but_2xx_is_tried_again(calendly: SimulatedCalendly, receiver: Receiver, status: int) -> None:
     """Redirects and 4xx are failures like 5xx; no redirect is followed; the retry carries the same body."""
     receiver.statuses = [status]
@@ -121,6 +122,55 @@ async def test_one_success_in_the_day_keeps_the_subscription(calendly: Simulated
     assert calendly.states() == ["abandoned", "acknowledged"]
     found = await calendly.subscription(ident)
     assert (found["state"], found["retry_started_at"]) == ("active", None)
+
+
+async def test_a_410_deletes_the_subscription_at_once(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+    """One 410 deletes the subscription; nothing is retried, what waited is given up, and nothing new is sent."""
+    receiver.statuses = [500, 410]
+    ident = await calendly.subscribe(receiver.url)
+    await calendly.act("book")
+    await calendly.act("book")
+    assert calendly.states() == ["abandoned", "abandoned"]
+    assert (await calendly.http.get(f"/webhook_subscriptions/{ident}")).status_code == 404
+    await calendly.act("book")
+    await calendly.advance(hours=25)
+    assert len(receiver.deliveries) == 2
+
+
+@pytest.mark.parametrize("set_", [True, False])
+async def test_a_mark_after_its_meeting_can_be_dropped(
+    calendly: SimulatedCalendly, receiver: Receiver, *, set_: bool
+) -> None:
+    """By setting, a message that fails a day after its meeting is dropped at once, and the hook stays active."""
+    await calendly.act("faults", gives_up_after_meeting=set_)
+    ident = await calendly.subscribe(receiver.url)
+    await calendly.act("book", start="2026-11-18T12:00:00Z")
+    await calendly.advance(hours=27)
+    receiver.statuses = [500]
+    await calendly.act("no-show")
+    found = await calendly.subscription(ident)
+    assert (calendly.states()[1], found["state"]) == ("abandoned" if set_ else "pending", "active")
+    assert (found["retry_started_at"] is None) is set_
+    # What was dropped does not count as a day of failures later.
+    await calendly.advance(hours=1)
+    receiver.statuses = [500]
+    await calendly.advance(hours=30)
+    await calendly.act("book")
+    assert (await calendly.subscription(ident))["state"] == "active"
+
+
+async def test_who_left_may_leave_a_silent_subscription(calendly: SimulatedCalendly, receiver: Receiver) -> None:
+    """By setting, nothing comes over a subscription whose creator left, though it is listed as active."""
+    ident = await calendly.subscribe(receiver.url)
+    owner, admin = calendly.running.world.members(next(iter(calendly.running.world.organizations)))[:2]
+    offer = next(each for each in calendly.running.world.event_types.values() if each.owner == admin.id)
+    calendly.running.world.users[owner.id] = replace(owner, organization="ELSEWHERE")
+    await calendly.act("book", event_type=offer.id)
+    assert len(receiver.deliveries) == 1
+    await calendly.act("faults", departed_silent=True)
+    await calendly.act("book", event_type=offer.id)
+    assert len(receiver.deliveries) == 1
+    assert [each.state for each in calendly.running.engine.ledger.subscriptions() if each.id == ident] == ["active"]
 
 
 async def test_retries_get_a_new_signature_or_keep_the_first(calendly: SimulatedCalendly, receiver: Receiver) -> None:

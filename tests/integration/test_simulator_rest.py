@@ -130,16 +130,21 @@ async def test_subscription_lives_from_201_to_404(calendly: SimulatedCalendly) -
     }
 
 
-async def test_an_address_can_be_subscribed_once(calendly: SimulatedCalendly) -> None:
-    """The same URL a second time is 409, for everybody in Calendly."""
+async def test_an_address_can_be_subscribed_once_by_a_user(calendly: SimulatedCalendly) -> None:
+    """The same URL a second time is 409 for the same user of the same organization, and for nobody else."""
     await calendly.subscribe(HOOK)
     again = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly))
     assert again.status_code == 409
     assert again.json() == {"title": "Already Exists", "message": "Hook with this url already exists"}
+    owner, _ = _member(calendly, 0)
+    own = await calendly.http.post("/webhook_subscriptions", json=_hook(calendly, scope="user", user=owner))
+    assert own.status_code == 409
+    _, admin = _member(calendly, 1)
+    assert (await calendly.http.post("/webhook_subscriptions", json=_hook(calendly), headers=admin)).status_code == 201
     _, other = _member(calendly, 0, organization=1)
     theirs = f"{API}/organizations/{list(calendly.running.world.organizations)[1]}"
     body = _hook(calendly, organization=theirs)
-    assert (await calendly.http.post("/webhook_subscriptions", json=body, headers=other)).status_code == 409
+    assert (await calendly.http.post("/webhook_subscriptions", json=body, headers=other)).status_code == 201
 
 
 @pytest.mark.parametrize(
