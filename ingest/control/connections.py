@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import connection_states
 from slotwire.ingest.control.calendly_client import organization_memberships, users
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import (
     ADD,
@@ -34,7 +34,7 @@ from slotwire.ingest.control.token_claims import TokenClaims, read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, borrowed, call_outright, read_queries, translated
-from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.accept import committing, own_row
@@ -93,12 +93,14 @@ class Connections:
     pool: Pool
     vault: Vault
     clock: Clock
-    calendly: CalendlySettings
+    calendly: CalendlyHttp
     warn: timedelta
     retries: CallRetries
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, *, retries: CallRetries | None = None) -> Self:
+    def from_settings(
+        cls, settings: Settings, pool: Pool, clock: Clock, calendly: CalendlyHttp, *, retries: CallRetries | None = None
+    ) -> Self:
         """Read the keys it needs.
 
         Raises:
@@ -106,7 +108,7 @@ class Connections:
         """
         warn = timedelta(days=settings.connections.expiring_days)
         vault = Vault.from_settings(settings.vault)
-        return cls(pool, vault, clock, settings.calendly, warn, retries or CallRetries())
+        return cls(pool, vault, clock, calendly, warn, retries or CallRetries())
 
     async def identify(self, token: SecretStr) -> Identity:
         """Ask Calendly whose token this is. Nothing is stored.
@@ -115,9 +117,9 @@ class Connections:
             CalendlyError: Calendly refused the token, or failed.
             ConfigurationError: the text cannot be a token.
         """
-        async with connect(self.calendly, token, retries=self.retries) as calendly:
-            user = await users.me(calendly)
-            role = await _role(calendly, user.current_organization, user.uri)
+        calendly = self.calendly.transport(token, retries=self.retries)
+        user = await users.me(calendly)
+        role = await _role(calendly, user.current_organization, user.uri)
         return Identity(user.uri, user.current_organization, role, read_claims(token))
 
     async def store(self, identity: Identity, token: SecretStr) -> AddConnectionResult:
@@ -289,8 +291,7 @@ class Connections:
 
         try:
             token = SecretStr(secret.decode())
-            async with connect(self.calendly, token, retries=self.retries, refused=refused) as calendly:
-                yield calendly
+            yield self.calendly.transport(token, retries=self.retries, refused=refused)
         except CalendlyError as error:
             if error.problem is not CalendlyProblem.CREDENTIAL:
                 raise

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import catalogue
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress, backfill_organization
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
 from slotwire.ingest.control.organization_records import OrganizationRecord, store, store_name
@@ -88,6 +88,7 @@ class Organizations:
         settings: Settings,
         pool: Pool,
         clock: Clock,
+        calendly: CalendlyHttp,
         *,
         retries: CallRetries | None = None,
         changing: ChangeWatcher = unwatched,
@@ -98,13 +99,14 @@ class Organizations:
             settings: keys and addresses.
             pool: the database.
             clock: gives the times that are written.
+            calendly: the process's connections to Calendly.
             retries: of calls to Calendly.
             changing: wraps each change of subscriptions at Calendly.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
-        connections = Connections.from_settings(settings, pool, clock, retries=retries)
+        connections = Connections.from_settings(settings, pool, clock, calendly, retries=retries)
         return cls(pool, clock, connections, Subscriptions.from_settings(settings, pool, clock, changing=changing))
 
     async def add(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import FOR_LISTS, create_pool
 from slotwire.ingest.operate.actions import Actions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def operating(settings: Settings, clock: Clock, *, application: str) -> AsyncIterator[Actions]:
-    """Open a pool on the database of the settings, and yield the operations on it. The pool closes with the block.
+    """Yield the operations on the database of the settings; its pool and connections to Calendly close with the block.
 
     Every command opens its own pool here; it connects with the first query. Keys of the management API are looked up on
     a connection of their own, so that requests that run do not hold up the next caller.
@@ -41,8 +42,9 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
     async with (
         create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool,
         create_pool(dsn, one, application=f"{application}-keys") as keys,
+        open_calendly(settings.calendly) as calendly,
     ):
-        yield Actions.on(pool, KeyLookup(keys, clock), settings, clock)
+        yield Actions.on(pool, KeyLookup(keys, clock), settings, clock, calendly)
 
 
 async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health, clock: Clock) -> None:
@@ -65,7 +67,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     async with operating(settings, clock, application="control") as actions:
         # Made here, so that a missing key ends the start and not the first request that needs it.
         organizations = Organizations.from_settings(
-            settings, actions.pool, clock, changing=actions.organizations.of_rounds
+            settings, actions.pool, clock, actions.calendly, changing=actions.organizations.of_rounds
         )
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)

@@ -21,12 +21,18 @@ from slotwire.ingest.control.calendly_client.transport import (
     MAX_ANSWER_BYTES,
     CalendlyTransport,
     CallRetries,
-    connect,
 )
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.schemas.ids import OrganizationUri
-from tests.support.scripted_calendly import QUICK, TOKEN, ScriptedAnswer, error_answer, scripted_calendly
+from tests.support.scripted_calendly import (
+    QUICK,
+    TOKEN,
+    ScriptedAnswer,
+    connected,
+    error_answer,
+    scripted_calendly,
+)
 
 ORGANIZATION = OrganizationUri("https://api.calendly.com/organizations/ORG")
 HOOK = "https://hooks.example.com/hooks/calendly/capability"
@@ -342,7 +348,7 @@ async def test_the_longest_answer_and_one_past_it() -> None:
 async def test_no_answer_is_told_without_the_address() -> None:
     """A closed port is `unreachable`, with the exception's kind and nothing of its text."""
     settings = CalendlySettings(api_url="http://127.0.0.1:9")
-    async with connect(settings, SecretStr(TOKEN), retries=CallRetries(attempts=1)) as client:
+    async with connected(settings, SecretStr(TOKEN), retries=CallRetries(attempts=1)) as client:
         with pytest.raises(CalendlyError) as caught:
             await create(client)
     assert (caught.value.problem, caught.value.status) == (CalendlyProblem.UNREACHABLE, None)
@@ -362,7 +368,7 @@ async def test_an_answer_that_never_ends_is_given_up() -> None:
     try:
         settings = CalendlySettings(api_url=f"http://127.0.0.1:{port}")
         brief = CallRetries(attempts=1, answer_seconds=0.05)
-        async with connect(settings, SecretStr(TOKEN), retries=brief) as client:
+        async with connected(settings, SecretStr(TOKEN), retries=brief) as client:
             with pytest.raises(CalendlyError) as caught:
                 await users.me(client)
         assert caught.value.problem is CalendlyProblem.UNREACHABLE

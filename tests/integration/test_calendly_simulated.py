@@ -24,7 +24,7 @@ from slotwire.ingest.control.calendly_client import (
     webhook_subscriptions,
 )
 from slotwire.ingest.control.calendly_client.pages import PAGE_SIZE
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.control.token_claims import read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
@@ -33,6 +33,7 @@ from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.model import SimulatedUser
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.ids import OrganizationUri
+from tests.support.scripted_calendly import connected
 from tests.support.simulated_calendly import Receiver, SimulatedCalendly, receiving, simulated_calendly
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Setup:
     ) -> AsyncIterator[CalendlyTransport]:
         """Speak to Calendly with a new token of a user; without scopes it may do everything."""
         made = await self.there.act("tokens", user=user.id, scopes=scopes or ["default"])
-        async with connect(
+        async with connected(
             CalendlySettings(api_url=self.there.running.url), SecretStr(made["token"]), retries=retries
         ) as client:
             yield client
@@ -77,7 +78,7 @@ async def setup() -> AsyncIterator[Setup]:
     """What each test starts from."""
     async with simulated_calendly(Options(organizations=2)) as there:
         settings = CalendlySettings(api_url=there.running.url)
-        async with connect(settings, SecretStr(there.running.owner_token), retries=ONCE) as owner:
+        async with connected(settings, SecretStr(there.running.owner_token), retries=ONCE) as owner:
             yield Setup(there, owner)
 
 
@@ -291,7 +292,7 @@ async def test_a_lost_token_is_noticed_at_once(setup: Setup, state: str, words: 
     """The first call after a token was revoked or ended is a credential problem, and is not tried again."""
     user = setup.member(0)
     token = (await setup.there.act("tokens", user=user.id))["token"]
-    async with connect(CalendlySettings(api_url=setup.there.running.url), SecretStr(token)) as client:
+    async with connected(CalendlySettings(api_url=setup.there.running.url), SecretStr(token)) as client:
         await users.me(client)
         await setup.there.act("tokens/state", token=token, state=state)
         error = await problem_of(users.me(client))
@@ -335,7 +336,7 @@ async def test_fifty_organizations_never_use_each_others_tokens() -> None:
         ]
 
         async def work(number: int) -> None:
-            async with connect(settings, SecretStr(owners[number].value), retries=ONCE) as client:
+            async with connected(settings, SecretStr(owners[number].value), retries=ONCE) as client:
                 organization = (await users.me(client)).current_organization
                 await organizations.get(client, organization)
                 made = await subscribe(client, organization, f"http://127.0.0.1:9/{number}")
@@ -353,7 +354,7 @@ async def test_fifty_organizations_never_use_each_others_tokens() -> None:
         assert len(summary["organizations"]) == FIFTY
 
         # The record can fail: one token used for another's organization is seen.
-        async with connect(settings, SecretStr(owners[0].value), retries=ONCE) as client:
+        async with connected(settings, SecretStr(owners[0].value), retries=ONCE) as client:
             other = OrganizationUri(f"{API}/organizations/{list(there.running.world.organizations)[1]}")
             await problem_of(subscribe(client, other))
         assert [call.named for call in calls.foreign()] == [(other.rpartition("/")[2],)]

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
 from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, SubscriptionRecord, WantedSubscription
 from slotwire.ingest.control.subscription_records import read_one, read_page
@@ -38,6 +38,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.ids import OrganizationUri, last_segment
 from tests.support.management_api import write_organization
+from tests.support.scripted_calendly import connected
 
 PLAIN = WantedSubscription(DEFAULT_EVENTS)
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -99,7 +100,7 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
         clock = ManualClock(NOW)
         async with (
             create_pool(database.runtime_url, DatabaseSettings(), application="test") as pool,
-            connect(
+            connected(
                 settings.calendly, SecretStr(running.owner_token), retries=CallRetries(attempts=2, first_wait_seconds=0)
             ) as calendly,
         ):

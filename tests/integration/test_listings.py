@@ -10,10 +10,11 @@ import asyncpg
 import orjson
 import pytest
 
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.postgres import FOR_LISTS, Pool, create_pool
-from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.foundation.settings import CalendlySettings, DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.booking_models import BookingQuery
@@ -27,6 +28,7 @@ from tests.support.public_endpoint import settings_for
 
 HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000)
 MOST_READ = 20 * (DEFAULT_PAGE + 1)
+CALLED_BY_NONE = CalendlyHttp(CalendlySettings())
 """Rows that a page may read: a list over all types merges a page of each."""
 
 
@@ -65,7 +67,9 @@ async def test_no_list_reads_much_more_than_it_shows(database: Database) -> None
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
         explained = Explained(pool)
         asked = cast("Pool", explained)
-        actions = Actions.on(asked, KeyLookup(asked, SystemClock()), settings_for(database), SystemClock())
+        actions = Actions.on(
+            asked, KeyLookup(asked, SystemClock()), settings_for(database), SystemClock(), CALLED_BY_NONE
+        )
         slow = []
         for list_, query in list_queries():
             ask = getattr(actions, list_).list
@@ -81,7 +85,9 @@ async def test_lists_of_the_silent_are_whole(database: Database) -> None:
     """What is found by an index of its own is what is there: the silent organization's rows, in their order."""
     await write_history(database.owner_url, History(events=2_000, organizations=5, days=3, changes=500))
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
-        actions = Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock())
+        actions = Actions.on(
+            pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock(), CALLED_BY_NONE
+        )
         events = (await actions.events.list(COMMAND_LINE, EventQuery(organization=SILENT))).items
         assert [event.sequence for event in events] == list(range(1, SILENT_EVENTS + 1))
         assert (await actions.events.list(COMMAND_LINE, EventQuery(type=RARE))).items == events
@@ -109,7 +115,7 @@ async def test_deliveries_of_one_organization_begin_with_what_is_unwritten(datab
         await owner.close()
     async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
         actions, found, cursor = (
-            Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock()),
+            Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock(), CALLED_BY_NONE),
             list[Any](),
             None,
         )
@@ -136,7 +142,9 @@ async def test_a_list_that_ran_out_of_time_names_the_filters_left_out(database: 
             holder.transaction(),
         ):
             await holder.execute("LOCK slotwire.events")
-            actions = Actions.on(pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock())
+            actions = Actions.on(
+                pool, KeyLookup(pool, SystemClock()), settings_for(database), SystemClock(), CALLED_BY_NONE
+            )
             for query, remedy in (
                 (EventQuery(after=1, organization=BUSY), "Add a filter: type, subject."),
                 (

@@ -149,7 +149,9 @@ async def test_a_wrong_organization_or_address_is_refused_before_anything(
     calls = setup.calls
     real = setup.settings.model_copy(update={"calendly": CalendlySettings()})
     with pytest.raises(ConfigurationError, match="https addresses only"):
-        await Organizations.from_settings(real, setup.actions.pool, setup.actions.clock).add(SecretStr("x"))
+        await Organizations.from_settings(real, setup.actions.pool, setup.actions.clock, setup.actions.calendly).add(
+            SecretStr("x")
+        )
     assert setup.calls == calls
     assert await setup.rows("SELECT FROM slotwire.organizations") == []
 

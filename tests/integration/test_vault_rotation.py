@@ -95,7 +95,7 @@ async def test_every_secret_is_sealed_anew(setup: ConnectionsSetup) -> None:
     alone = setup.settings.model_copy(update={"vault": VaultSettings(keys=both.keys[:1])})
     answers = IdempotentResponses(setup.pool, alone, setup.clock)
     assert await answers.claim(key_id, "again", b"fingerprint") == StoredResponse(201, b'{"key":"shown once"}')
-    connections = Connections.from_settings(alone, setup.pool, setup.clock, retries=ONCE)
+    connections = Connections.from_settings(alone, setup.pool, setup.clock, setup.calendly, retries=ONCE)
     async with connections.acting(await connections.for_organization(setup.org())) as calendly:
         assert (await users.me(calendly)).uri.endswith(setup.users()[0])
     [row] = await setup.rows(

@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
-from slotwire.ingest.control.calendly_client.transport import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CallRetries, open_calendly
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.foundation.clock import ManualClock
@@ -40,6 +40,7 @@ class ConnectionsSetup:
     settings: Settings
     database: Database
     pool: Pool
+    calendly: CalendlyHttp
     connections: Connections
     clock: ManualClock
     running: Simulator
@@ -124,6 +125,7 @@ async def connections_setup(database: Database, *, organizations: int = 2) -> As
         async with (
             create_pool(database.runtime_url, settings.database, application="test") as pool,
             httpx.AsyncClient(base_url=running.url, timeout=20, verify=NO_TLS) as http,
+            open_calendly(settings.calendly) as calendly,
         ):
             for org in running.world.organizations:
                 await pool.execute(
@@ -134,8 +136,8 @@ async def connections_setup(database: Database, *, organizations: int = 2) -> As
                     f"customer-{org}",
                     NOW,
                 )
-            connections = Connections.from_settings(settings, pool, clock, retries=ONCE)
-            yield ConnectionsSetup(settings, database, pool, connections, clock, running, http)
+            connections = Connections.from_settings(settings, pool, clock, calendly, retries=ONCE)
+            yield ConnectionsSetup(settings, database, pool, calendly, connections, clock, running, http)
 
 
 async def write_connection(

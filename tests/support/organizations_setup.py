@@ -49,8 +49,10 @@ class OrganizationsSetup:
     @property
     def organizations(self) -> Organizations:
         """What the control process goes its rounds with."""
-        changing = self.actions.organizations.of_rounds
-        return Organizations.from_settings(self.settings, self.actions.pool, self.actions.clock, changing=changing)
+        actions = self.actions
+        return Organizations.from_settings(
+            self.settings, actions.pool, actions.clock, actions.calendly, changing=actions.organizations.of_rounds
+        )
 
     @property
     def calls(self) -> int:

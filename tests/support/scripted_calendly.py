@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from pydantic import SecretStr
 
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, connect
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, open_calendly
 from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.settings import CalendlySettings
 
@@ -50,6 +50,15 @@ class ScriptedCalendly:
 
 
 @asynccontextmanager
+async def connected(
+    settings: CalendlySettings, token: SecretStr, *, retries: CallRetries | None = None, refused: Refused | None = None
+) -> AsyncIterator[CalendlyTransport]:
+    """Open a transport for one token, with connections of its own."""
+    async with open_calendly(settings) as calendly:
+        yield calendly.transport(token, retries=retries, refused=refused)
+
+
+@asynccontextmanager
 async def scripted_calendly(
     *answers: ScriptedAnswer, retries: CallRetries = QUICK, refused: Refused | None = None
 ) -> AsyncIterator[tuple[ScriptedCalendly, CalendlyTransport]]:
@@ -59,7 +68,7 @@ async def scripted_calendly(
     app.router.add_route("*", "/{path:.*}", server.answer)
     async with (
         listen(app, "127.0.0.1", 0, setting="none") as url,
-        connect(CalendlySettings(api_url=url), SecretStr(TOKEN), retries=retries, refused=refused) as client,
+        connected(CalendlySettings(api_url=url), SecretStr(TOKEN), retries=retries, refused=refused) as client,
     ):
         yield server, client
 

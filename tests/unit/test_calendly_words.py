@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client.answers import MAX_TEXT, plain
-from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, connect
+from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, CalendlyHttp, open_calendly
 from slotwire.ingest.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings
 
@@ -18,8 +18,7 @@ HOOK = "https://hooks.example.com/hooks/calendly/capability"
 async def test_a_token_never_goes_out_in_clear(address: str) -> None:
     """Anything but https is refused before a connection is made, loopback excepted."""
     with pytest.raises(ConfigurationError, match="SLOTWIRE_CALENDLY__API_URL"):
-        async with connect(CalendlySettings(api_url=address), SecretStr(TOKEN)):
-            pass
+        CalendlyHttp(CalendlySettings(api_url=address)).transport(SecretStr(TOKEN))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,8 @@ async def test_an_impossible_token_is_refused(token: str, fits: bool) -> None:
     """Empty, too long, blanks, line breaks and other alphabets are refused without being shown."""
 
     async def attempt() -> bool:
-        async with connect(CalendlySettings(), SecretStr(token)):
+        async with open_calendly(CalendlySettings()) as calendly:
+            calendly.transport(SecretStr(token))
             return True
 
     if fits:

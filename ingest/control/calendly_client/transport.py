@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from time import perf_counter
 from typing import TypeAlias, TypeVar
@@ -31,6 +32,10 @@ M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]
 
 CONNECT_SECONDS = 5.0
+MAX_CONNECTIONS = 50
+"""Of one process to Calendly; a call beyond waits for one, within its `answer_seconds`."""
+KEEPALIVE_SECONDS = 30.0
+"""How long a connection stays open without a call."""
 MAX_ANSWER_BYTES = 4_194_304
 """A longer answer is refused; a full page of 100 items is far below this."""
 MAX_TOKEN_LENGTH = 8_192
@@ -62,7 +67,7 @@ class CallRetries:
 
 
 class CalendlyTransport:
-    """Calls Calendly with one token. Made by `connect`."""
+    """Calls Calendly with one token. Made by `CalendlyHttp.transport`."""
 
     def __init__(
         self, http: httpx.AsyncClient, token: SecretStr, retries: CallRetries, refused: Refused | None = None
@@ -171,26 +176,68 @@ class CalendlyTransport:
         raise refusal
 
 
-@asynccontextmanager
-async def connect(
-    settings: CalendlySettings,
-    token: SecretStr,
-    *,
-    retries: CallRetries | None = None,
-    refused: Refused | None = None,
-) -> AsyncIterator[CalendlyTransport]:
-    """Open a transport for one token while the block runs; makes no call.
+class CalendlyHttp:
+    """One process's connections to Calendly, shared by all who call it. Made by `open_calendly`.
 
-    Args:
-        settings: Calendly's address.
-        token: the token to call with.
-        retries: how often and how long a call is tried.
-        refused: called when Calendly does not accept the token, before the call fails.
-
-    Raises:
-        ConfigurationError: the address is not https, nor http on loopback.
-        RequestRefused: the text cannot be a token (`token_unfit`).
+    A cookie that an answer sets is dropped: the next call may be another customer's.
     """
+
+    def __init__(self, settings: CalendlySettings) -> None:
+        self._settings = settings
+        self._client: httpx.AsyncClient | None = None
+
+    def transport(
+        self, token: SecretStr, *, retries: CallRetries | None = None, refused: Refused | None = None
+    ) -> CalendlyTransport:
+        """Make a transport for one token; makes no call.
+
+        Args:
+            token: the token to call with.
+            retries: how often and how long a call is tried.
+            refused: called when Calendly does not accept the token, before the call fails.
+
+        Raises:
+            ConfigurationError: Calendly's address is not https, nor http on loopback.
+            RequestRefused: the text cannot be a token (`token_unfit`).
+        """
+        client = self._opened()
+        _check_token(token)
+        return CalendlyTransport(client, token, retries or CallRetries(), refused)
+
+    def _opened(self) -> httpx.AsyncClient:
+        """Return the client; made with the first transport, because most commands never call Calendly."""
+        if self._client is None:
+            loopback = _loopback(self._settings)
+            self._client = httpx.AsyncClient(
+                base_url=self._settings.api_url,
+                headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # `answer_seconds` limits each try as a whole
+                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                follow_redirects=False,
+                # A proxy from the environment is for remote hosts, never for a simulator on this machine.
+                trust_env=not loopback,
+            )
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+@asynccontextmanager
+async def open_calendly(settings: CalendlySettings) -> AsyncIterator[CalendlyHttp]:
+    """Share connections to Calendly while the block runs. Entering makes none and checks nothing."""
+    calendly = CalendlyHttp(settings)
+    try:
+        yield calendly
+    finally:
+        await calendly.aclose()
+
+
+def _loopback(settings: CalendlySettings) -> bool:
+    """Return whether Calendly's address is on this machine; refuse one to which a token must not go."""
     url = urlsplit(settings.api_url)
     loopback = url.hostname in LOOPBACK
     if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and loopback)):
@@ -198,16 +245,7 @@ async def connect(
             "SLOTWIRE_CALENDLY__API_URL must be an https address, because tokens are sent to it",
             remedy="Unset it for the real Calendly; a simulator on this machine may use http.",
         )
-    _check_token(token)
-    async with httpx.AsyncClient(
-        base_url=settings.api_url,
-        headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
-        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # `answer_seconds` limits each try as a whole
-        follow_redirects=False,
-        # A proxy from the environment is for remote hosts, never for a simulator on this machine.
-        trust_env=not loopback,
-    ) as http:
-        yield CalendlyTransport(http, token, retries or CallRetries(), refused)
+    return loopback
 
 
 def _check_token(token: SecretStr) -> None:

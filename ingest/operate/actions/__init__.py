@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.audit import AuditActions
@@ -46,6 +47,7 @@ class Actions:
 
     pool: Pool
     clock: Clock
+    calendly: CalendlyHttp
     callers: KeyLookup
     refusals: RefusedChanges
     events: EventActions
@@ -61,13 +63,14 @@ class Actions:
     idempotency: IdempotentResponses
 
     @classmethod
-    def on(cls, pool: Pool, callers: KeyLookup, settings: Settings, clock: Clock) -> Self:
+    def on(cls, pool: Pool, callers: KeyLookup, settings: Settings, clock: Clock, calendly: CalendlyHttp) -> Self:
         """Put all operations on one pool; keys are looked up with a connection of their own."""
         refusals = RefusedChanges()
-        base = (pool, settings, clock, refusals)
+        base = (pool, settings, clock, calendly, refusals)
         return cls(
             pool,
             clock,
+            calendly,
             callers,
             refusals,
             EventActions(*base),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client.transport import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CallRetries
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
@@ -39,6 +39,7 @@ class ResourceActions:
     pool: Pool
     settings: Settings
     clock: Clock
+    calendly: CalendlyHttp
     refusals: RefusedChanges
 
     def organizations(self) -> Organizations:
@@ -47,7 +48,9 @@ class ResourceActions:
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
-        return Organizations.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
+        return Organizations.from_settings(
+            self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES
+        )
 
     @asynccontextmanager
     async def audited(

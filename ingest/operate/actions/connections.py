@@ -55,4 +55,4 @@ class ConnectionActions(ResourceActions):
         return connection_item(gone)
 
     def _manager(self) -> Connections:
-        return Connections.from_settings(self.settings, self.pool, self.clock, retries=CALENDLY_RETRIES)
+        return Connections.from_settings(self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES)

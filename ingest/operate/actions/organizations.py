@@ -94,7 +94,7 @@ class OrganizationActions(ResourceActions):
             who.require(Role.OPERATOR)
             who.reach(org)
             organizations = Organizations.from_settings(
-                self.settings, self.pool, self.clock, retries=BACKGROUND_RETRIES
+                self.settings, self.pool, self.clock, self.calendly, retries=BACKGROUND_RETRIES
             )
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
