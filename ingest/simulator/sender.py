@@ -6,7 +6,7 @@
 
 A subscription whose deliveries all failed for 24 h is disabled; one whose delivery is answered 410 is deleted at once.
 Its `retry_started_at` is the time since which some message has been waiting for a retry, or null. Calendly does not
-publish the steps of its back-off; `DeliveryPolicy` holds ours. By setting, no message is retried 24 h after its meeting.
+publish the steps of its back-off; `DeliveryPolicy` holds ours. By setting, retries end 24 h after the meeting.
 """
 
 from __future__ import annotations
