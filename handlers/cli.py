@@ -32,8 +32,8 @@ def run(
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
     from slotwire.ingest.foundation import lifecycle
+    from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.foundation.tracing import configure_tracing
 
     settings = load_settings()

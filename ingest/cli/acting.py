@@ -136,8 +136,8 @@ def list_items(
 @asynccontextmanager
 async def _operating(command: str) -> AsyncIterator[Actions]:
     from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.operate.process import operating
 
     settings = load_settings()

@@ -15,8 +15,8 @@ def control() -> None:
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.health import Health, serving_health
     from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.operate.process import run_control
 

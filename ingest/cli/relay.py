@@ -49,8 +49,8 @@ def relay(
 async def _relay(stop: asyncio.Event, cursor_from: str | None, skip: int) -> None:
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.health import Health, serving_health
+    from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.relay.log_reader import CursorFrom
     from slotwire.ingest.relay.process import run_relay

@@ -11,8 +11,8 @@ app = typer.Typer(add_completion=False)
 def serve() -> None:
     """Receive Calendly's deliveries on the public endpoint. Needs Postgres, not Kafka."""
     from slotwire.ingest.foundation.lifecycle import run
+    from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
-    from slotwire.ingest.foundation.telemetry import configure_logging
     from slotwire.ingest.foundation.tracing import configure_tracing
     from slotwire.ingest.receive.process import serve as process
 

@@ -271,6 +271,8 @@ def faults(  # noqa: PLR0913 -- one option a fault
         bool | None, typer.Option(help="No retry later than 24 h after a meeting.")
     ] = None,
     departed_silent: Annotated[bool | None, typer.Option(help="A creator who left gets no deliveries.")] = None,
+    token_error_rate: Annotated[float | None, typer.Option(help="The same at the OAuth token endpoint.")] = None,
+    token_lost_answer_rate: Annotated[float | None, typer.Option(help="The same for carried out, then 502.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -289,6 +291,8 @@ def faults(  # noqa: PLR0913 -- one option a fault
             rest_lost_answer_rate=rest_lost_answer_rate,
             gives_up_after_meeting=gives_up_after_meeting,
             departed_silent=departed_silent,
+            token_error_rate=token_error_rate,
+            token_lost_answer_rate=token_lost_answer_rate,
         )
     show(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
 
@@ -315,26 +319,14 @@ def deliveries(
             show(" · ".join(f"{count} {state}" for state, count in counts["states"].items()))
 
 
-@app.command()
-def world(url: Url = None, as_json: AsJson = False) -> None:
-    """Show organizations, users and tokens. The tokens are valid at this simulator only."""
-    with connected(url) as client:
-        found = client.get("world")
-    for organization in found["organizations"]:
-        if as_json:
-            show(organization)
-            continue
-        show(f"{organization['name']}  {organization['uri']}")
-        for user in organization["users"]:
-            show(f"  {user['role']:6} {user['name']:22} {user['uri']}\n         {user['tokens'][0]['token']}")
-
-
 for verb in (
+    simulate_access.world,
     simulate_access.token,
     simulate_access.token_state,
     simulate_access.user,
     simulate_access.plan,
     simulate_access.calls,
+    simulate_access.oauth,
 ):
     app.command()(verb)
 

@@ -1,4 +1,4 @@
-"""Commands of `slotwire simulate` for tokens, members, plans and the record of REST calls."""
+"""Commands of `slotwire simulate` for tokens, members, plans, the OAuth app and the record of REST calls."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
+
+
+def world(url: Url = None, as_json: AsJson = False) -> None:
+    """Show organizations, users and tokens. The tokens are valid at this simulator only."""
+    with connected(url) as client:
+        found = client.get("world")
+    for organization in found["organizations"]:
+        if as_json:
+            show(organization)
+            continue
+        show(f"{organization['name']}  {organization['uri']}")
+        for user in organization["users"]:
+            show(f"  {user['role']:6} {user['name']:22} {user['uri']}\n         {user['tokens'][0]['token']}")
 
 
 def token(
@@ -68,6 +81,22 @@ def plan(
         found = client.post("organizations", organization=organization, plan=plan, webhooks=webhooks)
     without = "" if found["webhooks"] else ", without webhooks"
     show(found if as_json else f"{found['uri']} has the plan {found['plan']}{without}")
+
+
+def oauth(
+    rotate_signing_key: Annotated[bool, typer.Option("--rotate-signing-key", help="Sign with a new key.")] = False,
+    revoke_user: Annotated[str | None, typer.Option(help="Revoke what this user granted the app: id or URI.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the OAuth app, rotate its signing key, or revoke what a user granted it."""
+    with connected(url) as client:
+        if rotate_signing_key or revoke_user:
+            found = client.post("oauth", rotate_signing_key=rotate_signing_key, revoke_user=revoke_user)
+        else:
+            found = client.get("oauth")
+    shown = (f"{name.replace('_', ' '):14} {found[name]}" for name in ("client_id", "client_secret", "signing_key"))
+    show(found if as_json else "\n".join((*shown, f"{'grants':14} {found['grants']}")))
 
 
 def calls(

@@ -5,7 +5,8 @@ settings_base       what every group of settings is made of
 retention_settings  the group of retention
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
-telemetry           logs and metrics, declared in one list
+telemetry           loggers, and metrics, declared in one list
+log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
 tracing             the trace of each delivery, and spans where somebody collects them
 lifecycle           start, stop, named tasks

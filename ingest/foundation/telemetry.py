@@ -1,4 +1,4 @@
-"""Logs and metrics, declared in one place.
+"""Loggers, and the metrics, declared in one place.
 
 Log events have static names and carry their data in fields. All metrics are declared here. Neither logs nor metrics
 ever carry a secret, a hook, a capability URL or personal data.
@@ -6,20 +6,16 @@ ever carry a secret, a hook, a capability URL or personal data.
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable
 from functools import cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from slotwire.ingest.foundation import exposition
 from slotwire.ingest.foundation.exposition import Readings, of
-from slotwire.ingest.foundation.settings import LogSettings
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -356,35 +352,6 @@ class Throttle:
             return None
         self._said[key] = (now, 0)
         return said[1] if said is not None else 0
-
-
-def configure_logging(settings: LogSettings, *, process: str) -> None:
-    """Set up structlog once, at the start of a process. Logs go to stderr."""
-    renderer: Any
-    factory: Any
-    if settings.format == "json":
-        renderer = structlog.processors.JSONRenderer(serializer=orjson.dumps)
-        factory = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        factory = structlog.WriteLoggerFactory(file=sys.stderr)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-            if settings.format == "json"
-            else structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-        logger_factory=factory,
-        cache_logger_on_first_use=True,
-    )
-    # aiokafka repeats itself ten times a second while a broker is away; our own log events say what matters.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    structlog.contextvars.bind_contextvars(process=process)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

@@ -22,6 +22,10 @@ Its files:
     control              `/simulator/…`: actions, clock, faults, deliveries
     access               `/simulator/…`: tokens, members, plans, the record of REST calls
     jobs                 `/simulator/…`: loads and stories
+
+    oauth                the consent page, the token endpoint, revocation, introspection; the app at `/simulator/oauth`
+    oauth_grants         codes, and refresh tokens that work once
+
     requests             the shapes of these requests
     scenarios            sequences of bookings, moves and cancellations for loads and stories
 
@@ -32,7 +36,7 @@ Its files:
     signature            the webhook signature
 
     model                the simulator's data
-    world                organizations, users and event types of a seed
+    world                organizations, users, event types and OAuth app of a seed
     changes              later changes of members and plans
     bookings             scheduled events, invitees, submissions and tokens in the state file
     ledger               subscriptions, messages and attempts in the state file

@@ -29,13 +29,15 @@ from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, RestGate, json_an
 from slotwire.ingest.simulator.jobs import Jobs
 from slotwire.ingest.simulator.ledger import DeliveryLedger
 from slotwire.ingest.simulator.model import uri
+from slotwire.ingest.simulator.oauth import OAuthCalls
+from slotwire.ingest.simulator.oauth_grants import Grants
 from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.rest_people import PeopleCalls
 from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
 from slotwire.ingest.simulator.rest_subscriptions import SubscriptionCalls
 from slotwire.ingest.simulator.sender import DeliveryPolicy, Sender
 from slotwire.ingest.simulator.transport import is_loopback
-from slotwire.ingest.simulator.world import World, make_world
+from slotwire.ingest.simulator.world import World, make_world, oauth_app
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 1.0
@@ -117,6 +119,7 @@ def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
     for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
         app.add_routes(calls.routes(gate))
     app.add_routes(Access(engine, gate).routes())
+    app.add_routes(OAuthCalls(engine, gate, oauth_app(engine.seed), Grants(engine, gate)).routes())
     app.add_routes(Control(engine, gate).routes())
     app.add_routes(jobs.routes())
     return app
@@ -126,9 +129,12 @@ def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
 async def _this_machine_only(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    # Refuse web pages: a browser sends Origin, and after DNS rebinding a Host that is not loopback.
+    # Refuse web pages: a browser sends Origin, and after DNS rebinding a Host that is not loopback. The consent form is
+    # our own.
     host = urlsplit(f"//{request.host}").hostname or ""
-    if "Origin" in request.headers or not is_loopback(host):
+    origin = request.headers.get("Origin")
+    own_form = request.path == "/oauth/authorize" and origin in {f"http://{request.host}", "null"}
+    if (origin is not None and not own_form) or not is_loopback(host):
         raise SimulatedRefusal(403, "Permission Denied", "The simulator answers only programs on this machine.")
     return await handler(request)
 

@@ -176,6 +176,14 @@ class Bookings:
         """Return the tokens that were issued or changed after the start."""
         return [TOKEN.validate_json(doc) for (doc,) in self._database.rows("SELECT doc FROM tokens")]
 
+    def put_refresh_token(self, value: str, document: bytes) -> None:
+        """Write a refresh token of the OAuth app."""
+        self._database.write("INSERT OR REPLACE INTO refresh_tokens VALUES (?, ?)", (value, document))
+
+    def refresh_tokens(self) -> list[bytes]:
+        """Return the refresh tokens of the OAuth app."""
+        return [doc for (doc,) in self._database.rows("SELECT doc FROM refresh_tokens")]
+
     def _page(self, table: str, key: str, where: list[str], values: list[object], order: PageOrder) -> list[bytes]:
         # Keyset paging: rows added to or removed from earlier pages do not shift this one.
         falling = order.descending != order.backward

@@ -6,8 +6,8 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     GET  /simulator/clock · POST {advance_seconds}
     GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
                                    delay_seconds, retries_keep_signature, rate_limit, rest_error_rate,
-                                   rest_lost_answer_rate, gives_up_after_meeting, departed_silent};
-                                   what is left out stays
+                                   rest_lost_answer_rate, gives_up_after_meeting, departed_silent,
+                                   token_error_rate, token_lost_answer_rate}; what is left out stays
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}
@@ -19,7 +19,7 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     GET  /simulator/ledger                       counts
     GET  /simulator/idle?timeout_seconds         waits until nothing is due or in flight
     POST /simulator/load · /simulator/story · GET, DELETE /simulator/jobs/{id} (`jobs.py`)
-    tokens, users, organizations, calls: `access.py`
+    tokens, users, organizations, calls: `access.py` · the OAuth app: `oauth.py`
 
 `invitee` is an id or a URI; left out, it is the youngest active one. Every action takes `wait_seconds`: how
 long to wait for the first attempt of its deliveries before answering with them.

@@ -36,7 +36,7 @@ from slotwire.ingest.simulator.outbox import DeliverySequence, Outbox
 from slotwire.ingest.simulator.people import REASONS, full_name
 from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, not_found
 from slotwire.ingest.simulator.sender import Sender
-from slotwire.ingest.simulator.world import World
+from slotwire.ingest.simulator.world import World, oauth_app
 
 HalfOrder: TypeAlias = Literal["canceled-first", "created-first", "random", "together"]
 FAULTS = TypeAdapter(Faults)
@@ -86,6 +86,7 @@ class Engine:
         known = database.meta("faults")
         if known:
             sender.faults = FAULTS.validate_json(known)
+        sender.app_key = database.meta("app_key") or oauth_app(seed).signing_key
         self._outbox = Outbox(seed, world, clock, bookings, ledger, sender)
         sender.meeting_end = bookings.meeting_end
 
@@ -310,6 +311,11 @@ class Engine:
         self.sender.faults = faults
         self._database.set_meta("faults", FAULTS.dump_json(faults).decode())
         self._database.commit()
+
+    def set_app_key(self, key: str) -> None:
+        """Sign with this key of the OAuth app from now on, also after a restart."""
+        self.sender.app_key = key
+        self._database.set_meta("app_key", key)
 
     def commit(self) -> None:
         """Commit the state. Callers do this before they answer."""

@@ -27,10 +27,11 @@ WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user who calls, and the scopes of their token."""
+    """The user who calls, and the scopes of their token; `app`: the OAuth app acts for them."""
 
     user: SimulatedUser
     scopes: tuple[str, ...]
+    app: bool = False
 
     def may(self, scope: str) -> bool:
         """Return whether it has a scope; `:write` includes `:read` (docs/reference/calendly.md, "Credentials")."""
@@ -134,7 +135,7 @@ class RestGate:
         state = token.state_at(self._clock.now())
         if state != "valid":
             raise unauthenticated(WHY_NOT[state])
-        return Caller(self._engine.world.users[token.user], token.scopes)
+        return Caller(self._engine.world.users[token.user], token.scopes, token.app)
 
     def _check(self, caller: Caller, window: _Window, scope: str) -> None:
         if window.used > window.limit:

@@ -96,13 +96,14 @@ class SimulatedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token; `scopes` by Calendly's names, or `default` for everything."""
+    """A bearer token; `scopes` by Calendly's names, or `default` for everything. `app`: made for the OAuth app."""
 
     value: str
     user: str
     scopes: tuple[str, ...]
     state: TokenState = "valid"
     expires_at: datetime | None = None
+    app: bool = False
 
     def state_at(self, now: datetime) -> TokenState:
         """Return its state at a time: a token that has ended is expired."""
@@ -224,6 +225,7 @@ class SimulatedSubscription:
 
     `retry_started_at` is what REST shows: null, or when retrying began. `failing_since` is the time of the first
     failure since the last success; after 24 h the subscription is disabled (docs/reference/calendly.md, "Delivery").
+    `app`: made with a token of the OAuth app, so that the app's key signs if it has none of its own.
     """
 
     id: str
@@ -240,6 +242,7 @@ class SimulatedSubscription:
     state: Literal["active", "disabled"] = "active"
     retry_started_at: datetime | None = None
     failing_since: datetime | None = None
+    app: bool = False
 
     @property
     def uri(self) -> str:
@@ -288,7 +291,8 @@ class Faults:
     """Faults to inject. Rates go from 0 to 1; seed, message and attempt (or REST request) decide each case.
 
     With `rest_error_rate` a REST call is not carried out and answered with an HTML error. With
-    `rest_lost_answer_rate` it is carried out and answered with the same error.
+    `rest_lost_answer_rate` it is carried out and answered with the same error. `token_…` are the same two for
+    `/oauth/token`.
 
     Two settings stand for what Calendly's documents leave open: `gives_up_after_meeting` ends the retries of a message
     24 h after its meeting, `departed_silent` sends nothing to a subscription whose creator or user has left.
@@ -304,3 +308,5 @@ class Faults:
     rest_lost_answer_rate: float = 0.0
     gives_up_after_meeting: bool = False
     departed_silent: bool = False
+    token_error_rate: float = 0.0
+    token_lost_answer_rate: float = 0.0

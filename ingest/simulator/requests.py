@@ -54,6 +54,8 @@ class FaultChange(ControlRequest):
     rest_lost_answer_rate: Rate | None = None
     gives_up_after_meeting: bool | None = None
     departed_silent: bool | None = None
+    token_error_rate: Rate | None = None
+    token_lost_answer_rate: Rate | None = None
     rate_limit: int | None = Field(None, ge=0)
 
 
@@ -166,6 +168,13 @@ class TokenStateChange(ControlRequest):
 
     token: str
     state: TokenState
+
+
+class OAuthChange(ControlRequest):
+    """A change of the OAuth app, or of what a user granted it."""
+
+    rotate_signing_key: bool = False
+    revoke_user: Ident | None = None
 
 
 class UserChange(ControlRequest):

@@ -98,6 +98,7 @@ class SubscriptionCalls:
             signing_key=signing_key,
             created_at=now,
             updated_at=now,
+            app=caller.app,
         )
         self._engine.ledger.put_subscription(made)
         self._engine.commit()

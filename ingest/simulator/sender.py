@@ -74,6 +74,7 @@ class Sender:
         self, seed: str, clock: DrivenClock, database: SimulatorDatabase, ledger: DeliveryLedger, policy: DeliveryPolicy
     ) -> None:
         self.faults = Faults()
+        self.app_key = ""
         self.policy = policy
         self.meeting_end: Callable[[str], datetime | None] = lambda _: None
         self._limit = policy.concurrency
@@ -230,7 +231,7 @@ class Sender:
             first_attempt_at=message.first_attempt_at or now,
             signed_at=message.signed_at or signed_at,
         )
-        key = subscription.signing_key
+        key = self.app_key if subscription.app and subscription.signing_key is None else subscription.signing_key
         if key is not None and fault == "wrong signature":
             key += " but wrong"
         signed = None if key is None else signature(key, message.body, signed_at)

@@ -1,4 +1,4 @@
-"""The organizations, users, event types and first tokens of a seed; the same seed gives the same world."""
+"""The organizations, users, event types, first tokens and OAuth app of a seed; the same seed gives the same world."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from slotwire.ingest.simulator.draws import Draws
@@ -81,6 +81,22 @@ def personal_access_token(
     signed = ".".join(parts)
     mark = hmac.new(f"simulated {seed}".encode(), signed.encode(), hashlib.sha256).digest()
     return f"{signed}.{_base64url(mark)}"
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthApp:
+    """The one app that is registered at a simulator; its values follow from the seed."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    signing_key: str = field(repr=False)
+
+
+def oauth_app(seed: str) -> OAuthApp:
+    """Return the app of a seed, with its first signing key."""
+    draws = Draws(seed, "oauth app")
+    secret, key = _base64url(draws.octets(32)), _base64url(draws.octets(32))
+    return OAuthApp(draws.uuid(), secret, key)
 
 
 def make_world(seed: str, organizations: int = 1) -> World:
