@@ -18,10 +18,12 @@ policy        when to try again, when to give up, when to stop
 inbox         which events are done, in Postgres
 batching      many small calls to the inbox as few large ones
 dead_letters  records that were given up, in Kafka
+letters       reads them, for an operator
+offsets       moves where a stopped agent continues
 problems      why an agent does not work, for readiness and the log
 records       a record, independent of the Kafka client
 process       the composition root of `slotwire agents run`
-cli           `slotwire agents`
+cli           `slotwire agents`; dead_letters_cli: `slotwire dead-letters`
 testing       the same dispatch in memory, for an agent's own tests
 agents        agents that come with Slotwire
 """

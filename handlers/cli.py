@@ -1,11 +1,17 @@
-"""Run and list agents: the handlers that react to events."""
+"""Run and list agents: the handlers that react to events; move where a stopped one continues."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slotwire.handlers.offsets import OffsetMove
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 _EXAMPLE = "slotwire.handlers.agents.demo:agent"
@@ -13,7 +19,7 @@ _EXAMPLE = "slotwire.handlers.agents.demo:agent"
 
 @app.callback()
 def agents() -> None:
-    """Run and list agents: the handlers that react to events."""
+    """Run and list agents: the handlers that react to events; move where a stopped one continues."""
 
 
 @app.command()
@@ -79,3 +85,58 @@ def list_agents(
             typer.echo(f"{agent.name}  ({reference}, group {found['group']})")
             for cls in agent.events:
                 typer.echo(f"  {cls.type:<48} from {prefix}{cls.topic.name}")
+
+
+AgentName = Annotated[str, typer.Argument(metavar="AGENT", help='The agent\'s name, as in Agent("crm").')]
+
+
+@app.command()
+def rewind(
+    agent: AgentName,
+    *,
+    to: Annotated[
+        datetime,
+        typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], metavar="TIME", help="For example 2026-11-23T09:00:00Z."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """Have a stopped agent read again what was written at or after a time.
+
+    Its inbox skips the events that are done; those that were given up run again, after later events of their booking.
+    """
+    import asyncio
+
+    from slotwire.handlers.offsets import rewind as move_back
+    from slotwire.ingest.foundation.settings import load_settings
+
+    _show(asyncio.run(move_back(load_settings().kafka, agent, to)), as_json=as_json)
+
+
+@app.command()
+def skip(
+    agent: AgentName,
+    *,
+    topic: Annotated[str, typer.Option(help="The topic's full name.")],
+    partition: Annotated[int, typer.Option(min=0, help="The partition's number.")],
+    records: Annotated[int, typer.Option(min=1, max=10_000, help="How many records to go past.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Have a stopped agent continue past records that cannot be read, for example a damaged batch."""
+    import asyncio
+
+    from slotwire.handlers.offsets import skip as move_on
+    from slotwire.ingest.foundation.settings import load_settings
+
+    moved = asyncio.run(move_on(load_settings().kafka, agent, topic, partition, records))
+    _show([moved], as_json=as_json)
+
+
+def _show(moves: Iterable[OffsetMove], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    for move in moves:
+        if as_json:
+            typer.echo(json.dumps(asdict(move)))
+        else:
+            moved = "stays at" if move.after == move.before else f"{move.before} ->"
+            typer.echo(f"{move.topic} {move.partition}  {moved} {move.after} of {move.end}")

@@ -45,6 +45,7 @@ from slotwire.ingest.foundation.errors import (
     DatabaseUnavailable,
     DatabaseUnfit,
     RecordRefused,
+    RequestRefused,
     RowRefused,
     SchemaMismatch,
     SlotwireError,
@@ -108,18 +109,6 @@ class CursorMismatch(SlotwireError):
 
 class SecretUnreadable(SlotwireError):
     """A sealed secret does not open: the key or its place is another one, or its bytes were changed."""
-
-
-class RequestRefused(SlotwireError):
-    """An operator's request, by command or by HTTP, cannot be carried out.
-
-    Attributes:
-        code: a short word that programs act on; it determines the HTTP status.
-    """
-
-    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
-        super().__init__(message, remedy=remedy)
-        self.code = code
 
 
 class CalendlyProblem(StrEnum):

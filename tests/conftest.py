@@ -27,7 +27,7 @@ settings.load_profile("slotwire")
 _FIRST = ("fault", "acceptance", "integration", "contract", "migration", "bench", "property", "unit")
 _FILES = pytest.StashKey[dict[str, None]]()
 
-collect_ignore = ["support/author_project"]  # a project of its own, tested by contract/test_author_project.py
+collect_ignore = ["support/author_project"]  # a project of its own, tested by acceptance/test_author_project.py
 
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
 _TUNING = StackOptions(

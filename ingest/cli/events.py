@@ -7,9 +7,9 @@ from uuid import UUID
 
 import typer
 
-from slotwire.ingest.cli.acting import act, act_until_stopped, checked
+from slotwire.ingest.cli.acting import act, act_until_stopped, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
-from slotwire.ingest.cli.options import AsJson, AsOneJson, Organization
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,6 +59,47 @@ def show(
 
     line = json_line(act("events", lambda actions, who: actions.events.get(who, event)))
     typer.echo(line if as_json else orjson.dumps(orjson.loads(line), option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
+def parked(*, organization: Organization = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List events that are in the log and not in Kafka, because the broker refused them."""
+    from slotwire.ingest.operate.models import ParkedQuery
+
+    found = list_items(
+        "events",
+        lambda actions, who, query: actions.parked_events.list(who, query),
+        ParkedQuery,
+        limit=limit,
+        organization=organization,
+    )
+    print_items(
+        found,
+        {
+            "POSITION": lambda item: item.sequence,
+            "PARKED": lambda item: item.parked_at,
+            "REASON": lambda item: item.reason,
+            "TYPE": lambda item: item.type,
+            "ID": lambda item: item.id,
+            "ORGANIZATION": lambda item: item.organization,
+        },
+        as_json=as_json,
+        nothing="no event is parked",
+    )
+
+
+@app.command()
+def settle(
+    *,
+    events: Annotated[list[UUID], typer.Argument(metavar="EVENT...", help="The ids of parked events.")],
+    as_json: AsJson = False,
+) -> None:
+    """Note that everybody who needs some parked events has been told. They are parked no more, and stay in the log."""
+
+    async def work(actions: Actions, who: Principal) -> tuple[EventItem, ...]:
+        return tuple([await actions.parked_events.settle(who, each) for each in events])
+
+    _show(act("events", work), as_json=as_json)
 
 
 @app.command()

@@ -98,3 +98,15 @@ class RecordRefused(SlotwireError):
     def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
+
+
+class RequestRefused(SlotwireError):
+    """An operator's request, by command or by HTTP, cannot be carried out.
+
+    Attributes:
+        code: a short word that programs act on; it determines the HTTP status.
+    """
+
+    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code

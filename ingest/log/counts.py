@@ -29,7 +29,7 @@ def alarm_shared(told: Collection[BookingKey], owners: Iterable[BookingKey]) -> 
             CROSS_TENANT.inc()
             held_back = _said.held_back("cross_tenant")
             if held_back is not None:
-                _log.warning("cross_tenant", organization=org, other=other, held_back=held_back)
+                _log.warning("cross_tenant", organization=org, other=other, invitee=invitee, held_back=held_back)
 
 
 def count_results(batch: Batch, new: set[UUID]) -> None:

@@ -16,12 +16,10 @@ from slotwire.ingest.foundation.postgres import Connection, Session, connect, re
 from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.hooks import HookAddresses
-from slotwire.ingest.keys.signing_keys import signing_key_context
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.operate import privileges
+from slotwire.ingest.operate import doctor_organizations, privileges
 from slotwire.ingest.operate.doctor_network import encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
-from slotwire.ingest.operate.vault_rotation import keys_in_use
 
 SKEW_WARNING = timedelta(seconds=2)
 SKEW_FAILURE = timedelta(seconds=60)
@@ -32,8 +30,8 @@ RANGES_WARNING = 2
 """Partitions are made for a week ahead; with fewer days than this, nothing has made them for days."""
 RETENTION_WARNING = 3
 """Days that could go and have not: one of each kind comes up at midnight, and goes within the hour."""
-MAX_KEYS_TRIED = 100
-"""Signing keys that are opened to check the vault's keys, newest first."""
+SERVER_CONNECTIONS_WARNING = 0.85
+"""Of the connections that ordinary roles may have; the alert comes at the same share."""
 
 _NEEDED = (("serve", "accept"), ("relay", "append"), ("control", "accept"), ("control", "make_ranges"))
 """Functions without which a process cannot work."""
@@ -132,10 +130,11 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "unwritten": lambda: _unwritten(connection, settings, clock),
             "ranges": lambda: _ranges(connection, clock),
             "retention": lambda: _retention(connection, settings, clock),
-            "sealed keys": lambda: _sealed_keys(connection, settings),
-            "vault use": lambda: _vault_use(connection, settings),
-            "connections": lambda: _connections(connection, settings),
-            "organizations": lambda: _organizations(connection, settings),
+            "sealed keys": lambda: doctor_organizations.sealed_keys(connection, settings),
+            "vault use": lambda: doctor_organizations.vault_use(connection, settings),
+            "server connections": lambda: _server_connections(connection),
+            "connections": lambda: doctor_organizations.connections(connection, settings),
+            "organizations": lambda: doctor_organizations.organizations(connection, settings),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:
@@ -272,77 +271,17 @@ async def _retention(connection: Connection, settings: Settings, clock: Clock) -
     return ok("retention", said)
 
 
-async def _sealed_keys(connection: Connection, settings: Settings) -> Finding:
-    """Open the signing keys: with a missing vault key, genuine deliveries would be refused."""
+async def _server_connections(connection: Connection) -> Finding:
+    """Say who has the server's connections: at their limit, a process that restarts cannot come back."""
     with translated():
-        rows = await connection.fetch(_SQL["sealed_keys"], MAX_KEYS_TRIED)
-    vault = Vault.from_settings(settings.vault)
-    for row in rows:
-        vault.open(row["sealed"], context=signing_key_context(row["org"], row["subscription_id"], row["id"]))
-    return ok("sealed keys", f"{len(rows)} signing keys open with the vault's keys" if rows else "none yet")
-
-
-async def _vault_use(connection: Connection, settings: Settings) -> Finding:
-    """Say which keys are still needed, and for how many secrets."""
-    uses = await keys_in_use(connection, Vault.from_settings(settings.vault))
-    said = ", ".join(f"{use.key or 'unknown form'!r}: {use.secrets}" for use in uses)
-    said = f"secrets by the key that encrypted them: {said}"
-    if missing := [use.key for use in uses if not use.here]:
-        named = ", ".join(repr(name) for name in missing)
-        return Finding(
-            check="vault use",
-            state="failed",
-            message=said,
-            remedy=f"The vault lacks the key {named}. Add it again, after the others: its secrets cannot be opened.",
-        )
-    if any(use.secrets and not use.seals for use in uses):
-        remedy = "A rotation is not finished. Run `slotwire keys vault rotate`."
-        return Finding(check="vault use", state="warning", message=said, remedy=remedy)
-    if unused := [use.key for use in uses if use.removable]:
-        said += f"; {', '.join(map(repr, unused))} may be removed once every process runs with the new key first"
-    return ok("vault use", said)
-
-
-async def _connections(connection: Connection, settings: Settings) -> Finding:
-    """Count connections by state, and name organizations without one that can act."""
-    with translated():
-        rows = await connection.fetch(_SQL["connections_by_state"])
-        idle = await connection.fetch(_SQL["organizations_without_connection"], MAX_NAMED)
-    counted = ", ".join(f"{row['connections']} {row['state']}" for row in rows) or "none yet"
-    if not idle:
-        days = settings.connections.expiring_days
-        expiring = any(row["state"] == "expiring" for row in rows)
-        said = counted + (f"; expiring means within {days} days" if expiring else "")
-        remedy = "Make new tokens and add them: slotwire connections add --token-file FILE" if expiring else ""
-        return Finding(check="connections", state="warning" if expiring else "ok", message=said, remedy=remedy)
-    named = ", ".join(row["org"] for row in idle)
-    return Finding(
-        check="connections",
-        state="warning",
-        message=f"{counted}; nothing can be done at Calendly for: {named}",
-        remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE",
-    )
-
-
-async def _organizations(connection: Connection, settings: Settings) -> Finding:
-    """Say whether wanted subscriptions exist, as far as the database knows; only Calendly knows the rest."""
-    with translated():
-        row = await connection.fetchrow(_SQL["organizations_at_work"])
-        unserved = await connection.fetch(_SQL["organizations_unserved"])
-    if row is None:  # pragma: no cover - an aggregate gives one row
-        raise AssertionError
-    said = f"{row['active']} active, {row['wanted']} wanted subscriptions"
-    said += f"; {row['backfilling']} still to be backfilled" if row["backfilling"] else ""
-    if not unserved:
-        return ok("organizations", said if row["active"] else "none yet")
-    named = ", ".join(item["org"] for item in unserved[:MAX_NAMED]) + (", …" if len(unserved) > MAX_NAMED else "")
-    return Finding(
-        check="organizations",
-        state="warning",
-        message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {named}",
-        remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
-        " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
-    )
+        rows = await connection.fetch(_SQL["server_connections"])
+    used, limit = int(rows[0]["all_connections"]), rows[0]["connections_limit"]
+    named = ", ".join(f"{row['connections']} {row['program']}" for row in rows[:MAX_NAMED])
+    said = f"{used} of {limit}: {named}" + (", …" if len(rows) > MAX_NAMED else "")
+    if used < SERVER_CONNECTIONS_WARNING * limit:
+        return ok("server connections", said)
+    remedy = "docs/runbooks/connections-at-limit.md says whose to reduce, and how."
+    return Finding(check="server connections", state="warning", message=said, remedy=remedy)
 
 
 def verdict(findings: Iterable[Finding]) -> int:

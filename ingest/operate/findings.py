@@ -30,7 +30,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "ranges",
                 "retention",
             }
-            | {"sealed keys", "vault use", "connections", "organizations"}
+            | {"sealed keys", "vault use", "server connections", "connections", "organizations"}
         ),
         "agents": frozenset({"kafka"}),
     }

@@ -12,7 +12,7 @@ import orjson
 from slotwire.ingest.errors import SchemaMismatch
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.operate.cursors import LogPlace
-from slotwire.ingest.operate.models import EventDetail, EventItem
+from slotwire.ingest.operate.models import EventDetail, EventItem, HandledItem, ParkedItem
 from slotwire.schemas.events import EVENT_CLASSES
 
 if TYPE_CHECKING:
@@ -97,7 +97,35 @@ async def event(pool: Pool, event_id: UUID, org: str | None) -> EventDetail | No
     """Read one event with its data, byte for byte as it was written; None when it is not within reach."""
     with translated():
         row = await pool.fetchrow(_SQL["event"], event_id, org)
-    return None if row is None else EventDetail(**event_fields(row), data=orjson.Fragment(row["data"]))
+        if row is None:
+            return None
+        handled = tuple(HandledItem(**item) for item in await pool.fetch(_SQL["handled"], event_id))
+    return EventDetail(**event_fields(row), data=orjson.Fragment(row["data"]), handled=handled)
+
+
+async def parked_page(pool: Pool, org: str | None, *, after: UUID | None, limit: int) -> Sequence[ParkedItem]:
+    """Read events that Kafka refused, by id."""
+    with translated():
+        rows = await pool.fetch(_SQL["parked_page"], org, after, limit)
+    return [
+        ParkedItem(
+            id=row["event_id"],
+            type=row["type"],
+            organization=row["org"],
+            subject=row["subject"],
+            sequence=row["position"],
+            shard=row["shard"],
+            reason=row["reason"],
+            parked_at=row["parked_at"],
+        )
+        for row in rows
+    ]
+
+
+async def settle_parked(pool: Pool, event_id: UUID) -> None:
+    """Forget that an event is parked. It stays in the log."""
+    with translated():
+        await pool.execute(_SQL["settle_parked"], event_id)
 
 
 def event_fields(row: asyncpg.Record) -> Mapping[str, Any]:

@@ -110,11 +110,56 @@ class EventPage(Page):
     items: tuple[EventItem, ...]
 
 
+class HandledItem(Model):
+    """An agent that has handled an event."""
+
+    agent: str
+    """The agent's name."""
+    done_at: datetime
+    """When its handler's work was committed."""
+
+
 class EventDetail(EventItem):
     """An event with its data, as in its Kafka record. A record's `ce_dataref` leads here."""
 
     data: Any
     """The event's data. `type` determines its form."""
+    handled: tuple[HandledItem, ...]
+    """The agents that have handled it, as long as their inbox is kept."""
+
+
+class ParkedQuery(PageQuery):
+    """Which parked events to list, by id."""
+
+    organization: Org | None = None
+    """Only of this organization."""
+
+
+class ParkedItem(Model):
+    """An event that is in the log and not in Kafka, because the broker refused its record."""
+
+    id: UUID
+    """The event's id."""
+    type: str
+    """For example `com.calendly.invitee.created.v1`."""
+    organization: str
+    """The last segment of Calendly's organization URI."""
+    subject: str
+    """The URI at Calendly of its invitee or resource."""
+    sequence: int
+    """Its position in the log."""
+    shard: int
+    """Its shard of the log."""
+    reason: str
+    """The broker's reason, for example `message_size_too_large`."""
+    parked_at: datetime
+    """When the relay went on without it."""
+
+
+class ParkedPage(Page):
+    """Parked events."""
+
+    items: tuple[ParkedItem, ...]
 
 
 class DeliveryQuery(PageQuery):

@@ -304,6 +304,36 @@ LEFT JOIN slotwire.results r ON r.shard = d.shard AND r.position = d.position
 WHERE d.org = $1
 ORDER BY d.id LIMIT $4
 
+-- name: handled
+-- The agents that have handled an event. The inbox is ordered by agent, so that each one is asked for by itself.
+WITH RECURSIVE agents AS (
+    (SELECT agent FROM slotwire.inbox ORDER BY agent LIMIT 1)
+    UNION ALL
+    SELECT (SELECT i.agent FROM slotwire.inbox i WHERE i.agent > a.agent ORDER BY i.agent LIMIT 1)
+    FROM agents a WHERE a.agent IS NOT NULL
+)
+SELECT i.agent, i.done_at FROM agents a JOIN slotwire.inbox i ON i.agent = a.agent AND i.event_id = $1
+ORDER BY i.agent
+
+-- name: parked_page
+-- Events that Kafka refused, of one organization or of all, after a place.
+SELECT p.event_id, p.shard, p.position, p.reason, p.parked_at, e.type, e.org, e.subject
+FROM slotwire.parked_events p JOIN slotwire.events e ON e.shard = p.shard AND e.position = p.position
+WHERE ($1::text IS NULL OR e.org = $1) AND ($2::uuid IS NULL OR p.event_id > $2)
+ORDER BY p.event_id LIMIT $3
+
+-- name: settle_parked
+-- Forgets that an event is parked; the event stays in the log.
+DELETE FROM slotwire.parked_events WHERE event_id = $1
+
+-- name: server_connections
+-- Who is connected to the server: a row a program, with how many all have, and how many ordinary roles may have.
+SELECT coalesce(nullif(application_name, ''), 'unnamed') AS program, count(*) AS connections,
+       sum(count(*)) OVER () AS all_connections,
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+           - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) AS connections_limit
+FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+
 -- name: rights
 -- Whose rights the connected role has, of the processes' roles ($1); which of them lack a function that they need
 -- ($2 and $3, side by side); and what no process should be able to do.

@@ -1,18 +1,22 @@
 """One tenant's worst bodies beside another one's bookings: answers, and the way into the log.
 
-Tenant A sends the bodies that cost most over `FLOODERS` connections, each as fast as it is answered. Tenant B sends a
-booking at a steady rate, first quiet, then beside A.
+Tenant B sends a booking at a steady rate: quiet, then beside tenant A, who sends usual bodies, then the bodies that
+cost most, as large and as many a second. So the last two differ by what A's bodies are, and by nothing else. A sends
+from a process of its own, because its work would count as B's waiting otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from itertools import cycle
 
 import httpx
+import orjson
 
 from slotwire.ingest.log.batch import Batch
 from slotwire.ingest.log.normalize import normalize
@@ -25,9 +29,12 @@ from tests.support.public_endpoint import SIGNATURE, make_hook, sign
 from tests.support.worst_bodies import WorstBody, worst_bodies
 from tests.support.writing import accepted
 
-FLOODERS = 4
 RATE = 20.0
 """Bookings of B a second."""
+FLOOD_RATE = 100.0
+"""Bodies of A a second: far more than the writer gets through of the worst."""
+FLOODERS = 8
+"""Connections of A, each with one request under way."""
 COSTLIEST = 8
 """Bodies that A sends in turn: those that cost most CPU for their bytes, and those of which the events are largest."""
 EVENTS = ("invitee.canceled", "event_type.updated", "contact.updated")
@@ -73,11 +80,13 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """B's way quiet and beside A, how many bodies A had answered meanwhile, and what they cost."""
+    """B's way quiet, beside A's usual bodies and its worst; how many of A's were answered; what the worst cost."""
 
     quiet: Way
-    beside: Way
-    flooded: int
+    usual: Way
+    worst: Way
+    usual_sent: int
+    worst_sent: int
     costs: tuple[Cost, ...]
 
 
@@ -98,49 +107,85 @@ def costliest() -> list[tuple[Cost, bytes]]:
     return [*by_cpu[: COSTLIEST // 2], *by_growth[: COSTLIEST // 2]]
 
 
+def usual(to: Target, size: int, count: int) -> list[bytes]:
+    """Make bodies of a size that are usual but for a long answer, each of another invitee."""
+    mint, made = Mint(to), list[bytes]()
+    for _ in range(count):
+        told = orjson.loads(mint.body()[1])
+        told["payload"]["questions_and_answers"] = [{"question": "Anything else?", "answer": "", "position": 0}]
+        told["payload"]["questions_and_answers"][0]["answer"] = "x" * (size - len(orjson.dumps(told)))
+        made.append(orjson.dumps(told))
+    return made
+
+
 async def measure_neighbours(stage: Stage, *, seconds: float, say: Callable[[str], None]) -> Neighbours:
-    """Send B's bookings quiet, then beside A's worst bodies."""
+    """Send B's bookings quiet, beside A's usual bodies, and beside its worst."""
     chosen = costliest()
     hook = await make_hook(stage.settings, stage.database)
     flooder = Target(stage.target.port, hook.path, hook.key)
+    size = sum(each.body_bytes for each, _ in chosen) // len(chosen)
     serve, relay = stage.ours("serve", "serve"), stage.ours("relay", "relay")
     async with started(serve, relay):
         quiet, _ = await _beside(stage, flooder, [], seconds)
-        beside, flooded = await _beside(stage, flooder, [body for _, body in chosen], seconds)
-    for name, way in (("quiet", quiet), ("beside", beside)):
+        usual_way, usual_sent = await _beside(stage, flooder, usual(flooder, size, int(FLOOD_RATE * seconds)), seconds)
+        worst_way, worst_sent = await _beside(stage, flooder, [body for _, body in chosen], seconds)
+    for name, way in (("quiet", quiet), ("beside usual bodies", usual_way), ("beside the worst", worst_way)):
         say(
             f"B {name}: answers {way.answer_p50:.1f}, p99 {way.answer_p99:.1f} ms;"
             f" in the log after {way.settled_p50:.1f}, p99 {way.settled_p99:.1f} ms"
         )
-    say(f"A: {flooded} of the worst bodies answered; organization {last_segment(hook.organization)}")
-    return Neighbours(quiet, beside, flooded, tuple(cost for cost, _ in chosen))
+    say(f"A: {usual_sent} usual and {worst_sent} of the worst bodies answered; {last_segment(hook.organization)}")
+    return Neighbours(quiet, usual_way, worst_way, usual_sent, worst_sent, tuple(cost for cost, _ in chosen))
 
 
 async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: float) -> tuple[Way, int]:
     """Send B's bookings while A sends; return B's way and how many of A's were answered."""
-    ends, answers, began = time.monotonic() + seconds, list[float](), time.time()
-    sent = [0]
-    async with (
-        httpx.AsyncClient(timeout=60) as ours,
-        httpx.AsyncClient(timeout=60) as theirs,
-        asyncio.TaskGroup() as group,
-    ):
-        for number in range(FLOODERS if bodies else 0):
-            turns = cycle([*bodies[number:], *bodies[:number]])
-            group.create_task(_flood(theirs, flooder, turns, ends, sent))
+    answers, began = list[float](), time.time()
+    ends = time.monotonic() + seconds
+    async with httpx.AsyncClient(timeout=60) as ours, asyncio.TaskGroup() as group:
+        sent = group.create_task(_flooded(flooder, bodies, seconds)) if bodies else None
         await _steady(ours, stage.target, ends, answers)
     await stage.until(SETTLED.format(stage.org), 1, seconds=120)
     rows = await stage.connection.fetch(WAY, stage.org, began)
     settled, ordered = sorted(float(row[0]) for row in rows), sorted(each * 1_000 for each in answers)
     times = [percentile(each, share) for each in (ordered, settled) for share in (0.5, 0.99)]
-    return Way(len(answers), *times), sent[0]
+    return Way(len(answers), *times), 0 if sent is None else sent.result()
 
 
-async def _flood(client: httpx.AsyncClient, to: Target, turns: Iterator[bytes], ends: float, sent: list[int]) -> None:
-    while time.monotonic() < ends:
-        body = next(turns)
-        await _post(client, to, body)
-        sent[0] += 1
+async def _flooded(to: Target, bodies: list[bytes], seconds: float) -> int:
+    """Have A's process send; return how many were answered."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        job = {"to": asdict(to), "seconds": seconds, "bodies": [base64.b64encode(each).decode() for each in bodies]}
+        told, _ = await process.communicate(orjson.dumps(job))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return int(told)
+
+
+async def _flood() -> None:
+    """Be A's process: send what standard input says at `FLOOD_RATE`, and print how many were answered."""
+    job = orjson.loads(sys.stdin.buffer.read())
+    to, bodies = Target(**job["to"]), [base64.b64decode(each) for each in job["bodies"]]
+    turns, sent, began = cycle(bodies), 0, time.monotonic()
+
+    async def send(client: httpx.AsyncClient) -> None:
+        nonlocal sent
+        while (elapsed := time.monotonic() - began) < job["seconds"]:
+            if sent > elapsed * FLOOD_RATE:
+                await asyncio.sleep(1 / FLOOD_RATE)
+                continue
+            sent += 1
+            await _post(client, to, next(turns))
+
+    async with httpx.AsyncClient(timeout=60) as client, asyncio.TaskGroup() as group:
+        for _ in range(FLOODERS):
+            group.create_task(send(client))
+    sys.stdout.write(str(sent))
 
 
 async def _steady(client: httpx.AsyncClient, to: Target, ends: float, answers: list[float]) -> None:
@@ -155,3 +200,7 @@ async def _post(client: httpx.AsyncClient, to: Target, body: bytes) -> None:
     headers = {SIGNATURE: sign(body, to.key), "Content-Type": "application/json"}
     answer = await client.post(f"http://127.0.0.1:{to.port}{to.path}", content=body, headers=headers)
     answer.raise_for_status()
+
+
+if __name__ == "__main__":
+    asyncio.run(_flood())

@@ -253,15 +253,18 @@ def _spans(spans: Spans) -> tuple[str, ...]:
 
 
 def _neighbours_table(found: Neighbours) -> Table:
-    title = f"B beside A's worst bodies ({found.flooded:,} answered): ms, p50 and p99; the aim is 1.2 x for answers"
+    title = (
+        f"B beside A's bodies ({found.usual_sent:,} usual and {found.worst_sent:,} of the worst answered):"
+        " ms, p50 and p99; the aim is 1.2 x for answers"
+    )
     table = Table(title=title, title_justify="left")
     for name in ("", "deliveries", "answer", "p99", "in the log", "p99"):
         table.add_column(name, justify="right")
-    for name, way in (("quiet", found.quiet), ("beside", found.beside)):
+    for name, way in (("quiet", found.quiet), ("usual", found.usual), ("worst", found.worst)):
         times = (way.answer_p50, way.answer_p99, way.settled_p50, way.settled_p99)
         table.add_row(name, str(way.deliveries), *(f"{each:.1f}" for each in times))
-    ratio = found.beside.answer_p50 / found.quiet.answer_p50, found.beside.answer_p99 / found.quiet.answer_p99
-    table.add_row("ratio", "", *(f"{each:.2f}" for each in ratio), "", "")
+    ratio = found.worst.answer_p50 / found.usual.answer_p50, found.worst.answer_p99 / found.usual.answer_p99
+    table.add_row("worst / usual", "", *(f"{each:.2f}" for each in ratio), "", "")
     return table
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tools.sources import PACKAGES, ROOT, repository_files
 
-AUTHORS = ("tests/support/author_project/", "tests/contract/test_author_project.py")
+AUTHORS = ("tests/support/author_project/", "tests/acceptance/test_author_project.py")
 """An author's own packages of these names, and how they are loaded."""
 SHOWN = ("tests/contract/test_old_names.py", "tests/contract/test_doc_paths.py", "tests/contract/test_layers.py")
 """Where old names are written on purpose, or names of modules below `slotwire`."""

@@ -75,6 +75,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "retention",
         "sealed keys",
         "vault use",
+        "server connections",
         "connections",
         "organizations",
         "kafka",

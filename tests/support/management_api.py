@@ -103,6 +103,16 @@ async def write_events(
     return made
 
 
+async def write_parked(database: Database, event_id: UUID) -> None:
+    """Park an event that is in the log, as the relay does when Kafka refuses its record."""
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.parked_events SELECT event_id, shard, position, 'message_size_too_large', $2"
+        " FROM slotwire.identities WHERE event_id = $1",
+        [(event_id, EPOCH)],
+    )
+
+
 async def write_deliveries(
     database: Database, org: str, count: int, *, outcome: str = "stored", event_id: UUID | None = None, first: int = 1
 ) -> list[UUID]:

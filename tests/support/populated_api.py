@@ -35,6 +35,7 @@ from tests.support.management_api import (
     write_deliveries,
     write_events,
     write_organization,
+    write_parked,
     write_quarantine,
 )
 from tests.support.public_endpoint import settings_for
@@ -145,7 +146,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             await write_events(database, OTHER, 2, subject=INVITEE + "2")
             await write_deliveries(database, org, 2)
             await write_deliveries(database, OTHER, 2, first=100)
-            [event, *_] = await api.actions.events.latest(Principal(Role.READER, org), EventQuery())
+            [event, parked] = await api.actions.events.latest(Principal(Role.READER, org), EventQuery())
+            await write_parked(database, parked.id)
             await write_booking(database, org, INVITEE)
             await write_booking(database, OTHER, INVITEE + "2")
             await write_quarantine(database, OTHER, [b"{}"], first=300)
@@ -155,6 +157,7 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "retry": kept[0],
                 "discard": kept[1],
                 "events": event.id,
+                "settle": parked.id,
                 "subscriptions": added.subscriptions[0].id,
                 "connections": added.connection_id,
                 "keys": key.id,

@@ -8,6 +8,7 @@ connections    list, get, add, check, delete: credentials at Calendly
 subscriptions  list, get, create, delete: webhook subscriptions at Calendly
 signing_keys   list, revoke: what Calendly signs their deliveries with
 events         list, get, latest, follow: the log
+parked_events  list, settle: events that Kafka refused
 deliveries     list
 bookings       list, timeline
 quarantine     list, get, retry, discard
@@ -30,6 +31,7 @@ from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
 from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
+from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
@@ -51,6 +53,7 @@ class Actions:
     callers: KeyLookup
     refusals: RefusedChanges
     events: EventActions
+    parked_events: ParkedEventActions
     deliveries: DeliveryActions
     bookings: BookingActions
     quarantine: QuarantineActions
@@ -74,6 +77,7 @@ class Actions:
             callers,
             refusals,
             EventActions(*base),
+            ParkedEventActions(*base),
             DeliveryActions(*base),
             BookingActions(*base),
             QuarantineActions(*base),

@@ -1,0 +1,88 @@
+"""The doctor's checks of what each organization needs: keys that open, connections that can act, subscriptions."""
+
+from __future__ import annotations
+
+from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.keys.signing_keys import signing_key_context
+from slotwire.ingest.keys.vault import Vault
+from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
+from slotwire.ingest.operate.vault_rotation import keys_in_use
+
+MAX_KEYS_TRIED = 100
+"""Signing keys that are opened to check the vault's keys, newest first."""
+
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+
+
+async def sealed_keys(connection: Connection, settings: Settings) -> Finding:
+    """Open the signing keys: with a missing vault key, genuine deliveries would be refused."""
+    with translated():
+        rows = await connection.fetch(_SQL["sealed_keys"], MAX_KEYS_TRIED)
+    vault = Vault.from_settings(settings.vault)
+    for row in rows:
+        vault.open(row["sealed"], context=signing_key_context(row["org"], row["subscription_id"], row["id"]))
+    return ok("sealed keys", f"{len(rows)} signing keys open with the vault's keys" if rows else "none yet")
+
+
+async def vault_use(connection: Connection, settings: Settings) -> Finding:
+    """Say which keys are still needed, and for how many secrets."""
+    uses = await keys_in_use(connection, Vault.from_settings(settings.vault))
+    said = ", ".join(f"{use.key or 'unknown form'!r}: {use.secrets}" for use in uses)
+    said = f"secrets by the key that encrypted them: {said}"
+    if missing := [use.key for use in uses if not use.here]:
+        named = ", ".join(repr(name) for name in missing)
+        return Finding(
+            check="vault use",
+            state="failed",
+            message=said,
+            remedy=f"The vault lacks the key {named}. Add it again, after the others: its secrets cannot be opened.",
+        )
+    if any(use.secrets and not use.seals for use in uses):
+        remedy = "A rotation is not finished. Run `slotwire keys vault rotate`."
+        return Finding(check="vault use", state="warning", message=said, remedy=remedy)
+    if unused := [use.key for use in uses if use.removable]:
+        said += f"; {', '.join(map(repr, unused))} may be removed once every process runs with the new key first"
+    return ok("vault use", said)
+
+
+async def connections(connection: Connection, settings: Settings) -> Finding:
+    """Count connections by state, and name organizations without one that can act."""
+    with translated():
+        rows = await connection.fetch(_SQL["connections_by_state"])
+        idle = await connection.fetch(_SQL["organizations_without_connection"], MAX_NAMED)
+    counted = ", ".join(f"{row['connections']} {row['state']}" for row in rows) or "none yet"
+    if not idle:
+        days = settings.connections.expiring_days
+        expiring = any(row["state"] == "expiring" for row in rows)
+        said = counted + (f"; expiring means within {days} days" if expiring else "")
+        remedy = "Make new tokens and add them: slotwire connections add --token-file FILE" if expiring else ""
+        return Finding(check="connections", state="warning" if expiring else "ok", message=said, remedy=remedy)
+    named = ", ".join(row["org"] for row in idle)
+    return Finding(
+        check="connections",
+        state="warning",
+        message=f"{counted}; nothing can be done at Calendly for: {named}",
+        remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE",
+    )
+
+
+async def organizations(connection: Connection, settings: Settings) -> Finding:
+    """Say whether wanted subscriptions exist, as far as the database knows; only Calendly knows the rest."""
+    with translated():
+        row = await connection.fetchrow(_SQL["organizations_at_work"])
+        unserved = await connection.fetch(_SQL["organizations_unserved"])
+    if row is None:  # pragma: no cover - an aggregate gives one row
+        raise AssertionError
+    said = f"{row['active']} active, {row['wanted']} wanted subscriptions"
+    said += f"; {row['backfilling']} still to be backfilled" if row["backfilling"] else ""
+    if not unserved:
+        return ok("organizations", said if row["active"] else "none yet")
+    named = ", ".join(item["org"] for item in unserved[:MAX_NAMED]) + (", …" if len(unserved) > MAX_NAMED else "")
+    return Finding(
+        check="organizations",
+        state="warning",
+        message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {named}",
+        remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
+        " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
+    )
