@@ -12,6 +12,7 @@ from slotwire.ingest.operate.routes import (
     keys,
     log,
     organizations,
+    parked_events,
     quarantine,
     signing_keys,
     subscriptions,
@@ -20,6 +21,7 @@ from slotwire.ingest.operate.routes.base import Route
 
 ROUTES: tuple[Route, ...] = (
     *log.ROUTES,
+    *parked_events.ROUTES,
     *bookings.ROUTES,
     *quarantine.ROUTES,
     *connections.ROUTES,
