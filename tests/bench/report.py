@@ -14,7 +14,7 @@ from tests.bench.acks import CONNECTIONS, NAMES, Acks, Name, Round
 from tests.bench.backfill import LIVE_RATE, BackfillWay
 from tests.bench.chain import Spans
 from tests.bench.drain import Drain
-from tests.bench.idle import Idle
+from tests.bench.idle import Idle, IdleCost
 from tests.bench.latency import STEADY_RATE, Latency
 from tests.bench.listings import Listings
 from tests.bench.neighbours import Neighbours
@@ -88,6 +88,7 @@ class Results:
             "drain": asdict(self.drain) if self.drain else None,
             "backfill_ms": asdict(self.backfill) | {"ratio": self.backfill.ratio} if self.backfill else None,
             "idle_ms_per_second": asdict(self.idle)["cpu"] if self.idle else None,
+            "idle_held": asdict(self.idle)["held"] if self.idle else None,
             "stages_us": asdict(self.stages) if self.stages else None,
             "listings_ms": asdict(self.listings) if self.listings else None,
             "neighbours": asdict(self.neighbours) if self.neighbours else None,
@@ -240,11 +241,18 @@ def _used(cpu: Mapping[str, float]) -> str:
 
 
 def _idle_table(idle: Idle) -> Table:
-    table = Table(title="Nothing arrives: ms of CPU in a second", title_justify="left")
-    for name in idle.cpu:
+    table = Table(title="Nothing arrives", title_justify="left")
+    for name in ("", "ms of CPU a second", "MiB", "grown", "connections", "new ones"):
         table.add_column(name, justify="right")
-    table.add_row(*(f"{each:.1f}" for each in idle.cpu.values()))
+    for name, spent in idle.cpu.items():
+        held = idle.held.get(name)
+        row = ("", "", "", "") if held is None else _held(held)
+        table.add_row(name, f"{spent:.1f}", *row)
     return table
+
+
+def _held(held: IdleCost) -> tuple[str, ...]:
+    return (f"{held.rss_mib:.0f}", f"{held.grown_mib:+.1f}", str(held.connections), str(held.opened))
 
 
 def _spans(spans: Spans) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from tests.bench.backfill import BackfillWay
 from tests.bench.chain import Spans
 from tests.bench.deliveries import Mint, Target
 from tests.bench.drain import Drain
+from tests.bench.idle import connections, cost, rss_mib
 from tests.bench.load import Connection, Measured, NotAcknowledged, percentile
 from tests.bench.report import Results
 from tests.bench.stage import ROOT, package_of
@@ -92,8 +95,8 @@ def _acks(ours: float, bare: float, naive: float) -> Acks:
     rates: dict[Name, float] = {"slotwire": ours, "bare": bare, "grouped": bare, "naive": naive}
     acks = Acks()
     for name, rate in rates.items():
-        for connections in (1, 64):
-            acks.rounds[name, connections] = [Round(Measured(1, 0.0, rate, 1.0, 1.0, 0.1, ran_out=False), {})] * 3
+        for clients in (1, 64):
+            acks.rounds[name, clients] = [Round(Measured(1, 0.0, rate, 1.0, 1.0, 0.1, ran_out=False), {})] * 3
     return acks
 
 
@@ -143,3 +146,23 @@ async def test_a_part_that_cannot_be_measured_costs_no_other() -> None:
     assert results.unmeasured == ["acks: nothing was acknowledged while it was measured"]
     assert (results.acks, results.drain) == (None, drained)
     assert results.as_json()["unmeasured"] == results.unmeasured
+
+
+async def test_idle_connections_are_told_from_new_ones() -> None:
+    """A connection that stays is counted and not new, one opened meanwhile is both, one that closed is neither."""
+
+    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, stays = await asyncio.open_connection("127.0.0.1", port)
+        _, goes = await asyncio.open_connection("127.0.0.1", port)
+        before = connections(os.getpid())
+        _, comes = await asyncio.open_connection("127.0.0.1", port)
+        found = cost(100.0, before, 101.5, connections(os.getpid()))
+        assert (found.rss_mib, found.grown_mib) == (101.5, 1.5)
+        assert found.connections - len(before) == found.opened == 2  # its two ends are both in this process
+        for each in (stays, goes, comes):
+            each.close()
+    assert rss_mib(os.getpid()) > 10
