@@ -12,11 +12,14 @@ import re
 import secrets
 import sys
 from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from slotwire.ingest.local.databases import Database, migrate_template
+from slotwire.ingest.local.jars import read_jars
 from slotwire.ingest.local.stack import Stack, StackOptions, embedded_stack, ephemeral_folder
 from tests.support.database_pool import DatabasePool
 
@@ -35,14 +38,21 @@ _TUNING = StackOptions(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run have a broker of another version."""
+    parser.addoption("--kafka-jars", type=Path, help="a list of jars, in the form of ingest/local/kafka-jars.txt")
+
+
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """Real Postgres and real Kafka for the whole run, in a folder that is removed at its end.
 
     Its handles belong to no event loop, so a test may kill and restart the servers; use `breakable_stack` then.
     """
+    chosen = pytestconfig.getoption("--kafka-jars")
+    options = replace(_TUNING, jars=None if chosen is None else read_jars(chosen.read_text()))
     with ephemeral_folder() as folder, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        context = embedded_stack(folder, report=_report, options=_TUNING)
+        context = embedded_stack(folder, report=_report, options=options)
         running = runner.run(context.__aenter__())
         try:
             runner.run(migrate_template(running.postgres))

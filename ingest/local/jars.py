@@ -66,7 +66,11 @@ class _DownloadStopped(Exception):
 
 def pinned_jars() -> tuple[Jar, ...]:
     """Read the pinned list, in the order of the class path."""
-    text = resources.files(__package__).joinpath("kafka-jars.txt").read_text("utf-8")
+    return read_jars(resources.files(__package__).joinpath("kafka-jars.txt").read_text("utf-8"))
+
+
+def read_jars(text: str) -> tuple[Jar, ...]:
+    """Read a list of jars: a line each with coordinates, SHA-256 and size; `#` begins a comment."""
     jars = []
     for line in text.splitlines():
         if line and not line.startswith("#"):
@@ -76,9 +80,9 @@ def pinned_jars() -> tuple[Jar, ...]:
     return tuple(jars)
 
 
-def kafka_version() -> str:
-    """Return the broker's version."""
-    return next(jar.version for jar in pinned_jars() if jar.artifact == "kafka-clients")
+def kafka_version(jars: Iterable[Jar] | None = None) -> str:
+    """Return the version of the broker of a list, or of the pinned one."""
+    return next(jar.version for jar in jars or pinned_jars() if jar.artifact == "kafka-clients")
 
 
 async def fetch_jars(

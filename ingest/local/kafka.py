@@ -18,7 +18,7 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.class_data import ClassData
 from slotwire.ingest.local.folders import cache_dir
-from slotwire.ingest.local.jars import Report, fetch_jars, kafka_version
+from slotwire.ingest.local.jars import Jar, Report, fetch_jars, kafka_version
 from slotwire.ingest.local.java import Java, find_java
 from slotwire.ingest.local.server import EmbeddedServer
 from slotwire.ingest.local.state import require_port
@@ -68,10 +68,12 @@ class EmbeddedKafka(EmbeddedServer):
     Attributes:
         mirror: the address of a Maven repository to fetch the jars from; None takes the default.
         report: called with a line about each step of the download.
+        jars: the broker's jars; None takes the pinned ones.
     """
 
     mirror: str | None = None
     report: Report = print
+    jars: Sequence[Jar] | None = None
     _class_data: ClassData | None = field(default=None, init=False)
 
     name = "Kafka"
@@ -91,12 +93,12 @@ class EmbeddedKafka(EmbeddedServer):
         Raises:
             SlotwireError: no jars, no Java, data of another version, a port in use, a full disk, or the broker fails.
         """
-        version = kafka_version()
+        version = kafka_version(self.jars)
         home = self.state.path / "kafka"
         self._require_version(home / "VERSION", version)
         java = find_java()
         library = cache_dir() / f"kafka-{version}"
-        jars = await fetch_jars(library, mirror=self.mirror, report=self.report)
+        jars = await fetch_jars(library, mirror=self.mirror, report=self.report, jars=self.jars)
         home.mkdir(mode=0o700, exist_ok=True)
         scratch = home / "tmp"
         shutil.rmtree(scratch, ignore_errors=True)  # a killed broker leaves the native libraries it unpacked

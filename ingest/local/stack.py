@@ -6,7 +6,7 @@ import asyncio
 import errno
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local import postgres
-from slotwire.ingest.local.jars import Report
+from slotwire.ingest.local.jars import Jar, Report
 from slotwire.ingest.local.kafka import EmbeddedKafka
 from slotwire.ingest.local.postgres import EmbeddedPostgres
 from slotwire.ingest.local.state import StateFolder, no_space, wipe
@@ -28,6 +28,7 @@ class StackOptions:
         mirror: the address of a Maven repository to download Kafka from; None takes the default.
         postgres: server settings on top of ours.
         kafka: broker settings on top of ours.
+        jars: the broker's jars; None takes the pinned ones.
         ephemeral: the state folder is deleted at the end; commits are flushed to disk all the same.
     """
 
@@ -35,6 +36,7 @@ class StackOptions:
     ephemeral: bool = False
     postgres: dict[str, str] = field(default_factory=dict)
     kafka: dict[str, str] = field(default_factory=dict)
+    jars: Sequence[Jar] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class Stack:
         return cls(
             state,
             EmbeddedPostgres(state, options.postgres, sync_new=not options.ephemeral),
-            EmbeddedKafka(state, options.kafka, mirror=options.mirror, report=report),
+            EmbeddedKafka(state, options.kafka, mirror=options.mirror, report=report, jars=options.jars),
         )
 
     async def start(self) -> None:
