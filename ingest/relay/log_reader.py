@@ -10,6 +10,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
 from slotwire.ingest.foundation.kafka import full_name
+from slotwire.ingest.foundation.migrations import require_fitting
 from slotwire.ingest.foundation.postgres import Connection, connect, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch
@@ -62,12 +63,13 @@ async def read_identity(settings: Settings) -> LogIdentity:
     """Ask which log the database holds.
 
     Raises:
-        SchemaMismatch: none yet.
+        SchemaMismatch: none yet, or its schema is not one that this version works on.
         DatabaseUnavailable: Postgres is out of reach.
     """
     dsn = settings.database_url.get_secret_value()
     connection = await connect(dsn, settings.database, application="relay")
     try:
+        await require_fitting(connection)
         with translated():
             row = await connection.fetchrow(QUERIES["read_identity"])
     finally:

@@ -28,6 +28,7 @@ from slotwire.ingest.errors import (
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.migrations import require_fitting
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.log.writer import Writer
@@ -169,6 +170,8 @@ class _ShardLoop:
         write = WriteLoop(self._settings, lease, handoff, self._stop, self._status, self._clock, self._writer)
         self._status.lead(self._shard, leads=True)
         try:
+            async with lease.session() as connection:
+                await require_fitting(connection)  # it may have stood by while others migrated
             await write.take_over()
             async with asyncio.TaskGroup() as group, asyncio.timeout(None) as limit:
                 guard = group.create_task(lease.guard(), name=f"relay-{self._shard}-lease")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -154,6 +155,22 @@ async def test_a_missing_topic_holds_names_the_command_and_flows_on(bare: RelayS
 async def _says(health: Health, text: str) -> bool:
     problem = (await health.problems()).get("relay", "")
     return text in problem if text else not problem
+
+
+async def test_a_standby_does_not_lead_on_a_schema_that_has_left_it_behind(setup: RelaySetup) -> None:
+    """A relay that stood by while the database was migrated past it holds and says so; it takes no epoch."""
+    epoch = "SELECT max(epoch) FROM slotwire.heads"
+    remember = "INSERT INTO slotwire.migrations VALUES ('9999_post_x', 'as written then', $1)"
+    async with AsyncExitStack() as leading:
+        async with leading_relay(setup.settings):
+            health = await leading.enter_async_context(running_relay(setup.settings))
+            await until(lambda: _says(health, ""))
+            await setup.owner.execute(remember, datetime.now(UTC))
+            led = await setup.owner.fetchval(epoch)
+        await until(lambda: _says(health, "the database was migrated past this version: 9999_post_x"))
+        assert await setup.owner.fetchval(epoch) == led
+    async with running_relay(setup.settings) as health:
+        await until(lambda: _says(health, "at least as new as the one that migrated it"))
 
 
 async def test_a_missing_topic_is_reported_at_once(bare: RelaySetup) -> None:
