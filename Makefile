@@ -42,7 +42,7 @@ drills: install ## what needs system packages: names those that are missing, the
 
 lint: install ## ruff, mypy, import contracts, SQL
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
-	@for file in ingest/sql/migrations/*.sql; do sed -E 's/\{(serve|relay|agents|mcp|control)\}/slotwire_\1/g' "$$file" | $(BIN)/squawk --stdin-filepath "$$file" || exit 1; done
+	@$(BIN)/python -m tools.migration_lint
 
 format: install ## rewrite the sources in the one format
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .

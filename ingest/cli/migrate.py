@@ -20,7 +20,11 @@ def migrate(
         bool, typer.Option("--check", help="Change nothing. Exits with 1 if something is missing.")
     ] = False,
     pre: Annotated[
-        bool, typer.Option("--pre", help="Only what must be there before processes of the new version start.")
+        bool,
+        typer.Option(
+            "--pre",
+            help="Only what must be there before processes of the new version start; a new database gets everything.",
+        ),
     ] = False,
     post: Annotated[
         bool, typer.Option("--post", help="Only what waits until no process of the version before is left.")
@@ -48,6 +52,7 @@ async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
     from slotwire.ingest.foundation import migrations
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.postgres import ADDRESS, OWNER_ADDRESS, connect
+    from slotwire.ingest.foundation.schema_locks import MigrationLimits
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.topic_admin import ensure_topics
 
@@ -73,15 +78,15 @@ async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
                 )
             typer.echo("the schema is current")
             return
-        applied = await migrations.migrate(
+        await migrations.migrate(
             connection,
             role_prefix=settings.migrate.role_prefix,
             shards=settings.migrate.shards,
             now=SystemClock().now(),
             phase=None if phase is None else migrations.Phase(phase),
+            limits=MigrationLimits(settings.migrate.patience_seconds, settings.migrate.build_timeout_seconds),
+            say=typer.echo,
         )
-        for name in applied:
-            typer.echo(f"applied {name}")
         waiting = (await migrations.compare(connection)).missing
         typer.echo(
             f"{waiting[0].name} waits: run `slotwire migrate --post` when no process of the version before is left"

@@ -3,6 +3,7 @@
 settings            the environment, read once
 settings_base       what every group of settings is made of
 retention_settings  the group of retention
+migrate_settings    the group of `slotwire migrate`
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
@@ -26,6 +27,8 @@ postgres_errors     asyncpg's errors translated
 network_errors      what goes wrong with TLS, in words
 postgres_readiness  whether Postgres takes writes and has this version's schema
 migrations          applies the migration files, and compares a database with them
+index_builds        those that run outside a transaction, and go on from wherever they were cut off
+schema_locks        one `migrate` at a time, whose locks nobody has to wait for
 kafka               which topics exist, aiokafka's errors translated
 kafka_connection    how to reach the broker, judged before anything connects
 kafka_diagnosis     why no broker lets us in

@@ -1,13 +1,14 @@
 """Migrations: numbered SQL files, each applied once, in one transaction, under one lock.
 
 A file that was changed after it was applied is an error, so the files always say what ran. After a `pre_` migration
-the previous version's processes still work while the new ones start; after a `post_` migration they do not.
+the previous version's processes still work while the new ones start; after a `post_` migration they do not. A file that
+begins with `index_builds.MARK` runs outside a transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,11 +17,12 @@ from importlib.resources import files
 from uuid import uuid4
 
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnfit, SchemaMismatch
+from slotwire.ingest.foundation.index_builds import MARK, IndexBuilder, read_statement
 from slotwire.ingest.foundation.postgres import Connection, translated
+from slotwire.ingest.foundation.schema_locks import MigrationLimits, alone, patiently
 
 PROCESSES = ("serve", "relay", "agents", "mcp", "control")
 """The processes with a database role of their own."""
-_LOCK = 1936487270
 _MIGRATIONS_TABLE = """
 CREATE SCHEMA IF NOT EXISTS slotwire;
 CREATE TABLE IF NOT EXISTS slotwire.migrations (
@@ -112,7 +114,8 @@ def of_phase(missing: Sequence[Migration], phase: Phase | None) -> Sequence[Migr
         other = Phase.PRE if phase is Phase.POST else Phase.POST
         raise SchemaMismatch(
             f"migration {ahead[0]} comes before them, and was not applied",
-            remedy=f"Finish the rollout before: `slotwire migrate --{other}`.",
+            remedy=f"Finish the rollout before: `slotwire migrate --{other}`. To leave out versions, stop every process"
+            " and run `slotwire migrate`.",
         )
     return chosen
 
@@ -168,53 +171,93 @@ def with_roles(sql: str, prefix: str) -> str:
 
 
 async def migrate(
-    connection: Connection, *, role_prefix: str, shards: int, now: datetime, phase: Phase | None = None
+    connection: Connection,
+    *,
+    role_prefix: str,
+    shards: int,
+    now: datetime,
+    phase: Phase | None = None,
+    limits: MigrationLimits = MigrationLimits(),  # noqa: B008 - frozen
+    say: Callable[[str], None] = lambda _: None,
 ) -> Sequence[str]:
     """Bring the database to this version's schema, and create the log if there is none.
+
+    It may be cut off anywhere, and goes on from there when it is run again.
 
     Args:
         connection: of the role that owns the schema; its limits on statements and locks apply to migrations.
         role_prefix: begins the names of the processes' roles; those that are missing are created, without a login.
         shards: shards of the log; used only if the log is created.
         now: the time recorded for the migrations.
-        phase: apply only those of one phase of a rollout; None applies all.
+        phase: apply only those of one phase of a rollout; None applies all. A new database gets all of them.
+        limits: how long to go on trying.
+        say: told what is done, while it is done.
 
     Returns:
         The names of the migrations that were applied, in order.
 
     Raises:
         ConfigurationError: a role is missing, and the connection's own may not create it.
+        DatabaseUnavailable: another one is at work, or locks that it needs are held by others.
         DatabaseUnfit: the connection's role lacks another right it needs.
         SchemaMismatch: see `compare` and `of_phase`.
     """
     for process in PROCESSES:
         await _ensure_role(connection, role_of(process, role_prefix))
-    with translated():
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-    try:
+    names: list[str] = []
+    async with alone(connection, limits):
         with translated():
             await connection.execute(_MIGRATIONS_TABLE)
-        names = []
-        for migration in of_phase((await compare(connection)).missing, phase):
-            with translated():
-                async with connection.transaction():
-                    await connection.execute(with_roles(migration.sql, role_prefix))
-                    await connection.execute(
-                        "INSERT INTO slotwire.migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
-                        migration.name,
-                        migration.checksum,
-                        now,
-                    )
+        missing = (await compare(connection)).missing
+        if await _is_new(connection):
+            phase = None  # nothing of a version before works on it
+        for migration in of_phase(missing, phase):
+            await _apply(connection, migration, role_prefix=role_prefix, now=now, limits=limits, say=say)
             names.append(migration.name)
-        with translated():
+            say(f"applied {migration.name}")
+
+        async def finish() -> None:
             await connection.execute(_WITHOUT_TEMPORARY)
             roles = with_roles(", ".join(f"{{{process}}}" for process in PROCESSES), role_prefix)
             await connection.execute(f"GRANT SELECT ON slotwire.migrations TO {roles}")
             await connection.execute("SELECT slotwire.make_log($1, $2, $3)", uuid4(), shards, now)
-    finally:
-        with translated():
-            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+
+        await patiently(connection, limits, finish)
     return names
+
+
+async def _is_new(connection: Connection) -> bool:
+    """Whether the database has no log yet, so that no process can ever have worked on it."""
+    with translated():
+        if not await connection.fetchval("SELECT to_regclass('slotwire.log') IS NOT NULL"):
+            return True
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM slotwire.log)")
+
+
+async def _apply(
+    connection: Connection,
+    migration: Migration,
+    *,
+    role_prefix: str,
+    now: datetime,
+    limits: MigrationLimits,
+    say: Callable[[str], None],
+) -> None:
+    async def remember() -> None:
+        await connection.execute(
+            "INSERT INTO slotwire.migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
+            *(migration.name, migration.checksum, now),
+        )
+
+    async def change() -> None:
+        await connection.execute(with_roles(migration.sql, role_prefix))
+        await remember()
+
+    if migration.sql.startswith(MARK):
+        await IndexBuilder(connection, limits, say).run(read_statement(migration.name, migration.sql))
+        await patiently(connection, limits, remember)
+    else:
+        await patiently(connection, limits, change)
 
 
 async def _ensure_role(connection: Connection, role: str) -> None:

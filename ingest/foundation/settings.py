@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
 
@@ -162,31 +163,6 @@ class DatabaseSettings(SettingsGroup):
     """Refuse to work on a server that runs with fsync or synchronous_commit off, and so can lose commits."""
     allow_plaintext: bool = False
     """Connect without TLS to a host that is not this machine: for a network on which nobody else can listen."""
-
-
-class MigrateSettings(SettingsGroup):
-    """Used by `slotwire migrate` only."""
-
-    database_url: SecretStr | None = None
-    """The database with the role that owns the schema; `SLOTWIRE_DATABASE_URL` if unset."""
-    role_prefix: str = Field("slotwire", pattern=r"^[a-z_][a-z0-9_]{0,53}$")
-    """Begins the names of the processes' database roles: `slotwire_serve`, `slotwire_relay`, `slotwire_agents`,
-    `slotwire_mcp`, `slotwire_control`. Each process logs in as its own, or as a member of it."""
-    shards: int = Field(1, ge=1, le=64)
-    """Shards of the log, fixed when the log is created."""
-    lock_timeout_seconds: float = Field(1.0, gt=0)
-    """A migration that waits longer for a lock gives up, so that other statements do not queue behind it."""
-    statement_timeout_seconds: float = Field(600.0, gt=0)
-    """The server cancels a migration's statement that runs longer."""
-
-    def limits(self, database: DatabaseSettings) -> DatabaseSettings:
-        """Return the settings of the connection that migrates: its own limits, and TLS like every other's."""
-        return database.model_copy(
-            update={
-                "lock_timeout_seconds": self.lock_timeout_seconds,
-                "statement_timeout_seconds": self.statement_timeout_seconds,
-            }
-        )
 
 
 class WaitingSettings(SettingsGroup):

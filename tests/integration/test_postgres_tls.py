@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable
+from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.postgres import connect, create_pool
 from slotwire.ingest.foundation.postgres_tls import with_tls
-from slotwire.ingest.foundation.settings import DatabaseSettings, MigrateSettings
+from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.certificates import Authority
 from tests.support.tls_front import TlsFront, tls_front
