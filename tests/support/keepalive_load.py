@@ -53,17 +53,24 @@ def request(hook: Hook, body: bytes) -> bytes:
 
 
 async def send_until_stopped(
-    port: int, hook: Hook, counts: LoadCounts, stop: asyncio.Event, *, leaves_when_told: bool = False
+    port: int | Callable[[], int],
+    hook: Hook,
+    counts: LoadCounts,
+    stop: asyncio.Event,
+    *,
+    leaves_when_told: bool = False,
+    paced: bool = False,
 ) -> None:
     """Send deliveries of new invitees over one kept connection, reconnecting when it is gone, until told to stop.
 
     A delivery that was not acknowledged is sent again, as Calendly does. A client that leaves when it is told
-    to close is one behind a load balancer: it does not come back to a process that is not ready.
+    to close is one behind a load balancer: it does not come back to a process that is not ready. Where a function gives
+    the port of each connection, that is the balancer. A paced one leaves the processes time for other work.
     """
     pending: str | None = None
     while not stop.is_set():
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port() if callable(port) else port)
         except OSError:
             await asyncio.sleep(0.01)
             continue
@@ -83,6 +90,8 @@ async def send_until_stopped(
                     if leaves_when_told:
                         return
                     break
+                if paced:
+                    await asyncio.sleep(0.02)
         except (OSError, EOFError):
             counts.cut += 1
         finally:
