@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from slotwire.ingest.log.batch import Batch, EventRow, Result
 from slotwire.ingest.log.booking import Booking
-from slotwire.ingest.log.delivery import Delivery, Tenant
+from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
 from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
 from slotwire.ingest.log.outcome import DeliveryOutcome
 from tests.support.booking_histories import (
@@ -50,9 +50,14 @@ BODIES = [
 _POSITIONS = count(1_000_000)
 
 
-def told_again(fact: Fact, tenant: Tenant) -> Fact:
+ORIGINS = (Origin.WEBHOOK, Origin.BACKFILL, Origin.RECONCILE, Origin.RETRY)
+"""Whatever lets a fact in: Calendly, what fetches, an operator who retries."""
+
+
+def told_again(fact: Fact, tenant: Tenant, origin: Origin = Origin.WEBHOOK) -> Fact:
     """Tell a fact by another delivery, perhaps of another organization."""
-    delivery = Delivery(**{**fact.delivery._asdict(), "tenant": tenant, "id": uuid4(), "position": next(_POSITIONS)})
+    changed = {"tenant": tenant, "id": uuid4(), "position": next(_POSITIONS), "origin": origin}
+    delivery = Delivery(**{**fact.delivery._asdict(), **changed})
     return fact._replace(delivery=delivery) if isinstance(fact, InviteeFact) else replace(fact, delivery=delivery)
 
 
@@ -86,11 +91,12 @@ def seen_by(model: Model, org: str) -> tuple[list[EventRow], dict[str, Booking],
 
 
 def check_apart(data: st.DataObject, one: str, other: str) -> None:
-    """Interleave two histories in any order, with copies and in any batches; compare each with itself alone."""
+    """Interleave two histories in any order and batches, with copies of any origin; compare each with itself alone."""
     told = [*told_by(TENANT, one), *told_by(OTHER, other)]
     # Places are drawn, not facts: those are large, and Hypothesis would write each down.
-    copies = [told[place] for place in data.draw(st.lists(st.integers(0, len(told) - 1), max_size=6))]
-    doubled = told + [told_again(each, each.delivery.tenant) for each in copies]
+    places = st.tuples(st.integers(0, len(told) - 1), st.sampled_from(ORIGINS))
+    copies = [(told[place], origin) for place, origin in data.draw(st.lists(places, max_size=6))]
+    doubled = told + [told_again(each, each.delivery.tenant, origin) for each, origin in copies]
     shuffled = [doubled[place] for place in data.draw(st.permutations(range(len(doubled))))]
     cuts = sorted(data.draw(st.sets(st.integers(1, len(shuffled) - 1), max_size=6)))
     steps = [(shuffled[a:b], data.draw(st.booleans())) for a, b in pairwise([0, *cuts, len(shuffled)])]
