@@ -10,7 +10,7 @@ outcome is not known ends the writer's connection, and `take_over` begins from w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -202,14 +202,15 @@ class Writer:
             await self.close()
             raise
 
-    async def publish_overdue(self, before: datetime) -> list[Appended]:
-        """Publish the clears that have waited since before a moment, and count what waits on.
+    async def publish_overdue(self, before: datetime) -> AsyncGenerator[list[Appended]]:
+        """Publish the clears that have waited since before a moment, a page at a time, and count what waits on.
+
+        Between two pages `step` may be called, so that many clears do not hold up what comes in.
 
         Raises:
             LeadershipLost, DatabaseUnavailable: as `step`.
         """
         connection, _ = self._opened()
-        appended: list[Appended] = []
         after = _FIRST
         try:
             while True:
@@ -219,7 +220,7 @@ class Writer:
                 if not rows:
                     break
                 after = (rows[-1]["invitee"], rows[-1]["id"])
-                appended += await self._write(_clears_in(map(delivery_of, rows)), settle=False)
+                yield await self._write(_clears_in(map(delivery_of, rows)), settle=False)
             with translated():
                 found = await connection.fetchrow(_SQL["count_waiting"], before, self._shard)
         except BaseException:
@@ -228,7 +229,6 @@ class Writer:
         fresh = 3 * self._settings.waiting.interval_seconds
         for kind in WAITING_KINDS:
             WAITING.set(found[kind] if found else 0, str(self._shard), kind, fresh_seconds=fresh)
-        return appended
 
     async def unwritten(self) -> tuple[int, timedelta]:
         """Return how many bytes wait to be written, and for how long the oldest of them has."""

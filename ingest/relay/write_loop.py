@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 from slotwire.ingest.errors import DatabaseUnavailable, SchemaMismatch, SlotwireError
@@ -11,7 +12,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
-from slotwire.ingest.log.writer import Writer
+from slotwire.ingest.log.writer import Appended, Writer
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.lease import Lease
 from slotwire.ingest.relay.shard import ShardRelay
@@ -102,15 +103,15 @@ class WriteLoop:
         if not self._writer.head.same_server and not await self._adopted(relay):
             return 0.0
         self._lease.woken.clear()
-        appended = await self._writer.step()
-        for each in appended:
-            self._handoff.add(each)
+        appended = await self._step()
         now = asyncio.get_running_loop().time()
         if now >= self._next_chores:
             self._next_chores = now + self._settings.waiting.interval_seconds
             before = self._clock.now() - timedelta(seconds=self._settings.waiting.publish_after_seconds)
-            for each in await self._writer.publish_overdue(before):
-                self._handoff.add(each)
+            async with aclosing(self._writer.publish_overdue(before)) as pages:
+                async for page in pages:
+                    self._hand_over(page)
+                    await self._step()
         if now >= self._next_gauges:
             self._next_gauges = now + GAUGE_SECONDS
             self._status.unwritten(self._lease.shard, *await self._writer.unwritten())
@@ -119,6 +120,15 @@ class WriteLoop:
         if sum(len(each.rows) for each in appended) >= GATHER_FROM:
             await wait_for(self._stop, GATHER_SECONDS)
         return self._settings.relay.poll_interval_seconds  # what came since the read rings, or has rung
+
+    async def _step(self) -> list[Appended]:
+        appended = await self._writer.step()
+        self._hand_over(appended)
+        return appended
+
+    def _hand_over(self, appended: Iterable[Appended]) -> None:
+        for each in appended:
+            self._handoff.add(each)
 
     async def _adopted(self, relay: ShardRelay) -> bool:
         """On another server than before, append nothing until it is known what was published; False at a stop."""

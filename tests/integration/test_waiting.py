@@ -27,7 +27,7 @@ from slotwire.schemas.ids import event_id, last_segment
 from tests.support.door import add_organization, let_in
 from tests.support.management_api import write_quarantine
 from tests.support.public_endpoint import invitee_body, make_hook, new_invitee, running_endpoint, settings_for
-from tests.support.writing import DELIVERIES
+from tests.support.writing import DELIVERIES, all_overdue
 
 MARKED = "2026-11-23T09:59:58.500000Z"
 CLEARED = "2026-11-23T10:00:00Z"
@@ -51,7 +51,7 @@ async def look(settings: Settings, now: datetime) -> Look:
         await writer.take_over()
         while await writer.step():
             pass
-        appended = await writer.publish_overdue(now - WAIT)
+        appended = await all_overdue(writer, now - WAIT)
     finally:
         await writer.close()
     return Look(sum(len(each.rows) for each in appended), waiting("clear"), waiting("reschedule"))
@@ -225,11 +225,36 @@ async def test_a_page_of_clears_ends_at_its_bytes(
         await writer.take_over()
         while await writer.step():
             pass
-        assert sum(len(each.rows) for each in await writer.publish_overdue(datetime.now(UTC))) == len(sizes)
+        assert sum(len(each.rows) for each in await all_overdue(writer, datetime.now(UTC))) == len(sizes)
     finally:
         await writer.close()
         await owner.close()
     assert writer.pages == pages
+
+
+async def test_many_clears_do_not_hold_up_what_comes_in(database: Database) -> None:
+    """Between two pages the next delivery is written; every clear is published once all the same."""
+    owner = await asyncpg.connect(database.owner_url)
+    writer = Writer(settings_for(database), 0, ManualClock(datetime.now(UTC) + LATER))
+    order: list[str] = []
+    try:
+        await add_organization(owner)
+        for number in range(3):
+            body = cleared(f"https://api.calendly.com/scheduled_events/E/invitees/{number}")
+            await let_in(owner, body.ljust(MAX_BYTES))
+        await writer.take_over()
+        while await writer.step():
+            pass
+        async for page in writer.publish_overdue(datetime.now(UTC)):
+            order += [row.type for each in page for row in each.rows]
+            if len(order) == 1:
+                await let_in(owner, invitee_body(invitee=new_invitee()))
+            order += [row.type for each in await writer.step() for row in each.rows]
+    finally:
+        await writer.close()
+        await owner.close()
+    clear = "com.calendly.invitee_no_show.deleted.v1"
+    assert order == [clear, "com.calendly.invitee.created.v1", clear, clear]
 
 
 async def test_what_waits_is_told_by_shard_and_by_its_leader_only(database: Database) -> None:

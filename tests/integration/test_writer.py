@@ -25,7 +25,7 @@ from slotwire.ingest.log.normalize import Fact
 from slotwire.ingest.log.writer import Writer
 from tests.support.door import add_organization, let_in, plant
 from tests.support.public_endpoint import invitee_body, new_invitee, settings_for
-from tests.support.writing import DELIVERIES
+from tests.support.writing import DELIVERIES, all_overdue
 
 MARKED = "2026-11-23T09:59:58.500000Z"
 CLEARED = "2026-11-23T10:00:00Z"
@@ -99,7 +99,7 @@ async def _former_leader(database: Database, owner: Connection) -> SlotwireError
     former = writer_of(database, Paused)
     assert isinstance(former, Paused)
     await former.take_over()
-    chore = asyncio.ensure_future(former.publish_overdue(later))
+    chore = asyncio.ensure_future(all_overdue(former, later))
     await former.reached.wait()
     mark = {"uri": "https://api.calendly.com/invitee_no_shows/1", "created_at": MARKED}
     await let_in(owner, invitee_body("invitee_no_show.created", invitee=invitee, no_show=mark))
@@ -251,10 +251,10 @@ async def test_a_clear_that_is_refused_does_not_hold_back_the_others(database: D
         f"ALTER TABLE slotwire.events_0 ADD CONSTRAINT refused CHECK (subject <> '{invitees[1]}') NOT VALID"
     )
     later = datetime.now(UTC) + timedelta(hours=1)
-    told = [each for appended in await writer.publish_overdue(later) for each in appended.rows]
+    told = [each for appended in await all_overdue(writer, later) for each in appended.rows]
     assert {row.subject for row in told} == {invitees[0], invitees[2]}
     await owner.execute("ALTER TABLE slotwire.events_0 DROP CONSTRAINT refused")
-    [last] = [each for appended in await writer.publish_overdue(later) for each in appended.rows]
+    [last] = [each for appended in await all_overdue(writer, later) for each in appended.rows]
     assert last.subject == invitees[1]
     await writer.close()
 

@@ -46,6 +46,11 @@ def accepted(body: bytes, *, position: int = 1, tenant: Tenant = TENANT, origin:
     )
 
 
+async def all_overdue(writer: Writer, before: datetime) -> list[Appended]:
+    """Publish every clear that has waited since before a moment, page after page."""
+    return [each async for page in writer.publish_overdue(before) for each in page]
+
+
 async def write_all(settings: Settings, *, clock: Clock | None = None, overdue_after: timedelta | None = None) -> int:
     """Write everything that was accepted; return how many events were appended.
 
@@ -63,7 +68,7 @@ async def write_all(settings: Settings, *, clock: Clock | None = None, overdue_a
             while appended := await writer.step():
                 written += appended
             if overdue_after is not None:
-                written += await writer.publish_overdue(clock.now() - overdue_after)
+                written += await all_overdue(writer, clock.now() - overdue_after)
             await writer.leave()
     finally:
         await writer.close()
