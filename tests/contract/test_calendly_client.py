@@ -221,6 +221,16 @@ async def test_a_limit_says_how_long_to_wait(headers: dict[str, str], wait: floa
     assert (caught.value.problem, caught.value.wait, len(server.seen)) == (CalendlyProblem.LIMITED, wait, 1)
 
 
+def test_a_limit_that_is_over_at_once_is_waited_out_all_the_same() -> None:
+    """A reset of 0 may be nearly a second away; and those who wait for one moment do not come back at one moment."""
+    policy = CallRetries(first_wait_seconds=0.25)
+    waits = {policy.wait_out(0) for _ in range(100)}
+    assert min(waits) >= 1
+    assert max(waits) <= 1.25
+    assert len(waits) > 1
+    assert policy.wait_out(30) >= 30
+
+
 @pytest.mark.parametrize("act", [lambda client: webhook_subscriptions.get(client, URI), create], ids=["read", "write"])
 async def test_a_short_limit_is_waited_out(act: Callable[[CalendlyTransport], Awaitable[Any]]) -> None:
     """A wait that the policy allows is waited, and the request goes on; a write too: a 429 did nothing."""

@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
-QUICK = CallRetries(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01)
+QUICK = CallRetries(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01, least_limited_seconds=0.001)
 
 
 @dataclass(frozen=True)

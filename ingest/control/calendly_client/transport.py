@@ -6,6 +6,7 @@ A token leaves this object only in the request's header: never in a log, a messa
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -57,13 +58,19 @@ class CallRetries:
         attempts: tries, including the first.
         first_wait_seconds: wait before the second try; also the largest jitter.
         max_wait_seconds: the longest wait between two tries; a 429 that asks for more fails at once.
+        least_limited_seconds: the shortest wait after a 429: Calendly says whole seconds, so 0 may be nearly one.
         answer_seconds: limit of one try, from connecting to the last octet of the answer.
     """
 
     attempts: int = 4
     first_wait_seconds: float = 0.25
     max_wait_seconds: float = 5.0
+    least_limited_seconds: float = 1.0
     answer_seconds: float = 20.0
+
+    def wait_out(self, asked: float) -> float:
+        """Return how long to wait where a 429 asks for so many seconds; those who wait come back at different times."""
+        return max(asked, self.least_limited_seconds) + random.uniform(0, self.first_wait_seconds)  # noqa: S311 - spreads calls, hides nothing
 
 
 class CalendlyTransport:
@@ -76,6 +83,8 @@ class CalendlyTransport:
         self._token = token
         self._retries = retries
         self._refused = refused
+        self.calls = 0
+        """Calls that were made, each try."""
 
     async def get(self, path: str, answer: type[M], *, doing: str, query: Mapping[str, str] | None = None) -> M:
         """Read a resource; retried while Calendly fails.
@@ -118,7 +127,9 @@ class CalendlyTransport:
                 return False
             if error.wait is None:
                 return True
-            return error.wait if error.wait <= policy.max_wait_seconds else False
+            if error.wait > policy.max_wait_seconds:
+                return False
+            return policy.wait_out(error.wait)
 
         async for attempt in stamina.retry_context(
             on=again,
@@ -148,6 +159,7 @@ class CalendlyTransport:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
         started, status = perf_counter(), "none"
+        self.calls += 1
         try:
             with tracing().span("calendly", "CLIENT", method=method, doing=doing) as span:
                 async with (
