@@ -18,6 +18,7 @@
     │   ├── ParametersInvalid           the query parameters are not valid: operate/routes/base.py
     │   └── IdentityChanged             a token's user or organization is not the pinned one: control/connections.py
     ├── CalendlyError                   Calendly's API refused a request or failed
+    │   └── PageRefused                 a list must be begun again: control/calendly_client/pages.py
     └── NotLoopback                     the simulator was asked to send elsewhere: simulator/transport.py
 
 Exceptions of three libraries are caught in these files of `ingest/` and nowhere else; everything above them sees ours:

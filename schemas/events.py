@@ -81,11 +81,13 @@ class ResourceEvent(EventData):
     """An event about a resource of which Slotwire stores no state: the payload is the event.
 
     `repeats` says whether there can be several events of this name about one resource; then their ids depend on
-    `updated_at` and on what the payload says. `happened` names the field with the time at which it happened.
+    `updated_at` and on what the payload says. `happened` names the field with the time at which it happened. `beside`
+    names fields that REST adds to what webhooks send: ids do not depend on them.
     """
 
     repeats: ClassVar[bool] = False
     happened: ClassVar[str] = "created_at"
+    beside: ClassVar[frozenset[str]] = frozenset()
 
     uri: Uri
     """The resource."""
@@ -129,6 +131,7 @@ class EventTypeDeleted(_EventTypeEvent):
 
 class _ContactEvent(ResourcePayload, ResourceEvent):
     topic: ClassVar[Topic] = CONTACT
+    beside: ClassVar[frozenset[str]] = frozenset({"app_url"})
 
 
 class ContactCreated(_ContactEvent):

@@ -240,6 +240,10 @@ async def _backfill(actions: Actions, who: Principal, org: str) -> None:
         f" {filled.known} known{skipped}{unwritten}",
         soft_wrap=True,
     )
+    if filled.unreadable.count:
+        console.print(f"{filled.unreadable.count} could not be read at Calendly and were left out:", soft_wrap=True)
+        for uri, why in filled.unreadable.named.items():
+            console.print(f"  {uri}  ({why})", soft_wrap=True, markup=False, highlight=False)
     if filled.unwritten:
         goes_on = "" if filled.complete else "; slotwire control fetches the rest then"
         console.print(f"Is a relay running? `slotwire doctor` tells{goes_on}.", soft_wrap=True)

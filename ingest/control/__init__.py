@@ -17,6 +17,13 @@ subscription_records  subscriptions as they are stored
 signing_keys          signing keys as they are listed, and revoked at once
 subscription_plan     pure: which steps a reconciliation takes
 holes                 times in which deliveries may have been missed, as they are noted
+hole_records          holes as they are stored, and the claims to fill them
+hole_rounds           a chore: fills the holes that are due
+hole_fetch            one fetch: what Calendly has by REST goes in by the door
+hole_resources        contacts, event types and recaps in a fetch
+known_bookings        what is known of the bookings before a fetch asks
+fetch_progress        pure: how far a fetch has come, and its report
+meetings              meetings with their invitees, as a backfill and a fetch read them
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again

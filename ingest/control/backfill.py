@@ -3,7 +3,8 @@
 REST and webhooks describe bookings alike, so an invitee read by REST becomes the same facts with the same event ids:
 a booking that a webhook reported before, or reports meanwhile, makes no second event. A backfill that starts after the
 subscription exists leaves no gap: earlier bookings are read, later ones are delivered. It cannot see no-shows that
-were cleared, or invitees of meetings that start before the time it reads from.
+were cleared, or invitees of meetings that start before the time it reads from. A meeting that cannot be read is
+skipped, counted and named; the others are written.
 
 At most `MAX_UNWRITTEN` fetched rows of a shard wait to be written, so that a backfill does not hold up webhooks. When
 nothing writes them, a backfill stops after a bounded wait, remains due, and goes on when something does.
@@ -13,11 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from slotwire.ingest.control.calendly_client import invitees, scheduled_events
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
+from slotwire.ingest.control.meetings import InviteeReader, Skipped, every_page
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.receive.accept import AcceptRow, accept_through, fetched_row, until_settled
@@ -50,6 +51,7 @@ class BackfillProgress:
         new: invitees of whom something was not known.
         known: invitees of whom everything was.
         skipped: invitees that could not be understood; they are in quarantine.
+        unreadable: meetings and invitees that were left out, because Calendly refused or garbled them alone.
         unwritten: invitees that are accepted, and whose outcome is not known because nothing has written them yet.
         accepted_at: position of the last delivery that was accepted; 0 while there is none.
         complete: whether everything was read and accepted. If not, it starts again from the beginning.
@@ -60,6 +62,7 @@ class BackfillProgress:
     new: int = 0
     known: int = 0
     skipped: int = 0
+    unreadable: Skipped = field(default_factory=Skipped)
     unwritten: int = 0
     accepted_at: int = 0
     complete: bool = False
@@ -97,21 +100,18 @@ async def backfill_organization(
     """
     org, progress = last_segment(organization), BackfillProgress()
     door = BackfillDoor(pool, shard, clock, progress, patience)
-    query = scheduled_events.ScheduledEventQuery(organization=organization, start_from=start_from)
-    async for meeting in scheduled_events.every(calendly, query):
-        progress.meetings += 1
-        async for invitee in invitees.every(calendly, meeting.uri):
-            progress.invitees += 1
-            row = fetched_row(
-                org,
-                origin="backfill",
-                invitee=invitee.raw,
-                scheduled_event=meeting.raw,
-                now=clock.now(),
-            )
-            if not await door.put(row):
-                return progress
-        report(progress)
+    reader = InviteeReader(calendly, progress.unreadable)
+    async for page in every_page(calendly, organization, start_from, progress.unreadable):
+        for meeting in page:
+            progress.meetings += 1
+            for invitee in await reader.of(meeting):
+                progress.invitees += 1
+                row = fetched_row(
+                    org, origin="backfill", invitee=invitee.raw, scheduled_event=meeting.raw, now=clock.now()
+                )
+                if not await door.put(row):
+                    return progress
+            report(progress)
     progress.complete = await door.finish()
     report(progress)
     return progress
@@ -132,18 +132,19 @@ class BackfillDoor:
     async def put(self, row: AcceptRow) -> bool:
         """Take a row; return whether there was room for it in time."""
         self._rows.append(row)
-        return len(self._rows) < ROWS_AT_ONCE or await self._flush()
+        return len(self._rows) < ROWS_AT_ONCE or await self.flush()
 
     async def finish(self) -> bool:
         """Have the rest accepted; return whether there was room. Then wait for the outcomes, but not for long."""
-        if not await self._flush():
+        if not await self.flush():
             return False
         if self._unwritten:
             await until_settled(self._pool, self._shard, self._unwritten[-1][0], seconds=self._patience)
             await self._count()
         return True
 
-    async def _flush(self) -> bool:
+    async def flush(self) -> bool:
+        """Have what was taken accepted; return whether there was room for it in time."""
         if not self._rows:
             return True
         if not await self._room(len(self._rows)):

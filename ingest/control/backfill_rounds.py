@@ -87,5 +87,8 @@ async def _backfill(
     if not done.complete:
         _log.warning("backfill_unwritten", organization=org, accepted_at=done.accepted_at, unwritten=done.unwritten)
         return BackfillOutcome.UNWRITTEN
-    _log.info("backfill_done", organization=org, meetings=done.meetings, invitees=done.invitees, skipped=done.skipped)
+    for uri, why in done.unreadable.named.items():
+        _log.warning("meeting_skipped", organization=org, uri=uri, reason=why)
+    counts = {"skipped": done.skipped, "unreadable": done.unreadable.count}
+    _log.info("backfill_done", organization=org, meetings=done.meetings, invitees=done.invitees, **counts)
     return BackfillOutcome.DONE

@@ -19,6 +19,7 @@ from operator import itemgetter
 from uuid import uuid4
 
 from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.control.holes import HoleCause
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.errors import SlotwireError
@@ -29,6 +30,8 @@ from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings import MetricsSettings
 from slotwire.ingest.foundation.telemetry import (
     CONNECTIONS,
+    HOLE_OLDEST,
+    HOLES_OPEN,
     LAST_DELIVERY,
     ORGANIZATIONS_SILENT,
     PARKED_EVENTS,
@@ -61,7 +64,7 @@ OTHERS = "others"
 """The label of all organizations beyond the setting."""
 
 _SHOWN: tuple[Readings, ...] = (
-    *(CONNECTIONS, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
+    *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
     *(SILENCE_PROBABILITY, TOKEN_EXPIRY),
 )
@@ -158,6 +161,9 @@ class Observer:
         self._show(QUARANTINE_WAITING, {(row["reason"],): row["deliveries"] for row in waiting})
         states = {row["state"]: row["connections"] for row in await self._pool.fetch(_SQL["count_connections"])}
         self._show(CONNECTIONS, {(state,): states.get(state, 0) for state in STATES})
+        holes = {row["cause"]: row for row in await self._pool.fetch(_SQL["count_holes"])}
+        self._show(HOLES_OPEN, {(each,): holes[each]["holes"] if each in holes else 0 for each in HoleCause})
+        self._show(HOLE_OLDEST, {(cause,): row["noticed_at"].timestamp() for cause, row in holes.items()})
         row = await self._pool.fetchrow(_SQL["observe"], now)
         if row is None:  # pragma: no cover - a SELECT without FROM gives one row
             raise AssertionError

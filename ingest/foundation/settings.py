@@ -11,18 +11,13 @@ import os
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
+from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
 
@@ -304,6 +299,7 @@ class Settings(BaseSettings):
     calendly: CalendlySettings = CalendlySettings()
     connections: ConnectionsSettings = ConnectionsSettings()
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()

@@ -154,6 +154,26 @@ SUBSCRIPTIONS_UNSERVED = Readings(
     fresh_seconds=900,
     registry=of("control"),
 )
+HOLE_FETCHES = Counter(
+    "slotwire_hole_fetches",
+    "Turns of fetches that fill holes: ended, turn_over and unwritten (it goes on), lost (another process has it),"
+    " paused (no connection can act), failed.",
+    ["result"],
+    registry=of("control"),
+)
+HOLE_EVENTS_RECOVERED = Counter(
+    "slotwire_hole_events_recovered", "Events that fetches of holes have written.", ["type"], registry=of("control")
+)
+HOLES_OPEN = Readings(
+    "slotwire_holes_open", "Holes that are not closed.", ["cause"], fresh_seconds=30, registry=of("control")
+)
+HOLE_OLDEST = Readings(
+    "slotwire_hole_oldest_timestamp_seconds",
+    "When the oldest hole that is not closed was noticed.",
+    ["cause"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 CALENDLY_CALLS = Counter(
     "slotwire_calendly_calls",
     "Calls to Calendly's API, by the status of the answer; `none` where no answer came.",

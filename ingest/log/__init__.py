@@ -5,6 +5,7 @@ normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
 drift      pure: fields that are not as documented, set apart under `extra`
 booking    pure: the state of one invitee
 join       pure: a fact and the rows it touches give new rows and events
+joined     the rows and events that a join leads to
 outcome    what became of a delivery, as an enum
 batch      pure: the facts of some deliveries, as the arguments of one append
 backlog    what is accepted and not settled, and what of it comes next: a share per tenant

@@ -18,7 +18,8 @@ import orjson
 from slotwire.ingest.errors import CannotNormalize
 from slotwire.ingest.log.booking import Booking
 from slotwire.ingest.log.delivery import Delivery, Origin
-from slotwire.ingest.log.join import JoinResult, NewEvent, join_invitee, join_overdue, join_own, join_resource, touched
+from slotwire.ingest.log.join import join_invitee, join_overdue, join_own, join_resource, touched
+from slotwire.ingest.log.joined import JoinResult, NewEvent
 from slotwire.ingest.log.normalize import Fact, InviteeFact, OwnFact, QuarantineFact, ResourceFact, defect
 from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.schemas.codec import encode_data

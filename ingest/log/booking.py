@@ -49,12 +49,15 @@ class Clear:
         delivery: the first delivery that reported it.
         position: that delivery's: its body is needed if the clear is published alone.
         alone: it was published under its own second, because no mark at or before it arrived in time.
+        mark: the URI of the one mark it removed, where it is inferred: a mark that was known was not there any more
+            when REST was asked. None for a clear that Calendly told.
     """
 
     at: datetime
     delivery: UUID
     position: int
     alone: bool = False
+    mark: str | None = None
 
 
 class Booking(NamedTuple):
@@ -106,8 +109,9 @@ class Booking(NamedTuple):
         return tuple(clear for clear in self.clears if not clear.alone and (first is None or clear.at < first))
 
     def clear_of(self, mark: Mark) -> Clear | None:
-        """Return the clear that removed a mark: the first one at or after the mark's time."""
-        return next((clear for clear in self.clears if clear.at >= mark.second), None)
+        """Return the clear that removed a mark: the first one at or after the mark's time, or inferred of it."""
+        fits = (clear for clear in self.clears if clear.at >= mark.second and clear.mark in {None, mark.uri})
+        return next(fits, None)
 
 
 class Settlement(Enum):
@@ -250,7 +254,13 @@ def booking_of(record: Mapping[str, Any]) -> Booking:
         for each in orjson.loads(values["marks"])
     )
     values["clears"] = tuple(
-        Clear(datetime.fromisoformat(each["at"]), UUID(each["delivery"]), each["position"], each["alone"])
+        Clear(
+            datetime.fromisoformat(each["at"]),
+            UUID(each["delivery"]),
+            each["position"],
+            each["alone"],
+            each.get("mark"),  # earlier versions had none
+        )
         for each in orjson.loads(values["clears"])
     )
     return Booking(**values)

@@ -9,16 +9,16 @@ Rules, in the order in which they are applied to a fact about an invitee:
 2. The first fact about an invitee writes its `invitee.created`, inferred from the same payload if need be.
 3. Canceled is final. A no-show mark is set once. The first clear at or after its time removes it, which is published
    once: under the mark's name, or under the clear's own second if the clear had to be published before its mark was
-   known (`join_overdue`). The table is in `booking.settlement`.
+   known (`join_overdue`). The table is in `booking.settlement`. A clear that is inferred, because REST does not show a
+   known mark any more, removes that mark only.
 4. When both halves of a reschedule are known, one `invitee.rescheduled` is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
 
 from slotwire.ingest.errors import CannotNormalize
 from slotwire.ingest.log.booking import (
@@ -33,6 +33,7 @@ from slotwire.ingest.log.booking import (
     settlement,
     updated,
 )
+from slotwire.ingest.log.joined import JoinResult, NewEvent
 from slotwire.ingest.log.normalize import InviteeEvent, InviteeFact, OwnFact, ResourceFact
 from slotwire.schemas.calendly import InviteePayload
 from slotwire.schemas.codec import format_time
@@ -53,40 +54,6 @@ MAX_LINKS = 8
 """Invitees that one invitee can replace, or be replaced by. Calendly means one; more are a contradiction."""
 MAX_TOGGLES = 200
 """No-show marks of one booking, and clears. All are stored, so that copies and late ones find their place."""
-
-
-class NewEvent(NamedTuple):
-    """An event to append to the log.
-
-    Attributes:
-        inferred: it is written from a payload that told of something later.
-        late: it is written long after its delivery came, because that had to wait.
-    """
-
-    id: EventId
-    data: EventData
-    subject: str
-    key: str
-    time: datetime
-    inferred: bool = False
-    late: bool = False
-
-
-@dataclass(slots=True)
-class JoinResult:
-    """The new rows and events that a fact leads to.
-
-    Attributes:
-        primary: the id of the fact's own event; None while a clear waits for its mark.
-        bookings: the changed rows, by invitee.
-        events: in the order in which they are written.
-        roots: chain roots that are no longer the oldest, each with the root that is.
-    """
-
-    primary: EventId | None
-    bookings: dict[str, Booking] = field(default_factory=dict)
-    events: list[NewEvent] = field(default_factory=list)
-    roots: list[tuple[str, str]] = field(default_factory=list)
 
 
 def named(payload: InviteePayload) -> list[str]:
@@ -111,7 +78,7 @@ def join_resource(fact: ResourceFact) -> JoinResult:
     organization = fact.delivery.tenant.organization
     identity = event_id(organization, str(data.calendly_event), data.uri, fact.discriminator)
     time = getattr(data, data.happened) or fact.told_at
-    return JoinResult(identity, events=[NewEvent(identity, data, data.uri, data.uri, time)])
+    return JoinResult(identity, events=[NewEvent(identity, data, data.uri, data.uri, time, fact.inferred)])
 
 
 def join_own(fact: OwnFact) -> JoinResult:
@@ -168,6 +135,8 @@ class _InviteeJoin:
                 self._cancel(uri)
             case InviteeEvent.NO_SHOW_CREATED:
                 self._mark(uri)
+            case InviteeEvent.NO_SHOW_DELETED if self._fact.cleared:
+                self._infer_clears(uri)
             case InviteeEvent.NO_SHOW_DELETED:
                 self._clear(uri)
         for older in self._row(uri).old_invitees:
@@ -304,18 +273,38 @@ class _InviteeJoin:
     def _clear(self, uri: str) -> None:
         second = self._fact.told_at.replace(microsecond=0)
         row = self._row(uri)
-        known = next((clear for clear in row.clears if clear.at == second), None)
+        known = next((clear for clear in row.clears if clear.at == second and clear.mark is None), None)
         if known is None:
             if len(row.clears) >= MAX_TOGGLES:
                 raise CannotNormalize("too_many_toggles", "created_at")
             clear = Clear(second, self._fact.delivery.id, self._fact.delivery.position)
-            row = self._rows[uri] = row._replace(clears=tuple(sorted((*row.clears, clear), key=lambda each: each.at)))
+            row = self._rows[uri] = row._replace(clears=_in_time((*row.clears, clear)))
             self._settle_marks(uri)
         earlier = [mark for mark in row.marks if mark.second <= second]
         if known is not None and known.alone:
             self._joined.primary = self._identity(CLEARED, uri, format_time(second))
         elif earlier:
             self._joined.primary = self._identity(CLEARED, uri, earlier[-1].uri)
+
+    def _infer_clears(self, uri: str) -> None:
+        """Clear the marks that were known before REST was asked and were not there any more when it answered.
+
+        Each is cleared by its own name, so that a mark that was set meanwhile stays set. The time is that of the
+        answer; should Calendly's own clear come later, it has the same event.
+        """
+        second = self._fact.told_at.replace(microsecond=0)
+        for name in self._fact.cleared:
+            row = self._row(uri)
+            mark = next((each for each in row.marks if each.uri == name and each.cleared_at is None), None)
+            if mark is None:
+                continue
+            if len(row.clears) >= MAX_TOGGLES:
+                raise CannotNormalize("too_many_toggles", "no_show")
+            told_by = self._fact.delivery
+            clear = Clear(max(second, mark.second), told_by.id, told_by.position, mark=name)  # clocks may differ
+            self._rows[uri] = row._replace(clears=_in_time((*row.clears, clear)))
+        self._settle_marks(uri)
+        self._joined.primary = self._identity(CLEARED, uri, self._fact.cleared[0])
 
     def _settle_marks(self, uri: str) -> None:
         """Give each mark the clear that removed it, and write the event of those that `settlement` says to publish."""
@@ -333,7 +322,8 @@ class _InviteeJoin:
             data = InviteeNoShowDeleted.made(
                 self._payload.__dict__, booking=_state(row), cleared_mark=mark.uri, cleared_at=clear.at
             )
-            self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=False)
+            inferred = clear.mark is not None
+            self._write(self._identity(CLEARED, uri, mark.uri), data, row, clear.at, inferred=inferred)
 
     def _reschedule(self, older: str, newer: str) -> None:
         """Write `invitee.rescheduled` together with the half that came second."""
@@ -380,6 +370,10 @@ def _added(links: tuple[str, ...], link: str) -> tuple[str, ...]:
     if len(links) >= MAX_LINKS:
         raise CannotNormalize("contradictory", "old_invitee, new_invitee")
     return tuple(sorted((*links, link)))
+
+
+def _in_time(clears: tuple[Clear, ...]) -> tuple[Clear, ...]:
+    return tuple(sorted(clears, key=lambda each: (each.at, each.mark or "")))
 
 
 def _state(row: Booking) -> BookingState:

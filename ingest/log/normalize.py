@@ -1,16 +1,17 @@
 """Normalize: from the bytes that were accepted to typed facts in Calendly's words. Pure.
 
-A webhook reports one fact. What was fetched by REST reports up to three about an invitee: booked, canceled, marked as a
-no-show. A body that cannot be read becomes a `QuarantineFact`: it was answered 2xx when it came, because a 4xx for one
-new shape would make Calendly disable the subscription for all events. A later version can read it again. One field that
-is not as documented does not cost the event, unless identity, order or state depend on it (`drift`).
+A webhook reports one fact. What was fetched by REST reports up to four about an invitee: booked, canceled, a mark
+cleared, marked as a no-show. A body that cannot be read becomes a `QuarantineFact`: it was answered 2xx when it came,
+because a 4xx for one new shape would make Calendly disable the subscription for all events. A later version can read it
+again. One field that is not as documented does not cost the event, unless identity, order or state depend on it
+(`drift`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -54,6 +55,7 @@ class InviteeFact(NamedTuple):
     Attributes:
         told_at: the envelope's time, in whole seconds. It is the only time that a cleared no-show has.
         drifted: the fields that could not be read, which are under `extra`.
+        cleared: of a clear that is inferred: the marks that were known before REST was asked, and that it did not show.
     """
 
     delivery: Delivery
@@ -61,6 +63,7 @@ class InviteeFact(NamedTuple):
     payload: InviteePayload
     told_at: datetime
     drifted: tuple[str, ...] = ()
+    cleared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class ResourceFact:
     Attributes:
         discriminator: distinguishes events of the same name and resource; empty if there is only one.
         drifted: the fields that could not be read, which are under `extra`.
+        inferred: Calendly did not tell of it; REST does not show the resource any more.
     """
 
     delivery: Delivery
@@ -77,6 +81,7 @@ class ResourceFact:
     told_at: datetime
     discriminator: str = ""
     drifted: tuple[str, ...] = ()
+    inferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,29 +195,45 @@ def _resource_fact(
     if data.repeats:
         # `updated_at` need not move with every update: a share link of a recap is one that may not move it.
         updated_at = getattr(data, "updated_at", None)
-        discriminator = f"{format_time(updated_at) if updated_at else ''}\n{content_digest(payload)}"
+        said = {name: item for name, item in payload.items() if name not in kind.beside}
+        discriminator = f"{format_time(updated_at) if updated_at else ''}\n{content_digest(said)}"
     return ResourceFact(delivery, data, told_at or delivery.signed_at, discriminator, drifted)
 
 
 def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
-    """Read what REST told of an invitee: both documents and the time, as `control/backfill.py` puts them together.
+    """Read what REST told, as `receive/accept.py` writes it: of an invitee both documents, of a resource its own.
 
-    REST and webhooks describe bookings alike, so the facts are those a webhook would have told, with its event ids.
+    REST and webhooks describe things alike, so the facts are those a webhook would have told, with its event ids. Of an
+    invitee the marks that were known before go with it: those that REST does not show any more are cleared.
     """
     _require_few_parts(delivery.body)
     told, mended = _parse(delivery.body)
+    if isinstance(told, dict) and told.get("event") in RESOURCE_EVENTS and isinstance(told.get("payload"), dict):
+        kind = RESOURCE_EVENTS[told["event"]]
+        fact = _resource_fact(delivery, kind, told["payload"], delivery.received_at, mended=mended)
+        return (replace(fact, inferred=told.get("inferred") is True),)
     if not isinstance(told, dict) or not all(
         isinstance(told.get(name), dict) for name in ("invitee", "scheduled_event")
     ):
         raise CannotNormalize("not_fetched", "invitee, scheduled_event")
     document = {**told["invitee"], "scheduled_event": told["scheduled_event"]}
     payload, drifted = _validated(InviteePayload, document, BOOKING | MARK, mended=mended)
+    shown = payload.no_show.uri if payload.no_show else None
+    cleared = tuple(mark for mark in told.get("marks", ()) if mark != shown)
     names = [InviteeEvent.CREATED]
     if payload.status == "canceled":
         names.append(InviteeEvent.CANCELED)
-    if payload.no_show is not None:
+    if cleared:
+        names.append(InviteeEvent.NO_SHOW_DELETED)
+    if shown is not None:
         names.append(InviteeEvent.NO_SHOW_CREATED)
-    return [InviteeFact(delivery, name, payload, delivery.received_at, drifted) for name in names]
+    told_at = delivery.received_at
+    return [
+        InviteeFact(
+            *(delivery, name, payload, told_at, drifted), cleared if name is InviteeEvent.NO_SHOW_DELETED else ()
+        )
+        for name in names
+    ]
 
 
 def _own_fact(delivery: Delivery) -> OwnFact:

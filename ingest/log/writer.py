@@ -365,7 +365,7 @@ def _clears_in(deliveries: Iterable[Delivery]) -> list[Told]:
         (each, [OverdueClear(fact)])
         for each in deliveries
         for fact in normalize(each)
-        if isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED
+        if isinstance(fact, InviteeFact) and fact.event is InviteeEvent.NO_SHOW_DELETED and not fact.cleared
     ]
 
 

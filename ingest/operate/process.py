@@ -54,7 +54,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
-    from slotwire.ingest.control import backfill_rounds, connection_checks, ranges, retention, rounds
+    from slotwire.ingest.control import backfill_rounds, connection_checks, hole_rounds, ranges, retention, rounds
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import until_stopped
@@ -80,6 +80,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
                 backfills=backfill_rounds.run(organizations, settings.subscriptions),
+                holes=hole_rounds.run(organizations, settings.reconcile),
                 ranges=ranges.run(actions.pool, clock),
                 retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(organizations.connections, settings.connections),

@@ -68,7 +68,9 @@ def row_of(delivery: VerifiedDelivery) -> AcceptRow:
     )
 
 
-def fetched_row(org: str, *, origin: str, invitee: object, scheduled_event: object, now: datetime) -> AcceptRow:
+def fetched_row(
+    org: str, *, origin: str, invitee: object, scheduled_event: object, now: datetime, marks: Sequence[str] = ()
+) -> AcceptRow:
     """Write what REST told of an invitee, both documents as they came, with the time.
 
     Args:
@@ -77,9 +79,25 @@ def fetched_row(org: str, *, origin: str, invitee: object, scheduled_event: obje
         invitee: the invitee's document.
         scheduled_event: that of the scheduled event.
         now: when it was fetched.
+        marks: the URIs of the no-show marks that were known to be set before it was asked for. Those that the document
+            does not show are cleared by it.
     """
-    body = orjson.dumps({"invitee": invitee, "scheduled_event": scheduled_event})
-    return AcceptRow(ordered_id(now), org, None, origin, now, now, False, "", None, None, body)
+    told = {"invitee": invitee, "scheduled_event": scheduled_event, **({"marks": marks} if marks else {})}
+    return AcceptRow(ordered_id(now), org, None, origin, now, now, False, "", None, None, orjson.dumps(told))
+
+
+def fetched_resource(org: str, *, event: str, payload: object, now: datetime, inferred: bool = False) -> AcceptRow:
+    """Write what REST told of a resource, as Calendly's event about it would have.
+
+    Args:
+        org: the organization.
+        event: Calendly's name of the event.
+        payload: the resource's document; of one that is gone a tombstone with its URI.
+        now: when it was fetched.
+        inferred: nothing told of it, it only is not there any more.
+    """
+    told = {"event": event, "payload": payload, **({"inferred": True} if inferred else {})}
+    return AcceptRow(ordered_id(now), org, None, "reconcile", now, now, False, "", None, None, orjson.dumps(told))
 
 
 def retry_row(org: str, original: UUID, now: datetime) -> AcceptRow:

@@ -87,3 +87,7 @@ SELECT (SELECT count(*) FROM slotwire.parked_events) AS parked,
        (SELECT sum(numbackends) FROM pg_stat_database) AS connections,
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
            - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) AS connections_limit
+
+-- name: count_holes
+-- How many holes are open, by cause, and when the first of them was noticed.
+SELECT cause, count(*) AS holes, min(noticed_at) AS noticed_at FROM slotwire.holes WHERE state <> 'closed' GROUP BY cause

@@ -6,6 +6,7 @@ There is no list across events: each event needs a call of its own (docs/referen
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -13,6 +14,8 @@ from slotwire.ingest.control.calendly_client import pages
 from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
 from slotwire.ingest.control.calendly_client.scheduled_events import Status
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+
+_SORT, _DOING = "created_at:asc", "listing a scheduled event's invitees"
 
 
 class NoShowReference(BaseModel):
@@ -49,11 +52,24 @@ async def every(
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
-    path = f"{path_to('scheduled_events', event)}/invitees"
-    query = {"status": status, "sort": "created_at:asc"}
-    doing = "listing a scheduled event's invitees"
-    async for item in pages.every(calendly, path, pages.ResourcePage[InviteeResource], doing=doing, query=query):
+    query = {"status": status, "sort": _SORT}
+    async for item in pages.every(
+        calendly, _path(event), pages.ResourcePage[InviteeResource], doing=_DOING, query=query
+    ):
         yield item
+
+
+def documents(calendly: CalendlyTransport, event: str) -> AsyncIterator[tuple[Any, ...]]:
+    """List a scheduled event's invitees as `every` does, a page at a time and each as it came.
+
+    Raises:
+        CalendlyError: see `pages.documents`.
+    """
+    return pages.documents(calendly, _path(event), doing=_DOING, query={"sort": _SORT})
+
+
+def _path(event: str) -> str:
+    return f"{path_to('scheduled_events', event)}/invitees"
 
 
 async def get(calendly: CalendlyTransport, uri: str) -> InviteeResource:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
@@ -20,6 +20,7 @@ MAX_TOKEN = 4_000
 """Characters of a page's token: it becomes a part of an address."""
 MAX_PAGES = 1_000
 """A longer list fails: ask for a shorter time range, or for one host."""
+_TOKEN_REFUSED = frozenset({CalendlyProblem.INVALID, CalendlyProblem.NOT_FOUND})
 
 
 class _Pagination(BaseModel):
@@ -48,6 +49,39 @@ class ResourcePage(BaseModel, Generic[M]):
     pagination: _Pagination = _Pagination()
 
 
+class Document(RootModel[Any]):
+    """An item of a list as it came, whatever it is: one that cannot be read costs no other."""
+
+
+class PageRefused(CalendlyError):
+    """Calendly does not take the token of a page any more: the list must be begun again, from a later place."""
+
+
+async def documents(
+    calendly: CalendlyTransport, path: str, *, doing: str, query: Mapping[str, str | None]
+) -> AsyncIterator[tuple[Any, ...]]:
+    """Read a list to its end as `every` does, a page at a time, with each item as it came.
+
+    Raises:
+        PageRefused: the next page was refused.
+        CalendlyError: as `every`.
+    """
+    asked = _asked(query)
+    for _ in range(MAX_PAGES):
+        try:
+            found = await calendly.get(path, ResourcePage[Document], doing=doing, query=asked)
+        except CalendlyError as error:
+            if "page_token" in asked and error.problem in _TOKEN_REFUSED:
+                raise PageRefused(
+                    error.message, problem=error.problem, status=error.status, remedy=error.remedy
+                ) from error
+            raise
+        yield tuple(each.root for each in found.collection)
+        if not _turned(asked, found.pagination, doing):
+            return
+    raise _endless(doing)
+
+
 async def every(
     calendly: CalendlyTransport, path: str, page: type[ResourcePage[M]], *, doing: str, query: Mapping[str, str | None]
 ) -> AsyncIterator[M]:
@@ -64,22 +98,37 @@ async def every(
         CalendlyError: see `CalendlyProblem`; `unexpected` when a page leads back to itself or to no page, or after
             MAX_PAGES.
     """
-    asked = {name: value for name, value in query.items() if value is not None} | {"count": str(PAGE_SIZE)}
+    asked = _asked(query)
     for _ in range(MAX_PAGES):
         found = await calendly.get(path, page, doing=doing, query=asked)
         for item in found.collection:
             yield item
-        token = _next_token(found.pagination, doing)
-        if token is None:
+        if not _turned(asked, found.pagination, doing):
             return
-        if token == asked.get("page_token"):
-            raise CalendlyError(
-                f"{doing}: a page of the list leads back to itself",
-                problem=CalendlyProblem.UNEXPECTED,
-                remedy="Try again later.",
-            )
-        asked["page_token"] = token
-    raise CalendlyError(
+    raise _endless(doing)
+
+
+def _asked(query: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in query.items() if value is not None} | {"count": str(PAGE_SIZE)}
+
+
+def _turned(asked: dict[str, str], pagination: _Pagination, doing: str) -> bool:
+    """Ask for the next page from now on; return whether there is one."""
+    token = _next_token(pagination, doing)
+    if token is None:
+        return False
+    if token == asked.get("page_token"):
+        raise CalendlyError(
+            f"{doing}: a page of the list leads back to itself",
+            problem=CalendlyProblem.UNEXPECTED,
+            remedy="Try again later.",
+        )
+    asked["page_token"] = token
+    return True
+
+
+def _endless(doing: str) -> CalendlyError:
+    return CalendlyError(
         f"{doing}: the list has not ended after {MAX_PAGES} pages",
         problem=CalendlyProblem.UNEXPECTED,
         remedy="Ask for a shorter time range, or for one host.",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from pydantic import AwareDatetime
 
 from slotwire.ingest.control.calendly_client import pages
 from slotwire.ingest.control.calendly_client.resources import RawResource, ResourceAnswer, Uri, path_to
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+
+_PATH, _DOING = "/routing_form_submissions", "listing routing form submissions"
 
 
 class RoutingFormSubmissionResource(RawResource):
@@ -33,10 +36,18 @@ async def every(
         CalendlyError: see `CalendlyProblem`.
     """
     query = {"form": form, "sort": "created_at:desc" if latest_first else "created_at:asc"}
-    doing = "listing routing form submissions"
     page = pages.ResourcePage[RoutingFormSubmissionResource]
-    async for item in pages.every(calendly, "/routing_form_submissions", page, doing=doing, query=query):
+    async for item in pages.every(calendly, _PATH, page, doing=_DOING, query=query):
         yield item
+
+
+def newest_documents(calendly: CalendlyTransport, form: str) -> AsyncIterator[tuple[Any, ...]]:
+    """List a form's submissions, the newest first, a page at a time and each as it came.
+
+    Raises:
+        CalendlyError: see `pages.documents`.
+    """
+    return pages.documents(calendly, _PATH, doing=_DOING, query={"form": form, "sort": "created_at:desc"})
 
 
 async def get(calendly: CalendlyTransport, uri: str) -> RoutingFormSubmissionResource:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import AwareDatetime
 
@@ -18,6 +18,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.schemas.ids import OrganizationUri
 
 Status: TypeAlias = Literal["active", "canceled"]
+_PATH, _DOING = "/scheduled_events", "listing scheduled events"
 
 
 class ScheduledEventResource(RawResource):
@@ -61,7 +62,23 @@ async def every(calendly: CalendlyTransport, chosen: ScheduledEventQuery) -> Asy
     Raises:
         CalendlyError: `permission` for others' events without the rights of an owner or admin; see `CalendlyProblem`.
     """
-    query = {
+    async for item in pages.every(
+        calendly, _PATH, pages.ResourcePage[ScheduledEventResource], doing=_DOING, query=_query(chosen)
+    ):
+        yield item
+
+
+def documents(calendly: CalendlyTransport, chosen: ScheduledEventQuery) -> AsyncIterator[tuple[Any, ...]]:
+    """List scheduled events as `every` does, a page at a time and each as it came.
+
+    Raises:
+        CalendlyError: as `every`; `PageRefused`, see `pages.documents`.
+    """
+    return pages.documents(calendly, _PATH, doing=_DOING, query=_query(chosen))
+
+
+def _query(chosen: ScheduledEventQuery) -> dict[str, str | None]:
+    return {
         "organization": chosen.organization,
         "user": chosen.user,
         "group": chosen.group,
@@ -70,11 +87,6 @@ async def every(calendly: CalendlyTransport, chosen: ScheduledEventQuery) -> Asy
         "max_start_time": pages.moment(chosen.start_to),
         "sort": "start_time:desc" if chosen.latest_first else "start_time:asc",
     }
-    doing = "listing scheduled events"
-    async for item in pages.every(
-        calendly, "/scheduled_events", pages.ResourcePage[ScheduledEventResource], doing=doing, query=query
-    ):
-        yield item
 
 
 async def get(calendly: CalendlyTransport, uri: str) -> ScheduledEventResource:
