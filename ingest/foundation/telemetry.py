@@ -121,6 +121,11 @@ UNWRITTEN_BYTES = Readings(
     fresh_seconds=15,
     registry=of("relay"),
 )
+UNWRITTEN_LIMIT_BYTES = Gauge(
+    "slotwire_unwritten_limit_bytes",
+    "The most bytes of a shard that may be accepted and not yet written; past them deliveries are answered 503.",
+    registry=of("serve"),
+)
 UNWRITTEN_SECONDS = Readings(
     "slotwire_unwritten_seconds",
     "Age of the oldest delivery that is accepted and not yet written, as the shard's leader reads it.",

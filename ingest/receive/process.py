@@ -17,7 +17,12 @@ from slotwire.ingest.foundation.open_connections import OpenConnections
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import LISTENER_CONNECTIONS, LISTENER_CONNECTIONS_LIMIT, get_logger
+from slotwire.ingest.foundation.telemetry import (
+    LISTENER_CONNECTIONS,
+    LISTENER_CONNECTIONS_LIMIT,
+    UNWRITTEN_LIMIT_BYTES,
+    get_logger,
+)
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.endpoint import Receiver
@@ -53,6 +58,7 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     connections = OpenConnections(within_open_files(limits_of(settings.http)))
     LISTENER_CONNECTIONS.set_function(lambda: len(connections))
     LISTENER_CONNECTIONS_LIMIT.set(connections.limits.max_connections)
+    UNWRITTEN_LIMIT_BYTES.set(settings.http.max_unwritten_bytes)
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
         async with asyncio.TaskGroup() as side:

@@ -238,6 +238,7 @@ async def test_what_waits_to_be_written_has_a_limit_in_bytes(database: Database)
         taken = [(await endpoint.deliver(hook, padded(4096))).status_code for _ in range(fitting)]
         past = await endpoint.deliver(hook, body)
         assert (set(taken), past.status_code, past.headers["Retry-After"]) == ({200}, 503, "5")
+        assert REGISTRY.get_sample_value("slotwire_unwritten_limit_bytes") == 1_048_576
         await write_all(settings)
         assert (await endpoint.deliver(hook, body)).status_code == 200
     connection = await asyncpg.connect(database.owner_url)

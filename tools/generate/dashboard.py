@@ -71,8 +71,11 @@ PANELS = (
     Panel(
         "How much of the room for it is used?",
         "bytes",
-        {"shard {{shard}}": "max by (shard) (slotwire_unwritten_bytes)"},
-        "Past SLOTWIRE_HTTP__MAX_UNWRITTEN_BYTES (20 GiB) deliveries are answered 503.",
+        {
+            "shard {{shard}}": "max by (shard) (slotwire_unwritten_bytes)",
+            "limit": "min(slotwire_unwritten_limit_bytes)",
+        },
+        "Past SLOTWIRE_HTTP__MAX_UNWRITTEN_BYTES deliveries are answered 503.",
     ),
     Panel(
         "Is anything written and not in Kafka?",

@@ -20,13 +20,20 @@ LOG = (
     ),
     Alert(
         "SlotwireUnwrittenNearLimit",
-        "max by (shard) (slotwire_unwritten_bytes) > 10737418240",
+        "max by (shard) (slotwire_unwritten_bytes) > 0.5 * scalar(min(slotwire_unwritten_limit_bytes))",
         wait="1m",
         severity="page",
         summary="{{ $value | humanize1024 }}B of shard {{ $labels.shard }} are unwritten; past the limit it is 503.",
         runbook="unwritten-growing.md",
-        faulty={'slotwire_unwritten_bytes{shard="0"}': "0+1e9x90"},
-        healthy={'slotwire_unwritten_bytes{shard="0"}': "0+1e6x90"},
+        faulty={
+            'slotwire_unwritten_bytes{shard="0"}': "0+1e9x90",
+            'slotwire_unwritten_limit_bytes{instance="a"}': "2e10x90",
+            'slotwire_unwritten_limit_bytes{instance="b"}': "4e10x90",
+        },
+        healthy={
+            'slotwire_unwritten_bytes{shard="0"}': "0+1e6x90",
+            'slotwire_unwritten_limit_bytes{instance="a"}': "2e10x90",
+        },
     ),
     Alert(
         "SlotwireNobodyWrites",
