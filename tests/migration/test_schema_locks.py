@@ -118,15 +118,20 @@ class Felt:
     Attributes:
         longest: seconds of the longest call, by what was called.
         calls: how many there were.
+        kept_waiting: what waited for a lock for longer than `MOST_SECONDS`.
     """
 
     longest: dict[str, float] = field(default_factory=dict)
     calls: int = 0
+    kept_waiting: set[str] = field(default_factory=set)
 
     async def call(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
         """Measure one."""
         began = time.perf_counter()
-        await work()
+        try:
+            await work()
+        except (DatabaseUnavailable, asyncpg.LockNotAvailableError):
+            self.kept_waiting.add(what)
         self.longest[what] = max(self.longest.get(what, 0.0), time.perf_counter() - began)
         self.calls += 1
 
@@ -149,11 +154,12 @@ async def felt(database: Database) -> AsyncIterator[Felt]:
         for table in itertools.cycle(tables):
             if done.is_set():
                 return
-            lock = f"BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE; COMMIT"
-            await found.call(table, partial(connection.execute, lock))
+            async with connection.transaction():
+                await found.call(table, partial(connection.execute, f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE"))
 
+    limit = {"lock_timeout": f"{MOST_SECONDS:g}s"}
     async with (
-        asyncpg.create_pool(database.owner_url, min_size=2, max_size=2) as pool,
+        asyncpg.create_pool(database.owner_url, min_size=2, max_size=2, server_settings=limit) as pool,
         pool.acquire() as first,
         pool.acquire() as second,
         asyncio.TaskGroup() as group,
@@ -184,7 +190,7 @@ async def test_no_lock_is_felt_for_a_second(stack: Stack, old: Version, monkeypa
     """Over 200,000 events, every migration since the last release, and one of each kind: nobody waits for a second."""
     know(monkeypatch, *planted())
     found = await migrate_loaded(stack, old, LOADED)
-    assert found.longest[found.worst] < MOST_SECONDS, found.worst
+    assert found.kept_waiting == set()
     assert found.calls > 100
 
 
@@ -192,8 +198,7 @@ async def test_a_lock_of_a_second_is_noticed(stack: Stack, old: Version, monkeyp
     """The measurement bites: a migration that keeps writers from a table for longer is found, with the table."""
     know(monkeypatch, SLOW)
     found = await migrate_loaded(stack, old, History(events=1_000, organizations=5, days=1, changes=10))
-    assert found.longest[found.worst] > MOST_SECONDS
-    assert found.worst == "slotwire.identities"
+    assert found.kept_waiting == {"slotwire.identities"}
 
 
 @pytest.mark.soak
@@ -208,4 +213,4 @@ async def test_no_lock_is_felt_for_a_second_over_millions(
         f"migrating {MILLIONS.events:,} events: {found.calls:,} calls beside it, the longest accept {accept:.3f} s,"
         f" the longest wait for a writer's lock {found.longest[found.worst]:.3f} s ({found.worst})\n"
     )
-    assert found.longest[found.worst] < MOST_SECONDS
+    assert found.kept_waiting == set()
