@@ -177,6 +177,13 @@ async def _skew(connection: Connection, clock: Clock) -> Finding:
 
 async def _schema(connection: Connection) -> Finding:
     found = await require_fitting(connection)
+    if found.missing:
+        return Finding(
+            check="schema",
+            state="warning",
+            message=f"a rollout is not finished: {', '.join(each.name for each in found.missing)} waits",
+            remedy="When no process of the version before is left, run `slotwire migrate --post`.",
+        )
     newer = f"newer than this version, which can work with it: {', '.join(found.newer)}"
     return ok("schema", newer if found.newer else "this version's")
 

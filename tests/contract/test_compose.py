@@ -58,11 +58,18 @@ def production() -> dict[str, str]:
 
 def test_it_runs_every_process() -> None:
     """Postgres, Kafka, the simulator and all five processes are there, and nothing of ours waits for nothing."""
-    assert set(OURS) == {"migrate", "serve", "relay", "control", "agents", "simulator"}
+    assert set(OURS) == {"migrate", "migrate-post", "serve", "relay", "control", "agents", "simulator"}
     assert set(SERVICES) - set(OURS) == {"postgres", "kafka"}
     assert SERVICES["migrate"]["depends_on"].keys() == {"postgres", "kafka"}
     for name in ("serve", "relay", "agents"):
         assert OURS[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    before = OURS["migrate-post"]["depends_on"]
+    assert set(before) == {"serve", "control", "relay", "agents"}
+    assert all(each == {"condition": "service_started"} for each in before.values())
+    assert (OURS["migrate"]["command"], OURS["migrate-post"]["command"]) == (
+        ["migrate", "--pre"],
+        ["migrate", "--post"],
+    )
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -79,7 +86,7 @@ def test_its_variables_are_known_and_parse(name: str, monkeypatch: pytest.Monkey
     environment = environment_of(OURS[name])
     assert not set(environment) - known_variables()
     settings = parsed(environment, monkeypatch)
-    url = settings.migrate.database_url if name == "migrate" else settings.database_url
+    url = settings.migrate.database_url if name.startswith("migrate") else settings.database_url
     assert url is not None
     assert url.get_secret_value().endswith("@postgres:5432/slotwire")
     if name in {"serve", "control"}:
@@ -121,10 +128,10 @@ def test_a_role_a_process() -> None:
         for name, service in OURS.items()
     }
     own = {name: [f"slotwire_{name}"] for name in ("serve", "control", "relay", "agents")}
-    assert logins == {**own, "simulator": ["slotwire_control"], "migrate": []}
+    assert logins == {**own, "simulator": ["slotwire_control"], "migrate": [], "migrate-post": []}
     owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
     with_owner = {name for name, service in OURS.items() if f"//{owner}:" in str(service["environment"])}
-    assert with_owner == {"migrate"}
+    assert with_owner == {"migrate", "migrate-post"}
 
 
 def test_the_broker_is_the_one_that_is_tested() -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from slotwire.handlers.agents.demo import agent as demo_agent
 from slotwire.ingest.cli import app
+from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.postgres_readiness import READY_SECONDS
 from slotwire.ingest.foundation.settings import known_variables
 from slotwire.ingest.keys.hooks import HookAddresses
@@ -36,6 +37,8 @@ from tools.sources import ROOT
 VERSIONS = ("1.29", kubernetes_validate.latest_version().rpartition(".")[0])
 """The oldest Kubernetes the manifests are for, and the newest whose schema is at hand."""
 MARGIN_SECONDS = 5.0
+STEPS = {"migrate": ["migrate", "--pre"], "migrate-post": ["migrate", "--post"]}
+"""The jobs of a rollout, with their commands."""
 AIOHTTP_SHUTDOWN_SECONDS = 60.0
 """How long aiohttp lets requests of the management API finish, unless told otherwise."""
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
@@ -62,7 +65,7 @@ def test_a_misspelt_field_is_refused() -> None:
 
 
 def test_there_is_a_workload_for_every_process() -> None:
-    """The names are those of the processes: four that last, the job that migrates, and doctor, which waits."""
+    """The names are those of the processes: four that last, two jobs that migrate, and doctor, which waits."""
     for overlay in OVERLAYS.values():
         assert set(workloads(overlay)) == set(PLAIN)
     assert {name: workload.document["kind"] for name, workload in PLAIN.items()} == {
@@ -71,6 +74,7 @@ def test_there_is_a_workload_for_every_process() -> None:
         "control": "Deployment",
         "agents": "StatefulSet",
         "migrate": "Job",
+        "migrate-post": "Job",
         **dict.fromkeys(DOCTOR, "CronJob"),
     }
     assert PLAIN["doctor-serve"].spec["suspend"] is True
@@ -83,6 +87,8 @@ def test_its_command_exists(process: Workload) -> None:
     arguments = process.container["args"]
     if process.name in DOCTOR:
         assert arguments == ["doctor", "--process", process.name.removeprefix("doctor-")]
+    elif process.name in STEPS:
+        assert arguments == STEPS[process.name]
     else:
         assert arguments[0] == process.name
     told = CliRunner().invoke(app, [*arguments, "--help"])
@@ -91,6 +97,16 @@ def test_its_command_exists(process: Workload) -> None:
     if process.name == "agents":
         assert arguments == ["agents", "run", "slotwire.handlers.agents.demo:agent"]
         assert demo_agent.events
+
+
+def test_the_second_step_waits_for_a_person() -> None:
+    """Applying the manifests runs the first step; the second, after which there is no way back, is let run by hand."""
+    assert PLAIN["migrate-post"].spec["suspend"] is True
+    assert "suspend" not in PLAIN["migrate"].spec
+    assert not {"SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS"} & set(PLAIN["migrate-post"].environment())
+    for name in STEPS:  # longer than an index may take to be built, and then it is tried again
+        assert PLAIN[name].spec["activeDeadlineSeconds"] > MigrateSettings().build_timeout_seconds
+        assert PLAIN[name].spec["backoffLimit"] > 0
 
 
 @every_process
@@ -223,7 +239,7 @@ def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
     def holders(secret: str, key: str | None = None) -> set[str]:
         return {name for name, keys in used.items() if any(s == secret and key in {None, k} for s, k in keys)}
 
-    assert holders("slotwire-migrate", "url") == {"migrate"}
+    assert holders("slotwire-migrate", "url") == set(STEPS)
     assert holders("slotwire-keys") == {"serve", "control"}
     assert holders("slotwire-kafka", "password") == {"relay", "agents", "migrate"}
     for process in ("serve", "relay", "agents", "control"):
@@ -251,5 +267,5 @@ def test_what_must_not_wait_comes_first() -> None:
     assert (priority["metadata"]["name"], priority["globalDefault"]) == ("slotwire", False)
     assert "namespace" not in priority["metadata"]
     classed = {name for name, process in PLAIN.items() if process.pod.get("priorityClassName") == "slotwire"}
-    assert classed == {"serve", "relay", "control", "migrate"}
+    assert classed == {"serve", "relay", "control", *STEPS}
     assert not [name for name in PLAIN if name not in classed and "priorityClassName" in PLAIN[name].pod]

@@ -202,13 +202,15 @@ def references(value: Any, key: str) -> list[Document]:
     return [r for inner in value for r in references(inner, key)] if isinstance(value, list) else []
 
 
-def test_migrate_is_a_hook(everything: Path, tmp_path: Path) -> None:
-    """Argo CD makes the job anew with each sync; Helm runs it before an upgrade, and first what it refers to."""
-    (job,) = [doc for doc in rendered(everything) if doc["kind"] == "Job"]
-    assert job["metadata"]["annotations"] == {
-        "argocd.argoproj.io/hook": "Sync",
-        "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
-    }
+def test_the_steps_of_a_rollout_are_hooks(everything: Path, tmp_path: Path) -> None:
+    """Argo CD makes the jobs anew, with each sync and after it; Helm before and after, and first what they refer to."""
+    jobs = {doc["metadata"]["name"]: doc for doc in rendered(everything) if doc["kind"] == "Job"}
+    for name, hook in (("slotwire-migrate", "Sync"), ("slotwire-migrate-post", "PostSync")):
+        assert jobs[name]["metadata"]["annotations"] == {
+            "argocd.argoproj.io/hook": hook,
+            "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
+        }
+        assert not jobs[name]["spec"].get("suspend")
     folder = everything.parent / "with-helm"
     folder.mkdir()
     said = {"resources": ["../plain"], "components": ["../../components/helm"]}
@@ -221,9 +223,15 @@ def test_migrate_is_a_hook(everything: Path, tmp_path: Path) -> None:
     }
     needed = {("ServiceAccount", "slotwire-migrate"), ("PriorityClass", "slotwire")}
     needed |= {("ConfigMap", f"slotwire-{name}") for name in ("settings", "kafka")}
-    assert weights == dict.fromkeys(needed, -5) | {("Job", "slotwire-migrate"): 0}
-    (job,) = [doc for doc in found if doc["kind"] == "Job"]
-    assert {ref["name"].removesuffix(GENERATED) for ref in references(job, "configMapRef")} == {
+    jobs = {doc["metadata"]["name"]: doc for doc in found if doc["kind"] == "Job"}
+    assert weights == dict.fromkeys(needed, -5) | {("Job", name): 0 for name in jobs}
+    hooks = {name: job["metadata"]["annotations"]["helm.sh/hook"] for name, job in jobs.items()}
+    assert hooks == {
+        "slotwire-migrate": "pre-install,pre-upgrade",
+        "slotwire-migrate-post": "post-install,post-upgrade",
+    }
+    assert not any(job["spec"].get("suspend") for job in jobs.values())
+    assert {ref["name"].removesuffix(GENERATED) for ref in references(list(jobs.values()), "configMapRef")} == {
         name for kind, name in needed if kind == "ConfigMap"
     }
 

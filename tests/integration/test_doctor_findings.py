@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from slotwire.ingest.foundation import migrations
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.foundation.settings import (
     CalendlySettings,
@@ -171,6 +172,15 @@ async def test_a_schema_that_is_behind_fails(database: Database) -> None:
         await owner.close()
     found = await findings(settings_for(database))
     assert (found["schema"].state, found["schema"].remedy) == ("failed", "Run `slotwire migrate`.")
+
+
+async def test_a_rollout_that_is_not_finished_is_a_warning(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the second step of a rollout waits, doctor names it, and fails nobody."""
+    ours = migrations.known_migrations()
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*ours, migrations.Migration("9999_post_x", "")))
+    found = await findings(settings_for(database))
+    assert (found["schema"].state, "9999_post_x waits" in found["schema"].message) == ("warning", True)
+    assert "migrate --post" in found["schema"].remedy
     assert "rights" not in found
 
 

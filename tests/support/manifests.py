@@ -160,7 +160,7 @@ ALL = {(overlay, name): found for overlay in OVERLAYS for name, found in workloa
 PLAIN = workloads()
 DOCTOR = frozenset(f"doctor-{process}" for process in ("serve", "relay", "control", "agents"))
 """The containers that examine, one for each process that lasts."""
-ENDING = DOCTOR | {"migrate"}
+ENDING = DOCTOR | {"migrate", "migrate-post"}
 """What ends by itself."""
 
 
