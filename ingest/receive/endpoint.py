@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import Callable
 from email.utils import formatdate
 from enum import StrEnum
 from itertools import chain
@@ -117,6 +118,8 @@ class _Reply(NamedTuple):
 
 
 _ACCEPTED = _Reply(RequestOutcome.ACCEPTED, "", ACKNOWLEDGED)
+_NOT_CALENDLYS = frozenset({"forged_hook", "unknown_hook", "missing", "malformed", "mismatch", "revoked"})
+"""Refusals that lose nothing of Calendly's, or are meant."""
 _CUT_OFF = _Reply(RequestOutcome.UNAVAILABLE, "cut_off", ACKNOWLEDGED)
 """What a span says of a delivery whose client or process went away; nobody is answered it."""
 
@@ -132,6 +135,7 @@ class Receiver:
         clock: Clock,
         connections: OpenConnections,
         *,
+        troubled: Callable[[str], None] = lambda _: None,
         accepted_ratio: float = 0.0,
     ) -> None:
         """Begin to answer.
@@ -142,6 +146,7 @@ class Receiver:
             settings: limits.
             clock: the time of arrival.
             connections: the listener's.
+            troubled: is told of each hook of ours that gets another answer than 2xx; 401 for a bad signature excepted.
             accepted_ratio: the share of accepted deliveries that have a log line.
         """
         self._tenants = tenants
@@ -149,6 +154,7 @@ class Receiver:
         self._settings = settings
         self._clock = clock
         self._connections = connections
+        self._troubled = troubled
         self._accepted_ratio = accepted_ratio
         self._said = Throttle()
         self._trusted = tuple(read_network(each) for each in settings.trusted_proxies)
@@ -167,6 +173,8 @@ class Receiver:
                 reply = _rejected(web.Response(status=405, text="POST only\n", headers={"Allow": "POST"}))
             else:
                 reply = await self._take(request, hook)
+                if reply.outcome is not RequestOutcome.ACCEPTED and reply.reason not in _NOT_CALENDLYS:
+                    self._troubled(hook)
             response = reply.response
         finally:
             connection.leave(proven=response is ACKNOWLEDGED)
@@ -208,6 +216,8 @@ class Receiver:
         try:
             reply = await self._answered(hook, delivery)
         finally:
+            if reply is _CUT_OFF:
+                self._troubled(hook)
             span.end(reply.outcome, reply.reason)
         return reply
 

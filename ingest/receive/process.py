@@ -28,6 +28,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.receive.endpoint import Receiver
 from slotwire.ingest.receive.group_commit import GroupCommit
 from slotwire.ingest.receive.hook_lookup import Tenants
+from slotwire.ingest.receive.hook_troubles import HookTroubles
 from slotwire.ingest.receive.listener import limits_of, listening
 
 
@@ -65,7 +66,13 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
             door = GroupCommit(settings, clock, side)
             tenants = Tenants(pool, addresses, vault, clock)
             ratio = settings.log.accepted_ratio
-            receiver = Receiver(tenants, door, settings.http, clock, connections, accepted_ratio=ratio)
+            troubles = HookTroubles(pool, addresses, clock)
+            telling = side.create_task(troubles.run(), name="hook troubles")
+            receiver = Receiver(
+                *(tenants, door, settings.http, clock, connections), troubled=troubles.note, accepted_ratio=ratio
+            )
             async with listening(receiver.answer, settings.http, connections) as url:
                 yield url
+            telling.cancel()
+            await troubles.leave()
             door.close()

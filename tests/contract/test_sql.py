@@ -29,6 +29,7 @@ PROCESSES = {
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),
     "restore.sql": (OWNER,),
+    "serving.sql": ("serve",),
     "unwritten.sql": ("control", "relay"),
     "vault.sql": ("control",),
 }
