@@ -1,8 +1,9 @@
-"""Calendly's REST API, as far as Slotwire uses it.
+"""Calendly's REST API: what Slotwire uses, typed, and every operation as a table.
 
 transport                 the one file that speaks HTTP to Calendly: limits, retries, errors translated
 answers                   pure: what an error answer means
 pages                     lists, page after page
+operations                all 77 operations, with what each takes: for calls that a person makes
 resources                 what all resources share: URI, envelope, path
 
 users                     whose token this is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -58,7 +58,7 @@ class PageRefused(CalendlyError):
 
 
 async def documents(
-    calendly: CalendlyTransport, path: str, *, doing: str, query: Mapping[str, str | None]
+    calendly: CalendlyTransport, path: str, *, doing: str, query: Mapping[str, str | Sequence[str] | None]
 ) -> AsyncIterator[tuple[Any, ...]]:
     """Read a list to its end as `every` does, a page at a time, with each item as it came.
 
@@ -108,11 +108,11 @@ async def every(
     raise _endless(doing)
 
 
-def _asked(query: Mapping[str, str | None]) -> dict[str, str]:
+def _asked(query: Mapping[str, str | Sequence[str] | None]) -> dict[str, str | Sequence[str]]:
     return {name: value for name, value in query.items() if value is not None} | {"count": str(PAGE_SIZE)}
 
 
-def _turned(asked: dict[str, str], pagination: _Pagination, doing: str) -> bool:
+def _turned(asked: dict[str, str | Sequence[str]], pagination: _Pagination, doing: str) -> bool:
     """Ask for the next page from now on; return whether there is one."""
     token = _next_token(pagination, doing)
     if token is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -31,6 +31,8 @@ from slotwire.ingest.foundation.tracing import tracing
 
 M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]
+Query: TypeAlias = Mapping[str, str | Sequence[str]]
+"""Parameters by Calendly's names; one with several values is repeated."""
 
 CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 50
@@ -86,7 +88,7 @@ class CalendlyTransport:
         self.calls = 0
         """Calls that were made, each try."""
 
-    async def get(self, path: str, answer: type[M], *, doing: str, query: Mapping[str, str] | None = None) -> M:
+    async def get(self, path: str, answer: type[M], *, doing: str, query: Query | None = None) -> M:
         """Read a resource; retried while Calendly fails.
 
         Raises:
@@ -110,6 +112,33 @@ class CalendlyTransport:
         """
         await self._retried("DELETE", path, _READ_AGAIN, doing=doing)
 
+    async def exchange(
+        self, method: str, path: str, *, doing: str, query: Query | None = None, body: object = None
+    ) -> object:
+        """Make a call of any operation, and return its answer as it came: JSON, a text, or None for an empty one.
+
+        Retried as `get`, `post` and `delete` are; a `PATCH` like a `POST`.
+
+        Raises:
+            CalendlyError: see `CalendlyProblem`; `unexpected` where a page of a website answers.
+        """
+        retry_on = _READ_AGAIN if method in {"GET", "DELETE"} else _WRITE_AGAIN
+        received = await self._retried(method, path, retry_on, doing=doing, query=query, body=body)
+        if not received.strip():
+            return None
+        try:
+            return orjson.loads(received)
+        except orjson.JSONDecodeError:
+            pass
+        text = received.decode(errors="replace")  # a recap's transcript is a plain text
+        if text.lstrip().startswith("<"):
+            raise CalendlyError(
+                f"{doing}: a website answered in Calendly's place",
+                problem=CalendlyProblem.UNEXPECTED,
+                remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
+            )
+        return text
+
     async def _retried(
         self,
         method: str,
@@ -117,8 +146,8 @@ class CalendlyTransport:
         retry_on: frozenset[CalendlyProblem],
         *,
         doing: str,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
+        query: Query | None = None,
+        body: object = None,
     ) -> bytes:
         policy = self._retries
 
@@ -149,8 +178,8 @@ class CalendlyTransport:
         path: str,
         *,
         doing: str,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
+        query: Query | None = None,
+        body: object = None,
     ) -> bytes:
         if not _PATH.fullmatch(path):  # no outside text becomes a path but through `path_to`, which refuses it
             raise ValueError("not a path of Calendly's API")
@@ -164,7 +193,9 @@ class CalendlyTransport:
             with tracing().span("calendly", "CLIENT", method=method, doing=doing) as span:
                 async with (
                     asyncio.timeout(self._retries.answer_seconds),
-                    self._http.stream(method, path, params=query, content=content, headers=headers) as response,
+                    self._http.stream(
+                        method, path, params=None if query is None else dict(query), content=content, headers=headers
+                    ) as response,
                 ):
                     status = str(response.status_code)
                     if span is not None:

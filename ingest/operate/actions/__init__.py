@@ -12,6 +12,7 @@ parked_events  list, settle: events that Kafka refused
 deliveries     list
 bookings       list, timeline
 quarantine     list, get, retry, discard
+calendly       call: any operation of Calendly's API
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
 """
@@ -26,6 +27,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
+from slotwire.ingest.operate.actions.calendly import CalendlyActions
 from slotwire.ingest.operate.actions.connections import ConnectionActions
 from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
@@ -61,6 +63,7 @@ class Actions:
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
     signing_keys: SigningKeyActions
+    calendly_api: CalendlyActions
     keys: KeyActions
     audit: AuditActions
     idempotency: IdempotentResponses
@@ -85,6 +88,7 @@ class Actions:
             OrganizationActions(*base),
             SubscriptionActions(*base),
             SigningKeyActions(*base),
+            CalendlyActions(*base),
             KeyActions(*base),
             AuditActions(*base),
             IdempotentResponses(pool, settings, clock),

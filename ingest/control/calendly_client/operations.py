@@ -1,0 +1,262 @@
+"""Every operation of Calendly's REST API, as a table: what it is called, what it takes, what it needs.
+
+The table is `operations.json`, 77 operations as documented in November 2026 (docs/reference/calendly.md, "REST"). It
+says which values an operation takes and where they go; a call is put together from it and checked before anything is
+sent. What Calendly answers is left as it came, so nothing that it adds is lost.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, Literal
+
+import orjson
+
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.resources import MAX_URI, ORIGIN
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+from slotwire.ingest.errors import RequestRefused
+
+MAX_BODY_BYTES = 262_144
+"""A longer body is refused before it is sent; the largest documented one holds 500 addresses."""
+BODY = "requestBody"
+"""How the table calls the body of an operation whose body is not a flat list of values."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
+_COLLECTIONS = MappingProxyType(
+    {
+        "organization": "organizations",
+        "user": "users",
+        "group": "groups",
+        "event_type": "event_types",
+        "form": "routing_forms",
+        "contact": "contacts",
+        "contact_list": "contact_lists",
+        "event": "scheduled_events",
+        "user_availability_schedule": "user_availability_schedules",
+    }
+)
+"""Parameters that take a resource's URI: a bare id is made into one of these collections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One value that an operation takes.
+
+    Attributes:
+        name: Calendly's.
+        place: where it goes.
+        required: whether Calendly refuses a call without it.
+        type: `string`, `integer`, `number`, `boolean`, `array` or `json`.
+    """
+
+    name: str
+    place: Literal["path", "query", "body"]
+    required: bool
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation.
+
+    Attributes:
+        name: as Calendly's reference calls it, for example `list-event-types`.
+        method: of HTTP.
+        path: with its parameters in braces.
+        scope: that the token needs; None where the table does not say.
+        plan: that the organization's owner needs; None where none is documented.
+        parameters: in the table's order.
+        body_schema: of a body that is not flat; None where there is none.
+    """
+
+    name: str
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    scope: str | None
+    plan: str | None
+    parameters: tuple[Parameter, ...]
+    body_schema: Mapping[str, Any] | None = field(repr=False)
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing at Calendly."""
+        return self.method == "GET"
+
+    @property
+    def paged(self) -> bool:
+        """Whether it gives a list page after page."""
+        return self.reads and any(each.name == "page_token" for each in self.parameters)
+
+    @property
+    def takes(self) -> tuple[Parameter, ...]:
+        """The parameters that a caller gives: pages are turned for them."""
+        turned = ("page_token", "count") if self.paged else ()
+        return tuple(each for each in self.parameters if each.name not in turned)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCall:
+    """A call that can be sent.
+
+    Attributes:
+        operation: which one.
+        path: without braces.
+        query: Calendly's names.
+        body: None where it has none.
+    """
+
+    operation: Operation
+    path: str
+    query: Mapping[str, str | Sequence[str]]
+    body: Any
+
+
+@cache
+def operations() -> Mapping[str, Operation]:
+    """Return the table by name, in the order of the paths."""
+    rows = orjson.loads(resources.files(__package__).joinpath("operations.json").read_bytes())
+    return MappingProxyType({row["operation"]: _operation(row) for row in rows})
+
+
+def _operation(row: Mapping[str, Any]) -> Operation:
+    return Operation(
+        name=row["operation"],
+        method=row["method"],
+        path=row["path"],
+        scope=row.get("scope"),
+        plan=row.get("plan"),
+        parameters=tuple(
+            Parameter(each["name"], each["in"], bool(each.get("required")), each.get("type", "string"))
+            for each in row["parameters"]
+        ),
+        body_schema=row.get("body_schema"),
+    )
+
+
+def operation(name: str) -> Operation:
+    """Return one operation.
+
+    Raises:
+        RequestRefused: there is none of this name; the message names near ones (`operation_unknown`).
+    """
+    known = operations()
+    if name in known:
+        return known[name]
+    near = ", ".join(difflib.get_close_matches(name, known, n=3))
+    raise RequestRefused(
+        f"Calendly's API has no operation {name[:80]!r}",
+        code="operation_unknown",
+        remedy=(f"Near to it: {near}. " if near else "") + "`slotwire calendly` lists all of them.",
+    )
+
+
+def prepare(chosen: Operation, given: Mapping[str, Sequence[str]], body: Any = None) -> PreparedCall:
+    """Put a call together, and check it: nothing is sent.
+
+    Args:
+        chosen: the operation.
+        given: values by parameter; several only for an `array`. Where Calendly wants the URI of a resource, its bare id
+            does too; where it wants an id in the path, the whole URI does.
+        body: the JSON body of an operation that has one which is not flat.
+
+    Raises:
+        RequestRefused: something is missing, unknown or of another type (`call_invalid`).
+    """
+    takes = {each.name: each for each in chosen.takes if each.name != BODY}
+    if unknown := sorted(given.keys() - takes.keys()):
+        listed = ", ".join(takes) or "nothing"
+        raise _invalid(chosen, f"it does not take {', '.join(unknown)}", f"It takes: {listed}.")
+    missing = [each.name for each in takes.values() if each.required and not given.get(each.name)]
+    wants_body = any(each.name == BODY and each.required for each in chosen.parameters)
+    if wants_body and body is None:
+        missing.append("a JSON body")
+    if missing:
+        raise _invalid(chosen, f"it needs {', '.join(missing)}", "Give each as NAME=VALUE; a body with --body.")
+    if body is not None and not wants_body:
+        raise _invalid(chosen, "it takes no JSON body", "Give its values as NAME=VALUE.")
+    path, query, flat = chosen.path, dict[str, str | Sequence[str]](), dict[str, Any]()
+    for name, values in given.items():
+        parameter = takes[name]
+        if parameter.place == "path":
+            path = path.replace(f"{{{name}}}", _identifier(chosen, name, values))
+        elif parameter.place == "query":
+            value = _value(chosen, parameter, values)
+            query[name] = value if isinstance(value, list) else _text(value)
+        else:
+            flat[name] = _value(chosen, parameter, values)
+    sent = body if wants_body else flat or None
+    if sent is not None and len(orjson.dumps(sent)) > MAX_BODY_BYTES:
+        raise _invalid(chosen, f"its body is longer than {MAX_BODY_BYTES} bytes", "Make several calls of it.")
+    return PreparedCall(chosen, path, query, sent)
+
+
+async def items(calendly: CalendlyTransport, call: PreparedCall) -> AsyncIterator[Any]:
+    """Read a list to its end, page after page, each item as it came.
+
+    Raises:
+        CalendlyError: see `pages.documents`.
+    """
+    async for page in pages.documents(calendly, call.path, doing=call.operation.name, query=call.query):
+        for item in page:
+            yield item
+
+
+async def perform(calendly: CalendlyTransport, call: PreparedCall) -> Any:
+    """Make one call, and return what Calendly answers: None where it answers nothing.
+
+    Raises:
+        CalendlyError: see `CalendlyProblem`. After `unreachable` and `upstream`, a call that changes something may
+            have had its effect.
+    """
+    return await calendly.exchange(
+        call.operation.method, call.path, doing=call.operation.name, query=call.query, body=call.body
+    )
+
+
+def _identifier(chosen: Operation, name: str, values: Sequence[str]) -> str:
+    """Return the id that goes into a path: a bare one, or the last segment of a URI of Calendly."""
+    [value, *more] = values
+    bare = value.rpartition("/")[2] if value.startswith(f"{ORIGIN}/") and len(value) <= MAX_URI else value
+    if more or not _ID.fullmatch(bare):
+        raise _invalid(chosen, f"{name} is not an id, and no URI of Calendly", f"Give an id, or {ORIGIN}/….")
+    return bare
+
+
+def _value(chosen: Operation, parameter: Parameter, values: Sequence[str]) -> Any:
+    if parameter.type == "array":
+        return [_expanded(parameter.name, part) for value in values for part in value.split(",") if part]
+    [value, *more] = values
+    if more:
+        raise _invalid(chosen, f"{parameter.name} takes one value", "Give it once.")
+    match parameter.type:
+        case "integer" | "number":
+            if not re.fullmatch(r"-?\d{1,15}", value, re.ASCII):
+                raise _invalid(chosen, f"{parameter.name} is not a number", f"Give {parameter.name}=1, for example.")
+            return int(value)
+        case "boolean":
+            if value not in {"true", "false"}:
+                raise _invalid(chosen, f"{parameter.name} is true or false", f"Give {parameter.name}=true.")
+            return value == "true"
+    return _expanded(parameter.name, value)
+
+
+def _expanded(name: str, value: str) -> str:
+    """Make a bare id into a URI where Calendly wants one."""
+    collection = _COLLECTIONS.get(name)
+    if collection is None or not _ID.fullmatch(value):
+        return value
+    return f"{ORIGIN}/{collection}/{value}"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _invalid(chosen: Operation, what: str, remedy: str) -> RequestRefused:
+    return RequestRefused(f"{chosen.name}: {what}", code="call_invalid", remedy=remedy)

@@ -1,0 +1,34 @@
+"""Calls that a person makes at Calendly."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from slotwire.ingest.operate.models import Model, Org
+
+MAX_ITEMS = 100_000
+"""The most items of a list that one call reads."""
+
+
+class CallRequest(Model):
+    """One call of an operation, and as whom."""
+
+    operation: str = Field(max_length=200)
+    """As Calendly's reference calls it, for example `list-event-types`."""
+    values: dict[str, list[str]] = Field(default_factory=dict)
+    """Values by parameter."""
+    body: Any = None
+    """The JSON body of an operation whose body is not a flat list of values."""
+    connection: UUID | None = None
+    """The connection to call as."""
+    organization: Org | None = None
+    """The organization whose best connection is taken."""
+    limit: int = Field(100, ge=1, le=MAX_ITEMS)
+    """The most items of a list."""
+    write: bool = False
+    """Whether the call may change something at Calendly."""
+    everyone: bool = False
+    """Whether a meeting may be canceled that several people have booked."""
