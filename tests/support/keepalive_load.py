@@ -53,24 +53,17 @@ def request(hook: Hook, body: bytes) -> bytes:
 
 
 async def send_until_stopped(
-    port: int | Callable[[], int],
-    hook: Hook,
-    counts: LoadCounts,
-    stop: asyncio.Event,
-    *,
-    leaves_when_told: bool = False,
-    paced: bool = False,
+    port: int, hook: Hook, counts: LoadCounts, stop: asyncio.Event, *, leaves_when_told: bool = False
 ) -> None:
     """Send deliveries of new invitees over one kept connection, reconnecting when it is gone, until told to stop.
 
     A delivery that was not acknowledged is sent again, as Calendly does. A client that leaves when it is told
-    to close is one behind a load balancer: it does not come back to a process that is not ready. Where a function gives
-    the port of each connection, that is the balancer. A paced one leaves the processes time for other work.
+    to close is one behind a load balancer: it does not come back to a process that is not ready.
     """
     pending: str | None = None
     while not stop.is_set():
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port() if callable(port) else port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.01)
             continue
@@ -78,7 +71,7 @@ async def send_until_stopped(
             while not stop.is_set():
                 pending = pending or new_invitee()
                 writer.write(request(hook, invitee_body(invitee=pending)))
-                status, closing = await _answer(reader)
+                status, closing = await read_answer(reader)
                 counts.answered[status] = counts.answered.get(status, 0) + 1
                 if status == 200:
                     counts.acknowledged.add(pending)
@@ -90,15 +83,14 @@ async def send_until_stopped(
                     if leaves_when_told:
                         return
                     break
-                if paced:
-                    await asyncio.sleep(0.02)
         except (OSError, EOFError):
             counts.cut += 1
         finally:
             writer.close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+    """Read an answer; return its status, and whether it tells to close the connection."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
     await reader.readexactly(length)
