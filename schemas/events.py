@@ -238,6 +238,65 @@ class ConnectionRevoked(EventData):
     """When Calendly refused it; it may have been revoked earlier."""
 
 
+class SubscriptionDisabled(EventData):
+    """Nothing comes over a webhook subscription any more: Calendly has disabled it, or does not have it.
+
+    Slotwire makes a new one by itself. Published once per subscription, by Slotwire.
+    """
+
+    type: ClassVar[str] = "io.slotwire.subscription.disabled.v1"
+    topic: ClassVar[Topic] = OPERATIONS
+
+    subscription_id: UUID
+    """The subscription, as `slotwire subscriptions list` names it."""
+    organization: str
+    """The organization's URI."""
+    scope: str
+    """`organization`, `user` or `group`."""
+    subject: str | None = None
+    """The URI of the user or group; null for the whole organization."""
+    events: list[str]
+    """What it was subscribed to, by Calendly's names."""
+    reason: str
+    """`disabled`: Calendly gave it up after 24 h of failures; `gone`: Calendly does not have it any more, because
+    somebody deleted it, or a delivery was answered 410."""
+    retry_started_at: Time | None = None
+    """Since when deliveries failed, as far as Calendly said."""
+    last_delivery_at: Time | None = None
+    """When the last delivery came over it, as far as is known."""
+    noticed_at: Time
+    """When Slotwire noticed it."""
+
+
+class SubscriptionRestored(EventData):
+    """The place of a subscription that was disabled or gone is served again. Published once for each, by Slotwire.
+
+    Deliveries of the time in between are not sent again by Calendly.
+    """
+
+    type: ClassVar[str] = "io.slotwire.subscription.restored.v1"
+    topic: ClassVar[Topic] = OPERATIONS
+
+    subscription_id: UUID
+    """The subscription that serves the place now."""
+    replaces: UUID
+    """The one that was disabled or gone."""
+    organization: str
+    """The organization's URI."""
+    scope: str
+    """`organization`, `user` or `group`."""
+    subject: str | None = None
+    """The URI of the user or group; null for the whole organization."""
+    events: list[str]
+    """What it is subscribed to, by Calendly's names."""
+    missing_events: list[str]
+    """Wanted events that it does not have, because the plan or the token's scopes do not allow them."""
+    lost_at: Time
+    """When it was noticed that the earlier one was disabled or gone."""
+    restored_at: Time
+    """When it was seen that this one serves."""
+
+
 EVENT_CLASSES: tuple[type[EventData], ...] = (
     InviteeCreated,
     InviteeCanceled,
@@ -255,6 +314,8 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     MeetingRecapUpdated,
     MeetingRecapDeleted,
     ConnectionRevoked,
+    SubscriptionDisabled,
+    SubscriptionRestored,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.models import KeyItem
     from slotwire.ingest.operate.roles import Principal
-    from slotwire.ingest.operate.signing_key_models import SigningKeyRevoked
+    from slotwire.ingest.operate.signing_key_models import SigningKeyRevoked, SigningKeysRotated
     from slotwire.ingest.operate.vault_rotation import KeyUse, RotationProgress
 
 app = typer.Typer(
@@ -108,6 +108,45 @@ def revoke_signing(
     else:
         _tell_revoked(done)
     if done.problem is not None:
+        raise typer.Exit(1)
+
+
+@signing.command("rotate")
+def rotate_signing(
+    *,
+    organization: Annotated[
+        str | None,
+        typer.Argument(metavar="ORG", help="Not needed if you have only one organization.", show_default=False),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The subscriptions of all organizations.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give subscriptions other signing keys, without a gap: each is replaced, because Calendly changes no key.
+
+    The old subscription, with its key, goes on until a delivery has come over the new one. With --all the new ones are
+    made by `slotwire control`. Exits with 1 when they could not be made at once.
+    """
+    if everything and organization is not None:
+        raise typer.BadParameter("name an organization, or give --all, not both")
+
+    async def work(actions: Actions, who: Principal) -> SigningKeysRotated:
+        if everything:
+            return await actions.signing_keys.rotate_all(who)
+        return await actions.signing_keys.rotate(who, await actions.organizations.named(who, organization))
+
+    done = act("keys", work)
+    print_items(
+        done.subscriptions,
+        {
+            "ORGANIZATION": lambda item: item.organization,
+            "SUBSCRIPTION": lambda item: item.subscription_id,
+            "REPLACED BY": lambda item: item.by,
+        },
+        as_json=as_json,
+        nothing="no subscription needs another key: all are being replaced already, or there is none",
+    )
+    if done.problem is not None:
+        typer.echo(f"slotwire: not made yet: {done.problem}\n  `slotwire control` tries again in its rounds.", err=True)
         raise typer.Exit(1)
 
 

@@ -8,11 +8,12 @@ from uuid import UUID
 import typer
 
 from slotwire.ingest.cli.acting import act, checked, list_items
-from slotwire.ingest.cli.listing import print_items
+from slotwire.ingest.cli.listing import json_line, print_items
 from slotwire.ingest.cli.options import AsJson, Organization
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
+    from slotwire.ingest.operate.finding_models import PlacesResumed, SubscriptionFindings
     from slotwire.ingest.operate.roles import Principal
     from slotwire.ingest.operate.subscription_models import SubscriptionItem
 
@@ -90,6 +91,61 @@ def list_(
         at_calendly=at_calendly,
     )
     _show(found, as_json=as_json)
+
+
+@app.command()
+def check(*, organization: OneOrganization = None, as_json: AsJson = False) -> None:
+    """Ask Calendly what is wrong with an organization's subscriptions, and show what mends it. Changes nothing.
+
+    Exits with 1 when something waits for you; `slotwire control` does the rest by itself.
+    """
+
+    async def work(actions: Actions, who: Principal) -> SubscriptionFindings:
+        return await actions.subscriptions.findings(who, await actions.organizations.named(who, organization))
+
+    found = act("subscriptions", work)
+    print_items(
+        found.findings,
+        {
+            "FINDING": lambda item: item.finding.value,
+            "SCOPE": lambda item: f"{item.scope} {item.subject}" if item.subject else item.scope,
+            "SUBSCRIPTION": lambda item: item.subscription_id or item.provider_uri,
+            "SINCE": lambda item: item.since,
+            "BY ITSELF": lambda item: "yes" if item.applied else "no",
+            "EVENTS": lambda item: ",".join(item.events),
+            "REMEDY": lambda item: item.advice,
+        },
+        as_json=as_json,
+        nothing="all subscriptions are as wanted",
+    )
+    if not all(item.applied for item in found.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def resume(*, organization: OneOrganization = None, as_json: AsJson = False) -> None:
+    """Make subscriptions again that were gone again and again. First find out who or what deletes them."""
+
+    async def work(actions: Actions, who: Principal) -> PlacesResumed:
+        return await actions.subscriptions.resume(who, await actions.organizations.named(who, organization))
+
+    done = act("subscriptions", work)
+    typer.echo(
+        json_line(done)
+        if as_json
+        else f"{done.organization}: {done.resumed} wanted subscriptions are made again by the next round"
+    )
+
+
+@app.command("confirm-deletions")
+def confirm_deletions(*, as_json: AsJson = False) -> None:
+    """Let Slotwire delete subscriptions at Calendly again, after this database was restored, copied or failed over.
+
+    First make sure that no other installation uses the same subscriptions.
+    """
+    done = act("subscriptions", lambda actions, who: actions.subscriptions.confirm_deletions(who))
+    said = "deletions are carried out from now on" if done.changed else "deletions were carried out already"
+    typer.echo(json_line(done) if as_json else said)
 
 
 @app.command()

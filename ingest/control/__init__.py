@@ -13,9 +13,16 @@ connection_checks     a chore: asks Calendly whether each credential still works
 organizations         add, list, rename and remove organizations
 organization_records  organizations as they are stored, and their names
 subscriptions         reconciles wanted subscriptions with Calendly
-subscription_records  subscriptions as they are stored
-signing_keys          signing keys as they are listed, and revoked at once
 subscription_plan     pure: which steps a reconciliation takes
+subscription_facts    pure: what it compares
+subscription_findings pure: what may be wrong, and what mends it
+subscription_events   pure: the events about subscriptions
+subscription_calls    creates, lists and deletes them at Calendly
+subscription_store    each change of state, under a claim
+subscription_records  subscriptions as they are listed
+event_families        pure: what plan or scopes refuse, family by family
+claims                who may change an organization's subscriptions now
+signing_keys          signing keys as they are listed, renewed, and revoked at once
 holes                 times in which deliveries may have been missed, as they are noted
 hole_records          holes as they are stored, and the claims to fill them
 hole_rounds           a chore: fills the holes that are due
@@ -27,6 +34,9 @@ meetings              meetings with their invitees, as a backfill and a fetch re
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due
 rounds                a chore: reconciles every organization, again and again
+round_schedule        pure: when a round is due, and what it lists
+round_records         what a round leaves for the next
+activity              counts webhooks by organization, hour and subscription
 ranges                a chore: makes the partitions of the coming days
 retention             a chore: removes what is old and no longer needed
 observation           a chore of one process: reads Postgres for everybody's metrics

@@ -14,7 +14,7 @@ from slotwire.ingest.control.backfill import PATIENCE_SECONDS
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
 from slotwire.ingest.foundation.lifecycle import pause
-from slotwire.ingest.foundation.settings import SubscriptionsSettings
+from slotwire.ingest.foundation.subscriptions_settings import SubscriptionsSettings
 from slotwire.ingest.foundation.telemetry import get_logger
 
 AT_ONCE = 4

@@ -41,6 +41,8 @@ _SCOPES = {
     "contact": "contacts:read",
     "meeting_recap": "meeting_recaps:read",
 }
+BOOKINGS = "scheduled_events:read"
+"""The family of events about bookings."""
 MANAGING_SCOPES = ("users:read", "organizations:read", "webhooks:write")
 """OAuth scopes that the manager's token needs for any event."""
 DEFAULT_EVENTS = ORGANIZATION_EVENTS[:5]
@@ -93,6 +95,11 @@ def needed_scopes(events: Sequence[str]) -> tuple[str, ...]:
     """Return the OAuth scopes that the manager's token needs for these events."""
     read = {_SCOPES[name.partition(".")[0]] for name in events}
     return (*MANAGING_SCOPES, *sorted(read))
+
+
+def family_of(event: str) -> str:
+    """Return an event's family: the OAuth scope that it needs. Plan and scopes allow whole families, or none of one."""
+    return _SCOPES[event.partition(".")[0]]
 
 
 def _allowed(name: str, scope: Scope) -> bool:

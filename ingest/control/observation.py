@@ -18,10 +18,13 @@ from itertools import groupby
 from operator import itemgetter
 from uuid import uuid4
 
+from slotwire.ingest.control.activity import count_webhooks
 from slotwire.ingest.control.connection_checks import STATES
 from slotwire.ingest.control.holes import HoleCause
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
+from slotwire.ingest.control.round_records import note_silence
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
+from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
@@ -42,6 +45,9 @@ from slotwire.ingest.foundation.telemetry import (
     RANGES_HELD,
     RETAINED_DAYS,
     SILENCE_PROBABILITY,
+    SUBSCRIPTION_FINDINGS,
+    SUBSCRIPTIONS_LISTED,
+    SUBSCRIPTIONS_UNSERVED,
     TOKEN_EXPIRY,
     get_logger,
 )
@@ -50,8 +56,6 @@ FRESH_ROUNDS = 2
 """For how many intervals a reading is shown."""
 HOLD_ROUNDS = 3
 """For how many intervals the right to show is held: longer than what was read is shown, so that no two show at once."""
-PAGE_DELIVERIES = 5_000
-"""Deliveries that are counted at a time."""
 PAGE_ORGANIZATIONS = 100
 """Organizations whose hours are read at a time."""
 MAX_ORGANIZATIONS = 10_000
@@ -66,9 +70,10 @@ OTHERS = "others"
 _SHOWN: tuple[Readings, ...] = (
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
-    *(SILENCE_PROBABILITY, TOKEN_EXPIRY),
+    *(SILENCE_PROBABILITY, SUBSCRIPTION_FINDINGS, SUBSCRIPTIONS_LISTED, SUBSCRIPTIONS_UNSERVED, TOKEN_EXPIRY),
 )
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
+_ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 _log = get_logger("observation")
 
 
@@ -109,19 +114,14 @@ class Observer:
                 for readings in _SHOWN:
                     readings.clear()
                 return False
-            await self._count()
+            await count_webhooks(self._pool)
             organizations = await self._pool.fetch(_SQL["last_deliveries"], MAX_ORGANIZATIONS)
             if self._learnt is None or now - self._learnt >= HOUR:
                 await self._learn([row["org"] for row in organizations], now)
-            self._show_silence([(row["org"], row["last_at"] or row["subscribed_at"]) for row in organizations], now)
+            last = [(row["org"], row["last_at"] or row["subscribed_at"]) for row in organizations]
+            await note_silence(self._pool, self._show_silence(last, now), now)
             await self._show_the_rest(now)
         return True
-
-    async def _count(self) -> None:
-        """Count the webhooks that came since the last round; after a pause of days a page at a time."""
-        for row in await self._pool.fetch(_SQL["observed_shards"]):
-            while await self._pool.fetchval(_SQL["count_activity"], row["shard"], PAGE_DELIVERIES) == PAGE_DELIVERIES:
-                pass
 
     async def _learn(self, organizations: Sequence[str], now: datetime) -> None:
         """Read each organization's hours of the week before its last webhook, and forget hours that are too old.
@@ -141,9 +141,9 @@ class Observer:
         await self._pool.execute(_SQL["forget_activity"], oldest - WEEKS * WEEK - WEEK)
         self._profiles, self._learnt = profiles, now
 
-    def _show_silence(self, last: Sequence[tuple[str, datetime]], now: datetime) -> None:
-        """Show each organization up to the setting, and the others as one."""
-        limit, silent = self._settings.organizations, 0
+    def _show_silence(self, last: Sequence[tuple[str, datetime]], now: datetime) -> list[str]:
+        """Show each organization up to the setting, and the others as one; return those whose silence is unusual."""
+        limit, silent = self._settings.organizations, list[str]()
         times, usual = dict[tuple[str, ...], float](), dict[tuple[str, ...], float]()
         for number, (org, at) in enumerate(last):
             labels = (org if number < limit else OTHERS,)
@@ -151,10 +151,11 @@ class Observer:
             if (profile := self._profiles.get(org)) is not None:
                 probability = profile.probability(at, now)
                 usual[labels] = min(usual.get(labels, 1.0), probability)
-                silent += probability < UNUSUAL
+                silent += [org] if probability < UNUSUAL else []
         self._show(LAST_DELIVERY, times)
         self._show(SILENCE_PROBABILITY, usual)
-        self._show(ORGANIZATIONS_SILENT, {(): silent})
+        self._show(ORGANIZATIONS_SILENT, {(): len(silent)})
+        return silent
 
     async def _show_the_rest(self, now: datetime) -> None:
         waiting = await self._pool.fetch(_SQL["count_quarantine"], MAX_COUNTED)
@@ -173,6 +174,12 @@ class Observer:
         held = Counter(each.kind for each in await held_ranges(self._pool, self._retention, now) if each.needed_for)
         self._show(RANGES_HELD, {(kind,): held[kind] for kind in TABLES})
         self._show(RETAINED_DAYS, {(kind,): days for kind, days in (await retained(self._pool, now)).items()})
+        found = {row["kind"]: row["findings"] for row in await self._pool.fetch(_ROUNDS["count_findings"])}
+        self._show(SUBSCRIPTION_FINDINGS, {(kind.value,): found.get(kind.value, 0) for kind in FindingKind})
+        if (rounds := await self._pool.fetchrow(_ROUNDS["rounds_state"])) is not None:
+            self._show(SUBSCRIPTIONS_UNSERVED, {(): rounds["unserved"]})
+            at = rounds["listed_at"]
+            self._show(SUBSCRIPTIONS_LISTED, {} if at is None else {(): at.timestamp()})
         self._show(PARKED_EVENTS, {(): row["parked"]})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})

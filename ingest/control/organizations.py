@@ -23,8 +23,9 @@ from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections, Identity
 from slotwire.ingest.control.organization_records import OrganizationRecord, store, store_name
 from slotwire.ingest.control.signing_keys import revoke_all
-from slotwire.ingest.control.subscription_plan import SubscriptionRecord, WantedSubscription
-from slotwire.ingest.control.subscriptions import ChangeWatcher, ReconcileResult, Subscriptions, unwatched
+from slotwire.ingest.control.subscription_calls import ChangeWatcher, unwatched
+from slotwire.ingest.control.subscription_facts import SubscriptionRecord, WantedSubscription
+from slotwire.ingest.control.subscriptions import ReconcileResult, Subscriptions
 from slotwire.ingest.errors import CalendlyError, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from slotwire.ingest.control.subscription_plan import SubscriptionState
+from slotwire.ingest.control.subscription_facts import SubscriptionState
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
+_ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,30 @@ async def revoke_one(pool: Pool, key: SigningKeyRecord, now: datetime) -> bool:
             await connection.execute(_SQL["revoke_signing_keys"], key.org, None, key.id)
             ended = await connection.fetchval(_SQL["end_without_keys"], key.subscription_id, now)
     return ended is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RenewedKey:
+    """A subscription for which another signing key was asked for.
+
+    Attributes:
+        subscription_id: the subscription; Calendly gives it no new key, so it is replaced.
+        org: its organization.
+    """
+
+    subscription_id: UUID
+    org: str
+
+
+async def renew(pool: Pool, org: str | None, now: datetime) -> tuple[RenewedKey, ...]:
+    """Ask for another signing key for the subscriptions of one organization, or of all (None).
+
+    The next round makes a subscription with a new key beside each. The old one goes on, with its key, until the new one
+    is verified; and what is on its way then is accepted for 48 h longer.
+    """
+    with translated():
+        async with pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(_ROUNDS["renew_keys"], org, now)
+            for each in {row["org"] for row in rows}:
+                await connection.execute(_ROUNDS["hurry"], each)
+    return tuple(RenewedKey(row["id"], row["org"]) for row in rows)

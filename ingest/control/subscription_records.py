@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from slotwire.ingest.control.subscription_plan import SubscriptionRecord
+from slotwire.ingest.control.subscription_facts import SubscriptionRecord
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
+_ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
 
 async def read_page(
@@ -41,6 +42,13 @@ async def read_one(pool: Pool, subscription_id: UUID, org: str | None) -> Subscr
             remedy="List them: slotwire subscriptions list",
         )
     return subscription_of(row)
+
+
+async def confirm_deletions(pool: Pool, now: datetime) -> bool:
+    """Carry deletions at Calendly out on this server from now on; return whether they were only proposed before."""
+    with translated():
+        changed: bool = await pool.fetchval(_ROUNDS["confirm_deletions"], now)
+    return changed
 
 
 def subscription_of(row: asyncpg.Record) -> SubscriptionRecord:

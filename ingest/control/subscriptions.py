@@ -1,73 +1,59 @@
 """The subscription manager: reconciles the wanted subscriptions with Calendly, one per scope and subject.
 
-    creating ──Calendly accepted──▶ active ──deleted, or gone at Calendly──▶ ended
-        └──────Calendly refused, or does not have it───────────────────────────▲
-
 Each wanted subscription is a row in Postgres. `plan()` compares those with our subscriptions and with Calendly's;
-`reconcile()` carries out the plan, on demand and in every round. Hook and signing key are minted and stored before
-Calendly is asked, so every delivery that arrives can be verified. A creation whose answer was lost stays `creating`;
-the next pass finds it at Calendly by its address and adopts it, or ends it.
+`reconcile()` carries out the plan, on demand and in every round, under the organization's claim. Each step is written
+before it is taken, or found again by the next comparison: a creation whose answer was lost stays `creating`, and is
+found at Calendly by its address; a deletion is noted before it begins. So whoever is cut off anywhere is followed by
+somebody who goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from urllib.parse import urlsplit
-from uuid import UUID, uuid4
 
-from pydantic import SecretStr
-
+from slotwire.ingest.control.activity import count_webhooks
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.control.catalogue import Scope
-from slotwire.ingest.control.subscription_plan import (
+from slotwire.ingest.control.claims import OrganizationClaim, claimed, keep
+from slotwire.ingest.control.event_families import refusal_of
+from slotwire.ingest.control.holes import HoleCause
+from slotwire.ingest.control.round_records import hurry
+from slotwire.ingest.control.subscription_calls import (
+    ChangeWatcher,
+    SubscriptionChanges,
+    list_subscriptions,
+    unwatched,
+)
+from slotwire.ingest.control.subscription_facts import (
+    OVERLAP,
     CalendlySubscription,
-    ReconcilePlan,
+    Circumstances,
+    Place,
     SubscriptionRecord,
     WantedSubscription,
     match,
-    plan,
 )
-from slotwire.ingest.control.subscription_records import read_one, subscription_of
-from slotwire.ingest.errors import (
-    CalendlyError,
-    CalendlyProblem,
-    ConfigurationError,
-    RequestRefused,
-)
+from slotwire.ingest.control.subscription_findings import SubscriptionFinding
+from slotwire.ingest.control.subscription_plan import Creation, ReconcilePlan, plan
+from slotwire.ingest.control.subscription_records import read_one
+from slotwire.ingest.control.subscription_store import SubscriptionStore
+from slotwire.ingest.errors import CalendlyError, ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.keys.hooks import HookAddresses
-from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
 from slotwire.ingest.keys.vault import Vault
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
-PASSES = 4
-"""Passes of one reconciliation: what one pass creates lets the next delete what it replaces."""
+PASSES = 8
+"""Passes of one reconciliation: what one pass does lets the next see what follows from it."""
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
-_MAY_HAVE_WORKED = frozenset(
-    {
-        CalendlyProblem.UNREACHABLE,
-        CalendlyProblem.UPSTREAM,
-        CalendlyProblem.CONFLICT,
-        CalendlyProblem.UNEXPECTED,
-    }
-)
-
-
-ChangeWatcher: TypeAlias = Callable[[str, str, UUID | str], AbstractAsyncContextManager[object]]
-"""Wraps each change at Calendly; called with the action, the organization and the target."""
-
-
-def unwatched(_what: str, _org: str, _target: UUID | str) -> AbstractAsyncContextManager[object]:
-    """Wrap a change in nothing: the caller records it."""
-    return nullcontext()
+_ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
 
 @dataclass(slots=True)
@@ -79,12 +65,20 @@ class ReconcileResult:
         created: subscriptions that were created at Calendly.
         deleted: subscriptions that were deleted at Calendly, because they are unwanted or replaced.
         orphans: how many were deleted at Calendly that lead here but that we have no key for.
+        noticed: what was wrong before anything was done.
+        findings: what is left.
+        refused: wanted places for which Calendly refused to make a subscription, with its answer.
+        creators: users who created the organization's subscriptions, as Calendly lists them.
     """
 
     serving: dict[WantedSubscription, SubscriptionRecord] = field(default_factory=dict)
     created: list[SubscriptionRecord] = field(default_factory=list)
     deleted: list[SubscriptionRecord] = field(default_factory=list)
     orphans: int = 0
+    noticed: tuple[SubscriptionFinding, ...] | None = None
+    findings: tuple[SubscriptionFinding, ...] = ()
+    refused: dict[Place, CalendlyError] = field(default_factory=dict)
+    creators: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +106,12 @@ class Subscriptions:
     clock: Clock
     api_url: str
     changing: ChangeWatcher = unwatched
+    overlap: timedelta = OVERLAP
+
+    @property
+    def store(self) -> SubscriptionStore:
+        """The rows."""
+        return SubscriptionStore(self.pool, self.vault, self.hooks, self.clock)
 
     @classmethod
     def from_settings(
@@ -129,7 +129,8 @@ class Subscriptions:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
         vault, hooks = Vault.from_settings(settings.vault), HookAddresses.from_settings(settings)
-        return cls(pool, vault, hooks, clock, settings.calendly.api_url, changing)
+        overlap = timedelta(hours=settings.subscriptions.overlap_hours)
+        return cls(pool, vault, hooks, clock, settings.calendly.api_url, changing, overlap)
 
     def check_address(self) -> None:
         """Check that Calendly could send to our public address.
@@ -157,14 +158,20 @@ class Subscriptions:
             await connection.execute(_SQL["lock_organization"], org)
             await connection.execute(_SQL["unwant"], org, scope, subject)
 
+    async def resume(self, org: str) -> int:
+        """Make subscriptions again that were gone again and again; return of how many wanted ones."""
+        with translated():
+            rows = await self.pool.fetch(_ROUNDS["resume_places"], org, self.clock.now())
+        await hurry(self.pool, org)
+        return len(rows)
+
     async def wanted(self, org: str) -> tuple[WantedSubscription, ...]:
         """Read the wanted subscriptions of an organization."""
-        with translated():
-            rows = await self.pool.fetch(_SQL["wanted"], org)
-        return tuple(
-            WantedSubscription(tuple(row["events"]), row["scope"], row["subject"], row["max_age_seconds"])
-            for row in rows
-        )
+        return await self.store.wanted(org)
+
+    async def live(self, org: str) -> tuple[SubscriptionRecord, ...]:
+        """Read an organization's subscriptions that are not ended, oldest first."""
+        return await self.store.live(org)
 
     async def reconcile(
         self, calendly: CalendlyTransport, organization: OrganizationUri, *, skip_in_progress: bool = False
@@ -177,36 +184,77 @@ class Subscriptions:
             skip_in_progress: leave alone what another process may be creating now.
 
         Raises:
-            RequestRefused: others kept changing the same subscriptions (`changed_meanwhile`).
+            RequestRefused: others kept changing the same subscriptions (`changed_meanwhile`), or nothing more is made
+                for one that was gone again and again (`contested`).
             CalendlyError: Calendly refused or failed; what was done stays, and the next reconciliation continues.
         """
-        org, result = last_segment(organization), ReconcileResult()
+        async with claimed(self.pool, self.clock, last_segment(organization)) as claim:
+            result = await self.round(calendly, organization, claim, patient=not skip_in_progress)
+        for error in result.refused.values():
+            raise error
+        return result
+
+    async def round(
+        self,
+        calendly: CalendlyTransport,
+        organization: OrganizationUri,
+        claim: OrganizationClaim,
+        *,
+        places: Collection[Place] | None = None,
+        patient: bool = False,
+    ) -> ReconcileResult:
+        """Reconcile under a claim that the caller holds. What Calendly refuses to make is part of the result.
+
+        Args:
+            calendly: as for `reconcile`.
+            organization: its URI.
+            claim: the organization's.
+            places: those to look at; None for all.
+            patient: somebody waits for what is made: make it though another process may be making it, and do not make
+                less than what is wanted the first time.
+
+        Raises:
+            RequestRefused: another process has taken the claim, or changed the same subscriptions all the time.
+            CalendlyError: Calendly failed; what was done stays.
+        """
+        result = ReconcileResult()
         for _ in range(PASSES):
-            wanted, ours = await self.wanted(org), await self.live(org)
-            theirs = await self._at_calendly(calendly, organization, [*wanted, *ours])
-            steps = plan(wanted, ours, theirs, self.clock.now(), skip_in_progress=skip_in_progress)
-            result.serving = steps.serving
+            wanted, ours, known = await self._read(claim.org, places)
+            theirs = await list_subscriptions(self.hooks, calendly, organization, [*wanted, *ours], places)
+            steps = plan(wanted, ours, theirs, self.clock.now(), skip_in_progress=not patient, known=known)
+            steps = replace(steps, create=tuple(each for each in steps.create if each.want.place not in result.refused))
+            result.serving, result.findings = steps.serving, steps.findings
+            result.noticed = steps.findings if result.noticed is None else result.noticed
+            result.creators |= {each.creator for each in theirs if each.creator and each.hook_id}
             if steps.done:
                 return result
-            for item, uri in steps.adopt:
-                await self._activate(item.id, uri)
-            for item in steps.lost:
-                await self._end(item)
-            await self._delete_surplus(calendly, org, steps, result)
-            known = {item.id for item in ours}
-            for want in steps.create:
-                signing_key = mint_signing_key()
-                made = await self._insert(org, want, signing_key, known=known)
-                if made is not None:
-                    async with self.changing("subscriptions.create", org, made.id):
-                        result.created.append(await self._subscribe(calendly, made, organization, signing_key))
-        if all(want in result.serving for want in await self.wanted(org)):
-            return result
+            await keep(self.pool, self.clock, claim)
+            await self._note(organization, claim, steps, known)
+            calls = SubscriptionChanges(self.store, self.changing, calendly, organization, claim)
+            for item, uri in steps.delete:
+                await calls.delete(item, uri)
+                result.deleted.append(item)
+            for uri, hook_id in steps.orphans:
+                result.orphans += await calls.delete_stray(uri, hook_id)
+            for creation in steps.create:
+                await _make(calls, creation, ours, result, patient=patient)
         raise RequestRefused(
             "other creations for this organization were in progress all the time",
             code="changed_meanwhile",
             remedy="Try again in a minute.",
         )
+
+    async def check(
+        self, calendly: CalendlyTransport, organization: OrganizationUri
+    ) -> tuple[SubscriptionFinding, ...]:
+        """Compare an organization's subscriptions with Calendly's, and change nothing.
+
+        Raises:
+            CalendlyError: Calendly refused or failed.
+        """
+        wanted, ours, known = await self._read(last_segment(organization), None)
+        theirs = await list_subscriptions(self.hooks, calendly, organization, [*wanted, *ours])
+        return plan(wanted, ours, theirs, self.clock.now(), skip_in_progress=True, known=known).findings
 
     async def compare_with_calendly(
         self, calendly: CalendlyTransport, organization: OrganizationUri, ours: Sequence[SubscriptionRecord]
@@ -217,7 +265,9 @@ class Subscriptions:
             CalendlyError: Calendly refused or failed.
         """
         asked = last_segment(organization)
-        theirs = await self._at_calendly(calendly, organization, [item for item in ours if item.org == asked])
+        theirs = await list_subscriptions(
+            self.hooks, calendly, organization, [item for item in ours if item.org == asked]
+        )
         return tuple(SubscriptionComparison(item, item.org == asked, match(item, theirs)) for item in ours)
 
     async def delete(
@@ -235,121 +285,91 @@ class Subscriptions:
         """
         if subscription.state == "ended":
             return subscription
-        provider_uri = subscription.provider_uri
-        if provider_uri is None:
-            found = match(subscription, await self._at_calendly(calendly, organization, [subscription]))
-            provider_uri = None if found is None else found.uri
-        await self.unwant(subscription.org, subscription.scope, subscription.subject)
-        if provider_uri is not None:
-            await webhook_subscriptions.delete(calendly, provider_uri)
-        return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
+        async with claimed(self.pool, self.clock, subscription.org) as claim:
+            provider_uri = subscription.provider_uri
+            if provider_uri is None:
+                found = match(
+                    subscription, await list_subscriptions(self.hooks, calendly, organization, [subscription])
+                )
+                provider_uri = None if found is None else found.uri
+            await self.unwant(subscription.org, subscription.scope, subscription.subject)
+            if provider_uri is not None:
+                await self.store.begin_deletion(claim, subscription)
+                await webhook_subscriptions.delete(calendly, provider_uri)
+            return await self._ended(claim, subscription)
 
     async def end_without_calendly(self, subscription: SubscriptionRecord) -> SubscriptionRecord:
         """End a subscription here only. Calendly goes on sending, to an address that soon answers 401."""
-        return await self._end(subscription) or await read_one(self.pool, subscription.id, subscription.org)
+        async with claimed(self.pool, self.clock, subscription.org) as claim:
+            return await self._ended(claim, subscription)
 
-    async def _delete_surplus(
-        self, calendly: CalendlyTransport, org: str, steps: ReconcilePlan, result: ReconcileResult
+    async def _ended(self, claim: OrganizationClaim, subscription: SubscriptionRecord) -> SubscriptionRecord:
+        ended = await self.store.end(claim, subscription)
+        return ended or await read_one(self.pool, subscription.id, subscription.org)
+
+    async def _read(
+        self, org: str, places: Collection[Place] | None
+    ) -> tuple[tuple[WantedSubscription, ...], tuple[SubscriptionRecord, ...], Circumstances]:
+        """Read what is compared; where a replacement waits for its first delivery, deliveries are counted before."""
+        wanted, ours = await self.store.wanted(org), await self.store.live(org)
+        here = [item.place for item in ours]
+        if any(item.first_delivery_at is None and here.count(item.place) > 1 for item in ours):
+            await count_webhooks(self.pool)
+            ours = await self.store.live(org)
+        if places is not None:
+            wanted = tuple(item for item in wanted if item.place in places)
+            ours = tuple(item for item in ours if item.place in places)
+        return wanted, ours, await self.store.circumstances(org, self.overlap)
+
+    async def _note(
+        self, organization: OrganizationUri, claim: OrganizationClaim, steps: ReconcilePlan, known: Circumstances
     ) -> None:
-        for item, uri in steps.delete:
-            async with self.changing("subscriptions.delete", org, item.id):
-                await webhook_subscriptions.delete(calendly, uri)
-                await self._end(item)
-            result.deleted.append(item)
-        for uri, hook_id in steps.orphans:
-            with translated():
-                known = await self.pool.fetchval(_SQL["hook_is_live"], hook_id)
-            if not known:
-                async with self.changing("subscriptions.delete", org, uri):
-                    await webhook_subscriptions.delete(calendly, uri)
-                result.orphans += 1
+        """Write what the comparison shows: nothing is done at Calendly."""
+        for item, uri in steps.adopt:
+            await self.store.activate(claim, item, uri)
+        for item in steps.lost:
+            await self.store.end(claim, item)
+        for item, since in steps.retries:  # also when they end: what failed for a day was dropped
+            await self.store.note_hole(item, HoleCause.RETRYING, since or item.retrying_since, known.well_at)
+            await self.store.note_retrying(claim, item, since)
+        for item, since in steps.disabled:
+            async with self.changing("subscriptions.disabled", claim.org, item.id):
+                await self.store.note_hole(item, HoleCause.SUBSCRIPTION_DISABLED, since, known.well_at)
+                await self.store.lose(claim, item, organization, "disabled", since)
+        for item in steps.gone:
+            async with self.changing("subscriptions.disabled", claim.org, item.id):
+                await self.store.note_hole(item, HoleCause.SUBSCRIPTION_GONE, item.retrying_since, known.well_at)
+                await self.store.lose(claim, item, organization, "gone", item.retrying_since)
+        for place in steps.contest:
+            async with self.changing("subscriptions.contested", claim.org, claim.org):
+                await self.store.contest(claim, place)
+        for lost, by in steps.restored:
+            missing = tuple(event for event in known.of(by.place).refused if event not in by.events)
+            async with self.changing("subscriptions.restored", claim.org, lost.id):
+                await self.store.restore(claim, lost, by, organization, missing)
 
-    async def live(self, org: str) -> tuple[SubscriptionRecord, ...]:
-        """Read an organization's subscriptions that are not ended, oldest first."""
-        with translated():
-            return tuple(map(subscription_of, await self.pool.fetch(_SQL["live_subscriptions"], org)))
 
-    async def _at_calendly(
-        self,
-        calendly: CalendlyTransport,
-        organization: OrganizationUri,
-        known: Iterable[WantedSubscription | SubscriptionRecord],
-    ) -> tuple[CalendlySubscription, ...]:
-        """List Calendly's subscriptions for the whole organization, and for the users and groups known here."""
-        places: dict[tuple[Scope, str], None] = {("organization", ""): None}
-        places.update({(item.scope, item.subject): None for item in known})
-        found = []
-        for scope, subject in places:
-            async for item in webhook_subscriptions.every(calendly, organization, scope, subject):
-                url = item.callback_url.get_secret_value()
-                hook_id, here, events = self.hooks.read_url(url), self.hooks.is_here(url), frozenset(item.events)
-                state, retrying = item.state, item.retry_started_at
-                found.append(CalendlySubscription(item.uri, hook_id, here, state, events, retrying, scope, subject))
-        return tuple(found)
-
-    async def _insert(
-        self, org: str, want: WantedSubscription, signing_key: str, *, known: Container[UUID]
-    ) -> SubscriptionRecord | None:
-        """Write the row and its key; None if it is no longer wanted or another creation has begun since `known`."""
-        now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
-        sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
-        async with borrowed(self.pool) as connection, connection.transaction():
-            await connection.execute(_SQL["lock_organization"], org)
-            wanted_row = (org, want.scope, want.subject, list(want.events), want.max_age_seconds)
-            if not await connection.fetchval(_SQL["is_wanted"], *wanted_row):
-                return None
-            rows = await connection.fetch(_SQL["live_subscriptions"], org)
-            place = (want.scope, want.subject)
-            if any((row["scope"], row["subject"]) == place and row["id"] not in known for row in rows):
-                return None
-            arguments = (hook_id, want.scope, want.subject, list(want.events), want.max_age_seconds, now)
-            await connection.execute(_SQL["insert_subscription"], subscription_id, org, *arguments, key_id, sealed)
-        return SubscriptionRecord(
-            subscription_id,
-            org,
-            hook_id,
-            provider_uri=None,
-            scope=want.scope,
-            events=want.events,
-            state="creating",
-            max_age_seconds=want.max_age_seconds,
-            created_at=now,
-            ended_at=None,
-            subject=want.subject,
-        )
-
-    async def _subscribe(
-        self, calendly: CalendlyTransport, made: SubscriptionRecord, uri: OrganizationUri, signing_key: str
-    ) -> SubscriptionRecord:
-        try:
-            theirs = await webhook_subscriptions.create(
-                calendly,
-                organization=uri,
-                url=self.hooks.url(made.hook_id),
-                events=made.events,
-                signing_key=SecretStr(signing_key),
-                scope=made.scope,
-                subject=made.subject,
-            )
-        except CalendlyError as error:
-            if error.problem not in _MAY_HAVE_WORKED:
-                await self._end(made)
+async def _make(
+    calls: SubscriptionChanges,
+    creation: Creation,
+    ours: Sequence[SubscriptionRecord],
+    result: ReconcileResult,
+    *,
+    patient: bool,
+) -> None:
+    """Make a subscription. Of one that takes a place, and in rounds, what Calendly refuses is left out."""
+    try:
+        made = await calls.create(creation, ours)
+    except CalendlyError as error:
+        if refusal_of(error) is None:
             raise
-        active = await self._activate(made.id, theirs.uri)
-        if active is None:
-            await webhook_subscriptions.delete(calendly, theirs.uri)
-            raise RequestRefused("the subscription was ended while it was being created", code="changed_meanwhile")
-        return active
-
-    async def _activate(self, subscription_id: UUID, provider_uri: str) -> SubscriptionRecord | None:
-        with translated():
-            row = await self.pool.fetchrow(_SQL["activate_subscription"], subscription_id, provider_uri)
-        return None if row is None else subscription_of(row)
-
-    async def _end(self, seen: SubscriptionRecord) -> SubscriptionRecord | None:
-        with translated():
-            row = await self.pool.fetchrow(_SQL["end_subscription"], seen.id, seen.state, self.clock.now())
-        return None if row is None else subscription_of(row)
+        less = creation.replaces is not None or not patient
+        created = await calls.create_allowed(creation, ours, error) if less else None
+        if created is None:
+            result.refused[creation.want.place] = error
+        result.created += created or ()
+    else:
+        result.created += () if made is None else (made,)
 
 
 def check_callback(url: str, api_url: str) -> None:

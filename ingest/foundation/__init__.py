@@ -4,6 +4,7 @@ settings            the environment, read once
 settings_base       what every group of settings is made of
 retention_settings  the group of retention
 migrate_settings    the group of `slotwire migrate`
+subscriptions_settings  the group of the subscription manager
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list

@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
+from slotwire.ingest.foundation.subscriptions_settings import SubscriptionsSettings
 
 
 class HttpSettings(SettingsGroup):
@@ -200,13 +201,6 @@ class ConnectionsSettings(SettingsGroup):
     """How often `slotwire control` asks Calendly whether a credential still works; each use asks too."""
     expiring_days: int = Field(14, ge=0, le=365)
     """How long before its expiry a credential counts as `expiring`."""
-
-
-class SubscriptionsSettings(SettingsGroup):
-    """Webhook subscriptions at Calendly."""
-
-    interval_seconds: float = Field(300.0, ge=1)
-    """How often `slotwire control` compares the wanted subscriptions with Calendly's."""
 
 
 class CalendlySettings(SettingsGroup):

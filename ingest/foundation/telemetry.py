@@ -148,14 +148,28 @@ ADMIN_REQUESTS = Counter(
 )
 SUBSCRIPTION_ROUNDS = Counter(
     "slotwire_subscription_rounds",
-    "Organizations in the subscription manager's rounds: unchanged, changed, paused (no connection can act), failed.",
+    "Organizations in the subscription manager's rounds: unchanged, changed, paused (no connection can act), failed,"
+    " elsewhere (another process changes them).",
     ["result"],
     registry=of("control"),
 )
 SUBSCRIPTIONS_UNSERVED = Readings(
     "slotwire_subscriptions_unserved",
-    "Wanted subscriptions that no subscription at Calendly serves, as of the last round. Each `control` makes rounds:"
-    " take the maximum.",
+    "Wanted subscriptions that no subscription at Calendly serves, as of each organization's last round.",
+    fresh_seconds=900,
+    registry=of("control"),
+)
+SUBSCRIPTION_FINDINGS = Readings(
+    "slotwire_subscription_findings",
+    "What is wrong with subscriptions at Calendly, as of each organization's last round; `slotwire subscriptions check`"
+    " lists it with what mends it.",
+    ["finding"],
+    fresh_seconds=900,
+    registry=of("control"),
+)
+SUBSCRIPTIONS_LISTED = Readings(
+    "slotwire_subscriptions_listed_timestamp_seconds",
+    "When the subscriptions of the organization that waits longest were last listed at Calendly.",
     fresh_seconds=900,
     registry=of("control"),
 )

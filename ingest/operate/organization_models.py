@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 from slotwire.ingest.control.connection_states import ConnectionState
 from slotwire.ingest.control.organization_records import MAX_EXTERNAL_ID, OrganizationRecord
 from slotwire.ingest.control.organizations import AddOrganizationResult, RemoveOrganizationResult
-from slotwire.ingest.control.subscription_plan import WantedSubscription
+from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 from slotwire.ingest.operate.subscription_models import (
     EventNames,

@@ -37,6 +37,7 @@ STATUS = {
     "request_timeout": 408,
     "organization_refused": 409,
     "changed_meanwhile": 409,
+    "contested": 409,
     "external_id_set": 409,
     "retried_already": 409,
     "connection_missing": 409,

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS, Scope
-from slotwire.ingest.control.subscription_plan import SubscriptionRecord, SubscriptionState, WantedSubscription
+from slotwire.ingest.control.subscription_facts import SubscriptionRecord, SubscriptionState, WantedSubscription
 from slotwire.ingest.control.subscriptions import SubscriptionComparison
 from slotwire.ingest.operate.models import Model, Page, PageQuery
 

@@ -32,11 +32,6 @@ UPDATE slotwire.organizations SET external_id = $2 WHERE org = $1 RETURNING org
 -- Locks an organization while a subscription is written, so that two creations see each other.
 SELECT org FROM slotwire.organizations WHERE org = $1 FOR UPDATE
 
--- name: live_subscriptions
--- An organization's subscriptions that are not ended, oldest first.
-SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
-FROM slotwire.subscriptions WHERE org = $1 AND state <> 'ended' ORDER BY created_at, id
-
 -- name: subscriptions_page
 -- Subscriptions of one organization, or of all, oldest first, after a place.
 SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
@@ -49,16 +44,6 @@ ORDER BY created_at, id LIMIT $4
 -- One subscription of an organization, or of any.
 SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
 FROM slotwire.subscriptions WHERE id = $1 AND ($2::text IS NULL OR org = $2)
-
--- name: insert_subscription
--- A subscription that is about to be created, with its sealed signing key; both before Calendly is asked.
-WITH made AS (
-    INSERT INTO slotwire.subscriptions (id, org, hook_id, scope, subject, events, state, max_age_seconds, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, 'creating', $7, $8)
-    RETURNING id
-)
-INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
-SELECT $9, id, $10, $8 FROM made
 
 -- name: signing_keys_page
 -- Signing keys of one organization, or of all, oldest first, after a place; never what is sealed.
@@ -85,24 +70,13 @@ UPDATE slotwire.subscriptions s SET state = 'ended', ended_at = $2
 WHERE id = $1 AND state <> 'ended' AND NOT EXISTS (SELECT FROM slotwire.signing_keys k WHERE k.subscription_id = s.id)
 RETURNING id
 
--- name: activate_subscription
--- Calendly has created it. No row if it was ended meanwhile.
-UPDATE slotwire.subscriptions SET state = 'active', provider_uri = $2
-WHERE id = $1 AND state = 'creating'
-RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
-
--- name: end_subscription
--- Calendly does not have it, or no longer has it. Only from the state that was read; its hook stays valid for a while.
-UPDATE slotwire.subscriptions SET state = 'ended', ended_at = $3
-WHERE id = $1 AND state = $2
-RETURNING id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, created_at, ended_at, subject
-
 -- name: want
 -- One wanted subscription per scope and subject; it replaces the earlier one.
 INSERT INTO slotwire.wanted_subscriptions (org, scope, subject, events, max_age_seconds, changed_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (org, scope, subject) DO UPDATE SET
-    events = excluded.events, max_age_seconds = excluded.max_age_seconds, changed_at = excluded.changed_at
+    events = excluded.events, max_age_seconds = excluded.max_age_seconds, changed_at = excluded.changed_at,
+    refused_at = NULL -- Calendly is asked again for what it refused
 
 -- name: unwant
 -- Removes the wanted subscription of one scope and subject or, without a scope, all of an organization.

@@ -21,11 +21,12 @@ made AS (
 SELECT shard FROM shards ORDER BY shard
 
 -- name: count_activity
--- Count the webhooks of the next deliveries of a shard, at most $2, by organization and hour; how many those were.
+-- Count the webhooks of the next deliveries of a shard, at most $2, by organization and hour; and note when the first and
+-- the last came over each subscription. How many deliveries those were.
 WITH place AS (
     SELECT position FROM slotwire.activity_places WHERE shard = $1 FOR UPDATE
 ), page AS (
-    SELECT position, org, origin, received_at FROM slotwire.deliveries
+    SELECT position, org, subscription_id, origin, received_at FROM slotwire.deliveries
     WHERE shard = $1 AND position > (SELECT position FROM place) ORDER BY position LIMIT $2
 ), counted AS (
     INSERT INTO slotwire.activity AS a (org, hour, deliveries, last_at)
@@ -33,6 +34,12 @@ WITH place AS (
     WHERE origin = 'webhook' GROUP BY 1, 2
     ON CONFLICT (org, hour) DO UPDATE SET
         deliveries = a.deliveries + excluded.deliveries, last_at = greatest(a.last_at, excluded.last_at)
+), told AS (
+    INSERT INTO slotwire.hook_activity AS h (subscription_id, org, first_at, last_at)
+    SELECT subscription_id, min(org), min(received_at), max(received_at) FROM page
+    WHERE origin = 'webhook' AND subscription_id IS NOT NULL GROUP BY 1
+    ON CONFLICT (subscription_id) DO UPDATE SET
+        first_at = least(h.first_at, excluded.first_at), last_at = greatest(h.last_at, excluded.last_at)
 ), moved AS (
     UPDATE slotwire.activity_places SET position = (SELECT max(position) FROM page)
     WHERE shard = $1 AND EXISTS (SELECT FROM page)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACTIONS = Path(__file__).parents[2] / "ingest" / "operate" / "actions"
-READS = {"list", "get", "latest", "follow", "timeline", "count_waiting", "named", "vault_use"}
+READS = {"list", "get", "latest", "follow", "timeline", "count_waiting", "findings", "named", "vault_use"}
 """Verbs that change nothing."""
 BY_OTHERS = {"quarantine.retry_waiting": "self.retry(", "audit.refused": "audit.write("}
 """Verbs that are in the audit by what they call."""

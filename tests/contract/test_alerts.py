@@ -51,10 +51,3 @@ def test_both_rule_files_hold_the_same_rules() -> None:
     rules = plain["groups"][0]["rules"]
     assert [rule["alert"] for rule in rules] == [alert.name for alert in ALERTS]
     assert len({rule["alert"] for rule in rules}) == len(rules)
-
-
-def test_a_sum_over_processes_is_not_taken_of_what_several_say() -> None:
-    """Each `control` says what its round found unserved, so no rule adds that up."""
-    assert not [
-        alert.name for alert in ALERTS if re.search(r"sum[^(]*\(slotwire_subscriptions_unserved", alert.expression)
-    ]

@@ -30,6 +30,7 @@ PROCESSES = {
     "quarantine.sql": ("control",),
     "restore.sql": (OWNER,),
     "serving.sql": ("serve",),
+    "subscriptions.sql": ("control",),
     "unwritten.sql": ("control", "relay"),
     "vault.sql": ("control",),
 }

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
-from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER, SubscriptionRecord, WantedSubscription
+from slotwire.ingest.control.subscription_facts import OVERLAP, SubscriptionRecord, WantedSubscription
+from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER
 from slotwire.ingest.control.subscription_records import read_one, read_page
 from slotwire.ingest.control.subscriptions import ReconcileResult, Subscriptions
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
@@ -76,6 +77,11 @@ class Setup:
         return await self.manager.reconcile(
             self.calendly, OrganizationUri(self.running.organization), skip_in_progress=True
         )
+
+    async def verified(self) -> ReconcileResult:
+        """Make a round after the overlap in which nothing was delivered."""
+        self.clock.advance(OVERLAP)
+        return await self.round()
 
     async def deleted(self, subscription: SubscriptionRecord) -> SubscriptionRecord:
         """End a subscription."""
@@ -171,6 +177,8 @@ async def test_other_events_replace_without_a_gap(setup: Setup) -> None:
     first = await setup.made(WantedSubscription(("invitee.created",)))
     second = await setup.made(WantedSubscription(("invitee.created", "invitee.canceled")))
     assert second.id != first.id
+    assert len(await setup.at_calendly()) == 2  # until the second one is verified
+    assert [item.id for item in (await setup.verified()).deleted] == [first.id]
     [theirs] = await setup.at_calendly()
     assert theirs.uri == second.provider_uri
     ended = await read_one(setup.manager.pool, first.id, setup.org)
@@ -183,6 +191,7 @@ async def test_outstanding_deliveries_delay_the_deletion(setup: Setup) -> None:
     [known] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=NOW))
     second = await setup.made(WantedSubscription(("invitee.canceled",)))
+    assert (await setup.verified()).deleted == []
     assert {item.uri for item in await setup.at_calendly()} == {first.provider_uri, second.provider_uri}
     [known, _] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, retry_started_at=None))
@@ -254,7 +263,8 @@ async def test_a_disabled_one_is_replaced(setup: Setup) -> None:
     [known] = setup.running.engine.ledger.subscriptions()
     setup.running.engine.ledger.put_subscription(replace(known, state="disabled", retry_started_at=NOW))
     result = await setup.round()
-    assert ([len(result.created), len(result.deleted)], result.deleted[0].id) == ([1, 1], made.id)
+    assert ([len(result.created), len(result.deleted)]) == ([1, 0])
+    assert [item.id for item in (await setup.verified()).deleted] == [made.id]
     [theirs] = await setup.at_calendly()
     assert theirs.state == "active"
 
@@ -268,7 +278,8 @@ async def test_an_orphan_is_deleted_and_a_newcomer_is_not(setup: Setup, database
     finally:
         await owner.close()
     result = await setup.round()
-    assert (result.orphans, len(result.created)) == (1, 1)
+    assert (result.orphans, len(result.created)) == (0, 1)  # not before the new one is verified
+    assert (await setup.verified()).orphans == 1
     assert made.provider_uri not in {item.uri for item in await setup.at_calendly()}
     # As a process sees it that listed ours before another one wrote its row.
     blind = replace(setup.manager, pool=cast("Pool", _Blind(setup.manager.pool)))
@@ -287,6 +298,8 @@ async def test_another_public_address_is_another_subscription(setup: Setup) -> N
     )
     new = await setup.made(manager=moved)
     assert new.id != old.id
+    setup.clock.advance(OVERLAP)
+    await setup.made(manager=moved)
     assert [item.uri for item in await setup.at_calendly()] == [new.provider_uri]
 
 

@@ -309,7 +309,7 @@ async def test_wanted_subscriptions_that_nothing_serves_are_reported(database: D
     assert some.state == "warning"
     assert some.message.startswith("6 active, 4 wanted subscriptions; 1 still to be backfilled; 3 wanted are missing")
     assert set(some.message.rpartition(": ")[2].split(", ")) == set(orgs[:3])
-    assert "`slotwire control` tries every 300 s" in some.remedy
+    assert "`slotwire control` tries every 60 s" in some.remedy
     assert many.message.endswith(", …")
     assert len(many.message.rpartition(": ")[2].split(", ")) == MAX_NAMED + 1
 

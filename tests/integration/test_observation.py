@@ -10,7 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from slotwire.ingest.control import observation
+from slotwire.ingest.control import activity, observation
 from slotwire.ingest.control.observation import OTHERS, Observer
 from slotwire.ingest.control.ranges import run_once as make_ranges
 from slotwire.ingest.foundation.clock import ManualClock
@@ -132,7 +132,7 @@ async def test_each_delivery_is_counted_once(setup: Setup, monkeypatch: pytest.M
     times = [NOW - minutes * timedelta(minutes=1) for minutes in range(150)]
     await setup.deliver("one", times)
     await setup.deliver("one", [NOW], origin="reconcile")
-    monkeypatch.setattr(observation, "PAGE_DELIVERIES", 50)
+    monkeypatch.setattr(activity, "PAGE_DELIVERIES", 50)
     first, second = setup.observer(), setup.observer()
     for _ in range(2):
         await first.run_once()

@@ -132,7 +132,7 @@ async def test_the_life_of_a_subscription(terminal: Terminal) -> None:
 
 
 async def test_another_wish_takes_the_place_of_the_one_before(terminal: Terminal) -> None:
-    """Other events make a new subscription and end the old one; a user's stands beside the organization's."""
+    """Other events make a new subscription beside the old one, until it is verified; a user's stands beside both."""
     token, user = terminal.calendly.owner_token, _owner(terminal.calendly)
     await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
     [before] = await terminal.rows("subscriptions", "list")
@@ -140,12 +140,14 @@ async def test_another_wish_takes_the_place_of_the_one_before(terminal: Terminal
     await terminal.rows("subscriptions", "create", "--user", user, "--event", "meeting_recap.created")
     listed = await terminal.rows("subscriptions", "list")
     assert [(row["scope"], row["subject"], row["state"]) for row in listed] == [
-        ("organization", None, "ended"),
+        ("organization", None, "active"),
         ("organization", None, "active"),
         ("user", user, "active"),
     ]
     assert [row["id"] for row in listed[:2]] == [before["id"], wider["id"]]
-    assert len(terminal.calendly.engine.ledger.subscriptions()) == 2
+    assert len(terminal.calendly.engine.ledger.subscriptions()) == 3
+    [said] = await terminal.rows("subscriptions", "check")
+    assert (said["finding"], said["subscription_id"], said["remedy"]) == ("replacing", before["id"], "wait")
 
 
 async def test_subscriptions_are_made_with_the_stored_connection_only(terminal: Terminal) -> None:

@@ -252,8 +252,9 @@ async def test_rounds_restore_what_is_wanted(setup: OrganizationsSetup) -> None:
     assert known.organization == other
     noted = await setup.rows("SELECT org, action, result FROM slotwire.audit WHERE actor = 'control' ORDER BY id")
     assert [tuple(row) for row in noted] == [
-        (other, "subscriptions.create", "started"),
-        (other, "subscriptions.create", "done"),
+        (other, f"subscriptions.{verb}", result)
+        for verb in ("disabled", "create", "restored")
+        for result in ("started", "done")
     ]
     await setup.settled()
     revoked = await setup.rows("SELECT org FROM slotwire.events WHERE type = 'io.slotwire.connection.revoked.v1'")

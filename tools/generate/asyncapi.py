@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,11 @@ import orjson
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
+from slotwire.ingest.control.subscription_events import disabled_event, restored_event
+from slotwire.ingest.control.subscription_facts import SubscriptionRecord
+from slotwire.ingest.keys.hooks import HookId
 from slotwire.ingest.log.delivery import Origin
+from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.codec import (
     CONTENT_TYPE,
     DATASCHEMA,
@@ -161,6 +165,32 @@ def _told() -> Iterator[Document]:
     for story in STORIES:
         yield from outcome_of(*((PAYLOADS / f"{name}.json").read_bytes() for name in story))["events"]
     yield _connection_revoked()
+    yield from _subscription_events()
+
+
+def _subscription_events() -> Iterator[Document]:
+    """Return the two events of a subscription that was disabled and replaced, as they are made of its rows."""
+    made, now = datetime(2026, 11, 20, 9, 0, tzinfo=UTC), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+    organization = OrganizationUri(f"{API}/organizations/ORGANIZATION")
+    lost = SubscriptionRecord(
+        id=UUID(int=3),
+        org="ORGANIZATION",
+        hook_id=HookId("AAAAAAAAAAAAAAAAAAAAAA"),
+        provider_uri=f"{API}/webhook_subscriptions/SUBSCRIPTION",
+        scope="organization",
+        events=("invitee.created", "invitee.canceled"),
+        state="active",
+        max_age_seconds=None,
+        created_at=made,
+        ended_at=None,
+        lost_at=now,
+        lost_reason="disabled",
+        last_delivery_at=datetime(2026, 11, 22, 8, 30, tzinfo=UTC),
+    )
+    by = replace(lost, id=UUID(int=4), replaces=lost.id, lost_at=None, lost_reason=None)
+    began = datetime(2026, 11, 22, 8, 59, tzinfo=UTC)
+    yield _own(disabled_event(lost, organization, "disabled", began, now))
+    yield _own(restored_event(lost, by, organization, (), datetime(2026, 11, 23, 9, 0, 1, 500000, tzinfo=UTC)))
 
 
 def _connection_revoked() -> Document:
@@ -183,9 +213,14 @@ def _connection_revoked() -> Document:
         created_at=known,
         changed_at=known,
     )
-    event = revoked_event(
-        record, ConnectionStatus("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+    return _own(
+        revoked_event(
+            record, ConnectionStatus("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+        )
     )
+
+
+def _own(event: OwnEvent) -> Document:
     return {
         "id": str(event.id),
         "type": event.data.type,

@@ -120,6 +120,7 @@ PANELS = (
             "quarantine: {{reason}}": "sum by (reason) (slotwire_quarantine_waiting)",
             "parked events": "max(slotwire_parked_events)",
             "subscriptions unserved": "max(slotwire_subscriptions_unserved)",
+            "subscriptions: {{finding}}": 'sum by (finding) (slotwire_subscription_findings{finding!="replacing"})',
             "connections {{state}}": 'sum by (state) (slotwire_connections{state!="active"})',
         },
         "All of it should be 0.",

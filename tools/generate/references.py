@@ -40,8 +40,7 @@ or personal data.
 
 A gauge that is read somewhere (backlog, lag, whatever `control` reads) vanishes when it was not read again in time, so
 that it does not freeze while a call hangs; [an alert](alerts.md) fires when it is missing. Of several `relay`, a
-shard's leader shows what waits; of several `control`, one shows what was read for all. So a sum counts nothing twice,
-but for `slotwire_subscriptions_unserved`.
+shard's leader shows what waits; of several `control`, one shows what was read for all. So a sum counts nothing twice.
 """
 COMMANDS = """# Commands
 

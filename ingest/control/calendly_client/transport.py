@@ -76,7 +76,11 @@ class CallRetries:
 
 
 class CalendlyTransport:
-    """Calls Calendly with one token. Made by `CalendlyHttp.transport`."""
+    """Calls Calendly with one token. Made by `CalendlyHttp.transport`.
+
+    Attributes:
+        limit: calls that the token's user has in a minute, as Calendly last said; None before it has.
+    """
 
     def __init__(
         self, http: httpx.AsyncClient, token: SecretStr, retries: CallRetries, refused: Refused | None = None
@@ -87,6 +91,7 @@ class CalendlyTransport:
         self._refused = refused
         self.calls = 0
         """Calls that were made, each try."""
+        self.limit: int | None = None
 
     async def get(self, path: str, answer: type[M], *, doing: str, query: Query | None = None) -> M:
         """Read a resource; retried while Calendly fails.
@@ -198,6 +203,7 @@ class CalendlyTransport:
                     ) as response,
                 ):
                     status = str(response.status_code)
+                    self.limit = _whole(response.headers.get("x-ratelimit-limit")) or self.limit
                     if span is not None:
                         span.set_attribute("http.response.status_code", response.status_code)
                     received = await _bounded(response, doing)
@@ -299,6 +305,10 @@ def _check_token(token: SecretStr) -> None:
             code="token_unfit",
             remedy="Give only the token, on one line.",
         )
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else None
 
 
 async def _bounded(response: httpx.Response, doing: str) -> bytes:

@@ -5,8 +5,8 @@ One file per resource, so that a call reads as a sentence: `actions.quarantine.r
 base           what all of them share: the database, the settings, and `audited`, which wraps a change
 organizations  list, get, add, rename, remove, backfill
 connections    list, get, add, check, delete: credentials at Calendly
-subscriptions  list, get, create, delete: webhook subscriptions at Calendly
-signing_keys   list, revoke: what Calendly signs their deliveries with
+subscriptions  list, get, create, delete, findings, resume, confirm_deletions: webhook subscriptions at Calendly
+signing_keys   list, revoke, rotate, rotate_all: what Calendly signs their deliveries with
 events         list, get, latest, follow: the log
 parked_events  list, settle: events that Kafka refused
 deliveries     list

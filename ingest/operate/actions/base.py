@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate import audit
 from slotwire.ingest.operate.audit import AuditEntry
 from slotwire.ingest.operate.refusals import TOO_MANY, RefusedChanges, too_many
-from slotwire.ingest.operate.roles import Principal
+from slotwire.ingest.operate.roles import CONTROL, Principal
 
 if TYPE_CHECKING:
     from slotwire.ingest.foundation.settings import Settings
@@ -28,6 +28,9 @@ CALENDLY_RETRIES = CallRetries(attempts=2)
 WRITER_SECONDS = 5.0
 """How long an operation waits for the writer; then it says where what it had accepted is, and that it is not yet
 written."""
+
+NOTICED = frozenset({"subscriptions.disabled", "subscriptions.restored", "subscriptions.contested"})
+"""What the subscription manager notices at Calendly: in the audit whoever made it look."""
 
 _log = get_logger("audit")
 
@@ -49,8 +52,12 @@ class ResourceActions:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
         return Organizations.from_settings(
-            self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES
+            self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES, changing=self.noticed
         )
+
+    def noticed(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:
+        """Wrap what is noticed at Calendly during a change, so that the audit has it; the change has its own rows."""
+        return self.audited(CONTROL, action, org=org, target=target) if action in NOTICED else nullcontext()
 
     @asynccontextmanager
     async def audited(

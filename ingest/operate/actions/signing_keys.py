@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from slotwire.ingest.control.signing_keys import SigningKeyRecord, read_one, read_page, revoke_one
+from slotwire.ingest.control.signing_keys import SigningKeyRecord, read_one, read_page, renew, revoke_one
 from slotwire.ingest.control.subscription_records import read_one as read_subscription
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Principal, Role
-from slotwire.ingest.operate.signing_key_models import SigningKeyPage, SigningKeyRevoked, signing_key_item
+from slotwire.ingest.operate.signing_key_models import (
+    SigningKeyPage,
+    SigningKeyRevoked,
+    SigningKeysRotated,
+    rotated_item,
+    signing_key_item,
+)
 
 
 class SigningKeyActions(ResourceActions):
@@ -42,6 +48,39 @@ class SigningKeyActions(ResourceActions):
             replaced_by=replaced_by,
             problem=problem,
         )
+
+    async def rotate(self, who: Principal, org: str) -> SigningKeysRotated:
+        """Give an organization's subscriptions other signing keys, by replacing them: the new ones are made now."""
+        async with self.audited(who, "signing_keys.rotate", org=org, target=org):
+            who.require(Role.OPERATOR)
+            who.reach(org)
+            organizations = self.organizations()
+            await organizations.get(org)
+            renewed = await renew(self.pool, org, self.clock.now())
+            problem = await self._reconcile(org) if renewed else None
+            made = {item.replaces: item.id for item in await organizations.subscriptions.live(org)}
+        return SigningKeysRotated(
+            subscriptions=tuple(rotated_item(key, made.get(key.subscription_id)) for key in renewed), problem=problem
+        )
+
+    async def rotate_all(self, who: Principal) -> SigningKeysRotated:
+        """Give the subscriptions of all organizations other signing keys: the manager's rounds make the new ones."""
+        async with self.audited(who, "signing_keys.rotate_all", org=None):
+            who.require(Role.OPERATOR)
+            who.require_everywhere()
+            renewed = await renew(self.pool, None, self.clock.now())
+        return SigningKeysRotated(subscriptions=tuple(rotated_item(key, None) for key in renewed), problem=None)
+
+    async def _reconcile(self, org: str) -> str | None:
+        """Let the subscription manager act now; return why it could not: its rounds then do it."""
+        try:
+            organizations = self.organizations()
+            best = await organizations.connections.for_organization(org)
+            async with organizations.connections.acting(best) as calendly:
+                await organizations.subscriptions.reconcile(calendly, best.organization)
+        except SlotwireError as error:
+            return error.message
+        return None
 
     async def _replace(self, key: SigningKeyRecord) -> tuple[UUID | None, str | None]:
         """Let the subscription manager end it at Calendly too, and make another; what fails is left to its rounds."""

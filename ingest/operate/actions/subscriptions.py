@@ -8,11 +8,17 @@ from uuid import UUID
 
 from slotwire.ingest.control.catalogue import checked_events
 from slotwire.ingest.control.signing_keys import revoke_all
-from slotwire.ingest.control.subscription_plan import WantedSubscription
-from slotwire.ingest.control.subscription_records import read_one, read_page
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.control.subscription_facts import WantedSubscription
+from slotwire.ingest.control.subscription_records import confirm_deletions, read_one, read_page
+from slotwire.ingest.errors import RequestRefused, SlotwireError
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
+from slotwire.ingest.operate.finding_models import (
+    DeletionsConfirmed,
+    PlacesResumed,
+    SubscriptionFindings,
+    finding_item,
+)
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.operate.subscription_models import (
     SubscriptionItem,
@@ -61,7 +67,8 @@ class SubscriptionActions(ResourceActions):
             async with organizations.connections.acting(best) as calendly:
                 await organizations.subscriptions.want(org, want)
                 result = await organizations.subscriptions.reconcile(calendly, best.organization)
-            served = result.serving[want]
+            if (served := result.serving.get(want)) is None:
+                raise contested(org)
             entry.target = served.id
             return subscription_item(served), any(item.id == served.id for item in result.created)
 
@@ -69,6 +76,33 @@ class SubscriptionActions(ResourceActions):
         """Read one subscription."""
         who.require(Role.READER)
         return subscription_item(await read_one(self.pool, subscription_id, who.reach(org)))
+
+    async def findings(self, who: Principal, org: str) -> SubscriptionFindings:
+        """Ask Calendly what is wrong with an organization's subscriptions; nothing is changed."""
+        who.require(Role.READER)
+        who.reach(org)
+        organizations = self.organizations()
+        best = await organizations.connections.for_organization(org)
+        async with organizations.connections.acting(best) as calendly:
+            found = await organizations.subscriptions.check(calendly, best.organization)
+        return SubscriptionFindings(organization=org, findings=tuple(finding_item(org, item) for item in found))
+
+    async def resume(self, who: Principal, org: str) -> PlacesResumed:
+        """Make subscriptions of an organization again that were gone again and again."""
+        async with self.audited(who, "subscriptions.resume", org=org, target=org):
+            who.require(Role.OPERATOR)
+            who.reach(org)
+            organizations = self.organizations()
+            await organizations.get(org)
+            resumed = await organizations.subscriptions.resume(org)
+        return PlacesResumed(organization=org, resumed=resumed)
+
+    async def confirm_deletions(self, who: Principal) -> DeletionsConfirmed:
+        """Carry deletions at Calendly out on this database, after it was restored, copied or failed over."""
+        async with self.audited(who, "subscriptions.confirm_deletions", org=None):
+            who.require(Role.ADMIN)
+            who.require_everywhere()
+            return DeletionsConfirmed(changed=await confirm_deletions(self.pool, self.clock.now()))
 
     async def delete(
         self, who: Principal, org: str | None, subscription_id: UUID, *, at_once: bool = False
@@ -91,6 +125,15 @@ class SubscriptionActions(ResourceActions):
                 async with organizations.connections.acting(best) as calendly:
                     ended = await organizations.subscriptions.delete(calendly, found, best.organization)
             return subscription_item(ended)
+
+
+def contested(org: str) -> RequestRefused:
+    """Make the error for a subscription that is not made, because it was gone again and again."""
+    return RequestRefused(
+        "this subscription was gone again and again: something deletes it at Calendly, so none is made",
+        code="contested",
+        remedy=f"Find out who or what deletes it, then: slotwire subscriptions resume --organization {org}",
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
-from slotwire.ingest.operate.signing_key_models import SigningKeyPage, SigningKeyRevoked
+from slotwire.ingest.operate.signing_key_models import SigningKeyPage, SigningKeyRevoked, SigningKeysRotated
 
 _SIGNING_KEYS = "/v1/organizations/{org}/signing-keys"
 
@@ -17,6 +17,14 @@ async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 async def _revoke(actions: Actions, request: RouteRequest) -> RouteResponse:
     return RouteResponse(await actions.signing_keys.revoke(request.who, request.path["org"], request.id()))
+
+
+async def _rotate(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.signing_keys.rotate(request.who, request.path["org"]))
+
+
+async def _rotate_all(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.signing_keys.rotate_all(request.who))
 
 
 ROUTES = (
@@ -36,5 +44,22 @@ ROUTES = (
         Role.OPERATOR,
         _revoke,
         SigningKeyRevoked,
+    ),
+    Route(
+        "POST",
+        _SIGNING_KEYS + "/rotate",
+        "Give an organization's subscriptions other signing keys, by replacing them without a gap.",
+        Role.OPERATOR,
+        _rotate,
+        SigningKeysRotated,
+    ),
+    Route(
+        "POST",
+        "/v1/signing-keys/rotate",
+        "Give the subscriptions of all organizations other signing keys; the subscription manager makes them.",
+        Role.OPERATOR,
+        _rotate_all,
+        SigningKeysRotated,
+        everywhere=True,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.finding_models import DeletionsConfirmed, PlacesResumed, SubscriptionFindings
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 from slotwire.ingest.operate.subscription_models import (
@@ -39,6 +40,18 @@ async def _delete(actions: Actions, request: RouteRequest) -> RouteResponse:
     )
 
 
+async def _findings(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.subscriptions.findings(request.who, request.path["org"]))
+
+
+async def _resume(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.subscriptions.resume(request.who, request.path["org"]))
+
+
+async def _confirm_deletions(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.subscriptions.confirm_deletions(request.who))
+
+
 ROUTES = (
     Route(
         "GET",
@@ -68,5 +81,30 @@ ROUTES = (
         _delete,
         SubscriptionItem,
         query=DeletionQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/organizations/{org}/subscription-findings",
+        "Ask Calendly what is wrong with an organization's subscriptions, with what mends it.",
+        Role.READER,
+        _findings,
+        SubscriptionFindings,
+    ),
+    Route(
+        "POST",
+        _SUBSCRIPTIONS + "/resume",
+        "Make subscriptions again that were gone again and again, after you found out why.",
+        Role.OPERATOR,
+        _resume,
+        PlacesResumed,
+    ),
+    Route(
+        "POST",
+        "/v1/subscriptions/confirm-deletions",
+        "Carry deletions at Calendly out on this database, after it was restored, copied or failed over.",
+        Role.ADMIN,
+        _confirm_deletions,
+        DeletionsConfirmed,
+        everywhere=True,
     ),
 )
