@@ -74,7 +74,7 @@ async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
             if waiting:
                 raise SchemaMismatch(
                     f"{len(waiting)} migration(s) are missing: {', '.join(item.name for item in waiting)}",
-                    remedy="Run `slotwire migrate`.",
+                    remedy=f"Run `slotwire migrate --{waiting[0].phase}`.",
                 )
             typer.echo("the schema is current")
             return

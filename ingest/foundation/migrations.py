@@ -40,6 +40,20 @@ END $$
 """
 
 
+class Phase(StrEnum):
+    """When a migration runs, while a new version is rolled out."""
+
+    PRE = "pre"
+    """Before the processes of the new version start: those of the one before go on."""
+    POST = "post"
+    """When no process of the one before is left."""
+
+
+def _runs_after(name: str) -> bool:
+    """Whether a migration runs only once no process of the previous version is left."""
+    return name.partition("_")[2].startswith("post_")
+
+
 @dataclass(frozen=True)
 class Migration:
     """One migration file.
@@ -51,6 +65,11 @@ class Migration:
 
     name: str
     sql: str
+
+    @property
+    def phase(self) -> Phase:
+        """When it runs."""
+        return Phase.POST if _runs_after(self.name) else Phase.PRE
 
     @property
     def checksum(self) -> str:
@@ -82,20 +101,6 @@ def known_migrations() -> tuple[Migration, ...]:
     )
 
 
-def _runs_after(name: str) -> bool:
-    """Whether a migration runs only once no process of the previous version is left."""
-    return name.partition("_")[2].startswith("post_")
-
-
-class Phase(StrEnum):
-    """When a migration runs, while a new version is rolled out."""
-
-    PRE = "pre"
-    """Before the processes of the new version start: those of the one before go on."""
-    POST = "post"
-    """When no process of the one before is left."""
-
-
 def of_phase(missing: Sequence[Migration], phase: Phase | None) -> Sequence[Migration]:
     """Return the migrations to apply now, of those that are missing.
 
@@ -108,7 +113,7 @@ def of_phase(missing: Sequence[Migration], phase: Phase | None) -> Sequence[Migr
     """
     if phase is None:
         return missing
-    chosen = [each for each in missing if _runs_after(each.name) == (phase is Phase.POST)]
+    chosen = [each for each in missing if each.phase is phase]
     ahead = [each.name for each in missing if each not in chosen and chosen and each.name < chosen[-1].name]
     if ahead:
         other = Phase.PRE if phase is Phase.POST else Phase.POST
@@ -288,10 +293,10 @@ async def require_fitting(connection: Connection) -> SchemaComparison:
         SchemaMismatch: `pre_` migrations are missing, or see `compare`.
     """
     found = await compare(connection)
-    waiting = [migration for migration in found.missing if not _runs_after(migration.name)]
+    waiting = [migration for migration in found.missing if migration.phase is Phase.PRE]
     if waiting:
         raise SchemaMismatch(
             f"the database lacks {len(waiting)} migration(s): {', '.join(item.name for item in waiting)}",
-            remedy="Run `slotwire migrate`.",
+            remedy=f"Run `slotwire migrate --{Phase.PRE}`.",
         )
     return found

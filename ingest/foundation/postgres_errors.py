@@ -105,7 +105,9 @@ def _answered(error: asyncpg.PostgresError, setting: str) -> SlotwireError:
     if state[:2] in _DATA_ERRORS and not (state == "23514" and not error.constraint_name):
         return RowRefused("Postgres refused the data", sqlstate=state)
     if state in _UNDEFINED:
-        return SchemaMismatch("the database does not have this version's schema", remedy="Run `slotwire migrate`.")
+        return SchemaMismatch(
+            "the database does not have this version's schema", remedy="Run `slotwire migrate --pre`."
+        )
     return _unfit(state, text) or _refused(state, text, setting)
 
 

@@ -171,7 +171,7 @@ async def test_a_schema_that_is_behind_fails(database: Database) -> None:
     finally:
         await owner.close()
     found = await findings(settings_for(database))
-    assert (found["schema"].state, found["schema"].remedy) == ("failed", "Run `slotwire migrate`.")
+    assert (found["schema"].state, found["schema"].remedy) == ("failed", "Run `slotwire migrate --pre`.")
 
 
 async def test_a_rollout_that_is_not_finished_is_a_warning(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ async def test_check_says_what_is_missing_and_changes_nothing(database: Database
     await connection.execute("DROP SCHEMA slotwire CASCADE")
     missing = await slotwire("migrate", "--check", env=env)
     assert missing.code == 1
-    assert "Run `slotwire migrate`" in missing.stderr
+    assert "Run `slotwire migrate --pre`." in missing.stderr
     assert not await connection.fetchval("SELECT to_regnamespace('slotwire') IS NOT NULL")
     assert (await slotwire("migrate", env=env)).code == 0
     assert (await slotwire("migrate", "--check", env=env)).code == 0
