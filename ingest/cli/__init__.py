@@ -2,7 +2,7 @@
 
 local serve relay control     run processes
 migrate doctor                prepare an installation, and check it
-organizations connections subscriptions events bookings quarantine calendly keys audit
+organizations connections subscriptions events bookings quarantine reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
 simulate                      the small Calendly; `simulate_access` and `simulator_calls` belong to it
 acting                        how commands act: options checked like a request, then one operation
@@ -40,6 +40,7 @@ _COMMANDS = (
     "events",
     "bookings",
     "quarantine",
+    "reconcile",
     "calendly",
     "keys",
     "audit",

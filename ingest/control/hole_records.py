@@ -155,6 +155,12 @@ async def finish(pool: Pool, held: HoleClaim, report: dict[str, Any], now: datet
     return tuple(row["id"] for row in rows if row["state"] == "closed")
 
 
+async def hasten(pool: Pool, org: str, now: datetime) -> None:
+    """Let an organization's holes that wait after a failure be due now."""
+    with translated():
+        await pool.execute(_SQL["hasten_holes"], org, now)
+
+
 def backoff(attempts: int) -> timedelta:
     """Return how long to wait after so many fetches that did not end a hole."""
     return min(FIRST_AGAIN * (1 << min(attempts, 16)), LAST_AGAIN)

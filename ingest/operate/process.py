@@ -54,7 +54,15 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         ConfigurationError: a key or address is missing or unfit, or the port is in use.
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
-    from slotwire.ingest.control import backfill_rounds, connection_checks, hole_rounds, ranges, retention, rounds
+    from slotwire.ingest.control import (
+        backfill,
+        backfill_rounds,
+        connection_checks,
+        hole_rounds,
+        ranges,
+        retention,
+        rounds,
+    )
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import until_stopped
@@ -69,6 +77,9 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         organizations = Organizations.from_settings(
             settings, actions.pool, clock, actions.calendly, changing=actions.organizations.of_rounds
         )
+        patient = Organizations.from_settings(
+            settings, actions.pool, clock, actions.calendly, retries=backfill.BACKGROUND_RETRIES
+        )
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         limits = within_open_files(ADMIN)
@@ -79,8 +90,8 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
             await until_stopped(
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
-                backfills=backfill_rounds.run(organizations, settings.subscriptions),
-                holes=hole_rounds.run(organizations, settings.reconcile),
+                backfills=backfill_rounds.run(patient, settings.subscriptions),
+                holes=hole_rounds.run(patient, settings.reconcile),
                 ranges=ranges.run(actions.pool, clock),
                 retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(organizations.connections, settings.connections),

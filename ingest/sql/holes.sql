@@ -85,6 +85,10 @@ SET state = CASE WHEN c.ended THEN 'closed' ELSE 'open' END, closed_at = CASE WH
 FROM covered c WHERE h.id = c.id AND (c.ended OR h.id = $1)
 RETURNING h.id, h.state
 
+-- name: hasten_holes
+-- Let the holes of an organization that wait after a failure be due now.
+UPDATE slotwire.holes SET due_at = $2 WHERE org = $1 AND state = 'open' AND due_at > $2
+
 -- name: forget_holes
 -- Delete the closed holes of an organization but the newest $2.
 DELETE FROM slotwire.holes WHERE id = ANY (ARRAY(

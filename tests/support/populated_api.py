@@ -24,10 +24,12 @@ from slotwire.ingest.operate.connection_models import ConnectionRequest
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
+from slotwire.ingest.operate.reconciliation_models import ReconciliationRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.schemas.ids import last_segment
 from tests.support.management_api import (
     ManagementApi,
     management_api,
@@ -50,6 +52,7 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     ConnectionRequest: lambda running: {"token": running.owner_token},
     SubscriptionRequest: lambda _: {"events": ["invitee.created", "invitee.canceled"]},
     DiscardRequest: lambda _: {"why": "not wanted"},
+    ReconciliationRequest: lambda running: {"organization": last_segment(running.organization)},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
 _TRACES = {"audit", "idempotent_answers"}
@@ -152,6 +155,7 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             await write_booking(database, OTHER, INVITEE + "2")
             await write_quarantine(database, OTHER, [b"{}"], first=300)
             kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
+            hole = await api.actions.reconciliations.create(COMMAND_LINE, ReconciliationRequest(organization=org))
             ids = {
                 "quarantine": kept[0],
                 "retry": kept[0],
@@ -161,6 +165,7 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "subscriptions": added.subscriptions[0].id,
                 "connections": added.connection_id,
                 "keys": key.id,
+                "reconciliations": hole.id,
                 "signing-keys": await api.actions.pool.fetchval(
                     "SELECT id FROM slotwire.signing_keys WHERE subscription_id = $1", added.subscriptions[0].id
                 ),

@@ -12,6 +12,7 @@ parked_events  list, settle: events that Kafka refused
 deliveries     list
 bookings       list, timeline
 quarantine     list, get, retry, discard
+reconciliations  list, get, create, run: holes, and the fetches that fill them
 calendly       call: any operation of Calendly's API
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -35,6 +36,7 @@ from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
+from slotwire.ingest.operate.actions.reconciliations import ReconciliationActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
 from slotwire.ingest.operate.idempotency import IdempotentResponses
@@ -62,6 +64,7 @@ class Actions:
     connections: ConnectionActions
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
+    reconciliations: ReconciliationActions
     signing_keys: SigningKeyActions
     calendly_api: CalendlyActions
     keys: KeyActions
@@ -87,6 +90,7 @@ class Actions:
             ConnectionActions(*base),
             OrganizationActions(*base),
             SubscriptionActions(*base),
+            ReconciliationActions(*base),
             SigningKeyActions(*base),
             CalendlyActions(*base),
             KeyActions(*base),

@@ -14,6 +14,7 @@ from slotwire.ingest.operate.routes import (
     organizations,
     parked_events,
     quarantine,
+    reconciliations,
     signing_keys,
     subscriptions,
 )
@@ -27,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     *connections.ROUTES,
     *organizations.ROUTES,
     *subscriptions.ROUTES,
+    *reconciliations.ROUTES,
     *signing_keys.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
