@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.inbox import AlreadyDone
+from slotwire.handlers.inbox import AlreadyDone, NotCommitted
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
@@ -16,6 +16,8 @@ from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
 from slotwire.ingest.foundation.tracing import tracing
 
 _MAX_FRAMES = 6
+MAX_MESSAGE_CHARACTERS = 500
+"""Of an exception's message in the log."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class FailedRun:
         reason: one line, without the exception's message, which may contain personal data.
         trace: modules, lines and functions of the failure, without values.
         pause: the seconds the handler asked to wait; None if it did not.
+        message: the exception's message, for a log that may hold personal data; empty without one.
     """
 
     reason: str
     trace: str = ""
     pause: float | None = None
+    message: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ async def run_once(agent: Agent, context: Context) -> RunResult:
                     outcome: object = await handler(event, context)
         except AlreadyDone:
             return SuccessfulRun(by_another=True)
+        except NotCommitted as error:
+            result = _failure(error, error.reason)
         except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
             result = UncountedRun(error) if not context.committed else _failure(error)
         except asyncio.CancelledError as error:
@@ -95,6 +101,8 @@ async def run_once(agent: Agent, context: Context) -> RunResult:
 
 def _read(outcome: object, context: Context) -> RunResult:
     match outcome:
+        case None | Done() if context.not_committed is not None:
+            return FailedRun(context.not_committed)
         case None | Done():
             return SuccessfulRun(marked=context.committed)
         case Retry():
@@ -106,12 +114,18 @@ def _read(outcome: object, context: Context) -> RunResult:
 
 
 def _failure(error: BaseException, reason: str = "") -> FailedRun:
-    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error))
+    message = _written(error)[:MAX_MESSAGE_CHARACTERS]
+    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error), message=message)
 
 
 def trace_of(error: BaseException) -> str:
-    """Return where an exception was raised, the innermost place first: modules, lines and functions, without values."""
-    frames = traceback.extract_tb(error.__traceback__)[1:][-_MAX_FRAMES:]
+    """Return where an exception was raised, the innermost place first: modules, lines and functions, without values.
+
+    The last place is always the outermost one, the handler itself: of a deep trace the middle is left out.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    if len(frames) > _MAX_FRAMES:
+        frames = frames[:1] + frames[1 - _MAX_FRAMES :]
     return _written(" < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames)))
 
 

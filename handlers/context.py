@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.inbox import AlreadyDone, Inbox
+from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
 from slotwire.schemas.envelope import Event
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+_BLOCK_RAISED = "its transaction was rolled back, and the handler caught what its block had raised"
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Context:
         inbox: what the agent has settled; `transaction()` uses it.
         committed: whether `transaction()` has committed in this run.
         already_done: whether `transaction()` found that another run has had the effect.
+        not_committed: why `transaction()` was not committed; None if it was not opened, or was committed.
     """
 
     event: Event[Any]
@@ -44,6 +47,7 @@ class Context:
     inbox: Inbox = field(repr=False)
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
+    not_committed: str | None = field(default=None, init=False)
     _open: bool = field(default=False, init=False, repr=False)
 
     @asynccontextmanager
@@ -62,6 +66,9 @@ class Context:
             AlreadyDone: another run has committed. Do not catch it: the event is then skipped.
             DatabaseUnavailable: Postgres is away. Do not catch it: the event is then tried again, and the run does not
                 count as an attempt.
+            NotCommitted: the block ended, but not its transaction: an error of a statement was caught in it, so that
+                Postgres undid everything. The run has failed, whatever catches this. `async with
+                connection.transaction()` inside the block undoes a part instead.
             RuntimeError: this run has opened a transaction before.
         """
         if self.committed or self._open:
@@ -73,6 +80,13 @@ class Context:
         except AlreadyDone:
             self.already_done = True
             raise
+        except NotCommitted as error:
+            self.not_committed, self.committed = error.reason, error.marked
+            raise
+        except BaseException:
+            self.not_committed = _BLOCK_RAISED
+            raise
         finally:
             self._open = False
         self.committed = True
+        self.not_committed = None

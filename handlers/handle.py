@@ -99,6 +99,7 @@ class Handling:
         clock: Clock,
         pause: Pause = wait_for,
         draw: Callable[[], float] = random.random,
+        log_messages: bool = False,
     ) -> None:
         self.halted = asyncio.Event()
         self._agent = agent
@@ -108,6 +109,7 @@ class Handling:
         self._clock = clock
         self._pause = pause
         self._draw = draw
+        self._log_messages = log_messages
         self._giving_up = GiveUpCounter(agent.limit)
         self._log = get_logger("handlers").bind(agent=agent.name)
 
@@ -187,10 +189,11 @@ class Handling:
                     pause = OUTAGE_RETRY.pause(outages, self._draw())
                 case GiveUpReason() as why:
                     return await self._give_up(record, why, stopping)
-                case FailedRun(reason, trace, asked):
+                case FailedRun(reason, trace, asked, message):
                     failures += 1
                     HANDLED.labels(self._agent.name, event.type, "retried").inc()
-                    context.log.warning("handler_failed", reason=reason, trace=trace, attempt=failures)
+                    said = {"message": message} if self._log_messages and message else {}
+                    context.log.warning("handler_failed", reason=reason, trace=trace, attempt=failures, **said)
                     if failures >= policy.attempts:
                         return await self._give_up(record, GiveUpReason(reason, failures, trace), stopping)
                     pause = policy.pause(failures, self._draw()) if asked is None else asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -17,10 +18,27 @@ from slotwire.ingest.foundation.postgres import borrowed, read_queries, translat
 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _READ_ONLY = "25006"
+_FAILED = "its transaction was rolled back: the handler caught {} of a statement, and Postgres commits nothing after it"
+_ENDED = "the handler ended its transaction by a statement of its own"
+_IDLE = "Postgres ended its transaction: no statement for {:g} s (SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS)"
 
 
 class AlreadyDone(Exception):
     """Another run of this agent has committed the event's effect, so this run must not repeat it."""
+
+
+class NotCommitted(Exception):
+    """A transaction ended otherwise than by the commit at the end of its block.
+
+    Attributes:
+        reason: why, for the dead letter: no values, no names but those of exceptions.
+        marked: whether the block itself committed the mark, so that the event cannot be tried again.
+    """
+
+    def __init__(self, reason: str, *, marked: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.marked = marked
 
 
 class Inbox(Protocol):
@@ -35,7 +53,10 @@ class Inbox(Protocol):
         ...
 
     def transaction(self, event_id: UUID) -> AbstractAsyncContextManager[DatabaseConnection]:
-        """Open a transaction that begins with the event's mark; raises `AlreadyDone` if the mark is there."""
+        """Open a transaction that begins with the event's mark; raises `AlreadyDone` if the mark is there.
+
+        Raises `NotCommitted` at its end if it was not committed.
+        """
         ...
 
     async def data_of(self, event_id: UUID) -> bytes | None:
@@ -50,9 +71,18 @@ class PostgresInbox:
     does not count as an attempt.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, clock: Clock) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, clock: Clock, idle_seconds: float) -> None:
+        """Take what it needs.
+
+        Args:
+            pool: the database.
+            agent: the agent's name.
+            clock: for the time of a mark.
+            idle_seconds: after how long without a statement Postgres ends a transaction.
+        """
         self._pool = pool
         self._agent = agent
+        self._idle_seconds = idle_seconds
         self._clock = clock
         self._seen = CallBatcher(self._load_seen)
         self._mark = CallBatcher(self._write_marks)
@@ -88,35 +118,105 @@ class PostgresInbox:
         """Open a transaction that begins with the event's mark, and commit it with the block's writes.
 
         An exception in the block rolls everything back and is raised as it is. If the connection was lost, it is
-        `DatabaseUnavailable`.
+        `DatabaseUnavailable`, or `NotCommitted` where the block itself had left it idle for too long.
+
+        Raises:
+            NotCommitted: the block ended, and its transaction had failed before, or was ended by the block.
         """
         with translated():
             connection = await self._pool.acquire()
+        statements = _Statements()
         try:
+            connection.add_query_logger(statements)
             transaction = connection.transaction()
             with translated():
                 await transaction.start()
+            number = None
             try:
-                await self._claim(connection, event_id)
+                number = await self._claim(connection, event_id)
                 yield connection
+                await _require_whole(connection, number, statements)
             except BaseException as error:
-                lost = connection.is_closed()
+                lost = _is_lost(connection)
                 if not lost:
                     with translated():
                         await transaction.rollback()
-                if isinstance(error, Exception) and (lost or getattr(error, "sqlstate", None) == _READ_ONLY):
+                if not isinstance(error, Exception):
+                    raise  # a cancellation stays one
+                if lost and statements.pause() >= self._idle_seconds:
+                    raise NotCommitted(_IDLE.format(self._idle_seconds)) from error
+                if lost or getattr(error, "sqlstate", None) == _READ_ONLY:
                     raise DatabaseUnavailable(
                         "the connection to Postgres was lost in a transaction", reason="lost"
                     ) from error
-                raise  # a cancellation stays one
+                if number is not None and await self._is_marked(connection, event_id, number):
+                    raise NotCommitted(_ENDED, marked=True) from error
+                raise
             with translated():
                 await transaction.commit()
         finally:
+            if not _is_lost(connection):
+                connection.remove_query_logger(statements)
             with translated():
                 await self._pool.release(connection)
 
-    async def _claim(self, connection: DatabaseConnection, event_id: UUID) -> None:
+    async def _claim(self, connection: DatabaseConnection, event_id: UUID) -> str:
+        """Insert the mark, and return the transaction's number."""
         with translated():
-            mine = await connection.fetchval(_QUERIES["claim"], self._agent, event_id, self._clock.now())
-        if not mine:
+            number: str | None = await connection.fetchval(_QUERIES["claim"], self._agent, event_id, self._clock.now())
+        if number is None:
             raise AlreadyDone
+        return number
+
+    async def _is_marked(self, connection: DatabaseConnection, event_id: UUID, number: str) -> bool:
+        """Say whether the transaction of this number committed its mark: by a COMMIT of the block."""
+        with translated():
+            found: bool = await connection.fetchval(_QUERIES["marked_by"], self._agent, event_id, number)
+        return found
+
+
+class _Statements:
+    """What a block did with its connection.
+
+    Attributes:
+        failed: the exception of the first statement that failed, by its class.
+    """
+
+    def __init__(self) -> None:
+        self.failed = ""
+        self._longest = 0.0
+        self._ended = monotonic()
+
+    def __call__(self, statement: asyncpg.connection.LoggedQuery) -> None:
+        """Note a statement that has ended: asyncpg calls this."""
+        now = monotonic()
+        self._longest = max(self._longest, now - statement.elapsed - self._ended)
+        self._ended = now
+        if statement.exception is not None and not self.failed:
+            self.failed = type(statement.exception).__name__
+
+    def pause(self) -> float:
+        """Return the longest time without a statement so far, in seconds."""
+        return max(self._longest, monotonic() - self._ended)
+
+
+async def _require_whole(connection: DatabaseConnection, number: str, statements: _Statements) -> None:
+    """Check that the transaction that has the mark is still open, and can be committed.
+
+    In one that has failed, Postgres answers COMMIT with a rollback and without an error; in one that the block has
+    ended, there is nothing left to commit.
+    """
+    try:
+        now = await connection.fetchval(_QUERIES["transaction_number"])
+    except asyncpg.InFailedSQLTransactionError as error:
+        raise NotCommitted(_FAILED.format(statements.failed)) from error
+    if now != number:
+        raise NotCommitted(_ENDED)
+
+
+def _is_lost(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> bool:
+    """Say whether a connection is gone. One that Postgres has ended was taken back by the pool at once."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True

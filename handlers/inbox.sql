@@ -10,10 +10,18 @@ ON CONFLICT (agent, event_id) DO NOTHING;
 
 -- name: claim
 -- Mark an event as done, first in a transaction: a second owner of the event waits here until the first one
--- ends, and then gets no row if that one committed.
+-- ends, and then gets no row if that one committed. Returns the transaction's number.
 INSERT INTO slotwire.inbox (agent, event_id, done_at) VALUES ($1, $2, $3)
 ON CONFLICT (agent, event_id) DO NOTHING
-RETURNING true;
+RETURNING pg_current_xact_id()::text;
+
+-- name: transaction_number
+-- The number of the transaction that is open; null outside of one, or where it has written nothing.
+SELECT pg_current_xact_id_if_assigned()::text;
+
+-- name: marked_by
+-- Whether an event has the mark that a certain transaction wrote.
+SELECT EXISTS (SELECT FROM slotwire.inbox WHERE agent = $1 AND event_id = $2 AND xmin = $3::text::xid8::xid);
 
 -- name: data_of_event
 -- The data of an event that was too large to travel with its record.

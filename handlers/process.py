@@ -101,13 +101,16 @@ class AgentRunner:
         self._settings = settings
         self._pool = pool
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)
-        self._inbox = PostgresInbox(pool, agent=agent.name, clock=clock)
+        self._inbox = PostgresInbox(
+            pool, agent=agent.name, clock=clock, idle_seconds=settings.database.statement_timeout_seconds
+        )
         self._handling = Handling(
             agent,
             inbox=self._inbox,
             dead_letters=self._dead_letters,
             problems=self.problems,
             clock=clock,
+            log_messages=settings.agents.log_messages,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -119,6 +119,7 @@ class Trial:
             problems=Problems(agent.name, get_logger("trial")),
             clock=clock or SystemClock(),
             pause=self._pause,
+            log_messages=True,
         )
 
     @property

@@ -254,6 +254,8 @@ class AgentsSettings(SettingsGroup):
     """A member that sends no heartbeat for longer loses its partitions."""
     stop_grace_seconds: float = Field(10.0, ge=0)
     """How long running handlers may take to finish when the process stops."""
+    log_messages: bool = False
+    """Log the message of what a handler raised, which may hold personal data. On the local stack it is logged."""
 
 
 class LocalSettings(SettingsGroup):

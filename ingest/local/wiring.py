@@ -96,6 +96,7 @@ class Wiring:
             "SLOTWIRE_HTTP__HOOK_KEYS": state.secret("hook-key"),
             "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
             "SLOTWIRE_LOG__LEVEL": self.log_level,
+            "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
         }
 
     def environment_file(self) -> str:

@@ -160,7 +160,7 @@ async def test_a_second_member_with_the_same_event_waits_then_skips(setup: Agent
     That is what is left between a member that lost its membership without hearing of it and its successor.
     """
     event = invitee_created("k", 1)
-    first, second = (PostgresInbox(setup.pool, agent="a", clock=SystemClock()) for _ in range(2))
+    first, second = (PostgresInbox(setup.pool, agent="a", clock=SystemClock(), idle_seconds=5) for _ in range(2))
     waiting = asyncio.Event()
 
     async def come_second() -> None:

@@ -41,7 +41,7 @@ async def test_the_real_connection_does_what_its_type_says(database: Database) -
     finally:
         await owner.close()
     async with create_pool(database.runtime_url, DatabaseSettings(pool_size=1), application="test") as pool:
-        inbox = PostgresInbox(pool, agent="crm", clock=SystemClock())
+        inbox = PostgresInbox(pool, agent="crm", clock=SystemClock(), idle_seconds=5)
         connection: DatabaseConnection
         async with inbox.transaction(UUID(int=1)) as connection:
             assert_it_has(connection, DatabaseConnection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 
 HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md").read_text(encoding="utf-8")
-CRM, TYPES, POLICY, TEST = re.findall(r"```python\n(.*?)```", HOWTO, flags=re.DOTALL)
+CRM, TYPES, POLICY, TEST = re.findall(r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE)
+[SAVEPOINT] = re.findall(r"^  ```python\n(.*?)^  ```", HOWTO, flags=re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,11 @@ def test_the_shown_error_is_the_real_one(package: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_agent("my_agents.wrong:agent")
     assert f"slotwire: {caught.value.message}\n  {caught.value.remedy}\n" in HOWTO
+
+
+async def test_the_savepoint_of_the_page_compiles_and_undoes_a_part() -> None:
+    """It is the way that tests/integration/test_handlers_transactions.py proves on a real Postgres."""
+    assert "async with connection.transaction():" in SAVEPOINT
+    compile(
+        "async def part(connection, event):\n" + textwrap.indent(textwrap.dedent(SAVEPOINT), "    "), "page", "exec"
+    )
