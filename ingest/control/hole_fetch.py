@@ -153,7 +153,8 @@ class HoleFetch:
             if page:
                 self.progress.reached = page[-1].start_time
             await self._keep()
-            if asyncio.get_running_loop().time() >= self._until:
+            further = self.progress.reached is not None and self.progress.reached > start_from
+            if further and asyncio.get_running_loop().time() >= self._until:
                 return FetchOutcome.TURN_OVER
         return FetchOutcome.ENDED
 

@@ -135,6 +135,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "server connections": lambda: _server_connections(connection),
             "connections": lambda: doctor_organizations.connections(connection, settings),
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
+            "holes": lambda: doctor_organizations.holes(connection, clock),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

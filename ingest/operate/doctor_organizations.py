@@ -1,7 +1,10 @@
-"""The doctor's checks of what each organization needs: keys that open, connections that can act, subscriptions."""
+"""The doctor's checks of what each organization needs: keys that open, connections, subscriptions, and no holes."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.signing_keys import signing_key_context
@@ -9,6 +12,8 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
 from slotwire.ingest.operate.vault_rotation import keys_in_use
 
+HOLES_WARNING = timedelta(hours=1)
+"""A hole that is not filled after so long needs somebody's help, or has very much to fetch."""
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
 
@@ -85,4 +90,24 @@ async def organizations(connection: Connection, settings: Settings) -> Finding:
         message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {named}",
         remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
         " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
+    )
+
+
+async def holes(connection: Connection, clock: Clock) -> Finding:
+    """Say how many times in which something may have been missed are not filled yet, and which ones for long."""
+    with translated():
+        row = await connection.fetchrow(_SQL["open_holes"], clock.now() - HOLES_WARNING, MAX_NAMED)
+    if row is None:  # pragma: no cover - an aggregate gives one row
+        raise AssertionError
+    if not row["holes"]:
+        return ok("holes", "none: nothing that may have been missed is left to fetch")
+    said = f"{row['holes']} not filled yet, the first of {row['oldest']:%Y-%m-%d %H:%M}Z"
+    if not row["late"]:
+        return ok("holes", f"{said}; `slotwire control` fills them by itself")
+    return Finding(
+        check="holes",
+        state="warning",
+        message=f"{said}; for more than an hour: {', '.join(row['late'])}",
+        remedy="Each with its progress: slotwire reconcile --list\n"
+        "  `unwatched` needs a credential. To fetch now and see why it fails: slotwire reconcile ORG",
     )

@@ -30,7 +30,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "ranges",
                 "retention",
             }
-            | {"sealed keys", "vault use", "server connections", "connections", "organizations"}
+            | {"sealed keys", "vault use", "server connections", "connections", "organizations", "holes"}
         ),
         "agents": frozenset({"kafka"}),
     }

@@ -13,6 +13,26 @@ from slotwire.ingest.control.hole_records import HoleRecord
 from slotwire.ingest.control.holes import HoleCause
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 
+# Written out, so that the OpenAPI document shows the values where they are used.
+Cause = Literal[
+    HoleCause.SUBSCRIPTION_DISABLED,
+    HoleCause.SUBSCRIPTION_GONE,
+    HoleCause.RETRYING,
+    HoleCause.REFUSED,
+    HoleCause.NO_DATABASE,
+    HoleCause.UNWATCHED,
+    HoleCause.ASKED,
+]
+Unproven = Literal[
+    Unprovable.MARKS_SET_AND_CLEARED,
+    Unprovable.MARKS_OUT_OF_REACH,
+    Unprovable.MEETINGS_OUT_OF_REACH,
+    Unprovable.NEIGHBOURS,
+    Unprovable.UPDATES_BETWEEN,
+    Unprovable.DELETIONS,
+    Unprovable.NOT_READABLE,
+]
+
 
 class ReconciliationRequest(Model):
     """Fetch what an organization may have missed."""
@@ -48,7 +68,7 @@ class UnreadableItem(Model):
 class UnprovenItem(Model):
     """What no reading can prove."""
 
-    kind: Unprovable
+    kind: Unproven
     says: str
     """The same in words."""
     count: int
@@ -90,7 +110,7 @@ class ReconciliationItem(Model):
 
     id: UUID
     organization: str
-    cause: HoleCause
+    cause: Cause
     """Why something may have been missed; `asked` where somebody asked for it."""
     subscription_id: UUID | None
     """Null where it is none's in particular."""

@@ -454,3 +454,10 @@ GROUP BY w.org ORDER BY w.org
 SELECT k.id, k.sealed, s.id AS subscription_id, s.org
 FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
 WHERE s.state <> 'ended' ORDER BY k.created_at DESC LIMIT $1
+
+-- name: open_holes
+-- Holes that are not closed: how many, when the first was noticed, and which ones that was before $1, at most $2 of them.
+SELECT count(*) AS holes, min(noticed_at) AS oldest,
+       array(SELECT org || ' (' || cause || coalesce(': ' || problem, '') || ')' FROM slotwire.holes
+             WHERE state <> 'closed' AND noticed_at < $1 ORDER BY noticed_at, id LIMIT $2) AS late
+FROM slotwire.holes WHERE state <> 'closed'

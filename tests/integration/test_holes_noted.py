@@ -12,8 +12,10 @@ import pytest
 
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.errors import RowRefused
+from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate import doctor_organizations
 from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import Hook, make_hook, settings_for
 
@@ -89,3 +91,17 @@ async def test_a_hole_of_nobody_is_refused(setup: Setup) -> None:
         await setup.note(subscription=uuid4())
     with pytest.raises(RowRefused):
         await note_hole(setup.pool, "NOBODY", cause=HoleCause.UNWATCHED, since=NOW, now=NOW, subscription=None)
+
+
+async def test_the_doctor_names_what_is_not_filled_for_long(setup: Setup) -> None:
+    """A fresh hole is filled by itself; one of more than an hour is named, with why its fetch failed."""
+    clock = ManualClock(NOW)
+    none = await doctor_organizations.holes(setup.owner, clock)
+    await setup.note()
+    fresh = await doctor_organizations.holes(setup.owner, clock)
+    await setup.owner.execute("UPDATE slotwire.holes SET problem = 'CalendlyError'")
+    clock.advance(doctor_organizations.HOLES_WARNING + HOUR)
+    late = await doctor_organizations.holes(setup.owner, clock)
+    assert [none.state, fresh.state, late.state] == ["ok", "ok", "warning"]
+    assert fresh.message.startswith("1 not filled yet")
+    assert late.message.endswith(f"for more than an hour: {setup.org} (subscription_gone: CalendlyError)")

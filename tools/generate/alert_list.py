@@ -270,6 +270,19 @@ _CALENDLY = (
         healthy={'slotwire_subscriptions_unserved{instance="a"}': "0x9 1x9 0x72"},
     ),
     Alert(
+        "SlotwireHoleOpen",
+        'time() - min by (cause) (slotwire_hole_oldest_timestamp_seconds{cause!="unwatched"}) > 3600',
+        wait="5m",
+        severity="ticket",
+        summary="What may have been missed is not fetched for more than an hour ({{ $labels.cause }}).",
+        runbook="hole-open.md",
+        faulty={'slotwire_hole_oldest_timestamp_seconds{cause="refused"}': "0x90"},
+        healthy={
+            'slotwire_hole_oldest_timestamp_seconds{cause="refused"}': "0x30 _x60",
+            'slotwire_hole_oldest_timestamp_seconds{cause="unwatched"}': "0x90",
+        },
+    ),
+    Alert(
         "SlotwireSubscriptionContested",
         'max(slotwire_subscription_findings{finding="contested"}) > 0',
         wait="1m",
