@@ -168,7 +168,8 @@ async def test_an_organization_without_a_credential_is_unwatched(setup: Organiza
     for _ in range(2):
         assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {}
     [row] = await setup.rows(
-        "SELECT h.id, h.cause, c.changed_at - h.since AS earlier FROM slotwire.holes h JOIN slotwire.connections c USING (org)"
+        "SELECT h.id, h.cause, c.changed_at - h.since AS earlier"
+        " FROM slotwire.holes h JOIN slotwire.connections c USING (org)"
     )
     assert (row["cause"], row["earlier"]) == ("unwatched", timedelta(minutes=5))
     await setup.add()
