@@ -214,16 +214,23 @@ async def _with_creators(
     if watch.creators_at is not None and not watch.silent and now - watch.creators_at < CREATORS_EVERY:
         return watch
     try:
-        gone = tuple([user for user in creators if not await _is_member(calendly, uri, user)])
+        here = [await _is_member(calendly, uri, user, acting.user_uri) for user in creators]
     except CalendlyError as error:
         if error.problem not in {CalendlyProblem.SCOPE, CalendlyProblem.PERMISSION}:
             raise
         return replace(watch, creators_at=now)  # the token may not ask
+    gone = tuple(user for user, member in zip(creators, here, strict=True) if not member)
     return replace(watch, departed=gone, creators_at=now)
 
 
-async def _is_member(calendly: CalendlyTransport, organization: OrganizationUri, user: str) -> bool:
-    return await organization_memberships.find(calendly, organization=organization, user=user) is not None
+async def _is_member(calendly: CalendlyTransport, organization: OrganizationUri, user: str, acting: str) -> bool:
+    """Ask whether a user is in the organization. Of one who is elsewhere Calendly may also say that we may not ask."""
+    try:
+        return await organization_memberships.find(calendly, organization=organization, user=user) is not None
+    except CalendlyError as error:
+        if error.problem is not CalendlyProblem.PERMISSION:
+            raise
+    return await organization_memberships.find(calendly, organization=organization, user=acting) is None
 
 
 def _problem(org: str, problem: SlotwireError) -> RoundOutcome:

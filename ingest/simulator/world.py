@@ -23,7 +23,7 @@ from slotwire.ingest.simulator.model import (
 from slotwire.ingest.simulator.people import TIMEZONES, full_name
 
 CREATED_AT = datetime(2024, 1, 2, 3, 4, 5, 678123, UTC)
-MAX_ORGANIZATIONS = 200
+MAX_ORGANIZATIONS = 1_000
 
 ROLES: tuple[Role, ...] = ("owner", "admin", "user", "user")
 ORGANIZATIONS = ("Acme Sample", "Example Rockets", "Placeholder Dental", "Specimen Law", "Mockup Studio")
@@ -103,7 +103,7 @@ def make_world(seed: str, organizations: int = 1) -> World:
     """Return the world of a seed.
 
     Raises:
-        ValueError: fewer than 1 or more than 200 organizations.
+        ValueError: fewer than 1 or more than 1,000 organizations.
     """
     if not 1 <= organizations <= MAX_ORGANIZATIONS:
         raise ValueError(f"a world has 1 to {MAX_ORGANIZATIONS} organizations")

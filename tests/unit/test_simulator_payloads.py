@@ -133,7 +133,7 @@ def test_nobody_has_a_real_address() -> None:
 @pytest.mark.parametrize("count", [0, MAX_ORGANIZATIONS + 1])
 def test_a_world_has_limits(count: int) -> None:
     """Fewer than one and more than the limit of organizations are refused."""
-    with pytest.raises(ValueError, match="1 to 200 organizations"):
+    with pytest.raises(ValueError, match="1 to 1000 organizations"):
         make_world("seed", count)
     assert len(make_world("seed", MAX_ORGANIZATIONS).organizations) == MAX_ORGANIZATIONS
 

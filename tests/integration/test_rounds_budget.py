@@ -1,0 +1,115 @@
+"""Rounds within Calendly's limits: calls counted at the simulator, on its clock."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+
+import pytest
+from pydantic import SecretStr
+
+from slotwire.ingest.control import round_records
+from slotwire.ingest.control.claims import claim_due
+from slotwire.ingest.control.round_schedule import SHARE
+from slotwire.ingest.control.rounds import AT_ONCE, make_round, run_once
+from slotwire.ingest.control.subscription_facts import WantedSubscription
+from slotwire.ingest.local.databases import Database
+from tests.support.guarded_setup import GuardedSetup, guarded_setup
+
+MINUTES = 12
+
+
+async def add_all(setup: GuardedSetup) -> None:
+    """Add every organization of the simulator."""
+    limit = asyncio.Semaphore(AT_ONCE)
+
+    async def add(org: str) -> None:
+        owner = setup.calendly.world.members(org)[0].id
+        token = next(each.value for each in setup.calendly.world.tokens if each.user == owner)
+        async with limit:
+            await setup.add(token=SecretStr(token))
+
+    async with asyncio.TaskGroup() as group:
+        for org in setup.calendly.world.organizations:
+            group.create_task(add(org))
+
+
+async def due_rounds(setup: GuardedSetup) -> int:
+    """Make the rounds that are due now, as `slotwire control` does; return how many."""
+    organizations, made = setup.organizations, 0
+    while (due := await claim_due(organizations.pool, setup.clock)) is not None:
+        await make_round(organizations, due.claim, due.uri)
+        made += 1
+    return made
+
+
+def calls(setup: GuardedSetup) -> int:
+    """Return how many REST calls were made so far."""
+    return int(str(setup.calendly.gate.calls.summary()["calls"]))
+
+
+async def test_listing_keeps_to_its_share_of_each_users_limit(database: Database) -> None:
+    """A paid organization is listed every minute, a free one as often as its 50 calls allow."""
+    async with guarded_setup(database, organizations=2) as setup:
+        paid, free = setup.calendly.world.organizations
+        await add_all(setup)
+        people = [f"https://api.calendly.com/users/{user.id}" for user in setup.calendly.world.members(free)]
+        for user in people[:2]:
+            want = WantedSubscription(("invitee.created",), "user", user)
+            await setup.organizations.subscriptions.want(free, want)
+        await run_once(setup.organizations)
+        await setup.act("organizations", organization=free, plan="free")
+        await run_once(setup.organizations)
+        before, made = calls(setup), Counter[str]()
+        for _ in range(MINUTES * 2):
+            await setup.advance(seconds=30)
+            await due_rounds(setup)
+        for call in setup.calendly.gate.calls.listing(before, 1_000, lambda _: True):
+            made[call.organization or ""] += 1
+        assert made[paid] == 2 * MINUTES  # whose token it is, and the list
+        assert MINUTES / 2 < made[free] <= SHARE * 50 * MINUTES + 2
+        rows = await setup.rows("SELECT org, rate_limit FROM slotwire.subscription_watch")
+        assert {row["org"]: row["rate_limit"] for row in rows} == {paid: 500, free: 50}
+
+
+async def test_whoever_falls_silent_is_due_at_once(database: Database) -> None:
+    """An organization whose silence is unusual is looked at at once, and then sooner than others."""
+    async with guarded_setup(database) as setup:
+        await setup.add()
+        await run_once(setup.organizations)
+        assert await due_rounds(setup) == 0
+        await round_records.note_silence(setup.actions.pool, [setup.org], setup.clock.now())
+        assert await due_rounds(setup) == 1
+        await setup.advance(seconds=15)
+        assert await due_rounds(setup) == 1
+        await round_records.note_silence(setup.actions.pool, [], setup.clock.now())
+        await setup.advance(seconds=15)
+        assert await due_rounds(setup) == 1
+        await setup.advance(seconds=15)
+        assert await due_rounds(setup) == 0
+
+
+@pytest.mark.soak
+async def test_a_thousand_organizations_in_one_process(database: Database) -> None:
+    """One process lists 1,000 organizations with two calls each, and replaces 1,000 lost subscriptions in one round."""
+    async with guarded_setup(database, organizations=1_000) as setup:
+        await add_all(setup)
+        before, used, began = calls(setup), time.process_time(), time.monotonic()
+        done = Counter((await run_once(setup.organizations)).values())
+        cost = time.process_time() - used
+        assert (done, calls(setup) - before) == ({"unchanged": 1_000}, 2_000)
+        told = f"{cost:.1f} s of CPU with the simulator's, {time.monotonic() - began:.1f} s"
+        sys.stdout.write(f"1,000 rounds: 2,000 calls, {told}\n")
+        for item in setup.at_calendly():
+            setup.calendly.engine.ledger.delete_subscription(item.id)
+        before, used, began = calls(setup), time.process_time(), time.monotonic()
+        done = Counter((await run_once(setup.organizations)).values())
+        cost, made = time.process_time() - used, calls(setup) - before
+        assert (done, len(setup.at_calendly())) == ({"changed": 1_000}, 1_000)
+        assert made <= 6_000  # whose token it is, the lists before and after, and the creation
+        told = f"{cost:.1f} s of CPU with the simulator's, {time.monotonic() - began:.1f} s"
+        sys.stdout.write(f"1,000 replacements: {made} calls, {told}\n")
+        await setup.advance(minutes=2)
+        assert await due_rounds(setup) == 1_000
