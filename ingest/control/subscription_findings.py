@@ -45,6 +45,8 @@ class FindingKind(StrEnum):
     """The token may not read what some events are about."""
     REFUSED = "refused"
     """Calendly refused to make it: the role, the plan or the scopes of the token's user."""
+    UNWATCHED = "unwatched"
+    """The organization has no connection that can act: nobody sees what becomes of its subscriptions."""
     CONTESTED = "contested"
     """It was gone again and again: something else deletes it. Nothing more is made until somebody says so."""
 

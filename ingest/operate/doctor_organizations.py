@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
@@ -12,12 +14,16 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
 from slotwire.ingest.operate.vault_rotation import keys_in_use
 
+if TYPE_CHECKING:
+    import asyncpg
+
 HOLES_WARNING = timedelta(hours=1)
 """A hole that is not filled after so long needs somebody's help, or has very much to fetch."""
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
 
 async def sealed_keys(connection: Connection, settings: Settings) -> Finding:
@@ -77,20 +83,39 @@ async def organizations(connection: Connection, settings: Settings) -> Finding:
     with translated():
         row = await connection.fetchrow(_SQL["organizations_at_work"])
         unserved = await connection.fetch(_SQL["organizations_unserved"])
+        contested = await connection.fetch(_SQL["organizations_contested"])
+        confirmed = await connection.fetchval(_ROUNDS["deletions_confirmed"])
     if row is None:  # pragma: no cover - an aggregate gives one row
         raise AssertionError
     said = f"{row['active']} active, {row['wanted']} wanted subscriptions"
     said += f"; {row['backfilling']} still to be backfilled" if row["backfilling"] else ""
+    if contested:
+        return Finding(
+            check="organizations",
+            state="warning",
+            message=f"{said}; something deletes the subscriptions of: {_named(contested)}",
+            remedy="Find out who or what does, then: slotwire subscriptions resume --organization ORG",
+        )
+    if not confirmed:
+        return Finding(
+            check="organizations",
+            state="warning",
+            message=f"{said}; this database was restored, copied or failed over, so nothing is deleted at Calendly",
+            remedy="If no other installation uses its subscriptions: slotwire subscriptions confirm-deletions",
+        )
     if not unserved:
         return ok("organizations", said if row["active"] else "none yet")
-    named = ", ".join(item["org"] for item in unserved[:MAX_NAMED]) + (", …" if len(unserved) > MAX_NAMED else "")
     return Finding(
         check="organizations",
         state="warning",
-        message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {named}",
+        message=f"{said}; {sum(item['wanted'] for item in unserved)} wanted are missing, of: {_named(unserved)}",
         remedy=f"`slotwire control` tries every {settings.subscriptions.interval_seconds:g} s, and its log says why it"
         " fails.\n  To try now and see the error: slotwire organizations add --token-file FILE",
     )
+
+
+def _named(rows: Sequence[asyncpg.Record]) -> str:
+    return ", ".join(row["org"] for row in rows[:MAX_NAMED]) + (", …" if len(rows) > MAX_NAMED else "")
 
 
 async def holes(connection: Connection, clock: Clock) -> Finding:

@@ -27,6 +27,7 @@ FindingName = Literal[
     FindingKind.PLAN_LOST,
     FindingKind.SCOPE_LOST,
     FindingKind.REFUSED,
+    FindingKind.UNWATCHED,
     FindingKind.CONTESTED,
 ]
 """Written out, so that the OpenAPI document shows the values where they are used."""

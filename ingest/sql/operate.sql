@@ -439,14 +439,18 @@ SELECT count(*) AS active, count(backfill_from) AS backfilling,
        (SELECT count(*) FROM slotwire.wanted_subscriptions) AS wanted
 FROM slotwire.organizations WHERE ended_at IS NULL
 
+-- name: organizations_contested
+-- Organizations with wanted subscriptions that are not made any more, because something deletes them.
+SELECT DISTINCT org FROM slotwire.wanted_subscriptions WHERE contested_at IS NOT NULL ORDER BY org
+
 -- name: organizations_unserved
--- Organizations with wanted subscriptions that do not exist, as far as is known here.
+-- Organizations with wanted subscriptions that do not exist, as far as is known here; what Calendly refused is not missing.
 SELECT w.org, count(*) AS wanted FROM slotwire.wanted_subscriptions w
 WHERE NOT EXISTS (
     SELECT FROM slotwire.subscriptions s
     WHERE s.org = w.org AND s.scope = w.scope AND s.subject = w.subject AND s.state = 'active'
       AND s.max_age_seconds IS NOT DISTINCT FROM w.max_age_seconds
-      AND s.events <@ w.events AND w.events <@ s.events)
+      AND s.events <@ w.events AND w.events <@ (s.events || w.refused_for_plan || w.refused_for_scope))
 GROUP BY w.org ORDER BY w.org
 
 -- name: sealed_keys

@@ -16,6 +16,7 @@ from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.errors import CalendlyError, RequestRefused
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.connection_models import ConnectionRequest
+from slotwire.ingest.operate.doctor_organizations import organizations
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.schemas.ids import OrganizationUri
@@ -35,6 +36,12 @@ async def findings(setup: GuardedSetup) -> dict[str, bool]:
     """Return what `subscriptions check` says: each finding, and whether it is mended by itself."""
     found = await setup.actions.subscriptions.findings(COMMAND_LINE, setup.org)
     return {item.finding.value: item.applied for item in found.findings}
+
+
+async def doctor(setup: GuardedSetup) -> str:
+    """Return what `slotwire doctor` says about organizations."""
+    async with setup.actions.pool.acquire() as connection:
+        return (await organizations(connection, setup.settings)).message
 
 
 async def test_a_day_of_failures_is_healed_within_one_round(setup: GuardedSetup) -> None:
@@ -104,6 +111,7 @@ async def test_what_something_deletes_again_is_contested(setup: GuardedSetup) ->
         await setup.round()
         assert len(setup.at_calendly()) == made
     assert await findings(setup) == {"contested": False}
+    assert "something deletes the subscriptions of" in await doctor(setup)
     assert [kind for kind, _ in await setup.told()] == [LOST, RESTORED, LOST]
     await setup.advance(hours=25)  # not by itself, however long ago
     await setup.round()
@@ -191,6 +199,7 @@ async def test_after_a_restore_deletions_are_proposed(setup: GuardedSetup) -> No
     await setup.organizations.subscriptions.unwant(setup.org, "user", user)
     assert (await setup.round(), len(setup.at_calendly())) == ("unchanged", 2)
     assert await findings(setup) == {"unwanted": False}
+    assert "nothing is deleted at Calendly" in await doctor(setup)
     assert (await setup.actions.subscriptions.confirm_deletions(COMMAND_LINE)).changed
     assert not (await setup.actions.subscriptions.confirm_deletions(COMMAND_LINE)).changed
     assert (await setup.round(), len(setup.at_calendly())) == ("changed", 1)
@@ -199,8 +208,8 @@ async def test_after_a_restore_deletions_are_proposed(setup: GuardedSetup) -> No
 async def test_one_process_at_a_time_changes_an_organization(setup: GuardedSetup) -> None:
     """While a claim is held nobody else gets it; one that was taken over changes nothing more, and deletes nothing."""
     await setup.add()
-    organizations, uri = setup.organizations, OrganizationUri(setup.calendly.organization)
-    pool, manager = organizations.pool, organizations.subscriptions
+    manager, uri = setup.organizations.subscriptions, OrganizationUri(setup.calendly.organization)
+    pool = manager.pool
     async with claimed(pool, setup.clock, setup.org) as first:
         assert await setup.round() == "elsewhere"
         assert await claim_due(pool, setup.clock) is None
@@ -254,6 +263,20 @@ async def test_another_key_is_a_replacement(setup: GuardedSetup) -> None:
     [left] = setup.at_calendly()
     assert left.id not in {old.id, new.id}
     assert await setup.told() == []  # nothing was lost
+
+
+async def test_without_a_connection_nobody_watches(setup: GuardedSetup) -> None:
+    """An organization whose only token was revoked is shown as unwatched, and what may be missing is noted."""
+    await setup.add()
+    await setup.round()
+    before = setup.clock.now()
+    await setup.act("tokens/state", token=setup.calendly.owner_token, state="revoked")
+    await setup.advance(minutes=1)
+    assert [await setup.round(), await setup.round()] == ["failed", "paused"]
+    [row] = await setup.rows("SELECT findings, unserved FROM slotwire.subscription_watch")
+    assert (row["findings"], row["unserved"]) == (["unwatched"], 1)
+    [hole] = await setup.rows("SELECT cause, since FROM slotwire.holes")
+    assert (hole["cause"], hole["since"]) == ("unwatched", before - timedelta(minutes=5))
 
 
 async def test_calendly_failing_stops_nothing_else(setup: GuardedSetup) -> None:
