@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from slotwire.ingest.control import hole_rounds
+from slotwire.ingest.control import hole_rounds, rounds
 from slotwire.ingest.control.hole_records import HoleRecord, read_one
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
@@ -125,9 +125,10 @@ async def in_the_dark(setup: OrganizationsSetup, bookings: int) -> Story:
     return story
 
 
-async def test_what_happened_in_the_dark_is_there_once(setup: OrganizationsSetup) -> None:
-    """Sixty bookings made, moved, canceled, marked and cleared with nobody listening: each event once, by itself."""
-    story = await in_the_dark(setup, 60)
+@pytest.mark.parametrize("bookings", [60, pytest.param(500, marks=pytest.mark.soak)])
+async def test_what_happened_in_the_dark_is_there_once(bookings: int, setup: OrganizationsSetup) -> None:
+    """Bookings made, moved, canceled, marked and cleared with nobody listening: each event once, by itself."""
+    story = await in_the_dark(setup, bookings)
     before = await told(setup)
     assert sum(before.values()) < sum(story.expected.values())
     closed = await filled(setup, await noted(setup))
@@ -145,3 +146,41 @@ async def test_what_happened_in_the_dark_is_there_once(setup: OrganizationsSetup
     )
     assert {(row["inferred"], row["origin"]) for row in cleared} == {(True, "reconcile")}
     assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {}
+
+
+@pytest.mark.parametrize("bookings", [60, pytest.param(1_000, marks=pytest.mark.soak)])
+async def test_one_in_twenty_that_is_lost_is_found(bookings: int, setup: OrganizationsSetup) -> None:
+    """Of all deliveries one in twenty never comes, whatever it is about: a fetch finds all, each once."""
+    story, part = Story(setup), bookings // 6
+    await setup.simulate("faults", drop_rate=0.05)
+    was = await story.book(2 * part, days=-2)
+    await story.mark(was[:part])
+    comes = await story.book(bookings - len(was))
+    await story.cancel(comes[:part])
+    await story.move(await story.move(comes[part : 2 * part]))
+    await setup.settled()
+    await setup.simulate("faults", drop_rate=0.0)
+    before = await told(setup)
+    assert sum(story.expected.values()) - sum(before.values()) > 0
+    await filled(setup, await noted(setup))
+    assert await told(setup) == story.expected
+
+
+async def test_a_message_that_is_dropped_while_its_hook_stays_active_is_noticed(setup: OrganizationsSetup) -> None:
+    """One message fails for a day while others arrive: the next round notes it, and the fetch finds the booking."""
+    await setup.simulate("faults", wrong_signature_rate=1.0)
+    lost = (await setup.simulate("book", organization=setup.org, wait_seconds=5))["invitees"][0]
+    await setup.simulate("faults", wrong_signature_rate=0.0)
+    await setup.simulate("book", organization=setup.org, wait_seconds=5)
+    await setup.settled()
+    assert set((await rounds.run_once(setup.organizations)).values()) <= {"unchanged", "changed"}
+    await setup.simulate("faults", wrong_signature_rate=1.0)
+    await setup.simulate("clock", advance_seconds=25 * 3600)
+    await setup.settled()
+    [subscription] = setup.calendly.engine.ledger.subscriptions()
+    assert (subscription.state, subscription.retry_started_at) == ("active", None)
+    assert ("invitee.created", lost) not in await told(setup)
+    [hole] = await setup.rows("SELECT id, cause FROM slotwire.holes")
+    assert hole["cause"] == "retrying"
+    await filled(setup, hole["id"])
+    assert (await told(setup))["invitee.created", lost] == 1
