@@ -5,7 +5,7 @@ Source: docs/reference/calendly.md, "REST"; for its refusals "Simulator assumpti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from aiohttp import web
@@ -18,6 +18,14 @@ from slotwire.ingest.simulator.paging import choice_of, ident_of, page_of_list
 from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
 
 Owned = TypeVar("Owned", SimulatedEventType, SimulatedRoutingForm, SimulatedGroup)
+
+
+_EVENT_TYPE_SORTS: Mapping[str, Callable[[SimulatedEventType], tuple[object, ...]]] = {
+    "name": lambda each: (each.name, each.id),
+    "position": lambda each: (each.id,),
+    "created_at": lambda each: (each.created_at, each.id),
+    "updated_at": lambda each: (each.created_at, each.id),  # none is ever changed
+}
 
 
 class PeopleCalls:
@@ -97,7 +105,9 @@ class PeopleCalls:
         if organization not in {None, caller.user.organization} or self._is_elsewhere(user, caller):
             raise forbidden()
         rows = [each for each in self._world.offers(caller.user.organization) if user is None or each.owner == user]
-        return page_of_list(request, rows, self._event_type, sort="name")
+        asked = request.query.get("sort", "name").partition(":")[0]
+        sort = asked if asked in _EVENT_TYPE_SORTS else "name"
+        return page_of_list(request, sorted(rows, key=_EVENT_TYPE_SORTS[sort]), self._event_type, sort=sort)
 
     async def event_type(self, request: web.Request, caller: Caller) -> web.Response:
         """Return one event type."""

@@ -128,6 +128,7 @@ async def in_the_dark(setup: OrganizationsSetup, bookings: int) -> Story:
 @pytest.mark.parametrize("bookings", [60, pytest.param(500, marks=pytest.mark.soak)])
 async def test_what_happened_in_the_dark_is_there_once(bookings: int, setup: OrganizationsSetup) -> None:
     """Bookings made, moved, canceled, marked and cleared with nobody listening: each event once, by itself."""
+    await setup.simulate("faults", rate_limit=100_000)
     story = await in_the_dark(setup, bookings)
     before = await told(setup)
     assert sum(before.values()) < sum(story.expected.values())

@@ -1,0 +1,167 @@
+"""A fetch killed or cancelled at the places where it waits: its successor leaves no gap, and nothing is there twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import types
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from slotwire.ingest.control import hole_rounds
+from slotwire.ingest.control.calendly_client.transport import open_calendly
+from slotwire.ingest.control.hole_fetch import Turn
+from slotwire.ingest.control.hole_records import LEASE, HoleClaim, claim, read_one
+from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
+from slotwire.ingest.local.databases import Database
+from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
+
+SETTINGS = ReconcileSettings()
+SEED = "fetch kills"
+NEVER = 1_000_000
+
+
+class Killed(BaseException):
+    """The end of a process, as far as one can be played inside another."""
+
+
+@pytest.fixture
+async def setup(database: Database) -> AsyncIterator[OrganizationsSetup]:
+    """A connected organization, and a Calendly that counts no calls."""
+    async with organizations_setup(database, organizations=1) as made:
+        await made.add()
+        await made.simulate("faults", rate_limit=1_000_000)
+        yield made
+
+
+@types.coroutine
+def _dying(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> Generator[Any, Any, int]:
+    """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
+
+    With `cut` it is never resumed: a killed process. Without, its task is cancelled and it may clean up.
+    """
+    waits = 0
+    raised: BaseException | None = None
+    while True:
+        try:
+            future = work.send(None) if raised is None else work.throw(raised)
+        except StopIteration:
+            return waits
+        raised = None
+        waits += 1
+        if waits == place and cut:
+            raise Killed
+        if waits == place:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        try:
+            yield future
+        except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would
+            raised = error
+
+
+@asynccontextmanager
+async def _process(setup: OrganizationsSetup, *, cut: bool) -> AsyncIterator[Organizations]:
+    """What a process has of its own; where it was cut off its connections just end."""
+    dsn = setup.settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(create_pool(dsn, setup.settings.database, application="test"))
+        calendly = await stack.enter_async_context(open_calendly(setup.settings.calendly))
+        yield Organizations.from_settings(setup.settings, pool, setup.actions.clock, calendly)
+        if cut:
+            pool.terminate()
+
+
+async def _dark(setup: OrganizationsSetup) -> Counter[tuple[str, str]]:
+    """Book, move, cancel, mark and clear with nobody listening; return the events that are due."""
+    past = (setup.actions.clock.now() - timedelta(days=1)).isoformat()
+    marked = (await setup.simulate("book", start=past))["invitees"][0]
+    await setup.simulate("no-show", invitee=marked)
+    await setup.settled()
+    await setup.simulate("faults", drop_rate=1.0)
+    await setup.simulate("clear-no-show", invitee=marked)
+    came = (await setup.simulate("book", start=past))["invitees"][0]
+    await setup.simulate("no-show", invitee=came)
+    older = (await setup.simulate("book"))["invitees"][0]
+    newer = (await setup.simulate("reschedule", invitee=older))["invitees"][1]
+    await setup.simulate("cancel", invitee=newer)
+    await setup.simulate("faults", drop_rate=0.0)
+    due = {
+        marked: ("invitee.created", "invitee_no_show.created", "invitee_no_show.deleted"),
+        came: ("invitee.created", "invitee_no_show.created"),
+        older: ("invitee.created", "invitee.canceled"),
+        newer: ("invitee.created", "invitee.canceled", "invitee.rescheduled"),
+    }
+    return Counter((event, invitee) for invitee, events in due.items() for event in events)
+
+
+async def _told(setup: OrganizationsSetup) -> Counter[tuple[str, str]]:
+    rows = await setup.rows("SELECT type, subject FROM slotwire.events WHERE type LIKE '%invitee%'")
+    return Counter((row["type"].split(".", 2)[2].removesuffix(".v1"), row["subject"]) for row in rows)
+
+
+async def _claimed(setup: OrganizationsSetup, later: timedelta = timedelta()) -> HoleClaim:
+    held = await claim(setup.actions.pool, setup.actions.clock.now() + later)
+    assert held is not None
+    return held
+
+
+async def _dies_at(setup: OrganizationsSetup, place: int, *, cut: bool) -> int:
+    """Let a fetch die at a place, and another process go on; return how often the fetch waited if it did not die."""
+    due = await _told(setup) + await _dark(setup)
+    now = setup.actions.clock.now()
+    hole = await note_hole(
+        setup.actions.pool,
+        setup.org,
+        cause=HoleCause.NO_DATABASE,
+        since=now - timedelta(hours=1),
+        now=now,
+        subscription=None,
+    )
+    held = await _claimed(setup)
+    async with _process(setup, cut=cut) as organizations:
+        work = hole_rounds.fill(organizations, held, SETTINGS, Turn(patience=20))
+        try:
+            waits = await asyncio.create_task(_as_task(work, place, cut=cut))
+        except (Killed, asyncio.CancelledError):
+            waits = 0
+    with suppress(RuntimeError):  # the dead would like to clean up
+        work.close()
+    if not waits and (await read_one(setup.actions.pool, hole)).state != "closed":
+        held = await _claimed(setup, LEASE + timedelta(seconds=1))
+        async with _process(setup, cut=False) as organizations:
+            assert await hole_rounds.fill(organizations, held, SETTINGS, Turn(patience=20)) == "ended"
+    assert (await read_one(setup.actions.pool, hole)).state == "closed"
+    assert await _told(setup) == due
+    return waits
+
+
+async def _as_task(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> int:
+    return await _dying(work, place, cut=cut)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("cut", [False, True], ids=["cancelled", "killed"])
+@pytest.mark.parametrize("share", [6, pytest.param(None, marks=pytest.mark.soak)], ids=["sample", "all"])
+async def test_a_fetch_that_dies_leaves_no_gap_and_no_double(
+    share: int | None, setup: OrganizationsSetup, *, cut: bool
+) -> None:
+    """Wherever it dies between its claim and the report, its successor finishes it, and each event is there once."""
+    waits = await _dies_at(setup, NEVER, cut=False)
+    assert waits > 50
+    places = list(range(1, waits + 1))
+    if share is not None:
+        places = sorted(random.Random(SEED).sample(places, share))  # noqa: S311 - places, not secrets
+    for place in places:
+        await _dies_at(setup, place, cut=cut)
+    sys.stderr.write(f"seed {SEED!r}: died at {len(places)} of {waits} places\n")

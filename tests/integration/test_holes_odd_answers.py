@@ -1,0 +1,335 @@
+"""Fetches over answers that are not as documented, pages that are refused, and resources with lists of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from slotwire.ingest.control import hole_rounds, meetings
+from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.transport import open_calendly
+from slotwire.ingest.control.hole_records import read_one
+from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.organizations import Organizations
+from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.roles import COMMAND_LINE
+from tests.support.altered_calendly import AlteredCalendly, Answer, altered_calendly
+from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
+
+NOT_FOUND: Answer = (
+    404,
+    {"title": "Resource Not Found", "message": "The server could not find the requested resource."},
+)
+REFUSED: Answer = (400, {"title": "Invalid Argument", "message": "The supplied parameters are invalid."})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A connected organization, and what stands between its fetches and the simulator."""
+
+    of: OrganizationsSetup
+    between: AlteredCalendly
+    organizations: Organizations
+
+    async def in_the_dark(self, bookings: int, **asked: Any) -> list[str]:
+        """Book with nobody listening; return the invitees."""
+        await self.of.settled()
+        await self.of.simulate("faults", drop_rate=1.0)
+        made = [await self.of.simulate("book", organization=self.of.org, **asked) for _ in range(bookings)]
+        await self.of.simulate("faults", drop_rate=0.0)
+        return [each["invitees"][0] for each in made]
+
+    async def fetch(self, settings: ReconcileSettings | None = None, *, since: datetime | None = None) -> Any:
+        """Note a hole of the last hour, or since a time; fill it, and return the report."""
+        now = self.of.actions.clock.now()
+        since = since or now - timedelta(hours=1)
+        hole = await note_hole(
+            self.of.actions.pool, self.of.org, cause=HoleCause.NO_DATABASE, since=since, now=now, subscription=None
+        )
+        outcomes = await hole_rounds.run_once(self.organizations, settings or ReconcileSettings())
+        assert outcomes == {self.of.org: ["ended"]}
+        return (await read_one(self.of.actions.pool, hole)).report
+
+    async def deliver(self, event: str, payload: dict[str, Any]) -> None:
+        """Let a webhook come that the simulator does not make by itself."""
+        [subscription] = self.of.calendly.engine.ledger.subscriptions()
+        told = {"event": event, "created_at": "2026-11-20T15:00:00.000000Z", "payload": payload}
+        await self.of.simulate("send", subscription=subscription.id, body=orjson.dumps(told).decode())
+        await self.of.settled()
+
+    async def told(self) -> Counter[tuple[str, str]]:
+        """Read the log: how often each event about each subject is there."""
+        rows = await self.of.rows("SELECT type, subject FROM slotwire.events WHERE type LIKE 'com.%'")
+        return Counter((row["type"].split(".", 2)[2].removesuffix(".v1"), row["subject"]) for row in rows)
+
+
+@asynccontextmanager
+async def connected(database: Database, *events: str) -> AsyncIterator[Setup]:
+    """Connect an organization, subscribed to these events or the usual ones."""
+    async with organizations_setup(database, organizations=1) as of, altered_calendly(of.calendly.url) as between:
+        await of.add(events=events)
+        settings = of.settings.model_copy(update={"calendly": CalendlySettings(api_url=between.url)})
+        async with open_calendly(settings.calendly) as calendly:
+            organizations = Organizations.from_settings(settings, of.actions.pool, of.actions.clock, calendly)
+            yield Setup(of, between, organizations)
+
+
+@pytest.fixture
+async def setup(database: Database) -> AsyncIterator[Setup]:
+    """An organization with the usual events."""
+    async with connected(database) as made:
+        yield made
+
+
+def of_meeting(invitee: str) -> str:
+    """Return the URI of an invitee's meeting."""
+    return invitee.rpartition("/invitees/")[0]
+
+
+def garbled(bad: list[str]) -> Any:
+    """Alter four meetings: one is not found, one is forbidden, one has no status and one no start."""
+    gone, forbidden, stateless, startless = map(of_meeting, bad)
+
+    def alter(request: web.Request, status: int, document: Any) -> Answer | None:
+        if request.path == "/scheduled_events":
+            for meeting in document["collection"]:
+                meeting["status"] = None if meeting["uri"] == stateless else meeting["status"]
+                meeting["start_time"] = None if meeting["uri"] == startless else meeting["start_time"]
+            return status, document
+        if request.path.endswith("/invitees") and request.path.split("/")[2] in gone:
+            return NOT_FOUND
+        if request.path.endswith("/invitees") and request.path.split("/")[2] in forbidden:
+            return 403, {"title": "Permission Denied", "message": "You do not have permission"}
+        return None
+
+    return alter
+
+
+async def test_a_meeting_that_cannot_be_read_is_skipped_and_named(setup: Setup) -> None:
+    """Of seven meetings four cannot be read, each in another way: three are recovered, four are named."""
+    invitees = await setup.in_the_dark(7)
+    setup.between.alter = garbled(invitees[:4])
+    report = await setup.fetch()
+    assert report["skipped"] == 4
+    reasons = {each["uri"]: each["reason"] for each in report["skipped_named"]}
+    assert reasons == dict(
+        zip(
+            map(of_meeting, invitees[:4]),
+            ["not_found", "permission", "unreadable: status", "unreadable: start_time"],
+            strict=True,
+        )
+    )
+    assert {subject for _, subject in await setup.told()} == set(invitees[4:])
+
+
+async def test_a_backfill_skips_and_names_them_too(setup: Setup) -> None:
+    """The same four do not keep a backfill from the other three, nor from its end."""
+    invitees = await setup.in_the_dark(7)
+    setup.between.alter = garbled(invitees[:4])
+    await setup.organizations.request_backfill(setup.of.org, setup.of.actions.clock.now())
+    best = await setup.organizations.connections.for_organization(setup.of.org)
+    async with setup.organizations.connections.acting(best) as calendly:
+        done = await setup.organizations.run_backfill(setup.of.org, calendly)
+    assert done is not None
+    assert (done.complete, done.new, done.unreadable.count) == (True, 3, 4)
+    assert set(done.unreadable.named) == set(map(of_meeting, invitees[:4]))
+    assert await setup.of.actions.organizations.backfill(COMMAND_LINE, setup.of.org, lambda _: None) is None
+
+
+async def test_a_fetch_that_can_read_nothing_fails(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past so many refusals in a row no meeting is to blame: the fetch fails, and the hole stays open."""
+    monkeypatch.setattr(meetings, "MAX_SKIPPED_IN_A_ROW", 3)
+    await setup.in_the_dark(3)
+    setup.between.alter = lambda request, *_: NOT_FOUND if request.path.endswith("/invitees") else None
+    now = setup.of.actions.clock.now()
+    await note_hole(setup.of.actions.pool, setup.of.org, cause=HoleCause.REFUSED, since=now, now=now, subscription=None)
+    assert await hole_rounds.run_once(setup.organizations, ReconcileSettings()) == {setup.of.org: ["failed"]}
+    monkeypatch.setattr(meetings, "MAX_SKIPPED_IN_A_ROW", 4)
+    await setup.of.rows("UPDATE slotwire.holes SET due_at = now()")
+    assert await hole_rounds.run_once(setup.organizations, ReconcileSettings()) == {setup.of.org: ["ended"]}
+
+
+async def test_windows_are_bounded_and_a_refused_page_begins_one_again(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of two, windows of two pages, and every third page token refused: each booking is there once."""
+    monkeypatch.setattr(pages, "PAGE_SIZE", 2)
+    monkeypatch.setattr(meetings, "WINDOW_PAGES", 2)
+    invitees = await setup.in_the_dark(11)
+    tokens: list[str] = []
+
+    def alter(request: web.Request, *_: object) -> Answer | None:
+        if request.path != "/scheduled_events" or "page_token" not in request.query:
+            return None
+        tokens.append(request.query["page_token"])
+        return REFUSED if len(tokens) % 3 == 0 else None
+
+    setup.between.alter = alter
+    report = await setup.fetch()
+    assert await setup.told() == Counter(("invitee.created", each) for each in invitees)
+    assert len(tokens) >= 3
+    assert setup.between.asked.count("/scheduled_events") > 6
+    assert report["skipped"] == 0
+
+
+async def test_an_endlessly_refused_page_fails(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list whose second page is always refused is begun again a few times, and then the fetch fails."""
+    monkeypatch.setattr(pages, "PAGE_SIZE", 1)
+    start = (setup.of.actions.clock.now() + timedelta(days=1)).isoformat()
+    await setup.in_the_dark(3, start=start)
+    setup.between.alter = lambda request, *_: REFUSED if "page_token" in request.query else None
+    now = setup.of.actions.clock.now()
+    await note_hole(setup.of.actions.pool, setup.of.org, cause=HoleCause.REFUSED, since=now, now=now, subscription=None)
+    assert await hole_rounds.run_once(setup.organizations, ReconcileSettings()) == {setup.of.org: ["failed"]}
+
+
+async def test_a_neighbour_before_the_look_back_is_read_by_its_uri(setup: Setup) -> None:
+    """A meeting of three days ago moved: with a look-back of a day only its name is met, and it is read by that."""
+    start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
+    [older] = await setup.in_the_dark(1, start=start)
+    await setup.of.simulate("faults", drop_rate=1.0)
+    newer = (await setup.of.simulate("reschedule", invitee=older))["invitees"][1]
+    await setup.of.simulate("faults", drop_rate=0.0)
+    report = await setup.fetch(ReconcileSettings(look_back_days=1))
+    assert report["meetings"] == 1
+    halves = [("invitee.created", older), ("invitee.canceled", older), ("invitee.created", newer)]
+    assert await setup.told() == Counter(halves)
+    rescheduled = await setup.of.rows("SELECT subject FROM slotwire.events WHERE type LIKE 'io.%rescheduled%'")
+    assert [row["subject"] for row in rescheduled] == [newer]
+
+
+async def test_a_neighbour_that_is_not_shown_cannot_be_proven(setup: Setup) -> None:
+    """Calendly does not have it: the report names it, and the fetch ends."""
+    start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
+    [older] = await setup.in_the_dark(1, start=start)
+    await setup.of.simulate("faults", drop_rate=1.0)
+    await setup.of.simulate("reschedule", invitee=older)
+    await setup.of.simulate("faults", drop_rate=0.0)
+    setup.between.alter = lambda request, *_: NOT_FOUND if request.path.endswith(older.rpartition("/")[2]) else None
+    report = await setup.fetch(ReconcileSettings(look_back_days=1))
+    assert {each["kind"]: each["named"] for each in report["unprovable"]}["neighbours"] == [older]
+
+
+async def test_a_known_mark_out_of_reach_is_named(setup: Setup) -> None:
+    """A no-show of a meeting before the look-back may have been cleared: nobody can tell, and the report says so."""
+    start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
+    invitee = (await setup.of.simulate("book", organization=setup.of.org, start=start))["invitees"][0]
+    await setup.of.simulate("no-show", invitee=invitee)
+    await setup.of.settled()
+    await setup.of.simulate("faults", drop_rate=1.0)
+    await setup.of.simulate("clear-no-show", invitee=invitee)
+    await setup.of.simulate("faults", drop_rate=0.0)
+    report = await setup.fetch(ReconcileSettings(look_back_days=1))
+    assert {each["kind"]: each["named"] for each in report["unprovable"]}["marks_out_of_reach"] == [invitee]
+    assert ("invitee_no_show.deleted", invitee) not in await setup.told()
+
+
+def contact(name: str, *, minutes: int, company: str | None = None) -> dict[str, Any]:
+    """Write a contact that was changed so many minutes after two o'clock; it was made at one."""
+    return {
+        "uri": f"https://api.calendly.com/contacts/{name}",
+        "name": name,
+        "emails": [{"email": f"{name.lower()}@example.test", "is_primary": True}],
+        "company": company,
+        "created_at": "2026-11-20T13:00:00.000000Z",
+        "updated_at": f"2026-11-20T14:{minutes:02}:00.000000Z",
+    }
+
+
+def listing(*resources: dict[str, Any]) -> Any:
+    """Answer `/contacts` with these, and with what REST adds to each."""
+    shown = {each["name"]: {**each, "app_url": "https://calendly.example.test/a"} for each in resources}
+
+    def alter(request: web.Request, *_: object) -> Answer | None:
+        if request.path == "/contacts":
+            return 200, {"collection": [*shown.values()], "pagination": {"count": len(shown)}}
+        name = request.path.removeprefix("/contacts/")
+        if name == request.path:
+            return None
+        return (200, {"resource": shown[name]}) if name in shown else NOT_FOUND
+
+    return alter
+
+
+async def test_contacts_are_compared_with_the_last_that_is_known(database: Database) -> None:
+    """One unchanged, one changed, one new, one gone: an event for each but the first, and none the second time."""
+    async with connected(database, "invitee.created", "contact.created", "contact.updated", "contact.deleted") as setup:
+        known = [contact(name, minutes=0) for name in ("Same", "Changed", "Gone")]
+        for each in known:
+            await setup.deliver("contact.created", each)
+        changed = contact("Changed", minutes=5, company="Other")
+        fresh = {**contact("Fresh", minutes=9), "created_at": "2036-11-20T14:09:00.000000Z"}
+        setup.between.alter = listing(fresh, changed, known[0])
+        since = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+        before = await setup.told()
+        expected = Counter(
+            (f"contact.{event}", f"https://api.calendly.com/contacts/{name}")
+            for event, name in (("updated", "Changed"), ("created", "Fresh"), ("deleted", "Gone"))
+        )
+        report = await setup.fetch(since=since)
+        assert sum(report["recovered"].values()) == 3
+        assert (await setup.told()) - before == expected
+        assert (await setup.fetch(since=since))["recovered"] == {}
+        assert (await setup.told()) - before == expected
+        gone = await setup.of.rows("SELECT inferred FROM slotwire.events WHERE type LIKE '%contact.deleted%'")
+        assert [row["inferred"] for row in gone] == [True]
+        kinds = {each["kind"]: each["named"] for each in report["unprovable"]}
+        assert kinds["updates_between"] == ["contacts"]
+
+
+async def test_a_contact_that_was_fetched_is_known_when_its_delivery_comes(database: Database) -> None:
+    """A retry that comes after the fetch has the same event, though REST added a field."""
+    async with connected(database, "invitee.created", "contact.created", "contact.updated", "contact.deleted") as setup:
+        older = contact("Late", minutes=0)
+        await setup.deliver("contact.created", older)
+        changed = contact("Late", minutes=5, company="Other")
+        setup.between.alter = listing(changed)
+        await setup.fetch(since=datetime(2026, 11, 20, 12, 0, tzinfo=UTC))
+        before = await setup.told()
+        await setup.deliver("contact.updated", changed)
+        assert await setup.told() == before
+        assert before["contact.updated", changed["uri"]] == 1
+
+
+async def test_a_list_that_may_not_be_read_does_not_end_the_fetch(database: Database) -> None:
+    """Contacts that the token may not read are named, and the bookings are recovered all the same."""
+    async with connected(database, "invitee.created", "contact.created") as setup:
+        invitees = await setup.in_the_dark(2)
+        refusal = {"title": "Permission Denied", "message": "no", "required_scopes": ["contacts:read"]}
+        setup.between.alter = lambda request, *_: (403, refusal) if request.path == "/contacts" else None
+        report = await setup.fetch()
+        assert await setup.told() == Counter(("invitee.created", each) for each in invitees)
+        assert {each["kind"]: each["named"] for each in report["unprovable"]}["not_readable"] == ["contacts"]
+
+
+async def test_event_types_are_told_when_they_change(database: Database) -> None:
+    """An event type that nobody has told of is new to us only if it was made in the hole; else it was changed."""
+    events = ("invitee.created", "event_type.created", "event_type.updated", "event_type.deleted")
+    async with connected(database, *events) as setup:
+
+        def alter(request: web.Request, status: int, document: Any) -> Answer | None:
+            if request.path != "/event_types":
+                return None
+            first, second, *_ = document["collection"]
+            made = {**first, "created_at": "2036-01-01T00:00:00.000000Z", "updated_at": "2036-01-01T00:00:00.000000Z"}
+            changed = {
+                **second,
+                "created_at": "2020-01-01T00:00:00.000000Z",
+                "updated_at": "2036-01-01T00:00:00.000000Z",
+            }
+            old = {**second, "uri": second["uri"] + "0", "created_at": "2020-01-01T00:00:00.000000Z"}
+            return status, {"collection": [made, changed, {**old, "updated_at": "2020-01-01T00:00:00.000000Z"}]}
+
+        setup.between.alter = alter
+        await setup.fetch()
+        assert Counter(kind for kind, _ in await setup.told()) == {"event_type.created": 1, "event_type.updated": 1}
