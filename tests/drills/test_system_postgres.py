@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import DatabaseUnavailable
+from slotwire.ingest.foundation import migrations
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.migrations import PROCESSES, migrate, role_of
 from slotwire.ingest.foundation.postgres import connect
@@ -18,6 +19,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.doctor import examine
 from tests.support.public_endpoint import invitee_body, make_hook, running_endpoint, settings_for
 from tests.support.secured_servers import PASSWORD, SecuredPostgres, secured_postgres
+from tests.support.versions import planted
 from tests.support.writing import write_all
 
 pytestmark = pytest.mark.drills
@@ -109,3 +111,26 @@ async def test_deliveries_are_acknowledged_and_written_over_tls(secured: Secured
     written = await owner.fetchval("SELECT count(*) FROM slotwire.events")
     await owner.close()
     assert (answers, written) == ([200] * 20, 20)
+
+
+async def test_a_rollout_takes_both_its_steps(secured: SecuredPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the system's version, too, indexes are built beside others, partition by partition, and dropped."""
+    parameters = f"?sslmode=verify-full&sslrootcert={secured.authority}"
+    owner = await connect(secured.url("owner", "slotwire") + parameters, DatabaseSettings(), application="test")
+    await migrate(owner, role_prefix="slotwire", shards=1, now=SystemClock().now())
+    ours = migrations.known_migrations()
+    monkeypatch.setattr(migrations, "known_migrations", lambda: (*ours, *planted()))
+    indexes = (
+        "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indexrelid::regclass::text ~ 'planted_[ei]'"
+    )
+
+    async def step(phase: migrations.Phase) -> dict[str, bool]:
+        await migrate(owner, role_prefix="slotwire", shards=1, now=SystemClock().now(), phase=phase)
+        return {row[0]: row[1] for row in await owner.fetch(indexes)}
+
+    built = await step(migrations.Phase.PRE)
+    dropped = await step(migrations.Phase.POST)
+    await owner.close()
+    assert all(built.values())
+    assert set(built) - set(dropped) == {"slotwire.planted_identities"}
+    assert set(dropped) == {"slotwire.planted_events", *(f"slotwire.planted_events_{day}" for day in range(8))}

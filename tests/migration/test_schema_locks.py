@@ -35,8 +35,10 @@ MOST_SECONDS = 1.0
 SECONDS = 20
 PATIENT = MigrationLimits()
 LOADED = History(events=200_000, organizations=100, days=4, changes=1_000)
+MILLION = History(events=1_000_000, organizations=500, days=20, changes=1_000)
 MILLIONS = History(events=3_000_000, organizations=500, days=60, changes=100_000)
 ALTER = Migration("9001_pre_x", "ALTER TABLE slotwire.organizations ADD COLUMN planted text;\n")
+PLAIN = Migration("9001_pre_x", "CREATE INDEX planted_events ON slotwire.events (org, time);\n")
 SLOW = Migration("9001_pre_x", "LOCK TABLE slotwire.identities IN SHARE MODE; SELECT pg_sleep(1.1);\n")
 TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'slotwire'::regnamespace
@@ -122,12 +124,14 @@ class Felt:
         calls: how many there were.
         kept_waiting: what waited for a lock for longer than `MOST_SECONDS`.
         told: a line for each migration.
+        since: when the last one was applied.
     """
 
     longest: dict[str, float] = field(default_factory=dict)
     calls: int = 0
     kept_waiting: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.perf_counter)
 
     async def call(self, what: str, work: Callable[[], Awaitable[object]]) -> None:
         """Measure one."""
@@ -144,7 +148,11 @@ class Felt:
         if line.startswith("applied ") and self.longest:
             accept = self.longest.get("accept", 0.0)
             seconds, worst = max((seconds, what) for what, seconds in self.longest.items())
-            self.told.append(f"{line}: the longest accept took {accept:.3f} s, of all calls {seconds:.3f} s ({worst})")
+            began, self.since = self.since, time.perf_counter()
+            self.told.append(
+                f"{line} in {self.since - began:.2f} s: the longest accept took {accept:.3f} s,"
+                f" of all calls {seconds:.3f} s ({worst})"
+            )
             self.longest.clear()
 
 
@@ -212,9 +220,23 @@ async def test_a_lock_of_a_second_is_noticed(stack: Stack, old: Version, monkeyp
 async def test_no_lock_is_felt_for_a_second_over_millions(
     stack: Stack, old: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The long form: three million events in 60 partitions; prints what was felt."""
+    """The long form: three million events in 60 partitions; prints what each migration cost others."""
     know(monkeypatch, *planted())
     found = await migrate_loaded(stack, old, MILLIONS)
-    lines = "\n".join(found.told)
-    sys.stderr.write(f"{MILLIONS.events:,} events, {found.calls:,} calls beside the migrations:\n{lines}\n")
+    tell(MILLIONS, found)
     assert found.kept_waiting == set()
+
+
+@pytest.mark.soak
+async def test_a_plain_index_keeps_writers_out(stack: Stack, old: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why indexes are built outside a transaction: a plain one keeps writers out all the while; prints how long."""
+    know(monkeypatch, PLAIN)
+    found = await migrate_loaded(stack, old, MILLION)
+    tell(MILLION, found)
+    assert "slotwire.events" in found.kept_waiting
+
+
+def tell(history: History, found: Felt) -> None:
+    """Print what was measured."""
+    lines = "\n".join(found.told)
+    sys.stderr.write(f"{history.events:,} events, {found.calls:,} calls beside the migrations:\n{lines}\n")
