@@ -11,8 +11,11 @@ from slotwire.ingest.foundation import migrations
 from slotwire.ingest.foundation.migrations import Migration, Phase
 from slotwire.ingest.foundation.postgres import Session, connect
 from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
-from tests.support.versions import empty_database, planted, releases
+from tests.support.children import environment
+from tests.support.public_endpoint import settings_for
+from tests.support.versions import Version, empty_database, planted, releases
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 _OURS = "'slotwire'::regnamespace"
@@ -62,17 +65,23 @@ async def migrate(connection: Session, known: tuple[Migration, ...], patch: pyte
 
 
 @pytest.fixture
-async def released(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Session]:
+async def database(stack: Stack) -> AsyncIterator[Database]:
+    """A database of the test's own, in which nothing is."""
+    async with empty_database(stack) as made:
+        yield made
+
+
+@pytest.fixture
+async def released(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Session]:
     """The owner of a database as the last release makes it."""
     texts = releases()[-1].migrations
     known = tuple(Migration(name.removesuffix(".sql"), text.decode()) for name, text in texts.items())
-    async with empty_database(stack) as database:
-        connection = await connect(database.owner_url, DatabaseSettings(), application="test")
-        try:
-            await migrate(connection, known, monkeypatch)
-            yield connection
-        finally:
-            await connection.close()
+    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    try:
+        await migrate(connection, known, monkeypatch)
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def test_the_version_before_finds_all_it_relies_on(released: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +90,18 @@ async def test_the_version_before_finds_all_it_relies_on(released: Session, monk
     assert len(before) > 400
     await migrate(released, (*migrations.known_migrations(), *planted()), monkeypatch)
     assert await facts(released) >= before
+
+
+async def test_on_the_way_back_nothing_is_migrated(
+    database: Database, released: Session, old: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first step the last release's own `migrate` accepts the schema, and changes nothing of it."""
+    await migrate(released, (*migrations.known_migrations(), *planted()), monkeypatch)
+    before = await facts(released)
+    env = environment(settings_for(database), SLOTWIRE_MIGRATE__DATABASE_URL=database.owner_url)
+    ran = await old.run("migrate", env=env)
+    assert (ran.code, ran.stdout) == (0, "the schema is current\n"), ran.stderr
+    assert await facts(released) == before
 
 
 ENDINGS = (
