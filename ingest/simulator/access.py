@@ -3,6 +3,8 @@
 POST /simulator/tokens {user, organization, scopes, expires_in_seconds} · /simulator/tokens/state {token, state}
 POST /simulator/users {user, organization, role}          moves a user or changes their role
 POST /simulator/organizations {organization, plan, webhooks}
+GET  /simulator/rates · POST {window, retry_after, reset_zero, reset_skew_seconds, others_per_minute}
+POST /simulator/rates/spend {user, calls}                 calls that another program makes as a user
 GET  /simulator/calls?after&count&organization&user&foreign   the REST calls since the start
 GET  /simulator/calls/summary                             counts; `foreign_calls` reached another organization
 
@@ -42,6 +44,9 @@ class Access:
             web.post("/simulator/tokens/state", self.set_token_state),
             web.post("/simulator/users", self.change_user),
             web.post("/simulator/organizations", self.change_organization),
+            web.get("/simulator/rates", self.rates),
+            web.post("/simulator/rates", self.set_rates),
+            web.post("/simulator/rates/spend", self.spend),
             web.get("/simulator/calls", self.calls),
             web.get("/simulator/calls/summary", self.summary),
         ]
@@ -79,6 +84,25 @@ class Access:
         self._engine.commit()
         found = self._engine.world.organizations[wanted.organization]
         return json_answer({**payloads.organization(found), "webhooks": found.webhooks})
+
+    async def rates(self, _: web.Request) -> web.Response:
+        """Return how users' calls are counted."""
+        return json_answer(dataclasses.asdict(self._gate.rates.rules))
+
+    async def set_rates(self, request: web.Request) -> web.Response:
+        """Change how they are; rules that the body leaves out stay."""
+        wanted = (await read(request, requests.RateChange)).model_dump(exclude_none=True)
+        self._gate.rates.rules = dataclasses.replace(self._gate.rates.rules, **wanted)
+        return await self.rates(request)
+
+    async def spend(self, request: web.Request) -> web.Response:
+        """Spend calls of a user, as another program does."""
+        wanted = await read(request, requests.SpendCalls)
+        user = self._engine.world.users.get(wanted.user)
+        if user is None:
+            raise not_found()
+        state = self._gate.rates.spend(user.id, wanted.calls, self._gate.limit_of(user), self._engine.clock.now())
+        return json_answer({"limit": state.limit, "remaining": max(state.limit - state.used, 0)})
 
     async def calls(self, request: web.Request) -> web.Response:
         """List REST calls; `next_cursor` is the next call's `after`."""

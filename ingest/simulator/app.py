@@ -25,13 +25,14 @@ from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.control import Control
 from slotwire.ingest.simulator.database import SimulatorDatabase
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, RestGate, json_answer
+from slotwire.ingest.simulator.gate import RestGate, json_answer
 from slotwire.ingest.simulator.jobs import Jobs
 from slotwire.ingest.simulator.ledger import DeliveryLedger
 from slotwire.ingest.simulator.model import uri
 from slotwire.ingest.simulator.oauth import OAuthCalls
 from slotwire.ingest.simulator.oauth_grants import Grants
 from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
+from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT
 from slotwire.ingest.simulator.rest_people import PeopleCalls
 from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
 from slotwire.ingest.simulator.rest_subscriptions import SubscriptionCalls

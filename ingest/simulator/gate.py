@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import TypeAlias
 
 import orjson
@@ -16,11 +15,8 @@ from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.model import Json, SimulatedUser, Token
 from slotwire.ingest.simulator.problems import SimulatedRefusal, lacks_scope, unauthenticated
+from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT, Rates, RateState
 
-# Requests per user and minute (docs/reference/calendly.md, "REST").
-WINDOW = timedelta(seconds=60)
-DEFAULT_RATE_LIMIT = 500
-FREE_RATE_LIMIT = 50
 FULL_ACCESS = "default"
 WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 
@@ -48,13 +44,6 @@ Guarded: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.Response]]
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    begun: datetime
-    used: int
-    limit: int
-
-
 class RestGate:
     """Checks tokens and scopes, and counts each user's requests by the simulator's clock."""
 
@@ -63,7 +52,7 @@ class RestGate:
         self._engine = engine
         self._clock = engine.clock
         self._tokens = {token.value: token for token in (*engine.world.tokens, *engine.bookings.tokens())}
-        self._windows: dict[str, _Window] = {}
+        self.rates = Rates()
         self._owners = Owners(engine)
         self._requests = 0
         self.calls = RestCallLog()
@@ -93,19 +82,19 @@ class RestGate:
         return guarded
 
     async def _answer(self, request: web.Request, scope: str, handler: Guarded) -> web.Response:
-        window = _Window(self._clock.now(), 0, self.rate_limit)
+        rate = RateState(self.rate_limit, 0, 0.0)
         self._requests += 1
         draws = Draws(self._engine.seed, "request", self._requests)
         if draws.chance(self._engine.sender.faults.rest_error_rate):
             return bad_gateway()
         try:
             caller = self._caller(request)
-            window = self._count(caller)
-            self._check(caller, window, scope)
+            rate = self.rates.call(caller.user.id, self.limit_of(caller.user), self._clock.now())
+            self._check(caller, rate, scope)
             answer = await handler(request, caller)
         except SimulatedRefusal as refusal:
             answer = json_answer(refusal.body, refusal.status)
-        answer.headers.update(self._headers(window))
+        answer.headers.update(self.rates.headers(rate))
         return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
 
     async def _call(self, request: web.Request) -> RestCall:
@@ -137,31 +126,16 @@ class RestGate:
             raise unauthenticated(WHY_NOT[state])
         return Caller(self._engine.world.users[token.user], token.scopes, token.app)
 
-    def _check(self, caller: Caller, window: _Window, scope: str) -> None:
-        if window.used > window.limit:
+    def _check(self, caller: Caller, rate: RateState, scope: str) -> None:
+        if rate.refused:
             raise SimulatedRefusal(429, "Too Many Requests", "You have exceeded your rate limit.")
         if not caller.may(scope):
             raise lacks_scope(scope)
 
-    def _count(self, caller: Caller) -> _Window:
-        now = self._clock.now()
-        window = self._windows.get(caller.user.id)
-        if window is None or now >= window.begun + WINDOW:
-            window = _Window(now, 0, self.rate_limit)
-        pays = self._engine.world.organizations[caller.user.organization].pays
-        limit = self.rate_limit if pays else min(self.rate_limit, FREE_RATE_LIMIT)
-        window = replace(window, used=window.used + 1, limit=limit)
-        self._windows[caller.user.id] = window
-        return window
-
-    def _headers(self, window: _Window) -> dict[str, str]:
-        left = max(window.limit - window.used, 0)
-        reset = window.begun + WINDOW - self._clock.now()
-        return {
-            "X-RateLimit-Limit": str(window.limit),
-            "X-RateLimit-Remaining": str(left),
-            "X-RateLimit-Reset": str(max(round(reset.total_seconds()), 0)),
-        }
+    def limit_of(self, user: SimulatedUser) -> int:
+        """Return a user's requests per minute: less on the free plan."""
+        pays = self._engine.world.organizations[user.organization].pays
+        return self.rate_limit if pays else min(self.rate_limit, FREE_RATE_LIMIT)
 
 
 def bad_gateway() -> web.Response:

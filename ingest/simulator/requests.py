@@ -11,12 +11,15 @@ from slotwire.ingest.simulator.clock import MAX_ADVANCE
 from slotwire.ingest.simulator.drafts import BookingDetails
 from slotwire.ingest.simulator.engine import HalfOrder
 from slotwire.ingest.simulator.model import Canceler, Role, TokenState
+from slotwire.ingest.simulator.rates import WindowKind
 from slotwire.ingest.simulator.scenarios import MAX_LOAD, PLOTS, LoadPlan, Plot
 
 MAX_PLACES = 10
 MAX_PLAN = 50
 """The maximum length of a plan's name, in characters."""
 MAX_WAIT = 600.0
+MAX_OTHERS = 10_000
+"""The most calls of other programs, at once or in a minute."""
 
 # An id, or a URI whose last segment it is.
 Ident = Annotated[str, AfterValidator(lambda value: value.rstrip("/").rsplit("/", 1)[-1])]
@@ -57,6 +60,23 @@ class FaultChange(ControlRequest):
     token_error_rate: Rate | None = None
     token_lost_answer_rate: Rate | None = None
     rate_limit: int | None = Field(None, ge=0)
+
+
+class RateChange(ControlRequest):
+    """Rules of the rate limit to change; None leaves a rule as it is."""
+
+    window: WindowKind | None = None
+    retry_after: bool | None = None
+    reset_zero: bool | None = None
+    reset_skew_seconds: float | None = Field(None, ge=-60, le=60)
+    others_per_minute: int | None = Field(None, ge=0, le=MAX_OTHERS)
+
+
+class SpendCalls(ControlRequest):
+    """Calls that another program makes as a user, at once."""
+
+    user: Ident
+    calls: int = Field(ge=1, le=MAX_OTHERS)
 
 
 class Book(Action):

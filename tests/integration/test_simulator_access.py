@@ -10,8 +10,8 @@ import pytest
 
 from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.calls import Owners, RestCall, RestCallLog
-from slotwire.ingest.simulator.gate import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
 from slotwire.ingest.simulator.model import SimulatedUser
+from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT
 from slotwire.ingest.simulator.requests import MAX_PLAN
 from tests.support.simulated_calendly import SimulatedCalendly, simulated_calendly
 
