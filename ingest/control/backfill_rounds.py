@@ -11,6 +11,7 @@ import asyncio
 from enum import StrEnum
 
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
 from slotwire.ingest.foundation.lifecycle import pause
@@ -74,7 +75,7 @@ async def _backfill(
     try:
         async with limit:
             best = await organizations.connections.for_organization(org)
-            async with organizations.connections.acting(best) as calendly:
+            async with organizations.connections.acting(best, priority=Priority.SWEEP) as calendly:
                 done = await organizations.run_backfill(org, calendly, patience=patience)
     except RequestRefused as problem:
         _log.warning("backfill_paused", organization=org, reason=problem.code)

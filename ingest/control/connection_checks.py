@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.lifecycle import pause
@@ -91,7 +92,7 @@ async def _ask(connections: Connections, due: Sequence[UUID]) -> list[bool]:
 async def _check(connections: Connections, connection_id: UUID) -> bool:
     """Check one connection; return whether there is a result. A failure does not affect the others."""
     try:
-        await connections.check(connection_id)
+        await connections.check(connection_id, priority=Priority.SWEEP)
     except SlotwireError as problem:
         _log.info("check_failed", connection=str(connection_id), error=problem.message)
         return False

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import connection_states
 from slotwire.ingest.control.calendly_client import organization_memberships, users
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_events import revoked_event
 from slotwire.ingest.control.connection_records import (
@@ -117,8 +118,10 @@ class Connections:
             CalendlyError: Calendly refused the token, or failed.
             ConfigurationError: the text cannot be a token.
         """
-        calendly = self.calendly.transport(token, retries=self.retries)
+        caller = self.calendly.budgets.caller(None, Priority.PERSON)
+        calendly = self.calendly.transport(token, caller, retries=self.retries)
         user = await users.me(calendly)
+        caller.user = user.uri
         role = await _role(calendly, user.current_organization, user.uri)
         return Identity(user.uri, user.current_organization, role, read_claims(token))
 
@@ -219,10 +222,16 @@ class Connections:
         return best
 
     @asynccontextmanager
-    async def acting(self, connection: ConnectionRecord) -> AsyncIterator[CalendlyTransport]:
+    async def acting(
+        self, connection: ConnectionRecord, *, priority: Priority = Priority.PERSON
+    ) -> AsyncIterator[CalendlyTransport]:
         """Call Calendly as a connection's user while the block runs; Calendly first confirms who that is.
 
         If any call inside meets a 401, the connection is `revoked` and the event accepted before that call fails.
+
+        Args:
+            connection: as whose user.
+            priority: how urgent the calls are among all that are made as this user.
 
         Raises:
             RequestRefused: it cannot act, or its user or organization is not the pinned one (`connection_unable`).
@@ -231,11 +240,13 @@ class Connections:
             DatabaseUnavailable: an observation could not be written.
         """
         stored = await read_stored(self.pool, connection.id, connection.org)
-        async with self._opened(stored) as calendly:
+        async with self._opened(stored, priority) as calendly:
             await self._confirm(stored, calendly)
             yield calendly
 
-    async def check(self, connection_id: UUID, org: str | None = None) -> ConnectionRecord:
+    async def check(
+        self, connection_id: UUID, org: str | None = None, *, priority: Priority = Priority.PERSON
+    ) -> ConnectionRecord:
         """Ask Calendly once whether a connection still works, and for its user's role; return the updated connection.
 
         A revoked connection is not checked: that state is final until the credential is replaced.
@@ -247,7 +258,7 @@ class Connections:
         stored = await read_stored(self.pool, connection_id, org)
         if stored.record.state != "revoked":
             try:
-                await self._probe(stored)
+                await self._probe(stored, priority)
             except CalendlyError as error:
                 if error.problem is not CalendlyProblem.CREDENTIAL and error.problem is not CalendlyProblem.SCOPE:
                     raise
@@ -266,13 +277,13 @@ class Connections:
             await self.pool.execute(_SQL["delete_connection"], connection_id, record.org)
         return record
 
-    async def _probe(self, stored: StoredConnection) -> None:
-        async with self._opened(stored, even_if_unable=True) as calendly:
+    async def _probe(self, stored: StoredConnection, priority: Priority) -> None:
+        async with self._opened(stored, priority, even_if_unable=True) as calendly:
             await self._confirm(stored, calendly, with_role=True)
 
     @asynccontextmanager
     async def _opened(
-        self, stored: StoredConnection, *, even_if_unable: bool = False
+        self, stored: StoredConnection, priority: Priority, *, even_if_unable: bool = False
     ) -> AsyncIterator[CalendlyTransport]:
         """Open the secret. A connection in `error` is always tried again: opening its secret calls nobody."""
         record = stored.record
@@ -291,7 +302,8 @@ class Connections:
 
         try:
             token = SecretStr(secret.decode())
-            yield self.calendly.transport(token, retries=self.retries, refused=refused)
+            caller = self.calendly.budgets.caller(record.user_uri, priority)
+            yield self.calendly.transport(token, caller, retries=self.retries, refused=refused)
         except CalendlyError as error:
             if error.problem is not CalendlyProblem.CREDENTIAL:
                 raise

@@ -11,6 +11,7 @@ import asyncio
 from datetime import timedelta
 from enum import StrEnum
 
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.hole_fetch import FetchOutcome, HoleFetch, Turn
 from slotwire.ingest.control.hole_records import ClaimLost, HoleClaim, backoff, claim, note_unwatched, release
 from slotwire.ingest.control.organizations import Organizations
@@ -128,7 +129,7 @@ async def _fetch(
 ) -> tuple[FetchOutcome, HoleFetch]:
     wanted = {event for each in await organizations.subscriptions.wanted(held.org) for event in each.events}
     best = await organizations.connections.for_organization(held.org)
-    async with organizations.connections.acting(best) as calendly:
+    async with organizations.connections.acting(best, priority=Priority.SWEEP) as calendly:
         fetch = HoleFetch(
             *(organizations.pool, organizations.clock, held, calendly),
             look_back=timedelta(days=settings.look_back_days),

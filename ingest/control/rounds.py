@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from slotwire.ingest.control import round_records
 from slotwire.ingest.control.calendly_client import organization_memberships
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.claims import DueRound, OrganizationClaim, OrganizationClaimLost, claim_due, claimed
 from slotwire.ingest.control.connection_records import ConnectionRecord
@@ -171,7 +172,7 @@ async def _round(
     chosen = turn(known, after, limit=watch.rate_limit, interval=interval, silent=watch.silent or everything)
     try:
         best = await organizations.connections.for_organization(claim.org)
-        async with organizations.connections.acting(best) as calendly:
+        async with organizations.connections.acting(best, priority=Priority.REPAIR) as calendly:
             result = await organizations.subscriptions.round(calendly, uri, claim, places=chosen.places)
             watch = await _with_creators(calendly, uri, best, result, watch, now)
     except OrganizationClaimLost:

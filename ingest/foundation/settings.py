@@ -210,6 +210,8 @@ class CalendlySettings(SettingsGroup):
     """Base address of the REST API."""
     auth_url: str = "https://auth.calendly.com"
     """Base address of the OAuth server."""
+    assumed_calls_per_minute: int = Field(50, ge=1, le=1_000_000)
+    """Calls a minute for a user until an answer of Calendly says the limit; 50 is that of the free plan."""
 
 
 class LogSettings(SettingsGroup):

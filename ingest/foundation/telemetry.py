@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from slotwire.ingest.foundation import exposition
+from slotwire.ingest.foundation import (
+    calendly_metrics,  # noqa: F401 -- declared with all others
+    exposition,
+)
 from slotwire.ingest.foundation.exposition import Readings, of
 
 if TYPE_CHECKING:
@@ -191,18 +194,6 @@ HOLE_OLDEST = Readings(
     "When the oldest hole that is not closed was noticed.",
     ["cause"],
     fresh_seconds=30,
-    registry=of("control"),
-)
-CALENDLY_CALLS = Counter(
-    "slotwire_calendly_calls",
-    "Calls to Calendly's API, by the status of the answer; `none` where no answer came.",
-    ["status"],
-    registry=of("control"),
-)
-CALENDLY_CALL_SECONDS = Histogram(
-    "slotwire_calendly_call_seconds",
-    "Duration of one call to Calendly's API, in seconds.",
-    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
     registry=of("control"),
 )
 CONNECTIONS = Readings(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import FOR_LISTS, create_pool
@@ -42,7 +43,7 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
     async with (
         create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool,
         create_pool(dsn, one, application=f"{application}-keys") as keys,
-        open_calendly(settings.calendly) as calendly,
+        open_calendly(settings.calendly, Budgets(pool, clock, settings.calendly)) as calendly,
     ):
         yield Actions.on(pool, KeyLookup(keys, clock), settings, clock, calendly)
 
@@ -59,6 +60,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         backfill_rounds,
         connection_checks,
         hole_rounds,
+        idle_budgets,
         ranges,
         retention,
         rounds,
@@ -96,6 +98,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(organizations.connections, settings.connections),
                 idempotency=idempotency.run(actions.pool, clock),
+                budgets=idle_budgets.run(actions.pool, clock),
                 observation=Observer(actions.pool, clock, settings.metrics, settings.retention).run(),
                 audit=audit.run(actions.pool, clock, actions.refusals),
             )

@@ -8,9 +8,11 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import users
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import MAX_CONNECTIONS, open_calendly
 from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.settings import CalendlySettings
+from tests.support.scripted_calendly import uncounted
 
 USER = {
     "uri": "https://api.calendly.com/users/U",
@@ -35,10 +37,10 @@ async def test_tokens_share_connections_and_no_cookie_goes_from_one_to_the_next(
     app.router.add_get("/users/me", answer)
     async with (
         listen(app, "127.0.0.1", 0, setting="none") as url,
-        open_calendly(CalendlySettings(api_url=url)) as calendly,
+        open_calendly(CalendlySettings(api_url=url), uncounted(CalendlySettings())) as calendly,
     ):
         for token in ("one", "two"):
-            await users.me(calendly.transport(SecretStr(token)))
+            await users.me(calendly.transport(SecretStr(token), calendly.budgets.caller(None, Priority.PERSON)))
     (first, one, none), (second, two, cookie) = seen
     assert (first, none, cookie) == (second, None, None)
     assert (one, two) == ("Bearer one", "Bearer two")
@@ -62,9 +64,10 @@ async def test_a_call_beyond_the_connections_waits_for_one() -> None:
     app.router.add_get("/users/me", answer)
     async with (
         listen(app, "127.0.0.1", 0, setting="none") as url,
-        open_calendly(CalendlySettings(api_url=url)) as calendly,
+        open_calendly(CalendlySettings(api_url=url), uncounted(CalendlySettings())) as calendly,
     ):
-        calls = [asyncio.create_task(users.me(calendly.transport(SecretStr("t")))) for _ in range(MAX_CONNECTIONS + 1)]
+        client = calendly.transport(SecretStr("t"), calendly.budgets.caller(None, Priority.PERSON))
+        calls = [asyncio.create_task(users.me(client)) for _ in range(MAX_CONNECTIONS + 1)]
         async with asyncio.timeout(20):
             await full.wait()
             released.set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from slotwire.ingest.control import hole_rounds
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.control.hole_fetch import Turn
 from slotwire.ingest.control.hole_records import LEASE, HoleClaim, claim, read_one
@@ -76,7 +77,8 @@ async def _process(setup: OrganizationsSetup, *, cut: bool) -> AsyncIterator[Org
     dsn = setup.settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(create_pool(dsn, setup.settings.database, application="test"))
-        calendly = await stack.enter_async_context(open_calendly(setup.settings.calendly))
+        budgets = Budgets(pool, setup.actions.clock, setup.settings.calendly)
+        calendly = await stack.enter_async_context(open_calendly(setup.settings.calendly, budgets))
         yield Organizations.from_settings(setup.settings, pool, setup.actions.clock, calendly)
         if cut:
             pool.terminate()

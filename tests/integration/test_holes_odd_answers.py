@@ -15,6 +15,7 @@ from aiohttp import web
 
 from slotwire.ingest.control import hole_rounds, meetings
 from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.control.hole_records import read_one
 from slotwire.ingest.control.holes import HoleCause, note_hole
@@ -79,8 +80,10 @@ async def connected(database: Database, *events: str) -> AsyncIterator[Setup]:
     async with organizations_setup(database, organizations=1) as of, altered_calendly(of.calendly.url) as between:
         await of.add(events=events)
         settings = of.settings.model_copy(update={"calendly": CalendlySettings(api_url=between.url)})
-        async with open_calendly(settings.calendly) as calendly:
-            organizations = Organizations.from_settings(settings, of.actions.pool, of.actions.clock, calendly)
+        actions = of.actions
+        budgets = Budgets(actions.pool, actions.clock, settings.calendly)
+        async with open_calendly(settings.calendly, budgets) as calendly:
+            organizations = Organizations.from_settings(settings, actions.pool, actions.clock, calendly)
             yield Setup(of, between, organizations)
 
 

@@ -25,10 +25,11 @@ from slotwire.ingest.operate.quarantine_models import QuarantineQuery
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from tests.support.history import BUSY, RARE, SILENT, SILENT_EVENTS, History, list_queries, write_history
 from tests.support.public_endpoint import settings_for
+from tests.support.scripted_calendly import uncounted
 
 HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000)
 MOST_READ = 20 * (DEFAULT_PAGE + 1)
-CALLED_BY_NONE = CalendlyHttp(CalendlySettings())
+CALLED_BY_NONE = CalendlyHttp(CalendlySettings(), uncounted(CalendlySettings()))
 """Rows that a page may read: a list over all types merges a page of each."""
 
 

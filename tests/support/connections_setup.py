@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CallRetries, open_calendly
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
@@ -25,7 +26,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from tests.support.public_endpoint import settings_for
-from tests.support.simulated_calendly import NO_TLS
+from tests.support.simulated_calendly import AMPLE, NO_TLS
 from tests.support.writing import write_all
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -119,13 +120,13 @@ def another_key(name: str) -> SecretStr:
 async def connections_setup(database: Database, *, organizations: int = 2) -> AsyncIterator[ConnectionsSetup]:
     """Run a simulator and write its organizations into the database."""
     clock = ManualClock(NOW)
-    async with simulator(Options(seed="connections", organizations=organizations)) as running:
+    async with simulator(Options(seed="connections", organizations=organizations, rate_limit=AMPLE)) as running:
         settings = settings_for(database)
         settings = settings.model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
         async with (
             create_pool(database.runtime_url, settings.database, application="test") as pool,
             httpx.AsyncClient(base_url=running.url, timeout=20, verify=NO_TLS) as http,
-            open_calendly(settings.calendly) as calendly,
+            open_calendly(settings.calendly, Budgets(pool, clock, settings.calendly)) as calendly,
         ):
             for org in running.world.organizations:
                 await pool.execute(

@@ -23,6 +23,7 @@ from slotwire.schemas.ids import last_segment
 from tests.support.children import free_port
 from tests.support.management_api import ManagementApi, management_api
 from tests.support.public_endpoint import running_endpoint, settings_for
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import until_written, writing
 
 
@@ -96,7 +97,7 @@ async def organizations_setup(
 ) -> AsyncIterator[OrganizationsSetup]:
     """Run all of it, with a writer beside unless there shall be none."""
     port = free_port()
-    async with simulator(Options(seed="organizations", organizations=organizations)) as calendly:
+    async with simulator(Options(seed="organizations", organizations=organizations, rate_limit=AMPLE)) as calendly:
         settings = settings_for(database, port=port).model_copy(
             update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
         )

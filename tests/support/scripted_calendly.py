@@ -6,12 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from aiohttp import web
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client.budget import Budgets
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, open_calendly
+from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.listener import listen
+from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.settings import CalendlySettings
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
@@ -49,13 +54,19 @@ class ScriptedCalendly:
         return web.Response(status=answer.status, body=body, content_type="application/json", headers=answer.headers)
 
 
+def uncounted(settings: CalendlySettings) -> Budgets:
+    """Make budgets for callers whose user is not known: they ask no database."""
+    return Budgets(cast("Pool", None), SystemClock(), settings)
+
+
 @asynccontextmanager
 async def connected(
     settings: CalendlySettings, token: SecretStr, *, retries: CallRetries | None = None, refused: Refused | None = None
 ) -> AsyncIterator[CalendlyTransport]:
     """Open a transport for one token, with connections of its own."""
-    async with open_calendly(settings) as calendly:
-        yield calendly.transport(token, retries=retries, refused=refused)
+    async with open_calendly(settings, uncounted(settings)) as calendly:
+        caller = calendly.budgets.caller(None, Priority.PERSON)
+        yield calendly.transport(token, caller, retries=retries, refused=refused)
 
 
 @asynccontextmanager

@@ -21,6 +21,8 @@ from slotwire.ingest.simulator.model import Attempt, Message
 INVITEE_EVENTS = ("invitee.created", "invitee.canceled", "invitee_no_show.created", "invitee_no_show.deleted")
 KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
 STILL = 1_795_000_000.75
+AMPLE = 60_000
+"""A rate limit whose turns are a millisecond apart, where a test is about something else."""
 # Everything is plain HTTP on loopback; loading the machine's authorities would cost more than most tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

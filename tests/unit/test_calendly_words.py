@@ -6,9 +6,10 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client.answers import MAX_TEXT, plain
-from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH, CalendlyHttp, open_calendly
+from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
 from slotwire.ingest.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings
+from tests.support.scripted_calendly import connected
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
 HOOK = "https://hooks.example.com/hooks/calendly/capability"
@@ -18,7 +19,8 @@ HOOK = "https://hooks.example.com/hooks/calendly/capability"
 async def test_a_token_never_goes_out_in_clear(address: str) -> None:
     """Anything but https is refused before a connection is made, loopback excepted."""
     with pytest.raises(ConfigurationError, match="SLOTWIRE_CALENDLY__API_URL"):
-        CalendlyHttp(CalendlySettings(api_url=address)).transport(SecretStr(TOKEN))
+        async with connected(CalendlySettings(api_url=address), SecretStr(TOKEN)):
+            pass
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,7 @@ async def test_an_impossible_token_is_refused(token: str, fits: bool) -> None:
     """Empty, too long, blanks, line breaks and other alphabets are refused without being shown."""
 
     async def attempt() -> bool:
-        async with open_calendly(CalendlySettings()) as calendly:
-            calendly.transport(SecretStr(token))
+        async with connected(CalendlySettings(), SecretStr(token)):
             return True
 
     if fits:

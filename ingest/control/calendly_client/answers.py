@@ -123,16 +123,20 @@ def _by_status(status: int, answer: _Body, doing: str) -> CalendlyError:
     return _error(kind.problem, status, message, kind.remedy)
 
 
-def _limited(headers: Mapping[str, str], doing: str) -> CalendlyError:
-    wait = DEFAULT_WAIT_SECONDS
+def wait_of(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a 429 asks to wait; `DEFAULT_WAIT_SECONDS` where it does not say. 0 is at once."""
     for name in ("retry-after", "x-ratelimit-reset"):
         try:
             seconds = float(headers.get(name, ""))
         except ValueError:
             continue
         if 0 <= seconds < float("inf"):
-            wait = min(seconds, MAX_WAIT_SECONDS)
-            break
+            return min(seconds, MAX_WAIT_SECONDS)
+    return DEFAULT_WAIT_SECONDS
+
+
+def _limited(headers: Mapping[str, str], doing: str) -> CalendlyError:
+    wait = wait_of(headers)
     return CalendlyError(
         f"{doing}: too many requests at Calendly",
         problem=CalendlyProblem.LIMITED,

@@ -23,10 +23,11 @@ import stamina
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from slotwire.ingest.control.calendly_client.answers import read_error
+from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK
-from slotwire.ingest.foundation.telemetry import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 from slotwire.ingest.foundation.tracing import tracing
 
 M = TypeVar("M", bound=BaseModel)
@@ -83,10 +84,16 @@ class CalendlyTransport:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, token: SecretStr, retries: CallRetries, refused: Refused | None = None
+        self,
+        http: httpx.AsyncClient,
+        token: SecretStr,
+        caller: CalendlyCaller,
+        retries: CallRetries,
+        refused: Refused | None = None,
     ) -> None:
         self._http = http
         self._token = token
+        self._caller = caller
         self._retries = retries
         self._refused = refused
         self.calls = 0
@@ -161,7 +168,8 @@ class CalendlyTransport:
                 return False
             if error.wait is None:
                 return True
-            if error.wait > policy.max_wait_seconds:
+            # Without a status the call was not made: it has waited for a turn already.
+            if error.status is None or error.wait > policy.max_wait_seconds:
                 return False
             return policy.wait_out(error.wait)
 
@@ -192,6 +200,7 @@ class CalendlyTransport:
         if body is not None:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
+        await self._caller.turn(doing)
         started, status = perf_counter(), "none"
         self.calls += 1
         try:
@@ -217,6 +226,7 @@ class CalendlyTransport:
         finally:
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
+        await self._caller.heard(response.status_code, response.headers)
         if response.is_success:
             return received
         refusal = read_error(response.status_code, response.headers, received, doing=doing)
@@ -231,17 +241,24 @@ class CalendlyHttp:
     A cookie that an answer sets is dropped: the next call may be another customer's.
     """
 
-    def __init__(self, settings: CalendlySettings) -> None:
+    def __init__(self, settings: CalendlySettings, budgets: Budgets) -> None:
+        self.budgets = budgets
         self._settings = settings
         self._client: httpx.AsyncClient | None = None
 
     def transport(
-        self, token: SecretStr, *, retries: CallRetries | None = None, refused: Refused | None = None
+        self,
+        token: SecretStr,
+        caller: CalendlyCaller,
+        *,
+        retries: CallRetries | None = None,
+        refused: Refused | None = None,
     ) -> CalendlyTransport:
         """Make a transport for one token; makes no call.
 
         Args:
             token: the token to call with.
+            caller: takes a turn before each call, one of the budgets' callers.
             retries: how often and how long a call is tried.
             refused: called when Calendly does not accept the token, before the call fails.
 
@@ -251,7 +268,7 @@ class CalendlyHttp:
         """
         client = self._opened()
         _check_token(token)
-        return CalendlyTransport(client, token, retries or CallRetries(), refused)
+        return CalendlyTransport(client, token, caller, retries or CallRetries(), refused)
 
     def _opened(self) -> httpx.AsyncClient:
         """Return the client; made with the first transport, because most commands never call Calendly."""
@@ -270,15 +287,16 @@ class CalendlyHttp:
         return self._client
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, after who waits for a turn was sent home."""
+        await self.budgets.aclose()
         if self._client is not None:
             await self._client.aclose()
 
 
 @asynccontextmanager
-async def open_calendly(settings: CalendlySettings) -> AsyncIterator[CalendlyHttp]:
-    """Share connections to Calendly while the block runs. Entering makes none and checks nothing."""
-    calendly = CalendlyHttp(settings)
+async def open_calendly(settings: CalendlySettings, budgets: Budgets) -> AsyncIterator[CalendlyHttp]:
+    """Share connections to Calendly, and its users' budgets, while the block runs. Entering asks nobody."""
+    calendly = CalendlyHttp(settings, budgets)
     try:
         yield calendly
     finally:

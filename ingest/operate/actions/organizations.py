@@ -8,6 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from slotwire.ingest.control.backfill import BACKGROUND_RETRIES, BackfillProgress
+from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
@@ -97,7 +98,7 @@ class OrganizationActions(ResourceActions):
                 self.settings, self.pool, self.clock, self.calendly, retries=BACKGROUND_RETRIES
             )
             best = await organizations.connections.for_organization(org)
-            async with organizations.connections.acting(best) as calendly:
+            async with organizations.connections.acting(best, priority=Priority.SWEEP) as calendly:
                 return await organizations.run_backfill(org, calendly, report, patience=WRITER_SECONDS)
 
     async def named(self, who: Principal, org: str | None) -> str:

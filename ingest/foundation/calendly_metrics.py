@@ -1,0 +1,41 @@
+"""Metrics of calls to Calendly; part of `telemetry`, which declares them with all others."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Histogram
+
+from slotwire.ingest.foundation.exposition import of
+
+CALENDLY_CALLS = Counter(
+    "slotwire_calendly_calls",
+    "Calls to Calendly's API, by the status of the answer; `none` where no answer came.",
+    ["status"],
+    registry=of("control"),
+)
+CALENDLY_CALL_SECONDS = Histogram(
+    "slotwire_calendly_call_seconds",
+    "Duration of one call to Calendly's API, in seconds.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0),
+    registry=of("control"),
+)
+CALENDLY_TURN_SECONDS = Histogram(
+    "slotwire_calendly_turn_seconds",
+    "Time that a call to Calendly waited for its turn within its user's rate limit, in seconds, by priority: person,"
+    " repair, sweep.",
+    ["priority"],
+    buckets=(0.01, 0.05, 0.125, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+    registry=of("control"),
+)
+CALENDLY_CALLS_LEFT = Histogram(
+    "slotwire_calendly_calls_left",
+    "The share of a user's rate limit at Calendly that was left, each time that turns were asked for.",
+    buckets=(0.0, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
+    registry=of("control"),
+)
+CALENDLY_CALLS_WITHHELD = Counter(
+    "slotwire_calendly_calls_withheld",
+    "Calls to Calendly that were not made, by priority and reason: limit (no turn in time), database (Postgres was"
+    " away).",
+    ["priority", "reason"],
+    registry=of("control"),
+)
