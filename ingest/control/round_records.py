@@ -29,6 +29,7 @@ class WatchRecord:
         rate_limit: calls a minute, as Calendly last said.
         departed: creators of subscriptions who left the organization.
         creators_at: when that was last asked.
+        findings: what is wrong, a kind with its scope and subject each.
     """
 
     silent: bool = False
@@ -40,31 +41,30 @@ class WatchRecord:
     rate_limit: int | None = None
     departed: tuple[str, ...] = ()
     creators_at: datetime | None = None
+    findings: tuple[str, ...] = ()
 
 
 async def read_watch(pool: Pool, org: str) -> WatchRecord:
     """Read what the last round left; nothing, if there was none."""
     with translated():
         row = await pool.fetchrow(_SQL["watch_row"], org)
-    return WatchRecord() if row is None else WatchRecord(**{**dict(row), "departed": tuple(row["departed"])})
+    return (
+        WatchRecord()
+        if row is None
+        else WatchRecord(**{**dict(row), "departed": tuple(row["departed"]), "findings": tuple(row["findings"])})
+    )
 
 
 async def end_round(
-    pool: Pool,
-    claim: OrganizationClaim,
-    left: WatchRecord,
-    *,
-    next_at: datetime,
-    unserved: int,
-    findings: Collection[str],
+    pool: Pool, claim: OrganizationClaim, left: WatchRecord, *, next_at: datetime, unserved: int
 ) -> None:
     """Write what a round leaves, unless another process has the claim, and give the claim back."""
-    kinds = sorted(findings)[:MAX_FINDINGS]
+    findings = sorted(left.findings)[:MAX_FINDINGS]
     with translated():
         await pool.execute(
             _SQL["end_round"],
             *(claim.org, claim.epoch, next_at, left.listed_at, left.well_at, left.after_place, left.cycle_at),
-            *(left.cycle_well, left.rate_limit, list(left.departed), left.creators_at, unserved, kinds),
+            *(left.cycle_well, left.rate_limit, list(left.departed), left.creators_at, unserved, findings),
         )
 
 

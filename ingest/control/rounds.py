@@ -9,7 +9,7 @@ longest. A failure affects only its own organization; one without a connection t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,7 +24,7 @@ from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.control.round_records import WatchRecord, read_watch
 from slotwire.ingest.control.round_schedule import ListingTurn, pause_after, turn
-from slotwire.ingest.control.subscription_facts import SKEW
+from slotwire.ingest.control.subscription_facts import SKEW, Place
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.control.subscriptions import ReconcileResult
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SlotwireError
@@ -72,7 +72,6 @@ class _Round:
     left: WatchRecord
     next_at: datetime
     unserved: int
-    findings: tuple[str, ...]
 
 
 async def run(organizations: Organizations, settings: SubscriptionsSettings) -> None:
@@ -146,7 +145,6 @@ async def make_round(
             *(organizations.pool, claim, done.left),
             next_at=done.next_at,
             unserved=done.unserved,
-            findings=done.findings,
         )
     except OrganizationClaimLost:
         outcome = RoundOutcome.ELSEWHERE
@@ -179,19 +177,34 @@ async def _round(
         raise
     except SlotwireError as problem:
         outcome = _problem(claim.org, problem)
-        unwatched = (FindingKind.UNWATCHED.value,) if outcome is RoundOutcome.PAUSED else ()
-        if unwatched:
+        if outcome is RoundOutcome.PAUSED:
+            watch = replace(watch, findings=(_written(FindingKind.UNWATCHED, ("organization", "")),))
             since = (watch.listed_at or now) - SKEW
             cause = HoleCause.UNWATCHED
             await note_hole(organizations.pool, claim.org, cause=cause, since=since, now=now, subscription=None)
-        return _Round(outcome, watch, now + interval, len(wanted), unwatched)
+        return _Round(outcome, watch, now + interval, len(wanted))
     limit = calendly.limit or watch.rate_limit
     rest = pause_after(chosen.calls, limit=limit, interval=interval, silent=watch.silent)
-    left = replace(_listed(watch, chosen, result, now), rate_limit=limit)
-    here = [want for want in wanted if want.place in chosen.places]
-    unserved = sum(want not in result.serving for want in here)
-    findings = (*(item.kind.value for item in result.findings), *(FindingKind.REFUSED.value for _ in result.refused))
-    return _Round(_outcome(claim.org, result), left, now + rest, unserved, findings)
+    left = replace(
+        _listed(watch, chosen, result, now), rate_limit=limit, findings=_findings(watch, chosen, known, result)
+    )
+    served = {want.place for want in result.serving}
+    served |= {item.place for item in live if item.state == "active" and item.lost_at is None} - chosen.places
+    return _Round(_outcome(claim.org, result), left, now + rest, sum(want.place not in served for want in wanted))
+
+
+def _findings(
+    watch: WatchRecord, chosen: ListingTurn, known: Collection[Place], result: ReconcileResult
+) -> tuple[str, ...]:
+    """Return what is wrong: as this round found it, and elsewhere as the last round that looked there did."""
+    before = {_written(kind, place) for kind in FindingKind for place in set(known) - chosen.places}
+    found = [_written(item.kind, item.place) for item in result.findings]
+    found += [_written(FindingKind.REFUSED, place) for place in result.refused]
+    return (*found, *(each for each in watch.findings if each in before))
+
+
+def _written(kind: FindingKind, place: Place) -> str:
+    return " ".join((kind.value, *place)).rstrip()
 
 
 def _listed(watch: WatchRecord, chosen: ListingTurn, result: ReconcileResult, now: datetime) -> WatchRecord:
@@ -263,5 +276,5 @@ def _outcome(org: str, result: ReconcileResult) -> RoundOutcome:
 
 
 def _log_findings(org: str, kinds: Iterable[FindingKind]) -> None:
-    if found := sorted(set(kinds)):
+    if found := sorted({kind.value for kind in kinds}):
         _log.info("subscriptions_unwell", organization=org, findings=found)

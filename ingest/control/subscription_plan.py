@@ -248,7 +248,7 @@ class _Planner:
         place = want.place
         gone = [each for each in self.gone if each.place == place]
         losses = _counted(state, self.now) + [Loss(self.now, each.retrying_since is not None) for each in gone]
-        if not served and (state.contested_at is not None or _contested(losses)):
+        if state.contested_at is not None or (not served and _contested(losses)):
             if state.contested_at is None:
                 self.contest.append(place)
             since = state.contested_at or self.now

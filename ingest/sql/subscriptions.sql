@@ -77,7 +77,7 @@ UPDATE slotwire.subscription_watch SET until = '-infinity' WHERE org = $1 AND ep
 
 -- name: watch_row
 -- What the last round of an organization left for the next.
-SELECT silent, listed_at, well_at, after_place, cycle_at, cycle_well, rate_limit, departed, creators_at
+SELECT silent, listed_at, well_at, after_place, cycle_at, cycle_well, rate_limit, departed, creators_at, findings
 FROM slotwire.subscription_watch WHERE org = $1
 
 -- name: end_round
@@ -101,9 +101,9 @@ WHERE silent <> (org = ANY ($1))
 
 -- name: count_findings
 -- How many findings of each kind the last rounds had, of organizations that are not removed.
-SELECT kind, count(*) AS findings
-FROM slotwire.subscription_watch w JOIN slotwire.organizations o USING (org), unnest(w.findings) AS kind
-WHERE o.ended_at IS NULL GROUP BY kind
+SELECT split_part(finding, ' ', 1) AS kind, count(*) AS findings
+FROM slotwire.subscription_watch w JOIN slotwire.organizations o USING (org), unnest(w.findings) AS finding
+WHERE o.ended_at IS NULL GROUP BY 1
 
 -- name: rounds_state
 -- How many wanted subscriptions nothing serves, and when the organization that waits longest was listed.

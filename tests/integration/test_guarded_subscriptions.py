@@ -274,7 +274,7 @@ async def test_without_a_connection_nobody_watches(setup: GuardedSetup) -> None:
     await setup.advance(minutes=1)
     assert [await setup.round(), await setup.round()] == ["failed", "paused"]
     [row] = await setup.rows("SELECT findings, unserved FROM slotwire.subscription_watch")
-    assert (row["findings"], row["unserved"]) == (["unwatched"], 1)
+    assert (row["findings"], row["unserved"]) == (["unwatched organization"], 1)
     [hole] = await setup.rows("SELECT cause, since FROM slotwire.holes")
     assert (hole["cause"], hole["since"]) == ("unwatched", before - timedelta(minutes=5))
 
