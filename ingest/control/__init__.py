@@ -29,6 +29,7 @@ hole_rounds           a chore: fills the holes that are due
 hole_fetch            one fetch: what Calendly has by REST goes in by the door
 hole_resources        contacts, event types and recaps in a fetch
 known_bookings        what is known of the bookings before a fetch asks
+fetch_plan            pure: what a fetch reads
 fetch_progress        pure: how far a fetch has come, and its report
 meetings              meetings with their invitees, as a backfill and a fetch read them
 backfill              reads existing bookings by REST, and lets them in by the door

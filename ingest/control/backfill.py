@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventQuery
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
 from slotwire.ingest.control.meetings import InviteeReader, Skipped, every_page
 from slotwire.ingest.foundation.clock import Clock
@@ -101,7 +102,7 @@ async def backfill_organization(
     org, progress = last_segment(organization), BackfillProgress()
     door = BackfillDoor(pool, shard, clock, progress, patience)
     reader = InviteeReader(calendly, progress.unreadable)
-    async for page in every_page(calendly, organization, start_from, progress.unreadable):
+    async for page in every_page(calendly, ScheduledEventQuery(organization), start_from, progress.unreadable):
         for meeting in page:
             progress.meetings += 1
             for invitee in await reader.of(meeting):

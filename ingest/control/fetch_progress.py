@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from slotwire.ingest.control.meetings import MAX_NAMED, Skipped, plain_name
 
@@ -81,7 +82,8 @@ class FetchProgress(BaseModel):
 
     Attributes:
         stage: what it fetches now.
-        reached: all meetings that start before are fetched and accepted; None at the beginning.
+        place: of those whose meetings are read, the one that it has come to.
+        reached: all meetings of it that start before are fetched and accepted; None at the beginning.
         log_place: the position of the log's newest event when the fetch began.
         accepted_at: the position of the last delivery that was accepted; 0 while there is none.
         meetings: meetings that were listed.
@@ -94,6 +96,7 @@ class FetchProgress(BaseModel):
     """
 
     stage: Stage = Stage.MEETINGS
+    place: int = 0
     reached: datetime | None = None
     log_place: int = 0
     accepted_at: int = 0
@@ -111,6 +114,14 @@ class FetchProgress(BaseModel):
         found = self.unprovable.setdefault(kind, Named())
         for name in names:
             found.add(name)
+
+
+def progress_of(kept: dict[str, Any]) -> FetchProgress:
+    """Read what was kept; what another version kept otherwise is begun anew, and finds known what was fetched."""
+    try:
+        return FetchProgress.model_validate(kept)
+    except ValidationError:
+        return FetchProgress()
 
 
 class SkippedItem(BaseModel):

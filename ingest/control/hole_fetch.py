@@ -20,9 +20,18 @@ from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillDoor, Bac
 from slotwire.ingest.control.calendly_client import invitees, routing_form_submissions, routing_forms, scheduled_events
 from slotwire.ingest.control.calendly_client.pages import PageRefused
 from slotwire.ingest.control.calendly_client.routing_form_submissions import RoutingFormSubmissionResource
-from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventResource
+from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventQuery, ScheduledEventResource
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.control.fetch_progress import FetchProgress, FetchReport, Stage, Unprovable, report_of
+from slotwire.ingest.control.catalogue import Scope
+from slotwire.ingest.control.fetch_plan import SUBMITTED, FetchPlan
+from slotwire.ingest.control.fetch_progress import (
+    FetchProgress,
+    FetchReport,
+    Stage,
+    Unprovable,
+    progress_of,
+    report_of,
+)
 from slotwire.ingest.control.hole_records import LEASE, HoleClaim, finish, keep
 from slotwire.ingest.control.known_bookings import KnownBookings, read_known
 from slotwire.ingest.control.meetings import ITS_OWN, MAX_RESTARTS, InviteeReader, every_page, read_document
@@ -82,7 +91,7 @@ class HoleFetch:
         calendly: CalendlyTransport,
         *,
         look_back: timedelta,
-        wanted: Sequence[str],
+        plan: FetchPlan,
         turn: Turn,
     ) -> None:
         """Prepare a fetch.
@@ -93,12 +102,12 @@ class HoleFetch:
             held: the claim; its progress is kept up to date.
             calendly: calls of an owner or admin of the organization, pinned and confirmed.
             look_back: how long before the hole a meeting may have started for its no-shows to be read.
-            wanted: the events that the organization is subscribed to, by Calendly's names.
+            plan: what to read.
             turn: for how long, and who is told.
         """
         self._pool, self._clock, self._held, self._calendly = pool, clock, held, calendly
-        self._wanted, self._turn = frozenset(wanted), turn
-        self.progress = FetchProgress.model_validate(held.progress)
+        self._plan, self._turn = plan, turn
+        self.progress = progress_of(held.progress)
         self.meetings_from = held.fetch_since - look_back
         self.reported: FetchReport | None = None
         self._counted = BackfillProgress()
@@ -139,11 +148,25 @@ class HoleFetch:
         known = await read_known(self._pool, self._held.org, start_from=self.meetings_from, now=now)
         self.progress.cannot_prove(Unprovable.MARKS_SET_AND_CLEARED)
         self.progress.cannot_prove(Unprovable.MEETINGS_OUT_OF_REACH)
-        if known.out_of_reach:
+        if known.out_of_reach and not self.progress.place and self.progress.reached is None:
             self.progress.cannot_prove(Unprovable.MARKS_OUT_OF_REACH, known.out_of_reach)
+        for each in self._plan.out_of_reach:
+            self.progress.cannot_prove(Unprovable.NOT_READABLE, [each])
+        for place in range(self.progress.place, len(self._plan.hosts)):
+            outcome = await self._meetings_of(*self._plan.hosts[place], known)
+            if outcome is not FetchOutcome.ENDED:
+                return outcome
+            self.progress.place, self.progress.reached = place + 1, None
+            await self._keep()
+        return FetchOutcome.ENDED
+
+    async def _meetings_of(self, scope: Scope, subject: str, known: KnownBookings) -> FetchOutcome:
+        """Fetch the organization's meetings, or those of one user or group of it."""
         reader = InviteeReader(self._calendly, self.progress.skipped)
         start_from = self.progress.reached or self.meetings_from
-        async for page in every_page(self._calendly, self._held.uri, start_from, self.progress.skipped):
+        user, group = (subject if scope == kind else None for kind in ("user", "group"))
+        hosts = ScheduledEventQuery(self._held.uri, user=user, group=group)
+        async for page in every_page(self._calendly, hosts, start_from, self.progress.skipped):
             for meeting in page:
                 if not await self._meeting(meeting, known, reader):
                     return FetchOutcome.UNWRITTEN
@@ -216,7 +239,7 @@ class HoleFetch:
 
     async def _submissions(self) -> FetchOutcome:
         """Read what was submitted to routing forms since the hole began, where that is subscribed to."""
-        if "routing_form_submission.created" not in self._wanted:
+        if SUBMITTED not in self._plan.events:
             return FetchOutcome.ENDED
         try:
             async for form in routing_forms.every(self._calendly, self._held.uri):
@@ -240,7 +263,7 @@ class HoleFetch:
                             continue
                         if read.created_at is not None and read.created_at < self._held.fetch_since:
                             return True
-                        row = self._row("routing_form_submission.created", read.raw)
+                        row = self._row(SUBMITTED, read.raw)
                         if not await self._door.put(row):
                             return False
             except PageRefused:
@@ -253,7 +276,7 @@ class HoleFetch:
     async def _resources(self) -> FetchOutcome:
         """Read contacts, event types and recaps, where they are subscribed to."""
         for kind in hole_resources.KINDS:
-            if not kind.events & self._wanted:
+            if not kind.events & self._plan.events:
                 continue
             self.progress.cannot_prove(Unprovable.UPDATES_BETWEEN, [kind.name])
             found = hole_resources.changes(
@@ -263,7 +286,7 @@ class HoleFetch:
                 org=self._held.org,
                 organization=self._held.uri,
                 since=self._held.fetch_since,
-                wanted=self._wanted,
+                plan=self._plan,
                 progress=self.progress,
             )
             try:

@@ -21,6 +21,7 @@ from slotwire.ingest.control.calendly_client.event_types import EventTypeResourc
 from slotwire.ingest.control.calendly_client.meeting_recaps import MeetingRecapResource
 from slotwire.ingest.control.calendly_client.pages import PageRefused
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+from slotwire.ingest.control.fetch_plan import FetchPlan
 from slotwire.ingest.control.fetch_progress import FetchProgress, Unprovable
 from slotwire.ingest.control.meetings import ITS_OWN, MAX_RESTARTS, read_document
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
@@ -45,8 +46,12 @@ MAX_KNOWN = 20_000
 MAX_MISSING = 500
 """Resources that are not listed any more and are read by their URI; the rest is reported as not proven."""
 
+FEW_MISSING = 10
+"""So many may be missing whatever their share; of more, where they are most of those that are known, no deletion is
+inferred."""
+
 Resource = EventTypeResource | ContactResource | MeetingRecapResource
-Pages = Callable[[CalendlyTransport, OrganizationUri], AsyncIterator[tuple[Any, ...]]]
+Pages = Callable[[CalendlyTransport, OrganizationUri, str | None], AsyncIterator[tuple[Any, ...]]]
 
 _SQL = read_queries("slotwire.ingest.sql", "holes.sql")
 
@@ -101,7 +106,7 @@ async def changes(
     org: str,
     organization: OrganizationUri,
     since: datetime,
-    wanted: frozenset[str],
+    plan: FetchPlan,
     progress: FetchProgress,
 ) -> AsyncIterator[Change]:
     """Find what changed since a hole began: the last changed first, then what was deleted.
@@ -111,7 +116,7 @@ async def changes(
         DatabaseUnavailable: Postgres does not answer.
     """
     listed = set[str]()
-    async for page in _pages(calendly, kind, organization):
+    async for page in _pages(calendly, kind, organization, plan.event_types_of):
         read = [read_document(kind.resource, each, progress.skipped) for each in page]
         found = [each for each in read if each is not None]
         listed.update(each.uri for each in found)
@@ -119,24 +124,24 @@ async def changes(
         last = await _last_told(pool, org, [each.uri for each in fresh])
         for each in fresh:
             for cls in _told_by(each, kind, last.get(each.uri), since):
-                if cls.calendly_event in wanted:
+                if cls.calendly_event in plan.events:
                     yield Change(cls.calendly_event, each.raw, inferred=False)
         if len(found) < len(page):  # one that cannot be read is listed all the same, and is not missing
             listed.update(each["uri"] for each in page if isinstance(each, dict) and isinstance(each.get("uri"), str))
     deleted = kind.deleted.calendly_event
-    if deleted in wanted:
+    if deleted in plan.events:
         async for tombstone in _deleted(pool, calendly, kind, org, listed, progress):
             yield Change(str(deleted), tombstone, inferred=True)
 
 
 async def _pages(
-    calendly: CalendlyTransport, kind: ResourceKind, organization: OrganizationUri
+    calendly: CalendlyTransport, kind: ResourceKind, organization: OrganizationUri, user: str | None
 ) -> AsyncIterator[tuple[Any, ...]]:
     """List all; where a page is refused the list is begun again, and what comes twice has its id twice."""
     restarts = 0
     while True:
         try:
-            async for page in kind.documents(calendly, organization):
+            async for page in kind.documents(calendly, organization, user):
                 yield page
         except PageRefused:
             restarts += 1
@@ -191,6 +196,10 @@ async def _deleted(
         progress.cannot_prove(Unprovable.DELETIONS, [f"more than {MAX_KNOWN} {kind.name}"])
         return
     missing = sorted({row["subject"] for row in rows} - listed)
+    if len(missing) > FEW_MISSING and len(missing) > len(rows) / 2:
+        # Rather than that most were deleted, the credential's user does not see the others'.
+        progress.cannot_prove(Unprovable.DELETIONS, missing)
+        return
     if len(missing) > MAX_MISSING:
         progress.cannot_prove(Unprovable.DELETIONS, missing[MAX_MISSING:])
     for uri in missing[:MAX_MISSING]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from slotwire.ingest.control.calendly_client.leases import Priority
+from slotwire.ingest.control.fetch_plan import plan_fetch
 from slotwire.ingest.control.hole_fetch import FetchOutcome, HoleFetch, Turn
 from slotwire.ingest.control.hole_records import ClaimLost, HoleClaim, backoff, claim, note_unwatched, release
 from slotwire.ingest.control.organizations import Organizations
@@ -127,13 +128,13 @@ async def _filled(
 async def _fetch(
     organizations: Organizations, held: HoleClaim, settings: ReconcileSettings, turn: Turn
 ) -> tuple[FetchOutcome, HoleFetch]:
-    wanted = {event for each in await organizations.subscriptions.wanted(held.org) for event in each.events}
+    wanted = await organizations.subscriptions.wanted(held.org)
     best = await organizations.connections.for_organization(held.org)
     async with organizations.connections.acting(best, priority=Priority.SWEEP) as calendly:
         fetch = HoleFetch(
             *(organizations.pool, organizations.clock, held, calendly),
             look_back=timedelta(days=settings.look_back_days),
-            wanted=sorted(wanted),
+            plan=plan_fetch(wanted, best.user_uri),
             turn=turn,
         )
         outcome = await fetch.run()

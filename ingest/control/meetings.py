@@ -11,7 +11,7 @@ are not its own (the token, the limit, Calendly away) end the walk.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -21,10 +21,9 @@ from slotwire.ingest.control.calendly_client import invitees, scheduled_events
 from slotwire.ingest.control.calendly_client.invitees import InviteeResource
 from slotwire.ingest.control.calendly_client.pages import PageRefused
 from slotwire.ingest.control.calendly_client.resources import RawResource
-from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventResource
+from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventQuery, ScheduledEventResource
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
-from slotwire.schemas.ids import OrganizationUri
 
 WINDOW_PAGES = 49
 """Pages of one list; then another begins."""
@@ -87,9 +86,9 @@ def read_document(kind: type[R], document: Any, skipped: Skipped) -> R | None:
 
 
 async def every_page(
-    calendly: CalendlyTransport, organization: OrganizationUri, start_from: datetime, skipped: Skipped
+    calendly: CalendlyTransport, hosts: ScheduledEventQuery, start_from: datetime, skipped: Skipped
 ) -> AsyncIterator[list[ScheduledEventResource]]:
-    """List an organization's meetings that start then or later, active and canceled, by start time.
+    """List an organization's or some hosts' meetings that start then or later, active and canceled, by start time.
 
     Yields:
         The meetings of a page that were not read before. Once the next page is asked for, a walk that begins at the
@@ -101,7 +100,7 @@ async def every_page(
     reached, at_reached, restarts = start_from, set[str](), 0
     while True:
         began, pages = reached, 0
-        query = scheduled_events.ScheduledEventQuery(organization=organization, start_from=began)
+        query = replace(hosts, start_from=began)
         try:
             async for documents in scheduled_events.documents(calendly, query):
                 read = [read_document(ScheduledEventResource, each, skipped) for each in documents]

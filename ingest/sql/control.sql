@@ -136,6 +136,10 @@ ORDER BY o.org LIMIT $4
 -- Marks an organization as removed; its history stays.
 UPDATE slotwire.organizations SET ended_at = coalesce(ended_at, $2), backfill_from = NULL WHERE org = $1
 
+-- name: forget_open_holes_of
+-- Deletes the holes of an organization that are not filled: nobody can fetch what they hide any more.
+DELETE FROM slotwire.holes WHERE org = $1 AND state <> 'closed'
+
 -- name: delete_connections_of
 -- Deletes the credentials of an organization.
 DELETE FROM slotwire.connections WHERE org = $1 RETURNING id

@@ -97,4 +97,6 @@ SELECT (SELECT count(*) FROM slotwire.parked_events) AS parked,
 
 -- name: count_holes
 -- How many holes are open, by cause, and when the first of them was noticed.
-SELECT cause, count(*) AS holes, min(noticed_at) AS noticed_at FROM slotwire.holes WHERE state <> 'closed' GROUP BY cause
+SELECT h.cause, count(*) AS holes, min(h.noticed_at) AS noticed_at
+FROM slotwire.holes h JOIN slotwire.organizations o ON o.org = h.org AND o.ended_at IS NULL
+WHERE h.state <> 'closed' GROUP BY h.cause

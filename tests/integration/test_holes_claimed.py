@@ -24,6 +24,7 @@ from slotwire.ingest.control.hole_records import (
     release,
 )
 from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
@@ -207,3 +208,27 @@ async def test_closed_holes_are_bounded(setup: OrganizationsSetup) -> None:
     [row] = await setup.rows("SELECT count(*) AS kept, min(noticed_at) AS oldest FROM slotwire.holes")
     assert row["kept"] == KEPT_HOLES
     assert row["oldest"].second == 7
+
+
+async def test_only_the_meetings_of_subscribed_hosts_are_read(setup: OrganizationsSetup) -> None:
+    """Where one user's bookings are wanted and not the organization's, nobody else's become events."""
+    first, *rest = setup.calendly.world.offers(setup.org)
+    other = next(each for each in rest if each.owner != first.owner)
+    wanted = WantedSubscription(("invitee.created",), "user", f"https://api.calendly.com/users/{first.owner}")
+    await setup.organizations.subscriptions.unwant(setup.org)
+    await setup.organizations.subscriptions.want(setup.org, wanted)
+    await setup.simulate("faults", drop_rate=1.0)
+    hers = (await setup.simulate("book", organization=setup.org, event_type=first.id))["invitees"][0]
+    await setup.simulate("book", organization=setup.org, event_type=other.id)
+    await noted(setup)
+    assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {setup.org: ["ended"]}
+    assert [row["subject"] for row in await setup.rows("SELECT subject FROM slotwire.events")] == [hers]
+
+
+async def test_an_organization_that_is_removed_leaves_no_hole_open(setup: OrganizationsSetup) -> None:
+    """What nobody will fetch any more is not waited for; what was filled stays with its report."""
+    await noted(setup)
+    assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {setup.org: ["ended"]}
+    await noted(setup, cause=HoleCause.REFUSED)
+    await setup.organizations.remove(setup.org)
+    assert [row["state"] for row in await setup.rows("SELECT state FROM slotwire.holes")] == ["closed"]

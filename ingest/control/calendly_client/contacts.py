@@ -23,7 +23,9 @@ class ContactResource(RawResource):
     updated_at: AwareDatetime | None = None
 
 
-def documents(calendly: CalendlyTransport, _organization: OrganizationUri) -> AsyncIterator[tuple[Any, ...]]:
+def documents(
+    calendly: CalendlyTransport, _organization: OrganizationUri, _user: str | None = None
+) -> AsyncIterator[tuple[Any, ...]]:
     """List contacts, the last changed first, a page at a time and each as it came.
 
     Raises:

@@ -24,13 +24,15 @@ class EventTypeResource(RawResource):
     deleted_at: AwareDatetime | None = None
 
 
-def documents(calendly: CalendlyTransport, organization: OrganizationUri) -> AsyncIterator[tuple[Any, ...]]:
-    """List an organization's event types, the last changed first, a page at a time and each as it came.
+def documents(
+    calendly: CalendlyTransport, organization: OrganizationUri, user: str | None = None
+) -> AsyncIterator[tuple[Any, ...]]:
+    """List an organization's event types or a user's, the last changed first, a page at a time and each as it came.
 
     Raises:
         CalendlyError: see `pages.documents`.
     """
-    query = {"organization": organization, "sort": "updated_at:desc"}
+    query = {"organization": organization, "user": user, "sort": "updated_at:desc"}
     return pages.documents(calendly, "/event_types", doing="listing event types", query=query)
 
 

@@ -23,7 +23,9 @@ class MeetingRecapResource(RawResource):
     updated_at: AwareDatetime | None = None
 
 
-def documents(calendly: CalendlyTransport, _organization: OrganizationUri) -> AsyncIterator[tuple[Any, ...]]:
+def documents(
+    calendly: CalendlyTransport, _organization: OrganizationUri, _user: str | None = None
+) -> AsyncIterator[tuple[Any, ...]]:
     """List recaps, a page at a time and each as it came. Calendly documents no order for them.
 
     Raises:
