@@ -42,7 +42,7 @@ from slotwire.ingest.receive.accept import AcceptRow, fetched_resource, fetched_
 
 SLICE_SECONDS = 60.0
 """For how long a fetch goes on while it may keep others waiting; then another organization's has its turn."""
-KEEP_AFTER = LEASE / 5
+KEEP_AFTER = LEASE / 15
 """How often a claim is kept within a page of meetings."""
 MAX_NEIGHBOURS = 500
 """Invitees that are read by their URI; of more, the newest."""

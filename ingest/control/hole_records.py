@@ -20,8 +20,8 @@ from slotwire.schemas.ids import OrganizationUri
 if TYPE_CHECKING:
     import asyncpg
 
-LEASE = timedelta(minutes=5)
-"""How long a claim holds unless it is kept. A call to Calendly with its retries may take that long."""
+LEASE = timedelta(minutes=15)
+"""How long a claim holds unless it is kept. A call to Calendly, with its waits for the rate limit, may take that long."""
 SKEW = timedelta(minutes=5)
 """By how much clocks may differ: a hole begins so much before the time that was noted."""
 FIRST_AGAIN = timedelta(minutes=1)
