@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 LEASE = timedelta(minutes=15)
-"""How long a claim holds unless it is kept. A call to Calendly, with its waits for the rate limit, may take that long."""
+"""How long a claim holds unless it is kept. A call to Calendly that waits for the rate limit may take that long."""
 SKEW = timedelta(minutes=5)
 """By how much clocks may differ: a hole begins so much before the time that was noted."""
 FIRST_AGAIN = timedelta(minutes=1)
