@@ -134,6 +134,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "vault use": lambda: doctor_organizations.vault_use(connection, settings),
             "server connections": lambda: _server_connections(connection),
             "connections": lambda: doctor_organizations.connections(connection, settings),
+            "rate limits": lambda: doctor_organizations.rate_limits(connection, clock),
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),
         }

@@ -17,6 +17,8 @@ from slotwire.ingest.operate.vault_rotation import keys_in_use
 if TYPE_CHECKING:
     import asyncpg
 
+RATES_SEEN = timedelta(minutes=10)
+"""How long ago a user's calls may have been counted to be told; clocks may differ by a minute of it."""
 HOLES_WARNING = timedelta(hours=1)
 """A hole that is not filled after so long needs somebody's help, or has very much to fetch."""
 MAX_KEYS_TRIED = 100
@@ -24,6 +26,7 @@ MAX_KEYS_TRIED = 100
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
+_BUDGETS = read_queries("slotwire.ingest.sql", "budget.sql")
 
 
 async def sealed_keys(connection: Connection, settings: Settings) -> Finding:
@@ -75,6 +78,28 @@ async def connections(connection: Connection, settings: Settings) -> Finding:
         state="warning",
         message=f"{counted}; nothing can be done at Calendly for: {named}",
         remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE",
+    )
+
+
+async def rate_limits(connection: Connection, clock: Clock) -> Finding:
+    """Name the connections whose users' calls other programs spend, or Calendly refuses now."""
+    since = (clock.now() - RATES_SEEN).timestamp()
+    with translated():
+        rows = await connection.fetch(_BUDGETS["crowded_budgets"], since, MAX_NAMED)
+    if not rows:
+        return ok("rate limits", "no user's calls are refused, or spent for the greater part by other programs")
+    named = ", ".join(
+        f"{row['id']} ("
+        + (f"refused for {row['blocked']:.0f} s more" if row["blocked"] else f"others spend {row['others']}")
+        + f" of {row['calls_limit']} a minute)"
+        for row in rows
+    )
+    return Finding(
+        check="rate limits",
+        state="warning",
+        message=f"{rows[0]['users']} connections have few calls to Calendly: {named}",
+        remedy="Find out which other program acts as this user, or connect a user of Slotwire's own:"
+        " slotwire connections add --token-file FILE",
     )
 
 

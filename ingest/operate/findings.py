@@ -30,7 +30,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "ranges",
                 "retention",
             }
-            | {"sealed keys", "vault use", "server connections", "connections", "organizations", "holes"}
+            | {"sealed keys", "vault use", "server connections", "connections", "rate limits", "organizations", "holes"}
         ),
         "agents": frozenset({"kafka"}),
     }

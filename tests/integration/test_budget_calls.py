@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.exposition import REGISTRY
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import CalendlySettings, DatabaseSettings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.doctor_organizations import rate_limits
 from slotwire.ingest.simulator.rates import RateRules, WindowKind
 from tests.support.children import free_port
 from tests.support.connections_setup import NOW, ConnectionsSetup, connections_setup
@@ -72,6 +73,26 @@ async def test_metrics_name_no_user(setup: ConnectionsSetup) -> None:
     assert any(sample.value for sample in families["slotwire_calendly_calls_left"].samples)
     labels = [value for family in families.values() for sample in family.samples for value in sample.labels.values()]
     assert not [value for value in labels if "users" in value]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("others = calls_limit / 2", None),
+        ("others = calls_limit / 2 + 1", "others spend 30001 of 60000 a minute"),
+        ("blocked_until = at + 40", "refused for 40 s more of 60000 a minute"),
+        ("others = calls_limit, at = at - 660", None),
+    ],
+    ids=["half", "more", "refused", "long_ago"],
+)
+async def test_the_doctor_names_who_has_few_calls(setup: ConnectionsSetup, change: str, said: str | None) -> None:
+    """A connection is named where others spend more than half of its user's calls, or Calendly refuses them."""
+    made = await setup.connections.add(setup.token(0))
+    await setup.tamper(f"UPDATE slotwire.rate_budgets SET {change}")
+    async with setup.pool.acquire() as connection:
+        found = await rate_limits(connection, setup.clock)
+    assert found.state == ("ok" if said is None else "warning")
+    assert said is None or f"1 connections have few calls to Calendly: {made.connection.id} ({said})" == found.message
 
 
 async def test_without_postgres_a_few_calls_of_people_pass(database: Database) -> None:

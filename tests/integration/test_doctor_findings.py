@@ -78,6 +78,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "vault use",
         "server connections",
         "connections",
+        "rate limits",
         "organizations",
         "holes",
         "kafka",

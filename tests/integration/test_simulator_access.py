@@ -122,6 +122,51 @@ async def test_a_free_plan_has_a_tenth_of_the_rate(calendly: SimulatedCalendly) 
     assert (paid.status_code, paid.headers["X-RateLimit-Limit"]) == (200, str(DEFAULT_RATE_LIMIT))
 
 
+async def test_a_sliding_minute_is_the_one_before_each_call(calendly: SimulatedCalendly) -> None:
+    """By setting each call counts for 60 s; a fixed minute, begun by the first call, frees all at once."""
+    await calendly.act("organizations", organization=calendly.running.organization, plan="free")
+    for window, left in (("fixed", FREE_RATE_LIMIT - 1), ("sliding", FREE_RATE_LIMIT // 2 - 1)):
+        await calendly.act("rates", window=window)
+        for _ in range(2):
+            for _ in range(FREE_RATE_LIMIT // 2):
+                assert (await calendly.http.get("/users/me")).status_code == 200
+            await calendly.act("clock", advance_seconds=31)
+        answer = await calendly.http.get("/users/me")
+        assert (answer.status_code, int(answer.headers["X-RateLimit-Remaining"])) == (200, left), window
+        await calendly.act("clock", advance_seconds=120)
+
+
+async def test_a_refusal_says_when_to_come_back_by_setting(calendly: SimulatedCalendly) -> None:
+    """`Retry-After` comes or not; the reset is right, or another clock's, or 0. Others spend the same limit."""
+    user, _ = member(calendly, 0)
+    first = await calendly.http.get("/users/me")
+    spent = await calendly.act("rates/spend", user=user.id, calls=DEFAULT_RATE_LIMIT - 1)
+    assert (first.headers["X-RateLimit-Remaining"], spent["remaining"]) == (str(DEFAULT_RATE_LIMIT - 1), 0)
+    await calendly.act("clock", advance_seconds=20)
+    rules: list[tuple[dict[str, object], str, str | None]] = [
+        ({}, "40", None),
+        ({"reset_skew_seconds": 30}, "70", None),
+        ({"reset_skew_seconds": -45, "retry_after": True}, "0", "0"),
+        ({"reset_skew_seconds": 0}, "40", "40"),
+        ({"reset_zero": True}, "0", "0"),
+    ]
+    for change, reset, retry in rules:
+        rules_now = await calendly.act("rates", **change)
+        assert rules_now.items() >= change.items()
+        answer = await calendly.http.get("/users/me")
+        found = answer.status_code, answer.headers["X-RateLimit-Reset"], answer.headers.get("Retry-After")
+        assert found == (429, reset, retry)
+
+
+async def test_other_programs_spend_evenly(calendly: SimulatedCalendly) -> None:
+    """At 60 calls a minute of others, a minute later 60 are gone beside our own."""
+    await calendly.act("rates", window="sliding", others_per_minute=60)
+    await calendly.http.get("/users/me")
+    await calendly.act("clock", advance_seconds=59)
+    answer = await calendly.http.get("/users/me")
+    assert int(answer.headers["X-RateLimit-Remaining"]) == DEFAULT_RATE_LIMIT - 2 - 59
+
+
 async def test_a_role_decides_what_a_user_may_do(calendly: SimulatedCalendly) -> None:
     """An owner who becomes a plain user loses the organization's subscriptions, and gets them back with the role."""
     user, _ = member(calendly, 0)

@@ -355,6 +355,16 @@ _CALENDLY = (
             'slotwire_calendly_calls_total{status="503"}': "0+1x90",
         },
     ),
+    Alert(
+        "SlotwireCalendlyLimited",
+        'sum(rate(slotwire_calendly_calls_withheld_total{reason="limit"}[15m])) > 0',
+        wait="15m",
+        severity="ticket",
+        summary="Calls to Calendly get no turn in time: a user's rate limit is spent.",
+        runbook="calendly-limited.md",
+        faulty={'slotwire_calendly_calls_withheld_total{priority="person",reason="limit"}': "0+1x90"},
+        healthy={'slotwire_calendly_calls_withheld_total{priority="person",reason="limit"}': "3x90"},
+    ),
 )
 
 ALERTS = (*_PROCESSES, *_DOOR, *LOG, *_KAFKA, *_AGENTS, *_CALENDLY)
