@@ -17,6 +17,7 @@
     ├── RequestRefused                  an operator's request cannot be carried out → 4xx with its code
     │   ├── ParametersInvalid           the query parameters are not valid: operate/routes/base.py
     │   ├── OrganizationClaimLost       another process changes an organization: control/claims.py
+    │   ├── FlowStopped                 a customer cannot be connected like this: control/oauth_flow.py
     │   └── IdentityChanged             a token's user or organization is not the pinned one: control/connections.py
     ├── CalendlyError                   Calendly's API refused a request or failed
     │   └── PageRefused                 a list must be begun again: control/calendly_client/pages.py

@@ -212,30 +212,72 @@ class InviteeRescheduled(EventData):
     """The new invitee's booking."""
 
 
-class ConnectionRevoked(EventData):
-    """Calendly no longer accepts a credential. Slotwire stops using it until it gets another one.
+class _ConnectionEvent(EventData):
+    """Something about a connection. Published once for each change, by Slotwire."""
 
-    Deliveries continue: a subscription does not depend on the credential that created it. Published once per
-    credential, by Slotwire.
-    """
-
-    type: ClassVar[str] = "io.slotwire.connection.revoked.v1"
     topic: ClassVar[Topic] = OPERATIONS
 
     connection_id: UUID
     """The connection, as `slotwire connections list` names it."""
     credential_id: UUID
-    """The credential that was refused; a connection has another one after it was connected again."""
+    """Its credential; a connection has another one after it was connected again, or refreshed."""
     organization: str
     """The organization's URI."""
     user: str
     """The URI of the user the connection acts as."""
     kind: str
-    """The kind of credential: `personal_access_token`."""
-    reason: str
-    """`refused`: Calendly refused it; `expired`: Calendly refused it after its end of validity."""
+    """The kind of credential: `personal_access_token` or `oauth`."""
+
+
+class ConnectionConnected(_ConnectionEvent):
+    """A user was connected for the first time."""
+
+    type: ClassVar[str] = "io.slotwire.connection.connected.v1"
+
+    role: str | None = None
+    """The user's role in the organization: `owner`, `admin` or `user`; null if Calendly did not say."""
+    connected_at: Time
+    """When that was."""
+
+
+class ConnectionExpiring(_ConnectionEvent):
+    """The end of a credential comes near. It still works."""
+
+    type: ClassVar[str] = "io.slotwire.connection.expiring.v1"
+
+    expires_at: Time | None = None
+    """When it ends."""
     noticed_at: Time
-    """When Calendly refused it; it may have been revoked earlier."""
+    """When that was noticed."""
+
+
+class ConnectionRestored(_ConnectionEvent):
+    """A connection that could not act, or was about to end, is active again."""
+
+    type: ClassVar[str] = "io.slotwire.connection.restored.v1"
+
+    restored_at: Time
+    """When that was noticed."""
+
+
+class ConnectionRevoked(_ConnectionEvent):
+    """A connection cannot act any more: Calendly no longer accepts its credential, or it was disconnected.
+
+    Deliveries continue: a subscription does not depend on the credential that created it. Published once per
+    credential, by Slotwire, and once for each other change to a state in which it cannot act.
+    """
+
+    type: ClassVar[str] = "io.slotwire.connection.revoked.v1"
+
+    reason: str
+    """`refused`: Calendly refused it; `expired`: Calendly refused it after its end of validity; `disconnected`: it was
+    ended here; others are in docs/reference/states.md."""
+    noticed_at: Time
+    """When that was noticed; it may have been revoked earlier."""
+    state: str | None = None
+    """The connection's state from now on: `revoked`, `needs_reauth` or `error`; null in events of earlier versions."""
+    reconnect_url: str | None = None
+    """A link under which the customer connects again, if the connection was made by OAuth: send it to nobody else."""
 
 
 class SubscriptionDisabled(EventData):
@@ -316,6 +358,9 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     ConnectionRevoked,
     SubscriptionDisabled,
     SubscriptionRestored,
+    ConnectionConnected,
+    ConnectionExpiring,
+    ConnectionRestored,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""

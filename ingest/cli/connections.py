@@ -1,4 +1,4 @@
-"""Connect Calendly users by token; list, check and delete connections."""
+"""Connect Calendly users by token or by a link; list, check and delete connections."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from slotwire.ingest.cli import connect_links
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
 from slotwire.ingest.cli.options import AsJson, Organization
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Connect Calendly users by token; list, check and delete connections.",
+    help="Connect Calendly users by token or by a link; list, check and delete connections.",
 )
+
+for verb in (connect_links.link, connect_links.links, connect_links.withdraw_link, connect_links.exchange):
+    app.command()(verb)
 
 Id = Annotated[UUID, typer.Argument(help="The connection's id.")]
 
@@ -75,7 +79,11 @@ def check(*, connection: Id, as_json: AsJson = False) -> None:
 
 @app.command()
 def delete(*, connection: Id, as_json: AsJson = False) -> None:
-    """Delete a credential. Subscriptions made with it continue. Revoke the token at Calendly too."""
+    """Delete a credential. What a personal access token subscribed continues: revoke the token at Calendly too.
+
+    An OAuth connection is disconnected: its subscriptions are replaced through another connection, or deleted, and then
+    its token is revoked at Calendly.
+    """
     gone = act("connections", lambda actions, who: actions.connections.delete(who, None, connection))
     if not as_json:
         typer.echo("deleted; it was:", err=True)

@@ -29,7 +29,7 @@ class ConnectionRecord:
         id: ours; stays the same when the credential is replaced.
         org: the last segment of the organization's URI.
         organization: the organization's URI, pinned.
-        kind: `personal_access_token`.
+        kind: `personal_access_token` or `oauth`.
         user_uri: the user it acts as, pinned.
         role: that user's role in the organization when Calendly was last asked: `owner`, `admin` or `user`; None if
             unknown.
@@ -41,6 +41,8 @@ class ConnectionRecord:
         checked_at: when Calendly last answered a call made with it.
         created_at: when the user was first connected.
         changed_at: when state or credential last changed.
+        changes: how often its state changed.
+        access_expires_at: of an OAuth connection: when the token to call with ends; None for others.
     """
 
     id: UUID
@@ -57,6 +59,8 @@ class ConnectionRecord:
     checked_at: datetime
     created_at: datetime
     changed_at: datetime
+    changes: int = 0
+    access_expires_at: datetime | None = None
 
     @property
     def status(self) -> ConnectionStatus:
@@ -73,17 +77,24 @@ class StoredConnection:
         shard: the organization's shard of the log.
         external_id: the user's own name for the organization.
         sealed: the credential, sealed by the vault; never shown.
+        refresh_sealed: of an OAuth connection: the refresh token, sealed too.
     """
 
     record: ConnectionRecord
     shard: int
     external_id: str | None
     sealed: bytes = field(repr=False)
+    refresh_sealed: bytes | None = field(default=None, repr=False)
 
 
 def connection_context(org: str, connection_id: UUID, credential_id: UUID) -> tuple[str, ...]:
     """Return the context a sealed credential is bound to: it opens only in this row of this organization."""
     return ("connections", org, str(connection_id), str(credential_id))
+
+
+def refresh_context(org: str, connection_id: UUID, credential_id: UUID) -> tuple[str, ...]:
+    """Return the context a sealed refresh token is bound to."""
+    return (*connection_context(org, connection_id, credential_id), "refresh")
 
 
 async def read_stored(pool: Pool, connection_id: UUID, org: str | None) -> StoredConnection:
@@ -105,7 +116,7 @@ async def read_stored(pool: Pool, connection_id: UUID, org: str | None) -> Store
             code="not_found",
             remedy="List them: slotwire connections list",
         )
-    return StoredConnection(_record(row), row["shard"], row["external_id"], row["sealed"])
+    return StoredConnection(_record(row), row["shard"], row["external_id"], row["sealed"], row["refresh_sealed"])
 
 
 async def read_page(

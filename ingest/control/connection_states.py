@@ -36,6 +36,8 @@ class Observation(StrEnum):
     """Its user has moved to another organization."""
     SCOPE_MISSING = "scope_missing"
     """It lacks the scope needed to ask whose it is."""
+    GRANT_LOST = "grant_lost"
+    """Its refresh token was spent, and the answer with the next one is lost."""
     UNREADABLE = "unreadable"
     """Its secret does not open with the vault's keys."""
 
@@ -72,6 +74,8 @@ def next_state(
     """
     if current.state == "revoked" and observation is not Observation.CONNECTED:
         return current
+    if current.reason == Observation.GRANT_LOST and observation is Observation.ACCEPTED:
+        return current  # the last token still works for a while, and there will be no next one
     match observation:
         case Observation.CONNECTED | Observation.ACCEPTED:
             expires_soon = expires_at is not None and expires_at - now <= warn
@@ -79,7 +83,12 @@ def next_state(
         case Observation.REFUSED:
             expired = expires_at is not None and expires_at <= now
             return ConnectionStatus("revoked", "expired" if expired else "refused")
-        case Observation.ANOTHER_USER | Observation.ANOTHER_ORGANIZATION | Observation.SCOPE_MISSING:
+        case (
+            Observation.ANOTHER_USER
+            | Observation.ANOTHER_ORGANIZATION
+            | Observation.SCOPE_MISSING
+            | Observation.GRANT_LOST
+        ):
             return ConnectionStatus("needs_reauth", observation.value)
         case Observation.UNREADABLE:
             return ConnectionStatus("error", "secret_unreadable")

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import SecretStr
 
-from slotwire.ingest.control import connection_states
 from slotwire.ingest.control.calendly_client import organization_memberships, users
 from slotwire.ingest.control.calendly_client.leases import Priority
-from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
-from slotwire.ingest.control.connection_events import revoked_event
+from slotwire.ingest.control.calendly_client.transport import ActingAs, CalendlyHttp, CalendlyTransport, CallRetries
+from slotwire.ingest.control.connect_links import LINK, ConnectLinks
 from slotwire.ingest.control.connection_records import (
     ADD,
     ConnectionRecord,
@@ -30,26 +29,25 @@ from slotwire.ingest.control.connection_records import (
     read_stored,
     unable,
 )
-from slotwire.ingest.control.connection_states import ConnectionStatus, Observation
+from slotwire.ingest.control.connection_states import Observation
+from slotwire.ingest.control.connection_store import (
+    OAUTH,
+    PERSONAL_ACCESS_TOKEN,
+    AddConnectionResult,
+    ConnectionStore,
+    Credential,
+    Reconnect,
+)
+from slotwire.ingest.control.oauth_refresh import MARGIN, Refresher
 from slotwire.ingest.control.token_claims import TokenClaims, read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, borrowed, call_outright, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.receive.accept import committing, own_row
 from slotwire.schemas.ids import OrganizationUri, last_segment
 
-PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
-FRESH = timedelta(minutes=1)
-"""`checked_at` is updated at most this often while nothing else changes."""
-
-ACCEPT_SECONDS = 5.0
-"""How long the commit of a change of state, with its event, may take."""
-
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
-_log = get_logger("connections")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +73,6 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class AddConnectionResult:
-    """The result of connecting a user.
-
-    Attributes:
-        connection: the connection as it is now.
-        new: False if the user was connected already and the credential was replaced.
-    """
-
-    connection: ConnectionRecord
-    new: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Connections:
     """Adds, checks, uses and deletes connections."""
 
@@ -97,6 +82,8 @@ class Connections:
     calendly: CalendlyHttp
     warn: timedelta
     retries: CallRetries
+    oauth: Refresher | None = field(default=None, repr=False)
+    reconnect: Reconnect | None = field(default=None, repr=False)
 
     @classmethod
     def from_settings(
@@ -109,7 +96,10 @@ class Connections:
         """
         warn = timedelta(days=settings.connections.expiring_days)
         vault = Vault.from_settings(settings.vault)
-        return cls(pool, vault, clock, calendly, warn, retries or CallRetries())
+        links = ConnectLinks.from_settings(settings, pool, clock)
+        reconnect = None if links is None else links.to_connect_again
+        oauth = Refresher.from_settings(settings, pool, calendly, ConnectionStore(pool, vault, clock, warn, reconnect))
+        return cls(pool, vault, clock, calendly, warn, retries or CallRetries(), oauth, reconnect)
 
     async def identify(self, token: SecretStr) -> Identity:
         """Ask Calendly whose token this is. Nothing is stored.
@@ -131,50 +121,13 @@ class Connections:
         Raises:
             RequestRefused: the organization is not known here, or was removed; nothing is stored.
         """
-        org, now, credential_id = identity.org, self.clock.now(), uuid4()
-        async with borrowed(self.pool) as connection, connection.transaction():
-            if await connection.fetchval(_SQL["lock_current_organization"], org) is None:
-                raise RequestRefused(
-                    "the token's organization is not known here, or was removed",
-                    code="organization_unknown",
-                    remedy="Add it first: slotwire organizations add --token-file FILE",
-                )
-            existing = await connection.fetchrow(_SQL["connection_of_user"], org, identity.user_uri)
-            connection_id = uuid4() if existing is None else existing["id"]
-            sealed = self.vault.seal(
-                token.get_secret_value().encode(), context=connection_context(org, connection_id, credential_id)
-            )
-            claims = identity.claims
-            previous = (
-                ConnectionStatus("active")
-                if existing is None
-                else ConnectionStatus(existing["state"], existing["reason"])
-            )
-            status = connection_states.next_state(
-                previous, Observation.CONNECTED, expires_at=claims.expires_at, now=now, warn=self.warn
-            )
-            columns = (
-                identity.role,
-                credential_id,
-                sealed,
-                claims.scopes,
-                claims.expires_at,
-                status.state,
-                status.reason,
-                now,
-            )
-            if existing is None:
-                await connection.execute(
-                    _SQL["insert_connection"],
-                    connection_id,
-                    org,
-                    PERSONAL_ACCESS_TOKEN,
-                    identity.user_uri,
-                    *columns,
-                )
-            else:
-                await connection.execute(_SQL["replace_credential"], connection_id, PERSONAL_ACCESS_TOKEN, *columns)
-        return AddConnectionResult(await self.get(connection_id, org), new=existing is None)
+        claims = identity.claims
+        credential = Credential(PERSONAL_ACCESS_TOKEN, token, scopes=claims.scopes, expires_at=claims.expires_at)
+        return await self.store_credential(identity, credential)
+
+    async def store_credential(self, identity: Identity, credential: Credential) -> AddConnectionResult:
+        """Seal and store a credential of any kind; see `store`."""
+        return await self._writes.put(identity.org, identity.organization, identity.user_uri, identity.role, credential)
 
     async def add(self, token: SecretStr, *, org: str | None = None) -> AddConnectionResult:
         """Connect the user a token belongs to, or replace that user's token.
@@ -266,6 +219,10 @@ class Connections:
                 pass  # recorded: the state says so
         return await self.get(connection_id, org)
 
+    async def forget(self, stored: StoredConnection) -> None:
+        """Delete an OAuth connection whose grant was revoked, with the event that says so."""
+        await self._writes.disconnect(stored)
+
     async def delete(self, connection_id: UUID, org: str | None = None) -> ConnectionRecord:
         """Delete a credential and return its connection as it was. Subscriptions created with it continue.
 
@@ -289,26 +246,33 @@ class Connections:
         record = stored.record
         if not record.status.able and record.state != "error" and not even_if_unable:
             raise unable(record)
-        try:
-            secret = self.vault.open(
-                stored.sealed, context=connection_context(record.org, record.id, record.credential_id)
-            )
-        except SecretUnreadable:
-            await self._record(record, Observation.UNREADABLE)
-            raise
+        in_use = [stored]  # an OAuth credential is replaced while the block runs
 
         async def refused() -> None:
-            await self._revoke(stored)
+            await self._writes.revoke(in_use[0])
 
+        async def renewed() -> SecretStr:
+            in_use[0] = await self._fresh(in_use[0])
+            return self._token(in_use[0])
+
+        app = record.kind == OAUTH
         try:
-            token = SecretStr(secret.decode())
+            token = await renewed() if app else self._token(stored)
             caller = self.calendly.budgets.caller(record.user_uri, priority)
-            yield self.calendly.transport(token, caller, retries=self.retries, refused=refused)
+            calendly = self.calendly.transport(
+                token, caller, retries=self.retries, refused=refused, renewed=renewed if app else None
+            )
+            calendly.acting = ActingAs(record.id, app)
+            yield calendly
+        except SecretUnreadable:
+            await self._writes.observe(in_use[0], Observation.UNREADABLE)
+            raise
         except CalendlyError as error:
             if error.problem is not CalendlyProblem.CREDENTIAL:
                 raise
             message = f"{error.message}; connection {record.id} is revoked"
             remedy = f"Create a new token in Calendly as the same user, then: {ADD}"
+            remedy = f"Send its user a new link: {LINK} {record.org}" if app else remedy
             raise CalendlyError(message, problem=error.problem, status=error.status, remedy=remedy) from None
 
     async def _confirm(self, stored: StoredConnection, calendly: CalendlyTransport, *, with_role: bool = False) -> None:
@@ -318,7 +282,7 @@ class Connections:
             user = await users.me(calendly)
         except CalendlyError as error:
             if error.problem is CalendlyProblem.SCOPE:
-                await self._record(record, Observation.SCOPE_MISSING)
+                await self._writes.observe(stored, Observation.SCOPE_MISSING)
             raise
         if user.uri != record.user_uri:
             observation, reason = Observation.ANOTHER_USER, "its token belongs to a user other than the connected one"
@@ -326,59 +290,40 @@ class Connections:
             observation, reason = Observation.ANOTHER_ORGANIZATION, "its user is now in another organization"
         else:
             role = await _role(calendly, record.organization, record.user_uri) if with_role else None
-            await self._record(record, Observation.ACCEPTED, role=role)
+            await self._writes.observe(stored, Observation.ACCEPTED, role=role)
             return
-        await self._record(record, observation)
+        await self._writes.observe(stored, observation)
         raise IdentityChanged(
             f"connection {record.id} is refused: {reason}",
             code="connection_unable",
             remedy=f"Connect a user of this organization with a new token: {ADD}",
         )
 
-    async def _record(self, record: ConnectionRecord, observation: Observation, *, role: str | None = None) -> None:
-        now = self.clock.now()
-        status = connection_states.next_state(
-            record.status, observation, expires_at=record.expires_at, now=now, warn=self.warn
-        )
-        calendly_answered = observation is not Observation.UNREADABLE
-        changed = status != record.status
-        if not changed and not (calendly_answered and (role or now - record.checked_at >= FRESH)):
-            return
-        if changed:
-            _log_state(record, status)
-        with translated():
-            await self.pool.execute(
-                _SQL["record_observation"],
-                record.id,
-                record.credential_id,
-                status.state,
-                status.reason,
-                role,
-                calendly_answered,
-                now,
+    async def _fresh(self, stored: StoredConnection) -> StoredConnection:
+        """Return a connection whose token lasts for the next call; it is refreshed if it does not."""
+        ends = stored.record.access_expires_at
+        if ends is None or ends - self.clock.now() > MARGIN:
+            return stored
+        if self.oauth is None:
+            raise RequestRefused(
+                f"connection {stored.record.id} cannot act here: its token has ended, and no OAuth app is set",
+                code="connection_unable",
+                remedy="Set SLOTWIRE_OAUTH__CLIENT_ID and what belongs to it for this process.",
             )
+        return await self.oauth.renewed(stored)
 
-    async def _revoke(self, stored: StoredConnection) -> None:
-        """Change the state and accept the event, unless the credential was replaced or revoked meanwhile."""
-        record, now = stored.record, self.clock.now()
-        status = connection_states.next_state(
-            record.status, Observation.REFUSED, expires_at=record.expires_at, now=now, warn=self.warn
-        )
-        event = own_row(record.org, revoked_event(record, status, now), now)
-        arguments = (record.id, record.credential_id, status.reason, now, event)
-        async with committing(self.pool, stored.shard) as connection:
-            row = await call_outright(connection, _SQL["revoke_connection"], *arguments, seconds=ACCEPT_SECONDS)
-        if row["position"] is not None:
-            _log_state(record, status)
+    def _token(self, stored: StoredConnection) -> SecretStr:
+        record = stored.record
+        context = connection_context(record.org, record.id, record.credential_id)
+        return SecretStr(self.vault.open(stored.sealed, context=context).decode())
+
+    @property
+    def _writes(self) -> ConnectionStore:
+        return ConnectionStore(self.pool, self.vault, self.clock, self.warn, self.reconnect)
 
 
 class IdentityChanged(RequestRefused):
     """Calendly sees a user or organization other than the pinned one. The connection's state records it."""
-
-
-def _log_state(record: ConnectionRecord, status: ConnectionStatus) -> None:
-    log = _log.info if status.able else _log.warning
-    log("state_changed", connection=str(record.id), org=record.org, state=status.state, reason=status.reason)
 
 
 async def _role(calendly: CalendlyTransport, organization: OrganizationUri, user: str) -> str | None:

@@ -20,6 +20,7 @@ from slotwire.ingest.control import catalogue
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress, backfill_organization
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
 from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.control.connection_store import PERSONAL_ACCESS_TOKEN, Credential
 from slotwire.ingest.control.connections import Connections, Identity
 from slotwire.ingest.control.organization_records import OrganizationRecord, store, store_name
 from slotwire.ingest.control.signing_keys import revoke_all
@@ -144,12 +145,28 @@ class Organizations:
         identity = await self.connections.identify(token)
         if org is not None and identity.org != org:
             raise _other_organization()
+        claims = identity.claims
+        credential = Credential(PERSONAL_ACCESS_TOKEN, token, scopes=claims.scopes, expires_at=claims.expires_at)
+        return await self.connect(
+            identity, credential, external_id=external_id, events=events, max_age_seconds=max_age_seconds
+        )
+
+    async def connect(
+        self,
+        identity: Identity,
+        credential: Credential,
+        *,
+        external_id: str | None = None,
+        events: Sequence[str] = (),
+        max_age_seconds: int | None = None,
+    ) -> AddOrganizationResult:
+        """Store an identified user's credential and subscribe the organization; see `add`."""
         before = () if events else await self.subscriptions.wanted(identity.org)
         wanted = _with_max_age(before, max_age_seconds) or _wanted_for(events, identity, max_age_seconds)
         needed = tuple(dict.fromkeys(event for item in wanted for event in item.events))
         _require(identity, needed, administrator=any(item.scope == "organization" for item in wanted))
         await store(self.pool, identity.org, identity.organization, external_id, now=self.clock.now())
-        stored = await self.connections.store(identity, token)
+        stored = await self.connections.store_credential(identity, credential)
         for item in wanted:
             await self.subscriptions.want(identity.org, item)
         async with self.connections.acting(stored.connection) as calendly:

@@ -150,7 +150,8 @@ class SubscriptionChanges:
             CalendlyError: Calendly refused, or failed and may have created it: the next comparison finds it.
             OrganizationClaimLost: if Calendly has created it, the next comparison finds it.
         """
-        written = await self.store.insert(self.claim, creation, known={item.id for item in ours})
+        known = {item.id for item in ours}
+        written = await self.store.insert(self.claim, creation, known=known, by=self.calendly.acting)
         if written is None:
             return None
         made, signing_key = written
@@ -204,14 +205,14 @@ class SubscriptionChanges:
         created += [] if made is None else [made]
         return None
 
-    async def _subscribe(self, made: SubscriptionRecord, signing_key: str) -> SubscriptionRecord:
+    async def _subscribe(self, made: SubscriptionRecord, signing_key: str | None) -> SubscriptionRecord:
         try:
             theirs = await webhook_subscriptions.create(
                 self.calendly,
                 organization=self.organization,
                 url=self.store.hooks.url(made.hook_id),
                 events=made.events,
-                signing_key=SecretStr(signing_key),
+                signing_key=None if signing_key is None else SecretStr(signing_key),
                 scope=made.scope,
                 subject=made.subject,
             )

@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
+from slotwire.ingest.control import app_keys
+from slotwire.ingest.control.calendly_client.transport import ActingAs
 from slotwire.ingest.control.claims import CLAIM, OrganizationClaim, OrganizationClaimLost
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.control.subscription_events import disabled_event, restored_event
@@ -93,24 +95,28 @@ class SubscriptionStore:
         )
 
     async def insert(
-        self, claim: OrganizationClaim, creation: Creation, *, known: Container[UUID]
-    ) -> tuple[SubscriptionRecord, str] | None:
+        self, claim: OrganizationClaim, creation: Creation, *, known: Container[UUID], by: ActingAs | None = None
+    ) -> tuple[SubscriptionRecord, str | None] | None:
         """Write the row of a new subscription and its key.
 
         Args:
             claim: the claim it is made under.
             creation: what to make.
             known: subscriptions that were there when that was decided.
+            by: the connection that will make it; an OAuth app signs with keys of its own.
 
         Returns:
-            the row and its signing key; None if it is no longer wanted, or another creation has begun since.
+            the row and its signing key, None where the app signs; None if it is no longer wanted, or another creation
+            has begun since.
 
         Raises:
             OrganizationClaimLost: another process has the claim.
         """
-        want, org, signing_key = creation.want, claim.org, mint_signing_key()
+        want, org = creation.want, claim.org
+        signing_key = None if by is not None and by.app else mint_signing_key()
         now, subscription_id, key_id, hook_id = self.clock.now(), uuid4(), uuid4(), self.hooks.mint()
-        sealed = self.vault.seal(signing_key.encode(), context=signing_key_context(org, subscription_id, key_id))
+        context = signing_key_context(org, subscription_id, key_id)
+        sealed = None if signing_key is None else self.vault.seal(signing_key.encode(), context=context)
         async with borrowed(self.pool) as connection, connection.transaction():
             await connection.execute(_CONTROL["lock_organization"], org)
             wanted_row = (org, want.scope, want.subject, list(want.events), want.max_age_seconds)
@@ -122,10 +128,12 @@ class SubscriptionStore:
             columns = (hook_id, want.scope, want.subject, list(creation.events), want.max_age_seconds, now)
             made = await connection.fetchval(
                 *(_SQL["insert_subscription"], subscription_id, org, *columns),
-                *(key_id, sealed, creation.replaces, claim.epoch),
+                *(key_id, sealed, creation.replaces, claim.epoch, None if by is None else by.connection_id),
             )
             if made is None:
                 raise OrganizationClaimLost
+            if signing_key is None:
+                await app_keys.give(connection, self.vault, org, subscription_id, self.clock)
         record = SubscriptionRecord(
             subscription_id,
             org,

@@ -4,10 +4,12 @@ settings            the environment, read once
 settings_base       what every group of settings is made of
 retention_settings  the group of retention
 migrate_settings    the group of `slotwire migrate`
+oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
+throttle            log lines that strangers can cause: a few, with a count of the rest
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
 tracing             the trace of each delivery, and spans where somebody collects them

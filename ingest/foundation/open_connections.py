@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from slotwire.ingest.foundation.lifecycle import wait_for
-from slotwire.ingest.foundation.telemetry import Throttle
+from slotwire.ingest.foundation.throttle import Throttle
 
 HEADER_SECONDS = 10.0
 """How long a request's header may take from its first octet, and that of a new connection from the start."""

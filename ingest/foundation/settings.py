@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
+from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
@@ -284,6 +285,7 @@ class Settings(BaseSettings):
     public_url: str = ""
     """The address at which Calendly reaches `serve`; https, except for a loopback simulator; may have a path."""
     http: HttpSettings = HttpSettings()
+    oauth: OAuthSettings = OAuthSettings()
     admin: AdminSettings = AdminSettings()
     retention: RetentionSettings = RetentionSettings()
     health: HealthSettings = HealthSettings()

@@ -6,9 +6,7 @@ ever carry a secret, a hook, a capability URL or personal data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 REGISTRY = exposition.REGISTRY
-LOG_SECONDS = 1.0
-"""The shortest time between two log lines of one kind that a stranger or a tenant can cause."""
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 8.0)
 
 DELIVERIES = Counter(
@@ -196,6 +192,18 @@ HOLE_OLDEST = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+CONNECTION_REFRESHES = Counter(
+    "slotwire_connection_refreshes",
+    "Refreshes of OAuth connections by outcome; `lost` and `revoked` need the customer's consent again.",
+    ["outcome"],
+    registry=of("control"),
+)
+OAUTH_REQUESTS = Counter(
+    "slotwire_oauth_requests",
+    "Requests to the pages on which customers connect, by outcome: `ok`, or why it did not go on.",
+    ["outcome"],
+    registry=of("control"),
+)
 CONNECTIONS = Readings(
     "slotwire_connections",
     "Connections to Calendly, by state: active, expiring, needs_reauth, revoked, error.",
@@ -360,28 +368,6 @@ def count_delivery(outcome: str, reason: str, seconds: float) -> None:
     counted, timed = _delivery_metrics(outcome, reason)
     counted.inc()
     timed.observe(seconds)
-
-
-class Throttle:
-    """Lets through one log line for each key and second, so that strangers cannot fill the disk.
-
-    Keys come from short fixed lists, like the labels of metrics, which count everything.
-    """
-
-    def __init__(self, seconds: float = LOG_SECONDS, timer: Callable[[], float] = monotonic) -> None:
-        self._seconds = seconds
-        self._timer = timer
-        self._said: dict[str, tuple[float, int]] = {}
-
-    def held_back(self, key: str) -> int | None:
-        """Return how many lines were held back since the last one for this key; None holds this one back too."""
-        now = self._timer()
-        said = self._said.get(key)
-        if said is not None and now - said[0] < self._seconds:
-            self._said[key] = (said[0], said[1] + 1)
-            return None
-        self._said[key] = (now, 0)
-        return said[1] if said is not None else 0
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

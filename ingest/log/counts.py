@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
-from slotwire.ingest.foundation.telemetry import CROSS_TENANT, DRIFTED_FIELDS, SETTLED, Throttle, get_logger
+from slotwire.ingest.foundation.telemetry import CROSS_TENANT, DRIFTED_FIELDS, SETTLED, get_logger
+from slotwire.ingest.foundation.throttle import Throttle
 from slotwire.ingest.log.batch import Batch, BookingKey
 
 _log = get_logger("writer")

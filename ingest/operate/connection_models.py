@@ -21,7 +21,7 @@ class ConnectionItem(Model):
     organization: str
     """The last segment of Calendly's organization URI."""
     kind: str
-    """`personal_access_token`."""
+    """`personal_access_token` or `oauth`."""
     user_uri: str
     """The user that it acts as. It accepts no other user's credential."""
     role: str | None

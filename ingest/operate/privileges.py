@@ -20,9 +20,11 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "mcp": (),
     "control": (
         "accept",
+        "change_connection",
         "confirm_deletions",
         "deletions_confirmed",
         "discard",
+        "disconnect",
         "drop_range",
         "lease_calls",
         "lose_subscription",
@@ -35,6 +37,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "restore_subscription",
         "revoke_connection",
         "revoke_signing_keys",
+        "store_connection",
     ),
 }
 """The functions that each process calls. Nobody else but the owner may call any."""

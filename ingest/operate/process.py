@@ -56,15 +56,19 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     """
     # Here, because aiohttp takes 0.2 s to import and every command imports this module.
     from slotwire.ingest.control import (
+        app_keys,
         backfill,
         backfill_rounds,
         connection_checks,
         hole_rounds,
         idle_budgets,
+        oauth_listener,
+        oauth_refresh,
         ranges,
         retention,
         rounds,
     )
+    from slotwire.ingest.control.oauth_flow import ConnectFlow
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import until_stopped
@@ -85,10 +89,13 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         limits = within_open_files(ADMIN)
-        async with listen(
-            app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT", limits=limits
-        ) as url:
-            get_logger("control").info("listening", url=url)
+        flow = ConnectFlow.from_settings(settings, actions.pool, clock, organizations)
+        connections = organizations.connections
+        async with (
+            listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT", limits=limits) as url,
+            oauth_listener.listening(flow) as oauth_url,
+        ):
+            get_logger("control").info("listening", url=url, oauth_url=oauth_url)
             await until_stopped(
                 stop,
                 subscriptions=rounds.run(organizations, settings.subscriptions),
@@ -96,7 +103,10 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 holes=hole_rounds.run(patient, settings.reconcile),
                 ranges=ranges.run(actions.pool, clock),
                 retention=retention.run(actions.pool, clock, settings.retention),
-                connections=connection_checks.run(organizations.connections, settings.connections),
+                connections=connection_checks.run(connections, settings.connections),
+                refreshes=oauth_refresh.run(connections.oauth),
+                app_keys=app_keys.run(actions.pool, connections.vault, settings.oauth, clock),
+                late_grants=oauth_listener.run(flow),
                 idempotency=idempotency.run(actions.pool, clock),
                 budgets=idle_budgets.run(actions.pool, clock),
                 observation=Observer(actions.pool, clock, settings.metrics, settings.retention).run(),

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from slotwire.ingest.control.connection_records import connection_context
+from slotwire.ingest.control.app_keys import app_key_context
+from slotwire.ingest.control.connect_links import pending_context
+from slotwire.ingest.control.connection_records import connection_context, refresh_context
 from slotwire.ingest.errors import SecretUnreadable
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
 from slotwire.ingest.keys.signing_keys import signing_key_context
@@ -89,6 +91,30 @@ _TABLES = (
         (_FIRST,),
         ("id",),
         lambda row: connection_context(row["org"], row["id"], row["credential_id"]),
+    ),
+    _Table(
+        "refresh_tokens",
+        _SQL["stale_refresh_tokens"],
+        _SQL["reseal_refresh_tokens"],
+        (_FIRST,),
+        ("id",),
+        lambda row: refresh_context(row["org"], row["id"], row["credential_id"]),
+    ),
+    _Table(
+        "pending_connections",
+        _SQL["stale_pending"],
+        _SQL["reseal_pending"],
+        (_FIRST,),
+        ("link_id",),
+        lambda row: pending_context(row["link_id"]),
+    ),
+    _Table(
+        "app_signing_keys",
+        _SQL["stale_app_keys"],
+        _SQL["reseal_app_keys"],
+        (_FIRST,),
+        ("id",),
+        lambda row: app_key_context(row["id"]),
     ),
     _Table(
         "idempotent_answers",

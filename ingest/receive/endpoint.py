@@ -30,7 +30,8 @@ from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.guarded_connection import FramingTooLarge, connection_of
 from slotwire.ingest.foundation.open_connections import OpenConnections
 from slotwire.ingest.foundation.settings import HttpSettings
-from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, Throttle, count_delivery, get_logger
+from slotwire.ingest.foundation.telemetry import SIGNATURE_AGE_SECONDS, count_delivery, get_logger
+from slotwire.ingest.foundation.throttle import Throttle
 from slotwire.ingest.foundation.tracing import tracing
 from slotwire.ingest.keys.hooks import PATH, masked
 from slotwire.ingest.receive.group_commit import GroupCommit

@@ -3,14 +3,15 @@
 -- name: connection
 -- One connection of an organization, or of any, with its sealed secret.
 SELECT c.id, c.org, o.uri AS organization, o.shard, o.external_id, c.kind, c.user_uri, c.role, c.credential_id,
-       c.scopes, c.expires_at, c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.sealed
+       c.scopes, c.expires_at, c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.changes,
+       c.access_expires_at, c.sealed, c.refresh_sealed
 FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
 WHERE c.id = $1 AND ($2::text IS NULL OR c.org = $2)
 
 -- name: connections_page
 -- Connections of one organization, or of all, oldest first, after a place.
 SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
-       c.state, c.reason, c.checked_at, c.created_at, c.changed_at
+       c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.changes, c.access_expires_at
 FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
 WHERE ($1::text IS NULL OR c.org = $1)
   AND ($2::timestamptz IS NULL OR (c.created_at, c.id) > ($2, $3::uuid))
@@ -19,40 +20,42 @@ ORDER BY c.created_at, c.id LIMIT $4
 -- name: best_connection
 -- An organization's connection with the highest role that can act; one that cannot act only if none can.
 SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
-       c.state, c.reason, c.checked_at, c.created_at, c.changed_at
+       c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.changes, c.access_expires_at
 FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
 WHERE c.org = $1
 ORDER BY c.state NOT IN ('active', 'expiring'), array_position(ARRAY['owner', 'admin', 'user'], c.role) NULLS LAST,
          c.state, c.checked_at DESC, c.id
 LIMIT 1
 
--- name: lock_current_organization
--- Locks an organization while a credential is written, so that two writers for one user take turns; no row if the
--- organization is not known or was removed.
-SELECT org FROM slotwire.organizations WHERE org = $1 AND ended_at IS NULL FOR UPDATE
+-- name: user_in_organization
+-- An organization that is known and not removed, with the connection that acts as one of its users, if there is one.
+SELECT o.shard, o.uri AS organization, c.id, c.credential_id, c.changes, c.state, c.reason, c.created_at
+FROM slotwire.organizations o LEFT JOIN slotwire.connections c ON c.org = o.org AND c.user_uri = $2
+WHERE o.org = $1 AND o.ended_at IS NULL
 
--- name: connection_of_user
--- The connection that acts as a user, if there is one.
-SELECT id, state, reason FROM slotwire.connections WHERE org = $1 AND user_uri = $2
+-- name: store_connection
+-- Stores a credential, new or in place of another, with its event. See the function's own words in the migrations.
+SELECT slotwire.store_connection(
+    p_connection => $1, p_was => $2, p_changes => $3, p_org => $4, p_kind => $5, p_user => $6, p_role => $7,
+    p_credential => $8, p_sealed => $9, p_refresh_sealed => $10, p_access_expires_at => $11, p_refresh_at => $12,
+    p_scopes => $13, p_expires_at => $14, p_state => $15, p_reason => $16, p_now => $17, p_event => $18) AS outcome
 
--- name: insert_connection
--- A user's first credential.
-INSERT INTO slotwire.connections (id, org, kind, user_uri, role, credential_id, sealed, scopes, expires_at, state,
-                                  reason, checked_at, created_at, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12)
+-- name: change_connection
+-- Changes a connection's state, with its event; whether it was still as it was read.
+SELECT slotwire.change_connection(
+    p_connection => $1, p_credential => $2, p_changes => $3, p_state => $4, p_reason => $5, p_role => $6,
+    p_checked => $7, p_now => $8, p_event => $9) AS changed
 
--- name: replace_credential
--- Replaces a credential.
-UPDATE slotwire.connections SET kind = $2, role = $3, credential_id = $4, sealed = $5, scopes = $6, expires_at = $7,
-       state = $8, reason = $9, checked_at = $10, changed_at = $10
-WHERE id = $1
+-- name: disconnect
+-- Deletes an OAuth connection, with its event; whether it was there.
+SELECT slotwire.disconnect(p_connection => $1, p_now => $2, p_event => $3) AS gone
 
 -- name: record_observation
--- Records what was observed about a credential; changes nothing if it was replaced or revoked meanwhile.
-UPDATE slotwire.connections SET state = $3, reason = $4, role = coalesce($5, role),
-       checked_at = CASE WHEN $6 THEN $7 ELSE checked_at END,
-       changed_at = CASE WHEN (state, reason) IS DISTINCT FROM ($3, $4) THEN $7 ELSE changed_at END
-WHERE id = $1 AND credential_id = $2 AND state <> 'revoked'
+-- Records what was observed about a credential whose state stays; changes nothing if it was replaced or revoked
+-- meanwhile.
+UPDATE slotwire.connections SET role = coalesce($3, role), reason = $5, checked_at = CASE WHEN $4 THEN $6 ELSE checked_at END,
+       changed_at = CASE WHEN reason IS DISTINCT FROM $5 THEN $6 ELSE changed_at END
+WHERE id = $1 AND credential_id = $2 AND state = $7
 
 -- name: revoke_connection
 -- Calendly refused a credential: changes the state and accepts the event that says so, both or neither. The event's

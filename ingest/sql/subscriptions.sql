@@ -114,17 +114,20 @@ WHERE o.ended_at IS NULL
        OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = w.org AND s.state <> 'ended'))
 
 -- name: insert_subscription
--- A subscription that is about to be created, with its sealed signing key; both before Calendly is asked.
+-- A subscription that is about to be created, with its sealed signing key; both before Calendly is asked. Without a key
+-- it is the OAuth app that signs.
 WITH claim AS (
     SELECT FROM slotwire.subscription_watch WHERE org = $2 AND epoch = $12 FOR SHARE
 ), made AS (
     INSERT INTO slotwire.subscriptions (id, org, hook_id, scope, subject, events, state, max_age_seconds, created_at,
-                                        replaces)
-    SELECT $1, $2, $3, $4, $5, $6, 'creating', $7, $8, $11 FROM claim
+                                        replaces, app_signed, connection_id)
+    SELECT $1, $2, $3, $4, $5, $6, 'creating', $7, $8, $11, $10::bytea IS NULL, $13 FROM claim
     RETURNING id
+), keyed AS (
+    INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
+    SELECT $9, id, $10, $8 FROM made WHERE $10::bytea IS NOT NULL
 )
-INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
-SELECT $9, id, $10, $8 FROM made RETURNING id
+SELECT id FROM made
 
 -- name: activate_subscription
 -- Calendly has created it. No row if it was ended meanwhile, or the claim is another's.
@@ -184,8 +187,9 @@ RETURNING org
 
 -- name: renew_keys
 -- Ask for another signing key for the subscriptions of one organization, or of all, that are not being renewed already.
+-- Keys of the OAuth app are a list of their own.
 UPDATE slotwire.subscriptions s SET renew_at = $2
-WHERE ($1::text IS NULL OR s.org = $1) AND s.state = 'active' AND s.renew_at IS NULL
+WHERE ($1::text IS NULL OR s.org = $1) AND s.state = 'active' AND s.renew_at IS NULL AND NOT s.app_signed
   AND NOT EXISTS (SELECT FROM slotwire.subscriptions n WHERE n.replaces = s.id AND n.state <> 'ended')
   AND EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE (w.org, w.scope, w.subject) = (s.org, s.scope, s.subject))
 RETURNING s.id, s.org

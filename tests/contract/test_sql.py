@@ -26,6 +26,7 @@ PROCESSES = {
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
     "holes.sql": ("control",),
+    "oauth.sql": ("control",),
     "observation.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),

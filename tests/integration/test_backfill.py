@@ -57,10 +57,12 @@ async def test_a_backfill_gives_the_ids_of_webhooks(setup: OrganizationsSetup) -
         "invitee.canceled.v1": 2,
         "invitee_no_show.created.v1": 1,
         "invitee.rescheduled.v1": 1,
+        "connection.connected.v1": 1,
     }
-    came = await setup.rows(f"SELECT DISTINCT origin, outcome FROM {DELIVERIES} AS came")
-    assert [tuple(row) for row in came] == [("backfill", "stored")]
-    assert [row["origin"] for row in await setup.rows("SELECT DISTINCT origin FROM slotwire.events")] == ["backfill"]
+    came = await setup.rows(f"SELECT DISTINCT origin, outcome FROM {DELIVERIES} AS came ORDER BY origin")
+    assert [tuple(row) for row in came] == [("backfill", "stored"), ("own", "stored")]
+    told = await setup.rows("SELECT DISTINCT origin FROM slotwire.events WHERE type LIKE '%invitee%'")
+    assert [row["origin"] for row in told] == ["backfill"]
 
 
 async def test_a_backfill_that_waits_for_the_writer_holds_up_no_subscription(
@@ -99,6 +101,6 @@ async def test_a_backfill_that_is_accepted_whole_is_not_repeated(database: Datab
         async with setup.organizations.connections.acting(best) as calendly:
             done = await setup.organizations.run_backfill(setup.org, calendly, patience=0.1)
         assert done is not None
-        assert (done.complete, done.unwritten, done.accepted_at, done.new) == (True, 2, 2, 0)
+        assert (done.complete, done.unwritten, done.accepted_at, done.new) == (True, 2, 3, 0)
         assert await backfill_rounds.run_once(setup.organizations) == {}
-        assert await write_all(setup.settings) == 2
+        assert await write_all(setup.settings) == 3

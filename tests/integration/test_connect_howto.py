@@ -15,6 +15,7 @@ import pytest
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.ingest.simulator.world import oauth_app
 from slotwire.schemas.ids import last_segment
 from tests.integration.test_management_howto import fits
 from tests.support import fork_server
@@ -152,7 +153,17 @@ async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
         programs.mkdir()
         fork_server.put_command(programs)
         path = f"{programs}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        env = environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url, PATH=path)
+        app = oauth_app(calendly.engine.seed)
+        env = environment(
+            settings,
+            SLOTWIRE_CALENDLY__API_URL=calendly.url,
+            SLOTWIRE_OAUTH__CLIENT_ID=app.client_id,
+            SLOTWIRE_OAUTH__CLIENT_SECRET=app.client_secret,
+            SLOTWIRE_OAUTH__SIGNING_KEYS=app.signing_key,
+            SLOTWIRE_OAUTH__INTEGRATOR="Example Scheduling",
+            SLOTWIRE_OAUTH__RETURN_URLS="https://app.example.com/connected",
+            PATH=path,
+        )
         async with running_endpoint(settings), writing(settings):
             yield Reader(calendly, database, env, tmp_path, f"http://127.0.0.1:{port}")
 

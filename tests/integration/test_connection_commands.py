@@ -12,7 +12,7 @@ from slotwire.ingest.cli.token_file import MAX_TOKEN_FILE_BYTES
 from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import Role
-from slotwire.schemas.events import ConnectionRevoked
+from slotwire.schemas.events import ConnectionConnected, ConnectionRevoked
 from slotwire.schemas.topics import OPERATIONS
 from tests.support.command import CommandResult, environment, slotwire
 from tests.support.connections_setup import ConnectionsSetup, connections_setup
@@ -132,8 +132,8 @@ async def test_by_http(setup: ConnectionsSetup) -> None:
         path = f"/v1/organizations/{setup.org()}/connections"
         answers = [await api.ask("POST", path, operator, json=body) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [201, 200]
-        made = answers[1].json()
-        assert answers[0].json()["id"] == made["id"]
+        made = answers[1].json()["connection"]
+        assert answers[0].json()["connection"]["id"] == made["id"]
         page = (await api.ask("GET", path, reader)).json()
         assert page == {"items": [made], "next_cursor": None}
         one = f"{path}/{made['id']}"
@@ -178,13 +178,14 @@ async def test_a_revoked_credential_reaches_kafka(
     made = (await setup.connections.add(token)).connection
     await setup.revoke(token)
     assert (await setup.connections.check(made.id)).state == "revoked"
-    assert await write_all(setup.settings, clock=setup.clock) == 1
+    assert await write_all(setup.settings, clock=setup.clock) == 2
     async with (
         relay_setup(database, kafka_bootstrap, topic_prefix) as relaying,
         leading_relay(relaying.settings) as (relay, _),
     ):
-        assert await drain(relay) == 1
-        [record] = await committed_records(relaying.settings, 1, OPERATIONS)
+        assert await drain(relay) == 2
+        connected, record = await committed_records(relaying.settings, 2, OPERATIONS)
+    assert header(connected, "ce_type") == ConnectionConnected.type
     assert record.topic == f"{topic_prefix}slotwire.operations"
     assert record.key == made.organization.encode()
     assert header(record, "ce_type") == ConnectionRevoked.type

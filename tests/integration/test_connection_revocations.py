@@ -31,9 +31,8 @@ WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pi
 
 @pytest.fixture
 async def superuser(stack: Stack, database: Database) -> AsyncIterator[Connection]:
-    """A superuser's connection that holds the shard's lock: commits wait for it, and it may end them."""
+    """A superuser's connection: it can hold the shard's lock, for which commits wait, and end them."""
     connection = await asyncpg.connect(stack.postgres.url(SUPERUSER, database.name))
-    await hold(connection)
     yield connection
     await connection.close()
 
@@ -78,7 +77,7 @@ async def test_the_revoked_event(setup: ConnectionsSetup) -> None:
     assert event["event_id"] == event_id(made.organization, "connection.revoked", str(made.id), str(made.credential_id))
     assert (event["org"], event["subject"], event["key"]) == (made.org, made.user_uri, made.organization)
     assert (event["tenant"], event["origin"], event["inferred"]) == (f"customer-{made.org}", "own", False)
-    [accepted] = await setup.rows("SELECT id, subscription_id FROM slotwire.deliveries")
+    _, accepted = await setup.rows("SELECT id, subscription_id FROM slotwire.deliveries ORDER BY position")
     assert (accepted["id"], accepted["subscription_id"]) == (event["delivery_id"], None)
     assert (event["time"], event["recorded_at"]) == (NOW, NOW)
     data = ConnectionRevoked.model_validate_json(event["data"])
@@ -90,6 +89,7 @@ async def test_the_revoked_event(setup: ConnectionsSetup) -> None:
         kind="personal_access_token",
         reason="refused",
         noticed_at=NOW,
+        state="revoked",
     )
     assert token.get_secret_value().encode() not in event["data"]
 
@@ -143,6 +143,7 @@ async def test_a_backend_killed_between_state_and_event_leaves_neither(
     token = setup.token()
     made = (await setup.connections.add(token)).connection
     await setup.revoke(token)
+    await hold(superuser)
     check = asyncio.create_task(setup.connections.check(made.id))
     await until_waiting(superuser, 1)
     assert await superuser.fetchval(f"SELECT count(pg_terminate_backend(pid)) FROM {REVOKING}") == 1
@@ -162,6 +163,7 @@ async def test_a_caller_cancelled_between_state_and_event_leaves_both(
     token = setup.token()
     made = (await setup.connections.add(token)).connection
     await setup.revoke(token)
+    await hold(superuser)
     check = asyncio.create_task(setup.connections.check(made.id))
     await until_waiting(superuser, 1)
     check.cancel()
@@ -183,7 +185,7 @@ async def test_an_event_of_another_organization_revokes_nothing(setup: Connectio
     call = "SELECT slotwire.revoke_connection($1, $2, 'refused', $3, $4)"
     assert await setup.pool.fetchval(call, made.id, made.credential_id, NOW, event) is None
     assert await setup.connections.get(made.id) == made
-    assert await setup.rows("SELECT FROM slotwire.deliveries") == []
+    assert await setup.revoked_events() == []
 
 
 async def test_connecting_after_a_revocation_acts_again(setup: ConnectionsSetup) -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from slotwire.ingest.control.calendly_client import organization_memberships, users
 from slotwire.ingest.control.connection_records import read_page
-from slotwire.ingest.control.connections import FRESH
+from slotwire.ingest.control.connection_store import FRESH
 from slotwire.ingest.errors import RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.settings import VaultSettings
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
+from slotwire.schemas.events import ConnectionRevoked
 from tests.support.connections_setup import NOW, ConnectionsSetup, another_key, connections_setup
 
 SWAP = """UPDATE slotwire.connections c SET sealed = o.sealed FROM slotwire.connections o
@@ -163,7 +164,9 @@ async def test_a_user_who_moved_on_is_refused(setup: ConnectionsSetup) -> None:
     assert (await setup.calls())[before:] == ["/users/me"]
     found = await setup.connections.get(made.id)
     assert (found.org, found.state, found.reason) == (setup.org(), "needs_reauth", "another_organization")
-    assert await setup.revoked_events() == []
+    [told] = await setup.revoked_events()
+    data = ConnectionRevoked.model_validate_json(told["data"])
+    assert (data.state, data.reason, data.reconnect_url) == ("needs_reauth", "another_organization", None)
 
 
 async def test_a_credential_near_its_end_is_expiring(setup: ConnectionsSetup) -> None:

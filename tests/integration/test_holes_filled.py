@@ -58,7 +58,8 @@ async def dark(setup: OrganizationsSetup, *, drop_rate: float = 1.0) -> None:
 
 async def told(setup: OrganizationsSetup) -> Counter[tuple[str, str]]:
     """Read the log: how often each event about each subject is there."""
-    rows = await setup.rows("SELECT type, subject FROM slotwire.events WHERE type NOT LIKE 'io.slotwire.sub%'")
+    ours = ["io.slotwire.subscription.%", "io.slotwire.connection.%"]
+    rows = await setup.rows("SELECT type, subject FROM slotwire.events WHERE NOT type LIKE ANY ($1)", ours)
     return Counter((row["type"].split(".", 2)[2].removesuffix(".v1"), row["subject"]) for row in rows)
 
 

@@ -158,7 +158,7 @@ async def test_a_backfill_without_a_writer_is_said_to_be_unwritten(terminal: Ter
     await terminal.simulate("book")
     added = await terminal.add("--backfill-days", "0")
     assert added.code == 0
-    assert "1 invitees: 0 new, 0 known, 1 accepted at 1, not yet written\n" in added.stderr
+    assert "1 invitees: 0 new, 0 known, 1 accepted at 2, not yet written\n" in added.stderr
     assert "`slotwire doctor` tells" in added.stderr
 
 

@@ -19,6 +19,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationAdded, RenameRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from slotwire.schemas.events import ConnectionConnected, InviteeCreated
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 
 CREATED = "com.calendly.invitee.created.v1"
@@ -101,7 +102,8 @@ async def test_removing_leaves_nothing_behind(setup: OrganizationsSetup) -> None
     assert setup.calendly.engine.ledger.subscriptions() == ()
     assert await setup.rows("SELECT FROM slotwire.connections") == []
     assert await rounds.run_once(setup.organizations) == {}
-    assert len(await setup.rows("SELECT FROM slotwire.events")) == 1
+    kinds = [row["type"] for row in await setup.rows("SELECT type FROM slotwire.events ORDER BY position")]
+    assert kinds == [ConnectionConnected.type, InviteeCreated.type]
     again = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert again.organization.ended_at == done.organization.ended_at
     assert (await setup.add()).organization.ended_at is None
@@ -210,7 +212,7 @@ async def test_events_after_a_new_name_carry_it(setup: OrganizationsSetup) -> No
         assert renamed.external_id == name
     await setup.simulate("book")
     await setup.settled()
-    told = await setup.rows("SELECT tenant FROM slotwire.events ORDER BY position")
+    told = await setup.rows("SELECT tenant FROM slotwire.events WHERE type = $1 ORDER BY position", InviteeCreated.type)
     assert [row["tenant"] for row in told] == ["customer-1", "customer-2", None]
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
+from slotwire.ingest.control import app_keys
 from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.control.oauth_flow import ConnectFlow
+from slotwire.ingest.control.oauth_refresh import RefreshOutcome
+from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.settings import VaultSettings
 from slotwire.ingest.keys.signing_keys import mint_signing_key, signing_key_context
@@ -24,7 +29,11 @@ from slotwire.ingest.operate.vault_rotation import PAGE, KeyUse, keys_in_use, ro
 from tests.support.command import environment, slotwire
 from tests.support.connections_setup import NOW, ONCE, ConnectionsSetup, another_key, connections_setup
 from tests.support.management_api import management_api
+from tests.support.oauth_setup import RETURN, oauth_setup
 from tests.support.public_endpoint import make_hook
+
+OF_OAUTH = ("refresh_tokens", "pending_connections", "app_signing_keys")
+"""Tables with secrets of OAuth."""
 
 
 @pytest.fixture
@@ -87,6 +96,7 @@ async def test_every_secret_is_sealed_anew(setup: ConnectionsSetup) -> None:
     assert [(page.table, page.resealed, page.unreadable, page.done) for page in told] == [
         ("signing_keys", 1, 0, True),
         ("connections", 1, 0, True),
+        *((table, 0, 0, True) for table in OF_OAUTH),
         ("idempotent_answers", 1, 0, True),
     ]
     used = await keys_in_use(setup.pool, vault)
@@ -113,8 +123,32 @@ async def test_a_second_run_changes_nothing(setup: ConnectionsSetup) -> None:
     _ = [page async for page in rotate(setup.pool, vault)]
     before = await setup.rows("SELECT xmin::text, sealed FROM slotwire.connections")
     told = [page async for page in rotate(setup.pool, vault)]
-    assert [page.resealed for page in told] == [0, 0, 0]
+    assert {page.resealed for page in told} == {0}
     assert await setup.rows("SELECT xmin::text, sealed FROM slotwire.connections") == before
+
+
+async def test_secrets_of_oauth_are_sealed_anew(database: Database) -> None:
+    """The pair of a connection, one that waits for its code, and the app's keys: the new key alone opens them all."""
+    async with oauth_setup(database, with_writer=False, endpoint=False) as oauth:
+        await oauth.connect()
+        waiting = await oauth.link(external_id="customer-2", return_url=RETURN)
+        answer = await oauth.consent(waiting.url, oauth.user(number=1))
+        keys = VaultSettings(keys=(another_key("new"), *oauth.settings.vault.keys))
+        pool = oauth.api.actions.pool
+        told = {page.table: page.resealed async for page in rotate(pool, Vault.from_settings(keys))}
+        assert {table: told[table] for table in OF_OAUTH} == dict.fromkeys(OF_OAUTH, 1)
+        alone = oauth.settings.model_copy(update={"vault": VaultSettings(keys=keys.keys[:1])})
+        assert [use.secrets for use in await keys_in_use(pool, Vault.from_settings(keys))][1] == 0
+        calendly = oauth.api.actions.calendly
+        organizations = Organizations.from_settings(alone, pool, oauth.clock, calendly)
+        assert organizations.connections.oauth is not None
+        oauth.clock.advance(timedelta(hours=3))
+        assert [*(await organizations.connections.oauth.run_once())] == [RefreshOutcome.REFRESHED]
+        flow = ConnectFlow.from_settings(alone, pool, oauth.clock, organizations)
+        assert flow is not None
+        assert await flow.revoke_late() == 1
+        assert answer.status_code == 303
+        assert (await app_keys.follow(pool, Vault.from_settings(alone.vault), alone.oauth, oauth.clock)).added == 0
 
 
 @pytest.mark.parametrize("count", [PAGE, PAGE + 1])
@@ -200,7 +234,8 @@ async def test_what_does_not_open_is_left_and_counted(setup: ConnectionsSetup) -
     await many_signing_keys(setup, stranger, 1)
     vault = Vault.from_settings(rekeyed(setup))
     told = {page.table: (page.resealed, page.unreadable) async for page in rotate(setup.pool, vault)}
-    assert told == {"signing_keys": (2, 1), "connections": (0, 1), "idempotent_answers": (1, 0)}
+    nothing = dict.fromkeys(OF_OAUTH, (0, 0))
+    assert told == {"signing_keys": (2, 1), "connections": (0, 1), "idempotent_answers": (1, 0), **nothing}
     used = {use.key: (use.secrets, use.here) for use in await keys_in_use(setup.pool, vault)}
     assert used == {"new": (3, True), "test": (0, True), "gone": (1, False), "": (1, False)}
 
@@ -233,6 +268,7 @@ async def test_the_command(setup: ConnectionsSetup) -> None:
     assert [line.get("table") or line["key"] for line in lines] == [
         "signing_keys",
         "connections",
+        *OF_OAUTH,
         "idempotent_answers",
         "new",
         "test",

@@ -6,9 +6,11 @@ A new route is covered without a change here, unless it needs a body (add it to 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -16,11 +18,19 @@ import asyncpg
 import httpx
 from pydantic import BaseModel, SecretStr
 
-from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.control.connect_links import digest, pending_context
+from slotwire.ingest.control.oauth_refresh import oauth_client
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.admin_api import Limits
 from slotwire.ingest.operate.booking_models import TimelineQuery
-from slotwire.ingest.operate.connection_models import ConnectionRequest
+from slotwire.ingest.operate.connect_link_models import (
+    CodeRequest,
+    ConnectionStart,
+    ConnectLinkCreated,
+    ConnectLinkRequest,
+)
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
@@ -40,16 +50,20 @@ from tests.support.management_api import (
     write_parked,
     write_quarantine,
 )
+from tests.support.oauth_setup import RETURN, granted, oauth_settings
 from tests.support.public_endpoint import settings_for
-from tests.support.writing import writing
+from tests.support.writing import until_written, writing
 
 OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
 PARAMETERS: Mapping[type[BaseModel], Mapping[str, str]] = {TimelineQuery: {"invitee": INVITEE}}
+CODE = "a-code-that-waits"
 BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     OrganizationRequest: lambda running: {"token": running.owner_token},
     RenameRequest: lambda _: {"external_id": "ours"},
-    ConnectionRequest: lambda running: {"token": running.owner_token},
+    ConnectionStart: lambda running: {"token": running.owner_token},
+    ConnectLinkRequest: lambda running: {"organization": last_segment(running.organization)},
+    CodeRequest: lambda _: {"code": CODE},
     SubscriptionRequest: lambda _: {"events": ["invitee.created", "invitee.canceled"]},
     DiscardRequest: lambda _: {"why": "not wanted"},
     ReconciliationRequest: lambda running: {"organization": last_segment(running.organization)},
@@ -134,11 +148,37 @@ class PopulatedApi:
         return str(found)
 
 
+async def make_link(api: ManagementApi, org: str, **more: str) -> ConnectLinkCreated:
+    """Make a link for an organization."""
+    return await api.actions.connect_links.create(COMMAND_LINE, ConnectLinkRequest(organization=org, **more))
+
+
+async def make_pending(api: ManagementApi, settings: Settings, running: Simulator, org: str) -> UUID:
+    """Make a link that waits for its code: the owner has consented."""
+    link, now = await make_link(api, org, return_url=RETURN), api.actions.clock.now()
+    oauth = oauth_client(settings, api.actions.calendly)
+    assert oauth is not None
+    owner = running.world.members(org)[0].id
+    async with httpx.AsyncClient() as client:
+        pair = await granted(client, running.url, settings, oauth, owner)
+    told = pair.model_dump(mode="json") | {
+        "access_token": pair.access_token.get_secret_value(),
+        "refresh_token": pair.refresh_token.get_secret_value(),
+    }
+    sealed = Vault.from_settings(settings.vault).seal(json.dumps(told).encode(), context=pending_context(link.id))
+    await api.actions.pool.execute("UPDATE slotwire.connect_links SET spent_at = $2 WHERE id = $1", link.id, now)
+    await api.actions.pool.execute(
+        "INSERT INTO slotwire.pending_connections VALUES ($1, $2, $3, $4, $5)",
+        *(link.id, digest(CODE), sealed, now, now + timedelta(minutes=10)),
+    )
+    return link.id
+
+
 @asynccontextmanager
 async def populated_api(database: Database, seed: str, limits: Limits | None = None) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
     async with simulator(Options(seed=seed)) as running:
-        settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+        settings = oauth_settings(settings_for(database), running.url, listener=9, seed=seed)
         async with management_api(settings, limits=limits) as api:
             request = OrganizationRequest(token=SecretStr(running.owner_token))
             added = await api.actions.organizations.add(COMMAND_LINE, request)
@@ -164,6 +204,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "settle": parked.id,
                 "subscriptions": added.subscriptions[0].id,
                 "connections": added.connection_id,
+                "connect-links": (await make_link(api, org)).id,
+                "exchange": await make_pending(api, settings, running, org),
                 "keys": key.id,
                 "reconciliations": hole.id,
                 "signing-keys": await api.actions.pool.fetchval(
@@ -171,4 +213,5 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 ),
             }
             async with writing(settings):  # begins here: it takes what was put into the tables above for settled
+                await until_written(database.owner_url)
                 yield PopulatedApi(api, running, database, ids, org)

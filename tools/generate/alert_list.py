@@ -98,6 +98,16 @@ _DOOR = (
         healthy={_DELIVERIES % ("refused", "mismatch"): "0+1x90", _DELIVERIES % ("accepted", ""): "0+1x90"},
     ),
     Alert(
+        "SlotwireSignaturesFail",
+        f"sum(increase({_DELIVERIES % ('refused', 'mismatch')}[5m])) > 2",
+        wait="1m",
+        severity="page",
+        summary="Signatures at genuine addresses do not fit: was the OAuth app's signing key changed at Calendly?",
+        runbook="deliveries-refused.md#the-apps-key-was-changed",
+        faulty={_DELIVERIES % ("refused", "mismatch"): "0+1x90", _DELIVERIES % ("accepted", ""): "0+9x90"},
+        healthy={_DELIVERIES % ("refused", "mismatch"): "0 1 1x90", _DELIVERIES % ("accepted", ""): "0+9x90"},
+    ),
+    Alert(
         "SlotwireAnswersSlow",
         "histogram_quantile(0.99, sum by (le) (rate(slotwire_delivery_seconds_bucket[5m]))) > 5",
         wait="5m",
@@ -337,6 +347,23 @@ _CALENDLY = (
         runbook="connection-revoked.md#a-token-is-about-to-expire",
         faulty={"slotwire_token_expiry_timestamp_seconds": "300000x90"},
         healthy={"slotwire_token_expiry_timestamp_seconds": "3000000x90"},
+    ),
+    Alert(
+        "SlotwireRefreshesFail",
+        'sum(increase(slotwire_connection_refreshes_total{outcome=~"unknown|failed|later"}[30m])) > 3'
+        ' and sum(increase(slotwire_connection_refreshes_total{outcome="refreshed"}[30m])) == 0',
+        wait="5m",
+        severity="ticket",
+        summary="No OAuth connection is refreshed: their tokens end within two hours.",
+        runbook="calendly-away.md#no-connection-is-refreshed",
+        faulty={
+            'slotwire_connection_refreshes_total{outcome="unknown"}': "0+1x90",
+            'slotwire_connection_refreshes_total{outcome="refreshed"}': "9x90",
+        },
+        healthy={
+            'slotwire_connection_refreshes_total{outcome="unknown"}': "0+1x90",
+            'slotwire_connection_refreshes_total{outcome="refreshed"}': "0+1x90",
+        },
     ),
     Alert(
         "SlotwireCalendlyFails",

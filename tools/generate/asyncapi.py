@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from slotwire.ingest.control.connection_events import revoked_event
+from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
 from slotwire.ingest.control.subscription_events import disabled_event, restored_event
@@ -164,7 +164,7 @@ def _told() -> Iterator[Document]:
         yield from orjson.loads(expected_file(scenario).read_bytes()).get("events", ())
     for story in STORIES:
         yield from outcome_of(*((PAYLOADS / f"{name}.json").read_bytes() for name in story))["events"]
-    yield _connection_revoked()
+    yield from _connection_events()
     yield from _subscription_events()
 
 
@@ -193,9 +193,9 @@ def _subscription_events() -> Iterator[Document]:
     yield _own(restored_event(lost, by, organization, (), datetime(2026, 11, 23, 9, 0, 1, 500000, tzinfo=UTC)))
 
 
-def _connection_revoked() -> Document:
-    """Return an event that comes from no payload, as it is made of a connection."""
-    known = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+def _connection_events() -> Iterator[Document]:
+    """Return the events of a connection, which come from no payload, as they are made of its row."""
+    known, now = datetime(2026, 11, 20, 9, 0, tzinfo=UTC), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
     organization, user = f"{API}/organizations/ORGANIZATION", f"{API}/users/HOST"
     record = ConnectionRecord(
         id=UUID(int=1),
@@ -213,11 +213,16 @@ def _connection_revoked() -> Document:
         created_at=known,
         changed_at=known,
     )
-    return _own(
-        revoked_event(
-            record, ConnectionStatus("revoked", "refused"), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
-        )
-    )
+    active, revoked = record.status, ConnectionStatus("revoked", "refused")
+    ending = replace(record, state="expiring", reason="expires_soon", expires_at=datetime(2026, 12, 1, tzinfo=UTC))
+    for event in (
+        connected_event(record, now),
+        change_event(ending, active, now),
+        revoked_event(record, revoked, now),
+        change_event(record, revoked, now),
+    ):
+        if event is not None:
+            yield _own(event)
 
 
 def _own(event: OwnEvent) -> Document:

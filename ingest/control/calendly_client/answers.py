@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+
+M = TypeVar("M", bound=BaseModel)
 
 DEFAULT_WAIT_SECONDS = 60.0
 """How long to wait if a 429 does not say: Calendly counts requests by the minute."""
@@ -165,3 +167,31 @@ def plain(text: str) -> str:
     """Make Calendly's words safe for a message: one line, bounded, without URLs or mail addresses."""
     bare = _MAIL.sub("…", _ADDRESS.sub("…", text))
     return " ".join("".join(c if c.isprintable() else " " for c in bare).split())[:MAX_TEXT]
+
+
+def unanswered(doing: str, error: Exception, setting: str) -> CalendlyError:
+    """Make the error for a call that got no answer; what it asked for may have happened."""
+    # The exception's text may contain the address; its class says enough.
+    return CalendlyError(
+        f"{doing}: no answer from Calendly ({type(error).__name__})",
+        problem=CalendlyProblem.UNREACHABLE,
+        remedy=f"Check the network, and {setting}.",
+    )
+
+
+def read_answer(body: bytes, answer: type[M], doing: str) -> M:
+    """Read an answer of a documented form.
+
+    Raises:
+        CalendlyError: it has another one (`unexpected`).
+    """
+    try:
+        return answer.model_validate_json(body)
+    except ValidationError as error:
+        issues = error.errors(include_url=False, include_input=False, include_context=False)
+        places = ", ".join(".".join(map(str, issue["loc"])) or "body" for issue in issues[:3])
+        raise CalendlyError(
+            f"{doing}: the answer does not have the documented form, at: {places}",
+            problem=CalendlyProblem.UNEXPECTED,
+            remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
+        ) from None

@@ -16,13 +16,14 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 import orjson
 import stamina
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr
 
-from slotwire.ingest.control.calendly_client.answers import read_error
+from slotwire.ingest.control.calendly_client.answers import read_answer, read_error, unanswered
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
@@ -34,6 +35,7 @@ M = TypeVar("M", bound=BaseModel)
 Refused: TypeAlias = Callable[[], Awaitable[None]]
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
 """Parameters by Calendly's names; one with several values is repeated."""
+Renewed: TypeAlias = Callable[[], Awaitable[SecretStr]]
 
 CONNECT_SECONDS = 5.0
 MAX_CONNECTIONS = 50
@@ -76,6 +78,14 @@ class CallRetries:
         return max(asked, self.least_limited_seconds) + random.uniform(0, self.first_wait_seconds)  # noqa: S311 - spreads calls, hides nothing
 
 
+@dataclass(frozen=True, slots=True)
+class ActingAs:
+    """The connection behind a transport; `app`: its token belongs to our OAuth app."""
+
+    connection_id: UUID
+    app: bool
+
+
 class CalendlyTransport:
     """Calls Calendly with one token. Made by `CalendlyHttp.transport`.
 
@@ -90,12 +100,15 @@ class CalendlyTransport:
         caller: CalendlyCaller,
         retries: CallRetries,
         refused: Refused | None = None,
+        renewed: Renewed | None = None,
     ) -> None:
         self._http = http
         self._token = token
         self._caller = caller
         self._retries = retries
         self._refused = refused
+        self._renewed = renewed
+        self.acting: ActingAs | None = None
         self.calls = 0
         """Calls that were made, each try."""
         self.limit: int | None = None
@@ -106,7 +119,7 @@ class CalendlyTransport:
         Raises:
             CalendlyError: see `CalendlyProblem`.
         """
-        return _parse(await self._retried("GET", path, _READ_AGAIN, doing=doing, query=query), answer, doing)
+        return read_answer(await self._retried("GET", path, _READ_AGAIN, doing=doing, query=query), answer, doing)
 
     async def post(self, path: str, body: Mapping[str, object], answer: type[M], *, doing: str) -> M:
         """Create a resource. Retried only after a 429: if the answer is lost, the resource may exist.
@@ -114,7 +127,7 @@ class CalendlyTransport:
         Raises:
             CalendlyError: see `CalendlyProblem`; after `unreachable` and `upstream` the resource may exist.
         """
-        return _parse(await self._retried("POST", path, _WRITE_AGAIN, doing=doing, body=body), answer, doing)
+        return read_answer(await self._retried("POST", path, _WRITE_AGAIN, doing=doing, body=body), answer, doing)
 
     async def delete(self, path: str, *, doing: str) -> None:
         """Delete a resource; retried while Calendly fails, because deleting twice is safe.
@@ -196,6 +209,8 @@ class CalendlyTransport:
     ) -> bytes:
         if not _PATH.fullmatch(path):  # no outside text becomes a path but through `path_to`, which refuses it
             raise ValueError("not a path of Calendly's API")
+        if self._renewed is not None:
+            self._token = await self._renewed()
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -217,12 +232,7 @@ class CalendlyTransport:
                         span.set_attribute("http.response.status_code", response.status_code)
                     received = await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
-            # The exception's text may contain the address; its class says enough.
-            raise CalendlyError(
-                f"{doing}: no answer from Calendly ({type(error).__name__})",
-                problem=CalendlyProblem.UNREACHABLE,
-                remedy="Check the network, and SLOTWIRE_CALENDLY__API_URL.",
-            ) from None
+            raise unanswered(doing, error, "SLOTWIRE_CALENDLY__API_URL") from None
         finally:
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
@@ -253,6 +263,7 @@ class CalendlyHttp:
         *,
         retries: CallRetries | None = None,
         refused: Refused | None = None,
+        renewed: Renewed | None = None,
     ) -> CalendlyTransport:
         """Make a transport for one token; makes no call.
 
@@ -261,6 +272,7 @@ class CalendlyHttp:
             caller: takes a turn before each call, one of the budgets' callers.
             retries: how often and how long a call is tried.
             refused: called when Calendly does not accept the token, before the call fails.
+            renewed: returns the token for the next call, where tokens end sooner than the work they are for.
 
         Raises:
             ConfigurationError: Calendly's address is not https, nor http on loopback.
@@ -268,12 +280,45 @@ class CalendlyHttp:
         """
         client = self._opened()
         _check_token(token)
-        return CalendlyTransport(client, token, caller, retries or CallRetries(), refused)
+        return CalendlyTransport(client, token, caller, retries or CallRetries(), refused, renewed)
+
+    async def post_form(
+        self, path: str, form: Mapping[str, str], *, basic: tuple[str, str] | None, doing: str
+    ) -> tuple[int, bytes]:
+        """Send a form to the OAuth server once, and return the status and body of its answer, whatever they are.
+
+        Args:
+            path: for example `/oauth/token`.
+            form: the fields.
+            basic: name and password of the app, where they go into the header.
+            doing: what is attempted; begins the message.
+
+        Raises:
+            CalendlyError: no answer came (`unreachable`): the request may have had its effect.
+            ConfigurationError: the server's address is not https, nor http on loopback.
+        """
+        setting = "SLOTWIRE_CALENDLY__AUTH_URL"
+        _loopback(self._settings.auth_url, setting)
+        client, started, status = self._opened(), perf_counter(), "none"
+        address = self._settings.auth_url.rstrip("/") + path
+        try:
+            with tracing().span("calendly", "CLIENT", method="POST", doing=doing):
+                async with (
+                    asyncio.timeout(CallRetries().answer_seconds),
+                    client.stream("POST", address, data=dict(form), auth=basic) as response,
+                ):
+                    status = str(response.status_code)
+                    return response.status_code, await _bounded(response, doing)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise unanswered(doing, error, setting) from None
+        finally:
+            CALENDLY_CALLS.labels(status).inc()
+            CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
 
     def _opened(self) -> httpx.AsyncClient:
         """Return the client; made with the first transport, because most commands never call Calendly."""
         if self._client is None:
-            loopback = _loopback(self._settings)
+            loopback = _loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
             self._client = httpx.AsyncClient(
                 base_url=self._settings.api_url,
                 headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
@@ -303,13 +348,13 @@ async def open_calendly(settings: CalendlySettings, budgets: Budgets) -> AsyncIt
         await calendly.aclose()
 
 
-def _loopback(settings: CalendlySettings) -> bool:
-    """Return whether Calendly's address is on this machine; refuse one to which a token must not go."""
-    url = urlsplit(settings.api_url)
+def _loopback(address: str, setting: str) -> bool:
+    """Return whether one of Calendly's addresses is on this machine; refuse one to which a token must not go."""
+    url = urlsplit(address)
     loopback = url.hostname in LOOPBACK
     if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and loopback)):
         raise ConfigurationError(
-            "SLOTWIRE_CALENDLY__API_URL must be an https address, because tokens are sent to it",
+            f"{setting} must be an https address, because tokens are sent to it",
             remedy="Unset it for the real Calendly; a simulator on this machine may use http.",
         )
     return loopback
@@ -341,16 +386,3 @@ async def _bounded(response: httpx.Response, doing: str) -> bytes:
                 remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
             )
     return bytes(received)
-
-
-def _parse(body: bytes, answer: type[M], doing: str) -> M:
-    try:
-        return answer.model_validate_json(body)
-    except ValidationError as error:
-        issues = error.errors(include_url=False, include_input=False, include_context=False)
-        places = ", ".join(".".join(map(str, issue["loc"])) or "body" for issue in issues[:3])
-        raise CalendlyError(
-            f"{doing}: the answer does not have the documented form, at: {places}",
-            problem=CalendlyProblem.UNEXPECTED,
-            remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
-        ) from None

@@ -49,7 +49,7 @@ async def create(
     organization: OrganizationUri,
     url: str,
     events: Sequence[str],
-    signing_key: SecretStr,
+    signing_key: SecretStr | None,
     scope: Scope = "organization",
     subject: str = "",
 ) -> WebhookSubscriptionResource:
@@ -60,7 +60,7 @@ async def create(
         organization: the organization, in every scope.
         url: the address of the deliveries; no other subscription at Calendly may have it.
         events: names as Calendly writes them; all must be allowed in this scope.
-        signing_key: Calendly signs the deliveries with it.
+        signing_key: Calendly signs the deliveries with it; None for an OAuth app, whose own key signs.
         scope: `organization`, `user` or `group`.
         subject: the URI of the user or group; empty for the organization.
 
@@ -74,8 +74,9 @@ async def create(
         "organization": organization,
         "scope": scope,
         **_subject(scope, subject),
-        "signing_key": signing_key.get_secret_value(),
     }
+    if signing_key is not None:
+        body["signing_key"] = signing_key.get_secret_value()
     doing = "subscribing at Calendly"
     return (
         await calendly.post("/webhook_subscriptions", body, ResourceAnswer[WebhookSubscriptionResource], doing=doing)

@@ -5,6 +5,7 @@ One file per resource, so that a call reads as a sentence: `actions.quarantine.r
 base           what all of them share: the database, the settings, and `audited`, which wraps a change
 organizations  list, get, add, rename, remove, backfill
 connections    list, get, add, check, delete: credentials at Calendly
+connect_links  list, get, create, withdraw, exchange: links under which customers connect
 subscriptions  list, get, create, delete, findings, resume, confirm_deletions: webhook subscriptions at Calendly
 signing_keys   list, revoke, rotate, rotate_all: what Calendly signs their deliveries with
 events         list, get, latest, follow: the log
@@ -29,6 +30,7 @@ from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.calendly import CalendlyActions
+from slotwire.ingest.operate.actions.connect_links import ConnectLinkActions
 from slotwire.ingest.operate.actions.connections import ConnectionActions
 from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
@@ -62,6 +64,7 @@ class Actions:
     bookings: BookingActions
     quarantine: QuarantineActions
     connections: ConnectionActions
+    connect_links: ConnectLinkActions
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
     reconciliations: ReconciliationActions
@@ -88,6 +91,7 @@ class Actions:
             BookingActions(*base),
             QuarantineActions(*base),
             ConnectionActions(*base),
+            ConnectLinkActions(*base),
             OrganizationActions(*base),
             SubscriptionActions(*base),
             ReconciliationActions(*base),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.connection_records import read_page
 from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.control.disconnect import disconnect
 from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
 from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest, connection_item
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
@@ -50,7 +51,7 @@ class ConnectionActions(ResourceActions):
         """Delete a credential and return it as it was. Subscriptions made with it continue."""
         async with self.audited(who, "connections.delete", org=org, target=connection_id) as entry:
             who.require(Role.OPERATOR)
-            gone = await self._manager().delete(connection_id, who.reach(org))
+            gone = await disconnect(self.organizations(), connection_id, who.reach(org))
             entry.org = gone.org
         return connection_item(gone)
 

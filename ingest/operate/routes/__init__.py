@@ -8,6 +8,7 @@ from __future__ import annotations
 from slotwire.ingest.operate.routes import (
     audit,
     bookings,
+    connect_links,
     connections,
     keys,
     log,
@@ -26,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *bookings.ROUTES,
     *quarantine.ROUTES,
     *connections.ROUTES,
+    *connect_links.ROUTES,
     *organizations.ROUTES,
     *subscriptions.ROUTES,
     *reconciliations.ROUTES,

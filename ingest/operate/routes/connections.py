@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.connect_link_models import ConnectionStart, ConnectionStarted, ConnectLinkRequest
 from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Role
@@ -16,9 +17,12 @@ async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 
 async def _add(actions: Actions, request: RouteRequest) -> RouteResponse:
-    body = ConnectionRequest.model_validate_json(request.body)
-    made, new = await actions.connections.add(request.who, request.path["org"], body)
-    return RouteResponse(made, 201 if new else 200)
+    org, body = request.path["org"], ConnectionStart.model_validate_json(request.body)
+    if body.token is None:
+        asked = ConnectLinkRequest(organization=org, **body.model_dump(exclude={"token"}))
+        return RouteResponse(ConnectionStarted(link=await actions.connect_links.create(request.who, asked)), 201)
+    made, new = await actions.connections.add(request.who, org, ConnectionRequest(token=body.token))
+    return RouteResponse(ConnectionStarted(connection=made), 201 if new else 200)
 
 
 async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
@@ -46,11 +50,11 @@ ROUTES = (
     Route(
         "POST",
         _CONNECTIONS,
-        "Connect a user by personal access token; 200 if it replaces the user's old token.",
+        "Connect a user by personal access token (200 if it replaces the user's old one), or make a link for one.",
         Role.OPERATOR,
         _add,
-        ConnectionItem,
-        takes=ConnectionRequest,
+        ConnectionStarted,
+        takes=ConnectionStart,
         statuses=(201, 200),
     ),
     Route("GET", _CONNECTIONS + "/{id}", "Read one connection.", Role.READER, _get, ConnectionItem),
@@ -65,7 +69,7 @@ ROUTES = (
     Route(
         "DELETE",
         _CONNECTIONS + "/{id}",
-        "Delete a credential. Subscriptions made with it continue.",
+        "Delete a credential. What a personal access token subscribed continues; OAuth is disconnected at Calendly.",
         Role.OPERATOR,
         _delete,
         ConnectionItem,

@@ -1,0 +1,370 @@
+"""From a link to live events: consent in the customer's browser, checks, subscription, what was booked before.
+
+Nothing is stored until Calendly has answered with tokens. What binds a browser to the flow it began is a sealed cookie,
+one per state. With a return address the tokens wait, unused, until the integrator's backend presents the one-time code
+that went there: so whoever was sent a link for somebody else connects nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
+from slotwire.ingest.control.connect_links import CALLBACK, ConnectLink, ConnectLinks, digest, pending_context
+from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.control.connection_store import Credential
+from slotwire.ingest.control.connections import Identity
+from slotwire.ingest.control.oauth_refresh import credential_of, oauth_client
+from slotwire.ingest.control.organizations import ADMINISTRATORS, Organizations
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable, SlotwireError
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.keys.vault import Vault
+from slotwire.schemas.ids import last_segment
+
+STATE_LIFE = timedelta(minutes=15)
+"""How long a browser may take from the button to the callback."""
+PENDING_LIFE = timedelta(minutes=10)
+"""How long the integrator's backend may take to present the code."""
+KEPT_DAYS = 30
+"""Links that brought nothing are forgotten so long after their end."""
+COOKIE = "slotwire_oauth_"
+MAX_VALUE = 4_096
+"""Characters of a state, code or ticket that are looked at."""
+
+_SQL = read_queries("slotwire.ingest.sql", "oauth.sql")
+_log = get_logger("oauth")
+
+
+class FlowProblem(StrEnum):
+    """Why the flow did not go on; each has a page of its own."""
+
+    LINK_UNKNOWN = "link_unknown"
+    LINK_ENDED = "link_ended"
+    LINK_SPENT = "link_spent"
+    NOT_THIS_BROWSER = "not_this_browser"
+    MIXED_UP = "mixed_up"
+    DENIED = "denied"
+    CODE_REFUSED = "code_refused"
+    ANOTHER_ORGANIZATION = "another_organization"
+    ANOTHER_NAME = "another_name"
+    ADMIN_MISSING = "admin_missing"
+    SCOPE_MISSING = "scope_missing"
+    CALENDLY_FAILED = "calendly_failed"
+
+
+class FlowStopped(RequestRefused):
+    """The customer cannot be connected like this. The page says what to do; nothing was stored."""
+
+    def __init__(self, problem: FlowProblem, message: str, remedy: str = "") -> None:
+        super().__init__(message, code=problem.value, remedy=remedy)
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A flow that a browser begins.
+
+    Attributes:
+        address: Calendly's consent page.
+        cookie: the name of the cookie.
+        value: its value.
+    """
+
+    address: str
+    cookie: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What came of a consent.
+
+    Attributes:
+        link: the link.
+        org: the organization that is connected.
+        role: the user's role in it.
+        subscribed: whether its subscriptions are served by now; if not, the rounds go on.
+        backfill: whether meetings are still to be fetched.
+    """
+
+    link: ConnectLink
+    org: str
+    role: str | None
+    subscribed: bool
+    backfill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What the browser brought back, bounded."""
+
+    state: str
+    code: str
+    error: str
+    issuer: str | None
+    cookie: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectFlow:
+    """The steps of connecting, for one app."""
+
+    pool: Pool
+    clock: Clock
+    vault: Vault
+    settings: Settings
+    client: OAuthClient
+    links: ConnectLinks
+    organizations: Organizations
+
+    @classmethod
+    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, organizations: Organizations) -> Self | None:
+        """Take the app of the settings; None if there is none."""
+        client, links = (
+            oauth_client(settings, organizations.connections.calendly),
+            ConnectLinks.from_settings(settings, pool, clock),
+        )
+        if client is None or links is None:
+            return None
+        return cls(pool, clock, Vault.from_settings(settings.vault), settings, client, links, organizations)
+
+    async def open_link(self, ticket: str) -> ConnectLink:
+        """Find a link that may still be used; changes nothing.
+
+        Raises:
+            FlowStopped: it is unknown, spent, or over.
+        """
+        link = await self.links.by_ticket(ticket[:MAX_VALUE])
+        if link is None:
+            raise FlowStopped(FlowProblem.LINK_UNKNOWN, "this link is not known")
+        return self._usable(link)
+
+    def begin(self, link: ConnectLink) -> Begun:
+        """Bind a browser to a new state and verifier. Nothing is stored here."""
+        state, verifier = (encode_base64url(secrets.token_bytes(32)) for _ in range(2))
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        bound = {"link": str(link.id), "verifier": verifier, "at": self.clock.now().timestamp()}
+        sealed = self.vault.seal(json.dumps(bound).encode(), context=("oauth_state", state))
+        query = {
+            "client_id": self.client.client_id,
+            "response_type": "code",
+            "redirect_uri": self.redirect_uri,
+            "scope": " ".join(self.settings.oauth.scopes),
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        address = f"{self.settings.calendly.auth_url}/oauth/authorize?{urlencode(query)}"
+        return Begun(address, cookie_of(state), encode_base64url(sealed))
+
+    @property
+    def redirect_uri(self) -> str:
+        """The address that is registered at Calendly."""
+        return f"{self.links.base}{CALLBACK}"
+
+    async def finish(self, back: Callback) -> Live | str:
+        """Go on after the consent page: to live, or to the return address with a one-time code.
+
+        Raises:
+            FlowStopped: see `FlowProblem`; a grant that is of no use is revoked.
+            SlotwireError: Postgres failed, or Calendly did after the ticket was spent: the rounds go on.
+        """
+        link_id, verifier = self._bound(back)
+        if back.issuer is not None and back.issuer.rstrip("/") != self.settings.calendly.auth_url.rstrip("/"):
+            raise FlowStopped(FlowProblem.MIXED_UP, "the answer comes from another server than was asked")
+        if back.error:
+            raise FlowStopped(FlowProblem.DENIED, "the consent was not given")
+        link = self._usable(await self.links.get(link_id))
+        asked = self.clock.now()
+        try:
+            pair = await self.client.exchange(back.code, verifier=verifier, redirect_uri=self.redirect_uri)
+        except CalendlyError as error:
+            _log.warning("code_refused", link=str(link.id), error=error.message)
+            known = error.problem is CalendlyProblem.CREDENTIAL
+            problem = FlowProblem.CODE_REFUSED if known else FlowProblem.CALENDLY_FAILED
+            raise FlowStopped(problem, "Calendly did not accept the code") from error
+        try:
+            await self._check_organization(link, pair)
+            if link.return_url is not None:
+                return await self._wait_for_backend(link, pair)
+            return await self.go_live(link, pair, asked)
+        except FlowStopped:
+            await self._give_back(pair)
+            raise
+
+    async def present(self, code: str, link: ConnectLink) -> Live:
+        """Go on with what waited for a one-time code: the integrator's backend says that it is the right customer.
+
+        Raises:
+            RequestRefused: the code is not known, was presented before, or came too late (`code_unknown`).
+            FlowStopped: see `finish`.
+        """
+        unknown = RequestRefused(
+            "this code is not known: it was presented already, or came too late",
+            code="code_unknown",
+            remedy="Send the customer a new link.",
+        )
+        with translated():
+            row = await self.pool.fetchrow(_SQL["take_pending"], digest(code[:MAX_VALUE]), link.id)
+        if row is None:
+            raise unknown
+        pair = self._opened(row["link_id"], row["sealed"])
+        if self.clock.now() >= row["expires_at"]:
+            await self._give_back(pair)
+            raise unknown
+        try:
+            return await self.go_live(link, pair, self.clock.now(), spent=True)
+        except FlowStopped:
+            await self._give_back(pair)
+            raise
+
+    async def go_live(self, link: ConnectLink, pair: TokenPair, asked: datetime, *, spent: bool = False) -> Live:
+        """Store the connection, subscribe, and request what was booked before.
+
+        Raises:
+            FlowStopped: the user is of no use for this link; nothing was stored.
+            SlotwireError: Postgres failed.
+        """
+        try:
+            identity = await self.organizations.connections.identify(pair.access_token)
+        except CalendlyError as error:
+            scope = error.problem is CalendlyProblem.SCOPE
+            problem = FlowProblem.SCOPE_MISSING if scope else FlowProblem.CALENDLY_FAILED
+            raise FlowStopped(problem, "Calendly does not say who consented") from error
+        if (identity.user_uri, identity.organization) != (pair.owner, pair.organization):
+            raise FlowStopped(FlowProblem.ANOTHER_ORGANIZATION, "the user is in another organization now")
+        administrator = identity.role in ADMINISTRATORS
+        if not administrator and not await self._has_administrator(identity.org):
+            raise FlowStopped(FlowProblem.ADMIN_MISSING, "an owner or admin of the organization must connect it first")
+        if not spent and not await self.links.spend(link):
+            raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
+        return await self._store(link, identity, credential_of(pair, asked), administrator=administrator)
+
+    async def _store(
+        self, link: ConnectLink, identity: Identity, credential: Credential, *, administrator: bool
+    ) -> Live:
+        try:
+            if administrator:
+                connection, subscribed = await self._subscribe(link, identity, credential)
+            else:
+                connection = (await self.organizations.connections.store_credential(identity, credential)).connection
+                subscribed = True
+        except RequestRefused as refused:
+            raise _stopped_by(refused) from refused
+        await self.links.brought(link, connection.id, identity.org)
+        if administrator and link.backfill_from is not None:
+            await self.organizations.request_backfill(identity.org, link.backfill_from)
+        _log.info("connected", organization=identity.org, connection=str(connection.id), role=identity.role)
+        return Live(link, identity.org, identity.role, subscribed, administrator and link.backfill_from is not None)
+
+    async def _subscribe(
+        self, link: ConnectLink, identity: Identity, credential: Credential
+    ) -> tuple[ConnectionRecord, bool]:
+        """Connect and subscribe; what Calendly refuses now is left to the rounds, and said."""
+        external_id = link.external_id if link.org is None else None
+        try:
+            added = await self.organizations.connect(identity, credential, external_id=external_id)
+        except CalendlyError as error:
+            _log.warning("not_subscribed_yet", organization=identity.org, error=error.message)
+            best = await self.organizations.connections.for_organization(identity.org)
+            return best, False
+        return added.connection, True
+
+    async def revoke_late(self) -> int:
+        """Revoke what no backend asked for in time, and forget old links; return how many were revoked."""
+        now = self.clock.now()
+        with translated():
+            rows = await self.pool.fetch(_SQL["late_pending"], now)
+            await self.pool.execute(_SQL["forget_links"], now - timedelta(days=KEPT_DAYS))
+        for row in rows:
+            await self._give_back(self._opened(row["link_id"], row["sealed"]))
+        return len(rows)
+
+    def _usable(self, link: ConnectLink) -> ConnectLink:
+        if link.spent_at is not None:
+            raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used already")
+        if self.clock.now() >= link.expires_at:
+            raise FlowStopped(FlowProblem.LINK_ENDED, "this link is over")
+        return link
+
+    def _bound(self, back: Callback) -> tuple[UUID, str]:
+        """Read the cookie of the browser that began this state."""
+        elsewhere = FlowStopped(FlowProblem.NOT_THIS_BROWSER, "this browser did not begin this connection")
+        try:
+            sealed = base64.urlsafe_b64decode(back.cookie + "=" * (-len(back.cookie) % 4))
+            bound = json.loads(self.vault.open(sealed, context=("oauth_state", back.state)))
+        except (SecretUnreadable, binascii.Error, ValueError):
+            raise elsewhere from None
+        if self.clock.now().timestamp() - bound["at"] > STATE_LIFE.total_seconds():
+            raise elsewhere
+        return UUID(bound["link"]), bound["verifier"]
+
+    async def _check_organization(self, link: ConnectLink, pair: TokenPair) -> None:
+        org = last_segment(pair.organization)
+        if link.org is not None and org != link.org:
+            raise FlowStopped(FlowProblem.ANOTHER_ORGANIZATION, "this link is for another organization")
+        with translated():
+            taken = link.org is None and await self.pool.fetchval(_SQL["name_taken"], org, link.external_id)
+        if taken:
+            raise FlowStopped(FlowProblem.ANOTHER_NAME, "this organization is known under another name")
+
+    async def _wait_for_backend(self, link: ConnectLink, pair: TokenPair) -> str:
+        if not await self.links.spend(link):
+            raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
+        code, now = encode_base64url(secrets.token_bytes(32)), self.clock.now()
+        told = pair.model_dump(mode="json") | {
+            "access_token": pair.access_token.get_secret_value(),
+            "refresh_token": pair.refresh_token.get_secret_value(),
+        }
+        sealed = self.vault.seal(json.dumps(told).encode(), context=pending_context(link.id))
+        with translated():
+            await self.pool.execute(_SQL["insert_pending"], link.id, digest(code), sealed, now, now + PENDING_LIFE)
+        back = link.return_url or ""
+        return f"{back}{'&' if urlsplit(back).query else '?'}{urlencode({'connect_code': code})}"
+
+    def _opened(self, link_id: UUID, sealed: bytes) -> TokenPair:
+        return TokenPair.model_validate_json(self.vault.open(sealed, context=pending_context(link_id)))
+
+    async def _give_back(self, pair: TokenPair) -> None:
+        """Revoke a grant that is of no use."""
+        try:
+            await self.client.revoke(SecretStr(pair.refresh_token.get_secret_value()))
+        except SlotwireError as error:
+            _log.warning("grant_not_revoked", error=error.message)
+
+    async def _has_administrator(self, org: str) -> bool:
+        try:
+            best = await self.organizations.connections.for_organization(org)
+        except RequestRefused:
+            return False
+        return best.role in ADMINISTRATORS
+
+
+def cookie_of(state: str) -> str:
+    """Return the name of a state's cookie: each tab has its own."""
+    return COOKIE + hashlib.sha256(state.encode()).hexdigest()[:16]
+
+
+def _stopped_by(refused: RequestRefused) -> FlowStopped:
+    problem = {
+        "external_id_set": FlowProblem.ANOTHER_NAME,
+        "organization_refused": FlowProblem.ANOTHER_NAME,
+        "token_not_enough": FlowProblem.SCOPE_MISSING,
+    }.get(refused.code, FlowProblem.CALENDLY_FAILED)
+    return FlowStopped(problem, refused.message, refused.remedy)

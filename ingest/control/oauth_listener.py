@@ -1,0 +1,175 @@
+"""The public listener of `control`: the pages under `/oauth/calendly/`, and nothing else.
+
+    GET  /oauth/calendly/start?ticket=…   a page with a button; changes nothing, because mail scanners open links
+    POST /oauth/calendly/start            sets a cookie for one state, and sends the browser to Calendly
+    GET  /oauth/calendly/callback         from Calendly: connected, or a page that says why not
+
+No address, cookie or form field is ever logged: tickets, codes and states are in them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+
+from slotwire.ingest.control import oauth_pages
+from slotwire.ingest.control.connect_links import CALLBACK, START
+from slotwire.ingest.control.oauth_flow import MAX_VALUE, STATE_LIFE, Callback, ConnectFlow, FlowStopped, cookie_of
+from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.guarded_connection import connection_of
+from slotwire.ingest.foundation.lifecycle import pause
+from slotwire.ingest.foundation.listener import listen, within_open_files
+from slotwire.ingest.foundation.open_connections import ListenerLimits
+from slotwire.ingest.foundation.telemetry import OAUTH_REQUESTS, get_logger
+
+LIMITS = ListenerLimits(name="oauth", max_connections=256)
+MAX_BODY_BYTES = 8_192
+"""A longer form is refused with 413; ours has some 60 bytes."""
+BODY_SECONDS = 10.0
+RUNNING = 16
+"""Flows that ask Calendly at once; another one gets 503."""
+ANSWER_SECONDS = 60.0
+LATE_SECONDS = 60.0
+"""How often grants that nobody asked for in time are revoked."""
+
+_log = get_logger("oauth")
+_FLOW = web.AppKey("flow", ConnectFlow)
+_GATE = web.AppKey("gate", asyncio.Semaphore)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def listening(flow: ConnectFlow | None) -> AsyncIterator[str | None]:
+    """Listen while the block runs, and yield the address; None if there is no OAuth app.
+
+    Raises:
+        ConfigurationError: the port is in use or may not be opened.
+    """
+    if flow is None:
+        yield None
+        return
+    oauth = flow.settings.oauth
+    limits = within_open_files(LIMITS)
+    async with listen(build_app(flow), oauth.host, oauth.port, setting="SLOTWIRE_OAUTH__PORT", limits=limits) as url:
+        yield url
+
+
+async def run(flow: ConnectFlow | None) -> None:
+    """Revoke, again and again, grants that nobody asked for in time, until cancelled."""
+    while flow is not None:
+        try:
+            await flow.revoke_late()
+        except SlotwireError as problem:
+            _log.warning("late_grants_kept", error=problem.message)
+        await pause(LATE_SECONDS)
+    await asyncio.Event().wait()
+
+
+def build_app(flow: ConnectFlow) -> web.Application:
+    """Build the application."""
+    app = web.Application(middlewares=[_pages], client_max_size=MAX_BODY_BYTES)
+    app[_FLOW] = flow
+    app[_GATE] = asyncio.Semaphore(RUNNING)
+    app.router.add_route("GET", START, _start)
+    app.router.add_route("POST", START, _begin)
+    app.router.add_route("GET", CALLBACK, _callback)
+    return app
+
+
+async def _start(request: web.Request) -> web.Response:
+    flow = request.app[_FLOW]
+    ticket = request.query.get("ticket", "")
+    link = await flow.open_link(ticket)
+    return _page(200, oauth_pages.start_page(link, ticket, flow.settings.oauth.integrator, flow.links.base))
+
+
+async def _begin(request: web.Request) -> web.Response:
+    flow = request.app[_FLOW]
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+        return _page(403, oauth_pages.plain_page("Open the link you got yourself"))
+    begun = flow.begin(await flow.open_link(await _ticket(request)))
+    answer = web.Response(status=303, headers={"Location": begun.address})
+    answer.set_cookie(
+        begun.cookie,
+        begun.value,
+        max_age=int(STATE_LIFE.total_seconds()),
+        path=_cookie_path(flow),
+        secure=True,
+        httponly=True,
+        samesite="Lax",
+    )
+    return answer
+
+
+async def _callback(request: web.Request) -> web.Response:
+    flow, query = request.app[_FLOW], request.query
+    state = query.get("state", "")[:MAX_VALUE]
+    cookie = cookie_of(state)
+    back = Callback(
+        state,
+        query.get("code", "")[:MAX_VALUE],
+        query.get("error", "")[:MAX_VALUE],
+        query.get("iss"),
+        request.cookies.get(cookie, "")[:MAX_VALUE],
+    )
+    gate = request.app[_GATE]
+    if gate.locked():
+        return _page(503, oauth_pages.failed_page())
+    async with gate, asyncio.timeout(ANSWER_SECONDS):
+        reached = await flow.finish(back)
+    if isinstance(reached, str):
+        answer = web.Response(status=303, headers={"Location": reached})
+    else:
+        answer = _page(200, oauth_pages.live_page(reached, flow.settings.oauth.integrator))
+    answer.del_cookie(cookie, path=_cookie_path(flow), secure=True, httponly=True, samesite="Lax")
+    return answer
+
+
+async def _ticket(request: web.Request) -> str:
+    with connection_of(request).awaiting_body(request):
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    return next(iter(parse_qs(body.decode("ascii", "replace")).get("ticket", [])), "")
+
+
+def _cookie_path(flow: ConnectFlow) -> str:
+    return urlsplit(flow.links.base).path + "/oauth/calendly"
+
+
+def _page(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, content_type="text/html")
+
+
+@web.middleware
+async def _pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every outcome into a page with the headers of all pages, and count it."""
+    flow = request.app[_FLOW]
+    integrator = flow.settings.oauth.integrator
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+        outcome = "ok"
+    except FlowStopped as stopped:
+        response = _page(*oauth_pages.problem_page(stopped.problem, integrator))
+        outcome = stopped.problem.value
+        _log.info("flow_stopped", reason=outcome)
+    except web.HTTPException as error:
+        response, outcome = _page(error.status, oauth_pages.plain_page(error.reason)), str(error.status)
+    except TimeoutError:
+        response, outcome = _page(503, oauth_pages.failed_page()), "timeout"
+    except SlotwireError as problem:
+        _log.error("flow_failed", error=problem.message, remedy=problem.remedy)
+        response, outcome = _page(503, oauth_pages.failed_page()), "failed"
+    except Exception as error:  # noqa: BLE001 -- the edge: what is unknown is a page with an id, and the log has the rest
+        failure = secrets.token_hex(8)
+        _log.exception("flow_broke", failure=failure, kind=type(error).__name__)
+        response, outcome = _page(500, oauth_pages.plain_page(f"Something failed on our side ({failure})")), "failed"
+    OAUTH_REQUESTS.labels(outcome).inc()
+    response.headers.update(oauth_pages.headers(flow.settings.calendly.auth_url))
+    return response

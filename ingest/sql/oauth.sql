@@ -1,0 +1,150 @@
+-- Statements of OAuth connections: refreshes, links, pending connections, the app's signing keys.
+
+-- name: refreshes_due
+-- OAuth connections whose token is past half of its life, after a place. One whose grant is lost has nothing to refresh.
+SELECT id FROM slotwire.connections
+WHERE kind = 'oauth' AND refresh_at <= $1 AND state <> 'revoked' AND reason IS DISTINCT FROM 'grant_lost' AND id > $2
+ORDER BY id LIMIT $3
+
+-- name: begin_refresh
+-- Commits an attempt ($2, by $3 until $5) to refresh a connection that is due at $4, or whose token ends before $6. No row
+-- while another one is under way. `doubtful`: an attempt was left, so the refresh token may be spent.
+WITH due AS (
+    SELECT id, credential_id FROM slotwire.connections
+    WHERE id = $1 AND kind = 'oauth' AND (refresh_at <= $4 OR access_expires_at <= $6) AND state <> 'revoked'
+      AND reason IS DISTINCT FROM 'grant_lost'
+), left_over AS (
+    SELECT credential_id FROM slotwire.oauth_refreshes WHERE connection_id = $1
+)
+INSERT INTO slotwire.oauth_refreshes AS r (connection_id, credential_id, attempt, owner, deadline)
+SELECT id, credential_id, $2, $3, $5 FROM due
+ON CONFLICT (connection_id) DO UPDATE SET
+    credential_id = excluded.credential_id, attempt = excluded.attempt, owner = excluded.owner,
+    deadline = excluded.deadline
+WHERE r.deadline <= $4
+RETURNING r.credential_id, coalesce((SELECT l.credential_id = r.credential_id FROM left_over l), false) AS doubtful
+
+-- name: end_refresh
+-- The attempt is over, and what became of it is known.
+DELETE FROM slotwire.oauth_refreshes WHERE connection_id = $1 AND attempt = $2
+
+-- name: postpone_refresh
+-- What became of the attempt is not known: look again then.
+UPDATE slotwire.oauth_refreshes SET deadline = $3 WHERE connection_id = $1 AND attempt = $2
+
+-- name: lock_app_keys
+-- Whoever changes the list of the app's keys is alone with it, until the end of the transaction.
+SELECT pg_advisory_xact_lock(1936487290)
+
+-- name: share_app_keys
+-- The list stays as it is until the end of the transaction.
+SELECT pg_advisory_xact_lock_shared(1936487290)
+
+-- name: app_keys
+-- The app's keys that are valid, sealed.
+SELECT id, sealed FROM slotwire.app_signing_keys ORDER BY created_at, id
+
+-- name: insert_app_key
+-- A key that is new in the list.
+INSERT INTO slotwire.app_signing_keys (id, sealed, created_at) VALUES ($1, $2, $3)
+
+-- name: delete_app_keys
+-- Keys that are no longer in it.
+DELETE FROM slotwire.app_signing_keys WHERE id = ANY ($1::uuid[])
+
+-- name: app_signed
+-- Subscriptions whose deliveries the app's keys sign; ended ones only if they ended after $1.
+SELECT id, org FROM slotwire.subscriptions WHERE app_signed AND (state <> 'ended' OR ended_at > $1)
+
+-- name: app_keys_of
+-- Which keys of the app a subscription has.
+SELECT app_key FROM slotwire.signing_keys WHERE subscription_id = $1 AND app_key IS NOT NULL
+
+-- name: give_app_key
+-- One key of the app, for one subscription.
+INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at, app_key) VALUES ($1, $2, $3, $4, $5)
+
+-- name: surplus_app_keys
+-- Rows of keys that are no longer in the list.
+SELECT k.id, k.subscription_id, s.org
+FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
+WHERE k.app_key IS NOT NULL AND NOT EXISTS (SELECT FROM slotwire.app_signing_keys a WHERE a.id = k.app_key)
+
+-- name: revoke_app_key
+-- Revokes one of them: nothing it signed is accepted any more.
+SELECT id FROM slotwire.revoke_signing_keys(p_org => $1, p_subscription => $2, p_key => $3)
+
+-- name: insert_link
+-- A link, of whose ticket only a hash is kept.
+INSERT INTO slotwire.connect_links (id, ticket_hash, org, external_id, customer, return_url, backfill_from, created_at,
+                                    expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: link_by_ticket
+-- The link of a ticket.
+SELECT l.id, l.org, coalesce(l.external_id, o.external_id) AS external_id, l.customer, l.return_url, l.backfill_from,
+       l.created_at, l.expires_at, l.spent_at, l.connection_id
+FROM slotwire.connect_links l LEFT JOIN slotwire.organizations o USING (org) WHERE l.ticket_hash = $1
+
+-- name: link
+-- A link, of one organization or of any.
+SELECT l.id, l.org, coalesce(l.external_id, o.external_id) AS external_id, l.customer, l.return_url, l.backfill_from,
+       l.created_at, l.expires_at, l.spent_at, l.connection_id
+FROM slotwire.connect_links l LEFT JOIN slotwire.organizations o USING (org)
+WHERE l.id = $1 AND ($2::text IS NULL OR l.org = $2)
+
+-- name: links_page
+-- Links of one organization, or all, oldest first, after a place.
+SELECT l.id, l.org, coalesce(l.external_id, o.external_id) AS external_id, l.customer, l.return_url, l.backfill_from,
+       l.created_at, l.expires_at, l.spent_at, l.connection_id
+FROM slotwire.connect_links l LEFT JOIN slotwire.organizations o USING (org)
+WHERE ($1::text IS NULL OR l.org = $1)
+  AND ($2::timestamptz IS NULL OR (l.created_at, l.id) > ($2, $3::uuid))
+ORDER BY l.created_at, l.id LIMIT $4
+
+-- name: spend_link
+-- The first callback that succeeds spends it; no row for any other.
+UPDATE slotwire.connect_links SET spent_at = $2 WHERE id = $1 AND spent_at IS NULL AND expires_at > $2 RETURNING id
+
+-- name: link_brought
+-- What came of a link.
+UPDATE slotwire.connect_links SET connection_id = $2, org = $3 WHERE id = $1
+
+-- name: withdraw_link
+-- Ends a link before its time.
+UPDATE slotwire.connect_links SET expires_at = $2 WHERE id = $1 AND expires_at > $2 AND spent_at IS NULL RETURNING id
+
+-- name: insert_pending
+-- A pair of tokens that waits for the integrator's backend.
+INSERT INTO slotwire.pending_connections (link_id, code_hash, sealed, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
+
+-- name: take_pending
+-- The code was presented: what waited for it, once.
+DELETE FROM slotwire.pending_connections WHERE code_hash = $1 AND link_id = $2 RETURNING link_id, sealed, expires_at
+
+-- name: late_pending
+-- What nobody asked for in time, to be revoked.
+DELETE FROM slotwire.pending_connections WHERE expires_at <= $1 RETURNING link_id, sealed, expires_at
+
+-- name: forget_links
+-- Removes links that ended long ago.
+DELETE FROM slotwire.connect_links WHERE expires_at <= $1 AND connection_id IS NULL
+
+-- name: name_taken
+-- Whether another external id than $2 belongs to the organization $1, or another organization has $2.
+SELECT EXISTS (SELECT FROM slotwire.organizations
+               WHERE (org = $1 AND external_id IS NOT NULL AND $2::text IS NOT NULL AND external_id <> $2)
+                  OR (org <> $1 AND external_id = $2)) AS taken
+
+-- name: subscriptions_through
+-- Subscriptions that are not ended and were made through a connection.
+SELECT id FROM slotwire.subscriptions WHERE connection_id = $1 AND state <> 'ended'
+
+-- name: renew_through
+-- Ask for another subscription in the place of each that was made through a connection.
+UPDATE slotwire.subscriptions SET renew_at = coalesce(renew_at, $2) WHERE connection_id = $1 AND state = 'active'
+
+-- name: another_administrator
+-- Another connection of the organization that can act as owner or admin.
+SELECT id FROM slotwire.connections
+WHERE org = $1 AND id <> $2 AND state IN ('active', 'expiring') AND role IN ('owner', 'admin') ORDER BY created_at LIMIT 1
