@@ -19,6 +19,8 @@ inbox         which events are done, in Postgres
 batching      many small calls to the inbox as few large ones
 dead_letters  records that were given up, in Kafka
 letters       reads them, for an operator
+groups        speaks for a consumer group without joining it
+placement     where a new agent begins
 offsets       moves where a stopped agent continues
 problems      why an agent does not work, for readiness and the log
 records       a record, independent of the Kafka client

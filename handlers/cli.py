@@ -98,6 +98,10 @@ def rewind(
         datetime,
         typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z"], metavar="TIME", help="For example 2026-11-23T09:00:00Z."),
     ],
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Only in this topic, by its full name: in all its partitions, also where Kafka forgot it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Have a stopped agent read again what was written at or after a time.
@@ -109,7 +113,7 @@ def rewind(
     from slotwire.handlers.offsets import rewind as move_back
     from slotwire.ingest.foundation.settings import load_settings
 
-    _show(asyncio.run(move_back(load_settings().kafka, agent, to)), as_json=as_json)
+    _show(asyncio.run(move_back(load_settings().kafka, agent, to, topic=topic)), as_json=as_json)
 
 
 @app.command()
@@ -138,5 +142,6 @@ def _show(moves: Iterable[OffsetMove], *, as_json: bool) -> None:
         if as_json:
             typer.echo(json.dumps(asdict(move)))
         else:
-            moved = "stays at" if move.after == move.before else f"{move.before} ->"
+            before = "nowhere" if move.before is None else move.before
+            moved = "stays at" if move.after == move.before else f"{before} ->"
             typer.echo(f"{move.topic} {move.partition}  {moved} {move.after} of {move.end}")

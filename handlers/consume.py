@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
 from slotwire.handlers.dispatch import Dispatcher, Handle
+from slotwire.handlers.placement import offsets_lost
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.watch import Watch
@@ -50,6 +51,12 @@ REBALANCE_TIMEOUT_SECONDS = 30.0
 commit together. A dead member is noticed by its session, not by this. aiokafka's own limit for a request is 40 s."""
 NEVER_MS = 86_400_000
 """aiokafka's limit between two polls, disabled: polls do not depend on handlers, and `Watch` checks progress."""
+
+_GONE = {
+    "offset_out_of_range": "the records that come next are gone, older than Kafka keeps them,",
+    "no_offset_for_partition": "Kafka has forgotten where a partition continues",
+}
+"""Why nothing can be read at our place, by aiokafka's errors."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             "max_poll_interval_ms": NEVER_MS,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
-            "auto_offset_reset": "earliest",
+            "auto_offset_reset": "none",  # `placement` has committed an offset for each partition
             "fetch_max_wait_ms": FETCH_WAIT_MS,
         }
 
@@ -158,7 +165,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await dispatcher.changed.wait()
                 continue
             full = len(rooms) < len(dispatcher.partitions)
-            with _readable(), translated():
+            with _readable(self._membership), translated():
                 batches = await self._consumer.getmany(
                     *(TopicPartition(*partition) for partition in rooms),
                     timeout_ms=0 if full else int(POLL_SECONDS * 1000),
@@ -299,16 +306,18 @@ async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
-    """Hold where the client cannot take a batch apart: it is damaged, or its compression is not what it says.
+def _readable(membership: Membership) -> Iterator[None]:
+    """Hold where the client cannot take a batch apart, or where there is nothing at our place any more.
 
     Raises:
         BrokerUnavailable: naming what is wrong; whatever the client can take apart costs one record at most.
     """
     try:
         yield
-    except BrokerUnavailable:
-        raise
+    except BrokerUnavailable as error:
+        if (gone := _GONE.get(error.reason)) is None:
+            raise
+        raise offsets_lost(membership.agent, " or ".join(membership.topics), gone) from error
     except Exception as error:
         what = error.reason if isinstance(error, RecordRefused) else type(error).__name__
         raise BrokerUnavailable(

@@ -1,35 +1,28 @@
-"""Where an agent's group continues reading: moved back in time, or past a record, while the agent is stopped.
+"""Where a stopped agent's group continues reading: moved back in time, or past a record.
 
 Only offsets move. What the inbox has as done is skipped when it is read again; what was given up runs again.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import OffsetAndMetadata
 
-from slotwire.ingest.foundation.errors import BrokerUnavailable, RequestRefused
+from slotwire.handlers.groups import GroupHasMembers, commit, read_committed, resolve, speaking_for
+from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.kafka import (
-    REQUEST_TIMEOUT_SECONDS,
     TopicState,
-    connecting,
     describe_topics,
     full_name,
     opened_client,
-    translated,
 )
-from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import EVENT_TOPICS
 
-_GROUP_HAS_MEMBERS = frozenset({"commit_failed", "unknown_member_id", "illegal_generation"})
-"""Why a broker refuses offsets of a group from somebody who is none of its members."""
 MAX_SKIPPED = 10_000
 """Records that one call skips at most: a damaged batch holds fewer."""
 
@@ -41,44 +34,53 @@ class OffsetMove:
     Attributes:
         topic: the full name.
         partition: its number.
-        before: the offset it would have continued at.
+        before: the offset it would have continued at; None where Kafka did not know it.
         after: the offset it continues at now.
         end: the offset of the next record that is written.
     """
 
     topic: str
     partition: int
-    before: int
+    before: int | None
     after: int
     end: int
 
 
-async def rewind(settings: KafkaSettings, agent: str, to: datetime) -> tuple[OffsetMove, ...]:
+async def rewind(
+    settings: KafkaSettings, agent: str, to: datetime, *, topic: str | None = None
+) -> tuple[OffsetMove, ...]:
     """Have an agent continue at the first records at or after a time, where it is past them.
+
+    Where Kafka does not know any more where it continues, or has no records from there on, it continues there too.
 
     Args:
         settings: the broker.
         agent: the agent's name. It must be stopped.
         to: a time with a zone.
+        topic: the full name of the only topic to move in; all its partitions are placed. None for all topics that
+            the agent has read, and of those the partitions it has read.
 
     Returns:
-        Each partition that the agent has read, moved or not.
+        Each of these partitions, moved or not.
 
     Raises:
         RequestRefused: it has read nothing (`agent_unknown`), or it runs (`agent_running`).
         BrokerUnavailable: the broker does not answer.
     """
     async with _group(settings, agent) as consumer:
-        committed = await _committed(consumer, settings, agent)
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                found = await consumer.offsets_for_times(dict.fromkeys(committed, int(to.timestamp() * 1_000)))
-                ends = await consumer.end_offsets(list(committed))
+        partitions = await _partitions(settings, agent, topic)
+        committed = await read_committed(consumer, partitions)
+        chosen = list(committed) if topic is None else partitions
+        if not chosen:
+            raise _unknown(agent, "anywhere" if topic is None else f"in {topic}")
+        begins, ends = await resolve(consumer, chosen, "earliest"), await resolve(consumer, chosen, "latest")
+        found = await resolve(consumer, chosen, to)
         moves = []
-        for partition, before in committed.items():
-            at = found.get(partition)
-            after = before if at is None else min(before, at.offset)
-            moves.append(OffsetMove(partition.topic, partition.partition, before, after, ends[partition]))
+        for each in chosen:
+            before = committed.get(each)
+            lost = before is None or before < begins[each]
+            after = found[each] if lost or before is None else min(before, found[each])
+            moves.append(OffsetMove(each.topic, each.partition, before, after, ends[each]))
         await _commit(consumer, moves, agent)
     return tuple(moves)
 
@@ -101,65 +103,39 @@ async def skip(settings: KafkaSettings, agent: str, topic: str, partition: int, 
         raise RequestRefused(f"from 1 to {MAX_SKIPPED} records can be skipped at once", code="option_invalid")
     async with _group(settings, agent) as consumer:
         chosen = TopicPartition(topic, partition)
-        before = (await _committed(consumer, settings, agent)).get(chosen)
+        exists = chosen in await _partitions(settings, agent, topic)
+        before = (await read_committed(consumer, [chosen])).get(chosen) if exists else None
         if before is None:
             raise _unknown(agent, f"in {topic}, partition {partition}")
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                end = (await consumer.end_offsets([chosen]))[chosen]
-        move = OffsetMove(topic, partition, before, min(before + records, end), end)
+        end = (await resolve(consumer, [chosen], "latest"))[chosen]
+        move = OffsetMove(topic, partition, before, max(before, min(before + records, end)), end)
         await _commit(consumer, [move], agent)
     return move
 
 
-@asynccontextmanager
-async def _group(settings: KafkaSettings, agent: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """Speak for the agent's group without joining it."""
-    consumer = AIOKafkaConsumer(
-        group_id=settings.topic_prefix + agent,
-        enable_auto_commit=False,
-        request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1_000),
-        **connection_options(settings, client=f"operator-{agent}"),
-    )
-    try:
-        async with connecting(settings), asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-            await consumer.start()
-        yield consumer
-    finally:
-        await consumer.stop()
+def _group(settings: KafkaSettings, agent: str) -> AbstractAsyncContextManager[AIOKafkaConsumer]:
+    return speaking_for(settings, settings.topic_prefix + agent, client=f"operator-{agent}")
 
 
-async def _committed(consumer: AIOKafkaConsumer, settings: KafkaSettings, agent: str) -> dict[TopicPartition, int]:
-    """Return where the group continues in each partition that it has read; the consumer is theirs afterwards."""
+async def _partitions(settings: KafkaSettings, agent: str, topic: str | None) -> list[TopicPartition]:
+    """Return the partitions of one topic of events, or of all."""
+    names = [full_name(settings, each) for each in EVENT_TOPICS]
+    wanted = [name for name in names if topic in {None, name}]
+    if not wanted:
+        raise RequestRefused(
+            f"{topic} is no topic of events", code="option_invalid", remedy=f"Give one of: {', '.join(names)}."
+        )
     async with opened_client(settings, client=f"operator-{agent}") as client:
-        topics = await describe_topics(client, [full_name(settings, topic) for topic in EVENT_TOPICS])
-    ready = [topic for topic in topics if topic.state is TopicState.READY]
-    partitions = [TopicPartition(topic.name, number) for topic in ready for number in range(topic.partitions)]
-    consumer.assign(partitions)
-    with translated():
-        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-            found = {partition: await consumer.committed(partition) for partition in partitions}
-    committed = {partition: offset for partition, offset in found.items() if offset is not None}
-    if not committed:
-        raise _unknown(agent, "anywhere")
-    return committed
+        topics = await describe_topics(client, wanted)
+    ready = [each for each in topics if each.state is TopicState.READY]
+    return [TopicPartition(each.name, number) for each in ready for number in range(each.partitions)]
 
 
 async def _commit(consumer: AIOKafkaConsumer, moves: Sequence[OffsetMove], agent: str) -> None:
-    offsets = {
-        TopicPartition(move.topic, move.partition): OffsetAndMetadata(move.after, "")
-        for move in moves
-        if move.after != move.before
-    }
-    if not offsets:
-        return
+    moved = {TopicPartition(each.topic, each.partition): each.after for each in moves if each.after != each.before}
     try:
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                await consumer.commit(offsets)
-    except BrokerUnavailable as error:
-        if error.reason not in _GROUP_HAS_MEMBERS:
-            raise
+        await commit(consumer, moved)
+    except GroupHasMembers:
         raise RequestRefused(
             f"agent {agent} runs, and would overwrite where it continues",
             code="agent_running",

@@ -1,9 +1,14 @@
-"""When an agent tries an event again, when it gives it up, and when it stops. Pure."""
+"""Where a new agent begins, when it tries an event again, when it gives it up, and when it stops. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+Start: TypeAlias = Literal["earliest", "latest"] | datetime
+"""Where a new agent begins: at the oldest record, at what is published from now on, or at a time with a zone."""
 
 MAX_ATTEMPTS = 100
 MAX_PAUSE_SECONDS = 900.0

@@ -14,6 +14,7 @@ from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
 from slotwire.handlers.handle import OUTAGE_RETRY, Handling
 from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.placement import place
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.registry import Agent, group_name
 from slotwire.ingest.foundation.clock import Clock, SystemClock
@@ -100,6 +101,7 @@ class AgentRunner:
         connection_options(settings.kafka, client=agent.name)  # raises if a setting is wrong
         self._settings = settings
         self._pool = pool
+        self._clock = clock
         self._dead_letters = KafkaDeadLetters(settings.kafka, agent=agent.name, clock=clock)
         self._inbox = PostgresInbox(
             pool, agent=agent.name, clock=clock, idle_seconds=settings.database.statement_timeout_seconds
@@ -144,7 +146,16 @@ class AgentRunner:
         self.problems.end("postgres")
         kafka = self._settings.kafka
         async with opened_client(kafka, client=f"agent-{self.agent.name}") as client:
-            await require_topics(client, self.membership.topics)
+            topics = await require_topics(client, self.membership.topics)
         await dead_letters.ensure_topics(kafka, self.agent.name, self.membership.topics)
+        await place(
+            kafka,
+            self._pool,
+            agent=self.agent.name,
+            group=self.membership.group,
+            topics=topics,
+            start=self.agent.start,
+            clock=self._clock,
+        )
         member = Member(self.membership, kafka, self._settings.agents, self._handling.handle, self.problems)
         await member.run(stop, self._handling.halted)

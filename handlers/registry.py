@@ -7,12 +7,13 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from slotwire.handlers.outcome import Outcome
-from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.signatures import EXAMPLE, check_handler
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.envelope import Event
@@ -60,7 +61,9 @@ class Agent:
             ...
 
     Attributes:
-        name: up to 63 lower-case letters, digits and dashes. An agent with a new name starts at the oldest event.
+        name: up to 63 lower-case letters, digits and dashes. An agent with a new name is a new agent.
+        start: where a new agent begins: at the oldest event that Kafka has (`earliest`), at what is published from its
+            first start on (`latest`), or at a time with a zone. It counts once for each topic, when the agent is new.
         retry: when a handler that failed is tried again.
         limit: how many events may be given up before the agent stops.
         timeout_seconds: a handler that runs longer is interrupted, and the run has failed.
@@ -70,6 +73,7 @@ class Agent:
         self,
         name: str,
         *,
+        start: Start = "earliest",
         retry: RetryPolicy | None = None,
         limit: GiveUpLimit | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
@@ -79,7 +83,13 @@ class Agent:
                 f"{name!r} cannot be an agent's name",
                 remedy="Use up to 63 lower-case letters, digits and dashes, a letter first.",
             )
+        if start not in {"earliest", "latest"} and not (isinstance(start, datetime) and start.tzinfo is not None):
+            raise ConfigurationError(
+                f"agent {name} cannot start at {start!r}",
+                remedy='Use "earliest", "latest", or a time with a zone: datetime(2026, 11, 23, tzinfo=UTC).',
+            )
         self.name = name
+        self.start = start
         self.retry = retry or RetryPolicy()
         self.limit = limit or GiveUpLimit()
         self.timeout_seconds = timeout_seconds

@@ -237,7 +237,7 @@ async def test_an_agent_waits_for_the_schema_and_names_the_command(
             runner = AgentSetup(setup.settings, pool).runner(ledger_agent("early"))
 
             async def says_why() -> bool:
-                return "Run `slotwire migrate`" in (await runner.problems.check() or "")
+                return "Run `slotwire migrate --pre`" in (await runner.problems.check() or "")
 
             async with running_agents(runner):
                 await until(says_why)

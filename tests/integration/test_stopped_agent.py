@@ -133,7 +133,7 @@ async def test_a_running_agent_is_not_moved(setup: AgentSetup) -> None:
         (("dead-letters", "show", "nobody", "calendly.invitee.nobody.dlq:0:0"), "of an agent nobody"),
         (("dead-letters", "show", "nobody", "seventeen"), "no such dead letter"),
         (("agents", "rewind", "nobody", "--to", LONG_AGO), "no agent nobody has read anything"),
-        (("agents", "skip", "nobody", "--topic", "calendly.invitee", "--partition", "0"), "no agent nobody"),
+        (("agents", "skip", "nobody", "--topic", "calendly.invitee", "--partition", "0"), "is no topic of events"),
     ],
 )
 async def test_a_mistake_is_told(setup: AgentSetup, arguments: tuple[str, ...], words: str) -> None:
