@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 import types
@@ -131,14 +132,7 @@ async def _dies_at(setup: OrganizationsSetup, place: int, *, cut: bool) -> int:
         subscription=None,
     )
     held = await _claimed(setup)
-    async with _process(setup, cut=cut) as organizations:
-        work = hole_rounds.fill(organizations, held, SETTINGS, Turn(patience=20))
-        try:
-            waits = await asyncio.create_task(_as_task(work, place, cut=cut))
-        except (Killed, asyncio.CancelledError):
-            waits = 0
-    with suppress(RuntimeError):  # the dead would like to clean up
-        work.close()
+    waits = await asyncio.to_thread(_in_a_loop_of_its_own, setup, held, place, cut=cut)
     if not waits and (await read_one(setup.actions.pool, hole)).state != "closed":
         held = await _claimed(setup, LEASE + timedelta(seconds=1))
         async with _process(setup, cut=False) as organizations:
@@ -146,6 +140,33 @@ async def _dies_at(setup: OrganizationsSetup, place: int, *, cut: bool) -> int:
     assert (await read_one(setup.actions.pool, hole)).state == "closed"
     assert await _told(setup) == due
     return waits
+
+
+def _in_a_loop_of_its_own(setup: OrganizationsSetup, held: HoleClaim, place: int, *, cut: bool) -> int:
+    """Run a process' fetch in a loop that ends with it, and whatever of it is left open."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(_fetching(setup, held, place, cut=cut))
+    finally:
+        for thing in gc.get_objects():
+            if isinstance(thing, asyncio.Transport) and getattr(thing, "_loop", None) is loop:
+                thing.abort()
+        loop.run_until_complete(loop.shutdown_asyncgens())  # an aborted transport closes its socket in the next turn
+        loop.close()
+        gc.collect()
+
+
+async def _fetching(setup: OrganizationsSetup, held: HoleClaim, place: int, *, cut: bool) -> int:
+    """Fetch until the place to die; return how often the fetch waited if it did not die, else 0."""
+    async with _process(setup, cut=cut) as organizations:
+        work = hole_rounds.fill(organizations, held, SETTINGS, Turn(patience=20))
+        try:
+            return await asyncio.create_task(_as_task(work, place, cut=cut))
+        except (Killed, asyncio.CancelledError):
+            return 0
+        finally:
+            with suppress(RuntimeError):  # the dead would like to clean up
+                work.close()
 
 
 async def _as_task(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> int:
