@@ -21,8 +21,9 @@ from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.telemetry import HOLE_EVENTS_RECOVERED, HOLE_FETCHES, get_logger
 
-AT_ONCE = 4
-"""Fetches that run concurrently in a process: each organization has a rate limit of its own at Calendly."""
+AT_ONCE = 12
+"""Fetches that run concurrently in a process: each organization has a rate limit of its own at Calendly, and waits for
+it nearly all the time."""
 WHOLE = Turn()
 """A turn of the usual length, of which nobody is told."""
 UNWRITTEN_AGAIN = timedelta(seconds=30)

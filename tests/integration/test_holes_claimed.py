@@ -232,3 +232,41 @@ async def test_an_organization_that_is_removed_leaves_no_hole_open(setup: Organi
     await noted(setup, cause=HoleCause.REFUSED)
     await setup.organizations.remove(setup.org)
     assert [row["state"] for row in await setup.rows("SELECT state FROM slotwire.holes")] == ["closed"]
+
+
+async def test_two_processes_fill_what_is_noted(setup: OrganizationsSetup) -> None:
+    """Two replicas run beside each other: whatever is noted is filled, each event is there once, and both stop."""
+    orgs = list(setup.calendly.world.organizations)
+    await setup.add(token=setup.token(orgs[1]))
+    await setup.settled()
+    await setup.simulate("faults", drop_rate=1.0)
+    for org in orgs * 2:
+        await setup.simulate("book", organization=org)
+    settings = ReconcileSettings(interval_seconds=1)
+    replicas = [asyncio.create_task(hole_rounds.run(setup.organizations, settings)) for _ in range(2)]
+    holes = [
+        await noted(setup, org=org, cause=cause) for org in orgs for cause in (HoleCause.RETRYING, HoleCause.REFUSED)
+    ]
+    async with asyncio.timeout(30):
+        while {(await read(setup, hole)).state for hole in holes} != {"closed"}:  # noqa: ASYNC110 - it gives no signal
+            await asyncio.sleep(0.05)
+    for replica in replicas:
+        replica.cancel()
+    await asyncio.wait(replicas)
+    assert all(replica.cancelled() for replica in replicas)
+    [row] = await setup.rows(CREATED)
+    assert row["events"] == 4
+
+
+async def test_a_fetch_that_is_cancelled_is_given_back(setup: OrganizationsSetup) -> None:
+    """A process that stops does not keep its claim: the next one goes on at once."""
+    hole = await noted(setup)
+    held = await claim(setup.actions.pool, setup.actions.clock.now())
+    assert held is not None
+    filling = asyncio.create_task(hole_rounds.fill(setup.organizations, held, SETTINGS))
+    await asyncio.sleep(0)
+    filling.cancel()
+    await asyncio.wait([filling])
+    assert filling.cancelled()
+    assert (await read(setup, hole)).state == "open"
+    assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {setup.org: ["ended"]}

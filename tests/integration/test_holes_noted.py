@@ -11,9 +11,12 @@ import asyncpg
 import pytest
 
 from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.observation import _SHOWN, Observer
 from slotwire.ingest.errors import RowRefused
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.settings import MetricsSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate import doctor_organizations
 from slotwire.schemas.ids import last_segment
@@ -105,3 +108,22 @@ async def test_the_doctor_names_what_is_not_filled_for_long(setup: Setup) -> Non
     assert [none.state, fresh.state, late.state] == ["ok", "ok", "warning"]
     assert fresh.message.startswith("1 not filled yet")
     assert late.message.endswith(f"for more than an hour: {setup.org} (subscription_gone: CalendlyError)")
+
+
+async def test_open_holes_are_shown_by_cause(setup: Setup) -> None:
+    """How many there are and since when the oldest, by cause; of an organization that was removed none."""
+    await setup.note()
+    await setup.note(cause=HoleCause.REFUSED, now=NOW + HOUR)
+    observer = Observer(setup.pool, ManualClock(NOW + 2 * HOUR), MetricsSettings())
+    assert await observer.run_once()
+    gone, refused = ({"cause": each.value} for each in (HoleCause.SUBSCRIPTION_GONE, HoleCause.REFUSED))
+    assert REGISTRY.get_sample_value("slotwire_holes_open", gone) == 1
+    assert REGISTRY.get_sample_value("slotwire_holes_open", {"cause": "unwatched"}) == 0
+    oldest = REGISTRY.get_sample_value("slotwire_hole_oldest_timestamp_seconds", refused)
+    assert oldest == (NOW + HOUR).timestamp()
+    await setup.owner.execute("UPDATE slotwire.organizations SET ended_at = $1", NOW)
+    assert await observer.run_once()
+    assert REGISTRY.get_sample_value("slotwire_holes_open", gone) == 0
+    assert REGISTRY.get_sample_value("slotwire_hole_oldest_timestamp_seconds", refused) is None
+    for readings in _SHOWN:
+        readings.clear()
