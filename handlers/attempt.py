@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from dataclasses import dataclass, field
+from typing import Any
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import GiveUpReason
@@ -14,6 +15,7 @@ from slotwire.handlers.registry import Agent
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
 from slotwire.ingest.foundation.tracing import tracing
+from slotwire.schemas.envelope import Event
 
 _MAX_FRAMES = 6
 MAX_MESSAGE_CHARACTERS = 500
@@ -22,14 +24,16 @@ MAX_MESSAGE_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class SuccessfulRun:
-    """The event has had its effect, by this run or by an earlier one.
+    """The event has had its effect, by this run or by an earlier one, or shall have none.
 
     Attributes:
         by_another: another run had committed the effect before.
+        filtered: the handler's filter does not take the event, and nothing ran.
         marked: this run has already committed the mark that the event is done.
     """
 
     by_another: bool = False
+    filtered: bool = False
     marked: bool = False
 
 
@@ -61,7 +65,11 @@ RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason
 
 
 async def run_once(agent: Agent, context: Context) -> RunResult:
-    """Run the event's handler once. Whatever the handler raises becomes part of the result."""
+    """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result."""
+    return _filtered(agent, context) or await _run(agent, context)
+
+
+async def _run(agent: Agent, context: Context) -> RunResult:
     event = context.event
     handler = agent.handlers[event.type]
     deadline = asyncio.timeout(agent.timeout_seconds)
@@ -97,6 +105,27 @@ async def run_once(agent: Agent, context: Context) -> RunResult:
         text = f"failed after its transaction had committed: {result.reason}"
         return GiveUpReason(text, context.attempt, result.trace)
     return result
+
+
+def not_taken(agent: Agent, event: Event[Any]) -> bool:
+    """Whether the handler's filter does not take an event. One that fails is asked again in a run, which fails."""
+    try:
+        return agent.takes(event) is False
+    except Exception:  # noqa: BLE001 - told by the run
+        return False
+
+
+def _filtered(agent: Agent, context: Context) -> SuccessfulRun | FailedRun | None:
+    """Ask the handler's filter; None where the event is taken."""
+    try:
+        taken = agent.takes(context.event)
+    except Exception as error:  # noqa: BLE001 - an author's function
+        return _failure(error, f"its filter raised {type(error).__name__}")
+    if taken is True:
+        return None
+    if taken is False:
+        return SuccessfulRun(filtered=True)
+    return FailedRun(f"its filter returned {type(taken).__name__}, not True or False")
 
 
 def _read(outcome: object, context: Context) -> RunResult:

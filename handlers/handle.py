@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, run_once, trace_of
+from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, not_taken, run_once, trace_of
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.inbox import Inbox
@@ -51,6 +51,8 @@ class RecordStatus(Enum):
 
     DONE = "done"
     """Its handler has had its effect."""
+    FILTERED = "filtered"
+    """The handler's filter does not take it."""
     SKIPPED = "skipped"
     """The agent does not handle its type, or had settled the event before."""
     DEAD_LETTERED = "dead_lettered"
@@ -152,6 +154,8 @@ class Handling:
             event = await self._read(record, stopping)
         except UndecodableRecord as error:
             return await self._give_up(record, GiveUpReason(f"{error.reason}: {error}", attempts=0), stopping)
+        if not_taken(self._agent, event):
+            return RecordResult(RecordStatus.FILTERED)
         if await self._until_answered("postgres", lambda: self._inbox.seen(event.id), stopping):
             return RecordResult(RecordStatus.SKIPPED)
         return await self._run_until_settled(record, event, stopping)
@@ -177,8 +181,8 @@ class Handling:
         while True:
             context = self._context(record, event, failures + 1)
             match await run_once(self._agent, context):
-                case SuccessfulRun(by_another=True):
-                    return RecordResult(RecordStatus.SKIPPED, failures)
+                case SuccessfulRun(by_another=True) | SuccessfulRun(filtered=True) as run:
+                    return RecordResult(RecordStatus.FILTERED if run.filtered else RecordStatus.SKIPPED, failures)
                 case SuccessfulRun(marked=marked):
                     if not marked:
                         await self._until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)

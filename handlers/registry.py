@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
@@ -35,7 +35,12 @@ C = TypeVar("C", bound=EventData)
 D = TypeVar("D", bound=EventData)
 E = TypeVar("E", bound=EventData)
 X = TypeVar("X", bound=Event[Any])
+W = TypeVar("W", bound=Event[Any])
 R = TypeVar("R", bound=Outcome | None)
+
+
+Where: TypeAlias = Callable[[W], bool]
+"""Says whether a handler takes an event."""
 
 
 class Registration(Protocol[X]):
@@ -89,37 +94,66 @@ class Agent:
                 remedy='Use "earliest", "latest", or a time with a zone: datetime(2026, 11, 23, tzinfo=UTC).',
             )
         self.name = name
-        self.start = start
+        self.start: Start = start
         self.retry = retry or RetryPolicy()
         self.limit = limit or GiveUpLimit()
         self.timeout_seconds = timeout_seconds
         self._handlers: dict[str, Handler] = {}
+        self._filters: dict[str, Where[Any]] = {}
         self._classes: list[type[EventData]] = []
 
     # Without the overloads mypy would take two classes for their common base, and refuse `Event[A | B]`.
     @overload
-    def on(self, first: type[A], /) -> Registration[Event[A]]: ...
-    @overload
-    def on(self, first: type[A], second: type[B], /) -> Registration[Event[A] | Event[B]]: ...
+    def on(self, first: type[A], /, *, where: Where[Event[A]] | None = None) -> Registration[Event[A]]: ...
     @overload
     def on(
-        self, first: type[A], second: type[B], third: type[C], /
+        self, first: type[A], second: type[B], /, *, where: Where[Event[A] | Event[B]] | None = None
+    ) -> Registration[Event[A] | Event[B]]: ...
+    @overload
+    def on(
+        self,
+        first: type[A],
+        second: type[B],
+        third: type[C],
+        /,
+        *,
+        where: Where[Event[A] | Event[B] | Event[C]] | None = None,
     ) -> Registration[Event[A] | Event[B] | Event[C]]: ...
     @overload
     def on(
-        self, first: type[A], second: type[B], third: type[C], fourth: type[D], /
+        self,
+        first: type[A],
+        second: type[B],
+        third: type[C],
+        fourth: type[D],
+        /,
+        *,
+        where: Where[Event[A] | Event[B] | Event[C] | Event[D]] | None = None,
     ) -> Registration[Event[A] | Event[B] | Event[C] | Event[D]]: ...
     @overload
     def on(
-        self, first: type[A], second: type[B], third: type[C], fourth: type[D], fifth: type[E], /
+        self,
+        first: type[A],
+        second: type[B],
+        third: type[C],
+        fourth: type[D],
+        fifth: type[E],
+        /,
+        *,
+        where: Where[Event[A] | Event[B] | Event[C] | Event[D] | Event[E]] | None = None,
     ) -> Registration[Event[A] | Event[B] | Event[C] | Event[D] | Event[E]]: ...
     @overload
-    def on(self, *classes: type[D]) -> Registration[Event[D]]: ...
-    def on(self, *classes: type[EventData]) -> Registration[Any]:
+    def on(self, *classes: type[D], where: Where[Event[D]] | None = None) -> Registration[Event[D]]: ...
+    def on(self, *classes: type[EventData], where: Where[Any] | None = None) -> Registration[Any]:
         """Register the handler below for events of these classes, from `slotwire.schemas.events`.
 
         Type checkers compare up to five classes with the handler's event parameter; all are compared when the
         module is imported.
+
+        Args:
+            classes: the event classes.
+            where: which events the handler takes, asked before anything else: True or False, from the event alone,
+                without I/O. Anything else, or an exception, is a failed run, never a skip.
 
         Raises:
             ConfigurationError: no class is named, one is not an event class or has a handler already; or the handler is
@@ -137,6 +171,8 @@ class Agent:
             for cls in classes:
                 self._handlers[cls.type] = handler
                 self._classes.append(cls)
+                if where is not None:
+                    self._filters[cls.type] = where
             return handler
 
         return register
@@ -157,6 +193,11 @@ class Agent:
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers by the events' types."""
         return MappingProxyType(self._handlers)
+
+    def takes(self, event: Event[Any]) -> object:
+        """Ask whether the handler takes an event of its type; True without a filter. A filter may answer anything."""
+        where = self._filters.get(event.type)
+        return True if where is None else where(event)
 
     @property
     def events(self) -> tuple[type[EventData], ...]:

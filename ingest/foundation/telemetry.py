@@ -321,7 +321,7 @@ RELAY_TRANSACTION_SECONDS = Histogram(
 )
 HANDLED = Counter(
     "slotwire_handled",
-    "Events handled, by outcome: done, skipped, dead_lettered; and failed runs that will be retried: retried.",
+    "Events handled, by outcome: done, skipped, filtered, dead_lettered; and failed runs to be retried: retried.",
     ["agent", "type", "outcome"],
     registry=of("agents"),
 )

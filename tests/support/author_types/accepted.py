@@ -90,7 +90,7 @@ async def wider_than_registered(event: Event[InviteeRescheduled | InviteeCreated
     ctx.log.info("booking", state=event.data.booking.state)
 
 
-@four.on(InviteeNoShowCreated, InviteeNoShowDeleted)
+@four.on(InviteeNoShowCreated, InviteeNoShowDeleted, where=lambda event: event.data.booking.revision > 0)
 async def anything(event: Event[Any], ctx: Context) -> None:
     """Take every event, without types."""
     ctx.log.info("no-show", state=event.data.booking.state)
