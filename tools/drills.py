@@ -36,6 +36,7 @@ PROGRAMS = (
     SystemProgram("initdb", "postgresql", "is a Postgres of another version than the embedded one, and speaks TLS"),
     SystemProgram("pgbouncer", "pgbouncer", "is a pooler before Postgres"),
     SystemProgram("promtool", "prometheus", "checks the alert rules and runs their tests"),
+    SystemProgram("chromium", "chromium", "is the browser in which a customer connects"),
 )
 """Whatever a drill runs beyond Python packages; a drill that needs another program adds its line here."""
 
