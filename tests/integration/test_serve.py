@@ -10,8 +10,12 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+from pydantic import ValidationError
+from structlog.testing import capture_logs
 
+from slotwire.ingest.foundation.settings import LogSettings
 from slotwire.ingest.local.databases import Database
+from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import (
     exchange,
     invitee_body,
@@ -149,3 +153,25 @@ async def test_the_connection_is_closed_on_request(version: str, lines: tuple[st
     async with running_endpoint(settings) as endpoint:
         answer = await exchange(endpoint, raw_request(hook, invitee_body(), *lines, version=version))
     assert answer.split(b" ", 2)[1] == b"200"
+
+
+@pytest.mark.parametrize(("ratio", "lines"), [(0.0, 0), (1.0, 3)])
+async def test_a_share_of_accepted_deliveries_has_a_line(ratio: float, lines: int, database: Database) -> None:
+    """At 0 none has a line in the log, at 1 every one: with its organization, and the hook masked."""
+    settings = settings_for(database).model_copy(update={"log": LogSettings(accepted_ratio=ratio)})
+    hook = await make_hook(settings, database)
+    with capture_logs() as logs:
+        async with running_endpoint(settings) as endpoint:
+            for _ in range(3):
+                assert (await endpoint.deliver(hook, invitee_body())).status_code == 200
+    said = [line for line in logs if line["event"] == "delivery_accepted"]
+    assert len(said) == lines
+    assert {line["organization"] for line in said} <= {last_segment(hook.organization)}
+    assert hook.path.rsplit("/", 1)[1] not in str(said)
+
+
+@pytest.mark.parametrize("ratio", [-0.01, 1.01])
+def test_a_share_is_from_none_to_all(ratio: float) -> None:
+    """A share below 0 or above 1 is refused."""
+    with pytest.raises(ValidationError, match="accepted_ratio"):
+        LogSettings(accepted_ratio=ratio)
