@@ -101,6 +101,14 @@ def test_it_installs_hashed_requirements_only() -> None:
     assert "--index-url" not in DOCKERFILE
 
 
+def test_it_can_send_traces() -> None:
+    """The lock that the image installs holds the extra `traces`: an endpoint in the settings is enough."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[\[<>=~! ]", each)[0] for each in project["optional-dependencies"]["traces"]}
+    assert "opentelemetry-sdk" in wanted
+    assert wanted <= set(locked("runtime"))
+
+
 def test_what_builds_it_is_locked() -> None:
     """The lock of the build holds the backend pyproject.toml asks for, in the versions of the other locks."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
