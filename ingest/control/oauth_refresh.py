@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair, outcome_known
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.control.connection_records import StoredConnection, read_stored, refresh_context
@@ -196,6 +197,9 @@ class Refresher:
         if attempt is None:
             return RefreshOutcome.BUSY
         token = await self._opened(attempt)
+        budgets = self.client.http.budgets
+        # Whatever else is done as this user waits for it.
+        caller = budgets.caller(attempt.stored.record.user_uri, Priority.PERSON, CallKind.TOKEN)
         for _ in range(TRIES):
             if attempt.doubtful:
                 works = await self._works(token)
@@ -203,10 +207,13 @@ class Refresher:
                     break
                 if not works:
                     return await self._lost(attempt)
-            asked = self.store.clock.now()
             try:
+                await caller.turn("refreshing a connection")
+                asked = self.store.clock.now()
                 pair = await self.client.refresh(token)
             except CalendlyError as error:
+                if error.status is not None:
+                    await caller.heard(error.status, {})
                 if outcome_known(error):
                     return await self._refused(attempt, error)
                 attempt.doubtful = True

@@ -289,13 +289,20 @@ async def test_the_token_endpoint_is_counted_apart(pool: Pool) -> None:
     async with rate_simulation(pool) as simulation:
         process = simulation.process()
         simulation.busy(process, Priority.SWEEP, "api", at_once=4)
-        tokens = [process.caller(USER, Priority.REPAIR, CallKind.TOKEN) for _ in range(3)]
-        turns = [asyncio.create_task(each.turn("refreshing")) for each in tokens]
-        await simulation.run(62 / TOKEN_LIMIT - 0.1)
-        assert sum(turn.done() for turn in turns) == 1
-        await simulation.run(2 * 62 / TOKEN_LIMIT + 0.1)
-        assert all(turn.done() for turn in turns)
-        assert used(simulation, 10) >= 0.95
+        caller = process.caller(USER, Priority.SWEEP, CallKind.TOKEN)
+        taken: list[float] = []
+
+        async def refresh() -> None:
+            await caller.turn("refreshing")
+            taken.append(simulation.time.seconds)
+
+        await simulation.run(LEARNED)
+        for _ in range(30):
+            simulation.start(refresh)
+        await simulation.run(LEARNED + 90)
+        assert [round(at - LEARNED, 1) for at in taken] == [0, 0, 0, 0, 12.4, 24.8, 37.2, 49.6, 62.0, 74.4, 86.8]
+        assert sum(at < taken[0] + 60 for at in taken) == TOKEN_LIMIT
+        assert used(simulation, 60) >= 0.95
 
 
 async def test_the_budgets_of_the_idle_are_removed(pool: Pool) -> None:

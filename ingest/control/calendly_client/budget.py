@@ -69,7 +69,7 @@ class Budgets:
 
         Args:
             pool: the database.
-            clock: tells the time once; from then on the timer does, which nobody sets.
+            clock: tells the time; where it goes forward faster than the timer, as a driven one may, so do the budgets.
             settings: the limit of a user about whom nothing is known.
             timer: seconds that only go forward.
             pause: waits for an event, at most so many seconds of the timer.
@@ -79,13 +79,16 @@ class Budgets:
         self.holder = uuid4()
         self.pause = pause
         self._timer = timer
+        self._clock = clock
         self._began = clock.now().timestamp() - timer()
         self._users: dict[tuple[str, CallKind], UserBudget] = {}
         self._away: deque[float] = deque(maxlen=AWAY_CALLS)
 
     def now(self) -> float:
-        """Return the process's own time: seconds since 1970, as the clock said once, counted on by the timer."""
-        return self._began + self._timer()
+        """Return the process's own time, which never goes back: seconds since 1970 by clock and timer."""
+        timer = self._timer()
+        self._began = max(self._began, self._clock.now().timestamp() - timer)
+        return self._began + timer
 
     def caller(self, user: str | None, priority: Priority, kind: CallKind = CallKind.API) -> CalendlyCaller:
         """Make a caller: one piece of work, which takes turns with the others of its user.

@@ -156,6 +156,7 @@ DECLARE
     b slotwire.rate_budgets;
     w slotwire.rate_waiters;
     v_step double precision;
+    v_burst double precision; -- how much sooner than its time a slot may be
     v_far double precision;
     v_slot double precision;
     v_reserves integer[];
@@ -183,7 +184,10 @@ BEGIN
     b.at := greatest(b.at, CASE WHEN p_first THEN p_now - 60 ELSE p_now END);
     b := slotwire.heed_answer(b, p_assumed, p_limit, p_remaining, p_reset, p_refused, b.at - p_age, p_jitter);
     calls_limit := coalesce(b.calls_limit, p_assumed);
-    v_step := c_spread / greatest(calls_limit - b.others, calls_limit / 10, 1);
+    -- Token requests are rare and not spread: the first few may follow each other, and a minute still has no more.
+    v_step := c_spread / CASE WHEN p_kind = 'token' THEN greatest(calls_limit - 3, 1)
+        ELSE greatest(calls_limit - b.others, calls_limit / 10, 1) END;
+    v_burst := CASE WHEN p_kind = 'token' AND calls_limit > 3 THEN 3 * v_step ELSE 0 END;
     v_far := least(greatest(c_far - v_step, 0), c_far / 2); -- less for who can wait: whoever comes is soon served
     v_reserves := ARRAY[0, calls_limit / 250, calls_limit / 100];
     v_left := b.remaining - slotwire.slots_between(b.spent, b.spent_to, b.seen_at, b.at + c_far);
@@ -204,7 +208,7 @@ BEGIN
     WHERE r.user_uri = p_user AND r.kind = p_kind AND r.holder = p_holder AND p_calls[r.priority] = 0 AND r.calls > 0;
 
     LOOP
-        v_slot := greatest(b.last_at + v_step, b.at, b.blocked_until);
+        v_slot := greatest(b.last_at + v_step - v_burst, b.at, b.blocked_until);
         EXIT WHEN v_slot > b.at + c_far;
         v_open := b.remaining IS NULL OR v_slot >= b.seen_at + 60 OR v_slot >= b.renewed_at;
         v_probe := v_slot >= b.probe_at AND (b.renewed_at IS NULL OR v_left > 0);
@@ -235,7 +239,7 @@ BEGIN
             WHERE r.user_uri = p_user AND r.kind = p_kind AND r.holder = w.holder AND r.priority = w.priority;
         END IF;
         v_left := v_left - 1;
-        b.last_at := v_slot;
+        b.last_at := greatest(b.last_at + v_step, v_slot);
         v_quarter := floor(v_slot * 4);
         FOR i IN 1 .. least(v_quarter - b.spent_to, 256) LOOP
             b.spent[((b.spent_to + i) % 256)::integer + 1] := 0;
@@ -260,7 +264,7 @@ BEGIN
           AND (r.priority < w.priority OR r.priority = w.priority
                AND (greatest(r.served, b.turns[r.priority]), r.asked_at, r.holder)
                  < (greatest(w.served, b.turns[w.priority]), w.asked_at, w.holder));
-        again := b.last_at + v_step * (1 + v_before) - b.at;
+        again := b.last_at + v_step * (1 + v_before) - v_burst - b.at;
         v_slot := greatest(b.at + again, b.blocked_until);
         IF b.remaining IS NOT NULL AND v_left <= v_reserves[w.priority] THEN
             v_slot := greatest(v_slot, least(
