@@ -12,7 +12,7 @@ from tools.generate.alerts import Alert
 from tools.sources import ROOT
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-DECIDED = {"restore-postgres.md"}
+DECIDED = {"migration-stuck.md", "restore-postgres.md"}
 """Pages that lead through what a person has decided to do."""
 MONITORING = ROOT / "k8s" / "monitoring"
 
