@@ -143,7 +143,8 @@ def rotate_signing(
             "REPLACED BY": lambda item: item.by,
         },
         as_json=as_json,
-        nothing="no subscription needs another key: all are being replaced already, or there is none",
+        nothing="no subscription needs another key: all are being replaced already, an OAuth app's keys sign for them,"
+        " or there is none",
     )
     if done.problem is not None:
         typer.echo(f"slotwire: not made yet: {done.problem}\n  `slotwire control` tries again in its rounds.", err=True)

@@ -263,6 +263,9 @@ async def test_another_key_is_a_replacement(setup: GuardedSetup) -> None:
     [left] = setup.at_calendly()
     assert left.id not in {old.id, new.id}
     assert await setup.told() == []  # nothing was lost
+    await setup.rows("UPDATE slotwire.subscriptions SET app_signed = true")
+    assert (await setup.actions.signing_keys.rotate(COMMAND_LINE, setup.org)).subscriptions == ()
+    assert setup.at_calendly() == [left]
 
 
 async def test_without_a_connection_nobody_watches(setup: GuardedSetup) -> None:
