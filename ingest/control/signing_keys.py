@@ -97,8 +97,7 @@ async def renew(pool: Pool, org: str | None, now: datetime) -> tuple[RenewedKey,
     """Ask for another signing key for the subscriptions of one organization, or of all (None).
 
     The next round makes a subscription with a new key beside each. The old one goes on, with its key, until the new one
-    is verified; and what is on its way then is accepted for 48 h longer. Subscriptions for which an OAuth app's keys sign
-    stay as they are.
+    is verified; what is on its way then is accepted for 48 h longer. Where an OAuth app's keys sign, nothing changes.
     """
     with translated():
         async with pool.acquire() as connection, connection.transaction():
