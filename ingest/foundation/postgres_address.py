@@ -10,10 +10,10 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
-from urllib.parse import SplitResult, parse_qsl, unquote
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 from slotwire.ingest.foundation.errors import ConfigurationError
-from slotwire.ingest.foundation.postgres_tls import with_tls
+from slotwire.ingest.foundation.postgres_tls import complete_tls
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.foundation.settings_base import is_loopback
 
@@ -114,8 +114,8 @@ def parse_address(dsn: str, *, setting: str, settings: DatabaseSettings) -> Data
     hosts = _hosts(url, parameters, setting)
     if parameters.get("sslmode", "prefer") not in _MODES:
         raise _unreadable(setting, f"sslmode is none of {', '.join(_MODES)}")
-    completed, context = with_tls(dsn, settings)
-    address = DatabaseAddress(setting, completed, hosts, _parameters(_taken_apart(completed)), context)
+    added, context = complete_tls(parameters, settings)
+    address = DatabaseAddress(setting, _extended(dsn, added), hosts, {**parameters, **added}, context)
     if address.plaintext_hosts and not settings.allow_plaintext:
         raise ConfigurationError(
             f"{setting} does not demand TLS towards {address.plaintext_hosts[0]}, which is not on this machine",
@@ -134,7 +134,20 @@ def _taken_apart(dsn: str) -> SplitResult:
 
 
 def _parameters(url: SplitResult) -> Mapping[str, str]:
-    return dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
+    """Read what follows the question mark: of a name that is there twice the last value counts, as for asyncpg."""
+    found = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
+    if not all(found.values()):
+        raise ValueError  # asyncpg would take it for one that is not there
+    return found
+
+
+def _extended(dsn: str, added: Mapping[str, str]) -> str:
+    """Add parameters to an address."""
+    if not added:
+        return dsn
+    address, hash_, rest = dsn.partition("#")
+    joint = "&" if "?" in address else "?"
+    return f"{address}{joint}{urlencode(added, quote_via=quote, safe='')}{hash_}{rest}"
 
 
 def _hosts(url: SplitResult, parameters: Mapping[str, str], setting: str) -> tuple[Host, ...]:

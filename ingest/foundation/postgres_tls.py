@@ -8,8 +8,8 @@ server without naming an authority means the system's authorities, as for Kafka,
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qs, quote
 
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -23,20 +23,21 @@ _REMEDY = (
 )
 
 
-def with_tls(dsn: str, settings: DatabaseSettings) -> tuple[str, ssl.SSLContext | None]:
-    """Complete an address by the settings.
+def complete_tls(
+    said: Mapping[str, str], settings: DatabaseSettings
+) -> tuple[Mapping[str, str], ssl.SSLContext | None]:
+    """Complete an address's parameters by the settings.
 
     Args:
-        dsn: the database's address.
+        said: the parameters of the address, by name.
         settings: what applies where the address is silent. An authority without a mode means `verify-full`.
 
     Returns:
-        The address to connect to, and the TLS context to use instead of what the address says; None for none.
+        What to add to the parameters, and the TLS context to use instead of what they say; None for none.
 
     Raises:
         ConfigurationError: a file cannot be read, or is not what it should be. Its name is shown, the address not.
     """
-    said = {name: values[-1] for name, values in parse_qs(dsn.partition("#")[0].partition("?")[2]).items()}
     wanted = dict(said)
     for name, setting in _SETTINGS.items():
         if (value := getattr(settings, setting)) is not None:
@@ -45,17 +46,8 @@ def with_tls(dsn: str, settings: DatabaseSettings) -> tuple[str, ssl.SSLContext 
         wanted.setdefault("sslmode", "verify-full")
     _require_readable(wanted)
     if wanted.get("sslmode") in _VERIFYING and "sslrootcert" not in wanted:
-        return dsn, _by_the_systems_authorities(wanted)
-    added = {name: wanted[name] for name in _SETTINGS if name in wanted and name not in said}
-    return _extended(dsn, added), None
-
-
-def _extended(dsn: str, added: dict[str, str]) -> str:
-    """Append parameters to an address."""
-    if not added:
-        return dsn
-    joint = "&" if "?" in dsn else "?"
-    return dsn + joint + "&".join(f"{name}={quote(value, safe='')}" for name, value in added.items())
+        return {}, _by_the_systems_authorities(wanted)
+    return {name: wanted[name] for name in _SETTINGS if name in wanted and name not in said}, None
 
 
 def _by_the_systems_authorities(wanted: dict[str, str]) -> ssl.SSLContext:

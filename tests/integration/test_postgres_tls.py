@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from slotwire.ingest.errors import ConfigurationError, DatabaseUnavailable
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.postgres import connect, create_pool
-from slotwire.ingest.foundation.postgres_tls import with_tls
+from slotwire.ingest.foundation.postgres_address import DatabaseAddress, parse_address
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.certificates import Authority
@@ -122,14 +123,14 @@ async def test_verify_full_without_an_authority_takes_the_systems(encrypted: Enc
     with pytest.raises(DatabaseUnavailable) as refused:
         await encrypted.is_used(DatabaseSettings(), query="?sslmode=verify-full")
     assert refused.value.reason == "tls"
-    _, context = with_tls("postgresql://a@db.example.com/b?sslmode=verify-full", DatabaseSettings())
+    context = addressed("postgresql://a@db.example.com/b?sslmode=verify-full").context
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
-    _, context = with_tls("postgresql://a@db.example.com/b", DatabaseSettings(ssl_mode="verify-ca"))
+    context = addressed("postgresql://a@db.example.com/b", ssl_mode="verify-ca").context
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, False)
     with pytest.raises(ConfigurationError, match="sslcrl and names no authority"):
-        with_tls("postgresql://a@db.example.com/b?sslmode=verify-full&sslcrl=/crl.pem", DatabaseSettings())
+        addressed("postgresql://a@db.example.com/b?sslmode=verify-full&sslcrl=/crl.pem")
 
 
 async def test_our_certificate_is_shown(strict: Encrypted) -> None:
@@ -164,12 +165,19 @@ async def test_a_bad_file_is_named_at_the_start(encrypted: Encrypted, changes: d
         await encrypted.is_used(settings)
 
 
+def addressed(dsn: str, **settings: Any) -> DatabaseAddress:
+    """Read an address under settings that allow plain text."""
+    return parse_address(dsn, setting="X", settings=DatabaseSettings(allow_plaintext=True, **settings))
+
+
 def test_an_address_without_tls_stays_as_it_is() -> None:
-    """Nothing is added that the settings do not say, and a path keeps its special characters."""
+    """Nothing is added that the settings do not say, a path keeps its special characters, and a fragment is behind."""
     plain = "postgresql://a:b@db1.example.com:5433,db2.example.com/c"
-    assert with_tls(plain, DatabaseSettings()) == (plain, None)
-    assert with_tls(f"{plain}?sslmode=disable", DatabaseSettings(ssl_mode="require"))[0] == f"{plain}?sslmode=disable"
-    assert with_tls(plain, DatabaseSettings(ssl_mode="require"))[0] == f"{plain}?sslmode=require"
-    assert with_tls(f"{plain}?application_name=x", DatabaseSettings(ssl_mode="require"))[0].endswith(
-        "x&sslmode=require"
-    )
+    assert (addressed(plain).dsn, addressed(plain).context) == (plain, None)
+    for given, made in (
+        (f"{plain}?sslmode=disable", f"{plain}?sslmode=disable"),
+        (plain, f"{plain}?sslmode=require"),
+        (f"{plain}?application_name=x%20y", f"{plain}?application_name=x%20y&sslmode=require"),
+        (f"{plain}#part", f"{plain}?sslmode=require#part"),
+    ):
+        assert addressed(given, ssl_mode="require").dsn == made

@@ -48,6 +48,8 @@ def test_hosts_are_read_as_libpq_reads_them(dsn: str, hosts: list[tuple[str, int
         ("postgresql://a:0/d", "0 is no port"),
         ("postgresql://a:65536/d", "65536 is no port"),
         ("postgresql://a/d?sslmode", "X cannot be read"),
+        ("postgresql://a/d?sslmode=", "X cannot be read"),
+        ("postgresql://a/d?sslmode=verify-full&sslrootcert=", "X cannot be read"),
         ("postgresql://a/d?sslmode=verify", "sslmode is none of disable"),
         ("postgresql://[::1/d", "X cannot be read"),
     ],
@@ -58,6 +60,14 @@ def test_an_address_that_cannot_work_is_refused(dsn: str, words: str) -> None:
         parsed(dsn)
     assert caught.value.remedy
     assert "u:p" not in caught.value.message + caught.value.remedy
+
+
+def test_the_last_of_two_values_counts() -> None:
+    """A parameter that is there twice means what asyncpg takes it for, in every judgement."""
+    found = parsed("postgresql://db.example.com/d?sslmode=disable&sslmode=require", allow_plaintext=False)
+    assert (found.tls, found.plaintext_hosts) == ("require", ())
+    with pytest.raises(ConfigurationError, match="does not demand TLS"):
+        parsed("postgresql://db.example.com/d?sslmode=require&sslmode=disable", allow_plaintext=False)
 
 
 def test_as_many_hosts_as_the_time_allows() -> None:
