@@ -45,9 +45,9 @@ SLICE_SECONDS = 60.0
 KEEP_AFTER = LEASE / 15
 """How often a claim is kept within a page of meetings."""
 MAX_NEIGHBOURS = 500
-"""Invitees that are read by their URI; of more, the newest."""
+"""Invitees that are read by their URI in one step, the newest first; what they name is looked for in the next."""
 MAX_STEPS = 8
-"""How far along a line of reschedules neighbours are followed: each that is read may name another."""
+"""Steps as large as that; the report says if there are more."""
 NOT_ALLOWED = frozenset({CalendlyProblem.SCOPE, CalendlyProblem.PLAN, CalendlyProblem.PERMISSION})
 """Refusals of a whole list, for which a fetch does not fail: the report says what it could not read."""
 
@@ -210,32 +210,36 @@ class HoleFetch:
 
     async def _neighbours(self) -> FetchOutcome:
         """Read by URI whom a reschedule names and nobody knows, and who is active though replaced."""
-        tried = set[str]()
-        for _ in range(MAX_STEPS):
+        tried: list[str] = []
+        while True:
             if not await self._settled():
                 return FetchOutcome.UNWRITTEN
+            asked = (self._held.org, self._held.fetch_since, MAX_NEIGHBOURS, tried)
             with translated():
-                rows = await self._pool.fetch(
-                    _SQL["neighbours"], self._held.org, self._held.fetch_since, MAX_NEIGHBOURS
-                )
-            asked = [row["invitee"] for row in rows if row["invitee"] not in tried]
-            if not asked:
-                break
-            tried.update(asked)
-            for uri in asked:
-                try:
-                    invitee = await invitees.get(self._calendly, uri)
-                    meeting = await scheduled_events.get(self._calendly, invitee.event)
-                except CalendlyError as error:
-                    if error.problem not in ITS_OWN:
-                        raise
-                    self.progress.cannot_prove(Unprovable.NEIGHBOURS, [uri])
-                    continue
-                self.progress.invitees += 1
-                if not await self._put_invitee(invitee, meeting):
+                rows = await self._pool.fetch(_SQL["neighbours"], *asked)
+            if not rows:
+                return FetchOutcome.ENDED
+            if len(tried) >= MAX_STEPS * MAX_NEIGHBOURS:
+                self.progress.cannot_prove(Unprovable.NEIGHBOURS, [f"more than {len(tried)}"])
+                return FetchOutcome.ENDED
+            for row in rows:
+                tried.append(row["invitee"])
+                if not await self._neighbour(row["invitee"]):
                     return FetchOutcome.UNWRITTEN
             await self._keep()
-        return FetchOutcome.ENDED
+
+    async def _neighbour(self, uri: str) -> bool:
+        """Read one invitee with its meeting; return whether there was room. One that is not shown is reported."""
+        try:
+            invitee = await invitees.get(self._calendly, uri)
+            meeting = await scheduled_events.get(self._calendly, invitee.event)
+        except CalendlyError as error:
+            if error.problem not in ITS_OWN:
+                raise
+            self.progress.cannot_prove(Unprovable.NEIGHBOURS, [uri])
+            return True
+        self.progress.invitees += 1
+        return await self._put_invitee(invitee, meeting)
 
     async def _submissions(self) -> FetchOutcome:
         """Read what was submitted to routing forms since the hole began, where that is subscribed to."""

@@ -120,12 +120,12 @@ ORDER BY b.state, b.invitee LIMIT $4
 
 -- name: neighbours
 -- Invitees of an organization that only a neighbour named since $2, and those that are active though they were replaced,
--- the newest first.
+-- the newest first, without those of $4.
 (SELECT b.invitee, b.changed_at FROM slotwire.bookings b
- WHERE b.org = $1 AND b.state = 'named' AND b.changed_at >= $2)
+ WHERE b.org = $1 AND b.state = 'named' AND b.changed_at >= $2 AND b.invitee <> ALL ($4::text[]))
 UNION ALL
 (SELECT b.invitee, b.changed_at FROM slotwire.bookings b
- WHERE b.org = $1 AND b.state = 'active' AND cardinality(b.new_invitees) > 0)
+ WHERE b.org = $1 AND b.state = 'active' AND cardinality(b.new_invitees) > 0 AND b.invitee <> ALL ($4::text[]))
 ORDER BY changed_at DESC LIMIT $3
 
 -- name: log_place

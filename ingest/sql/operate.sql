@@ -460,8 +460,13 @@ FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscript
 WHERE s.state <> 'ended' ORDER BY k.created_at DESC LIMIT $1
 
 -- name: open_holes
--- Holes that are not closed: how many, when the first was noticed, and which ones that was before $1, at most $2 of them.
+-- Holes that are not closed, of organizations that are not removed: how many, when the first was noticed, and which ones that was before $1, at most $2 of them.
+WITH open AS (
+    SELECT h.* FROM slotwire.holes h
+    JOIN slotwire.organizations o ON o.org = h.org AND o.ended_at IS NULL
+    WHERE h.state <> 'closed'
+)
 SELECT count(*) AS holes, min(noticed_at) AS oldest,
-       array(SELECT org || ' (' || cause || coalesce(': ' || problem, '') || ')' FROM slotwire.holes
-             WHERE state <> 'closed' AND noticed_at < $1 ORDER BY noticed_at, id LIMIT $2) AS late
-FROM slotwire.holes WHERE state <> 'closed'
+       array(SELECT org || ' (' || cause || coalesce(': ' || problem, '') || ')' FROM open
+             WHERE noticed_at < $1 ORDER BY noticed_at, id LIMIT $2) AS late
+FROM open

@@ -4,91 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import pytest
 from aiohttp import web
 
 from slotwire.ingest.control import hole_rounds, meetings
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.budget import Budgets
-from slotwire.ingest.control.calendly_client.transport import open_calendly
-from slotwire.ingest.control.hole_records import read_one
 from slotwire.ingest.control.holes import HoleCause, note_hole
-from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
-from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import COMMAND_LINE
-from tests.support.altered_calendly import AlteredCalendly, Answer, altered_calendly
-from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
+from tests.support.altered_calendly import Answer
+from tests.support.holes_setup import NOT_FOUND, HolesSetup, connected, contact, listing
 
-NOT_FOUND: Answer = (
-    404,
-    {"title": "Resource Not Found", "message": "The server could not find the requested resource."},
-)
 REFUSED: Answer = (400, {"title": "Invalid Argument", "message": "The supplied parameters are invalid."})
 
 
-@dataclass(frozen=True)
-class Setup:
-    """A connected organization, and what stands between its fetches and the simulator."""
-
-    of: OrganizationsSetup
-    between: AlteredCalendly
-    organizations: Organizations
-
-    async def in_the_dark(self, bookings: int, **asked: Any) -> list[str]:
-        """Book with nobody listening; return the invitees."""
-        await self.of.settled()
-        await self.of.simulate("faults", drop_rate=1.0)
-        made = [await self.of.simulate("book", organization=self.of.org, **asked) for _ in range(bookings)]
-        await self.of.simulate("faults", drop_rate=0.0)
-        return [each["invitees"][0] for each in made]
-
-    async def fetch(self, settings: ReconcileSettings | None = None, *, since: datetime | None = None) -> Any:
-        """Note a hole of the last hour, or since a time; fill it, and return the report."""
-        now = self.of.actions.clock.now()
-        since = since or now - timedelta(hours=1)
-        hole = await note_hole(
-            self.of.actions.pool, self.of.org, cause=HoleCause.NO_DATABASE, since=since, now=now, subscription=None
-        )
-        outcomes = await hole_rounds.run_once(self.organizations, settings or ReconcileSettings())
-        assert outcomes == {self.of.org: ["ended"]}
-        return (await read_one(self.of.actions.pool, hole)).report
-
-    async def deliver(self, event: str, payload: dict[str, Any]) -> None:
-        """Let a webhook come that the simulator does not make by itself."""
-        [subscription] = self.of.calendly.engine.ledger.subscriptions()
-        told = {"event": event, "created_at": "2026-11-20T15:00:00.000000Z", "payload": payload}
-        await self.of.simulate("send", subscription=subscription.id, body=orjson.dumps(told).decode())
-        await self.of.settled()
-
-    async def told(self) -> Counter[tuple[str, str]]:
-        """Read the log: how often each event about each subject is there."""
-        rows = await self.of.rows("SELECT type, subject FROM slotwire.events WHERE type LIKE 'com.%'")
-        return Counter((row["type"].split(".", 2)[2].removesuffix(".v1"), row["subject"]) for row in rows)
-
-
-@asynccontextmanager
-async def connected(database: Database, *events: str) -> AsyncIterator[Setup]:
-    """Connect an organization, subscribed to these events or the usual ones."""
-    async with organizations_setup(database, organizations=1) as of, altered_calendly(of.calendly.url) as between:
-        await of.add(events=events)
-        settings = of.settings.model_copy(update={"calendly": CalendlySettings(api_url=between.url)})
-        actions = of.actions
-        budgets = Budgets(actions.pool, actions.clock, settings.calendly)
-        async with open_calendly(settings.calendly, budgets) as calendly:
-            organizations = Organizations.from_settings(settings, actions.pool, actions.clock, calendly)
-            yield Setup(of, between, organizations)
-
-
 @pytest.fixture
-async def setup(database: Database) -> AsyncIterator[Setup]:
+async def setup(database: Database) -> AsyncIterator[HolesSetup]:
     """An organization with the usual events."""
     async with connected(database) as made:
         yield made
@@ -118,7 +53,7 @@ def garbled(bad: list[str]) -> Any:
     return alter
 
 
-async def test_a_meeting_that_cannot_be_read_is_skipped_and_named(setup: Setup) -> None:
+async def test_a_meeting_that_cannot_be_read_is_skipped_and_named(setup: HolesSetup) -> None:
     """Of seven meetings four cannot be read, each in another way: three are recovered, four are named."""
     invitees = await setup.in_the_dark(7)
     setup.between.alter = garbled(invitees[:4])
@@ -135,7 +70,7 @@ async def test_a_meeting_that_cannot_be_read_is_skipped_and_named(setup: Setup) 
     assert {subject for _, subject in await setup.told()} == set(invitees[4:])
 
 
-async def test_a_backfill_skips_and_names_them_too(setup: Setup) -> None:
+async def test_a_backfill_skips_and_names_them_too(setup: HolesSetup) -> None:
     """The same four do not keep a backfill from the other three, nor from its end."""
     invitees = await setup.in_the_dark(7)
     setup.between.alter = garbled(invitees[:4])
@@ -149,7 +84,7 @@ async def test_a_backfill_skips_and_names_them_too(setup: Setup) -> None:
     assert await setup.of.actions.organizations.backfill(COMMAND_LINE, setup.of.org, lambda _: None) is None
 
 
-async def test_a_fetch_that_can_read_nothing_fails(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fetch_that_can_read_nothing_fails(setup: HolesSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past so many refusals in a row no meeting is to blame: the fetch fails, and the hole stays open."""
     monkeypatch.setattr(meetings, "MAX_SKIPPED_IN_A_ROW", 3)
     await setup.in_the_dark(3)
@@ -163,7 +98,7 @@ async def test_a_fetch_that_can_read_nothing_fails(setup: Setup, monkeypatch: py
 
 
 async def test_windows_are_bounded_and_a_refused_page_begins_one_again(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
+    setup: HolesSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of two, windows of two pages, and every third page token refused: each booking is there once."""
     monkeypatch.setattr(pages, "PAGE_SIZE", 2)
@@ -185,7 +120,7 @@ async def test_windows_are_bounded_and_a_refused_page_begins_one_again(
     assert report["skipped"] == 0
 
 
-async def test_an_endlessly_refused_page_fails(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endlessly_refused_page_fails(setup: HolesSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list whose second page is always refused is begun again a few times, and then the fetch fails."""
     monkeypatch.setattr(pages, "PAGE_SIZE", 1)
     start = (setup.of.actions.clock.now() + timedelta(days=1)).isoformat()
@@ -196,7 +131,7 @@ async def test_an_endlessly_refused_page_fails(setup: Setup, monkeypatch: pytest
     assert await hole_rounds.run_once(setup.organizations, ReconcileSettings()) == {setup.of.org: ["failed"]}
 
 
-async def test_a_neighbour_before_the_look_back_is_read_by_its_uri(setup: Setup) -> None:
+async def test_a_neighbour_before_the_look_back_is_read_by_its_uri(setup: HolesSetup) -> None:
     """A meeting of three days ago moved: with a look-back of a day only its name is met, and it is read by that."""
     start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
     [older] = await setup.in_the_dark(1, start=start)
@@ -211,7 +146,7 @@ async def test_a_neighbour_before_the_look_back_is_read_by_its_uri(setup: Setup)
     assert [row["subject"] for row in rescheduled] == [newer]
 
 
-async def test_a_neighbour_that_is_not_shown_cannot_be_proven(setup: Setup) -> None:
+async def test_a_neighbour_that_is_not_shown_cannot_be_proven(setup: HolesSetup) -> None:
     """Calendly does not have it: the report names it, and the fetch ends."""
     start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
     [older] = await setup.in_the_dark(1, start=start)
@@ -223,7 +158,7 @@ async def test_a_neighbour_that_is_not_shown_cannot_be_proven(setup: Setup) -> N
     assert {each["kind"]: each["named"] for each in report["unprovable"]}["neighbours"] == [older]
 
 
-async def test_a_known_mark_out_of_reach_is_named(setup: Setup) -> None:
+async def test_a_known_mark_out_of_reach_is_named(setup: HolesSetup) -> None:
     """A no-show of a meeting before the look-back may have been cleared: nobody can tell, and the report says so."""
     start = (setup.of.actions.clock.now() - timedelta(days=3)).isoformat()
     invitee = (await setup.of.simulate("book", organization=setup.of.org, start=start))["invitees"][0]
@@ -235,33 +170,6 @@ async def test_a_known_mark_out_of_reach_is_named(setup: Setup) -> None:
     report = await setup.fetch(ReconcileSettings(look_back_days=1))
     assert {each["kind"]: each["named"] for each in report["unprovable"]}["marks_out_of_reach"] == [invitee]
     assert ("invitee_no_show.deleted", invitee) not in await setup.told()
-
-
-def contact(name: str, *, minutes: int, company: str | None = None) -> dict[str, Any]:
-    """Write a contact that was changed so many minutes after two o'clock; it was made at one."""
-    return {
-        "uri": f"https://api.calendly.com/contacts/{name}",
-        "name": name,
-        "emails": [{"email": f"{name.lower()}@example.test", "is_primary": True}],
-        "company": company,
-        "created_at": "2026-11-20T13:00:00.000000Z",
-        "updated_at": f"2026-11-20T14:{minutes:02}:00.000000Z",
-    }
-
-
-def listing(*resources: dict[str, Any]) -> Any:
-    """Answer `/contacts` with these, and with what REST adds to each."""
-    shown = {each["name"]: {**each, "app_url": "https://calendly.example.test/a"} for each in resources}
-
-    def alter(request: web.Request, *_: object) -> Answer | None:
-        if request.path == "/contacts":
-            return 200, {"collection": [*shown.values()], "pagination": {"count": len(shown)}}
-        name = request.path.removeprefix("/contacts/")
-        if name == request.path:
-            return None
-        return (200, {"resource": shown[name]}) if name in shown else NOT_FOUND
-
-    return alter
 
 
 async def test_contacts_are_compared_with_the_last_that_is_known(database: Database) -> None:
