@@ -20,11 +20,10 @@ from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.claims import DueRound, OrganizationClaim, OrganizationClaimLost, claim_due, claimed
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.control.round_records import WatchRecord, read_watch
 from slotwire.ingest.control.round_schedule import ListingTurn, pause_after, turn
-from slotwire.ingest.control.subscription_facts import SKEW, Place
+from slotwire.ingest.control.subscription_facts import Place
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.control.subscriptions import ReconcileResult
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SlotwireError
@@ -179,9 +178,6 @@ async def _round(
         outcome = _problem(claim.org, problem)
         if outcome is RoundOutcome.PAUSED:
             watch = replace(watch, findings=(_written(FindingKind.UNWATCHED, ("organization", "")),))
-            since = (watch.listed_at or now) - SKEW
-            cause = HoleCause.UNWATCHED
-            await note_hole(organizations.pool, claim.org, cause=cause, since=since, now=now, subscription=None)
         return _Round(outcome, watch, now + interval, len(wanted))
     limit = calendly.limit or watch.rate_limit
     rest = pause_after(chosen.calls, limit=limit, interval=interval, silent=watch.silent)
