@@ -114,6 +114,15 @@ PANELS = (
         "The ten that are silent for longest.",
     ),
     Panel(
+        "Is what was missed fetched?",
+        "short",
+        {
+            "open: {{cause}}": "sum by (cause) (slotwire_holes_open)",
+            "recovered: {{type}}": "sum by (type) (increase(slotwire_hole_events_recovered_total[1h]))",
+        },
+        "Holes that are not filled yet, and events that fetches have written in the last hour.",
+    ),
+    Panel(
         "What waits for a person?",
         "short",
         {
