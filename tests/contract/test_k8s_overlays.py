@@ -192,6 +192,26 @@ def test_a_changed_secret_rolls_its_pods(everything: Path) -> None:
     assert (COMPONENTS / "generated-secrets" / ".gitignore").read_text(encoding="utf-8").splitlines()[1] == "*.env"
 
 
+def test_only_control_has_the_oauth_app(everything: Path) -> None:
+    """The component gives control, and its examination, the app and a public port; serve holds nothing of it."""
+    folder = everything.parent / "with-oauth"
+    folder.mkdir()
+    said = {"resources": ["../plain"], "components": ["../../components/oauth"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    found = workloads(folder)
+    secrets = {("slotwire-oauth-app", key) for key in ("client-id", "client-secret", "signing-keys")}
+    assert {name for name, process in found.items() if process.secrets() & secrets} == {"control", "doctor-control"}
+    for name in ("control", "doctor-control"):
+        assert secrets <= found[name].secrets()
+    assert {"name": "oauth", "containerPort": 8083} in found["control"].container["ports"]
+    readme = (K8S / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in readme for _, key in secrets)
+    documents = rendered(folder)
+    [ingress] = [doc for doc in documents if (doc["kind"], doc["metadata"]["name"]) == ("Ingress", "slotwire-connect")]
+    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert (path["path"], path["backend"]["service"]["name"]) == ("/oauth/calendly/", "slotwire-connect")
+
+
 def references(value: Any, key: str) -> list[Document]:
     """Find every reference of a kind in a document."""
     if isinstance(value, dict):
