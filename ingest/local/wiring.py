@@ -15,6 +15,7 @@ from slotwire.ingest.local.children import Stdout
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.local.state import require_port
 from slotwire.ingest.local.supervisor import Service
+from slotwire.ingest.simulator.world import oauth_app
 
 DEMO_AGENT = "slotwire.handlers.agents.demo:agent"
 """The shipped agent that prints each change of a booking."""
@@ -24,12 +25,17 @@ PORTS = {
     "serve": ("deliveries", 8080),
     "admin": ("the management API", 8081),
     "serve-health": ("the health of serve", 8082),
+    "oauth": ("the pages on which customers connect", 8083),
     "simulator": ("the simulator", 8090),
     "control-health": ("the health of control", 0),
     "relay-health": ("the health of relay", 0),
     "demo-agent-health": ("the health of the demo agent", 0),
 }
 """The ports by name, each with its purpose and the number that the first run takes if it is free (0: any)."""
+OAUTH = f"{PREFIX}OAUTH__"
+"""Begins the settings of the OAuth app, which `control` alone gets."""
+SIMULATOR_SEED = "slotwire"
+"""The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """The variables that our processes inherit. No proxy: they connect to this machine only."""
 _HEEDED = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
@@ -97,6 +103,20 @@ class Wiring:
             "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
             "SLOTWIRE_LOG__LEVEL": self.log_level,
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
+            **self._oauth(),
+        }
+
+    def _oauth(self) -> dict[str, str]:
+        """Return the settings of the simulator's app, for `control` and for commands."""
+        app = oauth_app(SIMULATOR_SEED)
+        return {
+            f"{OAUTH}HOST": "127.0.0.1",
+            f"{OAUTH}PORT": str(self._port("oauth")),
+            f"{OAUTH}PUBLIC_URL": self._url("oauth"),
+            f"{OAUTH}CLIENT_ID": app.client_id,
+            f"{OAUTH}CLIENT_SECRET": app.client_secret,
+            f"{OAUTH}SIGNING_KEYS": app.signing_key,
+            f"{OAUTH}INTEGRATOR": "Slotwire on this machine",
         }
 
     def environment_file(self) -> str:
@@ -166,6 +186,8 @@ class Wiring:
         if role:
             environment["SLOTWIRE_DATABASE_URL"] = self.stack.postgres.url(role_of(role, "slotwire"))
             del environment["SLOTWIRE_MIGRATE__DATABASE_URL"]
+        if role != "control":
+            environment = {name: value for name, value in environment.items() if not name.startswith(OAUTH)}
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"

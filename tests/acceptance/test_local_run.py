@@ -350,4 +350,4 @@ def test_an_ephemeral_one_leaves_nothing(tmp_path: Path) -> None:
     finally:
         _end(running)
     assert not folder.exists()
-    assert "demo-agent │" not in running.said()
+    assert "booked" not in running.said(), "nobody makes meetings"
