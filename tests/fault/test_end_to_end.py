@@ -57,7 +57,10 @@ async def kill_in_turn(stack: Stack, world: EndToEnd, deliveries: int, rounds: i
 
 async def check(stack: Stack, world: EndToEnd) -> None:
     """Count what the simulator, Postgres, Kafka and the agent saw against each other."""
-    log = await world.rows("SELECT event_id, type, subject, key, position FROM slotwire.events ORDER BY position")
+    log = await world.rows(
+        "SELECT event_id, type, subject, key, position FROM slotwire.events"
+        " WHERE type NOT LIKE 'io.slotwire.connection%' ORDER BY position"
+    )
     await until_in_ledger(world, len(log))
     known = {(row["type"].removeprefix("com.calendly.").removesuffix(".v1"), row["subject"]) for row in log}
     sent = acknowledged(world)
