@@ -1,4 +1,4 @@
-"""An agent for tests of the whole way: writes each event of Calendly's that it handles into the table `ledger`, in its transaction."""
+"""An agent for tests of the whole way: writes each of Calendly's events into the table `ledger`, in its transaction."""
 
 from __future__ import annotations
 
