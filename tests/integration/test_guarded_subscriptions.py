@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from slotwire.ingest.control import rounds
+from slotwire.ingest.control import hole_rounds, rounds
 from slotwire.ingest.control.claims import CLAIM, OrganizationClaimLost, claim_due, claimed, keep
 from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.errors import CalendlyError, RequestRefused
@@ -287,3 +287,32 @@ async def test_calendly_failing_stops_nothing_else(setup: GuardedSetup) -> None:
         await setup.actions.subscriptions.findings(COMMAND_LINE, setup.org)
     await setup.act("faults", rest_error_rate=0.0)
     assert await setup.round() == "unchanged"
+
+
+async def test_replacements_do_not_wait_for_a_fetch(database: Database) -> None:
+    """While a fetch is held up, as it has no turn and nothing writes what it brings, what is lost is replaced."""
+    async with guarded_setup(database, organizations=3) as setup:
+        orgs = list(setup.calendly.world.organizations)
+        for org in orgs:
+            owner = setup.calendly.world.members(org)[0].id
+            token = next(each.value for each in setup.calendly.world.tokens if each.user == owner)
+            await setup.add(token=SecretStr(token))
+        await setup.advance(minutes=1)
+        for item in setup.at_calendly():
+            setup.calendly.engine.ledger.delete_subscription(item.id)
+        await setup.act("book", organization=orgs[0])
+        await rounds.run_once(setup.organizations)
+        await setup.advance(minutes=1)
+        fetch = asyncio.create_task(hole_rounds.run_once(setup.organizations, setup.settings.reconcile))
+        try:
+            async with asyncio.timeout(20):
+                while not await setup.rows("SELECT FROM slotwire.holes WHERE state = 'fetching'"):  # noqa: ASYNC110 - another task gives no signal here
+                    await asyncio.sleep(0.02)
+            await setup.advance(hours=25)
+            for item in setup.at_calendly():
+                setup.calendly.engine.ledger.delete_subscription(item.id)
+            assert set((await rounds.run_once(setup.organizations)).values()) == {"changed"}
+            assert (fetch.done(), len(setup.at_calendly())) == (False, 3)
+        finally:
+            fetch.cancel()
+            await asyncio.wait({fetch})
