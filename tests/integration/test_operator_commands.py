@@ -204,3 +204,25 @@ async def test_events_are_followed(stop: signal.Signals, terminal: Terminal, dat
             await child.wait()
     assert seen == [before[1], *after]
     assert (rest, code) == (b"", 0)
+
+
+async def test_keys_are_rotated_and_replacements_resumed(terminal: Terminal) -> None:
+    """A rotation names the old and the new subscription; what has nothing to do says so; a contradiction is refused."""
+    token = terminal.calendly.owner_token
+    await terminal.type("organizations", "add", "--token-file", "-", stdin=token)
+    [before] = await terminal.rows("subscriptions", "list")
+    [rotated] = await terminal.rows("keys", "signing", "rotate")
+    listed = await terminal.rows("subscriptions", "list")
+    assert (rotated["subscription_id"], rotated["by"]) == (before["id"], listed[1]["id"])
+    assert [row["state"] for row in listed] == ["active", "active"]
+    both = await terminal.type("keys", "signing", "rotate", str(before["organization"]), "--all")
+    assert (both.code, both.stdout) == (2, "")
+    every = await terminal.type("keys", "signing", "rotate", "--all")
+    assert (every.code, str(listed[1]["id"]) in every.stdout) == (0, True)
+    again = await terminal.type("keys", "signing", "rotate", "--all")
+    assert (again.code, again.stdout) == (0, "")
+    assert "all are being replaced already" in again.stderr
+    resumed = await terminal.type("subscriptions", "resume")
+    assert (resumed.code, "0 wanted subscriptions" in resumed.stdout) == (0, True)
+    confirmed = await terminal.type("subscriptions", "confirm-deletions")
+    assert (confirmed.code, confirmed.stdout) == (0, "deletions were carried out already\n")
