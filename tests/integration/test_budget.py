@@ -320,3 +320,26 @@ async def test_the_budgets_of_the_idle_are_removed(pool: Pool) -> None:
         assert await idle_budgets.run_once(pool, ManualClock(later)) == 1
         rows = await pool.fetch("SELECT user_uri FROM slotwire.rate_budgets")
         assert [row["user_uri"] for row in rows] == [USER]
+
+
+async def test_who_comes_while_postgres_is_asked_is_asked_for_at_once(pool: Pool) -> None:
+    """A person who comes while a sweep asks has the reserve, though the sweep is told to wait for the next window."""
+    async with rate_simulation(pool) as simulation:
+        process = simulation.process()
+        simulation.busy(process, Priority.SWEEP, "before")
+        await simulation.run(10)
+        await simulation.stop()
+        left = 500 - simulation.rates.call(USER, 500, simulation.time.now).used
+        simulation.rates.spend(USER, left - 5, 500, simulation.time.now)
+        simulation.start(lambda: simulation.call(process, process.caller(USER, Priority.PERSON), "tells what is left"))
+        await simulation.run(12)
+        sweep = asyncio.create_task(process.caller(USER, Priority.SWEEP).turn("sweeping"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert simulation.time.asking
+        person = asyncio.create_task(process.caller(USER, Priority.PERSON).turn("reading"))
+        await simulation.run(13.5)
+        assert (person.done(), sweep.done()) == (True, False)
+        assert person.exception() is None
+        await simulation.run(80)
+        assert sweep.done()

@@ -170,7 +170,7 @@ class RateSimulation:
         for _ in range(at_once):
             self.start(line)
 
-    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+    def start(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run something beside."""
 
         async def run() -> None:

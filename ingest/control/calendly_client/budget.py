@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
@@ -287,7 +287,7 @@ class UserBudget:
                 due = [self._slots[0] - self._time()] if self._slots else []
                 due += [self._again - now] if unmet else []
                 await self._budgets.pause(self._poke, max(min(due, default=0.0), 0.0))
-                self._refuse_late(0.0)
+                self._refuse_late(0.0, Priority.PERSON)
         except DatabaseUnavailable as problem:
             self._without_database(problem)
         except Exception as problem:  # noqa: BLE001 -- whoever waits gets it; otherwise they would wait for ever
@@ -323,16 +323,24 @@ class UserBudget:
         self._spare = min(2 * self._spare + 1, MAX_LEASE_CALLS - 1) if any(calls) else self._spare
         self._limit, self._low = given.limit, given.left <= TOLD_LOW * given.limit
         self._again = now + given.again
-        self._asked = next((each for each, unmet in zip(Priority, self._without_turn(), strict=True) if unmet), None)
         CALENDLY_CALLS_LEFT.observe(given.left / given.limit)
-        self._refuse_late(given.blocked)
+        asked = _most_urgent(calls)
+        self._asked = _most_urgent(self._without_turn())
+        if self._asked is not None and (asked is None or self._asked < asked):
+            self._again = 0.0  # it came while we asked: what Postgres said is not about it
+        self._refuse_late(given.blocked, asked or Priority.SWEEP)
 
-    def _refuse_late(self, blocked: float) -> None:
-        """Refuse the calls that get no turn in time. `blocked`: seconds until the next turn that we do not have."""
+    def _refuse_late(self, blocked: float, priority: Priority) -> None:
+        """Refuse the calls that get no turn in time.
+
+        Args:
+            blocked: seconds until the next turn that we do not have.
+            priority: the most urgent that this is said of.
+        """
         if self._slots:
             return
         now = self._budgets.now()
-        for queue in self._queues.values():
+        for queue in (queue for each, queue in self._queues.items() if each >= priority):
             for waiting in [each for line in queue.values() for each in line]:
                 if now + blocked <= waiting.until:
                     continue
@@ -362,6 +370,11 @@ class UserBudget:
         while (waiting := self._next()) is not None:
             if not waiting.turn.done():
                 waiting.turn.set_exception(problem)
+
+
+def _most_urgent(calls: Sequence[int]) -> Priority | None:
+    """Return the most urgent priority with calls."""
+    return next((each for each, count in zip(Priority, calls, strict=True) if count), None)
 
 
 def _no_turn(doing: str, wait: float) -> CalendlyError:
