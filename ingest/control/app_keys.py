@@ -117,6 +117,17 @@ async def give(connection: Connection, vault: Vault, org: str, subscription_id: 
     return len(lacking)
 
 
+async def in_force(connection: Connection, vault: Vault) -> frozenset[bytes]:
+    """Read the list that the last start of `slotwire control` put into force.
+
+    Raises:
+        SecretUnreadable: a key does not open with the vault's keys.
+    """
+    with translated():
+        rows = await connection.fetch(_SQL["app_keys"])
+    return frozenset(_open(vault, row) for row in rows)
+
+
 def app_key_context(key_id: UUID) -> tuple[str, ...]:
     """Return the context a sealed key of the app is bound to."""
     return ("app_signing_keys", str(key_id))

@@ -132,6 +132,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "retention": lambda: _retention(connection, settings, clock),
             "sealed keys": lambda: doctor_organizations.sealed_keys(connection, settings),
             "vault use": lambda: doctor_organizations.vault_use(connection, settings),
+            "oauth app": lambda: doctor_organizations.oauth_app(connection, settings),
             "server connections": lambda: _server_connections(connection),
             "connections": lambda: doctor_organizations.connections(connection, settings),
             "rate limits": lambda: doctor_organizations.rate_limits(connection, clock),

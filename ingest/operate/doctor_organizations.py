@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from slotwire.ingest.control import app_keys
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
@@ -37,6 +38,25 @@ async def sealed_keys(connection: Connection, settings: Settings) -> Finding:
     for row in rows:
         vault.open(row["sealed"], context=signing_key_context(row["org"], row["subscription_id"], row["id"]))
     return ok("sealed keys", f"{len(rows)} signing keys open with the vault's keys" if rows else "none yet")
+
+
+async def oauth_app(connection: Connection, settings: Settings) -> Finding:
+    """Compare the app's signing keys of the settings with those that deliveries are verified with."""
+    oauth = settings.oauth
+    if not oauth.client_id:
+        return ok("oauth app", "none: customers are connected by token only")
+    listed = {key.get_secret_value().encode() for key in oauth.signing_keys}
+    known = await app_keys.in_force(connection, Vault.from_settings(settings.vault))
+    if listed != known:
+        return Finding(
+            check="oauth app",
+            state="warning",
+            message=f"{len(listed - known)} signing keys of the settings are not in force,"
+            f" {len(known - listed)} others are",
+            remedy="Restart `slotwire control` with the right SLOTWIRE_OAUTH__SIGNING_KEYS: that puts them into force.",
+        )
+    address = oauth.public_url or settings.public_url
+    return ok("oauth app", f"customers connect at {address}; {len(known)} signing keys in force")
 
 
 async def vault_use(connection: Connection, settings: Settings) -> Finding:

@@ -29,8 +29,18 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "unwritten",
                 "ranges",
                 "retention",
+                "oauth app",
             }
-            | {"sealed keys", "vault use", "server connections", "connections", "rate limits", "organizations", "holes"}
+            | {
+                "oauth app",
+                "sealed keys",
+                "vault use",
+                "server connections",
+                "connections",
+                "rate limits",
+                "organizations",
+                "holes",
+            }
         ),
         "agents": frozenset({"kafka"}),
     }

@@ -76,6 +76,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "retention",
         "sealed keys",
         "vault use",
+        "oauth app",
         "server connections",
         "connections",
         "rate limits",

@@ -11,8 +11,10 @@ from slotwire.ingest.control import app_keys
 from slotwire.ingest.control.app_keys import AppKeysChange
 from slotwire.ingest.control.oauth_refresh import oauth_client
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.doctor_organizations import oauth_app
 from slotwire.ingest.receive.hook_lookup import FRESH_SECONDS
 from tests.support.oauth_setup import OAuthSetup, oauth_setup
 from tests.support.public_endpoint import running_endpoint
@@ -97,3 +99,18 @@ async def test_without_a_key_nothing_is_subscribed(setup: OAuthSetup) -> None:
             )
     assert caught.value.code == "app_keys_missing"
     assert "SLOTWIRE_OAUTH__SIGNING_KEYS" in caught.value.remedy
+
+
+async def test_doctor_says_whether_the_list_is_in_force(setup: OAuthSetup) -> None:
+    """It is after a start; a changed setting without one is a warning that names the step; no app is no fault."""
+    async with setup.api.actions.pool.acquire() as connection:
+        assert (await oauth_app(connection, setup.settings)).state == "ok"
+        await follow(setup, "another-key-of-the-app-with-enough-characters")
+        found = await oauth_app(connection, setup.settings)
+        assert (found.state, "1 signing keys of the settings are not in force, 1 others are" in found.message) == (
+            "warning",
+            True,
+        )
+        assert "Restart `slotwire control`" in found.remedy
+        without = setup.settings.model_copy(update={"oauth": OAuthSettings()})
+        assert (await oauth_app(connection, without)).state == "ok"
