@@ -15,6 +15,7 @@ from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
+_OAUTH = read_queries("slotwire.ingest.sql", "oauth.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
 
@@ -72,9 +73,19 @@ async def revoke_all(pool: Pool, org: str, subscription_id: UUID | None = None) 
 
 
 async def revoke_one(pool: Pool, key: SigningKeyRecord, now: datetime) -> bool:
-    """Revoke a key, and end its subscription if it has no other; return whether it was ended."""
+    """Revoke a key, and end its subscription if it has no other; return whether it was ended.
+
+    Raises:
+        RequestRefused: it is one of the OAuth app's (`key_of_the_app`).
+    """
     with translated():
         async with pool.acquire() as connection, connection.transaction():
+            if await connection.fetchval(_OAUTH["is_app_key"], key.id):
+                raise RequestRefused(
+                    "this key is the OAuth app's, and all of its subscriptions have it",
+                    code="key_of_the_app",
+                    remedy="Take it out of SLOTWIRE_OAUTH__SIGNING_KEYS and restart `slotwire control`.",
+                )
             await connection.execute(_SQL["revoke_signing_keys"], key.org, None, key.id)
             ended = await connection.fetchval(_SQL["end_without_keys"], key.subscription_id, now)
     return ended is not None

@@ -51,6 +51,7 @@ STATUS = {
     "return_url_refused": 422,
     "code_unknown": 422,
     "link_spent": 409,
+    "key_of_the_app": 409,
     "another_organization": 409,
     "another_name": 409,
     "admin_missing": 409,

@@ -53,8 +53,15 @@ INSERT INTO slotwire.app_signing_keys (id, sealed, created_at) VALUES ($1, $2, $
 DELETE FROM slotwire.app_signing_keys WHERE id = ANY ($1::uuid[])
 
 -- name: app_signed
--- Subscriptions whose deliveries the app's keys sign; ended ones only if they ended after $1.
-SELECT id, org FROM slotwire.subscriptions WHERE app_signed AND (state <> 'ended' OR ended_at > $1)
+-- Subscriptions whose deliveries the app's keys sign; ended ones only if they ended after $1. One whose keys were all
+-- revoked at once gets none again.
+SELECT s.id, s.org FROM slotwire.subscriptions s
+WHERE s.app_signed AND (s.state <> 'ended' OR s.ended_at > $1)
+  AND EXISTS (SELECT FROM slotwire.signing_keys k WHERE k.subscription_id = s.id)
+
+-- name: is_app_key
+-- Whether a signing key is one of the app's.
+SELECT app_key IS NOT NULL FROM slotwire.signing_keys WHERE id = $1
 
 -- name: app_keys_of
 -- Which keys of the app a subscription has.

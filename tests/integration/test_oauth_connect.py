@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from slotwire.ingest.control.oauth_flow import STATE_LIFE
+from slotwire.ingest.control.oauth_flow import MAX_VALUE, STATE_LIFE
+from slotwire.ingest.control.oauth_listener import MAX_BODY_BYTES
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.connect_link_models import CodeRequest
@@ -334,3 +335,19 @@ async def test_hooks_of_a_connection_that_ends_are_replaced_through_another(setu
     await setup.simulate("book", organization=setup.org())
     await setup.settled()
     assert len(await setup.rows("SELECT FROM slotwire.events WHERE type LIKE '%invitee.created%'")) == 1
+
+
+async def test_the_pages_have_limits(setup: OAuthSetup) -> None:
+    """A form of the longest length is read, one octet more is refused; a value that is too long finds nothing."""
+    made = await setup.link()
+    start, ticket = made.url.partition("?")[0], made.url.partition("ticket=")[2]
+    for length, status in ((MAX_BODY_BYTES, 303), (MAX_BODY_BYTES + 1, 413)):
+        body = f"ticket={ticket}&x=".ljust(length, "x")
+        answer = await setup.client.post(start, content=body)
+        assert answer.status_code == status
+        assert answer.headers["Cache-Control"] == "no-store"
+    long = "x" * (MAX_VALUE + 1)
+    assert (await setup.client.get(f"{setup.url}/oauth/calendly/callback?state={long[:3000]}")).status_code == 400
+    assert (await setup.client.get(f"{start}?ticket={ticket}{long[:3000]}")).status_code == 404
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert (await setup.client.post(start, data={"ticket": ticket}, headers=foreign)).status_code == 403

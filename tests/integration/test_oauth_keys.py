@@ -15,6 +15,7 @@ from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.doctor_organizations import oauth_app
+from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.receive.hook_lookup import FRESH_SECONDS
 from tests.support.oauth_setup import OAuthSetup, oauth_setup
 from tests.support.public_endpoint import running_endpoint
@@ -114,3 +115,19 @@ async def test_doctor_says_whether_the_list_is_in_force(setup: OAuthSetup) -> No
         assert "Restart `slotwire control`" in found.remedy
         without = setup.settings.model_copy(update={"oauth": OAuthSettings()})
         assert (await oauth_app(connection, without)).state == "ok"
+
+
+async def test_a_hook_that_was_stopped_at_once_stays_stopped(setup: OAuthSetup) -> None:
+    """Its keys are revoked with `--now`, and no later start gives it any; one row alone is not revoked, the list is."""
+    [key] = await setup.rows("SELECT id FROM slotwire.signing_keys")
+    with pytest.raises(RequestRefused) as caught:
+        await setup.api.actions.signing_keys.revoke(COMMAND_LINE, None, key["id"])
+    assert caught.value.code == "key_of_the_app"
+    [subscription] = setup.calendly.engine.ledger.subscriptions()
+    await setup.api.actions.organizations.remove(COMMAND_LINE, setup.org(), force=False, at_once=True)
+    assert await setup.rows("SELECT FROM slotwire.signing_keys") == []
+    change = await follow(setup, setup.calendly.engine.sender.app_key, "another-key-of-the-app-with-enough-characters")
+    assert (change.added, change.given) == (1, 0)
+    url = setup.settings.public_url + "/hooks/calendly/" + subscription.url.rpartition("/")[2]
+    key_now = setup.calendly.engine.sender.app_key
+    assert (await setup.simulate("send", url=url, body="{}", signing_key=key_now))["status"] == 401
