@@ -14,10 +14,11 @@ from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
-from slotwire.ingest.foundation.postgres import borrowed, read_queries, translated
+from slotwire.ingest.foundation.postgres import borrowed, is_lost, read_queries, translated
 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _READ_ONLY = "25006"
+_HAS_FAILED = "25P02"
 _FAILED = "its transaction was rolled back: the handler caught {} of a statement, and Postgres commits nothing after it"
 _ENDED = "the handler ended its transaction by a statement of its own"
 _IDLE = "Postgres ended its transaction: no statement for {:g} s (SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS)"
@@ -137,7 +138,7 @@ class PostgresInbox:
                 yield connection
                 await _require_whole(connection, number, statements)
             except BaseException as error:
-                lost = _is_lost(connection)
+                lost = is_lost(connection)
                 if not lost:
                     with translated():
                         await transaction.rollback()
@@ -155,7 +156,7 @@ class PostgresInbox:
             with translated():
                 await transaction.commit()
         finally:
-            if not _is_lost(connection):
+            if not is_lost(connection):
                 connection.remove_query_logger(statements)
             with translated():
                 await self._pool.release(connection)
@@ -208,15 +209,9 @@ async def _require_whole(connection: DatabaseConnection, number: str, statements
     """
     try:
         now = await connection.fetchval(_QUERIES["transaction_number"])
-    except asyncpg.InFailedSQLTransactionError as error:
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != _HAS_FAILED:
+            raise
         raise NotCommitted(_FAILED.format(statements.failed)) from error
     if now != number:
         raise NotCommitted(_ENDED)
-
-
-def _is_lost(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]) -> bool:
-    """Say whether a connection is gone. One that Postgres has ended was taken back by the pool at once."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
-        return True

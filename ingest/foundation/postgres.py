@@ -250,6 +250,14 @@ async def close(connection: Connection, *, seconds: float) -> None:
         connection.terminate()
 
 
+def is_lost(connection: Connection) -> bool:
+    """Say whether a connection is gone. A pool takes one back at once when Postgres has ended it."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
 async def call_outright(connection: Connection, statement: str, *arguments: object, seconds: float) -> Any:
     """Call a function that commits, and never cancel it: return its one row.
 
