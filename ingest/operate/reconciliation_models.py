@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from slotwire.ingest.control.fetch_progress import FetchProgress, Unprovable
 from slotwire.ingest.control.hole_records import HoleRecord
@@ -39,7 +39,7 @@ class ReconciliationRequest(Model):
 
     organization: Org | None = None
     """May be left out by a key that is bound to one."""
-    since: AwareDatetime | None = None
+    since: AwareDatetime | None = Field(None, strict=True)
     """What happened since then; a day ago when left out. Meetings are read from the look-back before it on."""
 
 

@@ -69,8 +69,8 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     ReconciliationRequest: lambda running: {"organization": last_segment(running.organization)},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
-_TRACES = {"audit", "idempotent_answers"}
-"""Tables that tell of requests, refused ones too."""
+_TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters"}
+"""Tables that tell of requests, refused ones too, and of calls to Calendly, reading ones too."""
 
 
 @dataclass(frozen=True)
