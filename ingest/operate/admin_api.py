@@ -75,7 +75,7 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     app[_REFUSED] = _refused_addresses(app[_LIMITS])
     for route in ROUTES:
         # No HEAD: it would cost as much as the list itself.
-        app.router.add_route(route.method, route.path, _serve(route))
+        app.router.add_route(route.method, _pattern(route.path), _serve(route))
     described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
 
     async def openapi(_: web.Request) -> web.Response:
@@ -83,6 +83,19 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
 
     app.router.add_route("GET", "/openapi.json", openapi)
     return app
+
+
+def _pattern(path: str) -> str:
+    """Return a path as the router takes it: an `{id}` stands for no word that is a path of its own beside it."""
+    before, found, after = path.rpartition("{id}")
+    if not found or after:
+        return path
+    words = {
+        re.escape(other.path.removeprefix(before))
+        for other in ROUTES
+        if other.path.startswith(before) and not set("/{") & set(other.path.removeprefix(before))
+    }
+    return f"{before}{{id:(?!(?:{'|'.join(sorted(words))})$)[^/]+}}" if words else path
 
 
 def _refused_addresses(limits: Limits) -> RefusedAddresses:

@@ -217,3 +217,18 @@ def test_invalid_fields_are_named_without_their_values() -> None:
     assert len(problem.errors) == 10
     assert problem.errors[0].startswith("role: ")
     assert SECRET not in problem.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/organizations/ORG/subscriptions/resume", "POST"),
+        ("/v1/organizations/ORG/signing-keys/rotate", "POST"),
+        ("/v1/organizations/ORG/subscriptions/00000000-0000-0000-0000-000000000000", "DELETE, GET"),
+    ],
+)
+async def test_a_word_beside_an_id_is_no_id(database: Database, path: str, allowed: str) -> None:
+    """What a path allows is what is documented for it, also where an id could stand in the word's place."""
+    async with management_api(settings_for(database)) as api:
+        answer = await api.ask("PUT", path, await api.key())
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
