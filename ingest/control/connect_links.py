@@ -91,10 +91,14 @@ class ConnectLinks:
     base: str
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock) -> Self | None:
-        """Take the app and the public address of the settings; None if there is no app."""
-        base = settings.oauth.public_url or settings.public_url
-        return cls(pool, clock, settings.oauth, base) if settings.oauth.client_id and base else None
+    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock) -> Self:
+        """Take the app and the public address of the settings, if there are any."""
+        return cls(pool, clock, settings.oauth, settings.oauth.public_url or settings.public_url)
+
+    @property
+    def has_app(self) -> bool:
+        """Whether links can be made: there is an app, and an address under which its pages are reached."""
+        return bool(self.settings.client_id and self.base)
 
     async def create(
         self,

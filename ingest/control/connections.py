@@ -97,7 +97,7 @@ class Connections:
         warn = timedelta(days=settings.connections.expiring_days)
         vault = Vault.from_settings(settings.vault)
         links = ConnectLinks.from_settings(settings, pool, clock)
-        reconnect = None if links is None else links.to_connect_again
+        reconnect = links.to_connect_again if links.has_app else None
         oauth = Refresher.from_settings(settings, pool, calendly, ConnectionStore(pool, vault, clock, warn, reconnect))
         return cls(pool, vault, clock, calendly, warn, retries or CallRetries(), oauth, reconnect)
 

@@ -136,11 +136,9 @@ class ConnectFlow:
     @classmethod
     def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, organizations: Organizations) -> Self | None:
         """Take the app of the settings; None if there is none."""
-        client, links = (
-            oauth_client(settings, organizations.connections.calendly),
-            ConnectLinks.from_settings(settings, pool, clock),
-        )
-        if client is None or links is None:
+        client = oauth_client(settings, organizations.connections.calendly)
+        links = ConnectLinks.from_settings(settings, pool, clock)
+        if client is None or not links.has_app:
             return None
         return cls(pool, clock, Vault.from_settings(settings.vault), settings, client, links, organizations)
 

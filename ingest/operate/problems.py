@@ -39,6 +39,7 @@ STATUS = {
     "changed_meanwhile": 409,
     "contested": 409,
     "external_id_set": 409,
+    "oauth_app_missing": 409,
     "retried_already": 409,
     "connection_missing": 409,
     "connection_unable": 409,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -148,21 +149,21 @@ async def test_a_part_that_cannot_be_measured_costs_no_other() -> None:
     assert results.as_json()["unmeasured"] == results.unmeasured
 
 
-async def test_idle_connections_are_told_from_new_ones() -> None:
+def test_idle_connections_are_told_from_new_ones() -> None:
     """A connection that stays is counted and not new, one opened meanwhile is both, one that closed is neither."""
+    with contextlib.ExitStack() as opened, socket.create_server(("127.0.0.1", 0)) as server:
 
-    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+        def connect() -> socket.socket:
+            ours = opened.enter_context(socket.create_connection(server.getsockname()))
+            opened.enter_context(server.accept()[0])
+            return ours
 
-    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        _, stays = await asyncio.open_connection("127.0.0.1", port)
-        _, goes = await asyncio.open_connection("127.0.0.1", port)
+        connect()
+        goes = connect()
         before = connections(os.getpid())
-        _, comes = await asyncio.open_connection("127.0.0.1", port)
+        goes.close()
+        connect()
         found = cost(100.0, before, 101.5, connections(os.getpid()))
-        assert (found.rss_mib, found.grown_mib) == (101.5, 1.5)
-        assert found.connections - len(before) == found.opened == 2  # its two ends are both in this process
-        for each in (stays, goes, comes):
-            each.close()
+    assert (found.rss_mib, found.grown_mib, found.opened) == (101.5, 1.5, 2)  # both ends are in this process
+    assert found.connections < len(before) + found.opened
     assert rss_mib(os.getpid()) > 10

@@ -168,6 +168,7 @@ def prepare(chosen: Operation, given: Mapping[str, Sequence[str]], body: Any = N
     Raises:
         RequestRefused: something is missing, unknown or of another type (`call_invalid`).
     """
+    given = {name: values for name, values in given.items() if values}
     takes = {each.name: each for each in chosen.takes if each.name != BODY}
     if unknown := sorted(given.keys() - takes.keys()):
         listed = ", ".join(takes) or "nothing"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.connect_links import ConnectLinks
 from slotwire.ingest.control.oauth_flow import ConnectFlow
-from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.connect_link_models import (
     CodeRequest,
@@ -50,6 +50,8 @@ class ConnectLinkActions(ResourceActions):
             if request.external_id is not None:
                 # As when an organization is added: who is bound to one may not give names, nor find out about them.
                 who.require_everywhere()
+            if not self._links().has_app:
+                raise _no_app()
             now, days = self.clock.now(), request.backfill_days
             link, url = await self._links().create(
                 org=who.reach(request.organization),
@@ -85,14 +87,13 @@ class ConnectLinkActions(ResourceActions):
             return live_item(live, await flow.links.get(link_id), self.clock.now())
 
     def _links(self) -> ConnectLinks:
-        links = ConnectLinks.from_settings(self.settings, self.pool, self.clock)
-        if links is None:
-            raise _no_app()
-        return links
+        """Links as they are stored; a new one needs an app."""
+        return ConnectLinks.from_settings(self.settings, self.pool, self.clock)
 
 
-def _no_app() -> ConfigurationError:
-    return ConfigurationError(
+def _no_app() -> RequestRefused:
+    return RequestRefused(
         "there is no OAuth app, so nobody can connect in the browser",
+        code="oauth_app_missing",
         remedy="Set SLOTWIRE_OAUTH__CLIENT_ID and what belongs to it: docs/howto/connect-calendly.md",
     )
