@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -38,6 +38,8 @@ REMAKE_AFTER = timedelta(minutes=15)
 """How long after its second loss a subscription is made again."""
 LOSS_SPAN = timedelta(hours=24)
 """Losses are counted over this long."""
+TOGETHER = timedelta(minutes=1)
+"""Losses of one place that begin within this long are one: whoever cleans up at Calendly deletes what is there."""
 MAX_LOSSES = 3
 """After so many losses nothing more is made."""
 MAX_UNEXPLAINED = 2
@@ -247,7 +249,9 @@ class _Planner:
     ) -> None:
         place = want.place
         gone = [each for each in self.gone if each.place == place]
-        losses = _counted(state, self.now) + [Loss(self.now, each.retrying_since is not None) for each in gone]
+        losses = _incidents(
+            [*_counted(state, self.now), *(Loss(self.now, each.retrying_since is not None) for each in gone)]
+        )
         if state.contested_at is not None or (not served and _contested(losses)):
             if state.contested_at is None:
                 self.contest.append(place)
@@ -379,6 +383,17 @@ def _chain(
 def _counted(state: PlaceState, now: datetime) -> list[Loss]:
     begin = now - LOSS_SPAN if state.resumed_at is None else max(now - LOSS_SPAN, state.resumed_at)
     return [loss for loss in state.losses if loss.at > begin]
+
+
+def _incidents(losses: Iterable[Loss]) -> list[Loss]:
+    """Count what was lost together once: a place has several subscriptions while one takes another's place."""
+    found = list[Loss]()
+    for loss in sorted(losses, key=lambda each: each.at):
+        if found and loss.at - found[-1].at < TOGETHER:
+            found[-1] = replace(found[-1], failed=found[-1].failed or loss.failed)
+        else:
+            found.append(loss)
+    return found
 
 
 def _contested(losses: Sequence[Loss]) -> bool:

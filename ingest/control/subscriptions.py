@@ -226,6 +226,7 @@ class Subscriptions:
             result.serving, result.findings = steps.serving, steps.findings
             result.noticed = steps.findings if result.noticed is None else result.noticed
             result.creators |= {each.creator for each in theirs if each.creator and each.hook_id}
+            await self._note_contested(known)
             if steps.done:
                 return result
             await keep(self.pool, self.clock, claim)
@@ -320,6 +321,12 @@ class Subscriptions:
             wanted = tuple(item for item in wanted if item.place in places)
             ours = tuple(item for item in ours if item.place in places)
         return wanted, ours, await self.store.circumstances(org, self.overlap)
+
+    async def _note_contested(self, known: Circumstances) -> None:
+        """Keep the holes of places open in which nothing is made: what comes meanwhile is fetched again and again."""
+        for item in known.unrestored:
+            if known.of(item.place).contested_at is not None:
+                await self.store.note_hole(item, HoleCause.SUBSCRIPTION_GONE, item.retrying_since, known.well_at)
 
     async def _note(
         self, organization: OrganizationUri, claim: OrganizationClaim, steps: ReconcilePlan, known: Circumstances

@@ -30,7 +30,7 @@ SELECT count(*) FROM noted
 -- name: claim_hole
 -- Claim the hole that has been due for longest, of $3 or of any organization, until $2; no row if none is due. Only one
 -- of an organization at a time; one whose fetch has begun before its others. The hole of a subscription that Calendly
--- ended waits for the one that replaces it; every hole for a usable credential.
+-- ended waits for the one that replaces it, if one is to come; every hole for a usable credential.
 UPDATE slotwire.holes h
 SET state = 'fetching', epoch = h.epoch + 1, lease_until = $2,
     fetch_since = coalesce(h.fetch_since, due.since), fetch_began_at = coalesce(h.fetch_began_at, $1)
@@ -47,7 +47,7 @@ FROM (
       AND (d.cause NOT IN ('subscription_disabled', 'subscription_gone') OR NOT EXISTS (
               SELECT FROM slotwire.subscriptions was
               JOIN slotwire.wanted_subscriptions w USING (org, scope, subject)
-              WHERE was.id = d.subscription_id AND NOT EXISTS (
+              WHERE was.id = d.subscription_id AND w.contested_at IS NULL AND NOT EXISTS (
                   SELECT FROM slotwire.subscriptions s
                   WHERE (s.org, s.scope, s.subject) = (was.org, was.scope, was.subject) AND s.state = 'active'
                     AND s.created_at > was.created_at)))

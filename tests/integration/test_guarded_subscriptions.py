@@ -110,6 +110,7 @@ async def test_what_something_deletes_again_is_contested(setup: GuardedSetup) ->
             setup.calendly.engine.ledger.delete_subscription(item.id)
         await setup.round()
         assert len(setup.at_calendly()) == made
+        await setup.advance(minutes=1)
     assert await findings(setup) == {"contested": False}
     assert "something deletes the subscriptions of" in await doctor(setup)
     assert [kind for kind, _ in await setup.told()] == [LOST, RESTORED, LOST]

@@ -186,3 +186,20 @@ async def test_a_message_that_is_dropped_while_its_hook_stays_active_is_noticed(
     assert hole["cause"] == "retrying"
     await filled(setup, hole["id"])
     assert (await told(setup))["invitee.created", lost] == 1
+
+
+async def test_what_comes_while_nothing_is_made_is_fetched_again_and_again(setup: OrganizationsSetup) -> None:
+    """Something deletes the subscription: nobody makes another until told, and each round's bookings come by REST."""
+    story = Story(setup)
+    await story.book(1)
+    await setup.settled()
+    for each in setup.calendly.engine.ledger.subscriptions():
+        setup.calendly.engine.ledger.delete_subscription(each.id)
+    now = setup.actions.clock.now()
+    await setup.rows("UPDATE slotwire.wanted_subscriptions SET contested_at = $1 RETURNING org", now)
+    for _ in range(2):
+        await story.book(2)
+        await rounds.run_once(setup.organizations)
+        assert await hole_rounds.run_once(setup.organizations, SETTINGS) == {setup.org: ["ended"]}
+        assert await told(setup) == story.expected
+    assert setup.calendly.engine.ledger.subscriptions() == ()

@@ -161,7 +161,9 @@ def test_a_lost_one_is_told_and_restored_once() -> None:
         ([], False, False),  # first it is written that it is gone
         ([(1, True)], True, False),
         ([(1, False)], True, False),
-        ([(1, True), (1, True)], False, False),
+        ([(2, True), (1, True)], False, False),
+        ([(1, False), (1, False), (1, False)], True, False),  # all that was there, deleted at once
+        ([(16, False), (16, False), (15.5, False)], True, False),
         ([(20, True), (15, True)], True, False),
         ([(20, True), (15, False)], True, False),
         ([(20, False), (15, False)], False, True),
@@ -171,7 +173,7 @@ def test_a_lost_one_is_told_and_restored_once() -> None:
     ],
 )
 def test_what_is_gone_is_made_again_with_a_back_off(
-    losses: list[tuple[int, bool]], made: bool, contested: bool
+    losses: list[tuple[float, bool]], made: bool, contested: bool
 ) -> None:
     """The first loss at once, the second after a while; three in a day, or two unexplained ones, are contested."""
     ours = [] if losses else [ACTIVE]
