@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+SECRETS = frozenset({"signing_key"})
+"""Values that no argument may hold."""
+
 
 @app.command()
 def calendly(  # noqa: PLR0913 -- what a call is made of
@@ -109,6 +112,12 @@ def _named(values: list[str]) -> dict[str, list[str]]:
         if not is_named:
             raise RequestRefused(
                 "a value has no name", code="option_invalid", remedy="Give each as NAME=VALUE, for example user=ID."
+            )
+        if name in SECRETS:
+            raise RequestRefused(
+                f"{name} is a secret, and everybody on this machine can read a command's arguments",
+                code="option_invalid",
+                remedy="`slotwire subscriptions create` subscribes with a key of its own, which nobody sees.",
             )
         found[name].append(text)
     return dict(found)

@@ -25,6 +25,8 @@ Invitee = Annotated[
 ]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for the first attempt of each delivery.")]
 DEFAULT_WAIT = 5.0
+SIGNED_AHEAD_SECONDS = 300
+"""A signature further in the future is refused by `slotwire serve`."""
 
 
 @app.command()
@@ -245,6 +247,13 @@ def clock(
     with connected(url) as client:
         now = client.post("clock", advance_seconds=seconds_in(advance)) if advance else client.get("clock")
     show(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
+    if now["offset_seconds"] > SIGNED_AHEAD_SECONDS:
+        typer.echo(
+            "Deliveries are signed with this clock. `slotwire serve` goes by the machine's, and refuses what is signed"
+            f" more than {SIGNED_AHEAD_SECONDS} s ahead (from_future) until it has caught up. The clock cannot go back:"
+            " to begin again, stop the local stack and start it with --wipe.",
+            err=True,
+        )
 
 
 @app.command()

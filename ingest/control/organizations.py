@@ -307,7 +307,7 @@ class Organizations:
         raise RequestRefused(
             "there are several organizations" if found else "there is no organization yet",
             code="organization_missing",
-            remedy="Name one: --organization ORG, as `slotwire organizations list` shows it."
+            remedy="Name one of those that `slotwire organizations list` shows."
             if found
             else "Add one: slotwire organizations add --token-file FILE",
         )

@@ -97,6 +97,7 @@ async def test_what_cannot_be_called_is_told(setup: ConnectionsSetup) -> None:
         (("get-scheduled-event",), "it needs uuid"),
         (("create-contact", "--body", "{"), "--body is not JSON"),
         (("get-current-user", "me"), "a value has no name"),
+        (("createwebhooks", "signing_key=hush"), "signing_key is a secret"),
     ):
         refused = await typed(setup, *arguments)
         assert refused.code == 1
@@ -114,3 +115,15 @@ async def test_all_operations_are_listed() -> None:
     assert found["list-contacts"]["scope"] == "contacts:read"
     shown = (await slotwire("calendly", env={})).stdout
     assert "post-invitee  (POST /invitees; scheduled_events:write)\n    --body" in shown
+
+
+async def test_no_hook_is_shown(setup: ConnectionsSetup) -> None:
+    """The addresses of subscriptions are capabilities: what is printed has their beginning only."""
+    url = "http://127.0.0.1:1/hooks/calendly/CBwcd6ePabcdefghij0123456789ABCDEFGHIJKL"
+    wanted = (f"url={url}", "events=invitee.created", f"organization={setup.org()}", "scope=organization")
+    made = await typed(setup, "createwebhooks", *wanted, "--write")
+    assert made.code == 0, made.stderr
+    listed = await typed(setup, "list-webhook-subscriptions", f"organization={setup.org()}", "scope=organization")
+    for shown in (made.stdout, listed.stdout):
+        assert "/hooks/calendly/CBwcd6" in shown
+        assert "abcdefghij" not in shown

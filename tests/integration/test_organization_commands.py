@@ -242,7 +242,7 @@ async def test_of_several_organizations_one_must_be_named(terminal: Terminal) ->
     unnamed = await terminal.type("subscriptions", "create")
     assert unnamed.code == 1
     assert "there are several organizations" in unnamed.stderr
-    assert "--organization ORG" in unnamed.stderr
+    assert "slotwire organizations list" in unnamed.stderr
     named = await terminal.type("subscriptions", "create", "--organization", two)
     assert (named.code, named.stderr) == (0, "already subscribed; nothing was changed\n")
     assert {row["organization"] for row in await terminal.rows("subscriptions", "list", "--at-calendly")} == {one, two}

@@ -60,3 +60,11 @@ async def test_a_hole_of_an_organization_that_nobody_watches_is_shown(setup: Org
     listed = await typed(setup, "reconcile", "--list")
     assert listed.stdout.count("unwatched") == 1
     assert listed.stdout.count(" open ") == 2
+
+
+async def test_a_time_to_come_is_refused(setup: OrganizationsSetup) -> None:
+    """Nothing can have been missed since then, and no hole is noted."""
+    refused = await typed(setup, "reconcile", setup.org, "--since", "2099-01-01")
+    assert refused.code == 1
+    assert "still to come" in refused.stderr
+    assert await setup.rows("SELECT FROM slotwire.holes") == []

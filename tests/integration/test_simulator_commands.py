@@ -116,9 +116,10 @@ async def test_send_reads_a_file_or_the_standard_input(
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("24h", 86_400), ("2d", 172_800)])
 async def test_clock_takes_durations(typed: Type, text: str, seconds: int) -> None:
-    """Seconds alone, or with a unit."""
+    """Seconds alone, or with a unit; further than a signature may be ahead, it says what follows."""
     done = await typed("clock", "--advance", text)
     assert f"({seconds} s ahead)" in done.stdout
+    assert ("from_future" in done.stderr) == (seconds > 300)
 
 
 @pytest.mark.parametrize(

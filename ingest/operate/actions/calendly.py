@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -11,10 +12,12 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.keys.hooks import masked
 from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
 from slotwire.ingest.operate.calendly_models import CallRequest
 from slotwire.ingest.operate.roles import Principal, Role
 
+_HOOK = re.compile(r"(/hooks/calendly/)([^/?#]+)")
 CANCEL = "create-scheduled-event-cancellation"
 """It cancels a whole meeting: each invitee's booking (docs/reference/calendly.md, "REST")."""
 
@@ -45,11 +48,11 @@ class CalendlyActions(ResourceActions):
                 if not chosen.paged:
                     answer = await operations.perform(calendly, call)
                     if answer is not None:
-                        yield answer
+                        yield without_hooks(answer)
                     return
                 left = request.limit
                 async for item in operations.items(calendly, call):
-                    yield item
+                    yield without_hooks(item)
                     left -= 1
                     if left == 0:
                         return
@@ -69,6 +72,18 @@ class CalendlyActions(ResourceActions):
 
     def _connections(self) -> Connections:
         return Connections.from_settings(self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES)
+
+
+def without_hooks(answer: object) -> object:
+    """Mask the hooks in an answer: whoever has one can have deliveries looked up."""
+    if isinstance(answer, dict):
+        return {
+            name: _HOOK.sub(lambda found: found[1] + masked(found[2]), value)
+            if name == "callback_url" and isinstance(value, str)
+            else without_hooks(value)
+            for name, value in answer.items()
+        }
+    return [without_hooks(each) for each in answer] if isinstance(answer, list) else answer
 
 
 async def _only_one(calendly: CalendlyTransport, call: PreparedCall) -> None:

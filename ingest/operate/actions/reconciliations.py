@@ -66,7 +66,13 @@ class ReconciliationActions(ResourceActions):
                     code="organization_refused",
                     remedy="Add it again: slotwire organizations add --token-file FILE",
                 )
-            since = min(request.since or now - SINCE, now)
+            since = request.since or now - SINCE
+            if since > now:
+                raise RequestRefused(
+                    "that time is still to come",
+                    code="parameter_invalid",
+                    remedy="Give a time until which nothing was missed.",
+                )
             hole = await note_hole(
                 self.pool, organization.org, cause=HoleCause.ASKED, since=since, now=now, subscription=None
             )
