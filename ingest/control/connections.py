@@ -2,7 +2,8 @@
 
 A secret is sealed for its row. Before each use, Calendly is asked whose it is: a swapped row, another customer's
 token, or a user who has changed organizations is refused before the credential can touch anything. The call that meets
-a 401 records it: the state and the event that says so are one commit.
+a 401 records it: the state and the event that says so are one commit. A 401 to a token of OAuth is none yet: it is
+refreshed once, because its grant may still be good.
 """
 
 from __future__ import annotations
@@ -180,7 +181,8 @@ class Connections:
     ) -> AsyncIterator[CalendlyTransport]:
         """Call Calendly as a connection's user while the block runs; Calendly first confirms who that is.
 
-        If any call inside meets a 401, the connection is `revoked` and the event accepted before that call fails.
+        If any call inside meets a 401, the connection is `revoked` and the event accepted before that call fails. One
+        by OAuth is refreshed first, and the call made again: it is `revoked` if that is refused too.
 
         Args:
             connection: as whose user.
@@ -248,8 +250,16 @@ class Connections:
             raise unable(record)
         in_use = [stored]  # an OAuth credential is replaced while the block runs
 
-        async def refused() -> None:
+        async def refused(again: bool) -> bool:
+            was = in_use[0]
+            if was.record.kind == OAUTH and not again:
+                in_use[0] = now = await self._after_refusal(was)
+                if now.record.credential_id != was.record.credential_id:
+                    return True
+                if now.record.state != was.record.state:
+                    return False  # recorded by the refresh
             await self._writes.revoke(in_use[0])
+            return False
 
         async def renewed() -> SecretStr:
             in_use[0] = await self._fresh(in_use[0])
@@ -270,7 +280,8 @@ class Connections:
         except CalendlyError as error:
             if error.problem is not CalendlyProblem.CREDENTIAL:
                 raise
-            message = f"{error.message}; connection {record.id} is revoked"
+            state = "needs_reauth" if in_use[0].record.state == "needs_reauth" else "revoked"
+            message = f"{error.message}; connection {record.id} is {state}"
             remedy = f"Create a new token in Calendly as the same user, then: {ADD}"
             remedy = f"Send its user a new link: {LINK} {record.org}" if app else remedy
             raise CalendlyError(message, problem=error.problem, status=error.status, remedy=remedy) from None
@@ -311,6 +322,16 @@ class Connections:
                 remedy="Set SLOTWIRE_OAUTH__CLIENT_ID and what belongs to it for this process.",
             )
         return await self.oauth.renewed(stored)
+
+    async def _after_refusal(self, stored: StoredConnection) -> StoredConnection:
+        """Calendly refused a token of OAuth: its grant may still be good."""
+        if self.oauth is None:
+            raise RequestRefused(
+                f"connection {stored.record.id} cannot act here: Calendly refused its token, and no OAuth app is set",
+                code="connection_unable",
+                remedy="Set SLOTWIRE_OAUTH__CLIENT_ID and what belongs to it for this process.",
+            )
+        return await self.oauth.after_refusal(stored)
 
     def _token(self, stored: StoredConnection) -> SecretStr:
         record = stored.record

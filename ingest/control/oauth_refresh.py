@@ -1,4 +1,4 @@
-"""Refreshes OAuth connections at half of a token's life: once each, whoever tries, and never without a trace.
+"""Refreshes OAuth connections at half of a token's life, or its first 401: once each, and never without a trace.
 
 A refresh token works once, so the answer must not be lost, and two must not ask. No transaction is open while Calendly
 is asked: an attempt, with a deadline, is committed first, and others leave the connection alone until then. The pair
@@ -139,9 +139,14 @@ class Refresher:
             after = due[-1]
         return outcomes
 
-    async def refresh(self, connection_id: UUID) -> RefreshOutcome:
-        """Refresh one connection now. A caller that is cancelled does not end what has begun."""
-        task = asyncio.create_task(self._counted(connection_id), name=f"refresh-{connection_id}")
+    async def refresh(self, connection_id: UUID, *, refused: UUID | None = None) -> RefreshOutcome:
+        """Refresh one connection now. A caller that is cancelled does not end what has begun.
+
+        Args:
+            connection_id: the connection.
+            refused: the credential whose token Calendly refused: it is refreshed before it is due.
+        """
+        task = asyncio.create_task(self._counted(connection_id, refused), name=f"refresh-{connection_id}")
         self.running.add(task)
         task.add_done_callback(self.running.discard)
         return await asyncio.shield(task)
@@ -169,6 +174,31 @@ class Refresher:
                 )
             await asyncio.sleep(POLL_SECONDS)
 
+    async def after_refusal(self, stored: StoredConnection) -> StoredConnection:
+        """Refresh a connection whose token Calendly refused, or wait until another process has.
+
+        Return it as it is then: it has another credential, or there is none to be had: its grant is revoked or lost.
+
+        Raises:
+            RequestRefused: Calendly does not say now whether the grant is still good (`connection_unable`).
+        """
+        record = stored.record
+        loop = asyncio.get_running_loop()
+        until = loop.time() + WAIT_SECONDS
+        while True:
+            outcome = await self.refresh(record.id, refused=record.credential_id)
+            now = await read_stored(self.pool, record.id, record.org)
+            lost = now.record.state == "revoked" or now.record.reason == Observation.GRANT_LOST
+            if now.record.credential_id != record.credential_id or lost:
+                return now
+            if outcome is not RefreshOutcome.BUSY or loop.time() >= until:
+                raise RequestRefused(
+                    f"connection {record.id} cannot act: Calendly refused its token, and gave no new one yet",
+                    code="connection_unable",
+                    remedy=f"Ask again in a minute: slotwire connections check {record.id}",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
     async def revoke(self, stored: StoredConnection) -> None:
         """Revoke a connection's grant at Calendly.
 
@@ -183,17 +213,17 @@ class Refresher:
             rows = await self.pool.fetch(_SQL["refreshes_due"], self.store.clock.now(), after, PAGE)
         return [row["id"] for row in rows]
 
-    async def _counted(self, connection_id: UUID) -> RefreshOutcome:
+    async def _counted(self, connection_id: UUID, refused: UUID | None) -> RefreshOutcome:
         try:
-            outcome = await self._refresh(connection_id)
+            outcome = await self._refresh(connection_id, refused)
         except SlotwireError as problem:
             _log.warning("refresh_failed", connection=str(connection_id), error=problem.message)
             outcome = RefreshOutcome.FAILED
         CONNECTION_REFRESHES.labels(outcome).inc()
         return outcome
 
-    async def _refresh(self, connection_id: UUID) -> RefreshOutcome:
-        attempt = await self._begin(connection_id)
+    async def _refresh(self, connection_id: UUID, refused: UUID | None) -> RefreshOutcome:
+        attempt = await self._begin(connection_id, refused)
         if attempt is None:
             return RefreshOutcome.BUSY
         token = await self._opened(attempt)
@@ -221,12 +251,12 @@ class Refresher:
                 return await self._keep(attempt, credential_of(pair, asked))
         return await self._postpone(attempt)
 
-    async def _begin(self, connection_id: UUID) -> _Attempt | None:
+    async def _begin(self, connection_id: UUID, refused: UUID | None) -> _Attempt | None:
         """Commit an attempt; None where another one is under way, or nothing is due any more."""
         now, attempt = self.store.clock.now(), uuid4()
         with translated():
             row = await self.pool.fetchrow(
-                _SQL["begin_refresh"], connection_id, attempt, self.owner, now, now + DEADLINE, now + MARGIN
+                _SQL["begin_refresh"], connection_id, attempt, self.owner, now, now + DEADLINE, now + MARGIN, refused
             )
         if row is None:
             return None

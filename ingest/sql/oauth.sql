@@ -7,12 +7,12 @@ WHERE kind = 'oauth' AND refresh_at <= $1 AND state <> 'revoked' AND reason IS D
 ORDER BY id LIMIT $3
 
 -- name: begin_refresh
--- Commits an attempt ($2, by $3 until $5) to refresh a connection that is due at $4, or whose token ends before $6. No row
--- while another one is under way. `doubtful`: an attempt was left, so the refresh token may be spent.
+-- Commits an attempt ($2, by $3 until $5) to refresh a connection that is due at $4, whose token ends before $6, or whose
+-- credential ($7) Calendly refused. No row while another one is under way. `doubtful`: an attempt was left, so the refresh token may be spent.
 WITH due AS (
     SELECT id, credential_id FROM slotwire.connections
-    WHERE id = $1 AND kind = 'oauth' AND (refresh_at <= $4 OR access_expires_at <= $6) AND state <> 'revoked'
-      AND reason IS DISTINCT FROM 'grant_lost'
+    WHERE id = $1 AND kind = 'oauth' AND (refresh_at <= $4 OR access_expires_at <= $6 OR credential_id = $7)
+      AND state <> 'revoked' AND reason IS DISTINCT FROM 'grant_lost'
 ), left_over AS (
     SELECT credential_id FROM slotwire.oauth_refreshes WHERE connection_id = $1
 )

@@ -16,18 +16,17 @@ from uuid import UUID
 import pytest
 
 from slotwire.ingest.control.calendly_client import users
-from slotwire.ingest.control.connection_records import ConnectionRecord, read_page, read_stored
+from slotwire.ingest.control.connection_records import read_page, read_stored
 from slotwire.ingest.control.connection_store import ConnectionStore, Credential
-from slotwire.ingest.control.oauth_refresh import DEADLINE, MARGIN, Refresher, RefreshOutcome, credential_of
-from slotwire.ingest.control.organization_records import store as store_organization
+from slotwire.ingest.control.oauth_refresh import DEADLINE, MARGIN, Refresher, RefreshOutcome
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.oauth_grants import TOKEN_RATE
 from slotwire.schemas.events import ConnectionRevoked
-from tests.support.oauth_setup import OAuthSetup, granted, oauth_setup
+from tests.support.oauth_connections import connected, refreshed, told
+from tests.support.oauth_setup import OAuthSetup, oauth_setup
 from tests.support.public_endpoint import with_role
-from tests.support.writing import write_all
 
 HALF = timedelta(hours=1, seconds=1)
 """Half of a token's life, and a moment."""
@@ -40,31 +39,10 @@ async def setup(database: Database) -> AsyncIterator[OAuthSetup]:
         yield made
 
 
-async def connected(setup: OAuthSetup, place: int = 0, number: int = 0) -> ConnectionRecord:
-    """Connect a member by consent, without subscribing anything."""
-    now = setup.clock.now()
-    pair = await granted(setup.client, setup.calendly.url, setup.settings, setup.flow.client, setup.user(place, number))
-    identity = await setup.connections.identify(pair.access_token)
-    await store_organization(setup.api.actions.pool, identity.org, identity.organization, None, now=now)
-    return (await setup.connections.store_credential(identity, credential_of(pair, now))).connection
-
-
 def refresher(setup: OAuthSetup) -> Refresher:
     """The refresher of the connections."""
     assert setup.connections.oauth is not None
     return setup.connections.oauth
-
-
-async def refreshed(setup: OAuthSetup) -> dict[str, int]:
-    """How often Calendly refreshed, by user."""
-    found: dict[str, int] = (await setup.client.get(f"{setup.calendly.url}/simulator/oauth")).json()["refreshed"]
-    return found
-
-
-async def told(setup: OAuthSetup, kind: str) -> list[dict[str, Any]]:
-    """The events of a kind, once everything is written."""
-    await write_all(setup.settings)
-    return [dict(row) for row in await setup.events(kind)]
 
 
 async def test_a_connection_is_refreshed_at_half_of_its_life(setup: OAuthSetup) -> None:

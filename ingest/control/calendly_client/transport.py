@@ -32,7 +32,7 @@ from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.foundation.tracing import tracing
 
 M = TypeVar("M", bound=BaseModel)
-Refused: TypeAlias = Callable[[], Awaitable[None]]
+Refused: TypeAlias = Callable[[bool], Awaitable[bool]]
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
 """Parameters by Calendly's names; one with several values is repeated."""
 Renewed: TypeAlias = Callable[[], Awaitable[SecretStr]]
@@ -206,6 +206,7 @@ class CalendlyTransport:
         doing: str,
         query: Query | None = None,
         body: object = None,
+        again: bool = False,
     ) -> bytes:
         if not _PATH.fullmatch(path):  # no outside text becomes a path but through `path_to`, which refuses it
             raise ValueError("not a path of Calendly's API")
@@ -240,8 +241,9 @@ class CalendlyTransport:
         if response.is_success:
             return received
         refusal = read_error(response.status_code, response.headers, received, doing=doing)
-        if refusal.problem is CalendlyProblem.CREDENTIAL and self._refused is not None:
-            await self._refused()
+        heard = self._refused if refusal.problem is CalendlyProblem.CREDENTIAL else None
+        if heard is not None and await heard(again) and not again:
+            return await self._once(method, path, doing=doing, query=query, body=body, again=True)
         raise refusal
 
 
@@ -271,7 +273,8 @@ class CalendlyHttp:
             token: the token to call with.
             caller: takes a turn before each call, one of the budgets' callers.
             retries: how often and how long a call is tried.
-            refused: called when Calendly does not accept the token, before the call fails.
+            refused: called when Calendly does not accept the token, before the call fails, with whether the call was
+                made again already; returns whether to make it again, with another token.
             renewed: returns the token for the next call, where tokens end sooner than the work they are for.
 
         Raises:
