@@ -12,10 +12,12 @@ import binascii
 import hashlib
 import json
 import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Self
+from typing import Protocol, Self, TypeAlias
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
@@ -49,6 +51,16 @@ MAX_VALUE = 4_096
 
 _SQL = read_queries("slotwire.ingest.sql", "oauth.sql")
 _log = get_logger("oauth")
+
+
+class ConsentEntry(Protocol):
+    """What is recorded of a consent; `target`: the connection that came of it."""
+
+    target: UUID | str | None
+
+
+ConsentWatcher: TypeAlias = Callable[[UUID, str], AbstractAsyncContextManager[ConsentEntry]]
+"""Wraps the storing of what was consented to; called with the link and the organization."""
 
 
 class FlowProblem(StrEnum):
@@ -132,15 +144,19 @@ class ConnectFlow:
     client: OAuthClient
     links: ConnectLinks
     organizations: Organizations
+    consenting: ConsentWatcher
 
     @classmethod
-    def from_settings(cls, settings: Settings, pool: Pool, clock: Clock, organizations: Organizations) -> Self | None:
+    def from_settings(
+        cls, settings: Settings, pool: Pool, clock: Clock, organizations: Organizations, consenting: ConsentWatcher
+    ) -> Self | None:
         """Take the app of the settings; None if there is none."""
         client = oauth_client(settings, organizations.connections.calendly)
         links = ConnectLinks.from_settings(settings, pool, clock)
         if client is None or not links.has_app:
             return None
-        return cls(pool, clock, Vault.from_settings(settings.vault), settings, client, links, organizations)
+        vault = Vault.from_settings(settings.vault)
+        return cls(pool, clock, vault, settings, client, links, organizations, consenting)
 
     async def open_link(self, ticket: str) -> ConnectLink:
         """Find a link that may still be used; changes nothing.
@@ -258,11 +274,13 @@ class ConnectFlow:
         self, link: ConnectLink, identity: Identity, credential: Credential, *, administrator: bool
     ) -> Live:
         try:
-            if administrator:
-                connection, subscribed = await self._subscribe(link, identity, credential)
-            else:
-                connection = (await self.organizations.connections.store_credential(identity, credential)).connection
-                subscribed = True
+            async with self.consenting(link.id, identity.org) as entry:
+                if administrator:
+                    connection, subscribed = await self._subscribe(link, identity, credential)
+                else:
+                    stored = await self.organizations.connections.store_credential(identity, credential)
+                    connection, subscribed = stored.connection, True
+                entry.target = connection.id
         except RequestRefused as refused:
             raise _stopped_by(refused) from refused
         await self.links.brought(link, connection.id, identity.org)

@@ -89,7 +89,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         limits = within_open_files(ADMIN)
-        flow = ConnectFlow.from_settings(settings, actions.pool, clock, organizations)
+        flow = ConnectFlow.from_settings(settings, actions.pool, clock, organizations, actions.connect_links.consented)
         connections = organizations.connections
         async with (
             listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT", limits=limits) as url,

@@ -32,7 +32,7 @@ class Principal:
     Attributes:
         role: what they may do.
         org: the only organization they may reach; None for all.
-        key_id: the key of the request; None for a command or a chore.
+        key_id: the key of the request; None for a command, a chore or a customer's consent.
         name: the actor in the audit, for a caller without a key.
     """
 

@@ -244,6 +244,26 @@ async def test_the_backend_presents_the_code_once(setup: OAuthSetup) -> None:
     assert len(setup.calendly.engine.ledger.subscriptions()) == 1
 
 
+async def test_each_consent_that_connects_is_in_the_audit(setup: OAuthSetup) -> None:
+    """By its link, to its connection; at once, or when the backend presents the code. A denial leaves nothing."""
+    first, waits = await setup.link(), await setup.link(external_id="customer-2", return_url=RETURN)
+    browser = setup.browser()
+    await browser.get(await setup.decide(await setup.start(browser, first.url), setup.user(), "deny"))
+    assert (await setup.consent(first.url, setup.user(), browser)).status_code == 200
+    answer = await setup.consent(waits.url, setup.user(number=1))
+    read = (
+        "SELECT actor, role, org, target, result FROM slotwire.audit WHERE action = 'connections.consent' ORDER BY id"
+    )
+    assert [row["result"] for row in await setup.rows(read)] == ["started", "done"], "nothing is stored for the second"
+    code = parse_qs(urlsplit(answer.headers["Location"]).query)["connect_code"][0]
+    await setup.api.actions.connect_links.exchange(COMMAND_LINE, waits.id, CodeRequest(code=code))
+    made = {row["org"]: row["id"] for row in await setup.rows("SELECT org, id FROM slotwire.connections")}
+    assert [tuple(row) for row in await setup.rows(read) if row["result"] == "done"] == [
+        (str(link.id), "operator", setup.org(number), str(made[setup.org(number)]), "done")
+        for number, link in enumerate((first, waits))
+    ]
+
+
 async def test_a_denial_gets_a_page_and_leaves_the_link(setup: OAuthSetup) -> None:
     """The customer's no changes nothing, and they may think again."""
     made, browser = await setup.link(), setup.browser()

@@ -144,7 +144,7 @@ async def test_secrets_of_oauth_are_sealed_anew(database: Database) -> None:
         assert organizations.connections.oauth is not None
         oauth.clock.advance(timedelta(hours=3))
         assert [*(await organizations.connections.oauth.run_once())] == [RefreshOutcome.REFRESHED]
-        flow = ConnectFlow.from_settings(alone, pool, oauth.clock, organizations)
+        flow = ConnectFlow.from_settings(alone, pool, oauth.clock, organizations, oauth.flow.consenting)
         assert flow is not None
         assert await flow.revoke_late() == 1
         assert answer.status_code == 303

@@ -221,7 +221,8 @@ async def oauth_setup(
             httpx.AsyncClient(timeout=20, verify=NO_TLS, follow_redirects=False) as client,
         ):
             organization = Organizations.from_settings(settings, api.actions.pool, clock, api.actions.calendly)
-            flow = ConnectFlow.from_settings(settings, api.actions.pool, clock, organization)
+            consented = api.actions.connect_links.consented
+            flow = ConnectFlow.from_settings(settings, api.actions.pool, clock, organization, consented)
             assert flow is not None
             await app_keys.follow(api.actions.pool, Vault.from_settings(settings.vault), settings.oauth, clock)
             async with listening(flow) as url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from slotwire.ingest.control.connect_links import ConnectLinks
 from slotwire.ingest.control.oauth_flow import ConnectFlow
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.audit import AuditEntry
 from slotwire.ingest.operate.connect_link_models import (
     CodeRequest,
     ConnectLinkCreated,
@@ -78,13 +80,18 @@ class ConnectLinkActions(ResourceActions):
         """Go live with what waits for a code: the caller says that the browser was the right customer's."""
         async with self.audited(who, "connect_links.exchange", org=None, target=link_id) as entry:
             who.require(Role.OPERATOR)
-            flow = ConnectFlow.from_settings(self.settings, self.pool, self.clock, self.organizations())
+            organizations = self.organizations()
+            flow = ConnectFlow.from_settings(self.settings, self.pool, self.clock, organizations, self.consented)
             if flow is None:
                 raise _no_app()
             link = await flow.links.get(link_id, who.org)
             live = await flow.present(request.code, link)
             entry.org = live.org
             return live_item(live, await flow.links.get(link_id), self.clock.now())
+
+    def consented(self, link_id: UUID, org: str) -> AbstractAsyncContextManager[AuditEntry]:
+        """Wrap the storing of what somebody consented to, so that the audit has it: their link is the actor."""
+        return self.audited(Principal(Role.OPERATOR, name=str(link_id)), "connections.consent", org=org)
 
     def _links(self) -> ConnectLinks:
         """Links as they are stored; a new one needs an app."""
