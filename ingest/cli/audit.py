@@ -30,7 +30,9 @@ def list_(
     ] = None,
     actor: Annotated[
         str | None,
-        typer.Option(help="Only by this actor: a key's id, 'command line' or 'control'.", show_default=False),
+        typer.Option(
+            help="Only by this actor: the id of a key or link, 'command line' or 'control'.", show_default=False
+        ),
     ] = None,
     limit: Limit = 50,
     as_json: AsJson = False,

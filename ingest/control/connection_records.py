@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from slotwire.ingest.control.connect_links import LINK
 from slotwire.ingest.control.connection_states import ConnectionState, ConnectionStatus
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
@@ -15,6 +16,8 @@ from slotwire.schemas.ids import OrganizationUri
 if TYPE_CHECKING:
     import asyncpg
 
+OAUTH = "oauth"
+"""The kind of a connection that a customer's consent made."""
 ADD = "slotwire connections add --token-file FILE"
 """The command that connects a user, or replaces a user's credential."""
 
@@ -141,8 +144,15 @@ def unable(record: ConnectionRecord) -> RequestRefused:
     return RequestRefused(
         f"connection {record.id} cannot act: it is {record.state} ({record.reason})",
         code="connection_unable",
-        remedy=f"Replace its credential: {ADD}\nOr ask Calendly again: slotwire connections check {record.id}",
+        remedy=f"{another_credential(record)}\nOr ask Calendly again: slotwire connections check {record.id}",
     )
+
+
+def another_credential(record: ConnectionRecord) -> str:
+    """Say how a connection that cannot act gets a credential that can."""
+    if record.kind == OAUTH:
+        return f"Send a user of the organization a new link: {LINK} {record.org}"
+    return f"Create a new token in Calendly as a user of the organization, then: {ADD}"
 
 
 def _record(row: asyncpg.Record) -> ConnectionRecord:

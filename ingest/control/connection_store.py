@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from slotwire.ingest.control import connection_states
 from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
 from slotwire.ingest.control.connection_records import (
+    OAUTH,
     ConnectionRecord,
     StoredConnection,
     connection_context,
@@ -32,7 +33,6 @@ from slotwire.ingest.receive.accept import OwnEvent, committing, own_row
 from slotwire.schemas.ids import OrganizationUri
 
 PERSONAL_ACCESS_TOKEN = "personal_access_token"  # noqa: S105 -- a kind of credential
-OAUTH = "oauth"
 FRESH = timedelta(minutes=1)
 """`checked_at` is updated at most this often while nothing else changes."""
 ACCEPT_SECONDS = 5.0

@@ -20,11 +20,13 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client import organization_memberships, users
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import ActingAs, CalendlyHttp, CalendlyTransport, CallRetries
-from slotwire.ingest.control.connect_links import LINK, ConnectLinks
+from slotwire.ingest.control.connect_links import ConnectLinks
 from slotwire.ingest.control.connection_records import (
     ADD,
+    OAUTH,
     ConnectionRecord,
     StoredConnection,
+    another_credential,
     connection_context,
     read_best,
     read_stored,
@@ -32,7 +34,6 @@ from slotwire.ingest.control.connection_records import (
 )
 from slotwire.ingest.control.connection_states import Observation
 from slotwire.ingest.control.connection_store import (
-    OAUTH,
     PERSONAL_ACCESS_TOKEN,
     AddConnectionResult,
     ConnectionStore,
@@ -282,8 +283,7 @@ class Connections:
                 raise
             state = "needs_reauth" if in_use[0].record.state == "needs_reauth" else "revoked"
             message = f"{error.message}; connection {record.id} is {state}"
-            remedy = f"Create a new token in Calendly as the same user, then: {ADD}"
-            remedy = f"Send its user a new link: {LINK} {record.org}" if app else remedy
+            remedy = another_credential(record)
             raise CalendlyError(message, problem=error.problem, status=error.status, remedy=remedy) from None
 
     async def _confirm(self, stored: StoredConnection, calendly: CalendlyTransport, *, with_role: bool = False) -> None:
@@ -307,7 +307,7 @@ class Connections:
         raise IdentityChanged(
             f"connection {record.id} is refused: {reason}",
             code="connection_unable",
-            remedy=f"Connect a user of this organization with a new token: {ADD}",
+            remedy=another_credential(record),
         )
 
     async def _fresh(self, stored: StoredConnection) -> StoredConnection:

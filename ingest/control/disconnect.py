@@ -10,8 +10,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.control.connection_records import ConnectionRecord, StoredConnection, read_stored
-from slotwire.ingest.control.connection_store import OAUTH
+from slotwire.ingest.control.connection_records import OAUTH, ConnectionRecord, StoredConnection, read_stored
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.control.subscription_facts import SubscriptionRecord
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused

@@ -264,7 +264,7 @@ class ConnectFlow:
         if (identity.user_uri, identity.organization) != (pair.owner, pair.organization):
             raise FlowStopped(FlowProblem.ANOTHER_ORGANIZATION, "the user is in another organization now")
         administrator = identity.role in ADMINISTRATORS
-        if not administrator and not await self._has_administrator(identity.org):
+        if not administrator and not await self._open_to_members(link, identity.org):
             raise FlowStopped(FlowProblem.ADMIN_MISSING, "an owner or admin of the organization must connect it first")
         if not spent and not await self.links.spend(link):
             raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
@@ -364,12 +364,15 @@ class ConnectFlow:
         except SlotwireError as error:
             _log.warning("grant_not_revoked", error=error.message)
 
-    async def _has_administrator(self, org: str) -> bool:
+    async def _open_to_members(self, link: ConnectLink, org: str) -> bool:
+        """Return whether a plain member may connect: an administrator has, and the link's name is not to be given."""
         try:
             best = await self.organizations.connections.for_organization(org)
+            known = await self.organizations.get(org)
         except RequestRefused:
             return False
-        return best.role in ADMINISTRATORS
+        named = link.org is not None or link.external_id is None or known.external_id is not None
+        return best.role in ADMINISTRATORS and named
 
 
 def cookie_of(state: str) -> str:

@@ -24,9 +24,9 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair, outcome_known
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
-from slotwire.ingest.control.connection_records import StoredConnection, read_stored, refresh_context
+from slotwire.ingest.control.connection_records import OAUTH, StoredConnection, read_stored, refresh_context, unable
 from slotwire.ingest.control.connection_states import Observation
-from slotwire.ingest.control.connection_store import OAUTH, ConnectionStore, Credential
+from slotwire.ingest.control.connection_store import ConnectionStore, Credential
 from slotwire.ingest.errors import (
     CalendlyError,
     CalendlyProblem,
@@ -166,7 +166,9 @@ class Refresher:
             ends = now.record.access_expires_at
             if now.record.kind != OAUTH or (ends is not None and ends - self.store.clock.now() > MARGIN):
                 return now
-            if not now.record.status.able or loop.time() >= until:
+            if not now.record.status.able:
+                raise unable(now.record)
+            if loop.time() >= until:
                 raise RequestRefused(
                     f"connection {record.id} cannot act: its token has ended, and Calendly gave no new one yet",
                     code="connection_unable",

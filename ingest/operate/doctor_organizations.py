@@ -97,7 +97,8 @@ async def connections(connection: Connection, settings: Settings) -> Finding:
         check="connections",
         state="warning",
         message=f"{counted}; nothing can be done at Calendly for: {named}",
-        remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE",
+        remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE\n"
+        "Or, where customers connect by OAuth: slotwire connections link --organization ORG",
     )
 
 

@@ -14,6 +14,7 @@ from slotwire.ingest.control.oauth_listener import MAX_BODY_BYTES
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.connect_link_models import CodeRequest
+from slotwire.ingest.operate.organization_models import RenameRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.schemas.events import ConnectionRevoked
 from tests.support.oauth_setup import INTEGRATOR, RETURN, OAuthSetup, oauth_setup
@@ -297,6 +298,22 @@ async def test_a_plain_member_alone_is_not_half_live(setup: OAuthSetup) -> None:
     assert "An owner or admin is needed" in page.text
     assert await nothing(setup)
     assert (await setup.consent(made.url, setup.user(1))).status_code == 200
+
+
+async def test_a_plain_member_gives_an_organization_no_name(setup: OAuthSetup) -> None:
+    """A link with a name waits for an admin while the organization has none; then it has it, and members may join."""
+    await setup.connect()
+    await setup.api.actions.organizations.rename(COMMAND_LINE, setup.org(), RenameRequest(external_id=None))
+    made = await setup.link(external_id="customer-9")
+    page = await setup.consent(made.url, setup.user(2))
+    assert page.status_code == 403
+    assert "An owner or admin is needed" in page.text
+    assert len(await setup.rows("SELECT FROM slotwire.connections")) == 1
+    assert (await setup.api.actions.connect_links.get(COMMAND_LINE, made.id)).state == "open"
+    assert (await setup.consent(made.url, setup.user(1))).status_code == 200
+    assert (await setup.rows("SELECT external_id FROM slotwire.organizations"))[0]["external_id"] == "customer-9"
+    again = await setup.link(external_id="customer-9")
+    assert (await setup.consent(again.url, setup.user(2))).status_code == 200
 
 
 async def test_more_consents_make_no_second_hook(setup: OAuthSetup) -> None:

@@ -19,7 +19,7 @@ from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.connection_records import read_page, read_stored
 from slotwire.ingest.control.connection_store import ConnectionStore, Credential
 from slotwire.ingest.control.oauth_refresh import DEADLINE, MARGIN, Refresher, RefreshOutcome
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.oauth_grants import TOKEN_RATE
@@ -100,7 +100,11 @@ async def test_a_revocation_is_noticed_at_its_first_401(setup: OAuthSetup) -> No
         async with setup.connections.acting(made):
             pytest.fail("a revoked grant was used")
     assert caught.value.problem is CalendlyProblem.CREDENTIAL
-    assert "slotwire connections link" in caught.value.remedy
+    assert f"slotwire connections link --organization {setup.org()}" in caught.value.remedy
+    with pytest.raises(RequestRefused, match="cannot act") as unable:
+        await setup.connections.for_organization(setup.org())
+    assert f"slotwire connections link --organization {setup.org()}" in unable.value.remedy
+    assert "--token-file" not in unable.value.remedy
     other = await connected(setup, place=1)
     await setup.simulate("oauth", revoke_user=other.user_uri)
     setup.clock.advance(HALF)
