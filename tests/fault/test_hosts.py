@@ -145,6 +145,7 @@ async def test_every_process_is_ready_while_its_first_host_hangs(
     settings = settings_for(database).model_copy(update={"database_url": SecretStr(hung)})
     kafka = {"SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap, "SLOTWIRE_KAFKA__TOPIC_PREFIX": topic_prefix}
     env = environment(settings, SLOTWIRE_CALENDLY__API_URL="http://127.0.0.1:9", **kafka)
+    env["SLOTWIRE_ADMIN__PORT"] = "0"
     async with process("control", env=env) as control, process("relay", env=env) as relay:
         await control.until_ready()
         await relay.until_problem("topic")  # it has read the log, and misses its topics
