@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from slotwire.handlers.dead_letters import ERROR_PREFIX, MAX_REQUEST_BYTES
+from slotwire.handlers.groups import resolve
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.kafka import (
     REQUEST_TIMEOUT_SECONDS,
@@ -92,10 +93,7 @@ async def list_letters(settings: KafkaSettings, agent: str, *, limit: int) -> tu
     topics = await _topics(settings, agent)
     partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     async with _reader(settings, agent, partitions) as consumer:
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                begins = await consumer.beginning_offsets(partitions)
-                ends = await consumer.end_offsets(partitions)
+        begins, ends = await resolve(consumer, partitions, "earliest"), await resolve(consumer, partitions, "latest")
         records = await _records(
             consumer, {each: (max(begins[each], ends[each] - limit), ends[each]) for each in partitions}
         )
@@ -120,10 +118,7 @@ async def read_letter(settings: KafkaSettings, agent: str, letter: str) -> Lette
     if not any(each.name == topic and number < each.partitions for each in await _topics(settings, agent)):
         raise _gone()
     async with _reader(settings, agent, [partition]) as consumer:
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                begins = await consumer.beginning_offsets([partition])
-                ends = await consumer.end_offsets([partition])
+        begins, ends = await resolve(consumer, [partition], "earliest"), await resolve(consumer, [partition], "latest")
         if not begins[partition] <= offset < ends[partition]:
             raise _gone()
         found = [each for each in await _records(consumer, {partition: (offset, offset + 1)}) if each.offset == offset]
