@@ -6,12 +6,10 @@ import asyncio
 import gc
 import random
 import sys
-import types
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -25,15 +23,12 @@ from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.local.databases import Database
+from tests.support.dying import Killed, dying, nothing
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 
 SETTINGS = ReconcileSettings()
 SEED = "fetch kills"
 NEVER = 1_000_000
-
-
-class Killed(BaseException):
-    """The end of a process, as far as one can be played inside another."""
 
 
 @pytest.fixture
@@ -43,33 +38,6 @@ async def setup(database: Database) -> AsyncIterator[OrganizationsSetup]:
         await made.add()
         await made.simulate("faults", rate_limit=1_000_000)
         yield made
-
-
-@types.coroutine
-def _dying(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> Generator[Any, Any, int]:
-    """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
-
-    With `cut` it is never resumed: a killed process. Without, its task is cancelled and it may clean up.
-    """
-    waits = 0
-    raised: BaseException | None = None
-    while True:
-        try:
-            future = work.send(None) if raised is None else work.throw(raised)
-        except StopIteration:
-            return waits
-        raised = None
-        waits += 1
-        if waits == place and cut:
-            raise Killed
-        if waits == place:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-        try:
-            yield future
-        except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would
-            raised = error
 
 
 @asynccontextmanager
@@ -161,16 +129,12 @@ async def _fetching(setup: OrganizationsSetup, held: HoleClaim, place: int, *, c
     async with _process(setup, cut=cut) as organizations:
         work = hole_rounds.fill(organizations, held, SETTINGS, Turn(patience=20))
         try:
-            return await asyncio.create_task(_as_task(work, place, cut=cut))
+            return await asyncio.create_task(dying(work, place, cut=nothing if cut else None))
         except (Killed, asyncio.CancelledError):
             return 0
         finally:
             with suppress(RuntimeError):  # the dead would like to clean up
                 work.close()
-
-
-async def _as_task(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> int:
-    return await _dying(work, place, cut=cut)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -6,8 +6,7 @@ import asyncio
 import gc
 import socket
 import sys
-import types
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +21,7 @@ from slotwire.ingest.log.writer import Writer
 from slotwire.ingest.relay.handoff import Handoff
 from slotwire.ingest.relay.shard import ShardRelay
 from tests.support.door import add_organization, let_in
+from tests.support.dying import Killed, dying
 from tests.support.public_endpoint import invitee_body, new_invitee
 from tests.support.relay_setup import (
     RelaySetup,
@@ -38,10 +38,6 @@ MANY = 400
 """More places to die than a leader's turn has; the test ends when one is not reached any more."""
 
 
-class Killed(BaseException):
-    """The end of a process, as far as one can be played inside another."""
-
-
 @pytest.fixture
 async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[RelaySetup]:
     """A log, topics and a writer of the test's own."""
@@ -49,46 +45,13 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
         yield made
 
 
-@types.coroutine
-def _counted(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> Generator[Any, Any, bool]:
-    """Run work up to its n-th wait and let it die there; if it gets to its end, say whether it waited so often.
-
-    With `cut` its connections and background tasks end and it is never resumed: a killed process. Without, its
-    task is cancelled and it may clean up.
-    """
-    waits = 0
-    raised: BaseException | None = None
-    while True:
-        try:
-            future = work.send(None) if raised is None else work.throw(raised)
-        except StopIteration:
-            return waits >= place
-        raised = None
-        waits += 1
-        if waits == place and cut:
-            _cut()
-            raise Killed
-        if waits == place:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-        try:
-            yield future
-        except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would
-            raised = error
-
-
 async def _dies(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> bool:
     """Run work in a task of its own that dies at its n-th wait; say whether it died."""
-    task = asyncio.ensure_future(_awaited(work, place, cut=cut))
+    task = asyncio.ensure_future(dying(work, place, cut=_cut if cut else None))
     await asyncio.wait({task})
     if task.cancelled() or isinstance(task.exception(), Killed | BrokerUnavailable | DatabaseUnavailable):
         return True
-    return task.result()  # the library swallows some cancellations
-
-
-async def _awaited(work: Coroutine[Any, Any, Any], place: int, *, cut: bool) -> bool:
-    return await _counted(work, place, cut=cut)
+    return task.result() >= place  # the library swallows some cancellations
 
 
 def _cut() -> None:

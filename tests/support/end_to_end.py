@@ -18,6 +18,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.sender import DeliveryPolicy
 from tests.support.children import Process, environment, free_port, process
 from tests.support.command import slotwire
+from tests.support.owner import owner_rows
 from tests.support.public_endpoint import settings_for
 
 RETRIES = DeliveryPolicy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
@@ -51,11 +52,7 @@ class EndToEnd:
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database as its owner."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
+        return await owner_rows(self.database, query, *arguments)
 
 
 @asynccontextmanager

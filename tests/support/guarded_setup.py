@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +27,9 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.model import SimulatedSubscription
 from slotwire.schemas.ids import OrganizationUri, last_segment
+from tests.support.dying import dying
 from tests.support.management_api import management_api
+from tests.support.owner import owner_rows
 from tests.support.public_endpoint import settings_for
 from tests.support.simulated_calendly import NO_TLS, STILL, Receiver, receiving
 from tests.support.writing import write_all
@@ -94,11 +96,7 @@ class GuardedSetup:
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database as its owner."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
+        return await owner_rows(self.database, query, *arguments)
 
     async def told(self) -> list[tuple[str, dict[str, Any]]]:
         """Write what was accepted, and return the events about subscriptions: type and data."""
@@ -131,44 +129,10 @@ class GuardedSetup:
             self.clock.now() + timedelta(minutes=3),
         )
         uri = OrganizationUri(self.calendly.organization)
-        cut = Cut(make_round(organizations, claim, uri, everything=True), at)
-        task = asyncio.ensure_future(cut.run())
+        work = make_round(organizations, claim, uri, everything=True)
+        task = asyncio.ensure_future(dying(work, at, cut=None))
         await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
-        return cut.done
-
-
-class Cut:
-    """Runs a coroutine, and cancels it at its n-th await."""
-
-    def __init__(self, work: Any, at: int) -> None:
-        self._work, self._at = work, at
-        self.done = False
-        """Whether it was cancelled, because it came so far."""
-
-    async def run(self) -> None:
-        """Run it."""
-        await self
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        inner, awaits = self._work.__await__(), 0
-        step = inner.send
-        argument: Any = None
-        while True:
-            try:
-                waited = step(argument)
-            except StopIteration:
-                return
-            awaits += 1
-            if awaits == self._at and (task := asyncio.current_task()) is not None:
-                self.done = True
-                task.cancel()
-            step, argument = inner.send, None
-            try:
-                yield waited
-            except BaseException as error:  # noqa: BLE001 - handed on
-                step, argument = inner.throw, error
+        return task.cancelled() or task.result() >= at
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ from slotwire.ingest.simulator.oauth_grants import challenge_of
 from slotwire.ingest.simulator.world import oauth_app
 from tests.support.children import free_port
 from tests.support.management_api import ManagementApi, management_api
+from tests.support.owner import owner_rows
 from tests.support.public_endpoint import running_endpoint, settings_for
 from tests.support.simulated_calendly import NO_TLS
 from tests.support.writing import until_written, writing
@@ -153,11 +154,7 @@ class OAuthSetup:
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database as its owner."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
+        return await owner_rows(self.database, query, *arguments)
 
     async def events(self, kind: str) -> list[asyncpg.Record]:
         """The events of a kind about connections, in order."""

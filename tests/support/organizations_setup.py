@@ -22,6 +22,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.schemas.ids import last_segment
 from tests.support.children import free_port
 from tests.support.management_api import ManagementApi, management_api
+from tests.support.owner import owner_rows
 from tests.support.public_endpoint import running_endpoint, settings_for
 from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import until_written, writing
@@ -79,11 +80,7 @@ class OrganizationsSetup:
 
     async def rows(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask the database as its owner."""
-        connection = await asyncpg.connect(self.database.owner_url)
-        try:
-            return list(await connection.fetch(query, *arguments))
-        finally:
-            await connection.close()
+        return await owner_rows(self.database, query, *arguments)
 
     def token(self, org: str, role: str = "owner") -> SecretStr:
         """Return the token of a member of an organization."""

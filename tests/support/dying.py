@@ -1,0 +1,52 @@
+"""Work that dies at a place where it waits: its process is killed there, or its task cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+
+class Killed(BaseException):
+    """The end of a process, as far as one can be played inside another."""
+
+
+def nothing() -> None:
+    """Leave everything as it was: a process that is killed does nothing more."""
+
+
+async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[], None] | None) -> int:
+    """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
+
+    Args:
+        work: what is run.
+        place: n.
+        cut: called there; then the work is never resumed, as in a killed process, and `Killed` is raised. None cancels
+            the task instead, and the work may clean up.
+    """
+    return await _stepped(work, place, cut)
+
+
+@types.coroutine
+def _stepped(work: Coroutine[Any, Any, Any], place: int, cut: Callable[[], None] | None) -> Generator[Any, Any, int]:
+    waits = 0
+    raised: BaseException | None = None
+    while True:
+        try:
+            future = work.send(None) if raised is None else work.throw(raised)
+        except StopIteration:
+            return waits
+        raised = None
+        waits += 1
+        if waits == place and cut is not None:
+            cut()
+            raise Killed
+        if waits == place:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        try:
+            yield future
+        except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would
+            raised = error
