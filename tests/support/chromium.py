@@ -115,8 +115,11 @@ async def chromium() -> AsyncIterator[Chromium]:
             f"--user-data-dir={profile}",
             "--remote-debugging-port=0",
             stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
+        # The browser's own processes write into the profile after the first of them has ended. They share its
+        # standard error, which therefore ends with the last of them.
+        ended = asyncio.create_task(process.communicate())
         try:
             address = await _address(Path(profile) / "DevToolsActivePort")
             async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as socket:
@@ -126,7 +129,8 @@ async def chromium() -> AsyncIterator[Chromium]:
                 listening.cancel()
         finally:
             process.terminate()
-            await process.wait()
+            async with asyncio.timeout(SECONDS):
+                await ended
 
 
 async def _address(file: Path) -> str:
