@@ -28,6 +28,8 @@ CLOSE_SECONDS = 1.0
 """How long a server may take to say goodbye; then the connection is dropped."""
 SECOND_SECONDS = 2.0
 """How long the second connection, which asks a pooler for its mode, may take for each step."""
+_TURNS = (0, 1, 1, 0, 1, 0, 0, 1) * 2
+"""Which of two sessions asks next: no steady rhythm, which the rotation of a pooler could keep step with."""
 LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 """What must be in force on the server: without them a frozen process of ours could hold a lock for ever."""
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 7_000))
@@ -39,6 +41,7 @@ SELECT pg_backend_pid() AS pid, current_setting('fsync') = 'on' AS fsync,
     current_setting('transaction_read_only') = 'on' AS read_only,
     {", ".join(f"current_setting('{name}')::interval AS {name}" for name in LIMITS)}
 """
+_STILL_FIT = "SELECT current_setting('transaction_read_only') = 'off' AND pg_backend_pid() = $1"
 _SET = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS wanted (name, value)"
 
 
@@ -50,12 +53,14 @@ class Session(_AsyncpgConnection):
         expire: lets a pool replace its other connections when this one has turned read-only.
         again: settings that a pooler did not take at the start; set again after each use.
         pooled: whether a pooler is between us and the server.
+        server_process: the server's process that we had at the start; behind a pooler another one makes us unfit.
     """
 
     host: Host
     expire: Callable[[], Awaitable[None]] | None = None
     again: Mapping[str, str] | None = None
     pooled = False
+    server_process = 0
 
     @property
     def read_only(self) -> bool:
@@ -86,7 +91,7 @@ class Session(_AsyncpgConnection):
         try:
             async with asyncio.timeout(timeout):
                 await super().reset()
-                unfit = self.read_only or (self.pooled and await self.fetchval("SHOW transaction_read_only") == "on")
+                unfit = self.read_only or (self.pooled and not await self.fetchval(_STILL_FIT, self.server_process))
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self.terminate()
             return
@@ -191,7 +196,8 @@ async def require_own_session(
     if session.get_server_version().major < OLDEST:
         raise too_old("this server")
     row = await describe(session)
-    session.pooled = session.get_server_pid() != row["pid"]
+    session.server_process = row["pid"]
+    session.pooled = session.get_server_pid() != session.server_process
     if not in_force(row, wanted):
         session.again = wanted
         with translated():
@@ -218,36 +224,33 @@ def in_force(row: asyncpg.Record, wanted: Mapping[str, str]) -> bool:
 async def _require_session_mode(first: Session, second: Callable[[], Awaitable[Session]]) -> None:
     """Ask a pooler for its mode: in session mode a session stays with one process of the server, and has it alone.
 
-    Two transactions at once, ended in turn, move a pooler in transaction mode to give out another process, whether it
-    gives the one first that was used last or the one that waited longest.
+    Each of two asks many times in turn and holds nothing in between: others who do the same at once move the processes
+    about, and never wait for us.
 
     Raises:
         DatabaseUnfit: it works in another mode than session mode.
     """
     await _execute(first, "BEGIN")  # in statement mode a pooler refuses it
     await _execute(first, "COMMIT")
-    try:
-        async with asyncio.timeout(SECOND_SECONDS):
-            other = await second()
-    except (TimeoutError, DatabaseUnavailable):
-        return  # no second one to be had now, as in session mode when the pool is used up
+    sessions, other = [first], None
     try:
         try:
             async with asyncio.timeout(SECOND_SECONDS):
-                theirs = {await _process_of(other)}
+                other = await second()
+                await _process_of(other)
+            sessions.append(other)
         except (TimeoutError, DatabaseUnavailable):
-            return  # the same: the pooler let it in, and has no process of the server for it
-        mine = {await _process_of(first)}
-        for order in () if mine == theirs else ((first, other), (other, first)):
-            for each, seen in ((first, mine), (other, theirs)):
-                await _execute(each, "BEGIN")
-                seen.add(await _process_of(each))
-            for each in order:
-                await _execute(each, "COMMIT")
+            pass  # no second one to be had now, as in session mode when the pool is used up
+        process_of: dict[int, int] = {}
+        session_of: dict[int, int] = {}
+        for turn in _TURNS:
+            index = turn % len(sessions)
+            process = await _process_of(sessions[index])
+            if process_of.setdefault(index, process) != process or session_of.setdefault(process, index) != index:
+                raise shared_session("transaction")
     finally:
-        other.terminate()
-    if len(mine) > 1 or len(theirs) > 1 or mine & theirs:
-        raise shared_session("transaction")
+        if other is not None:
+            other.terminate()
 
 
 async def _process_of(session: Session) -> int:

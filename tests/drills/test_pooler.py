@@ -131,6 +131,31 @@ async def test_transaction_mode_is_refused_by_its_name(servers: int, round_robin
         assert "fsync" not in problem
 
 
+@pytest.mark.parametrize("round_robin", [0, 1])
+async def test_transaction_mode_is_refused_to_each_of_many_at_once(round_robin: int, database: Database) -> None:
+    """Those who open sessions at the same time move the processes about, and hide the mode from nobody."""
+    options = {"default_pool_size": 2, "server_round_robin": round_robin, "ignore_startup_parameters": IGNORED}
+
+    async def open_often(url: str) -> None:
+        for _ in range(60):
+            with pytest.raises(DatabaseUnfit, match="a pooler in transaction mode"):
+                await connect(url, DatabaseSettings(), application="test")
+
+    async with pooler(database, "transaction", **options) as between:
+        await asyncio.gather(*(open_often(between.url) for _ in range(3)))
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+async def test_a_session_that_was_given_another_process_is_not_used_again(moved: int, database: Database) -> None:
+    """What opening could not see, because the mode was changed later, is seen after a use."""
+    async with pooler(database, "session") as between:
+        session = await connect(between.url, DatabaseSettings(), application="test")
+        session.server_process += moved
+        await session.reset()
+        assert session.is_closed() is bool(moved)
+        await session.close()
+
+
 async def test_statement_mode_is_refused_by_its_name(database: Database) -> None:
     """A pooler that takes no transactions says so itself, and we say it on."""
     async with pooler(database, "statement", ignore_startup_parameters=IGNORED) as between:
