@@ -15,7 +15,7 @@ from uuid import UUID
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.foundation.lifecycle import pause
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import ConnectionsSettings
 from slotwire.ingest.foundation.telemetry import get_logger
@@ -49,12 +49,7 @@ class CheckRoundResult:
 async def run(connections: Connections, settings: ConnectionsSettings) -> None:
     """Make rounds until cancelled. A failed round is logged, and the next one does its work."""
     seconds = min(settings.check_interval_seconds / 4, MAX_ROUND_SECONDS)
-    while True:
-        try:
-            await run_once(connections, settings)
-        except SlotwireError as problem:
-            _log.warning("round_failed", error=problem.message)
-        await pause(seconds)
+    await repeat(lambda: run_once(connections, settings), stage="connections", seconds=seconds)
 
 
 async def run_once(connections: Connections, settings: ConnectionsSettings) -> CheckRoundResult:

@@ -5,28 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from slotwire.ingest.control.calendly_client.leases import prune
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.postgres import Pool
-from slotwire.ingest.foundation.telemetry import get_logger
 
 IDLE_AFTER = timedelta(days=1)
 """How long a budget is kept after its last call: its minute is long over, and whatever a 429 asked to wait, too."""
 REMOVE_EVERY_SECONDS = 3_600.0
 """The pause between two rounds."""
 
-_log = get_logger("budget")
-
 
 async def run(pool: Pool, clock: Clock) -> None:
     """Remove idle budgets until cancelled. A failed round is logged, and the next one does its work."""
-    while True:
-        try:
-            await run_once(pool, clock)
-        except SlotwireError as problem:
-            _log.warning("round_failed", error=problem.message)
-        await pause(REMOVE_EVERY_SECONDS)
+    await repeat(lambda: run_once(pool, clock), stage="budget", seconds=REMOVE_EVERY_SECONDS)
 
 
 async def run_once(pool: Pool, clock: Clock) -> int:

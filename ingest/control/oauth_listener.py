@@ -21,8 +21,8 @@ from slotwire.ingest.control import oauth_pages
 from slotwire.ingest.control.connect_links import CALLBACK, START
 from slotwire.ingest.control.oauth_flow import MAX_VALUE, STATE_LIFE, Callback, ConnectFlow, FlowStopped, cookie_of
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.guarded_connection import connection_of
-from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.listener import listen, within_open_files
 from slotwire.ingest.foundation.open_connections import ListenerLimits
 from slotwire.ingest.foundation.telemetry import OAUTH_REQUESTS, get_logger
@@ -62,13 +62,10 @@ async def listening(flow: ConnectFlow | None) -> AsyncIterator[str | None]:
 
 async def run(flow: ConnectFlow | None) -> None:
     """Revoke, again and again, grants that nobody asked for in time, until cancelled."""
-    while flow is not None:
-        try:
-            await flow.revoke_late()
-        except SlotwireError as problem:
-            _log.warning("late_grants_kept", error=problem.message)
-        await pause(LATE_SECONDS)
-    await asyncio.Event().wait()
+    if flow is None:
+        await asyncio.Event().wait()
+    else:
+        await repeat(flow.revoke_late, stage="late_grants", seconds=LATE_SECONDS)
 
 
 def build_app(flow: ConnectFlow) -> web.Application:

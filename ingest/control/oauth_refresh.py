@@ -35,7 +35,7 @@ from slotwire.ingest.errors import (
     SecretUnreadable,
     SlotwireError,
 )
-from slotwire.ingest.foundation.lifecycle import pause
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import CONNECTION_REFRESHES, get_logger
@@ -110,12 +110,7 @@ class Refresher:
     async def run(self) -> None:
         """Refresh what is due, again and again, until cancelled; what has begun is finished then, in bounded time."""
         try:
-            while True:
-                try:
-                    await self.run_once()
-                except SlotwireError as problem:
-                    _log.warning("refreshes_failed", error=problem.message)
-                await pause(INTERVAL_SECONDS)
+            await repeat(self.run_once, stage="connections", seconds=INTERVAL_SECONDS)
         finally:
             if self.running:
                 await asyncio.wait(self.running, timeout=STOP_SECONDS)

@@ -26,6 +26,7 @@ from slotwire.ingest.control.round_records import note_silence
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
@@ -92,12 +93,7 @@ class Observer:
     async def run(self) -> None:
         """Make rounds until cancelled, and then let another process show. A round that fails is logged."""
         try:
-            while True:
-                try:
-                    await self.run_once()
-                except SlotwireError as problem:
-                    _log.warning("round_failed", error=problem.message)
-                await asyncio.sleep(self._settings.interval_seconds)
+            await repeat(self.run_once, stage="observation", seconds=self._settings.interval_seconds)
         finally:
             await asyncio.shield(self._leave())
 

@@ -5,28 +5,19 @@ If they are not made, nothing stops: accept goes on in the last range there is, 
 
 from __future__ import annotations
 
-import asyncio
-
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.foundation.telemetry import get_logger
 
 DAYS_AHEAD = 7
 INTERVAL_SECONDS = 3600.0
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
-_log = get_logger("ranges")
 
 
 async def run(pool: Pool, clock: Clock) -> None:
     """See to the ranges now and then, for ever. A round that fails is logged, and the next one does its work."""
-    while True:
-        try:
-            await run_once(pool, clock)
-        except SlotwireError as problem:
-            _log.warning("round_failed", error=problem.message)
-        await asyncio.sleep(INTERVAL_SECONDS)
+    await repeat(lambda: run_once(pool, clock), stage="ranges", seconds=INTERVAL_SECONDS)
 
 
 async def run_once(pool: Pool, clock: Clock) -> int:

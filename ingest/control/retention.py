@@ -8,12 +8,11 @@ What is not written, not published, parked or waiting stays, however old it is. 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
@@ -46,12 +45,7 @@ class HeldRange:
 
 async def run(pool: Pool, clock: Clock, settings: RetentionSettings) -> None:
     """Remove what may go now and then, for ever. A round that fails is logged, and the next one does its work."""
-    while True:
-        try:
-            await run_once(pool, clock, settings)
-        except SlotwireError as problem:
-            _log.warning("round_failed", error=problem.message)
-        await asyncio.sleep(INTERVAL_SECONDS)
+    await repeat(lambda: run_once(pool, clock, settings), stage="retention", seconds=INTERVAL_SECONDS)
 
 
 async def run_once(pool: Pool, clock: Clock, settings: RetentionSettings) -> dict[str, int]:

@@ -14,6 +14,7 @@ log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
 tracing             the trace of each delivery, and spans where somebody collects them
 lifecycle           start, stop, named tasks
+chores              what a process does again and again beside its work
 open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)
 open_connections    how many connections a listener has, and which one gives way to a newcomer
 guarded_connection  one connection, with limits on time and octets

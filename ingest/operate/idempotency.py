@@ -13,7 +13,6 @@ Responses may hold a key of this API, so they are stored encrypted; of a request
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.telemetry import get_logger
@@ -197,12 +197,7 @@ def fingerprint(method: str, path: str, body: bytes) -> bytes:
 
 async def run(pool: Pool, clock: Clock) -> None:
     """Remove old responses again and again, for ever. A round that fails is logged."""
-    while True:
-        try:
-            await remove_old(pool, now=clock.now())
-        except SlotwireError as problem:
-            _log.warning("round_failed", error=problem.message)
-        await asyncio.sleep(REMOVE_EVERY_SECONDS)
+    await repeat(lambda: remove_old(pool, now=clock.now()), stage="idempotency", seconds=REMOVE_EVERY_SECONDS)
 
 
 async def remove_old(pool: Pool, *, now: datetime) -> int:
