@@ -17,7 +17,7 @@ from slotwire.handlers.inbox import PostgresInbox
 from slotwire.handlers.placement import place
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.registry import Agent, group_name
-from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
@@ -39,7 +39,7 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
         ConfigurationError: an address is missing or malformed, or the health port is in use.
         ExceptionGroup: an agent ended although no stop was asked for, which is a defect.
     """
-    health, clock = Health("agents"), SystemClock()
+    health, clock = Health("agents"), clock_of(settings)
     log = get_logger("agents")
     async with create_pool(settings.database_url.get_secret_value(), settings.database, application="agents") as pool:
         runners = [AgentRunner(agent, settings, pool, clock) for agent in agents]

@@ -135,12 +135,12 @@ def list_items(
 
 @asynccontextmanager
 async def _operating(command: str) -> AsyncIterator[Actions]:
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.operate.process import operating
 
     settings = load_settings()
     configure_logging(settings.log, process=command)
-    async with operating(settings, SystemClock(), application=command) as actions:
+    async with operating(settings, clock_of(settings), application=command) as actions:
         yield actions

@@ -12,7 +12,7 @@ def control() -> None:
     """Serve the management API and maintain the subscriptions. Needs Postgres, not Kafka."""
     import asyncio
 
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.health import Health, serving_health
     from slotwire.ingest.foundation.lifecycle import run
     from slotwire.ingest.foundation.log_output import configure_logging
@@ -27,6 +27,6 @@ def control() -> None:
     async def main(stop: asyncio.Event) -> None:
         health = Health("control")
         async with serving_health(health, settings.health):
-            await run_control(settings, stop, health=health, clock=SystemClock())
+            await run_control(settings, stop, health=health, clock=clock_of(settings))
 
     run(main)

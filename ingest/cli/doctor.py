@@ -37,7 +37,7 @@ def doctor(
 
 async def _examine(process: Process | None, *, as_json: bool) -> int:
     from slotwire.ingest.errors import ConfigurationError
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.operate.doctor import examine, verdict
     from slotwire.ingest.operate.findings import failed, ok
@@ -50,7 +50,7 @@ async def _examine(process: Process | None, *, as_json: bool) -> int:
         return verdict(findings)
     findings = [ok("settings", "every SLOTWIRE_ variable is known and fits")]
     _tell(findings[0], as_json=as_json)
-    async for found in examine(settings, SystemClock(), process=process):
+    async for found in examine(settings, clock_of(settings), process=process):
         _tell(found, as_json=as_json)
         findings.append(found)
     return verdict(findings)

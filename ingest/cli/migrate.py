@@ -50,7 +50,7 @@ def migrate(
 async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
     from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
     from slotwire.ingest.foundation import migrations
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.postgres import ADDRESS, OWNER_ADDRESS, connect
     from slotwire.ingest.foundation.schema_locks import MigrationLimits
     from slotwire.ingest.foundation.settings import load_settings
@@ -82,7 +82,7 @@ async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
             connection,
             role_prefix=settings.migrate.role_prefix,
             shards=settings.migrate.shards,
-            now=SystemClock().now(),
+            now=clock_of(settings).now(),
             phase=None if phase is None else migrations.Phase(phase),
             limits=MigrationLimits(settings.migrate.patience_seconds, settings.migrate.build_timeout_seconds),
             say=typer.echo,
@@ -104,10 +104,10 @@ async def _migrate(*, check: bool, restored: bool, phase: str | None) -> None:
 
 
 async def _after_restore(settings: Settings, connection: Connection) -> None:
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.relay.restore import after_restore
 
-    found = await after_restore(settings, connection, now=SystemClock().now())
+    found = await after_restore(settings, connection, now=clock_of(settings).now())
     for shard in found.shards:
         if shard.resumes:
             typer.echo(

@@ -47,7 +47,7 @@ def relay(
 
 
 async def _relay(stop: asyncio.Event, cursor_from: str | None, skip: int) -> None:
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.health import Health, serving_health
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
@@ -61,5 +61,5 @@ async def _relay(stop: asyncio.Event, cursor_from: str | None, skip: int) -> Non
     health = Health("relay")
     async with serving_health(health, settings.health):
         choice = None if cursor_from is None else CursorFrom(cursor_from, skip)
-        await run_relay(settings, stop, health=health, clock=SystemClock(), cursor_from=choice)
+        await run_relay(settings, stop, health=health, clock=clock_of(settings), cursor_from=choice)
         health.draining = True

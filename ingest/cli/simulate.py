@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from slotwire.ingest.cli import simulate_access
-from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show
+from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show, warn_unless_followed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,8 +25,6 @@ Invitee = Annotated[
 ]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for the first attempt of each delivery.")]
 DEFAULT_WAIT = 5.0
-SIGNED_AHEAD_SECONDS = 300
-"""A signature further in the future is refused by `slotwire serve`."""
 
 
 @app.command()
@@ -35,6 +33,9 @@ def serve(  # noqa: PLR0913 -- the options of a server
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 8090,
     state_file: Annotated[
         Path | None, typer.Option(help="File for the state; without one, nothing survives a restart.")
+    ] = None,
+    clock_file: Annotated[
+        Path | None, typer.Option(help="File to show the clock in, for SLOTWIRE_LOCAL__CLOCK_FILE of other processes.")
     ] = None,
     seed: Annotated[str, typer.Option(help="All people, ids, tokens and choices follow from it.")] = "slotwire",
     organizations: Annotated[int, typer.Option(help="How many organizations it has.")] = 1,
@@ -56,7 +57,8 @@ def serve(  # noqa: PLR0913 -- the options of a server
         policy = DeliveryPolicy(concurrency, first_retry, retry_factor, max_retry)
     except ValueError as error:
         raise SlotwireError(str(error), remedy="See `slotwire simulate serve --help`.") from None
-    options = Options(port=port, state_file=state_file, seed=seed, organizations=organizations, policy=policy)
+    files = {"state_file": state_file, "clock_file": clock_file}
+    options = Options(port=port, **files, seed=seed, organizations=organizations, policy=policy)
 
     async def main(stop: asyncio.Event) -> None:
         async with simulator(options) as running:
@@ -247,13 +249,7 @@ def clock(
     with connected(url) as client:
         now = client.post("clock", advance_seconds=seconds_in(advance)) if advance else client.get("clock")
     show(now if as_json else f"{now['now']} ({now['offset_seconds']:g} s ahead)")
-    if now["offset_seconds"] > SIGNED_AHEAD_SECONDS:
-        typer.echo(
-            "Deliveries are signed with this clock. `slotwire serve` goes by the machine's, and refuses what is signed"
-            f" more than {SIGNED_AHEAD_SECONDS} s ahead (from_future) until it has caught up. The clock cannot go back:"
-            " to begin again, stop the local stack and start it with --wipe.",
-            err=True,
-        )
+    warn_unless_followed(now)
 
 
 @app.command()
@@ -276,6 +272,7 @@ def faults(  # noqa: PLR0913 -- one option a fault
     rest_lost_answer_rate: Annotated[
         float | None, typer.Option(help="Share of REST calls that are carried out, then answered 502.")
     ] = None,
+    rest_delay_seconds: Annotated[float | None, typer.Option(help="Seconds that each REST answer takes.")] = None,
     gives_up_after_meeting: Annotated[
         bool | None, typer.Option(help="No retry later than 24 h after a meeting.")
     ] = None,
@@ -298,6 +295,7 @@ def faults(  # noqa: PLR0913 -- one option a fault
             rate_limit=rate_limit,
             rest_error_rate=rest_error_rate,
             rest_lost_answer_rate=rest_lost_answer_rate,
+            rest_delay_seconds=rest_delay_seconds,
             gives_up_after_meeting=gives_up_after_meeting,
             departed_silent=departed_silent,
             token_error_rate=token_error_rate,

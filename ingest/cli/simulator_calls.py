@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,8 @@ Url = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+SIGNED_AHEAD_SECONDS = 300
+"""A signature further in the future is refused by `slotwire serve`."""
 
 
 def connected(url: str | None) -> SimulatorClient:
@@ -45,6 +48,17 @@ def seconds_in(text: str) -> float:
         return float(number) * unit
     except ValueError:
         raise typer.BadParameter("write a number of seconds, or 90s, 15m, 24h, 2d") from None
+
+
+def warn_unless_followed(clock: Mapping[str, Any]) -> None:
+    """Say what follows where the simulator's clock is far ahead, and no process can go by it."""
+    if clock["offset_seconds"] > SIGNED_AHEAD_SECONDS and not clock["followed"]:
+        typer.echo(
+            "Deliveries are signed with this clock. A `slotwire serve` that goes by the machine's refuses what is"
+            f" signed more than {SIGNED_AHEAD_SECONDS} s ahead (from_future). To let it follow, start the simulator"
+            " with --clock-file FILE, and the processes with SLOTWIRE_LOCAL__CLOCK_FILE=FILE.",
+            err=True,
+        )
 
 
 def show(what: object) -> None:

@@ -6,10 +6,20 @@ it. Timeouts and leases use the monotonic clock of the event loop instead.
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
+
+from slotwire.ingest.foundation.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from slotwire.ingest.foundation.settings import Settings
+
+_SECONDS_AHEAD = struct.Struct("<d")
 
 
 class Clock(Protocol):
@@ -26,6 +36,52 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the machine's time in UTC."""
         return datetime.now(UTC)
+
+
+class FollowingClock:
+    """The machine's clock, moved ahead as far as the simulator's is: it says so in a file, which is read each time."""
+
+    def __init__(self, file: Path) -> None:
+        """Open the file that `show_ahead` wrote.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        try:
+            with file.open("rb") as opened:
+                self._shown = mmap.mmap(opened.fileno(), _SECONDS_AHEAD.size, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"SLOTWIRE_LOCAL__CLOCK_FILE cannot be read: {getattr(error, 'strerror', None) or error}",
+                remedy="Start the simulator first: slotwire simulate serve --clock-file FILE",
+            ) from error
+
+    def now(self) -> datetime:
+        """Return the simulator's time in UTC."""
+        (ahead,) = _SECONDS_AHEAD.unpack_from(self._shown)
+        return datetime.now(UTC) + timedelta(seconds=ahead)
+
+
+def show_ahead(file: Path, by: timedelta) -> None:
+    """Say in a file how far a clock is ahead of the machine's, for every `FollowingClock` of it.
+
+    It is written in place, in one piece: those who have it open go on reading it.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, _SECONDS_AHEAD.pack(by.total_seconds()), 0)
+    finally:
+        os.close(descriptor)
+
+
+def clock_of(settings: Settings) -> Clock:
+    """Return the clock of a process: the machine's, or on the local stack the simulator's.
+
+    Raises:
+        ConfigurationError: the simulator has not written the file of the settings.
+    """
+    file = settings.local.clock_file
+    return SystemClock() if file is None else FollowingClock(file)
 
 
 class ManualClock:

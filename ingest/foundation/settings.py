@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -266,6 +267,9 @@ class LocalSettings(SettingsGroup):
 
     maven_repository: str | None = None
     """A Maven mirror to download the broker's jars from."""
+    clock_file: Path | None = None
+    """The file in which `slotwire simulate serve --clock-file` shows its clock: the process goes by that one. Refused
+    unless `SLOTWIRE_PUBLIC_URL` and both addresses of Calendly are loopback ones."""
 
 
 class Settings(BaseSettings):
@@ -315,6 +319,16 @@ class Settings(BaseSettings):
                     f"{PREFIX}RETENTION__{kind.upper()}_DAYS is {days}, and the topics keep records for {least} days:"
                     f" give it at least {least}, or shorten {PREFIX}KAFKA__RETENTION_HOURS"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _simulated_time_stays_here(self) -> Self:
+        addresses = (self.public_url, self.calendly.api_url, self.calendly.auth_url)
+        if self.local.clock_file is not None and any(urlsplit(each).hostname not in LOOPBACK for each in addresses):
+            raise ValueError(
+                f"{PREFIX}LOCAL__CLOCK_FILE is for a simulated Calendly: {PREFIX}PUBLIC_URL, {PREFIX}CALENDLY__API_URL"
+                f" and {PREFIX}CALENDLY__AUTH_URL must be addresses of this machine"
+            )
         return self
 
     @field_validator("public_url")

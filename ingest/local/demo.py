@@ -49,7 +49,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
         SlotwireError: the simulator or Postgres refused.
     """
     from slotwire.ingest.control.subscription_records import read_one
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.postgres import borrowed
     from slotwire.ingest.keys.hooks import HookAddresses
     from slotwire.ingest.keys.signing_keys import load_keys
@@ -59,7 +59,7 @@ async def subscribe(settings: Settings, stored_key: str) -> DemoSubscription:
     from slotwire.ingest.operate.roles import Principal, Role
 
     token = await asyncio.to_thread(_owner_token, settings.calendly.api_url)
-    async with operating(settings, SystemClock(), application="local") as actions:
+    async with operating(settings, clock_of(settings), application="local") as actions:
         owner = Principal(Role.ADMIN)
         item = (await actions.organizations.add(owner, OrganizationRequest(token=SecretStr(token)))).subscriptions[0]
         hook_id = (await read_one(actions.pool, item.id, item.organization)).hook_id

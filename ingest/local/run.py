@@ -109,6 +109,7 @@ class Installation:
         write_private(self.wiring.stack.state.path / ENVIRONMENT_FILE, self.wiring.environment_file())
         await self.wiring.stack.end_strays()
         self.wiring.require_ports()
+        self.wiring.require_clock()
         self.console.progress("starting Postgres, Kafka and the simulator")
         await together(self._database_side(), self._broker_side(), self._calendly_side())
         ready = await self._ready_line()
@@ -177,7 +178,7 @@ class Installation:
     async def _migrate(self) -> None:
         """Migrate the schema as `slotwire migrate` does, but in this process. A later start finds it up to date."""
         from slotwire.ingest.foundation import migrations
-        from slotwire.ingest.foundation.clock import SystemClock
+        from slotwire.ingest.foundation.clock import clock_of
         from slotwire.ingest.foundation.postgres import connect
 
         settings = self.wiring.settings()
@@ -185,7 +186,7 @@ class Installation:
         connection = await connect(self.wiring.stack.owner_url, limits, application="migrate")
         try:
             await migrations.migrate(
-                connection, role_prefix=migrate.role_prefix, shards=migrate.shards, now=SystemClock().now()
+                connection, role_prefix=migrate.role_prefix, shards=migrate.shards, now=clock_of(settings).now()
             )
         except SchemaMismatch as error:
             wipe = f"Or delete this local data: slotwire local --wipe --state-dir {self.wiring.stack.state.path}"

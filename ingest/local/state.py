@@ -41,6 +41,7 @@ _WIPED = (
     "children.json",
     "ready.json",
     "slotwire.env",
+    "clock",
     "simulator.db",
     "simulator.db-shm",
     "simulator.db-wal",

@@ -7,7 +7,10 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
+from slotwire.ingest.foundation.clock import show_ahead
 from slotwire.ingest.foundation.migrations import role_of
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import PREFIX
@@ -38,7 +41,7 @@ SIMULATOR_SEED = "slotwire"
 """The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """The variables that our processes inherit. No proxy: they connect to this machine only."""
-_HEEDED = (f"{PREFIX}LOCAL__", f"{PREFIX}LOG__LEVEL")
+_HEEDED = (f"{PREFIX}LOCAL__MAVEN_REPOSITORY", f"{PREFIX}LOG__LEVEL")
 """The caller's settings that `slotwire local` reads; it sets all others itself."""
 
 
@@ -76,6 +79,16 @@ class Wiring:
         """The simulated Calendly."""
         return self._url("simulator")
 
+    @property
+    def clock_file(self) -> Path:
+        """The file in which the simulator shows its clock, which every process goes by."""
+        return self.stack.state.path / "clock"
+
+    def require_clock(self) -> None:
+        """Make the clock's file, if there is none: processes start beside the simulator, which may be later."""
+        if not self.clock_file.exists():
+            show_ahead(self.clock_file, timedelta())
+
     def require_ports(self) -> None:
         """Choose the processes' ports, or check that those of an earlier run are free.
 
@@ -101,6 +114,7 @@ class Wiring:
             "SLOTWIRE_CALENDLY__AUTH_URL": self.simulator_url,
             "SLOTWIRE_HTTP__HOOK_KEYS": state.secret("hook-key"),
             "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
+            "SLOTWIRE_LOCAL__CLOCK_FILE": str(self.clock_file),
             "SLOTWIRE_LOG__LEVEL": self.log_level,
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             **self._oauth(),
@@ -141,7 +155,8 @@ class Wiring:
     def simulator(self) -> Service:
         """The simulated Calendly. Its first line of output shows a token, so the output is discarded."""
         port, state_file = self._port("simulator"), self.stack.state.path / "simulator.db"
-        arguments = ("simulate", "serve", "--port", str(port), "--state-file", str(state_file))
+        files = ("--state-file", str(state_file), "--clock-file", str(self.clock_file))
+        arguments = ("simulate", "serve", "--port", str(port), *files)
         return self._service("simulator", *arguments, ready=self.simulator_url + CLOCK, stdout="nowhere")
 
     def serve(self) -> Service:

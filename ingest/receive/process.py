@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.listener import within_open_files
 from slotwire.ingest.foundation.open_connections import OpenConnections
@@ -43,7 +43,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, clock: Clock | None 
     health = Health("serve")
     async with (
         serving_health(health, settings.health) as health_url,
-        serving_hooks(settings, health, clock or SystemClock()) as url,
+        serving_hooks(settings, health, clock or clock_of(settings)) as url,
     ):
         get_logger("serve").info("listening", url=url, health_url=health_url)
         await stop.wait()

@@ -49,7 +49,7 @@ MAX_REQUEST_BYTES = 4 * 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to start. Port 0 takes a free port; without a state file nothing survives the process."""
+    """How to start. Port 0 takes a free port; without a state file nothing survives; others follow the clock's file."""
 
     port: int = 0
     state_file: Path | None = None
@@ -58,6 +58,7 @@ class Options:
     rate_limit: int = DEFAULT_RATE_LIMIT
     policy: DeliveryPolicy = field(default_factory=DeliveryPolicy)
     clock: DrivenClock | None = None
+    clock_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,8 @@ def _build(database: SimulatorDatabase, options: Options) -> tuple[Engine, RestG
         raise SlotwireError(str(error), remedy="Choose another number of organizations.") from None
     clock = options.clock or DrivenClock()
     clock.advance(timedelta(seconds=float(database.meta("clock_offset_seconds") or 0)))
+    if options.clock_file is not None:
+        clock.show_in(options.clock_file)
     bookings, ledger = Bookings(database), DeliveryLedger(database)
     sender = Sender(options.seed, clock, database, ledger, options.policy)
     engine = Engine(options.seed, world, clock, database, bookings, ledger, sender)

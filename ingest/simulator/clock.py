@@ -10,6 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from slotwire.ingest.foundation.clock import show_ahead
 
 MAX_ADVANCE = timedelta(days=3660)
 
@@ -21,6 +24,17 @@ class DrivenClock:
         self._offset = offset
         self._real = real
         self._waiters: list[asyncio.Event] = []
+        self._file: Path | None = None
+
+    @property
+    def followed(self) -> bool:
+        """Whether other processes can go by this clock."""
+        return self._file is not None
+
+    def show_in(self, file: Path) -> None:
+        """Show in a file how far it is ahead, from now on (`slotwire.ingest.foundation.clock.FollowingClock`)."""
+        show_ahead(file, self._offset)
+        self._file = file
 
     @property
     def offset(self) -> timedelta:
@@ -40,6 +54,8 @@ class DrivenClock:
         if not timedelta() <= by <= MAX_ADVANCE:
             raise ValueError(f"the clock moves forward by 0 to {int(MAX_ADVANCE.total_seconds())} seconds")
         self._offset += by
+        if self._file is not None:  # before anything happens at the new time
+            show_ahead(self._file, self._offset)
         for event in self._waiters:
             event.set()
 

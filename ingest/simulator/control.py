@@ -6,8 +6,9 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     GET  /simulator/clock · POST {advance_seconds}
     GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
                                    delay_seconds, retries_keep_signature, rate_limit, rest_error_rate,
-                                   rest_lost_answer_rate, gives_up_after_meeting, departed_silent,
-                                   token_error_rate, token_lost_answer_rate}; what is left out stays
+                                   rest_lost_answer_rate, rest_delay_seconds, gives_up_after_meeting,
+                                   departed_silent, token_error_rate, token_lost_answer_rate}; what is left
+                                   out stays
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}
@@ -149,9 +150,10 @@ class Control:
         return json_answer({"seed": self._engine.seed, "organizations": found})
 
     async def clock(self, _: web.Request) -> web.Response:
-        """Return the simulated time and how far ahead of real time it is."""
+        """Return the simulated time, how far ahead of real time it is, and whether others can follow it."""
         clock = self._engine.clock
-        return json_answer({"now": stamp(clock.now()), "offset_seconds": clock.offset.total_seconds()})
+        ahead = clock.offset.total_seconds()
+        return json_answer({"now": stamp(clock.now()), "offset_seconds": ahead, "followed": clock.followed})
 
     async def advance(self, request: web.Request) -> web.Response:
         """Move the clock forward; retries that are due then are sent."""

@@ -319,6 +319,23 @@ def test_a_later_start_finds_everything_again(first: Running, second: Running) -
     assert [item["state"] for item in listed.json()["items"]] == ["active"]
 
 
+def test_every_process_follows_the_simulators_clock(second: Running) -> None:
+    """A day later at the simulator, what it signs is accepted, and is in the log at that time."""
+    key = {"Authorization": f"Bearer {second.ready['admin_key']}"}
+    simulator = second.ready["simulator_url"]
+    moved = httpx.post(f"{simulator}/simulator/clock", json={"advance_seconds": 86_400}).json()
+    assert moved["followed"] is True
+    booked = httpx.post(f"{simulator}/simulator/book", json={"wait_seconds": 20}, timeout=30).json()
+    assert [attempt["status"] for each in booked["deliveries"] for attempt in each["attempts"]] == [200]
+    asked = {"subject": booked["invitees"][0]}
+
+    def events() -> Any:
+        return httpx.get(f"{second.ready['admin_url']}/v1/events", params=asked, headers=key).json()["items"]
+
+    _until(lambda: bool(events()), "the booking did not come into the log")
+    assert events()[0]["recorded_at"] > moved["now"]
+
+
 def test_after_kill_9_of_the_command_nothing_remains(second: Running) -> None:
     """Every child ends with its parent, however the parent ends."""
     children = second.children()

@@ -69,6 +69,24 @@ def test_settings_that_contradict_each_other_are_refused(monkeypatch: pytest.Mon
     assert "min_insync_replicas" in problem(monkeypatch, SLOTWIRE_KAFKA__REPLICATION_FACTOR="1").message
 
 
+def test_simulated_time_is_refused_where_calendly_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process goes by the simulator's clock only where its own address and both of Calendly's are this machine's."""
+    addresses = {
+        "SLOTWIRE_PUBLIC_URL": "http://127.0.0.1:8080",
+        "SLOTWIRE_CALENDLY__API_URL": "http://127.0.0.1:8090",
+        "SLOTWIRE_CALENDLY__AUTH_URL": "http://localhost:8090",
+        "SLOTWIRE_LOCAL__CLOCK_FILE": "/nowhere/clock",
+    }
+    for name, value in addresses.items():
+        monkeypatch.setenv(name, value)
+    assert str(load_settings().local.clock_file) == "/nowhere/clock"
+    for name in list(addresses)[:3]:
+        with monkeypatch.context() as changed:
+            assert "SLOTWIRE_LOCAL__CLOCK_FILE" in problem(changed, **{name: "https://calendly.example.com"}).message
+            changed.delenv(name)
+            assert "SLOTWIRE_LOCAL__CLOCK_FILE" in problem(changed).message
+
+
 def test_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several keys stand in one variable; spaces around them do not count."""
     monkeypatch.setenv("SLOTWIRE_VAULT__KEYS", "a:x, b:y,")
