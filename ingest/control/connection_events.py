@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_states import ConnectionStatus
+from slotwire.ingest.control.connection_states import ConnectionStatus, Observation
 from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.events import (
     ConnectionConnected,
@@ -74,6 +74,8 @@ def change_event(
         return None
     if not record.status.able:
         return revoked_event(record, record.status, now, reconnect_url)
+    unrefreshed = record.reason == Observation.REFRESH_FAILS
+    ends = record.access_expires_at if unrefreshed else record.expires_at
     fields = {
         "connection_id": record.id,
         "credential_id": record.credential_id,
@@ -82,7 +84,7 @@ def change_event(
         "kind": record.kind,
     }
     verb, data = (
-        ("expiring", ConnectionExpiring(**fields, expires_at=record.expires_at, noticed_at=now))
+        ("expiring", ConnectionExpiring(**fields, expires_at=ends, noticed_at=now))
         if record.state == "expiring" and before.able
         else ("restored", ConnectionRestored(**fields, restored_at=now))
     )

@@ -1,6 +1,6 @@
 """The states of a connection and the transitions between them. Pure.
 
-    active ◀──────▶ expiring        its end comes near, or was moved
+    active ◀──────▶ expiring        its end comes near and it is not refreshed, or was moved
       │  ▲             │  ▲
       ▼  │             ▼  │
     needs_reauth, error             and back, once the cause is gone
@@ -38,6 +38,8 @@ class Observation(StrEnum):
     """It lacks the scope needed to ask whose it is."""
     GRANT_LOST = "grant_lost"
     """Its refresh token was spent, and the answer with the next one is lost."""
+    REFRESH_FAILS = "refresh_fails"
+    """Its token ends soon, and Calendly gives no next one, though nothing says that the grant is lost."""
     UNREADABLE = "unreadable"
     """Its secret does not open with the vault's keys."""
 
@@ -72,10 +74,8 @@ def next_state(
         now: when the observation was made.
         warn: how long before its expiry a credential counts as `expiring`.
     """
-    if current.state == "revoked" and observation is not Observation.CONNECTED:
+    if _stays(current, observation):
         return current
-    if current.reason == Observation.GRANT_LOST and observation is Observation.ACCEPTED:
-        return current  # the last token still works for a while, and there will be no next one
     match observation:
         case Observation.CONNECTED | Observation.ACCEPTED:
             expires_soon = expires_at is not None and expires_at - now <= warn
@@ -90,5 +90,17 @@ def next_state(
             | Observation.GRANT_LOST
         ):
             return ConnectionStatus("needs_reauth", observation.value)
+        case Observation.REFRESH_FAILS:
+            return ConnectionStatus("expiring", observation.value)
         case Observation.UNREADABLE:
             return ConnectionStatus("error", "secret_unreadable")
+
+
+def _stays(current: ConnectionStatus, observation: Observation) -> bool:
+    """Return whether an observation changes nothing about a connection in this state."""
+    if current.state == "revoked":
+        return observation is not Observation.CONNECTED
+    if observation is Observation.ACCEPTED:
+        # The last token still works for a while, which says nothing about a next one.
+        return current.reason in {Observation.GRANT_LOST, Observation.REFRESH_FAILS}
+    return observation is Observation.REFRESH_FAILS and not current.able

@@ -203,7 +203,7 @@ class ConnectionStore:
         status = connection_states.next_state(
             record.status, observation, expires_at=record.expires_at, now=now, warn=self.warn
         )
-        answered = observation is not Observation.UNREADABLE
+        answered = observation not in {Observation.UNREADABLE, Observation.REFRESH_FAILS}
         if status.state == record.state:
             due = answered and (role or now - record.checked_at >= FRESH)
             if due or status.reason != record.reason:

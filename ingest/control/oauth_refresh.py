@@ -44,6 +44,8 @@ MARGIN = timedelta(seconds=60)
 """A token that ends sooner is not used for another call."""
 DEADLINE = timedelta(seconds=90)
 """After this an attempt is taken over: its request has ended, whatever became of it."""
+LATE = timedelta(minutes=30)
+"""Where a refresh fails and the token ends sooner, the connection is shown as `expiring`."""
 UNKNOWN_AGAIN = timedelta(seconds=15)
 """How soon an attempt whose outcome is unknown is looked at again."""
 TRIES = 2
@@ -293,6 +295,7 @@ class Refresher:
         if error.problem is not CalendlyProblem.CREDENTIAL:
             _log.warning("refresh_refused", connection=str(attempt.stored.record.id), error=error.message)
             await self._end(attempt)
+            await self._show_late(attempt)
             return RefreshOutcome.LATER
         if attempt.doubtful:
             return await self._lost(attempt)
@@ -309,7 +312,14 @@ class Refresher:
         with translated():
             until = self.store.clock.now() + UNKNOWN_AGAIN
             await self.pool.execute(_SQL["postpone_refresh"], attempt.stored.record.id, attempt.id, until)
+        await self._show_late(attempt)
         return RefreshOutcome.UNKNOWN
+
+    async def _show_late(self, attempt: _Attempt) -> None:
+        """Show a connection whose token ends soon, and is not refreshed."""
+        ends = attempt.stored.record.access_expires_at
+        if ends is not None and ends - self.store.clock.now() <= LATE:
+            await self.store.observe(attempt.stored, Observation.REFRESH_FAILS)
 
     async def _opened(self, attempt: _Attempt) -> SecretStr:
         try:

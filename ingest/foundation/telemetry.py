@@ -213,7 +213,8 @@ CONNECTIONS = Readings(
 )
 TOKEN_EXPIRY = Readings(
     "slotwire_token_expiry_timestamp_seconds",
-    "When the first of the tokens expires that are in use and say when, as Unix time.",
+    "When the first of the tokens expires that are in use and say when, as Unix time; of OAuth connections those whose"
+    " refreshes fail.",
     fresh_seconds=30,
     registry=of("control"),
 )

@@ -9,7 +9,7 @@ from datetime import timedelta
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
 from slotwire.ingest.control.subscriptions import check_callback
 from slotwire.ingest.errors import ConfigurationError, SlotwireError
-from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.migrations import PROCESSES, require_fitting, role_of
 from slotwire.ingest.foundation.open_files import fitting, needed, reachable_limit
 from slotwire.ingest.foundation.postgres import Connection, Session, connect, read_queries, translated
@@ -116,7 +116,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
         way = " by way of a pooler in session mode" if connection.pooled else ""
         yield ok("postgres", f"reached{way}, version {version.major}.{version.micro}, accepts writes")
         yield await asked("durability", _durability(connection, settings))
-        yield await asked("clock", _skew(connection, clock))
+        yield await asked("clock", _skew(connection, clock if settings.local.clock_file is None else SystemClock()))
         schema = await asked("schema", _schema(connection))
         yield schema
         if schema.state != "ok":
@@ -135,6 +135,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "oauth app": lambda: doctor_organizations.oauth_app(connection, settings),
             "server connections": lambda: _server_connections(connection),
             "connections": lambda: doctor_organizations.connections(connection, settings),
+            "deliveries": lambda: doctor_organizations.deliveries(connection),
             "rate limits": lambda: doctor_organizations.rate_limits(connection, clock),
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),

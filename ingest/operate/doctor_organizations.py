@@ -88,10 +88,14 @@ async def connections(connection: Connection, settings: Settings) -> Finding:
     counted = ", ".join(f"{row['connections']} {row['state']}" for row in rows) or "none yet"
     if not idle:
         days = settings.connections.expiring_days
-        expiring = any(row["state"] == "expiring" for row in rows)
+        unrefreshed = sum(row["unrefreshed"] for row in rows)
+        expiring = sum(row["connections"] for row in rows if row["state"] == "expiring") - unrefreshed
         said = counted + (f"; expiring means within {days} days" if expiring else "")
-        remedy = "Make new tokens and add them: slotwire connections add --token-file FILE" if expiring else ""
-        return Finding(check="connections", state="warning" if expiring else "ok", message=said, remedy=remedy)
+        said += f"; {unrefreshed} by OAuth not refreshed, and soon unable to act" if unrefreshed else ""
+        remedies = ["Make new tokens and add them: slotwire connections add --token-file FILE"] if expiring else []
+        remedies += ["docs/runbooks/calendly-away.md says why refreshes fail."] if unrefreshed else []
+        remedy = "\n".join(remedies)
+        return Finding(check="connections", state="warning" if remedy else "ok", message=said, remedy=remedy)
     named = ", ".join(row["org"] for row in idle)
     return Finding(
         check="connections",
@@ -99,6 +103,24 @@ async def connections(connection: Connection, settings: Settings) -> Finding:
         message=f"{counted}; nothing can be done at Calendly for: {named}",
         remedy="Connect an owner or admin of each: slotwire connections add --token-file FILE\n"
         "Or, where customers connect by OAuth: slotwire connections link --organization ORG",
+    )
+
+
+async def deliveries(connection: Connection) -> Finding:
+    """Say to which subscriptions Calendly sends and gets no delivery through, as it lists them."""
+    with translated():
+        rows = await connection.fetch(_SQL["deliveries_failing"], MAX_NAMED)
+    if not rows:
+        return ok("deliveries", "Calendly retries none, or others of the same subscription come through")
+    first = rows[0]
+    named = ", ".join(dict.fromkeys(row["org"] for row in rows))
+    return Finding(
+        check="deliveries",
+        state="warning",
+        message=f"every delivery fails to {first['failing']} of {first['active']} active subscriptions, since"
+        f" {first['retrying_since']:%Y-%m-%d %H:%M}Z: {named}",
+        remedy="Calendly retries for 24 h and then disables them. `serve` refuses them, or they do not reach it:"
+        " docs/runbooks/deliveries-refused.md says what to look at.",
     )
 
 

@@ -37,6 +37,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "vault use",
                 "server connections",
                 "connections",
+                "deliveries",
                 "rate limits",
                 "organizations",
                 "holes",

@@ -87,7 +87,8 @@ SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state
 -- name: observe
 -- What fits in one row: parked events, the first token to expire, ranges ahead, and the server's connections.
 SELECT (SELECT count(*) FROM slotwire.parked_events) AS parked,
-       (SELECT min(expires_at) FROM slotwire.connections WHERE state IN ('active', 'expiring')) AS token_expiry,
+       (SELECT min(CASE reason WHEN 'refresh_fails' THEN access_expires_at ELSE expires_at END)
+        FROM slotwire.connections WHERE state IN ('active', 'expiring')) AS token_expiry,
        (SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date
                                         - (created_at AT TIME ZONE 'UTC')::date)
         FROM slotwire.log) AS ranges_ahead,

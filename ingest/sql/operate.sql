@@ -421,8 +421,18 @@ SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date - (cr
 FROM slotwire.log
 
 -- name: connections_by_state
--- How many connections are in each state.
-SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state ORDER BY state
+-- How many connections are in each state, and how many of them are not refreshed any more.
+SELECT state, count(*) AS connections, count(*) FILTER (WHERE reason = 'refresh_fails') AS unrefreshed
+FROM slotwire.connections GROUP BY state ORDER BY state
+
+-- name: deliveries_failing
+-- Active subscriptions to which Calendly retries deliveries, and over which nothing came since that began, at most $1 of
+-- them, the longest first; with how many there are, and how many are active.
+SELECT s.org, s.retrying_since, count(*) OVER () AS failing,
+       (SELECT count(*) FROM slotwire.subscriptions WHERE state = 'active') AS active
+FROM slotwire.subscriptions s LEFT JOIN slotwire.hook_activity a ON a.subscription_id = s.id
+WHERE s.state = 'active' AND s.retrying_since IS NOT NULL AND (a.last_at IS NULL OR a.last_at < s.retrying_since)
+ORDER BY s.retrying_since, s.org LIMIT $1
 
 -- name: organizations_without_connection
 -- Organizations that are not removed and have or want subscriptions, but have no connection that can act.

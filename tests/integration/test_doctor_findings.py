@@ -79,6 +79,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "oauth app",
         "server connections",
         "connections",
+        "deliveries",
         "rate limits",
         "organizations",
         "holes",

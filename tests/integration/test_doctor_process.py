@@ -25,8 +25,8 @@ EXPECTED: dict[Process, list[str]] = {
     "control": [
         *["settings", "vault keys", "hook keys", "public url", *POSTGRES, "functions", "roles", "logins"],
         *["unwritten", "ranges", "retention"],
-        *["sealed keys", "vault use", "oauth app", "server connections", "connections", "rate limits"],
-        *["organizations", "holes"],
+        *["sealed keys", "vault use", "oauth app", "server connections", "connections", "deliveries"],
+        *["rate limits", "organizations", "holes"],
     ],
     "agents": ["settings", *POSTGRES, "kafka", "topics"],
 }

@@ -17,13 +17,17 @@ import pytest
 
 from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.connection_records import read_page, read_stored
+from slotwire.ingest.control.connection_states import ConnectionStatus
 from slotwire.ingest.control.connection_store import ConnectionStore, Credential
 from slotwire.ingest.control.oauth_refresh import DEADLINE, MARGIN, Refresher, RefreshOutcome
+from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused
 from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.doctor_organizations import connections as doctor_connections
 from slotwire.ingest.simulator.oauth_grants import TOKEN_RATE
-from slotwire.schemas.events import ConnectionRevoked
+from slotwire.schemas.events import ConnectionExpiring, ConnectionRevoked
 from tests.support.oauth_connections import connected, refreshed, told
 from tests.support.oauth_setup import OAuthSetup, oauth_setup
 from tests.support.public_endpoint import with_role
@@ -133,6 +137,36 @@ async def test_a_lost_answer_without_effect_costs_nothing(setup: OAuthSetup) -> 
     assert await refresher(setup).run_once() == Counter({RefreshOutcome.BUSY: 1})
     setup.clock.advance(DEADLINE)
     assert await refresher(setup).run_once() == Counter({RefreshOutcome.REFRESHED: 1})
+
+
+async def test_a_connection_that_is_not_refreshed_is_expiring(setup: OAuthSetup) -> None:
+    """Half an hour before its token ends it is shown with one event, whoever uses it; and restored by the next pair."""
+    made = await connected(setup)
+    setup.clock.advance(HALF)
+    await setup.simulate("faults", token_error_rate=1)
+    assert await refresher(setup).run_once() == Counter({RefreshOutcome.UNKNOWN: 1})
+    assert (await setup.connections.get(made.id)).state == "active", "there is time"
+    setup.clock.advance(timedelta(minutes=30))
+    for _ in range(2):
+        assert await refresher(setup).run_once() == Counter({RefreshOutcome.UNKNOWN: 1})
+        setup.clock.advance(DEADLINE)
+    found = await setup.connections.check(made.id)
+    assert (found.state, found.reason) == ("expiring", "refresh_fails"), "an answer to the last token mends nothing"
+    async with setup.api.actions.pool.acquire() as connection:
+        finding = await doctor_connections(connection, setup.settings)
+    assert (finding.state, "1 by OAuth not refreshed" in finding.message) == ("warning", True)
+    assert finding.remedy == "docs/runbooks/calendly-away.md says why refreshes fail."
+    await Observer(setup.api.actions.pool, setup.clock, setup.settings.metrics).run_once()
+    assert made.access_expires_at is not None
+    shown = REGISTRY.get_sample_value("slotwire_token_expiry_timestamp_seconds")
+    assert shown == pytest.approx(made.access_expires_at.timestamp())
+    [event] = await told(setup, "expiring")
+    assert ConnectionExpiring.model_validate_json(event["data"]).expires_at == made.access_expires_at
+    await setup.simulate("faults", token_error_rate=0)
+    assert await refresher(setup).run_once() == Counter({RefreshOutcome.REFRESHED: 1})
+    assert (await setup.connections.get(made.id)).status == ConnectionStatus("active")
+    kinds = [len(await told(setup, kind)) for kind in ("expiring", "restored", "revoked")]
+    assert kinds == [1, 1, 0]
 
 
 async def test_a_lost_answer_with_effect_needs_the_customer(setup: OAuthSetup) -> None:

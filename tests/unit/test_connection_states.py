@@ -56,6 +56,18 @@ def test_the_observation_decides(status: ConnectionStatus) -> None:
     assert reached(status, Observation.UNREADABLE) == ConnectionStatus("error", "secret_unreadable")
 
 
+def test_what_is_not_refreshed_is_expiring_until_it_is() -> None:
+    """A connection that can act is expiring; an answer to its last token mends nothing, a 401 or a pair ends it."""
+    unrefreshed = ConnectionStatus("expiring", "refresh_fails")
+    for status in STATUSES:
+        expected = unrefreshed if status.able else status
+        assert reached(status, Observation.REFRESH_FAILS) == expected
+    assert reached(unrefreshed, Observation.ACCEPTED) == unrefreshed
+    assert reached(unrefreshed, Observation.REFUSED) == ConnectionStatus("revoked", "refused")
+    assert reached(unrefreshed, Observation.GRANT_LOST) == ConnectionStatus("needs_reauth", "grant_lost")
+    assert reached(unrefreshed, Observation.CONNECTED) == ConnectionStatus("active")
+
+
 @pytest.mark.parametrize(
     ("left", "state"),
     [(WARN + timedelta(microseconds=1), "active"), (WARN, "expiring"), (timedelta(0), "expiring")],
