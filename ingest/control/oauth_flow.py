@@ -7,13 +7,14 @@ that went there: so whoever was sent a link for somebody else connects nothing.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -23,6 +24,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
 from slotwire.ingest.control.connect_links import CALLBACK, ConnectLink, ConnectLinks, digest, pending_context
 from slotwire.ingest.control.connection_records import ConnectionRecord
@@ -43,6 +45,8 @@ STATE_LIFE = timedelta(minutes=15)
 """How long a browser may take from the button to the callback."""
 PENDING_LIFE = timedelta(minutes=10)
 """How long the integrator's backend may take to present the code."""
+COUNT_SECONDS = 1.0
+"""How long a consent waits at most until its request for a token is counted."""
 KEPT_DAYS = 30
 """Links that brought nothing are forgotten so long after their end."""
 COOKIE = "slotwire_oauth_"
@@ -213,6 +217,7 @@ class ConnectFlow:
             known = error.problem is CalendlyProblem.CREDENTIAL
             problem = FlowProblem.CODE_REFUSED if known else FlowProblem.CALENDLY_FAILED
             raise FlowStopped(problem, "Calendly did not accept the code") from error
+        await self._count_exchange(pair)
         try:
             await self._check_organization(link, pair)
             if link.return_url is not None:
@@ -353,6 +358,12 @@ class ConnectFlow:
             await self.pool.execute(_SQL["insert_pending"], link.id, digest(code), sealed, now, now + PENDING_LIFE)
         back = link.return_url or ""
         return f"{back}{'&' if urlsplit(back).query else '?'}{urlencode({'connect_code': code})}"
+
+    async def _count_exchange(self, pair: TokenPair) -> None:
+        """Let the user's budget know of this request for a token: only its answer told whose it is."""
+        caller = self.client.http.budgets.caller(pair.owner, Priority.PERSON, CallKind.TOKEN)
+        with suppress(SlotwireError, TimeoutError):
+            await asyncio.wait_for(caller.turn("counting a request for a token"), COUNT_SECONDS)
 
     def _opened(self, link_id: UUID, sealed: bytes) -> TokenPair:
         return TokenPair.model_validate_json(self.vault.open(sealed, context=pending_context(link_id)))

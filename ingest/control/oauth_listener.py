@@ -1,6 +1,7 @@
 """The public listener of `control`: the pages under `/oauth/calendly/`, and nothing else.
 
     GET  /oauth/calendly/start?ticket=…   a page with a button; changes nothing, because mail scanners open links
+    HEAD /oauth/calendly/start?ticket=…   the same without the page
     POST /oauth/calendly/start            sets a cookie for one state, and sends the browser to Calendly
     GET  /oauth/calendly/callback         from Calendly: connected, or a page that says why not
 
@@ -73,7 +74,7 @@ def build_app(flow: ConnectFlow) -> web.Application:
     app = web.Application(middlewares=[_pages], client_max_size=MAX_BODY_BYTES)
     app[_FLOW] = flow
     app[_GATE] = asyncio.Semaphore(RUNNING)
-    app.router.add_route("GET", START, _start)
+    app.router.add_get(START, _start)  # and HEAD, with which mail scanners ask
     app.router.add_route("POST", START, _begin)
     app.router.add_route("GET", CALLBACK, _callback)
     return app

@@ -17,6 +17,8 @@ from slotwire.ingest.foundation.settings_base import PREFIX
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.jars import kafka_version
+from slotwire.ingest.local.wiring import SIMULATOR_SEED
+from slotwire.ingest.simulator.world import oauth_app
 from tests.support.manifests import SECRETS, variables
 from tools.release.images import images_in
 from tools.sources import ROOT
@@ -102,13 +104,30 @@ def test_the_addresses_fit_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     control = parsed(environment_of(OURS["control"]), monkeypatch)
     simulator_port = int(OURS["simulator"]["command"][-1])
     ports = [serve.http.port, serve.health.port, control.admin.port, control.health.port, simulator_port]
+    ports.append(control.oauth.port)
     assert len(set(ports)) == len(ports)
+    published = [port.split(":") for port in OURS["serve"]["ports"]]
+    assert [int(inside) for _, _, inside in published] == [serve.http.port, control.admin.port, control.oauth.port]
     assert control.calendly.api_url == f"http://127.0.0.1:{simulator_port}"
     assert serve.public_url == f"http://127.0.0.1:{serve.http.port}"
     relay = parsed(environment_of(OURS["relay"]), monkeypatch)
     assert (
         SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{relay.kafka.bootstrap_servers}"
     )
+
+
+def test_customers_connect_by_the_simulators_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pages have an address of this machine, and the app is the one of the simulator's seed; no other has it."""
+    oauth, simulated = parsed(environment_of(OURS["control"]), monkeypatch).oauth, oauth_app(SIMULATOR_SEED)
+    assert oauth.public_url == f"http://127.0.0.1:{oauth.port}"
+    assert oauth.client_secret is not None
+    keys = [key.get_secret_value() for key in oauth.signing_keys]
+    assert (oauth.client_id, oauth.client_secret.get_secret_value(), keys) == (
+        *(simulated.client_id, simulated.client_secret),
+        [simulated.signing_key],
+    )
+    for name in set(OURS) - {"control"}:
+        assert not [each for each in environment_of(OURS[name]) if each.startswith(f"{PREFIX}OAUTH__")]
 
 
 def test_it_opens_nothing_to_the_network() -> None:

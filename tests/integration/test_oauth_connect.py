@@ -57,6 +57,8 @@ async def test_from_a_link_to_live_events(setup: OAuthSetup) -> None:
     [event] = await setup.rows("SELECT tenant FROM slotwire.events WHERE type LIKE '%invitee.created%'")
     assert event["tenant"] == "customer-1"
     assert len(await setup.events("connected")) == 1
+    [counted] = await setup.rows("SELECT user_uri, spent FROM slotwire.rate_budgets WHERE kind = 'token'")
+    assert (counted["user_uri"], sum(counted["spent"])) == (row["user_uri"], 1), "the request for its tokens"
     link = await setup.api.actions.connect_links.get(COMMAND_LINE, made.id)
     assert (link.state, link.connection_id, link.organization) == ("connected", row["id"], setup.org())
 
@@ -90,7 +92,9 @@ async def test_a_prefetching_scanner_changes_nothing(setup: OAuthSetup) -> None:
         scanner = setup.browser()
         assert (await scanner.get(made.url)).status_code == 200
         assert scanner.cookies == {}
-        assert (await setup.client.head(made.url)).status_code in {200, 405}
+        asked = await setup.client.head(made.url)
+        assert (asked.status_code, asked.content, asked.headers["content-type"][:9]) == (200, b"", "text/html")
+        assert (await setup.client.head(f"{setup.url}/oauth/calendly/callback?state=s&code=c")).status_code == 405
     assert await setup.rows("SELECT l::text FROM slotwire.connect_links l") == before
     assert (await setup.consent(made.url, setup.user())).status_code == 200
 
