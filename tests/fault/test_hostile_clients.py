@@ -19,12 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.connect_link_models import ConnectLinkRequest
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.fault.attackers import Plan, Toll
 from tests.support.children import Process, environment, free_port, process
 from tests.support.keepalive_load import request
+from tests.support.oauth_setup import oauth_settings
 from tests.support.public_endpoint import Hook, invitee_body, make_hook, settings_for
 from tests.support.wire import Wire, wires
 
@@ -33,6 +35,7 @@ KEPT = 8
 """Connections that real deliveries come on again and again; half of all deliveries come on one of their own."""
 HOOKS = {"idle": 1_800, "silent": 50, "slow": 80, "half": 80, "chunked": 4, "forged": 4, "pipelined": 4, "foreign": 8}
 OPERATORS = {"idle": 240, "silent": 10, "slow": 10, "half": 10, "forged": 2, "pipelined": 2, "foreign": 2}
+CUSTOMERS = OPERATORS
 HEALTH = {"idle": 50, "silent": 10, "slow": 5, "half": 5, "forged": 2, "pipelined": 2, "foreign": 2}
 """More on each port than it takes, so that newcomers come at the cap all the time."""
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -76,6 +79,7 @@ class Target:
     hook: Hook
     ports: dict[str, int]
     admin_key: str
+    link: str
 
     @property
     def url(self) -> str:
@@ -94,13 +98,17 @@ async def targets(settings: Settings, database: Database) -> AsyncIterator[Targe
     hook = await make_hook(settings, database)
     async with operating(settings, SystemClock(), application="test") as actions:
         made = await actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=None))
+        link = await actions.connect_links.create(COMMAND_LINE, ConnectLinkRequest(external_id="customer"))
     public, admin = free_port(), free_port()
     env = environment(settings, SLOTWIRE_HTTP__PORT=str(public), SLOTWIRE_ADMIN__PORT=str(admin))
-    async with process("serve", env=env) as serve, process("control", env=env) as control:
+    oauth = settings.oauth.model_dump(include={"host", "port", "public_url", "client_id", "integrator"})
+    app = {f"SLOTWIRE_OAUTH__{name.upper()}": str(value) for name, value in oauth.items()}
+    app |= {"SLOTWIRE_OAUTH__CLIENT_SECRET": "a-secret", "SLOTWIRE_OAUTH__SIGNING_KEYS": "a-key-of-the-app" * 3}
+    async with process("serve", env=env) as serve, process("control", env=env | app) as control:
         await serve.until_ready()
         await control.until_ready()
-        ports = {"hooks": public, "admin": admin, "health": serve.health_port}
-        yield Target(serve, control, hook, ports, made.key)
+        ports = {"hooks": public, "admin": admin, "oauth": settings.oauth.port, "health": serve.health_port}
+        yield Target(serve, control, hook, ports, made.key, link.url)
 
 
 async def deliver(target: Target, wire: Wire, run: Run) -> None:
@@ -127,7 +135,7 @@ async def _on_a_kept_one(target: Target, wire: Wire, free: asyncio.Queue[Wire], 
 
 
 async def _watch(target: Target, run: Run, stop: asyncio.Event) -> None:
-    """Probe the health port, and ask the management API, on new connections each time."""
+    """Probe the health port, ask the management API, and open a customer's link, on new connections each time."""
     questions = {
         "ready": (f"http://127.0.0.1:{target.ports['health']}/readyz", {}),
         "alive": (f"http://127.0.0.1:{target.ports['health']}/livez", {}),
@@ -135,6 +143,7 @@ async def _watch(target: Target, run: Run, stop: asyncio.Event) -> None:
             f"http://127.0.0.1:{target.ports['admin']}/v1/events",
             {"Authorization": f"Bearer {target.admin_key}"},
         ),
+        "customer": (target.link, {}),
     }
     while not stop.is_set():
         for what, (url, headers) in questions.items():
@@ -207,10 +216,11 @@ async def refusals(port: int) -> dict[tuple[str, str], float]:
 
 async def besiege(database: Database, *, quiet_seconds: float, seconds: float, pause: float) -> tuple[Run, Run]:
     """Measure a quiet run and one under attack, on the same processes; print both, and check the second."""
-    settings = settings_for(database)
+    settings = oauth_settings(settings_for(database), "http://127.0.0.1:9", listener=free_port())
     async with targets(settings, database) as target:
         quiet = await real_load(target, quiet_seconds)
-        plan = Plan(target.ports, target.hook.path, {"hooks": HOOKS, "admin": OPERATORS, "health": HEALTH}, pause)
+        crowds = {"hooks": HOOKS, "admin": OPERATORS, "oauth": CUSTOMERS, "health": HEALTH}
+        plan = Plan(target.ports, target.hook.path, crowds, pause)
         async with flood(plan) as toll:
             attacked = await real_load(target, seconds)
             counted = await refusals(target.serve.health_port) | await refusals(target.control.health_port)
@@ -221,7 +231,7 @@ async def besiege(database: Database, *, quiet_seconds: float, seconds: float, p
     assert toll.most > settings.http.max_connections
     found = {reason for listener, reason in counted if listener == "hooks"}
     assert found >= {"made_room", "framing", "unreadable"}
-    assert {listener for listener, reason in counted if reason == "made_room"} == {"hooks", "admin", "health"}
+    assert {listener for listener, reason in counted if reason == "made_room"} == set(crowds)
     return quiet, attacked
 
 
@@ -235,7 +245,7 @@ def _report(quiet: Run, quiet_seconds: float, attacked: Run, seconds: float, tol
 
 
 async def test_a_flood_on_every_port_refuses_no_delivery(database: Database) -> None:
-    """While 2,400 hostile connections are held or made again, each delivery, probe and operator is answered 200."""
+    """While 2,600 hostile connections are held or made again, each delivery, probe and operator is answered 200."""
     await besiege(database, quiet_seconds=2, seconds=5, pause=2)
 
 

@@ -6,17 +6,26 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
-from slotwire.ingest.control import round_records
+from slotwire.ingest.control import hole_rounds, round_records
+from slotwire.ingest.control.backfill import BACKGROUND_RETRIES
 from slotwire.ingest.control.claims import claim_due
+from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.control.round_schedule import SHARE
-from slotwire.ingest.control.rounds import AT_ONCE, make_round, run_once
+from slotwire.ingest.control.rounds import AT_ONCE, make_round, run, run_once
 from slotwire.ingest.control.subscription_facts import WantedSubscription
+from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.guarded_setup import GuardedSetup, guarded_setup
+from tests.support.many_organizations import write_organizations
+from tests.support.writing import writing
 
 MINUTES = 12
 
@@ -89,6 +98,65 @@ async def test_whoever_falls_silent_is_due_at_once(database: Database) -> None:
         assert await due_rounds(setup) == 1
         await setup.advance(seconds=15)
         assert await due_rounds(setup) == 0
+
+
+@asynccontextmanager
+async def everything(setup: GuardedSetup) -> AsyncIterator[None]:
+    """Make rounds and fetches beside each other while the block runs, as `slotwire control` does."""
+    patient = Organizations.from_settings(
+        setup.settings, setup.actions.pool, setup.clock, setup.actions.calendly, retries=BACKGROUND_RETRIES
+    )
+    chores = (run(setup.organizations, setup.settings.subscriptions), hole_rounds.run(patient, ReconcileSettings()))
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    try:
+        yield
+        assert not [task for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def until(setup: GuardedSetup, query: str) -> None:
+    """Wait until a query of the owner's finds a row."""
+    async with asyncio.timeout(600):
+        while not await setup.rows(query):  # noqa: ASYNC110 - other tasks give no signal here
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("organizations", [2 * AT_ONCE, pytest.param(1_000, marks=pytest.mark.soak)])
+async def test_all_that_is_disabled_is_replaced_before_a_long_fetch_ends(
+    organizations: int, database: Database
+) -> None:
+    """While one organization has much to fetch, every subscription is disabled at once: none waits for its end."""
+    async with guarded_setup(database, organizations=organizations) as setup, writing(setup.settings):
+        now = setup.clock.now()
+        await write_organizations(setup.settings, database, setup.calendly.world, now)
+        await run_once(setup.organizations)
+        await setup.act("faults", drop_rate=1.0)
+        for _ in range(max(180, 3 * organizations)):  # a call each, of which Calendly allows a user 500 a minute
+            await setup.act("book", organization=setup.org)
+        await note_hole(
+            setup.actions.pool, setup.org, cause=HoleCause.NO_DATABASE, since=now, now=now, subscription=None
+        )
+        async with everything(setup):
+            await until(setup, "SELECT FROM slotwire.holes WHERE state = 'fetching'")
+            for item in setup.at_calendly():
+                setup.calendly.engine.ledger.put_subscription(replace(item, state="disabled"))
+            began = time.monotonic()
+            await setup.advance(minutes=2)
+            await until(
+                setup,
+                "SELECT FROM slotwire.subscriptions HAVING"
+                f" count(*) FILTER (WHERE lost_reason = 'disabled') = {organizations} AND"
+                f" count(DISTINCT org) FILTER (WHERE state = 'active' AND lost_at IS NULL) = {organizations}",
+            )
+            seconds = time.monotonic() - began
+            [fetch] = await setup.rows("SELECT state FROM slotwire.holes WHERE cause = 'no_database'")
+        assert fetch["state"] == "fetching"
+        active = [item for item in setup.at_calendly() if item.state == "active"]
+        assert len(active) == organizations
+        sys.stdout.write(f"{organizations} disabled at once: all replaced after {seconds:.1f} s\n")
 
 
 @pytest.mark.soak

@@ -12,10 +12,6 @@ class Killed(BaseException):
     """The end of a process, as far as one can be played inside another."""
 
 
-def nothing() -> None:
-    """Leave everything as it was: a process that is killed does nothing more."""
-
-
 async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[], None] | None) -> int:
     """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
 
@@ -25,27 +21,35 @@ async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[],
         cut: called there; then the work is never resumed, as in a killed process, and `Killed` is raised. None cancels
             the task instead, and the work may clean up.
     """
-    return await _stepped(work, place, cut)
+    waits = 0
+
+    def waiting() -> None:
+        nonlocal waits
+        waits += 1
+        if waits != place:
+            return
+        if cut is not None:
+            cut()
+            raise Killed
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    await watched(work, waiting)
+    return waits
 
 
 @types.coroutine
-def _stepped(work: Coroutine[Any, Any, Any], place: int, cut: Callable[[], None] | None) -> Generator[Any, Any, int]:
-    waits = 0
+def watched(work: Coroutine[Any, Any, Any], waiting: Callable[[], None]) -> Generator[Any, Any, Any]:
+    """Run work and return its result; `waiting` is called each time that it waits, before it does."""
     raised: BaseException | None = None
     while True:
         try:
             future = work.send(None) if raised is None else work.throw(raised)
-        except StopIteration:
-            return waits
+        except StopIteration as end:
+            return end.value
         raised = None
-        waits += 1
-        if waits == place and cut is not None:
-            cut()
-            raise Killed
-        if waits == place:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
+        waiting()
         try:
             yield future
         except BaseException as error:  # noqa: BLE001 - handed on to the work, as the event loop would

@@ -29,13 +29,20 @@ _NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations",
 _IMPORTED = (
     "slotwire.ingest.cli",
     "slotwire.ingest.operate.actions",
+    "slotwire.ingest.operate.admin_api",
     "slotwire.ingest.operate.vault_rotation",
+    "slotwire.ingest.control.hole_rounds",
+    "slotwire.ingest.control.oauth_listener",
+    "slotwire.ingest.control.rounds",
+    "tests.support.dying_control",
     *(f"slotwire.ingest.cli.{noun}" for noun in _NOUNS),
 )
 
 
-def run(arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes) -> tuple[int, bytes, bytes]:
-    """Run a command to its end; returns its code and what it wrote to both streams.
+def run(
+    arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes, *, entry: str = "slotwire.ingest.cli:main"
+) -> tuple[int, bytes, bytes]:
+    """Run a command to its end, or another function of a module; returns its code and what it wrote to both streams.
 
     Raises:
         TimeoutError: it had to be killed.
@@ -50,7 +57,8 @@ def run(arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes) -> tup
         given.seek(0)
         line.settimeout(SECONDS)
         line.connect(_address())
-        request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(Path.cwd())}).encode()
+        wanted = {"arguments": arguments, "env": dict(env), "folder": str(Path.cwd()), "entry": entry}
+        request = json.dumps(wanted).encode()
         socket.send_fds(line, [request], [given.fileno(), out.fileno(), err.fileno()])
         pid = int(line.recv(32))
         try:
@@ -126,21 +134,20 @@ def _answer(line: socket.socket) -> None:
             os.dup2(stream, number)
             os.close(stream)
         os.chdir(request["folder"])
-        _command(request["arguments"], request["env"])
+        _command(request["arguments"], request["env"], request.get("entry", "slotwire.ingest.cli:main"))
     line.sendall(f"{pid}".encode().ljust(32))
     _, status = os.waitpid(pid, 0)
     line.sendall(f"{os.waitstatus_to_exitcode(status)}".encode())
 
 
-def _command(arguments: list[str], env: Mapping[str, str]) -> None:
-    from slotwire.ingest.cli import main
-
+def _command(arguments: list[str], env: Mapping[str, str], entry: str) -> None:
+    module, _, name = entry.partition(":")
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["slotwire", *arguments]
     code: object = None
     try:
-        main()
+        getattr(importlib.import_module(module), name)()
     except SystemExit as ended:
         code = ended.code
     except BaseException:  # noqa: BLE001 -- as the interpreter does at the end of a process

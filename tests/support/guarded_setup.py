@@ -15,9 +15,8 @@ import orjson
 from pydantic import SecretStr
 
 from slotwire.ingest.control import rounds
-from slotwire.ingest.control.claims import claimed
 from slotwire.ingest.control.organizations import Organizations
-from slotwire.ingest.control.rounds import RoundOutcome, make_round
+from slotwire.ingest.control.rounds import RoundOutcome
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
@@ -26,8 +25,7 @@ from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.model import SimulatedSubscription
-from slotwire.schemas.ids import OrganizationUri, last_segment
-from tests.support.dying import dying
+from slotwire.schemas.ids import last_segment
 from tests.support.management_api import management_api
 from tests.support.owner import owner_rows
 from tests.support.public_endpoint import settings_for
@@ -113,26 +111,6 @@ class GuardedSetup:
             " WHERE s.actor = 'control' AND e.result = 'done' GROUP BY s.action"
         )
         return {row["action"]: row["times"] for row in rows}
-
-    async def cut_off(self, at: int) -> bool:
-        """Make a round of the first organization that ends at its n-th await, as if killed; did it come so far?
-
-        Nobody gives its claim back.
-        """
-        organizations = self.organizations
-        async with claimed(organizations.pool, self.clock, self.org) as claim:
-            pass
-        # As if it had been taken by the process that is killed.
-        await organizations.pool.execute(
-            "UPDATE slotwire.subscription_watch SET until = $2 WHERE org = $1",
-            self.org,
-            self.clock.now() + timedelta(minutes=3),
-        )
-        uri = OrganizationUri(self.calendly.organization)
-        work = make_round(organizations, claim, uri, everything=True)
-        task = asyncio.ensure_future(dying(work, at, cut=None))
-        await asyncio.wait({task})
-        return task.cancelled() or task.result() >= at
 
 
 @asynccontextmanager
