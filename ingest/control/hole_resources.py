@@ -109,7 +109,7 @@ async def changes(
     plan: FetchPlan,
     progress: FetchProgress,
 ) -> AsyncIterator[Change]:
-    """Find what changed since a hole began: the last changed first, then what was deleted.
+    """Find what changed since a hole began: the last changed of a page first, then what was deleted.
 
     Raises:
         CalendlyError: the list may not be read, or Calendly failed.
@@ -121,6 +121,7 @@ async def changes(
         found = [each for each in read if each is not None]
         listed.update(each.uri for each in found)
         fresh = [each for each in found if max(each.updated_at or since, each.created_at or since) >= since]
+        fresh.sort(key=lambda each: each.updated_at or each.created_at or since, reverse=True)
         last = await _last_told(pool, org, [each.uri for each in fresh])
         for each in fresh:
             for cls in _told_by(each, kind, last.get(each.uri), since):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -75,6 +76,8 @@ class RestGate:
             try:
                 answer = await self._answer(request, scope, handler)
                 status = answer.status
+                if self._engine.sender.faults.rest_delay_seconds:
+                    await asyncio.sleep(self._engine.sender.faults.rest_delay_seconds)
             finally:
                 self.calls.add(replace(call, number=self.calls.next_number(), status=status))
             return answer

@@ -292,7 +292,7 @@ class Faults:
 
     With `rest_error_rate` a REST call is not carried out and answered with an HTML error. With
     `rest_lost_answer_rate` it is carried out and answered with the same error. `token_…` are the same two for
-    `/oauth/token`.
+    `/oauth/token`. A REST answer takes `rest_delay_seconds` of the machine's time.
 
     Two settings stand for what Calendly's documents leave open: `gives_up_after_meeting` ends the retries of a message
     24 h after its meeting, `departed_silent` sends nothing to a subscription whose creator or user has left.
@@ -306,6 +306,7 @@ class Faults:
     retries_keep_signature: bool = False
     rest_error_rate: float = 0.0
     rest_lost_answer_rate: float = 0.0
+    rest_delay_seconds: float = 0.0
     gives_up_after_meeting: bool = False
     departed_silent: bool = False
     token_error_rate: float = 0.0

@@ -55,6 +55,7 @@ class FaultChange(ControlRequest):
     retries_keep_signature: bool | None = None
     rest_error_rate: Rate | None = None
     rest_lost_answer_rate: Rate | None = None
+    rest_delay_seconds: float | None = Field(None, ge=0, le=60)
     gives_up_after_meeting: bool | None = None
     departed_silent: bool | None = None
     token_error_rate: Rate | None = None

@@ -13,11 +13,12 @@ from aiohttp import web
 from slotwire.ingest.control import hole_rounds, meetings
 from slotwire.ingest.control.calendly_client import pages
 from slotwire.ingest.control.holes import HoleCause, note_hole
+from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from tests.support.altered_calendly import Answer
-from tests.support.holes_setup import NOT_FOUND, HolesSetup, connected, contact, listing
+from tests.support.holes_setup import NOT_FOUND, HolesSetup, connected, contact, listing, recap
 
 REFUSED: Answer = (400, {"title": "Invalid Argument", "message": "The supplied parameters are invalid."})
 
@@ -244,3 +245,31 @@ async def test_event_types_are_told_when_they_change(database: Database) -> None
         setup.between.alter = alter
         await setup.fetch()
         assert Counter(kind for kind, _ in await setup.told()) == {"event_type.created": 1, "event_type.updated": 1}
+
+
+async def test_recaps_are_read_where_they_are_wanted_the_newest_first(database: Database) -> None:
+    """Recaps of a user who wants them: one unchanged, one changed, two new, one gone; the last changed comes first."""
+    recaps = ("meeting_recap.created", "meeting_recap.updated", "meeting_recap.deleted")
+    async with connected(database, "invitee.created") as setup:
+        known = [recap(name, minutes=0) for name in ("Same", "Changed", "Gone")]
+        for each in known:
+            await setup.deliver("meeting_recap.created", each)
+        shown = [known[0], recap("Fresh", minutes=7), recap("Changed", minutes=9), recap("Newest", minutes=11)]
+        setup.between.alter = listing(*shown, at="/meeting_recaps")
+        since, before = datetime(2026, 11, 20, 12, 0, tzinfo=UTC), await setup.told()
+        assert (await setup.fetch(since=since))["recovered"] == {}
+        assert "/meeting_recaps" not in setup.between.asked, "nobody wants them"
+        owner = setup.of.calendly.world.members(setup.of.org)[0]
+        want = WantedSubscription(recaps, "user", f"https://api.calendly.com/users/{owner.id}")
+        await setup.of.organizations.subscriptions.want(setup.of.org, want)
+        report = await setup.fetch(since=since)
+        told = [("created", "Newest"), ("updated", "Changed"), ("created", "Fresh"), ("deleted", "Gone")]
+        rows = await setup.of.rows(
+            "SELECT type, subject, inferred FROM slotwire.events WHERE origin = 'reconcile' ORDER BY position"
+        )
+        assert [(row["type"].split(".")[3], row["subject"].rpartition("/")[2], row["inferred"]) for row in rows] == [
+            (kind, name, kind == "deleted") for kind, name in told
+        ]
+        assert sum(report["recovered"].values()) == len((await setup.told()) - before) == 4
+        assert {each["kind"]: each["named"] for each in report["unprovable"]}["updates_between"] == ["meeting recaps"]
+        assert (await setup.fetch(since=since))["recovered"] == {}

@@ -277,6 +277,18 @@ async def test_rest_can_fail_before_or_after_the_change(calendly: SimulatedCalen
         assert (found["no_show"] is not None) is marked
 
 
+async def test_rest_can_be_slow(calendly: SimulatedCalendly) -> None:
+    """An answer takes as long as asked for, and is counted when it is given; others are made meanwhile."""
+    calls, loop = calendly.running.gate.calls, asyncio.get_running_loop()
+    await calendly.act("faults", rest_delay_seconds=0.1)
+    began, before = loop.time(), calls.next_number()
+    answers = await asyncio.gather(*(calendly.http.get("/users/me") for _ in range(3)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert loop.time() - began >= 0.1
+    assert calls.next_number() == before + 3
+    await calendly.act("faults", rest_delay_seconds=0)
+
+
 async def test_a_group_event_has_room_for_ten() -> None:
     """Ten places can be taken, the eleventh invitee is refused, and so is a canceled event."""
     async with simulated_calendly() as calendly:

@@ -95,14 +95,25 @@ def contact(name: str, *, minutes: int, company: str | None = None) -> dict[str,
     }
 
 
-def listing(*resources: dict[str, Any]) -> Any:
-    """Answer `/contacts` with these, and with what REST adds to each."""
-    shown = {each["name"]: {**each, "app_url": "https://calendly.example.test/a"} for each in resources}
+def recap(name: str, *, minutes: int) -> dict[str, Any]:
+    """Write a recap that was changed so many minutes after two o'clock; it was made at one."""
+    return {
+        "uri": f"https://api.calendly.com/meeting_recaps/{name}",
+        "summary_md": f"{minutes} minutes",
+        "created_at": "2026-11-20T13:00:00.000000Z",
+        "updated_at": f"2026-11-20T14:{minutes:02}:00.000000Z",
+    }
+
+
+def listing(*resources: dict[str, Any], at: str = "/contacts") -> Any:
+    """Answer a list with these resources, contacts with what REST adds to each."""
+    added = {"app_url": "https://calendly.example.test/a"} if at == "/contacts" else {}
+    shown = {each["uri"].rpartition("/")[2]: {**each, **added} for each in resources}
 
     def alter(request: web.Request, *_: object) -> Answer | None:
-        if request.path == "/contacts":
+        if request.path == at:
             return 200, {"collection": [*shown.values()], "pagination": {"count": len(shown)}}
-        name = request.path.removeprefix("/contacts/")
+        name = request.path.removeprefix(f"{at}/")
         if name == request.path:
             return None
         return (200, {"resource": shown[name]}) if name in shown else NOT_FOUND
