@@ -57,8 +57,7 @@ def serve(  # noqa: PLR0913 -- the options of a server
         policy = DeliveryPolicy(concurrency, first_retry, retry_factor, max_retry)
     except ValueError as error:
         raise SlotwireError(str(error), remedy="See `slotwire simulate serve --help`.") from None
-    files = {"state_file": state_file, "clock_file": clock_file}
-    options = Options(port=port, **files, seed=seed, organizations=organizations, policy=policy)
+    options = Options(port, state_file, seed, organizations, policy=policy, clock_file=clock_file)
 
     async def main(stop: asyncio.Event) -> None:
         async with simulator(options) as running:
