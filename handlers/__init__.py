@@ -3,6 +3,7 @@
 Authors import from here, from `testing`, from `policy`, and the event classes from `slotwire.schemas.events`.
 
 consume       the member of the consumer group
+careful_consumer  the client that reads records, with guards against its faults
 dispatch      runs the lanes, within a limit
 lanes         order per key, keys concurrently
 handle        one record: decode, skip, run, try again, give up
@@ -18,14 +19,16 @@ policy        when to try again, when to give up, when to stop
 inbox         which events are done, in Postgres
 batching      many small calls to the inbox as few large ones
 dead_letters  records that were given up, in Kafka
-letters       reads them, for an operator
+letters       the same in Postgres, for operators
+agent_queue   records that are handled later, in Postgres
+queueing      handles them in turn with the others
 groups        speaks for a consumer group without joining it
 placement     where a new agent begins
 offsets       moves where a stopped agent continues
 problems      why an agent does not work, for readiness and the log
 records       a record, independent of the Kafka client
 process       the composition root of `slotwire agents run`
-cli           `slotwire agents`; dead_letters_cli: `slotwire dead-letters`
+cli           `slotwire agents`
 testing       the same dispatch in memory, for an agent's own tests
 agents        agents that come with Slotwire
 """

@@ -7,29 +7,26 @@ What an agent may rely on is in docs/howto/write-an-agent.md, "What is promised"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
-from slotwire.handlers.dispatch import Dispatcher, Handle
-from slotwire.handlers.placement import offsets_lost
+from slotwire.handlers.careful_consumer import close_consumer, first_of, is_set, readable, record_from
+from slotwire.handlers.dispatch import Dispatcher
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.queueing import Queueing
+from slotwire.handlers.records import Partition
+from slotwire.handlers.settle import read_settled
 from slotwire.handlers.watch import Watch
-from slotwire.ingest.foundation.errors import BrokerUnavailable, RecordRefused
+from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch
 from slotwire.ingest.foundation.kafka import translated
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import AgentsSettings, KafkaSettings
 from slotwire.ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 POLL_SECONDS = 0.2
 """How long one poll waits for records. The next follows at once, for the partitions that are ours by then."""
@@ -39,11 +36,12 @@ FETCH_WAIT_MS = 100
 """How long the broker holds an empty fetch. It answers at once when a record comes, so this adds no latency. It bounds
 how long a partition that was full waits until it is fetched again."""
 COMMIT_INTERVAL_SECONDS = 0.5
+QUEUE_SECONDS = 1.0
+"""How often the agent's queue is looked at: how late what is due may begin."""
 ANSWER_TIMEOUT_SECONDS = 5.0
 """How long the broker may take for a commit or another request; aiokafka itself would retry for ever."""
 START_TIMEOUT_SECONDS = 60.0
 """Joining waits until the other members have given back their partitions and the sessions of dead ones have expired."""
-CLOSE_TIMEOUT_SECONDS = 5.0
 REVOKE_GRACE_SECONDS = 4.0
 """How long running handlers may take to finish when partitions move. The whole group waits for us meanwhile."""
 REBALANCE_TIMEOUT_SECONDS = 30.0
@@ -51,12 +49,6 @@ REBALANCE_TIMEOUT_SECONDS = 30.0
 commit together. A dead member is noticed by its session, not by this. aiokafka's own limit for a request is 40 s."""
 NEVER_MS = 86_400_000
 """aiokafka's limit between two polls, disabled: polls do not depend on handlers, and `Watch` checks progress."""
-
-_GONE = {
-    "offset_out_of_range": "the records that come next are gone, older than Kafka keeps them,",
-    "no_offset_for_partition": "Kafka has forgotten where a partition continues",
-}
-"""Why nothing can be read at our place, by aiokafka's errors."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +61,7 @@ class Membership:
         topics: their full names.
         interval: seconds between two checks of progress.
         stuck_after: seconds of lag without progress after which the consumer is replaced.
+        queue_interval: seconds between two looks at the agent's queue.
     """
 
     agent: str
@@ -76,22 +69,29 @@ class Membership:
     topics: tuple[str, ...]
     interval: float = 5.0
     stuck_after: float = 30.0
+    queue_interval: float = QUEUE_SECONDS
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
     """One membership, from joining to leaving. Make a new member for the next one."""
 
     def __init__(
-        self, membership: Membership, kafka: KafkaSettings, agents: AgentsSettings, handle: Handle, problems: Problems
+        self,
+        membership: Membership,
+        kafka: KafkaSettings,
+        agents: AgentsSettings,
+        queueing: Queueing,
+        problems: Problems,
     ) -> None:
         self._membership = membership
         self._kafka = kafka
         self._agents = agents
-        self._handle = handle
+        self._queueing = queueing
         self._problems = problems
         self._log = get_logger("consume").bind(agent=membership.agent)
-        self._committed: dict[Partition, int] = {}
+        self._committed: dict[Partition, tuple[int, str]] = {}
         self._assigned = False
+        self._assignment = asyncio.Event()
         self._patience = min(ANSWER_TIMEOUT_SECONDS, membership.stuck_after)
         self._dispatcher: Dispatcher
         self._consumer: Any
@@ -105,14 +105,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         failure: BrokerUnavailable | None = None
         async with asyncio.TaskGroup() as lanes:
             self._dispatcher = Dispatcher(
-                self._handle,
+                self._queueing.handle,
+                take_turn=self._queueing.take_turn,
                 agent=self._membership.agent,
                 max_in_flight=self._agents.max_in_flight,
                 spawn=lanes.create_task,
             )
             self._consumer = AIOKafkaConsumer(**self._options())
             try:
-                await _first_of(self._work(), *(_is_set(event) for event in ends))
+                await first_of(self._work(), *(is_set(event) for event in ends))
             except BrokerUnavailable as error:
                 failure = error
                 # Reported before leaving, which takes long when the broker does not answer.
@@ -148,7 +149,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         CONSUMER_STUCK.labels(self._membership.agent).set(0)
         self._problems.end("kafka")
         self._problems.end("joining")
-        await _first_of(self._read(), self._commit_settled(), self._watch())
+        await first_of(self._read(), self._commit_settled(), self._watch(), self._tend_queue())
 
     async def _read(self) -> None:
         """Hand records to the dispatcher, for the partitions that have room.
@@ -165,7 +166,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await dispatcher.changed.wait()
                 continue
             full = len(rooms) < len(dispatcher.partitions)
-            with _readable(self._membership), translated():
+            with readable(self._membership.agent, self._membership.topics), translated():
                 batches = await self._consumer.getmany(
                     *(TopicPartition(*partition) for partition in rooms),
                     timeout_ms=0 if full else int(POLL_SECONDS * 1000),
@@ -174,7 +175,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             with translated():
                 for place, records in batches.items():
                     position = await self._consumer.position(place)  # known, so this does not wait
-                    dispatcher.deliver(Partition(*place), map(_record, records), position=position)
+                    dispatcher.deliver(Partition(*place), map(record_from, records), position=position)
             if full and not batches:
                 await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
             else:
@@ -199,9 +200,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def _commit(self) -> bool:
         """Commit the offsets that changed; returns whether the broker has them all now."""
         offsets = {
-            partition: offset
-            for partition, offset in self._dispatcher.committable().items()
-            if self._committed.get(partition) != offset
+            partition: commit
+            for partition, commit in self._dispatcher.commits().items()
+            if self._committed.get(partition) != commit
         }
         if not offsets:
             return True
@@ -215,6 +216,33 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             return False
         self._committed.update(offsets)
         return True
+
+    async def _tend_queue(self) -> None:
+        """Make new partitions ready once their fences are known, and give lanes their turns."""
+        dispatcher = self._dispatcher
+        while True:
+            try:
+                if unready := dispatcher.unready:
+                    await self._queueing.load(unready)
+                    dispatcher.make_ready(await self._settled_before(unready))
+                for turn in await self._queueing.due(dispatcher.partitions):
+                    dispatcher.turn(turn)
+            except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
+                self._problems.begin("queue_unread", error)
+            else:
+                self._problems.end("queue_unread")
+            await wait_for(self._assignment, self._membership.queue_interval)
+            self._assignment.clear()
+
+    async def _settled_before(self, partitions: Collection[Partition]) -> dict[Partition, frozenset[int]]:
+        """Return the offsets that earlier members had settled behind what they committed."""
+        places = [TopicPartition(*partition) for partition in partitions]
+        with translated():
+            async with asyncio.timeout(self._patience):
+                # The public `committed()` leaves out what was written beside an offset.
+                found = await self._consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001 - see above
+        known = {Partition(*place): read_settled(at.offset, at.metadata) for place, at in found.items()}
+        return {partition: known.get(partition, frozenset()) for partition in partitions}
 
     async def _watch(self) -> None:
         """Check progress at intervals, and end a consumer that fell silent.
@@ -267,99 +295,20 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start with the partitions the group assigned to us."""
         self._assigned = True
-        self._dispatcher.open(Partition(*place) for place in assigned)
+        self._dispatcher.open((Partition(*place) for place in assigned), ready=False)
+        self._assignment.set()
         self._log.info("partitions_assigned", count=len(self._dispatcher.partitions))
 
     async def _leave(self) -> None:
         await self._dispatcher.stop(self._agents.stop_grace_seconds)
         await self._commit()
         self._forget()
-        await _close(self._consumer, self._log)
+        await close_consumer(self._consumer, self._log)
 
     def _forget(self) -> None:
         """Let go of all partitions; another member reports their lag from now on."""
         for topic, number in self._dispatcher.partitions:
             CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
         self._dispatcher.close()
+        self._queueing.forget()
         self._committed.clear()
-
-
-async def _close(consumer: Any, log: FilteringBoundLogger) -> None:
-    """Close a consumer, whatever state it is in.
-
-    `stop()` runs in a task of its own: while the broker is away it can raise a CancelledError of its own (it cancels
-    its fetches and then awaits one that sleeps), which would cancel the task that awaits it.
-    """
-    closing = asyncio.create_task(consumer.stop(), name="closing a consumer")
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
-    if closing.done() and not closing.cancelled() and closing.exception() is None:
-        return
-    closing.cancel()
-    await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_SECONDS)
-    log.info("leaving_failed")
-    # A second `stop()` does nothing, and the first one has not closed its connections.
-    letting_go = asyncio.create_task(consumer._client.close())  # noqa: SLF001 - no public way, see above
-    await asyncio.wait({letting_go}, timeout=CLOSE_TIMEOUT_SECONDS)
-    for task in (closing, letting_go):
-        if task.done() and not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not warn
-
-
-@contextmanager
-def _readable(membership: Membership) -> Iterator[None]:
-    """Hold where the client cannot take a batch apart, or where there is nothing at our place any more.
-
-    Raises:
-        BrokerUnavailable: naming what is wrong; whatever the client can take apart costs one record at most.
-    """
-    try:
-        yield
-    except BrokerUnavailable as error:
-        if (gone := _GONE.get(error.reason)) is None:
-            raise
-        raise offsets_lost(membership.agent, " or ".join(membership.topics), gone) from error
-    except Exception as error:
-        what = error.reason if isinstance(error, RecordRefused) else type(error).__name__
-        raise BrokerUnavailable(
-            f"Kafka has a batch of records that cannot be read: {what}",
-            reason="unreadable",
-            remedy="Set the group's offset past it, as docs/runbooks/agent-stopped.md says.",
-        ) from error
-
-
-def _record(record: ConsumerRecord) -> Record:
-    return Record(
-        Partition(record.topic, record.partition),
-        record.offset,
-        record.key,
-        record.value,
-        tuple(record.headers),
-        _published(record.timestamp),
-    )
-
-
-def _published(timestamp: int) -> datetime:
-    """Read a record's timestamp, in milliseconds; any producer sets it, so one out of range counts as the epoch."""
-    try:
-        return datetime.fromtimestamp(timestamp / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
-
-
-async def _is_set(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-async def _first_of(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all concurrently until one ends or fails, then cancel the others. A failure is raised as it is."""
-    tasks = [asyncio.create_task(item) for item in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in done:
-        if task.cancelled():  # by aiokafka, see `_close`
-            raise BrokerUnavailable("Kafka's client cancelled a wait", reason="client_state")
-        task.result()

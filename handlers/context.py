@@ -32,6 +32,10 @@ class Context:
         started_at: when this run began.
         log: a logger that adds the agent and the event. Never log personal data.
         inbox: what the agent has settled; `transaction()` uses it.
+        redriven: whether this is a dead letter that an operator drives again.
+        newer_position: of a redriven one: the position in the log of the newest event of its key that this agent has
+            done since it gave this one up; None if there is none.
+        edited: whether an operator edited the data of a redriven one.
         committed: whether `transaction()` has committed in this run.
         already_done: whether `transaction()` found that another run has had the effect.
         not_committed: why `transaction()` was not committed; None if it was not opened, or was committed.
@@ -45,6 +49,9 @@ class Context:
     started_at: datetime
     log: FilteringBoundLogger
     inbox: Inbox = field(repr=False)
+    redriven: bool = False
+    newer_position: int | None = None
+    edited: bool = False
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
     not_committed: str | None = field(default=None, init=False)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
-from slotwire.handlers.records import Lane, Partition, Record
+from slotwire.handlers.records import Lane, LaneTurn, Partition, Record
 from slotwire.handlers.settle import MAX_TRACKED, OffsetLedger
 from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
@@ -20,15 +21,21 @@ CANCEL_SECONDS = 2.0
 """How long an interrupted handler may take to end before the dispatcher stops waiting for it."""
 
 Handle = Callable[[Record, asyncio.Event], Awaitable[RecordResult]]
+TakeTurn = Callable[[LaneTurn, asyncio.Event], Awaitable[RecordResult]]
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class _OpenPartition:
-    """A partition that is assigned to us."""
+    """A partition that is assigned to us.
 
-    def __init__(self) -> None:
+    Attributes:
+        ready: whether its records may be handled.
+    """
+
+    def __init__(self, *, ready: bool) -> None:
+        self.ready = ready
         self.ledger = OffsetLedger()
-        self.lanes: Lanes[Lane, Record] = Lanes()
+        self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
 
@@ -40,7 +47,9 @@ class Dispatcher:
         changed: set when a record was settled, and when partitions were opened or closed. The one who waits clears it.
     """
 
-    def __init__(self, handle: Handle, *, agent: str, max_in_flight: int, spawn: Spawn) -> None:
+    def __init__(
+        self, handle: Handle, *, agent: str, max_in_flight: int, spawn: Spawn, take_turn: TakeTurn | None = None
+    ) -> None:
         """Make a dispatcher without partitions.
 
         Args:
@@ -48,9 +57,11 @@ class Dispatcher:
             agent: the agent's name, for metrics.
             max_in_flight: records in flight in all partitions together; each has an equal share, at least 1.
             spawn: starts a task that its owner waits for, for example a TaskGroup's `create_task`.
+            take_turn: handles what waits in a lane's queue; its result says whether the lane goes on.
         """
         self.changed = asyncio.Event()
         self._handle = handle
+        self._take_turn = take_turn
         self._max_in_flight = max_in_flight
         self._spawn = spawn
         self._open: dict[Partition, _OpenPartition] = {}
@@ -66,11 +77,39 @@ class Dispatcher:
         """Count the records in flight."""
         return sum(item.ledger.unsettled for item in self._open.values())
 
-    def open(self, partitions: Iterable[Partition]) -> None:
-        """Open partitions that were just assigned; those already open do not change."""
+    @property
+    def unready(self) -> Collection[Partition]:
+        """The open partitions that are not ready yet."""
+        return [partition for partition, item in self._open.items() if not item.ready]
+
+    def open(self, partitions: Iterable[Partition], *, ready: bool = True) -> None:
+        """Open partitions that were just assigned; those already open do not change.
+
+        Args:
+            partitions: which.
+            ready: whether their records may be handled now; else `make_ready` says when.
+        """
         for partition in partitions:
-            self._open.setdefault(partition, _OpenPartition())
+            self._open.setdefault(partition, _OpenPartition(ready=ready))
         self.changed.set()
+
+    def make_ready(self, partitions: Mapping[Partition, AbstractSet[int]]) -> None:
+        """Have the records of partitions be handled from now on, of those that are still open.
+
+        Args:
+            partitions: which, each with the offsets that an earlier member had settled.
+        """
+        for partition, settled in partitions.items():
+            if partition in self._open:
+                self._open[partition].ledger.remember(settled)
+                self._open[partition].ready = True
+        self.changed.set()
+
+    def turn(self, turn: LaneTurn) -> None:
+        """Give a lane its turn, if its partition is still open."""
+        item = self._open.get(turn.partition)
+        if item is not None and not item.stopping.is_set():
+            self._start(item, turn)
 
     def rooms(self) -> Mapping[Partition, int]:
         """Return how many more records each partition may have in flight; partitions without room are left out."""
@@ -78,7 +117,7 @@ class Dispatcher:
         rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
             room = min(share - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
-            if room > 0 and not item.stopping.is_set():
+            if room > 0 and item.ready and not item.stopping.is_set():
                 rooms[partition] = room
         return rooms
 
@@ -95,11 +134,8 @@ class Dispatcher:
         """
         item = self._open[partition]
         for record in records:
-            item.ledger.deliver(record.offset)
-            if item.lanes.add(record.lane, record):
-                task = self._spawn(self._work(item, record))
-                item.tasks.add(task)
-                task.add_done_callback(item.tasks.discard)
+            if item.ledger.deliver(record.offset):
+                self._start(item, record)
         item.ledger.advance(position)
         self._gauge.set(self.in_flight)
 
@@ -112,6 +148,13 @@ class Dispatcher:
         """Return the offset that may be committed now, for each partition that has one."""
         offsets = {partition: item.ledger.committable() for partition, item in self._open.items()}
         return {partition: offset for partition, offset in offsets.items() if offset is not None}
+
+    def commits(self) -> dict[Partition, tuple[int, str]]:
+        """Return what `committable` does, each with what is settled behind it."""
+        return {
+            partition: (offset, self._open[partition].ledger.settled_behind())
+            for partition, offset in self.committable().items()
+        }
 
     async def stop(self, grace: float) -> None:
         """Start no further record; let running ones finish for `grace` seconds, then interrupt them.
@@ -134,15 +177,30 @@ class Dispatcher:
         self._gauge.set(0)
         self.changed.set()
 
-    async def _work(self, item: _OpenPartition, first: Record) -> None:
-        """Handle the records of a lane until none is left."""
-        record: Record | None = first
-        while record is not None:
-            result = await self._handle(record, item.stopping)
+    def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
+        lane = job.lane
+        if item.lanes.add(lane, job):
+            task = self._spawn(self._work(item, lane, job))
+            item.tasks.add(task)
+            task.add_done_callback(item.tasks.discard)
+
+    async def _work(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
+        """Handle the records and turns of a lane until none is left."""
+        job: Record | LaneTurn | None = first
+        while job is not None:
+            result = await self._done(job, item.stopping)
             if result.status is RecordStatus.HANDED_BACK:
-                item.lanes.abandon(record.lane)
+                item.lanes.abandon(lane)
                 return
-            item.ledger.settle(record.offset)
-            self._gauge.set(self.in_flight)
-            self.changed.set()
-            record = item.lanes.finish(record.lane)
+            if isinstance(job, Record):
+                item.ledger.settle(job.offset)
+                self._gauge.set(self.in_flight)
+                self.changed.set()
+            job = item.lanes.finish(lane)
+
+    async def _done(self, job: Record | LaneTurn, stopping: asyncio.Event) -> RecordResult:
+        if isinstance(job, Record):
+            return await self._handle(job, stopping)
+        if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
+            raise AssertionError
+        return await self._take_turn(job, stopping)

@@ -10,12 +10,15 @@ from uuid import UUID
 import asyncpg
 
 from slotwire.handlers import dead_letters
+from slotwire.handlers.agent_queue import PostgresQueue
 from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
 from slotwire.handlers.handle import OUTAGE_RETRY, Handling
 from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.letters import KeptLetters
 from slotwire.handlers.placement import place
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
 from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
@@ -28,6 +31,8 @@ from slotwire.ingest.foundation.postgres_readiness import postgres_problem, requ
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, get_logger
 
+POSTPONE_SECONDS = 10.0
+"""An event whose next attempt is further off than this waits in the agent's queue."""
 _NOBODY = UUID(int=0)
 """The identifier of no event: looking it up shows whether the inbox can be read."""
 
@@ -109,10 +114,19 @@ class AgentRunner:
         self._handling = Handling(
             agent,
             inbox=self._inbox,
-            dead_letters=self._dead_letters,
+            dead_letters=KeptLetters(pool, self._dead_letters, agent=agent.name, clock=clock),
             problems=self.problems,
             clock=clock,
+            postpone_after=POSTPONE_SECONDS,
             log_messages=settings.agents.log_messages,
+        )
+
+        self._queueing = Queueing(
+            self._handling,
+            PostgresQueue(pool, agent=agent.name, clock=clock, settings=settings.agents),
+            agent=agent.name,
+            problems=self.problems,
+            clock=clock,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -157,5 +171,5 @@ class AgentRunner:
             start=self.agent.start,
             clock=self._clock,
         )
-        member = Member(self.membership, kafka, self._settings.agents, self._handling.handle, self.problems)
+        member = Member(self.membership, kafka, self._settings.agents, self._queueing, self.problems)
         await member.run(stop, self._handling.halted)

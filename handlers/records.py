@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from typing import NamedTuple
+from uuid import UUID
 
 
 class Partition(NamedTuple):
@@ -14,8 +17,10 @@ class Partition(NamedTuple):
     number: int
 
 
-Lane = tuple[bytes | None, bytes | None]
-"""A record's key and the source of its event."""
+Lane = bytes
+"""A digest of a record's key and the source of its event, as long whatever they are."""
+LANE_BYTES = 16
+_SEQUENCE = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,40 @@ class Record:
     @property
     def lane(self) -> Lane:
         """What comes in order with it: its key, of one organization, since two may be told of the same resource."""
-        for name, value in self.headers:
-            if name == "ce_source":
-                return self.key, value
-        return self.key, None
+        source = self.header("ce_source") or b""
+        key = b"-" if self.key is None else b"%d:%b" % (len(self.key), self.key)
+        return blake2b(key + source, digest_size=LANE_BYTES).digest()
 
     @property
     def type(self) -> str | None:
         """The CloudEvents type, unless the record has none."""
-        for name, value in self.headers:
-            if name == "ce_type" and value is not None:
-                return value.decode(errors="replace")
+        value = self.header("ce_type")
+        return None if value is None else value.decode(errors="replace")
+
+    def header(self, name: str) -> bytes | None:
+        """Return the first value under a name."""
+        for each, value in self.headers:
+            if each == name and value is not None:
+                return value
         return None
+
+
+class LaneTurn(NamedTuple):
+    """A lane's turn to handle what waits in its queue, among the lane's records."""
+
+    partition: Partition
+    lane: Lane
+
+
+def event_id_of(record: Record) -> UUID | None:
+    """Return the id of the event that a record says it is; None if it says none."""
+    try:
+        return UUID((record.header("ce_id") or b"").decode())
+    except ValueError:
+        return None
+
+
+def sequence_of(record: Record) -> int | None:
+    """Return the position in the log that a record says it has; None if it says none."""
+    text = (record.header("ce_sequence") or b"").decode(errors="replace")
+    return int(text) if _SEQUENCE.fullmatch(text) else None

@@ -2,7 +2,7 @@
 
 local serve relay control     run processes
 migrate doctor                prepare an installation, and check it
-organizations connections subscriptions events bookings quarantine reconcile calendly keys audit
+organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
 simulate                      the small Calendly; `simulate_access` and `simulator_calls` belong to it
 acting                        how commands act: options checked like a request, then one operation
@@ -40,13 +40,14 @@ _COMMANDS = (
     "events",
     "bookings",
     "quarantine",
+    "dead-letters",
     "reconcile",
     "calendly",
     "keys",
     "audit",
     "doctor",
 )
-_MODULES = {name: f"slotwire.ingest.cli.{name}" for name in _COMMANDS}
+_MODULES = {name: f"slotwire.ingest.cli.{name.replace('-', '_')}" for name in _COMMANDS}
 
 
 def _modules() -> dict[str, str]:

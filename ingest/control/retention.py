@@ -1,9 +1,10 @@
 """Retention: what is old enough and no longer needed is removed, kind by kind, as the settings say.
 
     bodies, results, events    whole days, by dropping a partition
-    inbox, quarantine, audit   row by row: they are small
+    inbox, quarantine, dead letters, audit   row by row: they are small
 
-What is not written, not published, parked or waiting stays, however old it is. Identities and bookings stay for ever.
+What is not written, not published, parked or waiting stays, however old it is, and so does what an agent may be handed
+again. Identities and bookings stay for ever.
 """
 
 from __future__ import annotations

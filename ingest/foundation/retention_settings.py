@@ -26,6 +26,8 @@ class RetentionSettings(SettingsGroup):
     """What agents have settled; at least as long as the topics keep records, or an effect could happen twice."""
     quarantine_days: int | None = Field(None, ge=7)
     """Quarantined deliveries, counted from when they were retried or discarded."""
+    dead_letters_days: int | None = Field(None, ge=7)
+    """Dead letters, counted from when they were handled again or discarded; those in their topics go with the topic."""
     audit_days: int | None = Field(None, ge=30)
     """Who changed what."""
 

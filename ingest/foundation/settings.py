@@ -254,6 +254,10 @@ class AgentsSettings(SettingsGroup):
     """A stable name of this member, for example the pod's, so that a rolling restart moves no partitions."""
     max_in_flight: int = Field(500, ge=1)
     """The most events a member handles or holds at once."""
+    max_queued: int = Field(10_000, ge=1)
+    """The most events of an agent that wait in Postgres for a later attempt, or behind one; then partitions hold."""
+    max_queued_per_key: int = Field(1_000, ge=1)
+    """The same of one key."""
     session_timeout_seconds: float = Field(20.0, ge=6, le=30)
     """A member that sends no heartbeat for longer loses its partitions."""
     stop_grace_seconds: float = Field(10.0, ge=0)

@@ -220,7 +220,7 @@ TOKEN_EXPIRY = Readings(
 )
 PRUNED = Counter(
     "slotwire_pruned",
-    "Ranges (bodies, results, events) and rows (inbox, quarantine, audit) that retention removed.",
+    "Ranges (bodies, results, events) and rows (inbox, quarantine, dead letters, audit) that retention removed.",
     ["kind"],
     registry=of("control"),
 )
@@ -352,6 +352,18 @@ CONSUMER_IN_FLIGHT = Gauge(
 )
 DEAD_LETTERS = Counter(
     "slotwire_dead_letters", "Records sent to the dead letter topic.", ["agent", "topic"], registry=of("agents")
+)
+CONSUMER_QUEUED = Gauge(
+    "slotwire_consumer_queued",
+    "Records that wait in Postgres for a later attempt, or behind one, of the partitions that this member has.",
+    ["agent"],
+    registry=of("agents"),
+)
+CONSUMER_QUEUE_FULL = Gauge(
+    "slotwire_consumer_queue_full",
+    "1 while a record finds no room in the agent's queue.",
+    ["agent"],
+    registry=of("agents"),
 )
 CONSUMER_STUCK = Gauge(
     "slotwire_consumer_stuck", "1 while there is lag and no progress.", ["agent"], registry=of("agents")

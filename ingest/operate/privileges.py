@@ -34,6 +34,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "prune_audit",
         "prune_budgets",
         "ranges_of",
+        "redrive_letters",
         "restore_subscription",
         "revoke_connection",
         "revoke_signing_keys",

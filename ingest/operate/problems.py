@@ -41,6 +41,8 @@ STATUS = {
     "external_id_set": 409,
     "oauth_app_missing": 409,
     "retried_already": 409,
+    "queue_full": 409,
+    "data_refused": 422,
     "connection_missing": 409,
     "connection_unable": 409,
     "idempotency_key_in_use": 409,

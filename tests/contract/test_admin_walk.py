@@ -86,6 +86,7 @@ def pair(attempt: Attempt, populated: PopulatedApi) -> tuple[str, str]:
         "actor": (str(populated.ids["keys"]), str(NOBODY)),
         "invitee": (INVITEE, INVITEE + "9"),
         "subject": (INVITEE, INVITEE + "9"),
+        "agent": ("crm", "nobody"),
         "Idempotency-Key": ("used", "new"),
     }
     assert attempt.name == "cursor" or attempt.name in pairs, "say here what it names, or add it to NAMES_NOTHING"

@@ -23,6 +23,8 @@ PROCESSES = {
     "log.sql": ("relay",),
     "relay.sql": ("relay",),
     "inbox.sql": ("agents",),
+    "queue.sql": ("agents",),
+    "dead_letters.sql": ("control",),
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
     "holes.sql": ("control",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -68,14 +69,17 @@ async def test_what_was_given_up_is_listed_and_runs_again(setup: AgentSetup) -> 
     assert {(each["reason"], each["attempts"], each["type"]) for each in letters} == {
         ("an odd one", 1, "com.calendly.invitee.created.v1")
     }
-    assert {each["source"] for each in letters} == {f"{setup.topic}:0:0", f"{setup.topic}:0:2"}
+    assert {(each["topic"], each["offset"]) for each in letters} == {(setup.topic, 0), (setup.topic, 2)}
     one = await typed(setup, "dead-letters", "list", "halves", "--limit", "1")
     assert one.stdout.count("after 1 attempts: an odd one") == 1
-    assert letters[0]["letter"] in one.stdout
-    shown = json.loads((await typed(setup, "dead-letters", "show", "halves", letters[0]["letter"], "--json")).stdout)
+    assert letters[0]["id"] in one.stdout
+    shown = json.loads((await typed(setup, "dead-letters", "show", letters[0]["id"], "--json")).stdout)
     assert json.loads(shown["value"])["uri"] == letters[0]["subject"]
-    assert dict(shown["headers"])["ce_id"] == letters[0]["event"]
-    assert letters[0]["subject"] in (await typed(setup, "dead-letters", "show", "halves", letters[0]["letter"])).stdout
+    assert {"name": "ce_id", "value": letters[0]["event_id"]} in shown["headers"]
+    assert letters[0]["subject"] in (await typed(setup, "dead-letters", "show", letters[0]["id"])).stdout
+    assert {dict(each.headers)["ce_id"].decode() for each in await setup.dead_letters("halves", 2)} == {
+        each["event_id"] for each in letters
+    }, "the topic has them, too"
 
     moved = await typed(setup, "agents", "rewind", "halves", "--to", LONG_AGO, "--json")
     assert [json.loads(line) for line in moved.stdout.splitlines()] == [
@@ -129,9 +133,8 @@ async def test_a_running_agent_is_not_moved(setup: AgentSetup) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("dead-letters", "list", "nobody"), "no topic for dead letters of an agent nobody"),
-        (("dead-letters", "show", "nobody", "calendly.invitee.nobody.dlq:0:0"), "of an agent nobody"),
-        (("dead-letters", "show", "nobody", "seventeen"), "no such dead letter"),
+        (("dead-letters", "show", str(UUID(int=0))), "no such dead letter within reach"),
+        (("dead-letters", "redrive"), "give dead letters' ids, or --all with an agent"),
         (("agents", "rewind", "nobody", "--to", LONG_AGO), "no agent nobody has read anything"),
         (("agents", "skip", "nobody", "--topic", "calendly.invitee", "--partition", "0"), "is no topic of events"),
     ],
@@ -141,7 +144,7 @@ async def test_a_mistake_is_told(setup: AgentSetup, arguments: tuple[str, ...], 
     refused = await typed(setup, *arguments)
     assert refused.code == 1
     assert words in refused.stderr
-    assert "Give" in refused.stderr
+    assert "Give" in refused.stderr or "redrive ID..." in refused.stderr
 
 
 async def test_a_parked_event_is_listed_and_settled(database: Database) -> None:

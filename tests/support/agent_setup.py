@@ -17,8 +17,9 @@ from pydantic import SecretStr
 
 from slotwire.handlers.process import AgentRunner
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.settle import read_settled
 from slotwire.handlers.testing import event_of, record_of
-from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.kafka import full_name
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import (
@@ -75,10 +76,13 @@ class AgentSetup:
                         record = record_of(event)
                         await producer.send(self.topic, record.value, record.key, headers=list(record.headers))
 
-    def runner(self, agent: Agent, *, instance: str | None = None, **limits: Any) -> AgentRunner:
+    def runner(
+        self, agent: Agent, *, instance: str | None = None, clock: Clock | None = None, **limits: Any
+    ) -> AgentRunner:
         """Make a member; `limits` are fields of the membership."""
         agents = self.settings.agents.model_copy(update={"group_instance_id": instance})
-        runner = AgentRunner(agent, self.settings.model_copy(update={"agents": agents}), self.pool, SystemClock())
+        settings = self.settings.model_copy(update={"agents": agents})
+        runner = AgentRunner(agent, settings, self.pool, clock or SystemClock())
         runner.membership = replace(runner.membership, **limits)
         return runner
 
@@ -126,6 +130,13 @@ class AgentSetup:
                 if offset is not None:
                     found[number] = offset
             return found
+
+    async def settled_behind(self, group: str) -> set[int]:
+        """Read which offsets are settled behind those that a group has committed, of all partitions."""
+        async with reading(self.settings.kafka.bootstrap_servers, group=group) as consumer:
+            places = [TopicPartition(self.topic, number) for number in range(self.settings.kafka.partitions)]
+            found = await consumer._coordinator.fetch_committed_offsets(places)
+            return {each for at in found.values() for each in read_settled(at.offset, at.metadata)}
 
     async def ends(self) -> dict[int, int]:
         """Read the last stable offset of each partition of the invitees' topic."""

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 
+from slotwire.handlers.dead_letters import GiveUpReason
+from slotwire.handlers.letters import KeptLetters
+from slotwire.handlers.records import Record
+from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.listener import listen
-from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings, Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.admin_api import Limits, build_app
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from tests.support.agent_setup import invitee_created
 from tests.support.public_endpoint import with_role
 
 EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -111,6 +117,27 @@ async def write_parked(database: Database, event_id: UUID) -> None:
         " FROM slotwire.identities WHERE event_id = $1",
         [(event_id, EPOCH)],
     )
+
+
+async def write_letter(database: Database, org: str, offset: int, *, agent: str = "crm") -> UUID:
+    """Have an agent have given up an event, and return the dead letter's id."""
+    record = record_of(replace(invitee_created("given-up", offset + 1), source=f"/organizations/{org}"), offset=offset)
+    url = database.url_of["agents"]
+    async with create_pool(url, DatabaseSettings(pool_size=1), application="test") as pool:
+        letters = KeptLetters(pool, NoTopic(), agent=agent, clock=SystemClock())
+        await letters.put(record, GiveUpReason("not today", attempts=1, trace="crm/handler.py:7 handle"))
+        found: UUID = await pool.fetchval(
+            "SELECT id FROM slotwire.dead_letters WHERE agent = $1 AND record_offset = $2 AND org = $3",
+            *(agent, offset, org),
+        )
+    return found
+
+
+class NoTopic:
+    """Dead letters for nobody else."""
+
+    async def put(self, record: Record, why: GiveUpReason) -> None:
+        """Take one."""
 
 
 async def write_deliveries(

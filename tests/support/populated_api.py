@@ -31,6 +31,12 @@ from slotwire.ingest.operate.connect_link_models import (
     ConnectLinkCreated,
     ConnectLinkRequest,
 )
+from slotwire.ingest.operate.dead_letter_models import (
+    AllLettersRequest,
+    EditRequest,
+    LetterDiscardRequest,
+    RedriveRequest,
+)
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
@@ -39,13 +45,16 @@ from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import last_segment
+from tests.support.agent_setup import invitee_created
 from tests.support.management_api import (
     ManagementApi,
     management_api,
     write_booking,
     write_deliveries,
     write_events,
+    write_letter,
     write_organization,
     write_parked,
     write_quarantine,
@@ -58,6 +67,8 @@ OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
 PARAMETERS: Mapping[type[BaseModel], Mapping[str, str]] = {TimelineQuery: {"invitee": INVITEE}}
 CODE = "a-code-that-waits"
+LETTER_VERBS = ((1, "redrive"), (2, "edit"), (3, "discard"))
+EDITED = encode_data(invitee_created("edited", 1).data).decode()
 BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     OrganizationRequest: lambda running: {"token": running.owner_token},
     RenameRequest: lambda _: {"external_id": "ours"},
@@ -66,6 +77,10 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     CodeRequest: lambda _: {"code": CODE},
     SubscriptionRequest: lambda _: {"events": ["invitee.created", "invitee.canceled"]},
     DiscardRequest: lambda _: {"why": "not wanted"},
+    LetterDiscardRequest: lambda _: {"why": "not wanted"},
+    RedriveRequest: lambda _: {"discard_older": False},
+    AllLettersRequest: lambda _: {"agent": "crm"},
+    EditRequest: lambda _: {"value": EDITED},
     ReconciliationRequest: lambda running: {"organization": last_segment(running.organization)},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
@@ -78,7 +93,7 @@ class PopulatedApi:
     """The API with something behind each route, for one organization; another one is known too.
 
     Attributes:
-        ids: an id of the organization by the word of the path before it, or after it.
+        ids: an id of the organization by the word of the path before it, or after it, or by both.
     """
 
     api: ManagementApi
@@ -89,7 +104,8 @@ class PopulatedApi:
 
     def path(self, route: Route, *, org: str | None = None) -> str:
         """Fill a route's path and what its query cannot do without."""
-        about = next((word for word in reversed(route.path.split("/")) if word in self.ids), "")
+        words = route.path.split("/")
+        about = next((word for word in (f"{words[2]}/{words[-1]}", *reversed(words)) if word in self.ids), "")
         path = route.path.format(org=org or self.org, id=self.ids.get(about, uuid4()))
         needed = {} if route.query is None else PARAMETERS.get(route.query, {})
         return f"{path}?{urlencode(needed)}" if needed else path
@@ -199,7 +215,9 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             ids = {
                 "quarantine": kept[0],
                 "retry": kept[0],
-                "discard": kept[1],
+                "quarantine/discard": kept[1],
+                "dead-letters": await write_letter(database, org, 0),
+                **{f"dead-letters/{verb}": await write_letter(database, org, n) for n, verb in LETTER_VERBS},
                 "events": event.id,
                 "settle": parked.id,
                 "subscriptions": added.subscriptions[0].id,

@@ -6,6 +6,7 @@ process, which begins them at 0 again, neither fires nor clears an alert.
 
 from __future__ import annotations
 
+from tools.generate.agent_alerts import AGENTS
 from tools.generate.alerts import Alert
 from tools.generate.log_alerts import LOG
 
@@ -206,58 +207,6 @@ _KAFKA = (
     ),
 )
 
-_AGENTS = (
-    Alert(
-        "SlotwireDeadLetters",
-        "sum by (agent, topic) (increase(slotwire_dead_letters_total[1h])) > 0",
-        wait="0m",
-        severity="ticket",
-        summary="Agent {{ $labels.agent }} gave up events of {{ $labels.topic }}.",
-        runbook="agent-stopped.md",
-        faulty={'slotwire_dead_letters_total{agent="crm",topic="calendly.invitee"}': "0x10 1x80"},
-        healthy={'slotwire_dead_letters_total{agent="crm",topic="calendly.invitee"}': "5x90"},
-    ),
-    Alert(
-        "SlotwireConsumerStuck",
-        "max by (agent) (slotwire_consumer_stuck) == 1",
-        wait="2m",
-        severity="page",
-        summary="Agent {{ $labels.agent }} has records to read and reads none.",
-        runbook="agents-late.md",
-        faulty={'slotwire_consumer_stuck{agent="crm"}': "0 1x90"},
-        healthy={'slotwire_consumer_stuck{agent="crm"}': "0 1 0x90"},
-    ),
-    Alert(
-        "SlotwireHandlersLate",
-        "histogram_quantile(0.9, sum by (agent, le) (rate(slotwire_post_to_handler_seconds_bucket[10m]))) > 60",
-        wait="10m",
-        severity="page",
-        summary="Agent {{ $labels.agent }} handles bookings {{ $value | humanizeDuration }} after they came.",
-        runbook="agents-late.md",
-        faulty={
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="60.0"}': _NONE,
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="300.0"}': "0+9x90",
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="+Inf"}': "0+9x90",
-        },
-        healthy={
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="60.0"}': "0+9x90",
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="300.0"}': "0+9x90",
-            'slotwire_post_to_handler_seconds_bucket{agent="crm",le="+Inf"}': "0+9x90",
-        },
-    ),
-    Alert(
-        "SlotwireConsumerLags",
-        "sum by (agent) (slotwire_consumer_lag_records) > 1000"
-        " and sum by (agent) (delta(slotwire_consumer_lag_records[15m])) > 0",
-        wait="15m",
-        severity="ticket",
-        summary="Agent {{ $labels.agent }} is {{ $value }} records behind, and falls back further.",
-        runbook="agents-late.md",
-        faulty={'slotwire_consumer_lag_records{agent="crm",topic="calendly.invitee",partition="0"}': "0+100x90"},
-        healthy={'slotwire_consumer_lag_records{agent="crm",topic="calendly.invitee",partition="0"}': "9000-90x90"},
-    ),
-)
-
 _CALENDLY = (
     Alert(
         "SlotwireOrganizationSilent",
@@ -394,4 +343,4 @@ _CALENDLY = (
     ),
 )
 
-ALERTS = (*_PROCESSES, *_DOOR, *LOG, *_KAFKA, *_AGENTS, *_CALENDLY)
+ALERTS = (*_PROCESSES, *_DOOR, *LOG, *_KAFKA, *AGENTS, *_CALENDLY)

@@ -13,6 +13,7 @@ parked_events  list, settle: events that Kafka refused
 deliveries     list
 bookings       list, timeline
 quarantine     list, get, retry, discard
+dead_letters   list, get, redrive, redrive_all, edit, discard: what agents gave up
 reconciliations  list, get, create, run: holes, and the fetches that fill them
 calendly       call: any operation of Calendly's API
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
@@ -32,6 +33,7 @@ from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.calendly import CalendlyActions
 from slotwire.ingest.operate.actions.connect_links import ConnectLinkActions
 from slotwire.ingest.operate.actions.connections import ConnectionActions
+from slotwire.ingest.operate.actions.dead_letters import DeadLetterActions
 from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
 from slotwire.ingest.operate.actions.keys import KeyActions
@@ -63,6 +65,7 @@ class Actions:
     deliveries: DeliveryActions
     bookings: BookingActions
     quarantine: QuarantineActions
+    dead_letters: DeadLetterActions
     connections: ConnectionActions
     connect_links: ConnectLinkActions
     organizations: OrganizationActions
@@ -90,6 +93,7 @@ class Actions:
             DeliveryActions(*base),
             BookingActions(*base),
             QuarantineActions(*base),
+            DeadLetterActions(*base),
             ConnectionActions(*base),
             ConnectLinkActions(*base),
             OrganizationActions(*base),
