@@ -26,7 +26,7 @@ from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.fault.attackers import Plan, Toll
 from tests.support.children import Process, environment, free_port, process
 from tests.support.keepalive_load import request
-from tests.support.oauth_setup import oauth_settings
+from tests.support.oauth_setup import oauth_environment, oauth_settings
 from tests.support.public_endpoint import Hook, invitee_body, make_hook, settings_for
 from tests.support.wire import Wire, wires
 
@@ -101,9 +101,7 @@ async def targets(settings: Settings, database: Database) -> AsyncIterator[Targe
         link = await actions.connect_links.create(COMMAND_LINE, ConnectLinkRequest(external_id="customer"))
     public, admin = free_port(), free_port()
     env = environment(settings, SLOTWIRE_HTTP__PORT=str(public), SLOTWIRE_ADMIN__PORT=str(admin))
-    oauth = settings.oauth.model_dump(include={"host", "port", "public_url", "client_id", "integrator"})
-    app = {f"SLOTWIRE_OAUTH__{name.upper()}": str(value) for name, value in oauth.items()}
-    app |= {"SLOTWIRE_OAUTH__CLIENT_SECRET": "a-secret", "SLOTWIRE_OAUTH__SIGNING_KEYS": "a-key-of-the-app" * 3}
+    app = oauth_environment(settings)
     async with process("serve", env=env) as serve, process("control", env=env | app) as control:
         await serve.until_ready()
         await control.until_ready()

@@ -21,8 +21,8 @@ from tests.support import fork_server
 from tests.support.children import environment, with_own_role
 from tests.support.dying import watched
 
-Work = Literal["make_round", "fill"]
-"""The coroutine that a round of an organization is, and the one that a turn of a fetch is."""
+Work = Literal["make_round", "fill", "Refresher._counted"]
+"""The coroutines that are a round of an organization, a turn of a fetch, and the refresh of a connection."""
 NEVER = 1_000_000
 WORK, PLACE = "DYING_WORK", "DYING_PLACE"
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
@@ -36,7 +36,9 @@ class Ended:
     waits: int
 
 
-async def control_until(settings: Settings, clock: Clock, folder: Path, work: Work, place: int = NEVER) -> Ended:
+async def control_until(
+    settings: Settings, clock: Clock, folder: Path, work: Work, place: int = NEVER, **more: str
+) -> Ended:
     """Run a `control` until it dies at a place of the first such work, or right after that work has ended.
 
     Args:
@@ -45,6 +47,7 @@ async def control_until(settings: Settings, clock: Clock, folder: Path, work: Wo
         folder: for the file that shows it the clock.
         work: what is counted, with every task that it starts.
         place: at which wait it dies.
+        more: other settings of its environment.
     """
     shown = folder / "clock"
     show_ahead(shown, clock.now() - clock_of(Settings()).now())
@@ -54,7 +57,7 @@ async def control_until(settings: Settings, clock: Clock, folder: Path, work: Wo
         SLOTWIRE_CALENDLY__AUTH_URL=settings.calendly.api_url,
         SLOTWIRE_ADMIN__PORT="0",
         SLOTWIRE_LOCAL__CLOCK_FILE=str(shown),
-        **{WORK: work, PLACE: str(place)},
+        **{WORK: work, PLACE: str(place), **more},
     )
     code, out, err = await asyncio.to_thread(
         lambda: fork_server.run((), with_own_role("control", given), b"", entry=f"{__name__}:main")

@@ -182,6 +182,21 @@ def oauth_settings(settings: Settings, calendly: str, *keys: str, listener: int,
     )
 
 
+def oauth_environment(settings: Settings, *, port: int | None = None) -> dict[str, str]:
+    """Return the app of these settings as the environment of a `control`, with its port or another."""
+    oauth = settings.oauth
+    assert oauth.client_secret is not None
+    return {
+        "SLOTWIRE_OAUTH__HOST": oauth.host,
+        "SLOTWIRE_OAUTH__PORT": str(oauth.port if port is None else port),
+        "SLOTWIRE_OAUTH__PUBLIC_URL": oauth.public_url,
+        "SLOTWIRE_OAUTH__CLIENT_ID": oauth.client_id,
+        "SLOTWIRE_OAUTH__CLIENT_SECRET": oauth.client_secret.get_secret_value(),
+        "SLOTWIRE_OAUTH__SIGNING_KEYS": ",".join(key.get_secret_value() for key in oauth.signing_keys),
+        "SLOTWIRE_OAUTH__INTEGRATOR": oauth.integrator,
+    }
+
+
 async def granted(
     client: httpx.AsyncClient, calendly: str, settings: Settings, oauth: OAuthClient, user: str
 ) -> TokenPair:
