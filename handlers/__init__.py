@@ -28,7 +28,17 @@ offsets       moves where a stopped agent continues
 problems      why an agent does not work, for readiness and the log
 records       a record, independent of the Kafka client
 process       the composition root of `slotwire agents run`
-cli           `slotwire agents`
+chains        the bookings of an event's chain, and what the agent remembers of it
+calendly      calls to Calendly for an event, through `slotwire control`
+slots         how many runs go on at once
+hooks         what an agent opens at its start and closes at its stop
+places        the author's own line of an error
+shown_runs    a line an event, for the author's eyes
+tables        an agent's own tables: schema, role, migrations
+new_project   makes the project of a new agent, from project_template
+dev           runs an agent on the local stack, again after each change
+past_events   runs one past event, and rolls its effects back
+cli           `slotwire agents`, with the author's loop in author_cli
 testing       the same dispatch in memory, for an agent's own tests
 agents        agents that come with Slotwire
 """
@@ -38,6 +48,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from slotwire.handlers.chains import BookingChain, BookingSnapshot
     from slotwire.handlers.context import Context
     from slotwire.handlers.database import DatabaseConnection, DatabaseRow
     from slotwire.handlers.outcome import Done, Reject, Retry
@@ -48,10 +59,23 @@ if __name__ != "slotwire.handlers":
     # From the repository's root `import handlers` would find this folder and load everything a second time.
     raise ImportError(f"this package is slotwire.handlers, not {__name__}: import it under that name")
 
-__all__ = ["Agent", "Context", "DatabaseConnection", "DatabaseRow", "Done", "Event", "Reject", "Retry"]
+__all__ = [
+    "Agent",
+    "BookingChain",
+    "BookingSnapshot",
+    "Context",
+    "DatabaseConnection",
+    "DatabaseRow",
+    "Done",
+    "Event",
+    "Reject",
+    "Retry",
+]
 
 _HOMES = {
     "Agent": "slotwire.handlers.registry",
+    "BookingChain": "slotwire.handlers.chains",
+    "BookingSnapshot": "slotwire.handlers.chains",
     "Context": "slotwire.handlers.context",
     "DatabaseConnection": "slotwire.handlers.database",
     "DatabaseRow": "slotwire.handlers.database",

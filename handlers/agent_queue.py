@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 
 from slotwire.handlers.records import Lane, Partition, Record, event_id_of
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import read_queries, translated
-from slotwire.ingest.foundation.settings import AgentsSettings
 
 HEADS_AT_ONCE = 500
 """Lanes that one look at the queue finds due, at most."""

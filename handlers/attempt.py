@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,13 @@ from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.inbox import AlreadyDone, NotCommitted
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
-from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch, SlotwireError
+from slotwire.ingest.foundation.errors import (
+    ConfigurationError,
+    ControlUnavailable,
+    DatabaseUnavailable,
+    SchemaMismatch,
+    SlotwireError,
+)
 from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
 from slotwire.ingest.foundation.tracing import tracing
 from slotwire.schemas.envelope import Event
@@ -46,12 +53,14 @@ class FailedRun:
         trace: modules, lines and functions of the failure, without values.
         pause: the seconds the handler asked to wait; None if it did not.
         message: the exception's message, for a log that may hold personal data; empty without one.
+        error: the exception itself, for the eyes of the author.
     """
 
     reason: str
     trace: str = ""
     pause: float | None = None
     message: str = field(default="", compare=False, repr=False)
+    error: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -61,18 +70,20 @@ class UncountedRun:
     problem: SlotwireError
 
 
+TimeLimit = Callable[[float], asyncio.Timeout]
+"""Makes the limit of a run from its seconds; a trial's follows its own clock."""
 RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason
 
 
-async def run_once(agent: Agent, context: Context) -> RunResult:
+async def run_once(agent: Agent, context: Context, limit: TimeLimit = asyncio.timeout) -> RunResult:
     """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result."""
-    return _filtered(agent, context) or await _run(agent, context)
+    return _filtered(agent, context) or await _run(agent, context, limit)
 
 
-async def _run(agent: Agent, context: Context) -> RunResult:
+async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     event = context.event
     handler = agent.handlers[event.type]
-    deadline = asyncio.timeout(agent.timeout_seconds)
+    deadline = limit(agent.timeout_seconds)
     result: RunResult
     about = {"agent": agent.name, "event": str(event.id), "type": event.type, "attempt": str(context.attempt)}
     span = tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
@@ -85,7 +96,7 @@ async def _run(agent: Agent, context: Context) -> RunResult:
             return SuccessfulRun(by_another=True)
         except NotCommitted as error:
             result = _failure(error, error.reason)
-        except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
+        except (DatabaseUnavailable, ControlUnavailable, SchemaMismatch, ConfigurationError) as error:
             result = UncountedRun(error) if not context.committed else _failure(error)
         except asyncio.CancelledError as error:
             # A library can cancel from inside; our task is cancelled only if it was asked to be.
@@ -144,7 +155,7 @@ def _read(outcome: object, context: Context) -> RunResult:
 
 def _failure(error: BaseException, reason: str = "") -> FailedRun:
     message = _written(error)[:MAX_MESSAGE_CHARACTERS]
-    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error), message=message)
+    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error), message=message, error=error)
 
 
 def trace_of(error: BaseException) -> str:

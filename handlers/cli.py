@@ -1,4 +1,4 @@
-"""Run and list agents: the handlers that react to events; move where a stopped one continues."""
+"""Make, run and list agents: the handlers that react to events; move where a stopped one continues."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from slotwire.handlers import author_cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +21,7 @@ _EXAMPLE = "slotwire.handlers.agents.demo:agent"
 
 @app.callback()
 def agents() -> None:
-    """Run and list agents: the handlers that react to events; move where a stopped one continues."""
+    """Make, run and list agents: the handlers that react to events; move where a stopped one continues."""
 
 
 @app.command()
@@ -27,6 +29,13 @@ def run(
     references: Annotated[
         list[str], typer.Argument(metavar="PACKAGE.MODULE:AGENT...", help=f"For example {_EXAMPLE}.")
     ],
+    *,
+    lines: Annotated[
+        bool,
+        typer.Option(
+            "--lines", help="Print a line per event, and each error with its message, which may hold personal data."
+        ),
+    ] = False,
 ) -> None:
     """Run agents until SIGINT or SIGTERM. Running handlers may then finish; events of the others are delivered again.
 
@@ -37,7 +46,9 @@ def run(
 
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
+    from slotwire.handlers.shown_runs import ShownRuns
     from slotwire.ingest.foundation import lifecycle
+    from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.ingest.foundation.tracing import configure_tracing
@@ -48,7 +59,7 @@ def run(
     loaded = load_agents(references)
 
     async def main(stop: asyncio.Event) -> None:
-        await run_agents(loaded, settings, stop)
+        await run_agents(loaded, settings, stop, shown=ShownRuns(SystemClock()) if lines else None)
 
     lifecycle.run(main)
 
@@ -86,6 +97,11 @@ def list_agents(
             for cls in agent.events:
                 typer.echo(f"  {cls.type:<48} from {prefix}{cls.topic.name}")
 
+
+app.command("new")(author_cli.new)
+app.command("migrate")(author_cli.migrate)
+app.command("dev")(author_cli.dev)
+app.command("try")(author_cli.try_)
 
 AgentName = Annotated[str, typer.Argument(metavar="AGENT", help='The agent\'s name, as in Agent("crm").')]
 

@@ -21,11 +21,12 @@ from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.records import Partition
 from slotwire.handlers.settle import read_settled
 from slotwire.handlers.watch import Watch
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch
 from slotwire.ingest.foundation.kafka import translated
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
-from slotwire.ingest.foundation.settings import AgentsSettings, KafkaSettings
+from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
 
 POLL_SECONDS = 0.2

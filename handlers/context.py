@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from slotwire.handlers.calendly import Calls, EventCalendly
+from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
+from slotwire.ingest.foundation.clock import Clock
 from slotwire.schemas.envelope import Event
 
 if TYPE_CHECKING:
@@ -31,6 +34,11 @@ class Context:
         published_at: when the record was written to Kafka.
         started_at: when this run began.
         log: a logger that adds the agent and the event. Never log personal data.
+        clock: the time; in a trial it is the test's.
+        chains: what is known of the event's chain; `booking()` and `state` use it.
+        calls: makes calls to Calendly; `calendly` uses it.
+        state: what the agent remembers of the event's chain.
+        calendly: reads what belongs to the event's meeting, or to the user who hosts it.
         inbox: what the agent has settled; `transaction()` uses it.
         redriven: whether this is a dead letter that an operator drives again.
         newer_position: of a redriven one: the position in the log of the newest event of its key that this agent has
@@ -48,14 +56,48 @@ class Context:
     published_at: datetime
     started_at: datetime
     log: FilteringBoundLogger
+    clock: Clock
     inbox: Inbox = field(repr=False)
+    chains: Chains = field(repr=False)
+    calls: Calls = field(repr=False)
     redriven: bool = False
     newer_position: int | None = None
     edited: bool = False
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
     not_committed: str | None = field(default=None, init=False)
+    state: ChainState = field(init=False, repr=False)
+    calendly: EventCalendly = field(init=False, repr=False)
     _open: bool = field(default=False, init=False, repr=False)
+    _connection: DatabaseConnection | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Bind the state to the event's chain."""
+        self.state = ChainState(self.chains, self.organization, self.event.key)
+        self.calendly = EventCalendly(self.calls, self.event.id)
+
+    @property
+    def organization(self) -> str:
+        """The organization's identifier: the last segment of its URI."""
+        return self.event.organization
+
+    @property
+    def tenant(self) -> str | None:
+        """Your own name for the organization, if you gave it one (`external_id`)."""
+        return self.event.tenant
+
+    async def booking(self) -> BookingChain | None:
+        """Read the booking that the event is about, as it is now, and its chain so far.
+
+        Returns:
+            None where the event is about no booking.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away. Do not catch it.
+        """
+        chain = await self.chains.bookings(self.organization, self.event.subject, self._connection)
+        found = next((each for each in chain if each.invitee == self.event.subject), None)
+        return None if found is None else BookingChain(found, chain)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:
@@ -83,7 +125,10 @@ class Context:
         self._open = True
         try:
             async with self.inbox.transaction(self.event.id) as connection:
+                self._connection = connection
+                self.state.opened(connection)
                 yield connection
+                await self.state.written(connection)
         except AlreadyDone:
             self.already_done = True
             raise
@@ -95,5 +140,7 @@ class Context:
             raise
         finally:
             self._open = False
+            self._connection = None
+            self.state.closed()
         self.committed = True
         self.not_committed = None

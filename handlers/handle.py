@@ -12,11 +12,23 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from slotwire.handlers.agent_queue import QueuedRecord
-from slotwire.handlers.attempt import FailedRun, SuccessfulRun, UncountedRun, not_taken, run_once, trace_of
+from slotwire.handlers.attempt import (
+    FailedRun,
+    RunResult,
+    SuccessfulRun,
+    TimeLimit,
+    UncountedRun,
+    not_taken,
+    run_once,
+    trace_of,
+)
+from slotwire.handlers.calendly import Calls
+from slotwire.handlers.chains import Chains
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.inbox import Inbox
@@ -24,13 +36,16 @@ from slotwire.handlers.policy import GiveUpCounter, RetryPolicy
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Record
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.slots import RunSlots
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
+    ControlUnavailable,
     DatabaseUnavailable,
     RecordRefused,
     SchemaMismatch,
+    SlotwireError,
 )
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, POST_TO_HANDLER_SECONDS, get_logger
@@ -81,6 +96,18 @@ class RecordResult:
     pause: float = 0.0
 
 
+class RunReport(Protocol):
+    """Shows an author what an agent does."""
+
+    def failed(self, context: Context, run: FailedRun) -> None:
+        """Show why a run failed, in place of the log."""
+        ...
+
+    def settled(self, record: Record, result: RecordResult, seconds: float) -> None:
+        """Show what became of a record, and how long it took."""
+        ...
+
+
 class PauseRefused(RuntimeError):
     """Whoever pauses for us does not pause any more: a trial whose agent waits for what never comes."""
 
@@ -99,15 +126,19 @@ class Handling:
         halted: set when the limit of dead letters is reached. From then on every record is handed back.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a run may touch
         self,
         agent: Agent,
         *,
         inbox: Inbox,
         dead_letters: DeadLetters,
+        chains: Chains,
+        calls: Calls,
         problems: Problems,
         clock: Clock,
         postpone_after: float = math.inf,
+        limit: TimeLimit = asyncio.timeout,
+        show: RunReport | None = None,
         pause: Pause = wait_for,
         log_messages: bool = False,
     ) -> None:
@@ -116,12 +147,19 @@ class Handling:
         self._inbox = inbox
         self._dead_letters = dead_letters
         self._postpone_after = postpone_after
+        self._chains = chains
+        self._calls = calls
+        self._limit = limit
+        self._show = show
+        self._slots = RunSlots(agent)
         self._problems = problems
         self._clock = clock
         self._pause = pause
         self._log_messages = log_messages
         self._giving_up = GiveUpCounter(agent.limit)
-        self._log = get_logger("handlers").bind(agent=agent.name)
+        self._log = get_logger("handlers").bind(
+            agent=agent.name, **({"version": agent.version} if agent.version else {})
+        )
 
     async def handle(
         self, record: Record, stopping: asyncio.Event, *, queued: QueuedRecord | None = None
@@ -135,11 +173,14 @@ class Handling:
         """
         if self.halted.is_set() or stopping.is_set():
             return RecordResult(RecordStatus.HANDED_BACK)
+        began = monotonic()
         try:
             result = await self._handled(record, stopping, queued)
         except Interrupted:
             return RecordResult(RecordStatus.HANDED_BACK)
         kind = record.type
+        if self._show is not None and (kind is None or kind in self._agent.handlers):
+            self._show.settled(record, result, monotonic() - began)
         if result.status not in {RecordStatus.HANDED_BACK, RecordStatus.POSTPONED}:
             HANDLED.labels(self._agent.name, kind if kind in BY_TYPE else "unknown", result.status.value).inc()
         if result.status is RecordStatus.DONE:
@@ -190,20 +231,20 @@ class Handling:
         failures, outages = 0 if queued is None else queued.attempts, 0
         while True:
             context = self._context(record, event, failures + 1, queued)
-            match await run_once(self._agent, context):
-                case SuccessfulRun(by_another=True) | SuccessfulRun(filtered=True) as run:
+            match run := await self._run_in_turn(context, stopping):
+                case SuccessfulRun(by_another=True) | SuccessfulRun(filtered=True):
                     return RecordResult(RecordStatus.FILTERED if run.filtered else RecordStatus.SKIPPED, failures)
                 case SuccessfulRun(marked=marked):
                     if not marked:
                         await self.until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
                     return RecordResult(RecordStatus.DONE, failures + 1)
                 case UncountedRun(problem):
-                    self._problems.begin("postgres", problem)
+                    self._problems.begin(_server_of(problem), problem)
                     outages += 1
                     await self._wait(OUTAGE_RETRY.pause(outages, _drawn()), stopping)
                 case GiveUpReason() as why:
                     return await self._give_up(record, why, stopping, queued)
-                case FailedRun() as run:
+                case FailedRun():
                     failures += 1
                     result = await self._failed(record, context, run, stopping, queued)
                     if result is not None:
@@ -219,9 +260,7 @@ class Handling:
         self, record: Record, context: Context, run: FailedRun, stopping: asyncio.Event, queued: QueuedRecord | None
     ) -> RecordResult | None:
         """Give a record up after a failed run, or postpone it, or wait for its next run: then there is no result."""
-        HANDLED.labels(self._agent.name, context.event.type, "retried").inc()
-        said = {"message": run.message} if self._log_messages and run.message else {}
-        context.log.warning("handler_failed", reason=run.reason, trace=run.trace, attempt=context.attempt, **said)
+        self._tell(context, run)
         if context.attempt >= self._agent.retry.attempts:
             return await self._give_up(record, GiveUpReason(run.reason, context.attempt, run.trace), stopping, queued)
         pause = self._agent.retry.pause(context.attempt, _drawn()) if run.pause is None else run.pause
@@ -229,6 +268,25 @@ class Handling:
             return RecordResult(RecordStatus.POSTPONED, context.attempt, pause=pause)
         await self._wait(pause, stopping)
         return None
+
+    async def _run_in_turn(self, context: Context, stopping: asyncio.Event) -> RunResult:
+        """Run the handler once, as soon as the agent's limits on runs at once let it."""
+        async with self._slots.taken(context.organization):
+            if stopping.is_set():
+                raise Interrupted
+            run = await run_once(self._agent, context, self._limit)
+        if not isinstance(run, UncountedRun):
+            self._problems.end("control")
+        return run
+
+    def _tell(self, context: Context, run: FailedRun) -> None:
+        HANDLED.labels(self._agent.name, context.event.type, "retried").inc()
+        if self._show is not None:
+            self._show.failed(context, run)
+            return
+        said = {"message": run.message} if self._log_messages and run.message else {}
+        attempt = context.attempt
+        context.log.warning("handler_failed", reason=run.reason, trace=run.trace, attempt=attempt, **said)
 
     async def _give_up(
         self, record: Record, why: GiveUpReason, stopping: asyncio.Event, queued: QueuedRecord | None
@@ -284,7 +342,10 @@ class Handling:
             published_at=record.published_at,
             started_at=self._clock.now(),
             log=self._log.bind(event_id=str(event.id), type=event.type, organization=event.organization),
+            clock=self._clock,
             inbox=self._inbox,
+            chains=self._chains,
+            calls=self._calls,
             redriven=queued is not None and queued.letter is not None,
             newer_position=None if queued is None else queued.newer,
             edited=queued is not None and queued.edited,
@@ -308,3 +369,7 @@ async def _put(letters: DeadLetters, record: Record, why: GiveUpReason) -> None:
             reason="defect",
             remedy="Report this defect. To go on without the record, set the group's offset past it.",
         ) from defect
+
+
+def _server_of(problem: SlotwireError) -> str:
+    return "control" if isinstance(problem, ControlUnavailable) else "postgres"

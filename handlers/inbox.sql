@@ -36,3 +36,24 @@ ON CONFLICT (agent, topic) DO NOTHING;
 -- The data of an event that was too large to travel with its record.
 SELECT e.data FROM slotwire.identities i
 JOIN slotwire.events e ON e.shard = i.shard AND e.position = i.position WHERE i.event_id = $1;
+
+-- name: event
+-- An event of the log with its context, for an author who tries it.
+SELECT * FROM slotwire.event_of($1);
+
+-- name: chain
+-- A booking and the others of its chain, the oldest first.
+SELECT * FROM slotwire.chain_of($1, $2, $3);
+
+-- name: read_state
+-- What an agent remembers of a chain.
+SELECT value FROM slotwire.agent_state WHERE agent = $1 AND org = $2 AND key = $3;
+
+-- name: write_state
+-- An agent remembers something of a chain, in place of what it did.
+INSERT INTO slotwire.agent_state (agent, org, key, value, changed_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (agent, org, key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at;
+
+-- name: grant_calls
+-- Have `slotwire control` make calls to Calendly for an event; whether the log has it.
+SELECT slotwire.grant_calls($1, $2, $3, $4);

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
 
 from slotwire.handlers import dead_letters
 from slotwire.handlers.agent_queue import PostgresQueue
+from slotwire.handlers.calendly import ControlledCalls
+from slotwire.handlers.chains import PostgresChains
 from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
 from slotwire.handlers.handle import OUTAGE_RETRY, Handling
+from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.inbox import PostgresInbox
 from slotwire.handlers.letters import KeptLetters
 from slotwire.handlers.placement import place
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
+from slotwire.handlers.shown_runs import ShownRuns
+from slotwire.handlers.tables import require_tables
 from slotwire.ingest.foundation.clock import Clock, clock_of
+from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
@@ -33,12 +40,33 @@ from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, get_logger
 
 POSTPONE_SECONDS = 10.0
 """An event whose next attempt is further off than this waits in the agent's queue."""
+INBOX_CONNECTIONS = 3
+"""What the inbox needs beside the handlers: it reads, marks, and fetches data that a record does not have."""
+MAX_POOL = 100
 _NOBODY = UUID(int=0)
 """The identifier of no event: looking it up shows whether the inbox can be read."""
 
 
-async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.Event) -> None:
+@asynccontextmanager
+async def opened_pool(agents: Sequence[Agent], settings: Settings) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """Open the pool of a process: a connection for each run that its agents may have at once, and some beside."""
+    runs = sum(agent.concurrency or 0 for agent in agents)
+    size = max(settings.database.pool_size, min(MAX_POOL, runs + INBOX_CONNECTIONS if runs else 0))
+    database = settings.database.model_copy(update={"pool_size": size})
+    async with create_pool(settings.database_url.get_secret_value(), database, application="agents") as pool:
+        yield pool
+
+
+async def run_agents(
+    agents: Sequence[Agent], settings: Settings, stop: asyncio.Event, *, shown: ShownRuns | None = None
+) -> None:
     """Run agents concurrently until `stop` is set.
+
+    Args:
+        agents: each with a name of its own.
+        settings: of the process.
+        stop: asks for a stop.
+        shown: prints what they do, for an author.
 
     Raises:
         ConfigurationError: an address is missing or malformed, or the health port is in use.
@@ -46,8 +74,9 @@ async def run_agents(agents: Sequence[Agent], settings: Settings, stop: asyncio.
     """
     health, clock = Health("agents"), clock_of(settings)
     log = get_logger("agents")
-    async with create_pool(settings.database_url.get_secret_value(), settings.database, application="agents") as pool:
-        runners = [AgentRunner(agent, settings, pool, clock) for agent in agents]
+    control = ControlClient(settings.agents.control_url)
+    async with opened_pool(agents, settings) as pool, control:
+        runners = [AgentRunner(agent, settings, pool, clock, shown=shown, control=control) for agent in agents]
         health.add("postgres", lambda: postgres_problem(pool))
         for runner in runners:
             health.add(f"agent {runner.agent.name}", runner.problems.check)
@@ -92,7 +121,16 @@ class AgentRunner:
         membership: its group and topics.
     """
 
-    def __init__(self, agent: Agent, settings: Settings, pool: asyncpg.Pool[asyncpg.Record], clock: Clock) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        settings: Settings,
+        pool: asyncpg.Pool[asyncpg.Record],
+        clock: Clock,
+        *,
+        shown: ShownRuns | None = None,
+        control: ControlClient | None = None,
+    ) -> None:
         self.agent = agent
         self.problems = Problems(agent.name, get_logger("agents").bind(agent=agent.name))
         self.problems.begin("joining", "is joining its consumer group", quiet=True)
@@ -115,10 +153,13 @@ class AgentRunner:
             agent,
             inbox=self._inbox,
             dead_letters=KeptLetters(pool, self._dead_letters, agent=agent.name, clock=clock),
+            chains=PostgresChains(pool, agent=agent.name, clock=clock),
+            calls=ControlledCalls(pool, control or ControlClient(""), agent=agent.name, clock=clock),
             problems=self.problems,
             clock=clock,
             postpone_after=POSTPONE_SECONDS,
             log_messages=settings.agents.log_messages,
+            show=shown,
         )
 
         self._queueing = Queueing(
@@ -130,6 +171,20 @@ class AgentRunner:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Open what the agent holds, and work until `stop` is set."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                async with held(self.agent):
+                    self.problems.end("start")
+                    await self._work(stop)
+            except StartFailed as error:
+                said = error.said if self._settings.agents.log_messages else str(error)
+                self.problems.begin("start", " ".join(filter(None, ("a start hook failed:", said, error.place))))
+                failures += 1
+                await wait_for(stop, OUTAGE_RETRY.pause(failures, random.random()))  # noqa: S311 - not a secret
+
+    async def _work(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. An agent past its limit of dead letters holds, not ready, so that it is noticed."""
         failures = 0
         try:
@@ -157,6 +212,7 @@ class AgentRunner:
         """
         await require_working(self._pool)
         await self._inbox.seen(_NOBODY)
+        await require_tables(self._pool, self.agent)
         self.problems.end("postgres")
         kafka = self._settings.kafka
         async with opened_client(kafka, client=f"agent-{self.agent.name}") as client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -13,9 +14,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 from slotwire.handlers.outcome import Outcome
+from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.signatures import EXAMPLE, check_handler
-from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 from slotwire.schemas.topics import Topic
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """The form of an agent's name, which becomes part of the names of topics and of the consumer group."""
+VERSION = re.compile(r"[A-Za-z0-9._-]{0,40}")
 DEFAULT_TIMEOUT_SECONDS = 300.0
+MAX_CONCURRENCY = 90
+"""A database pool has 100 connections at most, and the runtime needs some of them itself."""
 
 Handler = Callable[[Event[Any], "Context"], Coroutine[Any, Any, Outcome | None]]
 
@@ -38,6 +43,8 @@ X = TypeVar("X", bound=Event[Any])
 W = TypeVar("W", bound=Event[Any])
 R = TypeVar("R", bound=Outcome | None)
 
+Hook = Callable[[], Coroutine[Any, Any, None]]
+"""Opens or closes what an agent holds while it runs."""
 
 Where: TypeAlias = Callable[[W], bool]
 """Says whether a handler takes an event."""
@@ -67,21 +74,29 @@ class Agent:
 
     Attributes:
         name: up to 63 lower-case letters, digits and dashes. An agent with a new name is a new agent.
+        version: of the agent's code, in its log lines and dead letters.
         start: where a new agent begins: at the oldest event that Kafka has (`earliest`), at what is published from its
             first start on (`latest`), or at a time with a zone. It counts once for each topic, when the agent is new.
         retry: when a handler that failed is tried again.
         limit: how many events may be given up before the agent stops.
         timeout_seconds: a handler that runs longer is interrupted, and the run has failed.
+        concurrency: the most runs at once in a process; the pool of database connections grows with it. None: as many
+            as events are in flight (`SLOTWIRE_AGENTS__MAX_IN_FLIGHT`).
+        organization_concurrency: the most runs at once in a process for one organization.
+        reference: `package.module:name`, once it was loaded by it; empty before.
     """
 
     def __init__(
         self,
         name: str,
         *,
+        version: str = "",
         start: Start = "earliest",
         retry: RetryPolicy | None = None,
         limit: GiveUpLimit | None = None,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        concurrency: int | None = None,
+        organization_concurrency: int | None = None,
     ) -> None:
         if not NAME.fullmatch(name):
             raise ConfigurationError(
@@ -93,11 +108,28 @@ class Agent:
                 f"agent {name} cannot start at {start!r}",
                 remedy='Use "earliest", "latest", or a time with a zone: datetime(2026, 11, 23, tzinfo=UTC).',
             )
+        if not VERSION.fullmatch(version):
+            raise ConfigurationError(
+                f"agent {name} cannot have the version {version!r}",
+                remedy="Use up to 40 letters, digits, dots, dashes and underscores.",
+            )
+        for most in (concurrency, organization_concurrency):
+            if most is not None and not 1 <= most <= MAX_CONCURRENCY:
+                raise ConfigurationError(
+                    f"agent {name} cannot run {most} handlers at once", remedy=f"Give 1 to {MAX_CONCURRENCY}."
+                )
         self.name = name
+        self.version = version
         self.start: Start = start
         self.retry = retry or RetryPolicy()
         self.limit = limit or GiveUpLimit()
         self.timeout_seconds = timeout_seconds
+        self.concurrency = concurrency
+        self.organization_concurrency = organization_concurrency
+        self._home: Path | None = None
+        self.reference = ""
+        self._starting: list[Hook] = []
+        self._stopping: list[Hook] = []
         self._handlers: dict[str, Handler] = {}
         self._filters: dict[str, Where[Any]] = {}
         self._classes: list[type[EventData]] = []
@@ -189,6 +221,44 @@ class Agent:
                 remedy="An agent handles each event once: call both from one handler, or make a second agent.",
             )
 
+    def on_start(self, hook: Hook, /) -> Hook:
+        """Run an `async def` without parameters before the first event: it opens what the handlers use.
+
+        If it raises, the agent is not ready, and it runs again after a pause. Several run in their order.
+        """
+        self._starting.append(self._checked(hook))
+        return hook
+
+    def on_stop(self, hook: Hook, /) -> Hook:
+        """Run an `async def` without parameters after the last handler has ended. Several run in the reverse order."""
+        self._stopping.insert(0, self._checked(hook))
+        return hook
+
+    def _checked(self, hook: Hook) -> Hook:
+        if not inspect.iscoroutinefunction(hook) or inspect.signature(hook).parameters:
+            raise ConfigurationError(
+                f"agent {self.name}: a hook is an `async def` without parameters",
+                remedy="Write @agent.on_start above `async def open_client() -> None`.",
+            )
+        return hook
+
+    @property
+    def home(self) -> Path | None:
+        """The folder of its module, as it was loaded, or that of its first handler's module."""
+        if self._home is not None or not self._handlers:
+            return self._home
+        file = inspect.getsourcefile(inspect.unwrap(next(iter(self._handlers.values()))))
+        return None if file is None else Path(file).parent
+
+    def set_home(self, folder: Path) -> None:
+        """Say which module it was loaded from."""
+        self._home = folder
+
+    @property
+    def hooks(self) -> tuple[Sequence[Hook], Sequence[Hook]]:
+        """What runs at its start, and what at its stop."""
+        return tuple(self._starting), tuple(self._stopping)
+
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers by the events' types."""
@@ -241,6 +311,11 @@ def load_agent(reference: str) -> Agent:
             f"there is no module {module_name}",
             remedy=f"Run the command where it can be imported. It is not in {here} or the installed packages.",
         ) from error
+    except SlotwireError:
+        raise
+    except Exception as error:
+        places = "\n".join(map(str, own_places(error)))
+        raise ConfigurationError(f"{module_name} cannot be imported: {described(error)}", remedy=places) from error
     agent = getattr(module, name, None)
     if not isinstance(agent, Agent):
         found = [key for key, value in vars(module).items() if isinstance(value, Agent)]
@@ -248,6 +323,9 @@ def load_agent(reference: str) -> Agent:
         raise ConfigurationError(f"{module_name} has no agent called {name}", remedy=hint)
     if not agent.handlers:
         raise ConfigurationError(f"agent {agent.name} has no handler", remedy=f"Write {EXAMPLE}.")
+    agent.reference = reference
+    if module.__file__ is not None:
+        agent.set_home(Path(module.__file__).parent)
     return agent
 
 

@@ -12,31 +12,53 @@ asyncpg connection to a test database, or an object with the methods that the ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from pydantic import SecretStr
+
+from slotwire.handlers.calendly import MemoryCalls
+from slotwire.handlers.chains import BookingSnapshot, Chains, MemoryChains, PostgresChains
+from slotwire.handlers.database import DatabaseRow
 from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.dispatch import Dispatcher
 from slotwire.handlers.handle import Handling, PauseRefused, RecordResult, RecordStatus
-from slotwire.handlers.inbox import AlreadyDone
+from slotwire.handlers.hooks import held
+from slotwire.handlers.inbox import AlreadyDone, Inbox, PostgresInbox
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.process import opened_pool
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.registry import Agent
-from slotwire.ingest.foundation.clock import Clock, SystemClock
+from slotwire.handlers.tables import migrate_tables
+from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
+from slotwire.ingest.foundation.postgres import Pool, connect
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.codec import Attributes, encode_data, encode_headers
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 
-__all__ = ["DeadLetter", "RecordResult", "RecordStatus", "Trial", "event_of", "record_of"]
+__all__ = [
+    "BookingSnapshot",
+    "DeadLetter",
+    "RecordResult",
+    "RecordStatus",
+    "Trial",
+    "TrialClock",
+    "TrialDatabase",
+    "event_of",
+    "record_of",
+    "trial_on_postgres",
+]
 
 MAX_PAUSES = 1_000
 """An agent that pauses more often waits for something that never comes, so the trial fails."""
 _PLACE = Partition("trial", 0)
+_IDLE_SECONDS = 5.0
 
 D = TypeVar("D", bound=EventData)
 
@@ -49,8 +71,17 @@ class DeadLetter:
     why: GiveUpReason
 
 
-def event_of(
-    data: D, *, key: str = "", event_id: UUID | None = None, time: datetime | None = None, sequence: int = 1
+def event_of(  # noqa: PLR0913 - the parts of an event
+    data: D,
+    *,
+    key: str = "",
+    event_id: UUID | None = None,
+    time: datetime | None = None,
+    sequence: int = 1,
+    organization: str = "TRIAL",
+    tenant: str | None = None,
+    origin: str = "webhook",
+    inferred: bool = False,
 ) -> Event[D]:
     """Make an event with this data.
 
@@ -60,18 +91,29 @@ def event_of(
         event_id: default: derived from type, `uri` and sequence, so that equal arguments give the same event.
         time: when it happened. Default: the start of 2026.
         sequence: its position in the log.
+        organization: the identifier of its organization.
+        tenant: your own name for the organization.
+        origin: how its delivery came in: `webhook`, `backfill`, `reconcile`, `retry` or `own`.
+        inferred: whether Slotwire inferred it from a later event.
     """
     subject = str(getattr(data, "uri", ""))
     return Event(
-        id=event_id or uuid5(NAMESPACE_URL, f"{data.type}\n{subject}\n{sequence}"),
+        id=event_id or uuid5(NAMESPACE_URL, f"{data.type}\n{subject}\n{sequence}{_beside(organization)}"),
         type=data.type,
-        source="/organizations/TRIAL",
+        source=f"/organizations/{organization}",
         subject=subject,
         time=time or datetime(2026, 1, 1, tzinfo=UTC),
         key=key or subject,
         sequence=sequence,
         data=data,
+        inferred=inferred,
+        origin=origin,
+        tenant=tenant,
     )
+
+
+def _beside(organization: str) -> str:
+    return "" if organization == "TRIAL" else f"\n{organization}"
 
 
 def record_of(event: Event[Any], *, offset: int = 0, partition: Partition = _PLACE) -> Record:
@@ -87,6 +129,7 @@ def record_of(event: Event[Any], *, offset: int = 0, partition: Partition = _PLA
         recorded_time=event.recorded_time,
         traceparent=event.traceparent,
         inferred=event.inferred,
+        origin=event.origin,
         replay=event.replay,
         tenant=event.tenant,
         dataref=event.dataref,
@@ -103,21 +146,45 @@ class Trial:
         results: the result of each record, in the order in which their handling ended.
         dead_letters: the records that the agent gave up.
         pauses: the pauses between attempts, in seconds, that a running agent would have made.
+        chains: what `ctx.booking()` and `ctx.state` find, where there is no Postgres: a test may set it.
+        calendly: what `ctx.calendly` answers, and which calls were made.
     """
 
-    def __init__(self, agent: Agent, *, connection: Any = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, agent: Agent, *, connection: Any = None, clock: Clock | None = None, pool: Pool | None = None
+    ) -> None:
+        """Make a trial.
+
+        Args:
+            agent: the agent.
+            connection: what `ctx.transaction()` yields, where there is no `pool`.
+            clock: the time of the handlers; with a `TrialClock` their limits follow it, too.
+            pool: a database with an inbox, as `trial_on_postgres` opens it.
+        """
+        clock = clock or SystemClock()
+        self.chains = MemoryChains()
+        self.calendly = MemoryCalls()
+        self._pool = pool
         self.results: list[RecordResult] = []
         self.dead_letters: list[DeadLetter] = []
         self.pauses: list[float] = []
         self._inbox = MemoryInbox(connection)
+        inbox: Inbox = self._inbox
+        chains: Chains = self.chains
+        if pool is not None:
+            inbox = PostgresInbox(pool, agent=agent.name, clock=clock, idle_seconds=_IDLE_SECONDS)
+            chains = PostgresChains(pool, agent=agent.name, clock=clock)
         self._agent = agent
         self._offset = 0
         self._handling = Handling(
             agent,
-            inbox=self._inbox,
+            inbox=inbox,
             dead_letters=self,
+            chains=chains,
+            calls=self.calendly,
+            limit=clock.limit if isinstance(clock, TrialClock) else asyncio.timeout,
             problems=Problems(agent.name, get_logger("trial")),
-            clock=clock or SystemClock(),
+            clock=clock,
             pause=self._pause,
             log_messages=True,
         )
@@ -129,7 +196,7 @@ class Trial:
 
     @property
     def done(self) -> frozenset[UUID]:
-        """The identifiers of the events that the inbox has as done."""
+        """The identifiers of the events that the inbox in memory has as done."""
         return frozenset(self._inbox.settled)
 
     async def deliver(self, *events: Event[Any]) -> tuple[RecordResult, ...]:
@@ -155,6 +222,12 @@ class Trial:
             dispatcher.deliver(_PLACE, records, position=len(records))
         return tuple(self.results[before:])
 
+    async def fetch(self, query: str, *arguments: Any) -> Sequence[DatabaseRow]:
+        """Read rows of the trial's database, as the role of the agents' processes."""
+        if self._pool is None:
+            raise RuntimeError("this trial has no database: use trial_on_postgres")
+        return await self._pool.fetch(query, *arguments)
+
     async def put(self, record: Record, why: GiveUpReason) -> None:
         """Store a dead letter. Called by the runtime, not by tests."""
         self.dead_letters.append(DeadLetter(record, why))
@@ -170,6 +243,73 @@ class Trial:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
         return stopping.is_set()
+
+
+class TrialClock(ManualClock):
+    """A clock that a test moves. A run whose limit it passes is interrupted at once.
+
+    clock = TrialClock()
+    trial = Trial(agent, clock=clock)
+    delivery = asyncio.create_task(trial.deliver(event))
+    await handler_waits.wait()
+    clock.advance(timedelta(seconds=300))
+    """
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        super().__init__(start)
+        self._limits: list[tuple[datetime, asyncio.Timeout]] = []
+
+    def limit(self, seconds: float) -> asyncio.Timeout:
+        """Make the limit of a run. Called by the runtime."""
+        made = asyncio.timeout(None)
+        self._limits.append((self.now() + timedelta(seconds=seconds), made))
+        return made
+
+    def advance(self, by: timedelta) -> None:
+        """Move the clock forward."""
+        super().advance(by)
+        due = [limit for at, limit in self._limits if at <= self.now()]
+        self._limits = [(at, limit) for at, limit in self._limits if limit not in due]
+        for limit in due:
+            with suppress(RuntimeError):  # its run has ended
+                limit.reschedule(asyncio.get_running_loop().time())
+
+
+class TrialDatabase(Protocol):
+    """A database with this version's schema. The fixture `slotwire_database` gives one.
+
+    Attributes:
+        owner_url: its address for the role that owns it.
+        url_of: its address for the role of a process, by the process.
+    """
+
+    @property
+    def owner_url(self) -> str:
+        """Its address for the role that owns it."""
+        ...
+
+    @property
+    def url_of(self) -> Mapping[str, str]:
+        """Its address for the role of a process, by the process."""
+        ...
+
+
+@asynccontextmanager
+async def trial_on_postgres(
+    agent: Agent, database: TrialDatabase, *, clock: Clock | None = None
+) -> AsyncGenerator[Trial, None]:
+    """Make an agent's tables in a database, and yield a trial on it: inbox, transactions and state are real.
+
+    The agent's hooks run around the block.
+    """
+    settings = Settings(database_url=SecretStr(database.url_of["agents"]))
+    owner = await connect(database.owner_url, settings.migrate.limits(settings.database), application="trial")
+    try:
+        await migrate_tables(owner, agent, role_prefix=settings.migrate.role_prefix, now=SystemClock().now())
+    finally:
+        await owner.close()
+    async with opened_pool([agent], settings) as pool, held(agent):
+        yield Trial(agent, clock=clock, pool=pool)
 
 
 class MemoryInbox:

@@ -8,6 +8,7 @@
     ├── SchemaMismatch                  the schema is not this version's   → migrate first
     ├── BrokerUnavailable               Kafka cannot answer now            → the relay backs off
     │   └── TopicUnavailable            a topic is missing or forbidden    → the relay holds
+    ├── ControlUnavailable              control cannot call Calendly now   → the event waits
     ├── RecordRefused                   Kafka refused the data             → bisect, then park
     ├── DeliveryRefused                 the sender's signature is not valid → 401, counted by reason
     ├── CannotNormalize                 authentic, but not understood      → quarantine, 200
@@ -34,6 +35,7 @@ Exceptions of three libraries are caught in these files of `ingest/` and nowhere
                 foundation/kafka_records.py             a batch that the quick reader refuses
     httpx       control/calendly_client/transport.py    calls to Calendly
                 simulator/client.py                     calls to a simulator's control addresses
+                foundation/control_client.py            calls of agents to `control`
 
 `tests/contract/test_errors.py` compares both drawings with the code.
 """
@@ -45,6 +47,7 @@ from enum import StrEnum
 from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
     ConfigurationError,
+    ControlUnavailable,
     DatabaseUnavailable,
     DatabaseUnfit,
     RecordRefused,
@@ -61,6 +64,7 @@ __all__ = [
     "CalendlyProblem",
     "CannotNormalize",
     "ConfigurationError",
+    "ControlUnavailable",
     "CursorMismatch",
     "DatabaseUnavailable",
     "DatabaseUnfit",

@@ -32,7 +32,7 @@ def local(
     Postgres and Kafka are real servers, without Docker. The first run downloads Kafka (37 MB). Ctrl-C stops all.
     """
     from slotwire.ingest.errors import ConfigurationError
-    from slotwire.ingest.local.folders import default_state_dir
+    from slotwire.ingest.foundation.local_stack import default_state_dir
 
     if ephemeral and (state_dir or wipe):
         raise ConfigurationError("--ephemeral uses a temporary folder: leave out --state-dir and --wipe")

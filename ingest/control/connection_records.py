@@ -139,6 +139,13 @@ async def read_best(pool: Pool, org: str) -> ConnectionRecord | None:
     return None if row is None else _record(row)
 
 
+async def read_of_user(pool: Pool, org: str, user_uri: str) -> ConnectionRecord | None:
+    """Read the connection that acts as a user of an organization."""
+    with translated():
+        row = await pool.fetchrow(_SQL["connection_of_user"], org, user_uri)
+    return None if row is None else _record(row)
+
+
 def unable(record: ConnectionRecord) -> RequestRefused:
     """Make the error for a connection that cannot act, with what to do about it."""
     return RequestRefused(

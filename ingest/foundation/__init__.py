@@ -1,8 +1,10 @@
 """What every process uses; all of `ingest` that `handlers` may import, but for the composition root of the agents.
 
 settings            the environment, read once
+local_stack         the stack of this machine: its folder, and its settings for commands that work on it
 settings_base       what every group of settings is made of
 retention_settings  the group of retention
+agents_settings     the group of `slotwire agents run`
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
@@ -13,6 +15,7 @@ throttle            log lines that strangers can cause: a few, with a count of t
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
 tracing             the trace of each delivery, and spans where somebody collects them
+control_client      asks `control` to call Calendly for an event
 lifecycle           start, stop, named tasks
 chores              what a process does again and again beside its work
 open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)

@@ -88,6 +88,10 @@ class TopicUnavailable(BrokerUnavailable):
         self.topics = topics
 
 
+class ControlUnavailable(SlotwireError):
+    """`slotwire control`, or Calendly behind it, is out of reach: try again later."""
+
+
 class RecordRefused(SlotwireError):
     """Kafka refused the data of a record, for example because it is too large; a retry cannot succeed.
 

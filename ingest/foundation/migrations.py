@@ -208,7 +208,7 @@ async def migrate(
         SchemaMismatch: see `compare` and `of_phase`.
     """
     for process in PROCESSES:
-        await _ensure_role(connection, role_of(process, role_prefix))
+        await ensure_role(connection, role_of(process, role_prefix))
     names: list[str] = []
     async with alone(connection, limits):
         with translated():
@@ -265,7 +265,12 @@ async def _apply(
         await patiently(connection, limits, change)
 
 
-async def _ensure_role(connection: Connection, role: str) -> None:
+async def ensure_role(connection: Connection, role: str) -> None:
+    """Create a role without a login, unless it is there.
+
+    Raises:
+        ConfigurationError: it is not there, and this login may not create it.
+    """
     # Roles belong to the whole server, so another database's migration may create this one at the same moment.
     create = f"""
         DO $$ BEGIN

@@ -24,6 +24,8 @@ OLDEST = 14
 """The oldest major version of Postgres that has what a connection asks of it."""
 READ_ONLY = "read_only"
 _DATA_ERRORS = frozenset({"22", "23", "54"})
+_PASSING = frozenset({"08", "40", "53", "55", "57", "58"})
+"""Classes of SQLSTATE that say nothing of the statement: another try may succeed."""
 _UNDEFINED = frozenset({"42P01", "42883", "42703", "3F000"})
 _NO_SUCH_HOST = "cannot be found by its name"
 
@@ -72,6 +74,29 @@ def translated(*, setting: str = "SLOTWIRE_DATABASE_URL") -> Iterator[None]:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         raise explained(error, setting) from error
+
+
+@contextmanager
+def written_by_hand(name: str) -> Iterator[None]:
+    """Translate what Postgres says of statements that a person wrote, who has to read it: in its own words.
+
+    Args:
+        name: of the file.
+
+    Raises:
+        SchemaMismatch: it refused one.
+        DatabaseUnavailable: it is away, or could not get a lock.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "")[:2] in _PASSING:
+            raise explained(error, "SLOTWIRE_DATABASE_URL") from error
+        line = f", at character {error.position}" if getattr(error, "position", None) else ""
+        raise SchemaMismatch(
+            f"{name} was refused: {_first_line(error)}{line}",
+            remedy="Nothing of it was kept. Correct the file, and run this again.",
+        ) from error
 
 
 def explained(error: Exception, setting: str, place: str = "") -> SlotwireError:

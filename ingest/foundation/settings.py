@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
@@ -247,25 +249,6 @@ class MetricsSettings(SettingsGroup):
     """How many organizations, the oldest first, have metrics of their own; all others are shown as one, `others`."""
 
 
-class AgentsSettings(SettingsGroup):
-    """The consumer runtime."""
-
-    group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """A stable name of this member, for example the pod's, so that a rolling restart moves no partitions."""
-    max_in_flight: int = Field(500, ge=1)
-    """The most events a member handles or holds at once."""
-    max_queued: int = Field(10_000, ge=1)
-    """The most events of an agent that wait in Postgres for a later attempt, or behind one; then partitions hold."""
-    max_queued_per_key: int = Field(1_000, ge=1)
-    """The same of one key."""
-    session_timeout_seconds: float = Field(20.0, ge=6, le=30)
-    """A member that sends no heartbeat for longer loses its partitions."""
-    stop_grace_seconds: float = Field(10.0, ge=0)
-    """How long running handlers may take to finish when the process stops."""
-    log_messages: bool = False
-    """Log the message of what a handler raised, which may hold personal data. On the local stack it is logged."""
-
-
 class LocalSettings(SettingsGroup):
     """The embedded stack."""
 
@@ -363,6 +346,19 @@ def known_variables() -> frozenset[str]:
         else:
             names.add(f"{PREFIX}{name}".upper())
     return frozenset(names)
+
+
+def settings_of(variables: Mapping[str, str]) -> Settings:
+    """Parse settings from variables; the environment plays no part."""
+    top: dict[str, object] = {}
+    groups: dict[str, dict[str, str]] = {}
+    for name, value in variables.items():
+        group, _, field = name.removeprefix(PREFIX).lower().partition("__")
+        if field:
+            groups.setdefault(group, {})[field] = value
+        else:
+            top[group] = value
+    return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]  # pydantic reads the groups from dictionaries
 
 
 def load_settings() -> Settings:

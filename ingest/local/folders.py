@@ -1,4 +1,4 @@
-"""Where the embedded stack stores its state and downloads, and which account may enter which folder."""
+"""Folders of the embedded stack: which account may enter which, and files that are ours alone."""
 
 from __future__ import annotations
 
@@ -21,27 +21,6 @@ class Account:
     name: str
     uid: int
     gid: int
-
-
-def default_state_dir() -> Path:
-    """Return where the stack stores its data between runs: the XDG state folder, or for root a system folder."""
-    return _base("XDG_STATE_HOME", ".local/state", "/var/lib") / "slotwire" / "local"
-
-
-def cache_dir() -> Path:
-    """Return where downloads are stored, outside any checkout: the XDG cache, or for root a system folder."""
-    return _base("XDG_CACHE_HOME", ".cache", "/var/cache") / "slotwire"
-
-
-def _base(variable: str, in_home: str, of_system: str) -> Path:
-    """Return a base folder. The XDG specification says to ignore a value that is not absolute.
-
-    The account that runs Postgres cannot enter root's home, so root gets a system folder.
-    """
-    value = os.environ.get(variable, "")
-    if value.startswith("/"):
-        return Path(value)
-    return Path(of_system) if os.geteuid() == 0 else Path.home() / in_home
 
 
 def unprivileged_account() -> Account | None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.local_stack import cache_dir
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.class_data import ClassData
-from slotwire.ingest.local.folders import cache_dir
 from slotwire.ingest.local.jars import Jar, Report, fetch_jars, kafka_version
 from slotwire.ingest.local.java import Java, find_java
 from slotwire.ingest.local.server import EmbeddedServer

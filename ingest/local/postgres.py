@@ -197,6 +197,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 # A generated password of URL-safe characters; CREATE ROLE takes no parameters.
                 await connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{self.state.secret(role)}'")
         await connection.execute(f"GRANT {', '.join(of_processes)} TO {RUNTIME}")
+        await connection.execute(f"ALTER ROLE {OWNER} CREATEROLE")  # `slotwire agents migrate` makes one for each agent
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
             await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
 

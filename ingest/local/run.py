@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slotwire.ingest.errors import SchemaMismatch, SlotwireError
+from slotwire.ingest.foundation.local_stack import AGENTS_FILE, ENVIRONMENT_FILE, READY_FILE
 from slotwire.ingest.local.console import Console, ReadyLine
 from slotwire.ingest.local.demo import DemoSubscription, start_story, subscribe
 from slotwire.ingest.local.folders import write_private
@@ -25,8 +26,6 @@ from slotwire.ingest.local.wiring import Wiring
 
 STOP_SECONDS = 4.0
 """For everything together; the rest is killed, so that the command ends within 5 s."""
-READY_FILE = "ready.json"
-ENVIRONMENT_FILE = "slotwire.env"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,7 @@ class Installation:
             SlotwireError: something cannot start.
         """
         write_private(self.wiring.stack.state.path / ENVIRONMENT_FILE, self.wiring.environment_file())
+        write_private(self.wiring.stack.state.path / AGENTS_FILE, self.wiring.agents_file())
         await self.wiring.stack.end_strays()
         self.wiring.require_ports()
         self.wiring.require_clock()

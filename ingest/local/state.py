@@ -42,6 +42,7 @@ _WIPED = (
     "ready.json",
     "slotwire.env",
     "clock",
+    "agents.env",
     "simulator.db",
     "simulator.db-shm",
     "simulator.db-wal",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from slotwire.ingest.foundation.clock import show_ahead
+from slotwire.ingest.foundation.local_stack import assignments
 from slotwire.ingest.foundation.migrations import role_of
-from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings import Settings, settings_of
 from slotwire.ingest.foundation.settings_base import PREFIX
 from slotwire.ingest.local.children import Stdout
 from slotwire.ingest.local.stack import Stack
@@ -41,6 +41,8 @@ SIMULATOR_SEED = "slotwire"
 """The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """The variables that our processes inherit. No proxy: they connect to this machine only."""
+_OF_AGENTS = (f"{PREFIX}KAFKA__", f"{PREFIX}AGENTS__", f"{PREFIX}LOG__", f"{PREFIX}LOCAL__CLOCK_FILE")
+"""The shared settings that a process of agents needs, beside its database."""
 _HEEDED = (f"{PREFIX}LOCAL__MAVEN_REPOSITORY", f"{PREFIX}LOG__LEVEL")
 """The caller's settings that `slotwire local` reads; it sets all others itself."""
 
@@ -116,6 +118,7 @@ class Wiring:
             "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
             "SLOTWIRE_LOCAL__CLOCK_FILE": str(self.clock_file),
             "SLOTWIRE_LOG__LEVEL": self.log_level,
+            "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             **self._oauth(),
         }
@@ -135,20 +138,19 @@ class Wiring:
 
     def environment_file(self) -> str:
         """Return the shared settings in the form a shell reads."""
-        head = "# Settings of this local stack. Load them with:  set -a; . THIS_FILE; set +a\n"
-        return head + "".join(f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items())
+        return assignments(
+            "Settings of this local stack. Load them with:  set -a; . THIS_FILE; set +a", self.environment()
+        )
+
+    def agents_file(self) -> str:
+        """Return what a process needs that runs an author's code, in the same form: a role of its own, and no key."""
+        shared = {name: value for name, value in self.environment().items() if name.startswith(_OF_AGENTS)}
+        settings = {**shared, "SLOTWIRE_DATABASE_URL": self.stack.postgres.url(role_of("agents", "slotwire"))}
+        return assignments("Settings of agents on this local stack: `slotwire agents dev` reads them.", settings)
 
     def settings(self) -> Settings:
         """Return the shared settings, parsed; the caller's environment plays no part."""
-        top: dict[str, object] = {}
-        groups: dict[str, dict[str, str]] = {}
-        for name, value in self.environment().items():
-            group, _, field = name.removeprefix(PREFIX).lower().partition("__")
-            if field:
-                groups.setdefault(group, {})[field] = value
-            else:
-                top[group] = value
-        return Settings(_env_prefix=f"{PREFIX}NEVER_SET_", **(top | groups))  # type: ignore[arg-type]  # pydantic reads the groups from dictionaries
+        return settings_of(self.environment())
 
     # The table of processes. `run` says what each needs before it can start.
 

@@ -15,10 +15,12 @@ import orjson
 from aiohttp import hdrs, web
 
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.control_client import PATH
 from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
 from slotwire.ingest.operate import idempotency
 from slotwire.ingest.operate.actions import Actions
+from slotwire.ingest.operate.calendly_models import GrantedCall
 from slotwire.ingest.operate.models import Problem, encode
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
@@ -76,6 +78,7 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     for route in ROUTES:
         # No HEAD: it would cost as much as the list itself.
         app.router.add_route(route.method, _pattern(route.path), _serve(route))
+    app.router.add_route("POST", PATH, _granted_call)
     described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
 
     async def openapi(_: web.Request) -> web.Response:
@@ -83,6 +86,23 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
 
     app.router.add_route("GET", "/openapi.json", openapi)
     return app
+
+
+async def _granted_call(request: web.Request) -> web.Response:
+    """Make a call to Calendly for an agent. It comes with a grant in place of a key, which opens nothing else."""
+    actions = request.app[_ACTIONS]
+    scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    grant = await actions.granted_calls.find(secret.strip()) if scheme.lower() == "bearer" else None
+    if grant is None:
+        await request.app[_REFUSED].refuse(request.remote)
+        raise RequestRefused("there is no such grant, or it has ended", code="unauthenticated")
+    gate = request.app[_GATE]
+    if gate.locked():
+        raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
+    async with gate:
+        body = GrantedCall.model_validate_json(await _read_body(request))
+        answer = await actions.granted_calls.call(grant, body)
+        return web.Response(body=orjson.dumps({"answer": answer}), content_type=_JSON)
 
 
 def _pattern(path: str) -> str:
@@ -204,8 +224,10 @@ def _parameters(request: web.Request) -> Mapping[str, str]:
 
 
 async def _body(request: web.Request, route: Route) -> bytes:
-    if route.takes is None:
-        return b""
+    return b"" if route.takes is None else await _read_body(request)
+
+
+async def _read_body(request: web.Request) -> bytes:
     if request.content_type != _JSON:
         raise RequestRefused(
             "the body must be JSON", code="media_type", remedy=f"Send it with `Content-Type: {_JSON}`."

@@ -13,6 +13,15 @@ MAX_ITEMS = 100_000
 """The most items of a list that one call reads."""
 
 
+class GrantedCall(Model):
+    """One call that an agent asks for, with its grant."""
+
+    operation: str = Field(max_length=200)
+    """As Calendly's reference calls it."""
+    values: dict[str, list[str]] = Field(default_factory=dict, max_length=50)
+    """Values by parameter."""
+
+
 class CallRequest(Model):
     """One call of an operation, and as whom."""
 

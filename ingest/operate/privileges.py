@@ -16,7 +16,7 @@ from slotwire.ingest.operate.findings import MAX_NAMED, Finding, ok
 CALLS: Mapping[str, tuple[str, ...]] = {
     "serve": ("accept", "note_serving"),
     "relay": ("adopt_server", "append", "leave_epoch", "pass_over_positions", "take_epoch", "try_alone"),
-    "agents": (),
+    "agents": ("chain_of", "event_of", "grant_calls"),
     "mcp": (),
     "control": (
         "accept",

@@ -30,6 +30,7 @@ MAX_PLACES = 10
 
 STATUS = {
     "unauthenticated": 401,
+    "not_granted": 403,
     "role_too_low": 403,
     "out_of_reach": 403,
     "not_found": 404,

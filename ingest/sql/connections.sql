@@ -27,6 +27,13 @@ ORDER BY c.state NOT IN ('active', 'expiring'), array_position(ARRAY['owner', 'a
          c.state, c.checked_at DESC, c.id
 LIMIT 1
 
+-- name: connection_of_user
+-- The connection that acts as a user of an organization.
+SELECT c.id, c.org, o.uri AS organization, c.kind, c.user_uri, c.role, c.credential_id, c.scopes, c.expires_at,
+       c.state, c.reason, c.checked_at, c.created_at, c.changed_at, c.changes, c.access_expires_at
+FROM slotwire.connections c JOIN slotwire.organizations o USING (org)
+WHERE c.org = $1 AND c.user_uri = $2
+
 -- name: user_in_organization
 -- An organization that is known and not removed, with the connection that acts as one of its users, if there is one.
 SELECT o.shard, o.uri AS organization, c.id, c.credential_id, c.changes, c.state, c.reason, c.created_at

@@ -480,3 +480,13 @@ SELECT count(*) AS holes, min(noticed_at) AS oldest,
        array(SELECT org || ' (' || cause || coalesce(': ' || problem, '') || ')' FROM open
              WHERE noticed_at < $1 ORDER BY noticed_at, id LIMIT $2) AS late
 FROM open
+
+-- name: find_grant
+-- What an agent may ask Calendly for: a grant that has not ended, and was not made in a time to come.
+SELECT agent, event_id, org, user_uri, scheduled_event, event_type, invitee FROM slotwire.call_grants
+WHERE hash = $1 AND expires_at > $2 AND made_at <= $3
+
+-- name: remove_grants
+-- Remove grants that have ended, some at a time.
+DELETE FROM slotwire.call_grants
+WHERE hash IN (SELECT hash FROM slotwire.call_grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)

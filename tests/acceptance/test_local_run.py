@@ -29,6 +29,7 @@ from slotwire.ingest.local.children import start_time
 from slotwire.ingest.local.kafka import answers
 from slotwire.ingest.local.state import StateFolder
 from slotwire.ingest.local.wiring import PORTS
+from tests.support.author_howto import following
 from tools.documents import ROOT
 
 READY_SECONDS = 180
@@ -254,6 +255,31 @@ def test_the_quickstart_signs_a_delivery_by_hand(first: Running) -> None:
     _until(lambda: line in " ".join(first.said().split()), f"the demo agent did not print {line}")
 
 
+def test_a_newcomer_gets_from_nothing_to_a_tested_agent(first: Running, tmp_path: Path) -> None:
+    """Each command of the how-to runs as written; a change, a mistake and its repair show in the agent's shell."""
+    with following(Path(first.ready["state_dir"]), tmp_path) as newcomer:
+        newcomer.follow(1)
+        with newcomer.follow_in_the_background(2) as dev:
+            dev.until("applied 0001_meetings to agent_crm")
+            newcomer.follow(3)
+            dev.until(r"invitee\.created  [0-9a-f-]{36}  webhook  done  [0-9.]+ ms")
+            dev.until(r"invitee\.canceled  [0-9a-f-]{36}  webhook  done")
+            newcomer.change("crm/agent.py", "meetings (organization", "meeting (organization")
+            dev.until("crm/agent.py changed: starting again")
+            newcomer.run("slotwire simulate book")
+            dev.until('UndefinedTableError: relation "agent_crm.meeting" does not exist')
+            dev.until(r"crm/agent\.py:\d+ in remember: await connection\.execute\(")
+            newcomer.change("crm/agent.py", "agent = Agent(", "agent = Agnet(")
+            dev.until("crm.agent cannot be imported: NameError: name 'Agnet' is not defined")
+            dev.until(r"crm/agent\.py:\d+ in <module>: agent = Agnet\(")
+            newcomer.change("crm/agent.py", "Agnet(", "Agent(", "meeting (organization", "meetings (organization")
+            dev.until(r"invitee\.created  [0-9a-f-]{36}  webhook  done")
+        tried = newcomer.follow(4)
+        assert "rolled back" in tried
+        assert "answered: done" in tried
+        assert " 1 passed" in newcomer.follow(5)
+
+
 def test_secrets_are_printed_in_the_ready_line_only(first: Running) -> None:
     """Neither standard error nor any log holds a secret, and files with secrets are private."""
     folder = Path(first.ready["state_dir"])
@@ -262,7 +288,7 @@ def test_secrets_are_printed_in_the_ready_line_only(first: Running) -> None:
         assert first.ready[name] not in first.said(), name
         assert first.ready[name] not in logs, name
     assert json.loads((folder / "ready.json").read_text()) == first.ready
-    for file in ("ready.json", "secrets.json", "slotwire.env", "logs"):
+    for file in ("ready.json", "secrets.json", "slotwire.env", "agents.env", "logs"):
         assert (folder / file).stat().st_mode & 0o077 == 0, file
 
 

@@ -86,6 +86,8 @@ def test_no_document_names_a_metric_that_does_not_exist() -> None:
         "slotwire_control",
         "slotwire_owner",
         "slotwire_app",
+        "slotwire_agent_crm",
+        "slotwire_database",
         "slotwire_schemas",
     }
     assert {name for _, name in lost} <= others, lost

@@ -17,10 +17,11 @@ from slotwire.handlers import Agent, Context, Reject, Retry
 from slotwire.handlers.settle import MAX_REMEMBERED
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.control import retention
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
-from slotwire.ingest.foundation.settings import AgentsSettings, DatabaseSettings
+from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.local.folders import Account, cache_dir, can_pass, default_state_dir
+from slotwire.ingest.foundation.local_stack import cache_dir, default_state_dir
+from slotwire.ingest.local.folders import Account, can_pass
 from slotwire.ingest.local.kafka import EmbeddedKafka, new_cluster_id
 from slotwire.ingest.local.postgres import EmbeddedPostgres
 from slotwire.ingest.local.stack import ephemeral_folder

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.attempt import FailedRun, RunResult, SuccessfulRun, UncountedRun, run_once
+from slotwire.handlers.calendly import MemoryCalls
+from slotwire.handlers.chains import MemoryChains
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.inbox import PostgresInbox
@@ -68,6 +70,9 @@ class Bench:
             published_at=SystemClock().now(),
             started_at=SystemClock().now(),
             log=get_logger("test"),
+            clock=SystemClock(),
+            chains=MemoryChains(),
+            calls=MemoryCalls(),
             inbox=PostgresInbox(self.pool, agent="crm", clock=SystemClock(), idle_seconds=self._idle_seconds),
         )
         return await run_once(agent, context)

@@ -35,7 +35,7 @@ async def test_migrating_twice_changes_nothing(database: Database) -> None:
 async def test_a_missing_role_that_may_not_be_created_is_named(database: Database) -> None:
     """A login without the right to create the runtime role is told which statement a superuser must run."""
     role = f"prefix_{uuid4().hex[:12]}"
-    connection = await connect(database.owner_url, DatabaseSettings(), application="test")
+    connection = await connect(database.url_of["control"], DatabaseSettings(), application="test")
     with pytest.raises(
         ConfigurationError, match=f"{role}_serve does not exist, and this login may not create it"
     ) as caught:

@@ -19,11 +19,11 @@ from slotwire.handlers.process import AgentRunner
 from slotwire.handlers.registry import Agent
 from slotwire.handlers.settle import read_settled
 from slotwire.handlers.testing import event_of, record_of
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.kafka import full_name
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import (
-    AgentsSettings,
     DatabaseSettings,
     HealthSettings,
     KafkaSettings,

@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.attempt import MAX_MESSAGE_CHARACTERS
+from slotwire.handlers.calendly import MemoryCalls
+from slotwire.handlers.chains import MemoryChains
 from slotwire.handlers.handle import Handling
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.problems import Problems
@@ -58,6 +60,8 @@ async def test_a_message_is_logged_where_it_is_allowed(*, allowed: bool) -> None
     handling = Handling(
         agent,
         inbox=MemoryInbox(),
+        chains=MemoryChains(),
+        calls=MemoryCalls(),
         dead_letters=Trial(agent),
         problems=Problems("unit", get_logger("test")),
         clock=SystemClock(),

@@ -13,14 +13,14 @@ from types import ModuleType
 
 import pytest
 
-from slotwire.handlers import Agent
+from slotwire.handlers import Agent, BookingSnapshot
 from slotwire.handlers.registry import load_agent
 from slotwire.handlers.testing import RecordStatus, Trial, event_of
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 
 HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md").read_text(encoding="utf-8")
-CRM, TYPES, POLICY, TEST = re.findall(r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE)
+CRM, TYPES, KNOWS, READS, POLICY, TEST = re.findall(r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE)
 [SAVEPOINT] = re.findall(r"^  ```python\n(.*?)^  ```", HOWTO, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -62,6 +62,24 @@ async def test_the_howtos_agent_and_its_test_work(package: Path) -> None:
     assert agent.events == (InviteeCreated, InviteeCanceled)
     vars(sys.modules["my_agents.crm"])["crm"] = Crm()
     await importlib.import_module("my_agents.test_crm").test_an_unknown_meeting_is_rejected()
+
+
+async def test_what_a_handler_knows_is_there(package: Path) -> None:
+    """The agents of the sections on the context and on Calendly load, and do what the page says."""
+    (package / "keeper.py").write_text(KNOWS)
+    (package / "planner.py").write_text(READS)
+    uri = "https://api.calendly.com/scheduled_events/E/invitees/I"
+    canceled = InviteeCanceled(uri=uri, booking=BookingState(state="canceled", revision=2, chain_root=uri))
+    keeper = Trial(load_agent("my_agents.keeper:agent"), connection=object())
+    keeper.chains.known["TRIAL", uri] = (BookingSnapshot("before", "canceled"), BookingSnapshot(uri, "canceled"))
+    results = await keeper.deliver(event_of(canceled), event_of(canceled, sequence=2))
+    assert {result.status for result in results} == {RecordStatus.DONE}
+    assert keeper.chains.remembered == {("TRIAL", uri): '{"canceled": 2, "moved": 1}'}
+    created = InviteeCreated(uri=uri, booking=BookingState(state="active", revision=1, chain_root=uri))
+    planner = Trial(load_agent("my_agents.planner:agent"))
+    planner.calendly.answers["list-user-busy-times"] = []
+    [result] = await planner.deliver(event_of(created))
+    assert result.status is RecordStatus.DONE
 
 
 async def test_handlers_of_several_classes_work(package: Path) -> None:

@@ -15,6 +15,7 @@ bookings       list, timeline
 quarantine     list, get, retry, discard
 dead_letters   list, get, redrive, redrive_all, edit, discard: what agents gave up
 reconciliations  list, get, create, run: holes, and the fetches that fill them
+granted_calls  find, call: what an agent asks Calendly for while it handles an event
 calendly       call: any operation of Calendly's API
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -36,6 +37,7 @@ from slotwire.ingest.operate.actions.connections import ConnectionActions
 from slotwire.ingest.operate.actions.dead_letters import DeadLetterActions
 from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
+from slotwire.ingest.operate.actions.granted_calls import GrantedCallActions
 from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
@@ -73,6 +75,7 @@ class Actions:
     reconciliations: ReconciliationActions
     signing_keys: SigningKeyActions
     calendly_api: CalendlyActions
+    granted_calls: GrantedCallActions
     keys: KeyActions
     audit: AuditActions
     idempotency: IdempotentResponses
@@ -101,6 +104,7 @@ class Actions:
             ReconciliationActions(*base),
             SigningKeyActions(*base),
             CalendlyActions(*base),
+            GrantedCallActions(*base),
             KeyActions(*base),
             AuditActions(*base),
             IdempotentResponses(pool, settings, clock),

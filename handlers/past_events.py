@@ -1,0 +1,243 @@
+"""`slotwire agents try`: one event of the log through a handler, its statements shown and rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from slotwire.handlers.attempt import FailedRun, RunResult, SuccessfulRun, UncountedRun, run_once
+from slotwire.handlers.calendly import ControlledCalls
+from slotwire.handlers.chains import PostgresChains
+from slotwire.handlers.context import Context
+from slotwire.handlers.database import DatabaseConnection, DatabaseRow
+from slotwire.handlers.inbox import NotCommitted
+from slotwire.handlers.registry import Agent
+from slotwire.handlers.shown_runs import lines_of
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.control_client import ControlClient
+from slotwire.ingest.foundation.errors import RequestRefused
+from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.schemas.codec import Attributes, decode, encode_headers
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import EventData
+
+MAX_SHOWN = 200
+"""Characters of a statement or of its arguments that are shown."""
+_QUERIES = read_queries("slotwire.handlers", "inbox.sql")
+
+
+async def past_event(connection: Connection, event_id: UUID) -> Event[EventData]:
+    """Read an event of the log.
+
+    Raises:
+        RequestRefused: the log has none with this id (`not_found`).
+        DatabaseUnavailable: Postgres is away.
+    """
+    with translated():
+        row = await connection.fetchrow(_QUERIES["event"], event_id)
+    if row is None:
+        raise RequestRefused(
+            "the log has no event with this id",
+            code="not_found",
+            remedy="`slotwire agents dev` prints the id of each event, `slotwire events list` lists them.",
+        )
+    attributes = Attributes(
+        id=event_id,
+        type=row["type"],
+        organization=row["org"],
+        subject=row["subject"],
+        time=row["time"],
+        key=row["key"],
+        sequence=row["position"],
+        recorded_time=row["recorded_at"],
+        traceparent=row["traceparent"],
+        inferred=row["inferred"],
+        origin=row["origin"],
+        tenant=row["tenant"],
+    )
+    return decode(encode_headers(attributes), row["data"])
+
+
+async def try_event(
+    agent: Agent,
+    event: Event[Any],
+    connection: Connection,
+    *,
+    control: ControlClient,
+    clock: Clock,
+    say: Callable[[str], None],
+) -> bool:
+    """Run an agent's handler once for an event, and undo what it wrote to this database.
+
+    What it does elsewhere is done: calls to other services are made.
+
+    Args:
+        agent: the agent.
+        event: the event.
+        connection: of the agents' role; in no transaction.
+        control: makes its calls to Calendly.
+        clock: for the run.
+        say: told each statement with what came of it, and what was answered.
+
+    Returns:
+        Whether the handler succeeded.
+
+    Raises:
+        RequestRefused: the agent has no handler for events of this type (`type_unhandled`).
+    """
+    if event.type not in agent.handlers:
+        raise RequestRefused(
+            f"agent {agent.name} has no handler for {event.type}",
+            code="type_unhandled",
+            remedy=f"It handles: {', '.join(agent.handlers)}.",
+        )
+    context = Context(
+        event=event,
+        agent=agent.name,
+        attempt=1,
+        idempotency_key=f"{agent.name}:{event.id}",
+        published_at=event.recorded_time or event.time,
+        started_at=clock.now(),
+        log=get_logger("handlers").bind(agent=agent.name, event_id=str(event.id)),
+        clock=clock,
+        inbox=_TriedInbox(connection, say),
+        chains=PostgresChains(connection, agent=agent.name, clock=clock),
+        calls=ControlledCalls(connection, control, agent=agent.name, clock=clock),
+    )
+    began = monotonic()
+    run = await run_once(agent, context)
+    answer, succeeded = _answer(run)
+    for line in answer:
+        say(line)
+    say(f"{(monotonic() - began) * 1000:.1f} ms; nothing was committed")
+    return succeeded
+
+
+def _answer(run: RunResult) -> tuple[list[str], bool]:
+    match run:
+        case SuccessfulRun(filtered=True):
+            return ["answered: its filter leaves this event out"], True
+        case SuccessfulRun():
+            return ["answered: done"], True
+        case UncountedRun(problem):
+            return [f"not answered: {problem.in_one_line}"], False
+        case FailedRun(pause=None):
+            return ["answered: failed", *(f"  {line}" for line in lines_of(run))], False
+        case FailedRun():
+            return [f"answered: Retry(after={run.pause:g})"], False
+        case _:
+            return [f"answered: given up: {run.reason}"], False
+
+
+class _TriedInbox:
+    """An inbox in which nothing is settled, and whose transactions are rolled back."""
+
+    def __init__(self, connection: Connection, say: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._say = say
+
+    async def seen(self, event_id: UUID) -> bool:
+        """Say that no event was settled."""
+        del event_id
+        return False
+
+    async def mark(self, event_id: UUID) -> None:
+        """Mark nothing."""
+
+    async def data_of(self, event_id: UUID) -> bytes | None:
+        """Fetch the data of an event whose record was published without it."""
+        with translated():
+            data: bytes | None = await self._connection.fetchval(_QUERIES["data_of_event"], event_id)
+        return data
+
+    @asynccontextmanager
+    async def transaction(self, event_id: UUID) -> AsyncGenerator[DatabaseConnection, None]:
+        """Open a transaction, and roll it back at its end."""
+        del event_id
+        with translated():
+            transaction = self._connection.transaction()
+            await transaction.start()
+        try:
+            yield ShownConnection(self._connection, self._say)
+            failed = self._connection.is_in_transaction() and await _has_failed(self._connection)
+            if failed:
+                raise NotCommitted("its transaction has failed: the handler caught the error of a statement")
+        finally:
+            if not self._connection.is_closed():
+                with translated():
+                    await transaction.rollback()
+                self._say("  rolled back")
+
+
+async def _has_failed(connection: Connection) -> bool:
+    """Say whether Postgres commits nothing any more in the open transaction."""
+    try:
+        await connection.fetchval("SELECT 1")
+    except Exception as error:
+        if getattr(error, "sqlstate", None) == "25P02":
+            return True
+        raise
+    return False
+
+
+class ShownConnection:
+    """A connection that tells each statement, its arguments and what came of it. Its other methods are asyncpg's."""
+
+    def __init__(self, connection: Any, say: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._say = say
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def execute(self, query: str, /, *args: Any, **options: Any) -> str:
+        """Run a statement; returns its command tag."""
+        self._told(query, args)
+        tag: str = await self._connection.execute(query, *args, **options)
+        self._say(f"    {tag}")
+        return tag
+
+    async def executemany(self, command: str, /, args: Iterable[Sequence[Any]], **options: Any) -> None:
+        """Run a statement once for each sequence of arguments."""
+        rows = list(args)
+        self._told(command, (f"{len(rows)} times",))
+        await self._connection.executemany(command, rows, **options)
+
+    async def fetch(self, query: str, /, *args: Any, **options: Any) -> Sequence[DatabaseRow]:
+        """Run a query; returns all its rows."""
+        self._told(query, args)
+        rows: Sequence[DatabaseRow] = await self._connection.fetch(query, *args, **options)
+        self._say(f"    {len(rows)} rows")
+        return rows
+
+    async def fetchrow(self, query: str, /, *args: Any, **options: Any) -> DatabaseRow | None:
+        """Run a query; returns its first row."""
+        self._told(query, args)
+        row: DatabaseRow | None = await self._connection.fetchrow(query, *args, **options)
+        self._say(f"    {_shortened(row)}")
+        return row
+
+    async def fetchval(self, query: str, /, *args: Any, column: int = 0, **options: Any) -> Any:
+        """Run a query; returns one column of its first row."""
+        self._told(query, args)
+        value = await self._connection.fetchval(query, *args, column=column, **options)
+        self._say(f"    {_shortened(value)}")
+        return value
+
+    def transaction(self, **options: Any) -> AbstractAsyncContextManager[Any]:
+        """Open a savepoint."""
+        return self._connection.transaction(**options)  # type: ignore[no-any-return]  # asyncpg's own object
+
+    def _told(self, query: str, args: Sequence[Any]) -> None:
+        self._say(f"  {_shortened(' '.join(query.split()))}")
+        if args:
+            self._say(f"    {_shortened(', '.join(map(str, args)))}")
+
+
+def _shortened(value: object) -> str:
+    text = "".join(each if each.isprintable() else "�" for each in str(value))
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -1,0 +1,28 @@
+"""The settings of `slotwire agents run`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from slotwire.ingest.foundation.settings_base import SettingsGroup
+
+
+class AgentsSettings(SettingsGroup):
+    """The consumer runtime."""
+
+    group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """A stable name of this member, for example the pod's, so that a rolling restart moves no partitions."""
+    max_in_flight: int = Field(500, ge=1)
+    """The most events a member handles or holds at once."""
+    max_queued: int = Field(10_000, ge=1)
+    """The most events of an agent that wait in Postgres for a later attempt, or behind one; then partitions hold."""
+    max_queued_per_key: int = Field(1_000, ge=1)
+    """The same of one key."""
+    session_timeout_seconds: float = Field(20.0, ge=6, le=30)
+    """A member that sends no heartbeat for longer loses its partitions."""
+    stop_grace_seconds: float = Field(10.0, ge=0)
+    """How long running handlers may take to finish when the process stops."""
+    control_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    """The management API of `slotwire control`, for `ctx.calendly`: it makes the calls, agents hold no credential."""
+    log_messages: bool = False
+    """Log the message of what a handler raised, which may hold personal data. On the local stack it is logged."""

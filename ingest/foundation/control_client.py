@@ -1,0 +1,79 @@
+"""Asks `slotwire control` to call Calendly for an event, with a grant; errors of that call are caught here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import httpx
+
+from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
+
+PATH = "/internal/calls"
+"""Where `control` takes such calls, on the port of the management API."""
+ANSWER_SECONDS = 100.0
+"""Longer than `control` takes to give up."""
+CONNECT_SECONDS = 5.0
+MAX_CONNECTIONS = 20
+_AWAY = frozenset({429, 500, 502, 503, 504})
+"""Statuses after which another try may succeed."""
+
+
+class ControlClient:
+    """A client of `control`'s internal route; it connects with the first call."""
+
+    def __init__(self, url: str) -> None:
+        """Take the address.
+
+        Args:
+            url: of the management API; empty where there is none for agents.
+        """
+        self._url = url.rstrip("/")
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        """Return itself; nothing is opened yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close its connections."""
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def call(self, grant: str, operation: str, values: Mapping[str, Sequence[str]]) -> Any:
+        """Have a call made.
+
+        Raises:
+            RequestRefused: it is not granted, or Calendly refused it.
+            ControlUnavailable: `control` or Calendly is away.
+            ConfigurationError: no address is set.
+        """
+        if not self._url:
+            raise ConfigurationError(
+                "agents have no way to Calendly here",
+                remedy="Set SLOTWIRE_AGENTS__CONTROL_URL to the management API of `slotwire control`.",
+            )
+        if self._http is None:
+            self._http = httpx.AsyncClient(
+                timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
+                trust_env=False,
+            )
+        body = {"operation": operation, "values": {name: list(each) for name, each in values.items()}}
+        try:
+            response = await self._http.post(
+                f"{self._url}{PATH}", json=body, headers={"Authorization": f"Bearer {grant}"}
+            )
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise ControlUnavailable(
+                "`slotwire control` does not answer",
+                remedy="Check that it runs, and SLOTWIRE_AGENTS__CONTROL_URL.",
+            ) from error
+        if response.is_success and isinstance(answer, dict):
+            return answer.get("answer")
+        problem = answer if isinstance(answer, dict) else {}
+        message, remedy = str(problem.get("detail", "the call failed")), str(problem.get("remedy") or "")
+        if response.status_code in _AWAY:
+            raise ControlUnavailable(message, remedy=remedy)
+        raise RequestRefused(message, code=str(problem.get("code", "refused")), remedy=remedy)

@@ -1,0 +1,148 @@
+"""Calls to Calendly that an agent asks for while it handles an event: to read what the event is about, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from uuid import UUID
+
+from slotwire.ingest.control.calendly_client import operations
+from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
+from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.postgres import read_queries, translated
+from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
+from slotwire.ingest.operate.actions.calendly import without_hooks
+from slotwire.ingest.operate.calendly_models import GrantedCall
+from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.schemas.ids import last_segment
+
+MAX_GRANTED_ITEMS = 1_000
+"""Items of a list that one call gives."""
+AHEAD = timedelta(minutes=5)
+"""How far the clock of an agent's process may be ahead of ours; a grant that was made later is refused."""
+MAX_REMOVED = 100
+"""Grants that have ended and are removed with one call."""
+_SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+
+GRANTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "get-scheduled-event": {"uuid": "scheduled_event"},
+        "list-event-invitees": {"uuid": "scheduled_event"},
+        "get-scheduled-event-invitees": {"event_uuid": "scheduled_event", "invitee_uuid": "invitee"},
+        "get-event-type": {"uuid": "event_type"},
+        "get-event-type-availability": {"event_type": "event_type"},
+        "list-event-type-available-times": {"event_type": "event_type"},
+        "list-event-types": {"user": "user_uri"},
+        "list-scheduled-events": {"user": "user_uri"},
+        "list-user-availability-schedules": {"user": "user_uri"},
+        "list-user-busy-times": {"user": "user_uri"},
+        "list-user-locations": {"user": "user_uri"},
+        "list-user-meeting-limits": {"user": "user_uri"},
+        "get-user": {"uuid": "user_uri"},
+    }
+)
+"""The operations that an agent may call, each with the parameters that the grant fills in."""
+_FORBIDDEN = frozenset({"organization", "group", "invitee_email"})
+"""Parameters that would reach beyond the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallGrant:
+    """What an agent may ask for.
+
+    Attributes:
+        agent: its name.
+        event_id: the event it handles.
+        org: the event's organization.
+        user_uri: who hosts the event's meeting; None where it is about none.
+        scheduled_event: the meeting.
+        event_type: what was booked.
+        invitee: the invitee.
+    """
+
+    agent: str
+    event_id: UUID
+    org: str
+    user_uri: str | None
+    scheduled_event: str | None
+    event_type: str | None
+    invitee: str | None
+
+
+class GrantedCallActions(ResourceActions):
+    """Calls that agents make at Calendly."""
+
+    async def find(self, secret: str) -> CallGrant | None:
+        """Return what a grant is for; None if there is none of this name, or it has ended."""
+        digest, now = hashlib.sha256(secret.encode()).digest(), self.clock.now()
+        with translated():
+            row = await self.pool.fetchrow(_SQL["find_grant"], digest, now, now + AHEAD)
+            await self.pool.execute(_SQL["remove_grants"], now, MAX_REMOVED)
+        return None if row is None else CallGrant(**dict(row))
+
+    async def call(self, grant: CallGrant, request: GrantedCall) -> object:
+        """Make a call as the user who hosts the meeting, or else as the organization's best connection.
+
+        The audit has it with the agent, the event and the operation.
+
+        Raises:
+            RequestRefused: the call is not granted (`not_granted`), not valid, or there is no connection.
+            CalendlyError: Calendly refused it or failed.
+        """
+        who = Principal(Role.OPERATOR, org=grant.org, name=f"agent {grant.agent} {grant.event_id}")
+        async with self.audited(who, "calendly.call", org=grant.org, target=request.operation):
+            values = pinned(grant, request)
+            chosen = operations.operation(request.operation)
+            call = operations.prepare(chosen, values)
+            connection = await self._connection(grant)
+            async with self._connections().acting(connection) as calendly:
+                if not chosen.paged:
+                    return without_hooks(await operations.perform(calendly, call))
+                found: list[object] = []
+                async for item in operations.items(calendly, call):
+                    found.append(without_hooks(item))
+                    if len(found) == MAX_GRANTED_ITEMS:
+                        break
+                return found
+
+    async def _connection(self, grant: CallGrant) -> ConnectionRecord:
+        if grant.user_uri is not None:
+            own = await read_of_user(self.pool, grant.org, grant.user_uri)
+            if own is not None and own.status.able:
+                return own
+        return await self._connections().for_organization(grant.org)
+
+    def _connections(self) -> Connections:
+        return Connections.from_settings(self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES)
+
+
+def pinned(grant: CallGrant, request: GrantedCall) -> dict[str, list[str]]:
+    """Fill in what the grant says, and refuse what it does not.
+
+    Raises:
+        RequestRefused: the operation is not one that agents may call, the event names no such thing, or the call is for
+            something else than the event (`not_granted`).
+    """
+    pins = GRANTED.get(request.operation)
+    if pins is None:
+        raise _not_granted(f"an agent may not call {request.operation[:80]!r}", f"It may call: {', '.join(GRANTED)}.")
+    if beyond := sorted(_FORBIDDEN & request.values.keys()):
+        raise _not_granted(f"{beyond[0]} reaches beyond the user of the event", "Leave it out.")
+    values = dict(request.values)
+    for name, what in pins.items():
+        wanted = getattr(grant, what)
+        if wanted is None:
+            raise _not_granted(f"the event names no {what}, so {request.operation} has nothing to read", "")
+        given = values.get(name)
+        if given is not None and [last_segment(each) for each in given] != [last_segment(wanted)]:
+            raise _not_granted(f"{name} is not that of the event", "Leave it out: it is filled in.")
+        values[name] = [wanted]
+    return values
+
+
+def _not_granted(what: str, remedy: str) -> RequestRefused:
+    return RequestRefused(what, code="not_granted", remedy=remedy)

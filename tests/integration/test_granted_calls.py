@@ -1,0 +1,181 @@
+"""`ctx.calendly`: a handler's calls go through `control`, with a grant for its event and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from slotwire.handlers.calendly import ControlledCalls, EventCalendly
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.control_client import PATH, ControlClient
+from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
+from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.organization_models import OrganizationRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE
+from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from tests.support.management_api import ManagementApi, management_api, write_events
+from tests.support.public_endpoint import settings_for
+
+NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """An organization that is connected, with a meeting at Calendly, and an event about it in the log."""
+
+    simulator: Simulator
+    api: ManagementApi
+    agents: Any
+    owner: Any
+    clock: ManualClock
+    org: str
+    host: str
+    meeting: str
+    invitee: str
+    event_id: UUID
+
+    def calendly(self, control: ControlClient, event_id: UUID | None = None) -> EventCalendly:
+        """What a handler has for an event."""
+        calls = ControlledCalls(self.agents, control, agent="planner", clock=self.clock)
+        return EventCalendly(calls, event_id or self.event_id)
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncIterator[World]:
+    """The simulator, the management API as `control` runs it, and connections of the owner and the agents."""
+    clock = ManualClock(NOW)
+    owner, agents = await asyncpg.connect(database.owner_url), await asyncpg.connect(database.url_of["agents"])
+    try:
+        async with simulator(Options(seed="granted")) as running:
+            settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+            async with management_api(settings, clock=clock) as api:
+                yield await _made(database, running, api, agents, owner, clock)
+    finally:
+        await owner.close()
+        await agents.close()
+
+
+async def _made(
+    database: Database, running: Simulator, api: ManagementApi, agents: Any, owner: Any, clock: ManualClock
+) -> World:
+    await api.actions.organizations.add(COMMAND_LINE, OrganizationRequest(token=running.owner_token))
+    org = running.organization.rpartition("/")[2]
+    booked = await api.client.post(f"{running.url}/simulator/book", json={"wait_seconds": 0})
+    uri: str = booked.json()["deliveries"][0]["resource"]
+    meeting = uri.partition("/invitees/")[0]
+    at = meeting.replace("https://api.calendly.com", running.url)
+    me = await api.client.get(at, headers={"Authorization": f"Bearer {running.owner_token}"})
+    shown = me.json()["resource"]
+    host = shown["event_memberships"][0]["user"]
+    data = f'{{"uri":"{uri}","scheduled_event":{{"event_type":"{shown["event_type"]}"}}}}'
+    [event_id] = await write_events(database, org, 1, subject=uri, data=data.encode())
+    await owner.execute(
+        "INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees,"
+        " new_invitees, marks, clears, hosts, scheduled_event, changed_at)"
+        " VALUES ($1, $2, 1, 'active', 'k', $1, '{}', '{}', '[]', '[]', $3, $4, $5)",
+        *(uri, org, [host], meeting, NOW),
+    )
+    return World(running, api, agents, owner, clock, org, host, meeting, uri, event_id)
+
+
+async def test_a_handler_reads_what_its_event_is_about(world: World) -> None:
+    """Meeting, invitee, event type and host are filled in, and the audit names agent, event and operation."""
+    async with ControlClient(world.api.url) as control:
+        calendly = world.calendly(control)
+        meeting = await calendly.call("get-scheduled-event")
+        assert meeting["resource"]["uri"] == world.meeting
+        invitees = await calendly.call("list-event-invitees", status="active")
+        assert [each["uri"] for each in invitees] == [world.invitee]
+        invitee = await calendly.call("get-scheduled-event-invitees", event_uuid=world.meeting)
+        assert invitee["resource"]["uri"] == world.invitee
+        offered = await calendly.call("list-event-types", active=True)
+        assert {each["profile"]["owner"] for each in offered} == {world.host}
+    rows = await world.owner.fetch(
+        "SELECT actor, org, target, result FROM slotwire.audit WHERE action = 'calendly.call'"
+    )
+    actor = f"agent planner {world.event_id}"
+    assert {tuple(row) for row in rows if row["target"] == "get-scheduled-event"} == {
+        (actor, world.org, "get-scheduled-event", "started"),
+        (actor, world.org, "get-scheduled-event", "done"),
+    }
+    kept = await world.owner.fetch("SELECT agent, org, user_uri FROM slotwire.call_grants")
+    assert [tuple(row) for row in kept] == [("planner", world.org, world.host)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "values", "code"),
+    [
+        ("list-user-busy-times", {"user": "https://api.calendly.com/users/ANOTHER"}, "not_granted"),
+        ("get-scheduled-event", {"uuid": "ANOTHER"}, "not_granted"),
+        ("list-scheduled-events", {"organization": "https://api.calendly.com/organizations/ANOTHER"}, "not_granted"),
+        ("list-scheduled-events", {"invitee_email": "a@example.com"}, "not_granted"),
+        ("create-scheduled-event-cancellation", {}, "not_granted"),
+        ("list-organization-memberships", {}, "not_granted"),
+        ("no-such-operation", {}, "not_granted"),
+        ("list-user-busy-times", {}, "call_invalid"),
+    ],
+    ids=lambda part: str(part) if isinstance(part, str) else "-".join(part) or "plain",
+)
+def test_a_grant_is_for_its_event_and_nothing_else(operation: str, values: dict[str, str], code: str) -> None:
+    """Another user, meeting or organization, a change and an unknown operation are refused before Calendly is asked."""
+    from slotwire.ingest.control.calendly_client import operations
+    from slotwire.ingest.operate.actions.granted_calls import CallGrant, pinned
+    from slotwire.ingest.operate.calendly_models import GrantedCall
+
+    at = "https://api.calendly.com"
+    grant = CallGrant("a", UUID(int=1), "ORG", f"{at}/users/U", f"{at}/scheduled_events/E", None, f"{at}/x/I")
+    request = GrantedCall(operation=operation, values={name: [each] for name, each in values.items()})
+
+    def prepared() -> None:
+        filled = pinned(grant, request)
+        operations.prepare(operations.operation(operation), filled)
+
+    with pytest.raises(RequestRefused) as caught:
+        prepared()
+    assert caught.value.code == code
+
+
+async def test_a_grant_ends(world: World) -> None:
+    """After a quarter of an hour it opens nothing and is removed; nor does one from a time to come, or a forged one."""
+    async with ControlClient(world.api.url) as control:
+        calendly = world.calendly(control)
+        await calendly.call("get-scheduled-event")
+        world.clock.advance(timedelta(minutes=15))
+        with pytest.raises(RequestRefused, match="no such grant") as caught:
+            await calendly.call("get-scheduled-event")
+        assert caught.value.code == "unauthenticated"
+        assert not await world.owner.fetchval("SELECT EXISTS (SELECT FROM slotwire.call_grants)")
+        later = ManualClock(world.clock.now() + timedelta(minutes=6))
+        calls = ControlledCalls(world.agents, control, agent="planner", clock=later)
+        with pytest.raises(RequestRefused, match="no such grant"):
+            await EventCalendly(calls, world.event_id).call("get-scheduled-event")
+        with pytest.raises(RequestRefused, match="does not have this event"):
+            await world.calendly(control, UUID(int=7)).call("get-scheduled-event")
+    key = await world.api.key()
+    answer = await world.api.ask("POST", PATH, key, json={"operation": "get-scheduled-event", "values": {}})
+    assert answer.status_code == 401, "a key of the management API is no grant"
+    digest = hashlib.sha256(b"x").digest()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await world.agents.execute("INSERT INTO slotwire.call_grants (hash) VALUES ($1)", digest)
+
+
+async def test_without_control_the_event_waits(world: World) -> None:
+    """No address, nobody there, or Calendly away: each is an error after which the event is tried again."""
+    async with ControlClient("") as none, ControlClient("http://127.0.0.1:1") as nobody:
+        with pytest.raises(ConfigurationError, match="no way to Calendly"):
+            await world.calendly(none).call("get-scheduled-event")
+        with pytest.raises(ControlUnavailable, match="does not answer"):
+            await world.calendly(nobody).call("get-scheduled-event")
+    async with ControlClient(world.api.url) as control:
+        await world.owner.execute("UPDATE slotwire.connections SET state = 'revoked', reason = 'test'")
+        with pytest.raises(RequestRefused) as caught:
+            await world.calendly(control).call("get-scheduled-event")
+        assert caught.value.code == "connection_unable"

@@ -1,0 +1,116 @@
+"""`slotwire agents new`, and what an author sees of mistakes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slotwire.handlers.dev import look_at
+from slotwire.handlers.new_project import MAX_NAME, make_project
+from slotwire.handlers.places import described, own_places
+from slotwire.handlers.registry import load_agent
+from slotwire.ingest.foundation.errors import ConfigurationError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The author's working directory; modules of it are forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_the_project_is_whole_and_loads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handler, migration, test and settings of a project have the agent's name, and the agent loads."""
+    made = make_project("no-show-calls", folder)
+    assert {str(path) for path in made} >= {
+        "no-show-calls/no_show_calls/agent.py",
+        "no-show-calls/no_show_calls/migrations/0001_meetings.sql",
+        "no-show-calls/tests/test_agent.py",
+        "no-show-calls/pyproject.toml",
+    }
+    for path in made:
+        text = (folder / path).read_text()
+        assert "{{" not in text
+        assert "PACKAGE" not in text
+    monkeypatch.chdir(folder / "no-show-calls")
+    agent = load_agent("no_show_calls.agent:agent")
+    assert (agent.name, agent.version, len(agent.handlers)) == ("no-show-calls", "1", 2)
+    assert agent.home == folder / "no-show-calls" / "no_show_calls"
+
+
+@pytest.mark.parametrize("name", ["Crm", "crm_", "a" * (MAX_NAME + 1), "class", "email", "json", "slotwire", "pytest"])
+def test_a_name_that_cannot_be_is_refused(name: str, folder: Path) -> None:
+    """Nothing is made for a name that is no agent's, a word of Python's, or a module's that is there."""
+    with pytest.raises(ConfigurationError):
+        make_project(name, folder)
+    assert not list(folder.iterdir())
+
+
+def test_a_folder_that_is_there_is_left_alone(folder: Path) -> None:
+    """A second `new` of one name changes nothing."""
+    (folder / "crm").mkdir()
+    with pytest.raises(ConfigurationError, match="is there already"):
+        make_project("crm", folder)
+    assert not list((folder / "crm").iterdir())
+    assert len(make_project("a" * MAX_NAME, folder)) == 7
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "place"),
+    [
+        (
+            "import json\n\nLIMIT = json.loads('{')\n",
+            "JSONDecodeError: Expecting",
+            "mine_broken.py:3 in <module>: LIMIT",
+        ),
+        ("agent = 1\nasync def f(:\n", "SyntaxError: invalid syntax", "mine_broken.py:2: async def f(:"),
+    ],
+    ids=["raises", "syntax"],
+)
+def test_a_module_that_fails_names_the_authors_line(folder: Path, source: str, message: str, place: str) -> None:
+    """The exception's message and the author's own line, whatever library it was raised in."""
+    (folder / "mine_broken.py").write_text(source)
+    with pytest.raises(ConfigurationError) as caught:
+        load_agent("mine_broken:agent")
+    assert message in caught.value.message
+    assert caught.value.remedy.startswith(place)
+    assert "json" not in caught.value.remedy.partition("LIMIT")[0]
+
+
+def test_own_places_are_the_authors_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an error that a library raised, the author's lines, the innermost first."""
+    (folder / "mine_steps.py").write_text(
+        "import json\n\ndef inner():\n    return json.loads('[')\n\ndef outer():\n    return inner()\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    steps = importlib.import_module("mine_steps")
+    with pytest.raises(json.JSONDecodeError) as caught:
+        steps.outer()
+    mine = [str(place) for place in own_places(caught.value) if place.file == "mine_steps.py"]
+    assert mine == ["mine_steps.py:4 in inner: return json.loads('[')", "mine_steps.py:7 in outer: return inner()"]
+    assert described(caught.value).startswith("JSONDecodeError: Expecting value")
+
+
+def test_the_files_that_are_watched_are_the_agents(folder: Path) -> None:
+    """Python and SQL, but not those of environments, hidden folders and caches."""
+    for name in (
+        "crm/agent.py",
+        "crm/migrations/1.sql",
+        "notes.txt",
+        ".git/hook.py",
+        "env/lib/x.py",
+        "__pycache__/y.py",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "env" / "pyvenv.cfg").touch()
+    assert {str(path.relative_to(folder)) for path in look_at(folder)} == {"crm/agent.py", "crm/migrations/1.sql"}
