@@ -28,7 +28,7 @@ from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from tests.support.management_api import EPOCH, management_api, write_events, write_organization
-from tests.support.populated_api import OTHER, PopulatedApi, populated_api
+from tests.support.populated_api import IN_ONE_LOOP, OTHER, PopulatedApi, populated_api
 from tests.support.public_endpoint import settings_for
 
 READS = [route for route in ROUTES if not route.changes]
@@ -38,6 +38,10 @@ CHANGES = [route for route in ROUTES if route.changes]
 def named(route: Route) -> str:
     """Name a test by its route."""
     return f"{route.method} {route.path}"
+
+
+TRIED = [(route, False) for route in CHANGES] + [(route, True) for route in CHANGES if not route.everywhere]
+"""Every change, with a key of all organizations, and with one of its own where such a key may do it."""
 
 
 @pytest.fixture
@@ -56,52 +60,60 @@ async def test_the_application_serves_the_table_and_nothing_else(database: Datab
     assert len(CHANGES) + len(READS) == len(served) - 1
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("route", READS, ids=named)
-async def test_every_key_at_every_route_that_reads(route: Route, populated: PopulatedApi) -> None:
+async def test_every_key_at_every_route_that_reads(route: Route, shared_api: PopulatedApi) -> None:
     """No key: 401. Too low a role: 403. Another organization's key sees nothing of ours. Else it works."""
-    before = await populated.state()
-    await refuses_nobody(route, populated)
+    before = await shared_api.state()
+    await refuses_nobody(route, shared_api)
     for role in Role:
-        for org in (None, populated.org, OTHER):
-            response = await populated.send(route, await populated.api.key(role, org))
+        for org in (None, shared_api.org, OTHER):
+            response = await shared_api.send(route, await shared_api.api.key(role, org))
             if role.rank < route.role.rank:
                 assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
             elif org == OTHER:
-                sees_nothing(response, route, populated)
+                sees_nothing(response, route, shared_api)
             else:
                 works(response, route)
-    after = await populated.state()
+    after = await shared_api.state()
     assert {**after, "api_keys": None} == {**before, "api_keys": None}
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("route", CHANGES, ids=named)
-@pytest.mark.parametrize("bound", [False, True], ids=["unbound", "bound"])
-async def test_every_key_at_every_route_that_changes(bound: bool, route: Route, populated: PopulatedApi) -> None:
-    """Only a key of the role and reach changes anything, here or at Calendly; each attempt is in the audit."""
+async def test_a_key_of_too_little_changes_nothing(route: Route, shared_api: PopulatedApi) -> None:
+    """Neither too low a role nor another reach changes anything, here or at Calendly; each attempt is in the audit."""
     low = [
-        await populated.api.key(role, org)
+        await shared_api.api.key(role, org)
         for role in Role
         if role.rank < route.role.rank
-        for org in (None, populated.org)
+        for org in (None, shared_api.org)
     ]
-    foreign = [await populated.api.key(role, OTHER) for role in Role]
+    foreign = [await shared_api.api.key(role, OTHER) for role in Role]
     if route.everywhere:
-        foreign.append(await populated.api.key(Role.ADMIN, populated.org))
-    right = await populated.api.key(route.role, populated.org if bound and not route.everywhere else None)
-    before, ours = await populated.state(), await populated.state(populated.org)
-    await refuses_nobody(route, populated)
+        foreign.append(await shared_api.api.key(Role.ADMIN, shared_api.org))
+    before, ours = await shared_api.state(), await shared_api.state(shared_api.org)
+    await refuses_nobody(route, shared_api)
     for key in low:
-        response = await populated.send(route, key)
+        response = await shared_api.send(route, key)
         assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
-    assert await populated.state() == before
+    assert await shared_api.state() == before
     for key in foreign:
-        sees_nothing(await populated.send(route, key), route, populated)
-    assert await populated.state(populated.org) == ours
-    works(await populated.send(route, right), route)
-    audited = await populated.audited(route.action)
-    assert (await populated.key_id(right), "done") in audited
-    assert {(await populated.key_id(key), "refused") for key in low} <= audited
-    assert {await populated.key_id(key) for key in foreign} <= {actor for actor, _ in audited}
+        sees_nothing(await shared_api.send(route, key), route, shared_api)
+    assert await shared_api.state(shared_api.org) == ours
+    audited = await shared_api.audited(route.action)
+    assert {(await shared_api.key_id(key), "refused") for key in low} <= audited
+    assert {await shared_api.key_id(key) for key in foreign} <= {actor for actor, _ in audited}
+
+
+@pytest.mark.parametrize(
+    ("route", "bound"), TRIED, ids=lambda it: named(it) if isinstance(it, Route) else f"bound={it}"
+)
+async def test_the_key_that_it_takes_changes_what_it_says(bound: bool, route: Route, populated: PopulatedApi) -> None:
+    """A key of the lowest role that may, and of no more reach than it takes, is answered as described."""
+    key = await populated.api.key(route.role, populated.org if bound else None)
+    works(await populated.send(route, key), route)
+    assert (await populated.key_id(key), "done") in await populated.audited(route.action)
 
 
 async def refuses_nobody(route: Route, populated: PopulatedApi) -> None:
@@ -131,11 +143,12 @@ def works(response: httpx.Response, route: Route) -> None:
     assert route.gives.model_validate_json(response.content).model_fields_set == set(response.json())
 
 
-async def test_another_organization_looks_like_an_unknown_one(populated: PopulatedApi) -> None:
+@IN_ONE_LOOP
+async def test_another_organization_looks_like_an_unknown_one(shared_api: PopulatedApi) -> None:
     """A bound key learns nothing of whether another organization exists."""
-    key = await populated.api.key(Role.ADMIN, populated.org)
+    key = await shared_api.api.key(Role.ADMIN, shared_api.org)
     answers = [
-        await populated.api.ask("GET", path.format(org=org), key)
+        await shared_api.api.ask("GET", path.format(org=org), key)
         for path in (
             "/v1/organizations/{org}",
             "/v1/organizations/{org}/subscriptions",
@@ -149,32 +162,35 @@ async def test_another_organization_looks_like_an_unknown_one(populated: Populat
     assert len({response.content for response in answers}) == 1
 
 
-async def test_a_bound_key_sees_its_own_only(populated: PopulatedApi) -> None:
+@IN_ONE_LOOP
+async def test_a_bound_key_sees_its_own_only(shared_api: PopulatedApi) -> None:
     """Lists without a named organization hold what the key reaches, and nothing else."""
-    bound, every = await populated.api.key(Role.ADMIN, populated.org), await populated.api.key()
+    bound, every = await shared_api.api.key(Role.ADMIN, shared_api.org), await shared_api.api.key()
     for path in ("/v1/events", "/v1/deliveries", "/v1/bookings", "/v1/quarantine"):
-        mine = (await populated.api.ask("GET", path, bound)).json()["items"]
-        assert {item["organization"] for item in mine} == {populated.org}
-        everybody = (await populated.api.ask("GET", path, every)).json()["items"]
-        assert {item["organization"] for item in everybody} == {populated.org, OTHER}
-    keys = (await populated.api.ask("GET", "/v1/keys", bound)).json()["items"]
-    assert {item["organization"] for item in keys} == {populated.org}
+        mine = (await shared_api.api.ask("GET", path, bound)).json()["items"]
+        assert {item["organization"] for item in mine} == {shared_api.org}
+        everybody = (await shared_api.api.ask("GET", path, every)).json()["items"]
+        assert {item["organization"] for item in everybody} == {shared_api.org, OTHER}
+    keys = (await shared_api.api.ask("GET", "/v1/keys", bound)).json()["items"]
+    assert {item["organization"] for item in keys} == {shared_api.org}
 
 
-async def test_a_bound_admin_makes_bound_keys_only(populated: PopulatedApi) -> None:
+@IN_ONE_LOOP
+async def test_a_bound_admin_makes_bound_keys_only(shared_api: PopulatedApi) -> None:
     """An admin of one organization cannot make a key that reaches further than its own."""
-    bound = await populated.api.key(Role.ADMIN, populated.org)
-    made = await populated.api.ask("POST", "/v1/keys", bound, json={"role": "admin"})
-    assert made.json()["organization"] == populated.org
-    refused = await populated.api.ask("POST", "/v1/keys", bound, json={"role": "admin", "organization": OTHER})
+    bound = await shared_api.api.key(Role.ADMIN, shared_api.org)
+    made = await shared_api.api.ask("POST", "/v1/keys", bound, json={"role": "admin"})
+    assert made.json()["organization"] == shared_api.org
+    refused = await shared_api.api.ask("POST", "/v1/keys", bound, json={"role": "admin", "organization": OTHER})
     assert (refused.status_code, refused.json()["code"]) == (403, "out_of_reach")
 
 
-async def test_an_event_of_another_organization_is_not_there(populated: PopulatedApi) -> None:
+@IN_ONE_LOOP
+async def test_an_event_of_another_organization_is_not_there(shared_api: PopulatedApi) -> None:
     """A bound key gets the same 404 for a foreign event as for none."""
-    foreign = await populated.api.key(Role.READER, OTHER)
-    known = await populated.api.ask("GET", f"/v1/events/{populated.ids['events']}", foreign)
-    unknown = await populated.api.ask("GET", f"/v1/events/{uuid4()}", foreign)
+    foreign = await shared_api.api.key(Role.READER, OTHER)
+    known = await shared_api.api.ask("GET", f"/v1/events/{shared_api.ids['events']}", foreign)
+    unknown = await shared_api.api.ask("GET", f"/v1/events/{uuid4()}", foreign)
     assert known.status_code == unknown.status_code == 404
     assert known.content == unknown.content
 

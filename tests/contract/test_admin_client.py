@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
@@ -71,16 +72,18 @@ async def child(*command: str | Path, folder: Path) -> str:
     return told.decode()
 
 
-@pytest.fixture
-async def client(tmp_path: Path) -> Path:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the generated client in it."""
-    described = tmp_path / "openapi.json"
+    folder = tmp_path_factory.mktemp("generated")
+    described = folder / "openapi.json"
     described.write_bytes(orjson.dumps(document()))
     generator = Path(sys.executable).with_name("openapi-python-generator")
-    await child(generator, described, tmp_path / "client", "--library", "httpx", folder=tmp_path)
-    return tmp_path
+    await child(generator, described, folder / "client", "--library", "httpx", folder=folder)
+    return folder
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_it_creates_and_deletes_a_subscription(client: Path, database: Database) -> None:
     """From a token to a subscription and back, with typed answers; the simulator has what it should at the end."""
     async with simulator(Options(seed="client")) as running:
@@ -97,6 +100,7 @@ async def test_it_creates_and_deletes_a_subscription(client: Path, database: Dat
     assert [item.scope for item in left] == ["organization"]
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_every_operation_has_its_function(client: Path) -> None:
     """The generator understands the whole document: a function for each operation, a class for each schema."""
     services = "\n".join(path.read_text(encoding="utf-8") for path in (client / "client/services").glob("*.py"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -10,11 +10,10 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.idempotency import HEADER
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
-from tests.support.populated_api import BODIES, PopulatedApi, populated_api
+from tests.support.populated_api import BODIES, IN_ONE_LOOP, PopulatedApi
 
 SECRET = "tok-9d1c-nobody-may-see-this"
 
@@ -50,51 +49,46 @@ def bad_bodies(good: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[tup
     yield None, SECRET.encode() + b"{}"
 
 
-@pytest.fixture
-async def populated(database: Database) -> AsyncIterator[PopulatedApi]:
-    """Something behind each route."""
-    async with populated_api(database, "secrets") as found:
-        yield found
-
-
+@IN_ONE_LOOP
 @pytest.mark.parametrize(("route", "form"), WITH_BODIES)
 async def test_an_error_does_not_quote_a_bad_body(
     route: Route,
     form: type[BaseModel],
-    populated: PopulatedApi,
+    shared_api: PopulatedApi,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each string field with a secret in a body that does not fit: 400 that names the field and holds no value."""
-    good, key, fields = BODIES[form](populated.running), await populated.api.key(), text_fields(form)
+    good, key, fields = BODIES[form](shared_api.running), await shared_api.api.key(), text_fields(form)
     assert fields
     for field, body in bad_bodies(good, fields):
-        response = await post(populated, route, key, body)
+        response = await post(shared_api, route, key, body)
         assert (response.status_code, response.json()["code"]) == (400, "body_invalid"), body[:200]
         assert SECRET not in response.text, body[:200]
         if field is not None:
             assert any(place.startswith(field) for place in response.json()["errors"]), (field, response.text)
     printed = capsys.readouterr()
     assert SECRET not in caplog.text + printed.out + printed.err
-    assert SECRET not in str(await populated.state())
+    assert SECRET not in str(await shared_api.state())
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("route", WITH_TOKENS)
 async def test_a_token_that_calendly_refuses_is_not_quoted(
-    route: Route, populated: PopulatedApi, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    route: Route, shared_api: PopulatedApi, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A token that fits and is none, first and repeated: refused, and neither told, logged, kept nor audited."""
-    key = await populated.api.key()
+    key = await shared_api.api.key()
     for token in (SECRET, SECRET + " ", SECRET + "\n", SECRET + "\u00e9"):
         body = orjson.dumps({"token": token})
         for _ in range(2):
-            response = await post(populated, route, key, body, {HEADER: str(len(body))})
+            response = await post(shared_api, route, key, body, {HEADER: str(len(body))})
             assert response.status_code == 422
             assert SECRET not in response.text
     printed = capsys.readouterr()
     assert SECRET not in caplog.text + printed.out + printed.err
-    assert SECRET not in str(await populated.state())
-    traces = await populated.api.actions.pool.fetch(
+    assert SECRET not in str(await shared_api.state())
+    traces = await shared_api.api.actions.pool.fetch(
         "SELECT a::text FROM slotwire.audit a UNION ALL SELECT a::text FROM slotwire.idempotent_answers a"
     )
     assert traces

@@ -6,15 +6,14 @@ The parameters are read from the OpenAPI document. A new one fails here until it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
 import httpx
 import pytest
+import pytest_asyncio
 
-from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.cursors import (
     write_booking_place,
     write_id_place,
@@ -28,7 +27,7 @@ from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
 from tests.support.management_api import EPOCH
-from tests.support.populated_api import INVITEE, OTHER, PopulatedApi, populated_api
+from tests.support.populated_api import IN_ONE_LOOP, INVITEE, OTHER, PopulatedApi
 
 NAMES_NOTHING = {
     "limit",
@@ -135,33 +134,32 @@ def seen(response: httpx.Response) -> tuple[int, bytes, Mapping[str, str]]:
     return response.status_code, response.content, {k: v for k, v in response.headers.items() if k.lower() != "date"}
 
 
-@asynccontextmanager
-async def walked(database: Database) -> Any:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def walked(shared_api: PopulatedApi) -> PopulatedApi:
     """Something behind each route, and an answer of the organization's stored under the name `used`."""
-    async with populated_api(database, "walk") as populated:
-        ours = await populated.api.key(Role.ADMIN, populated.org)
-        for route in ROUTES:
-            if route.repeatable and "{id}" not in route.path:
-                await populated.send(route, ours, headers={HEADER: "used"})
-        yield populated
+    ours = await shared_api.api.key(Role.ADMIN, shared_api.org)
+    for route in ROUTES:
+        if route.repeatable and "{id}" not in route.path:
+            await shared_api.send(route, ours, headers={HEADER: "used"})
+    return shared_api
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("noun", sorted({attempt.route.noun for attempt in ATTEMPTS}))
-async def test_anothers_thing_looks_like_none(noun: str, database: Database) -> None:
+async def test_anothers_thing_looks_like_none(noun: str, walked: PopulatedApi) -> None:
     """Status, body and headers are the same for a thing of another organization as for one that does not exist."""
-    async with walked(database) as populated:
-        keys = {role: await populated.api.key(role, OTHER) for role in Role}
-        before = await populated.state(populated.org)
-        for attempt in (each for each in ATTEMPTS if each.route.noun == noun):
-            theirs, none = pair(attempt, populated)
-            for role in sorted({Role.ADMIN, attempt.route.role}):
-                found, missing = [seen(await send(attempt, value, keys[role], populated)) for value in (theirs, none)]
-                if attempt.place == "header":  # what it makes has an id of its own
-                    assert (found[0], found[2].keys()) == (missing[0], missing[2].keys()), attempt
-                    assert populated.org.encode() not in found[1], attempt
-                else:
-                    assert found == missing, attempt
-        assert await populated.state(populated.org) == before
+    keys = {role: await walked.api.key(role, OTHER) for role in Role}
+    before = await walked.state(walked.org)
+    for attempt in (each for each in ATTEMPTS if each.route.noun == noun):
+        theirs, none = pair(attempt, walked)
+        for role in sorted({Role.ADMIN, attempt.route.role}):
+            found, missing = [seen(await send(attempt, value, keys[role], walked)) for value in (theirs, none)]
+            if attempt.place == "header":  # what it makes has an id of its own
+                assert (found[0], found[2].keys()) == (missing[0], missing[2].keys()), attempt
+                assert walked.org.encode() not in found[1], attempt
+            else:
+                assert found == missing, attempt
+    assert await walked.state(walked.org) == before
 
 
 def test_the_walk_goes_everywhere() -> None:

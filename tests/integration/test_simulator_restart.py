@@ -19,7 +19,8 @@ import pytest
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.simulator.app import Options, simulator
 from slotwire.ingest.simulator.database import NUMBER_BLOCK
-from tests.support.simulated_calendly import INVITEE_EVENTS, KEY, NO_TLS, receiving, simulated_calendly
+from tests.support.plain_http import NO_TLS
+from tests.support.simulated_calendly import INVITEE_EVENTS, KEY, receiving, simulated_calendly
 
 
 async def test_a_restart_restores_everything(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import httpx
 from slotwire.ingest.foundation.migrations import PROCESSES
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import PREFIX
+from tests.support.plain_http import NO_TLS
 
 READY_SECONDS = 20
 
@@ -64,7 +65,7 @@ class Process:
 
     async def problems(self) -> dict[str, str] | None:
         """Return why it is not ready, by the check; empty when it is, None when its health port does not answer."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=NO_TLS) as client:
             try:
                 answer = await client.get(f"http://127.0.0.1:{self.health_port}/readyz")
             except httpx.TransportError:
@@ -85,7 +86,7 @@ class Process:
 
     async def until_ready(self) -> None:
         """Wait until its health port says that it is ready."""
-        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient() as client:
+        async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(verify=NO_TLS) as client:
             while True:
                 try:
                     answer = await client.get(f"http://127.0.0.1:{self.health_port}/readyz")

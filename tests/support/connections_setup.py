@@ -25,8 +25,9 @@ from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
-from tests.support.simulated_calendly import AMPLE, NO_TLS
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import write_all
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

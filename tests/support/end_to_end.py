@@ -19,6 +19,7 @@ from slotwire.ingest.simulator.sender import DeliveryPolicy
 from tests.support.children import Process, environment, free_port, process
 from tests.support.command import slotwire
 from tests.support.owner import owner_rows
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
 
 RETRIES = DeliveryPolicy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
@@ -84,7 +85,7 @@ async def end_to_end(stack: Stack, database: Database, topic_prefix: str, **extr
         serve = await running.enter_async_context(process("serve", env=env))
         relay = await running.enter_async_context(process("relay", env=env))
         agent = await running.enter_async_context(process("agents", "run", "tests.support.ledger_agent:agent", env=env))
-        client = await running.enter_async_context(httpx.AsyncClient(timeout=60))
+        client = await running.enter_async_context(httpx.AsyncClient(timeout=60, verify=NO_TLS))
         for each in (serve, relay, agent):
             await each.until_ready()
         yield EndToEnd(world, serve, relay, agent, env, database, topic_prefix, client, settings)

@@ -28,8 +28,9 @@ from slotwire.ingest.simulator.model import SimulatedSubscription
 from slotwire.schemas.ids import last_segment
 from tests.support.management_api import management_api
 from tests.support.owner import owner_rows
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
-from tests.support.simulated_calendly import NO_TLS, STILL, Receiver, receiving
+from tests.support.simulated_calendly import STILL, Receiver, receiving
 from tests.support.writing import write_all
 
 LOST = "io.slotwire.subscription.disabled.v1"

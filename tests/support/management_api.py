@@ -26,6 +26,7 @@ from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.support.agent_setup import invitee_created
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import with_role
 
 EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -71,7 +72,7 @@ async def management_api(
     async with (
         operating(settings, clock or SystemClock(), application="control") as actions,
         listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
-        httpx.AsyncClient(timeout=20) as client,
+        httpx.AsyncClient(timeout=20, verify=NO_TLS) as client,
     ):
         yield ManagementApi(actions, url, client)
 

@@ -31,8 +31,8 @@ from slotwire.ingest.simulator.world import oauth_app
 from tests.support.children import free_port
 from tests.support.management_api import ManagementApi, management_api
 from tests.support.owner import owner_rows
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import running_endpoint, settings_for
-from tests.support.simulated_calendly import NO_TLS
 from tests.support.writing import until_written, writing
 
 SEED = "oauth"

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
+import pytest
 from pydantic import BaseModel, SecretStr
 
 from slotwire.ingest.control.connect_links import digest, pending_context
@@ -60,9 +61,12 @@ from tests.support.management_api import (
     write_quarantine,
 )
 from tests.support.oauth_setup import RETURN, granted, oauth_settings
+from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
 from tests.support.writing import until_written, writing
 
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""For tests that use something of their file's."""
 OTHER = "SOMEBODYELSE"
 INVITEE = "https://api.calendly.com/scheduled_events/E/invitees/I"
 PARAMETERS: Mapping[type[BaseModel], Mapping[str, str]] = {TimelineQuery: {"invitee": INVITEE}}
@@ -121,7 +125,7 @@ class PopulatedApi:
     async def state(self, org: str | None = None) -> dict[str, object]:
         """Everything that a change could change, here and at the simulator; of one organization, or all.
 
-        Traces of requests and the last use of keys are left out.
+        Traces of requests, and the last use of keys and connections, are left out.
         """
         connection = await asyncpg.connect(self.database.owner_url)
         try:
@@ -134,7 +138,7 @@ class PopulatedApi:
                 if table["name"] in _TRACES or (org is not None and not table["bound"]):
                     continue
                 rows = await connection.fetch(
-                    f"SELECT to_jsonb(t) - 'last_used_at' AS row FROM slotwire.{table['name']} t"
+                    f"SELECT to_jsonb(t) - 'last_used_at' - 'checked_at' AS row FROM slotwire.{table['name']} t"
                     f" WHERE $1::text IS NULL OR {'t.org' if table['bound'] else '$1'} = $1 ORDER BY 1",
                     org,
                 )
@@ -175,7 +179,7 @@ async def make_pending(api: ManagementApi, settings: Settings, running: Simulato
     oauth = oauth_client(settings, api.actions.calendly)
     assert oauth is not None
     owner = running.world.members(org)[0].id
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_TLS) as client:
         pair = await granted(client, running.url, settings, oauth, owner)
     told = pair.model_dump(mode="json") | {
         "access_token": pair.access_token.get_secret_value(),

@@ -31,6 +31,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.process import serving_hooks
 from slotwire.schemas.ids import last_segment
+from tests.support.plain_http import NO_TLS
 
 SIGNATURE = "Calendly-Webhook-Signature"
 READ_SECONDS = 15
@@ -193,5 +194,8 @@ def with_role(settings: Settings, process: str) -> Settings:
 async def running_endpoint(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Endpoint]:
     """Run the endpoint in this process while the block runs, with the rights of its own role."""
     health, settings = Health("serve"), with_role(settings, "serve")
-    async with serving_hooks(settings, health, clock or SystemClock()) as url, httpx.AsyncClient(timeout=20) as client:
+    async with (
+        serving_hooks(settings, health, clock or SystemClock()) as url,
+        httpx.AsyncClient(timeout=20, verify=NO_TLS) as client,
+    ):
         yield Endpoint(url, client, health)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,14 +16,13 @@ from aiohttp import web
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.model import Attempt, Message
+from tests.support.plain_http import NO_TLS
 
 INVITEE_EVENTS = ("invitee.created", "invitee.canceled", "invitee_no_show.created", "invitee_no_show.deleted")
 KEY = "5mEzn9C-I28UtwOjZJtFoob0sAAFZ95GbZkqj4y3i0I"
 STILL = 1_795_000_000.75
 AMPLE = 60_000
 """A rate limit whose turns are a millisecond apart, where a test is about something else."""
-# Everything is plain HTTP on loopback; loading the machine's authorities would cost more than most tests.
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True)
