@@ -112,7 +112,7 @@ def try_(
     from slotwire.handlers.hooks import held
     from slotwire.handlers.past_events import past_event, try_event
     from slotwire.handlers.registry import load_agent
-    from slotwire.ingest.foundation.clock import SystemClock
+    from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.control_client import ControlClient
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.postgres import connect
@@ -127,7 +127,9 @@ def try_(
             event = await past_event(connection, event_id)
             typer.echo(f"{event.type}  {event.origin}  {event.time:%Y-%m-%d %H:%M:%SZ}  {event.subject}")
             async with ControlClient(settings.agents.control_url) as control, held(agent):
-                return await try_event(agent, event, connection, control=control, clock=SystemClock(), say=typer.echo)
+                return await try_event(
+                    agent, event, connection, control=control, clock=clock_of(settings), say=typer.echo
+                )
         finally:
             await connection.close()
 

@@ -41,8 +41,10 @@ SIMULATOR_SEED = "slotwire"
 """The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """The variables that our processes inherit. No proxy: they connect to this machine only."""
-_OF_AGENTS = (f"{PREFIX}KAFKA__", f"{PREFIX}AGENTS__", f"{PREFIX}LOG__", f"{PREFIX}LOCAL__CLOCK_FILE")
-"""The shared settings that a process of agents needs, beside its database."""
+_OF_AGENTS = tuple(
+    PREFIX + name for name in ("KAFKA__", "AGENTS__", "LOG__", "LOCAL__CLOCK_FILE", "PUBLIC_URL", "CALENDLY__")
+)
+"""The shared settings that a process of agents has, beside its database; none is a secret."""
 _HEEDED = (f"{PREFIX}LOCAL__MAVEN_REPOSITORY", f"{PREFIX}LOG__LEVEL")
 """The caller's settings that `slotwire local` reads; it sets all others itself."""
 
