@@ -36,6 +36,8 @@ PROGRAMS = (
     SystemProgram("initdb", "postgresql", "is a Postgres of another version than the embedded one, and speaks TLS"),
     SystemProgram("pgbouncer", "pgbouncer", "is a pooler before Postgres"),
     SystemProgram("promtool", "prometheus", "checks the alert rules and runs their tests"),
+    SystemProgram("node", "nodejs", "runs a consumer in another language"),
+    SystemProgram("npm", "npm", "installs that consumer's clients"),
     SystemProgram("chromium", "chromium", "is the browser in which a customer connects"),
 )
 """Whatever a drill runs beyond Python packages; a drill that needs another program adds its line here."""
