@@ -8,7 +8,13 @@ dispatch      runs the lanes, within a limit
 lanes         order per key, keys concurrently
 handle        one record: decode, skip, run, try again, give up
 attempt       one run of a handler
+steps         one run with a journal: its steps and waits
+endings       how such a run ends before its handler does
+journal       what is kept of a run; postgres_journal, trial_journal: where
+runs          the runs of one agent in one process; due: which go on without an event
+versions      how a version takes over the runs of another
 settle        which offset may be committed
+results       what became of a record
 watch         whether the consumer makes progress
 registry      Agent: which handler takes which event
 signatures    whether a handler takes the events it is registered for

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import GiveUpReason
+from slotwire.handlers.endings import Ending, StepOutcomeUnknown, Suspended, TroubledRun
 from slotwire.handlers.inbox import AlreadyDone, NotCommitted
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.steps import Run
 from slotwire.ingest.foundation.errors import (
     ConfigurationError,
     ControlUnavailable,
@@ -54,6 +56,7 @@ class FailedRun:
         pause: the seconds the handler asked to wait; None if it did not.
         message: the exception's message, for a log that may hold personal data; empty without one.
         error: the exception itself, for the eyes of the author.
+        unknown: the step whose outcome is not known; None if that is not why.
     """
 
     reason: str
@@ -61,6 +64,7 @@ class FailedRun:
     pause: float | None = None
     message: str = field(default="", compare=False, repr=False)
     error: BaseException | None = field(default=None, compare=False, repr=False)
+    unknown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,36 @@ class UncountedRun:
 
 TimeLimit = Callable[[float], asyncio.Timeout]
 """Makes the limit of a run from its seconds; a trial's follows its own clock."""
-RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason
+RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason | Ending
 
 
 async def run_once(agent: Agent, context: Context, limit: TimeLimit = asyncio.timeout) -> RunResult:
-    """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result."""
-    return _filtered(agent, context) or await _run(agent, context, limit)
+    """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result.
+
+    A run that goes on was taken by the filter when it began.
+    """
+    run = context.run
+    if run is None:
+        return _filtered(agent, context) or await _run(agent, context, limit)
+    result = (None if run.known is not None else _filtered(agent, context)) or await _run(agent, context, limit)
+    try:
+        return await _judged(context, run, result)
+    except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
+        return UncountedRun(error)
+
+
+async def _judged(context: Context, run: Run, result: RunResult) -> RunResult:
+    """Return how a run with a journal ended: it may have been set aside, whatever its handler made of that."""
+    if context.committed or context.already_done:
+        return result
+    match run.ending, result:
+        case TroubledRun(problem), _:
+            return UncountedRun(problem)
+        case None, SuccessfulRun(filtered=False):
+            return FailedRun(run.refused) if run.refused is not None else await run.complete() or result
+        case None, FailedRun(unknown=str(step)) if run.claimed:
+            return await run.hold("unknown", f"it is not known how step {step!r} ended")
+    return run.ending or result
 
 
 async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
@@ -94,19 +122,9 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
                     outcome: object = await handler(event, context)
         except AlreadyDone:
             return SuccessfulRun(by_another=True)
-        except NotCommitted as error:
-            result = _failure(error, error.reason)
-        except (DatabaseUnavailable, ControlUnavailable, SchemaMismatch, ConfigurationError) as error:
-            result = UncountedRun(error) if not context.committed else _failure(error)
-        except asyncio.CancelledError as error:
-            # A library can cancel from inside; our task is cancelled only if it was asked to be.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            result = _failure(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the agent's policy decides what follows
+        except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
             timed_out = isinstance(error, TimeoutError) and deadline.expired()
-            result = _failure(error, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
+            result = _judge(error, context, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
         else:
             result = _read(outcome, context)
     if context.already_done:
@@ -116,6 +134,31 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         text = f"failed after its transaction had committed: {result.reason}"
         return GiveUpReason(text, context.attempt, result.trace)
     return result
+
+
+def _judge(error: BaseException, context: Context, reason: str) -> RunResult:
+    """Say what follows from what a handler raised; raise what is not its own."""
+    match error:
+        case NotCommitted():
+            reason = error.reason
+        case DatabaseUnavailable() | ControlUnavailable() | SchemaMismatch() | ConfigurationError() if (
+            not context.committed
+        ):
+            return UncountedRun(error)
+        case StepOutcomeUnknown() if not error.again:
+            return replace(_failure(error), unknown=error.step)
+        case asyncio.CancelledError():
+            # A library can cancel from inside; our task is cancelled only if it was asked to be.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise error
+        case Exception() | SystemExit() | Suspended():
+            pass
+        case BaseExceptionGroup() if error.subgroup(Suspended) is not None:
+            pass  # of a task group of the handler's
+        case _:
+            raise error
+    return _failure(error, reason)
 
 
 def not_taken(agent: Agent, event: Event[Any]) -> bool:

@@ -16,6 +16,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from slotwire.handlers.careful_consumer import close_consumer, first_of, is_set, readable, record_from
 from slotwire.handlers.dispatch import Dispatcher
+from slotwire.handlers.due import DueRuns
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.records import Partition
@@ -37,6 +38,8 @@ FETCH_WAIT_MS = 100
 """How long the broker holds an empty fetch. It answers at once when a record comes, so this adds no latency. It bounds
 how long a partition that was full waits until it is fetched again."""
 COMMIT_INTERVAL_SECONDS = 0.5
+RUNS_INTERVAL_SECONDS = 0.5
+"""How often to look for runs that are to go on without an event. An agent without runs is not asked for any."""
 QUEUE_SECONDS = 1.0
 """How often the agent's queue is looked at: how late what is due may begin."""
 ANSWER_TIMEOUT_SECONDS = 5.0
@@ -63,6 +66,7 @@ class Membership:
         interval: seconds between two checks of progress.
         stuck_after: seconds of lag without progress after which the consumer is replaced.
         queue_interval: seconds between two looks at the agent's queue.
+        grace: how long running handlers may take to finish at a stop, in seconds; None: as the settings say.
     """
 
     agent: str
@@ -71,6 +75,7 @@ class Membership:
     interval: float = 5.0
     stuck_after: float = 30.0
     queue_interval: float = QUEUE_SECONDS
+    grace: float | None = None
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -82,12 +87,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         kafka: KafkaSettings,
         agents: AgentsSettings,
         queueing: Queueing,
+        due: DueRuns,
         problems: Problems,
     ) -> None:
         self._membership = membership
         self._kafka = kafka
         self._agents = agents
         self._queueing = queueing
+        self._due = due
         self._problems = problems
         self._log = get_logger("consume").bind(agent=membership.agent)
         self._committed: dict[Partition, tuple[int, str]] = {}
@@ -150,7 +157,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         CONSUMER_STUCK.labels(self._membership.agent).set(0)
         self._problems.end("kafka")
         self._problems.end("joining")
-        await first_of(self._read(), self._commit_settled(), self._watch(), self._tend_queue())
+        await first_of(self._read(), self._commit_settled(), self._watch(), self._tend_queue(), self._go_on_with_runs())
 
     async def _read(self) -> None:
         """Hand records to the dispatcher, for the partitions that have room.
@@ -245,6 +252,27 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         known = {Partition(*place): read_settled(at.offset, at.metadata) for place, at in found.items()}
         return {partition: known.get(partition, frozenset()) for partition in partitions}
 
+    async def _go_on_with_runs(self) -> None:
+        """Let runs go on whose time has come, once their partitions are read to the ends that these have now."""
+        dispatcher = self._dispatcher
+        while True:
+            await asyncio.sleep(RUNS_INTERVAL_SECONDS)
+            ready = dispatcher.partitions - set(dispatcher.unready)
+            places = [TopicPartition(*each) for each in await self._due.look(ready)]
+            try:
+                with translated():
+                    async with asyncio.timeout(self._patience):
+                        # With read_committed this returns the last stable offset.
+                        ends = await self._consumer.end_offsets(places) if places else {}
+                        for place in self._due.partitions:
+                            dispatcher.advance(place, await self._consumer.position(TopicPartition(*place)))
+            except BrokerUnavailable as error:
+                self._log.info("looking_failed", reason=error.reason)
+                continue
+            self._due.read_to({Partition(*place): end for place, end in ends.items()})
+            for record in self._due.take(dispatcher.position):
+                dispatcher.turn(record)
+
     async def _watch(self) -> None:
         """Check progress at intervals, and end a consumer that fell silent.
 
@@ -296,12 +324,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Start with the partitions the group assigned to us."""
         self._assigned = True
+        self._due.forget()
         self._dispatcher.open((Partition(*place) for place in assigned), ready=False)
         self._assignment.set()
         self._log.info("partitions_assigned", count=len(self._dispatcher.partitions))
 
     async def _leave(self) -> None:
-        await self._dispatcher.stop(self._agents.stop_grace_seconds)
+        grace = self._membership.grace
+        await self._dispatcher.stop(self._agents.stop_grace_seconds if grace is None else grace)
         await self._commit()
         self._forget()
         await close_consumer(self._consumer, self._log)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from slotwire.handlers.calendly import Calls, EventCalendly
 from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
+from slotwire.handlers.endings import Suspended
 from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
+from slotwire.handlers.steps import Run
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import EventData
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+T = TypeVar("T")
+D = TypeVar("D", bound=EventData)
 
 _BLOCK_RAISED = "its transaction was rolled back, and the handler caught what its block had raised"
 
@@ -44,6 +50,7 @@ class Context:
         newer_position: of a redriven one: the position in the log of the newest event of its key that this agent has
             done since it gave this one up; None if there is none.
         edited: whether an operator edited the data of a redriven one.
+        run: the run's journal; `step()` and `wait_for()` use it.
         committed: whether `transaction()` has committed in this run.
         already_done: whether `transaction()` found that another run has had the effect.
         not_committed: why `transaction()` was not committed; None if it was not opened, or was committed.
@@ -63,6 +70,7 @@ class Context:
     redriven: bool = False
     newer_position: int | None = None
     edited: bool = False
+    run: Run | None = field(default=None, repr=False)
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
     not_committed: str | None = field(default=None, init=False)
@@ -122,6 +130,8 @@ class Context:
         """
         if self.committed or self._open:
             raise RuntimeError("a run can open one transaction only: its commit marks the event as done")
+        if self.run is not None and await self.run.complete() is not None:
+            raise Suspended
         self._open = True
         try:
             async with self.inbox.transaction(self.event.id) as connection:
@@ -144,3 +154,69 @@ class Context:
             self.state.closed()
         self.committed = True
         self.not_committed = None
+
+    async def step(
+        self, name: str, fn: Callable[[str], Awaitable[T]], *, on_unknown: Literal["raise", "retry"] = "raise"
+    ) -> T:
+        """Do something outside once, and remember what it returned: later runs of this event get that instead.
+
+            charge = await ctx.step("charge", lambda key: payments.charge(amount, idempotency_key=key))
+
+        That it begins is committed before `fn` is called, and what it returned afterwards. If `fn` raises, it has not
+        happened: the run fails, and the next one calls it again with the same key. If the process ends in between,
+        nobody knows: the next run raises `StepOutcomeUnknown` as soon as nobody can be at work on it any more, or with
+        `on_unknown="retry"` calls `fn` again with the same key.
+
+        Args:
+            name: of the step, once in a run. Every run must come to the same steps and waits in the same order.
+            fn: called with the step's idempotency key; pass that to the other service.
+            on_unknown: `retry` where the other service knows the key, or a second time does no harm.
+
+        Returns:
+            What `fn` returned, as JSON has it: at most 64 KiB (`MAX_RESULT_BYTES`).
+
+        Raises:
+            StepOutcomeUnknown: see above. If the handler does not catch it, the run is held for a person.
+            StepResultTooLarge: `fn` was called, and what it returned cannot be kept.
+            RuntimeError: inside of or after `transaction()`, or during another step.
+        """
+        return await self._journaled().step(name, fn, on_unknown=on_unknown)
+
+    async def wait_for(
+        self,
+        *classes: type[D],
+        where: Callable[[Event[D]], bool] | None = None,
+        timeout: timedelta,  # noqa: ASYNC109 - of days, over many runs
+        name: str | None = None,
+    ) -> Event[D] | None:
+        """Wait for a later event of the same chain, for days if need be: the run is set aside until then.
+
+            canceled = await ctx.wait_for(InviteeCanceled, timeout=timedelta(days=2))
+
+        The wait and this event are committed, then the run ends, and later events are handled meanwhile. When one of
+        these classes comes, or the time is over, the handler runs again from the top: its steps answer from the
+        journal, and this call returns. So write nothing between steps that must not run again.
+
+        Args:
+            classes: which events may answer; the agent need not have a handler for them.
+            where: which of them does: True or False, from the event alone.
+            timeout: after which time it ends anyway, at most 366 days.
+            name: of the wait, once in a run. Default: made of the classes' names.
+
+        Returns:
+            The event, or None after the time.
+
+        Raises:
+            ValueError: no event of these classes could answer: their topic has other keys.
+            RuntimeError: inside of or after `transaction()`, or during a step.
+        """
+        named = name if name is not None else "wait for " + " or ".join(cls.__name__ for cls in classes)
+        return await self._journaled().wait_for(classes, name=named, where=where, timeout=timeout)
+
+    def _journaled(self) -> Run:
+        if self._open or self.committed:
+            where = "inside of" if self._open else "after"
+            raise RuntimeError(f"no step or wait {where} ctx.transaction(): its commit marks the event as done")
+        if self.run is None:
+            raise RuntimeError("this context has no journal")
+        return self.run

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
-from slotwire.handlers.records import Lane, LaneTurn, Partition, Record
+from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord
+from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.settle import MAX_TRACKED, OffsetLedger
 from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
@@ -68,7 +68,7 @@ class Dispatcher:
         self._gauge = CONSUMER_IN_FLIGHT.labels(agent)
 
     @property
-    def partitions(self) -> Collection[Partition]:
+    def partitions(self) -> AbstractSet[Partition]:
         """The partitions that are open."""
         return self._open.keys()
 
@@ -105,8 +105,8 @@ class Dispatcher:
                 self._open[partition].ready = True
         self.changed.set()
 
-    def turn(self, turn: LaneTurn) -> None:
-        """Give a lane its turn, if its partition is still open."""
+    def turn(self, turn: LaneTurn | SetAsideRecord) -> None:
+        """Give a lane its turn, or let a record that was set aside have one, if its partition is still open."""
         item = self._open.get(turn.partition)
         if item is not None and not item.stopping.is_set():
             self._start(item, turn)
@@ -143,6 +143,11 @@ class Dispatcher:
         """Note the offset at which reading continues in a partition, if it is still open: markers move it, too."""
         if partition in self._open:
             self._open[partition].ledger.advance(position)
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset up to which an open partition was read; -1 where that is not known."""
+        item = self._open.get(partition)
+        return -1 if item is None or item.ledger.position is None else item.ledger.position
 
     def committable(self) -> dict[Partition, int]:
         """Return the offset that may be committed now, for each partition that has one."""
@@ -192,7 +197,7 @@ class Dispatcher:
             if result.status is RecordStatus.HANDED_BACK:
                 item.lanes.abandon(lane)
                 return
-            if isinstance(job, Record):
+            if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
                 item.ledger.settle(job.offset)
                 self._gauge.set(self.in_flight)
                 self.changed.set()

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 from slotwire.handlers.agent_queue import QueuedRecord
@@ -31,20 +27,23 @@ from slotwire.handlers.calendly import Calls
 from slotwire.handlers.chains import Chains
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
+from slotwire.handlers.endings import BusyRun, Ending, HeldRun, LostRun, ParkedRun
 from slotwire.handlers.inbox import Inbox
-from slotwire.handlers.policy import GiveUpCounter, RetryPolicy
+from slotwire.handlers.journal import StoredRun
+from slotwire.handlers.patience import OUTAGE_RETRY, SERVER_ERRORS, Interrupted, Patience, Pause, PauseRefused, drawn
+from slotwire.handlers.policy import GiveUpCounter
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.records import Record
+from slotwire.handlers.records import Record, SetAsideRecord
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.results import RecordResult, RecordStatus
+from slotwire.handlers.resume import Resumption
+from slotwire.handlers.runs import Runs, Work
 from slotwire.handlers.slots import RunSlots
+from slotwire.handlers.steps import Candidate
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
-    ConfigurationError,
     ControlUnavailable,
-    DatabaseUnavailable,
-    RecordRefused,
-    SchemaMismatch,
     SlotwireError,
 )
 from slotwire.ingest.foundation.lifecycle import wait_for
@@ -52,48 +51,6 @@ from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, POST_TO_
 from slotwire.schemas.codec import UndecodableRecord, decode
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BY_TYPE
-
-OUTAGE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0)
-"""How often a server that is away is asked again. Its `attempts` do not apply: a server is asked without end."""
-_NOT_THE_EVENT = (DatabaseUnavailable, SchemaMismatch, ConfigurationError, BrokerUnavailable, RecordRefused)
-
-T = TypeVar("T")
-Pause = Callable[[asyncio.Event, float], Awaitable[bool]]
-"""Waits for so many seconds, or until the event is set; returns whether it is set."""
-
-
-class RecordStatus(Enum):
-    """What became of a record that was handled. All but the last are settled: their offsets may be committed."""
-
-    DONE = "done"
-    """Its handler has had its effect."""
-    FILTERED = "filtered"
-    """The handler's filter does not take it."""
-    SKIPPED = "skipped"
-    """The agent does not handle its type, or had settled the event before."""
-    DEAD_LETTERED = "dead_lettered"
-    """It was given up and written to the dead letters."""
-    POSTPONED = "postponed"
-    """It waits in the agent's queue, because its next attempt, or that of one before it in its lane, is far off."""
-    HANDED_BACK = "handed_back"
-    """It is not settled, because the process, the agent or the partition stopped. It will be delivered again."""
-
-
-@dataclass(frozen=True)
-class RecordResult:
-    """The result of handling one record.
-
-    Attributes:
-        status: what became of it.
-        attempts: the runs of its handler that counted.
-        reason: why it was given up, else empty.
-        pause: of a postponed one: the seconds until its next attempt.
-    """
-
-    status: RecordStatus
-    attempts: int = 0
-    reason: str = ""
-    pause: float = 0.0
 
 
 class RunReport(Protocol):
@@ -108,14 +65,6 @@ class RunReport(Protocol):
         ...
 
 
-class PauseRefused(RuntimeError):
-    """Whoever pauses for us does not pause any more: a trial whose agent waits for what never comes."""
-
-
-class Interrupted(Exception):
-    """A pause ended early because the work was asked to stop."""
-
-
 class Handling:
     """Handles the records of one agent.
 
@@ -124,6 +73,7 @@ class Handling:
 
     Attributes:
         halted: set when the limit of dead letters is reached. From then on every record is handed back.
+        patience: how servers that are away are waited for.
     """
 
     def __init__(  # noqa: PLR0913 - all that a run may touch
@@ -131,6 +81,7 @@ class Handling:
         agent: Agent,
         *,
         inbox: Inbox,
+        runs: Runs,
         dead_letters: DeadLetters,
         chains: Chains,
         calls: Calls,
@@ -145,6 +96,7 @@ class Handling:
         self.halted = asyncio.Event()
         self._agent = agent
         self._inbox = inbox
+        self._runs = runs
         self._dead_letters = dead_letters
         self._postpone_after = postpone_after
         self._chains = chains
@@ -154,8 +106,9 @@ class Handling:
         self._slots = RunSlots(agent)
         self._problems = problems
         self._clock = clock
-        self._pause = pause
+        self.patience = Patience(problems, pause)
         self._log_messages = log_messages
+        self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)
         self._giving_up = GiveUpCounter(agent.limit)
         self._log = get_logger("handlers").bind(
             agent=agent.name, **({"version": agent.version} if agent.version else {})
@@ -178,6 +131,10 @@ class Handling:
             result = await self._handled(record, stopping, queued)
         except Interrupted:
             return RecordResult(RecordStatus.HANDED_BACK)
+        self._settled(record, result, began)
+        return result
+
+    def _settled(self, record: Record, result: RecordResult, began: float) -> None:
         kind = record.type
         if self._show is not None and (kind is None or kind in self._agent.handlers):
             self._show.settled(record, result, monotonic() - began)
@@ -185,7 +142,6 @@ class Handling:
             HANDLED.labels(self._agent.name, kind if kind in BY_TYPE else "unknown", result.status.value).inc()
         if result.status is RecordStatus.DONE:
             self._giving_up.succeeded()
-        return result
 
     async def _handled(self, record: Record, stopping: asyncio.Event, queued: QueuedRecord | None) -> RecordResult:
         """Handle a record; one on which our own code fails is given up, so that it ends neither agent nor partition."""
@@ -194,23 +150,70 @@ class Handling:
         except (Interrupted, PauseRefused):
             raise
         except Exception as defect:  # noqa: BLE001 - whatever is in a record, it costs that record only
-            self._log.error("record_not_handled", reason=type(defect).__name__, trace=trace_of(defect))
-            why = GiveUpReason(f"defect: raised {type(defect).__name__}", attempts=0, trace=trace_of(defect))
-            return await self._give_up(record, why, stopping, queued)
+            return await self._give_up(record, self._defect(defect), stopping, queued)
+
+    def _defect(self, defect: Exception) -> GiveUpReason:
+        self._log.error("record_not_handled", reason=type(defect).__name__, trace=trace_of(defect))
+        return GiveUpReason(f"defect: raised {type(defect).__name__}", attempts=0, trace=trace_of(defect))
 
     async def _handle(self, record: Record, stopping: asyncio.Event, queued: QueuedRecord | None) -> RecordResult:
-        kind = record.type
-        if kind is not None and kind not in self._agent.handlers:
+        if isinstance(record, SetAsideRecord):
+            return await self._go_on(record, stopping)
+        handled = record.type is None or record.type in self._agent.handlers
+        runs = await self._resumption.concerning(record, stopping)
+        if not handled and not any(record.type in run.awaited for run in runs):
             return RecordResult(RecordStatus.SKIPPED)
         try:
             event = await self._read(record, stopping)
         except UndecodableRecord as error:
+            if not handled:
+                return RecordResult(RecordStatus.SKIPPED)
             return await self._give_up(record, GiveUpReason(f"{error.reason}: {error}", attempts=0), stopping, queued)
-        if not_taken(self._agent, event):
-            return RecordResult(RecordStatus.FILTERED)
-        if await self.until_answered("postgres", lambda: self._inbox.seen(event.id), stopping):
+        return await self._handle_event(Work(record, event, queued=queued), runs, stopping)
+
+    async def _handle_event(self, work: Work, runs: tuple[StoredRun, ...], stopping: asyncio.Event) -> RecordResult:
+        """Let the runs of its key go on that an event may answer, then its own handler, if it has one that takes it."""
+        record, event = work.record, work.event
+        work.known = next((run for run in runs if run.event_id == event.id), None)
+        handled = event.type in self._agent.handlers
+        taken = handled and (work.known is not None or not not_taken(self._agent, event))
+        if work.is_set_aside or (taken and await self._is_done(event.id, stopping)):
             return RecordResult(RecordStatus.SKIPPED)
-        return await self._run_until_settled(record, event, stopping, queued)
+        for run in runs:
+            await self._resumption.answer(run, Candidate(record, event), stopping)
+        if not taken:
+            return RecordResult(RecordStatus.FILTERED if handled else RecordStatus.SKIPPED)
+        return await self._run_until_settled(work, stopping)
+
+    async def _go_on(self, record: SetAsideRecord, stopping: asyncio.Event) -> RecordResult:
+        """Let a run that was set aside go on without an event: its wait is over, or its member is gone."""
+        run = await self._resumption.stored(record, record.event_id, stopping)
+        work = None if run is None or not run.is_set_aside else self._runs.whole(run, place=record.place)
+        if work is None:
+            return RecordResult(RecordStatus.SKIPPED)
+        if await self._is_done(record.event_id, stopping):
+            await self.patience.until_answered("postgres", lambda: self._runs.journal.finish(record.event_id), stopping)
+            return RecordResult(RecordStatus.SKIPPED)
+        return await self._spared(work, stopping)
+
+    async def _settle_resumed(self, work: Work, stopping: asyncio.Event) -> RecordResult:
+        """Let a run go on during the handling of another event."""
+        began = monotonic()
+        result = await self._spared(work, stopping)
+        self._settled(work.record, result, began)
+        return result
+
+    async def _spared(self, work: Work, stopping: asyncio.Event) -> RecordResult:
+        """Run a handler until its event is settled; a defect of ours costs this run only, not the event that came."""
+        try:
+            return await self._run_until_settled(work, stopping)
+        except (Interrupted, PauseRefused):
+            raise
+        except Exception as defect:  # noqa: BLE001 - as for a record
+            return await self._give_up(work.record, self._defect(defect), stopping, None)
+
+    async def _is_done(self, event_id: UUID, stopping: asyncio.Event) -> bool:
+        return await self.patience.until_answered("postgres", lambda: self._inbox.seen(event_id), stopping)
 
     async def _read(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
         try:
@@ -220,35 +223,55 @@ class Handling:
                 raise
         # Decoding got as far as the data, so the identifier is there, once, and well-formed.
         event_id = UUID(next(value for name, value in record.headers if name == "ce_id" and value).decode())
-        fetched = await self.until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)
+        fetched = await self.patience.until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)
         return decode(record.headers, record.value, elsewhere=fetched)
 
-    async def _run_until_settled(
-        self, record: Record, event: Event[Any], stopping: asyncio.Event, queued: QueuedRecord | None
+    async def _run_until_settled(self, work: Work, stopping: asyncio.Event) -> RecordResult:
+        """Run an event's handler, and try again until the event is settled, set aside, postponed or handed back."""
+        if work.known is None and work.queued is None:
+            self._observe(work.event)
+        outages = 0
+        async with self._runs.at_work_on(work, stopping):
+            while True:
+                context = self._context(work)
+                match await self._run_in_turn(work.code, context, stopping):
+                    case UncountedRun(problem):
+                        self._problems.begin(_server_of(problem), problem)
+                        outages += 1
+                        await self.patience.wait(OUTAGE_RETRY.pause(outages, drawn()), stopping)
+                    case BusyRun(until):
+                        await self.patience.wait(self._runs.pause_until(until), stopping)
+                    case FailedRun() as run:
+                        result = await self._failed(work, context, run, stopping)
+                        if result is not None:
+                            return result
+                    case ended:
+                        return await self._ended(work, context, ended, stopping)
+                work.again()
+
+    async def _ended(
+        self, work: Work, context: Context, ended: SuccessfulRun | GiveUpReason | Ending, stopping: asyncio.Event
     ) -> RecordResult:
-        if queued is None:
-            self._observe(event)
-        failures, outages = 0 if queued is None else queued.attempts, 0
-        while True:
-            context = self._context(record, event, failures + 1, queued)
-            match run := await self._run_in_turn(context, stopping):
-                case SuccessfulRun(by_another=True) | SuccessfulRun(filtered=True):
-                    return RecordResult(RecordStatus.FILTERED if run.filtered else RecordStatus.SKIPPED, failures)
-                case SuccessfulRun(marked=marked):
-                    if not marked:
-                        await self.until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
-                    return RecordResult(RecordStatus.DONE, failures + 1)
-                case UncountedRun(problem):
-                    self._problems.begin(_server_of(problem), problem)
-                    outages += 1
-                    await self._wait(OUTAGE_RETRY.pause(outages, _drawn()), stopping)
-                case GiveUpReason() as why:
-                    return await self._give_up(record, why, stopping, queued)
-                case FailedRun():
-                    failures += 1
-                    result = await self._failed(record, context, run, stopping, queued)
-                    if result is not None:
-                        return result
+        """Settle an event as its last run says, or hand it back."""
+        event, failures = work.event, context.attempt - 1
+        match ended:
+            case GiveUpReason():
+                return await self._give_up(work.record, ended, stopping, work.queued)
+            case SuccessfulRun(by_another=by_another, filtered=filtered, marked=marked):
+                if not (by_another or filtered or marked):
+                    await self.patience.until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
+                await self.patience.until_answered("postgres", work.run.finish, stopping)
+                if by_another or filtered:
+                    return RecordResult(RecordStatus.FILTERED if filtered else RecordStatus.SKIPPED, failures)
+                return RecordResult(RecordStatus.DONE, failures + 1)
+            case ParkedRun():
+                return RecordResult(RecordStatus.SET_ASIDE, failures)
+            case HeldRun(state, reason):
+                context.log.error("run_held", state=state, reason=reason)
+                return RecordResult(RecordStatus.HELD, failures, reason)
+            case LostRun() if await self._is_done(event.id, stopping):
+                return RecordResult(RecordStatus.SKIPPED, failures)
+        raise Interrupted
 
     def _observe(self, event: Event[Any]) -> None:
         """Observe how long a webhook's event was on its way here."""
@@ -257,24 +280,27 @@ class Handling:
             POST_TO_HANDLER_SECONDS.labels(self._agent.name).observe(max(0.0, waited))
 
     async def _failed(
-        self, record: Record, context: Context, run: FailedRun, stopping: asyncio.Event, queued: QueuedRecord | None
+        self, work: Work, context: Context, run: FailedRun, stopping: asyncio.Event
     ) -> RecordResult | None:
         """Give a record up after a failed run, or postpone it, or wait for its next run: then there is no result."""
         self._tell(context, run)
+        work.failures = context.attempt
+        await self.patience.until_answered("postgres", work.run.count_attempt, stopping)
         if context.attempt >= self._agent.retry.attempts:
-            return await self._give_up(record, GiveUpReason(run.reason, context.attempt, run.trace), stopping, queued)
-        pause = self._agent.retry.pause(context.attempt, _drawn()) if run.pause is None else run.pause
-        if pause > self._postpone_after:
+            why = GiveUpReason(run.reason, context.attempt, run.trace)
+            return await self._give_up(work.record, why, stopping, work.queued)
+        pause = self._agent.retry.pause(context.attempt, drawn()) if run.pause is None else run.pause
+        if pause > self._postpone_after and not work.is_set_aside:
             return RecordResult(RecordStatus.POSTPONED, context.attempt, pause=pause)
-        await self._wait(pause, stopping)
+        await self.patience.wait(pause, stopping)
         return None
 
-    async def _run_in_turn(self, context: Context, stopping: asyncio.Event) -> RunResult:
+    async def _run_in_turn(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, as soon as the agent's limits on runs at once let it."""
         async with self._slots.taken(context.organization):
             if stopping.is_set():
                 raise Interrupted
-            run = await run_once(self._agent, context, self._limit)
+            run = await run_once(code, context, self._limit)
         if not isinstance(run, UncountedRun):
             self._problems.end("control")
         return run
@@ -303,7 +329,8 @@ class Handling:
             )
             self.halted.set()
             return RecordResult(RecordStatus.HANDED_BACK)
-        await self.until_answered("dead_letters", lambda: _put(self._dead_letters, record, why), stopping)
+        await self.patience.until_answered("dead_letters", lambda: _put(self._dead_letters, record, why), stopping)
+        await self.patience.until_answered("postgres", lambda: self._runs.give_up(record, why.reason), stopping)
         DEAD_LETTERS.labels(self._agent.name, record.partition.topic).inc()
         self._log.error(
             "dead_letter",
@@ -315,31 +342,14 @@ class Handling:
         )
         return RecordResult(RecordStatus.DEAD_LETTERED, why.attempts, why.reason)
 
-    async def until_answered(self, problem: str, ask: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> T:
-        """Call a server until it answers, or until the work is asked to stop."""
-        outages = 0
-        while True:
-            try:
-                answer = await ask()
-            except _NOT_THE_EVENT as error:
-                self._problems.begin(problem, error)
-                outages += 1
-                await self._wait(OUTAGE_RETRY.pause(outages, _drawn()), stopping)
-            else:
-                self._problems.end(problem)
-                return answer
-
-    async def _wait(self, seconds: float, stopping: asyncio.Event) -> None:
-        if await self._pause(stopping, seconds):
-            raise Interrupted
-
-    def _context(self, record: Record, event: Event[Any], attempt: int, queued: QueuedRecord | None) -> Context:
+    def _context(self, work: Work) -> Context:
+        event, queued = work.event, work.queued
         return Context(
             event=event,
             agent=self._agent.name,
-            attempt=attempt,
-            idempotency_key=f"{self._agent.name}:{event.id}",
-            published_at=record.published_at,
+            attempt=work.failures + 1,
+            idempotency_key=work.run.idempotency_key,
+            published_at=work.record.published_at,
             started_at=self._clock.now(),
             log=self._log.bind(event_id=str(event.id), type=event.type, organization=event.organization),
             clock=self._clock,
@@ -349,18 +359,15 @@ class Handling:
             redriven=queued is not None and queued.letter is not None,
             newer_position=None if queued is None else queued.newer,
             edited=queued is not None and queued.edited,
+            run=work.run,
         )
-
-
-def _drawn() -> float:
-    return random.random()  # noqa: S311 - jitter, not a secret
 
 
 async def _put(letters: DeadLetters, record: Record, why: GiveUpReason) -> None:
     """Write a dead letter; where that fails by a defect, the record waits as if a server were away."""
     try:
         await letters.put(record, why)
-    except _NOT_THE_EVENT:
+    except SERVER_ERRORS:
         raise
     except Exception as defect:
         place = f"{record.partition.topic}/{record.partition.number} at offset {record.offset}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
@@ -13,9 +14,15 @@ from slotwire.handlers.calendly import ControlledCalls
 from slotwire.handlers.chains import PostgresChains
 from slotwire.handlers.context import Context
 from slotwire.handlers.database import DatabaseConnection, DatabaseRow
+from slotwire.handlers.dead_letters import GiveUpReason
+from slotwire.handlers.endings import HeldRun, ParkedRun
 from slotwire.handlers.inbox import NotCommitted
+from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.runs import Work
 from slotwire.handlers.shown_runs import lines_of
+from slotwire.handlers.steps import Run
+from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
@@ -107,6 +114,7 @@ async def try_event(
         inbox=_TriedInbox(connection, say),
         chains=PostgresChains(connection, agent=agent.name, clock=clock),
         calls=ControlledCalls(connection, control, agent=agent.name, clock=clock),
+        run=_tried_run(agent, event, clock),
     )
     began = monotonic()
     run = await run_once(agent, context)
@@ -117,20 +125,34 @@ async def try_event(
     return succeeded
 
 
+def _tried_run(agent: Agent, event: Event[Any], clock: Clock) -> Run:
+    """Make a run whose journal is forgotten: its steps are done, and a wait ends the trial."""
+    record = Record(Partition("past", 0), event.sequence, event.key.encode(), None, (), event.time)
+    work = Work(record, event)
+    work.begin(agent, MemoryJournal(clock), clock, asyncio.Event())
+    return work.run
+
+
 def _answer(run: RunResult) -> tuple[list[str], bool]:
+    succeeded = isinstance(run, SuccessfulRun | ParkedRun)
     match run:
-        case SuccessfulRun(filtered=True):
-            return ["answered: its filter leaves this event out"], True
-        case SuccessfulRun():
-            return ["answered: done"], True
+        case SuccessfulRun(filtered=filtered):
+            said = "answered: its filter leaves this event out" if filtered else "answered: done"
+        case ParkedRun():
+            said = "answered: waits for a later event of its chain"
         case UncountedRun(problem):
-            return [f"not answered: {problem.in_one_line}"], False
+            said = f"not answered: {problem.in_one_line}"
         case FailedRun(pause=None):
-            return ["answered: failed", *(f"  {line}" for line in lines_of(run))], False
+            return ["answered: failed", *(f"  {line}" for line in lines_of(run))], succeeded
         case FailedRun():
-            return [f"answered: Retry(after={run.pause:g})"], False
-        case _:
-            return [f"answered: given up: {run.reason}"], False
+            said = f"answered: Retry(after={run.pause:g})"
+        case GiveUpReason():
+            said = f"answered: given up: {run.reason}"
+        case HeldRun():
+            said = f"answered: held as {run.state}: {run.reason}"
+        case _:  # pragma: no cover - nobody else has its journal
+            raise AssertionError
+    return [said], succeeded
 
 
 class _TriedInbox:

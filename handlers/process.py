@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -16,14 +15,18 @@ from slotwire.handlers.calendly import ControlledCalls
 from slotwire.handlers.chains import PostgresChains
 from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
-from slotwire.handlers.handle import OUTAGE_RETRY, Handling
+from slotwire.handlers.due import DueRuns
+from slotwire.handlers.handle import Handling
 from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.inbox import PostgresInbox
 from slotwire.handlers.letters import KeptLetters
+from slotwire.handlers.patience import OUTAGE_RETRY, drawn
 from slotwire.handlers.placement import place
+from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
+from slotwire.handlers.runs import Runs
 from slotwire.handlers.shown_runs import ShownRuns
 from slotwire.handlers.tables import require_tables
 from slotwire.ingest.foundation.clock import Clock, clock_of
@@ -138,6 +141,7 @@ class AgentRunner:
             agent=agent.name,
             group=group_name(settings.kafka.topic_prefix, agent),
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
+            grace=agent.grace_seconds,
         )
         for topic in self.membership.topics:
             DEAD_LETTERS.labels(agent.name, topic)  # from 0 on, so that the first one is seen to be added
@@ -149,9 +153,13 @@ class AgentRunner:
         self._inbox = PostgresInbox(
             pool, agent=agent.name, clock=clock, idle_seconds=settings.database.statement_timeout_seconds
         )
+        journal = PostgresJournal(pool, agent=agent.name, clock=clock, claim_seconds=settings.agents.claim_seconds)
+        runs = Runs(agent, journal, clock)
+        self._due = DueRuns(runs, journal, agent.versions, self.problems)
         self._handling = Handling(
             agent,
             inbox=self._inbox,
+            runs=runs,
             dead_letters=KeptLetters(pool, self._dead_letters, agent=agent.name, clock=clock),
             chains=PostgresChains(pool, agent=agent.name, clock=clock),
             calls=ControlledCalls(pool, control or ControlClient(""), agent=agent.name, clock=clock),
@@ -182,7 +190,7 @@ class AgentRunner:
                 said = error.said if self._settings.agents.log_messages else str(error)
                 self.problems.begin("start", " ".join(filter(None, ("a start hook failed:", said, error.place))))
                 failures += 1
-                await wait_for(stop, OUTAGE_RETRY.pause(failures, random.random()))  # noqa: S311 - not a secret
+                await wait_for(stop, OUTAGE_RETRY.pause(failures, drawn()))
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. An agent past its limit of dead letters holds, not ready, so that it is noticed."""
@@ -195,7 +203,7 @@ class AgentRunner:
                 except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
                     self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
                     failures += 1
-                    pause = OUTAGE_RETRY.pause(failures, random.random())  # noqa: S311 - not a secret
+                    pause = OUTAGE_RETRY.pause(failures, drawn())
                     await wait_for(stop, pause)
             await stop.wait()
         finally:
@@ -227,5 +235,5 @@ class AgentRunner:
             start=self.agent.start,
             clock=self._clock,
         )
-        member = Member(self.membership, kafka, self._settings.agents, self._queueing, self.problems)
+        member = Member(self.membership, kafka, self._settings.agents, self._queueing, self._due, self.problems)
         await member.run(stop, self._handling.halted)

@@ -15,9 +15,11 @@ from functools import partial
 from typing import TypeVar
 
 from slotwire.handlers.agent_queue import Place, PostgresQueue, QueuedRecord
-from slotwire.handlers.handle import Handling, Interrupted, RecordResult, RecordStatus
+from slotwire.handlers.handle import Handling
+from slotwire.handlers.patience import Interrupted
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, sequence_of
+from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord, sequence_of
+from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import CONSUMER_QUEUE_FULL, CONSUMER_QUEUED
@@ -84,6 +86,10 @@ class Queueing:
         if stopping.is_set():
             return _HANDED_BACK  # the partition may be another member's already
         lane, fenced = record.lane, self._fenced[record.partition]
+        if isinstance(record, SetAsideRecord):
+            # What waits in the lane came before its run was due, and may answer it: it is found due again then.
+            skipped = lane in fenced
+            return RecordResult(RecordStatus.SKIPPED) if skipped else await self._handling.handle(record, stopping)
         try:
             if lane in fenced and await self._put_behind(record, lane, stopping):
                 return RecordResult(RecordStatus.POSTPONED)
@@ -210,4 +216,4 @@ class Queueing:
                 return  # the record is settled all the same
 
     async def _ask(self, call: Callable[[], Awaitable[T]], stopping: asyncio.Event) -> T:
-        return await self._handling.until_answered("postgres", call, stopping)
+        return await self._handling.patience.until_answered("postgres", call, stopping)

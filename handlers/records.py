@@ -64,6 +64,19 @@ class Record:
         return None
 
 
+@dataclass(frozen=True)
+class SetAsideRecord(Record):
+    """A record that was set aside while its run waits: its offset has passed, and nothing is settled with it.
+
+    Attributes:
+        event_id: its event's.
+        place: the offset up to which its partition was read when its run was due to go on.
+    """
+
+    event_id: UUID
+    place: int
+
+
 class LaneTurn(NamedTuple):
     """A lane's turn to handle what waits in its queue, among the lane's records."""
 

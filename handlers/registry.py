@@ -17,6 +17,7 @@ from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.signatures import EXAMPLE, check_handler
+from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
@@ -74,7 +75,8 @@ class Agent:
 
     Attributes:
         name: up to 63 lower-case letters, digits and dashes. An agent with a new name is a new agent.
-        version: of the agent's code, in its log lines and dead letters.
+        version: of the agent's code, in its log lines and dead letters. Runs that were set aside end on the version
+            that they began on: after a change, `takes_over` says how.
         start: where a new agent begins: at the oldest event that Kafka has (`earliest`), at what is published from its
             first start on (`latest`), or at a time with a zone. It counts once for each topic, when the agent is new.
         retry: when a handler that failed is tried again.
@@ -83,10 +85,12 @@ class Agent:
         concurrency: the most runs at once in a process; the pool of database connections grows with it. None: as many
             as events are in flight (`SLOTWIRE_AGENTS__MAX_IN_FLIGHT`).
         organization_concurrency: the most runs at once in a process for one organization.
+        grace_seconds: how long running handlers may take to finish when the process stops; None: as the setting
+            `SLOTWIRE_AGENTS__STOP_GRACE_SECONDS` says.
         reference: `package.module:name`, once it was loaded by it; empty before.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by its name
         self,
         name: str,
         *,
@@ -97,6 +101,7 @@ class Agent:
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         concurrency: int | None = None,
         organization_concurrency: int | None = None,
+        grace_seconds: float | None = None,
     ) -> None:
         if not NAME.fullmatch(name):
             raise ConfigurationError(
@@ -126,6 +131,7 @@ class Agent:
         self.timeout_seconds = timeout_seconds
         self.concurrency = concurrency
         self.organization_concurrency = organization_concurrency
+        self.grace_seconds = grace_seconds
         self._home: Path | None = None
         self.reference = ""
         self._starting: list[Hook] = []
@@ -133,6 +139,7 @@ class Agent:
         self._handlers: dict[str, Handler] = {}
         self._filters: dict[str, Where[Any]] = {}
         self._classes: list[type[EventData]] = []
+        self._takeovers: dict[str, Agent | JournalMigration] = {}
 
     # Without the overloads mypy would take two classes for their common base, and refuse `Event[A | B]`.
     @overload
@@ -268,6 +275,35 @@ class Agent:
         """Ask whether the handler takes an event of its type; True without a filter. A filter may answer anything."""
         where = self._filters.get(event.type)
         return True if where is None else where(event)
+
+    def takes_over(self, version: str, how: Agent | JournalMigration) -> None:
+        """Say how runs end that began on an older version: with its own handlers, or with these and a migration.
+
+        Raises:
+            ConfigurationError: it is this agent's own version, or the other agent is not of that name and version.
+        """
+        wrong = isinstance(how, Agent) and (how.name, how.version) != (self.name, version)
+        if version == self.version or wrong:
+            raise ConfigurationError(
+                f"agent {self.name} {self.version} cannot take over runs of version {version} like this",
+                remedy=f'Name an older version, and for its code Agent("{self.name}", version="{version}").',
+            )
+        self._takeovers[version] = how
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions whose runs it finishes: its own, and those that it takes over."""
+        return (self.version, *self._takeovers)
+
+    def code_of(self, version: str) -> Agent | None:
+        """Return the agent whose handlers a run of a version goes on with; None where it takes none over."""
+        how = self._takeovers.get(version)
+        return how if isinstance(how, Agent) else self if version in self.versions else None
+
+    def migration_of(self, version: str) -> JournalMigration | None:
+        """Return what became of the names in journals of a version, where this agent's code goes on with them."""
+        how = self._takeovers.get(version)
+        return how if isinstance(how, JournalMigration) else None
 
     @property
     def events(self) -> tuple[type[EventData], ...]:

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.records import Record
+from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.ingest.foundation.clock import Clock
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ _ANSWERS = {
     RecordStatus.SKIPPED: "done before",
     RecordStatus.DEAD_LETTERED: "dead letter",
     RecordStatus.POSTPONED: "waits",
+    RecordStatus.SET_ASIDE: "set aside, waits",
+    RecordStatus.HELD: "held for a person",
     RecordStatus.HANDED_BACK: "handed back",
 }
 

@@ -26,14 +26,19 @@ from slotwire.handlers.chains import BookingSnapshot, Chains, MemoryChains, Post
 from slotwire.handlers.database import DatabaseRow
 from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import Handling, PauseRefused, RecordResult, RecordStatus
+from slotwire.handlers.handle import Handling
 from slotwire.handlers.hooks import held
 from slotwire.handlers.inbox import AlreadyDone, Inbox, PostgresInbox
+from slotwire.handlers.journal import unpack
+from slotwire.handlers.patience import PauseRefused
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.process import opened_pool
-from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.records import Partition, Record, SetAsideRecord
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.results import RecordResult, RecordStatus
+from slotwire.handlers.runs import Runs
 from slotwire.handlers.tables import migrate_tables
+from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
 from slotwire.ingest.foundation.postgres import Pool, connect
 from slotwire.ingest.foundation.settings import Settings
@@ -169,16 +174,24 @@ class Trial:
         self.dead_letters: list[DeadLetter] = []
         self.pauses: list[float] = []
         self._inbox = MemoryInbox(connection)
+        self._journal = MemoryJournal(clock)
+        self._clock = clock
+        self._offset = 0
+        self.deployed(agent)
+
+    def deployed(self, agent: Agent) -> Trial:
+        """Go on with another version of the agent, as a deploy does; return the trial."""
+        pool, clock = self._pool, self._clock
         inbox: Inbox = self._inbox
         chains: Chains = self.chains
         if pool is not None:
             inbox = PostgresInbox(pool, agent=agent.name, clock=clock, idle_seconds=_IDLE_SECONDS)
             chains = PostgresChains(pool, agent=agent.name, clock=clock)
         self._agent = agent
-        self._offset = 0
         self._handling = Handling(
             agent,
             inbox=inbox,
+            runs=Runs(agent, self._journal, clock),
             dead_letters=self,
             chains=chains,
             calls=self.calendly,
@@ -188,6 +201,7 @@ class Trial:
             pause=self._pause,
             log_messages=True,
         )
+        return self
 
     @property
     def halted(self) -> bool:
@@ -219,8 +233,25 @@ class Trial:
                 self._handle, agent=self._agent.name, max_in_flight=len(records) or 1, spawn=lanes.create_task
             )
             dispatcher.open([_PLACE])
-            dispatcher.deliver(_PLACE, records, position=len(records))
+            read = [record for record in records if not isinstance(record, SetAsideRecord)]
+            dispatcher.deliver(_PLACE, read, position=self._offset)
+            for record in records:
+                if isinstance(record, SetAsideRecord):
+                    dispatcher.turn(record)
         return tuple(self.results[before:])
+
+    async def go_on(self) -> tuple[RecordResult, ...]:
+        """Let runs go on whose wait is over by the trial's clock."""
+        records = [self._journal.runs[event_id].stored.record for event_id in self._journal.due()]
+        found = [unpack(record) for record in records if record is not None]
+        return await self.deliver_records(
+            *(SetAsideRecord(**vars(record), event_id=event.id, place=self._offset - 1) for record, event in found)
+        )
+
+    @property
+    def waiting(self) -> frozenset[UUID]:
+        """The identifiers of the events whose runs are set aside."""
+        return frozenset(event_id for event_id, run in self._journal.runs.items() if run.stored.is_set_aside)
 
     async def fetch(self, query: str, *arguments: Any) -> Sequence[DatabaseRow]:
         """Read rows of the trial's database, as the role of the agents' processes."""

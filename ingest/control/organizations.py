@@ -213,6 +213,7 @@ class Organizations:
                 connections = [row["id"] for row in await connection.fetch(_SQL["delete_connections_of"], org)]
                 keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
                 await connection.execute(_SQL["forget_open_holes_of"], org)
+                await connection.execute(_SQL["end_runs_of"], org, now)
                 await connection.execute(_SQL["end_organization"], org, now)
         return RemoveOrganizationResult(
             await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys), signing_keys

@@ -22,6 +22,9 @@ class AgentsSettings(SettingsGroup):
     """A member that sends no heartbeat for longer loses its partitions."""
     stop_grace_seconds: float = Field(10.0, ge=0)
     """How long running handlers may take to finish when the process stops."""
+    claim_seconds: float = Field(15.0, ge=1, le=300)
+    """How long after a process has died in a step of a run the step's outcome counts as unknown. The clocks of the
+    processes may differ by a small part of it."""
     control_url: str = Field("", pattern=r"^(https?://\S+)?$")
     """The management API of `slotwire control`, for `ctx.calendly`: it makes the calls, agents hold no credential."""
     log_messages: bool = False

@@ -144,6 +144,10 @@ DELETE FROM slotwire.holes WHERE org = $1 AND state <> 'closed'
 -- Deletes the credentials of an organization.
 DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
 
+-- name: end_runs_of
+-- Ends the runs of an organization's events that wait, in all agents.
+SELECT slotwire.end_runs($1, NULL, $2)
+
 -- name: revoke_keys_of
 -- Revokes the management API keys that reach this organization only.
 UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id

@@ -25,6 +25,7 @@ PROCESSES = {
     "inbox.sql": ("agents",),
     "queue.sql": ("agents",),
     "dead_letters.sql": ("control",),
+    "runs.sql": ("agents",),
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
     "holes.sql": ("control",),

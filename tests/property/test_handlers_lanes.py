@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
 from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.testing import record_of
 from tests.support.agent_setup import invitee_created, run_ready_tasks
 

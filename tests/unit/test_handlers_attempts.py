@@ -381,7 +381,7 @@ async def test_a_stop_hands_a_record_back_without_an_attempt() -> None:
         event.set()
         return True
 
-    trial._handling._pause = pause
+    trial._handling.patience._pause = pause
     result = await trial._handling.handle(record_of(invitee_created("k", 1)), stopping)
     assert result.status is RecordStatus.HANDED_BACK
     assert not trial.dead_letters

@@ -14,7 +14,9 @@ from slotwire.handlers.chains import MemoryChains
 from slotwire.handlers.handle import Handling
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.runs import Runs
 from slotwire.handlers.testing import MemoryInbox, Trial, record_of
+from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.envelope import Event
@@ -62,6 +64,7 @@ async def test_a_message_is_logged_where_it_is_allowed(*, allowed: bool) -> None
         inbox=MemoryInbox(),
         chains=MemoryChains(),
         calls=MemoryCalls(),
+        runs=Runs(agent, MemoryJournal(SystemClock()), SystemClock()),
         dead_letters=Trial(agent),
         problems=Problems("unit", get_logger("test")),
         clock=SystemClock(),

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from slotwire.handlers.batching import MAX_BATCH_CALLS, CallBatcher, Reply
 from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import RecordResult, RecordStatus
 from slotwire.handlers.lanes import Lanes
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
+from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.settle import MAX_TRACKED, OffsetLedger
 from slotwire.handlers.testing import record_of
 from slotwire.handlers.watch import Watch
