@@ -126,7 +126,10 @@ def test_nothing_is_reachable_that_is_not_named(overlay: str) -> None:
         for port in rule["ports"]
     }
     assert set(opened) == {8080, 8081, 8082}
-    assert opened[8081] == [{"podSelector": {"matchLabels": {"slotwire-manages": "true"}}}]
+    assert opened[8081] == [
+        {"podSelector": {"matchLabels": {"slotwire-manages": "true"}}},
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "slotwire-agents"}}},
+    ]
     assert opened[8080] is None, "whatever terminates TLS may stand anywhere"
 
 
