@@ -151,6 +151,7 @@ class CalendlyError(SlotwireError):
         status: the HTTP status, or None when no answer came.
         wait: how long to wait before the next request, in seconds; None if Calendly did not say.
         required_scopes: the scopes the token lacks, in Calendly's words; empty if it did not say.
+        sent: whether the request, or a part of it, may have left; if not, it certainly had no effect.
     """
 
     def __init__(
@@ -162,8 +163,10 @@ class CalendlyError(SlotwireError):
         wait: float | None = None,
         required_scopes: tuple[str, ...] = (),
         remedy: str = "",
+        sent: bool = True,
     ) -> None:
         super().__init__(message, remedy=remedy)
+        self.sent = sent
         self.problem = problem
         self.status = status
         self.wait = wait

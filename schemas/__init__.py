@@ -5,6 +5,8 @@ Pure: it imports nothing else of Slotwire, and only pydantic besides the standar
 ids        identifiers: event ids, chain keys, shards
 calendly   Calendly's payloads about bookings: lenient, in Calendly's words
 resources  Calendly's payloads about everything else
+event_data what every event is
+operations the events about Slotwire itself
 events     the events we publish: frozen, versioned, one class per type
 envelope   an event with its context, as a consumer gets it
 topics     the topics, and the key of each

@@ -99,6 +99,11 @@ def chain_key(organization: str, invitee: str) -> ChainKey:
     return ChainKey(_named_text(_CHAINS, f"{organization}\n{invitee}"))
 
 
+def person_digest(email: str) -> str:
+    """Return the SHA-256, in hex, of an e-mail address, folded: spaces around it and its case do not matter."""
+    return hashlib.sha256(email.strip().casefold().encode()).hexdigest()
+
+
 def last_segment(uri: str) -> str:
     """Return the part after the last slash: the identifier within its collection."""
     return uri.rstrip("/").rpartition("/")[2]

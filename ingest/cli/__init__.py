@@ -4,7 +4,7 @@ local serve relay control     run processes
 migrate doctor                prepare an installation, and check it
 organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
-simulate                      the small Calendly; `simulate_access` and `simulator_calls` belong to it
+simulate                      the small Calendly; `simulate_…` and `simulator_calls` belong to it
 acting                        how commands act: options checked like a request, then one operation
 options listing token_file    what commands share: options, how they print, how they read a token
 
@@ -42,6 +42,7 @@ _COMMANDS = (
     "quarantine",
     "dead-letters",
     "reconcile",
+    "actions",
     "calendly",
     "keys",
     "audit",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slotwire.ingest.cli import simulate_access
+from slotwire.ingest.cli import simulate_access, simulate_faults
 from slotwire.ingest.cli.simulator_calls import AsJson, Url, connected, seconds_in, show, warn_unless_followed
 
 app = typer.Typer(
@@ -252,58 +252,6 @@ def clock(
 
 
 @app.command()
-def faults(  # noqa: PLR0913 -- one option a fault
-    *,
-    duplicate_rate: Annotated[float | None, typer.Option(help="Share of deliveries that are sent twice.")] = None,
-    drop_rate: Annotated[float | None, typer.Option(help="Share of deliveries that are never sent.")] = None,
-    lost_answer_rate: Annotated[
-        float | None, typer.Option(help="Share of deliveries whose answer is lost, so that they are sent again.")
-    ] = None,
-    wrong_signature_rate: Annotated[
-        float | None, typer.Option(help="Share of attempts with a wrong signature.")
-    ] = None,
-    delay_seconds: Annotated[float | None, typer.Option(help="Maximum delay of a delivery.")] = None,
-    keep_signature: Annotated[
-        bool | None, typer.Option("--keep-signature/--sign-again", help="Whether retries keep the first signature.")
-    ] = None,
-    rate_limit: Annotated[int | None, typer.Option(help="REST requests per user and minute.")] = None,
-    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls that fail with 502.")] = None,
-    rest_lost_answer_rate: Annotated[
-        float | None, typer.Option(help="Share of REST calls that are carried out, then answered 502.")
-    ] = None,
-    rest_delay_seconds: Annotated[float | None, typer.Option(help="Seconds that each REST answer takes.")] = None,
-    gives_up_after_meeting: Annotated[
-        bool | None, typer.Option(help="No retry later than 24 h after a meeting.")
-    ] = None,
-    departed_silent: Annotated[bool | None, typer.Option(help="A creator who left gets no deliveries.")] = None,
-    token_error_rate: Annotated[float | None, typer.Option(help="The same at the OAuth token endpoint.")] = None,
-    token_lost_answer_rate: Annotated[float | None, typer.Option(help="The same for carried out, then 502.")] = None,
-    url: Url = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show or change the injected faults. Rates go from 0 to 1."""
-    with connected(url) as client:
-        found = client.post(
-            "faults",
-            duplicate_rate=duplicate_rate,
-            drop_rate=drop_rate,
-            lost_answer_rate=lost_answer_rate,
-            wrong_signature_rate=wrong_signature_rate,
-            delay_seconds=delay_seconds,
-            retries_keep_signature=keep_signature,
-            rate_limit=rate_limit,
-            rest_error_rate=rest_error_rate,
-            rest_lost_answer_rate=rest_lost_answer_rate,
-            rest_delay_seconds=rest_delay_seconds,
-            gives_up_after_meeting=gives_up_after_meeting,
-            departed_silent=departed_silent,
-            token_error_rate=token_error_rate,
-            token_lost_answer_rate=token_lost_answer_rate,
-        )
-    show(found if as_json else "\n".join(f"{name:24} {value}" for name, value in found.items()))
-
-
-@app.command()
 def deliveries(
     state: Annotated[str | None, typer.Option(help="pending, acknowledged, abandoned or dropped.")] = None,
     event: Annotated[str | None, typer.Option(help="For example invitee.created.")] = None,
@@ -326,6 +274,7 @@ def deliveries(
 
 
 for verb in (
+    simulate_faults.faults,
     simulate_access.world,
     simulate_access.token,
     simulate_access.token_state,

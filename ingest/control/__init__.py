@@ -1,5 +1,6 @@
 """What Slotwire does at Calendly: connect organizations, and create, watch and delete their webhook subscriptions.
 
+actions/              what callers have done at Calendly, once for each of their keys
 calendly_client/      Calendly's REST API: HTTP in one file, one file per resource
 catalogue             pure: which events exist, in which scope, and the OAuth scopes they need
 token_claims          pure: what a token claims about itself

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventQuery
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.meetings import InviteeReader, Skipped, every_page
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated

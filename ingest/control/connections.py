@@ -19,7 +19,8 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import organization_memberships, users
 from slotwire.ingest.control.calendly_client.leases import Priority
-from slotwire.ingest.control.calendly_client.transport import ActingAs, CalendlyHttp, CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import ActingAs, CalendlyHttp, CalendlyTransport
 from slotwire.ingest.control.connect_links import ConnectLinks
 from slotwire.ingest.control.connection_records import (
     ADD,

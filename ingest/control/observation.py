@@ -18,6 +18,7 @@ from itertools import groupby
 from operator import itemgetter
 from uuid import uuid4
 
+from slotwire.ingest.control.actions.records import WAITING
 from slotwire.ingest.control.activity import count_webhooks
 from slotwire.ingest.control.connection_checks import STATES
 from slotwire.ingest.control.holes import HoleCause
@@ -26,6 +27,7 @@ from slotwire.ingest.control.round_records import note_silence
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
@@ -69,11 +71,13 @@ OTHERS = "others"
 """The label of all organizations beyond the setting."""
 
 _SHOWN: tuple[Readings, ...] = (
+    *(ACTIONS_WAITING, ACTION_OLDEST),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
     *(SILENCE_PROBABILITY, SUBSCRIPTION_FINDINGS, SUBSCRIPTIONS_LISTED, SUBSCRIPTIONS_UNSERVED, TOKEN_EXPIRY),
 )
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
+_ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 _log = get_logger("observation")
 
@@ -161,6 +165,9 @@ class Observer:
         holes = {row["cause"]: row for row in await self._pool.fetch(_SQL["count_holes"])}
         self._show(HOLES_OPEN, {(each,): holes[each]["holes"] if each in holes else 0 for each in HoleCause})
         self._show(HOLE_OLDEST, {(cause,): row["noticed_at"].timestamp() for cause, row in holes.items()})
+        actions = {row["state"]: row for row in await self._pool.fetch(_ACTIONS["count_actions"])}
+        self._show(ACTIONS_WAITING, {(each,): actions[each]["actions"] if each in actions else 0 for each in WAITING})
+        self._show(ACTION_OLDEST, {(state,): row["oldest"].timestamp() for state, row in actions.items()})
         row = await self._pool.fetchrow(_SQL["observe"], now)
         if row is None:  # pragma: no cover - a SELECT without FROM gives one row
             raise AssertionError

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import catalogue
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress, backfill_organization
-from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_store import PERSONAL_ACCESS_TOKEN, Credential
 from slotwire.ingest.control.connections import Connections, Identity

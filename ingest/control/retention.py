@@ -1,7 +1,7 @@
 """Retention: what is old enough and no longer needed is removed, kind by kind, as the settings say.
 
-    bodies, results, events    whole days, by dropping a partition
-    inbox, quarantine, dead letters, audit   row by row: they are small
+    bodies, results, events                           whole days, by dropping a partition
+    inbox, quarantine, dead letters, audit, actions   row by row: they are small
 
 What is not written, not published, parked or waiting stays, however old it is, and so does what an agent may be handed
 again. Identities and bookings stay for ever.
@@ -26,6 +26,7 @@ TABLES = {"bodies": "deliveries", "results": "results", "events": "events"}
 """Kinds that are ranges, with their tables. Results go after their deliveries."""
 
 _SQL = read_queries("slotwire.ingest.sql", "control.sql")
+_ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
 _log = get_logger("retention")
 
 
@@ -92,8 +93,11 @@ async def _remove(pool: Pool, kind: str, days: int, clock: Clock) -> int:
                     return count
                 count += 1
                 continue
+            rows: int
             if kind == "audit":
-                rows: int = await pool.fetchval(_SQL["prune_audit"], clock.now(), days, ROWS_AT_ONCE)
+                rows = await pool.fetchval(_SQL["prune_audit"], clock.now(), days, ROWS_AT_ONCE)
+            elif kind == "actions":
+                rows = await pool.fetchval(_ACTIONS["prune_actions"], clock.now(), days, ROWS_AT_ONCE)
             else:
                 rows = await pool.fetchval(_SQL["prune"], clock.now(), kind, days, ROWS_AT_ONCE)
         count += rows

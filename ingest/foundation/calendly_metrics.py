@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
-from slotwire.ingest.foundation.exposition import of
+from slotwire.ingest.foundation.exposition import Readings, of
 
 CALENDLY_CALLS = Counter(
     "slotwire_calendly_calls",
@@ -37,5 +37,33 @@ CALENDLY_CALLS_WITHHELD = Counter(
     "Calls to Calendly that were not made, by priority and reason: limit (no turn in time), database (Postgres was"
     " away).",
     ["priority", "reason"],
+    registry=of("control"),
+)
+ACTIONS = Counter(
+    "slotwire_actions",
+    "Actions of which it was found out what became of them, by verb and state: done, probable, done_by_other, refused,"
+    " not_seen, person, not_done. One that is settled again counts again.",
+    ["verb", "state"],
+    registry=of("control"),
+)
+ACTION_SETTLE_SECONDS = Histogram(
+    "slotwire_action_settle_seconds",
+    "Time from the commit of an action's intent until it was found out what became of it, in seconds.",
+    ["verb"],
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0),
+    registry=of("control"),
+)
+ACTIONS_WAITING = Readings(
+    "slotwire_actions_waiting",
+    "Actions that are not settled (open, not_sent), or wait for a person (person).",
+    ["state"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+ACTION_OLDEST = Readings(
+    "slotwire_action_oldest_timestamp_seconds",
+    "When the oldest of those was intended.",
+    ["state"],
+    fresh_seconds=30,
     registry=of("control"),
 )

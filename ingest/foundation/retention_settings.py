@@ -30,6 +30,8 @@ class RetentionSettings(SettingsGroup):
     """Dead letters, counted from when they were handled again or discarded; those in their topics go with the topic."""
     audit_days: int | None = Field(None, ge=30)
     """Who changed what."""
+    actions_days: int | None = Field(None, ge=30)
+    """Actions, counted from when they were settled. A caller's key is known so long. Those with a person stay."""
 
     @model_validator(mode="after")
     def _results_outlive_bodies(self) -> Self:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
@@ -291,6 +292,7 @@ class Settings(BaseSettings):
     connections: ConnectionsSettings = ConnectionsSettings()
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    actions: ActionsSettings = ActionsSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()

@@ -4,6 +4,8 @@ delivery   an accepted delivery, with its tenant and its origin
 normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
 drift      pure: fields that are not as documented, set apart under `extra`
 booking    pure: the state of one invitee
+move       pure: what is known of a reschedule by an action
+replacing  pure: which invitee replaces which by such an action
 join       pure: a fact and the rows it touches give new rows and events
 joined     the rows and events that a join leads to
 outcome    what became of a delivery, as an enum

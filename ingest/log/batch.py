@@ -20,6 +20,7 @@ from slotwire.ingest.log.booking import Booking
 from slotwire.ingest.log.delivery import Delivery, Origin
 from slotwire.ingest.log.join import join_invitee, join_overdue, join_own, join_resource, touched
 from slotwire.ingest.log.joined import JoinResult, NewEvent
+from slotwire.ingest.log.move import MoveFact
 from slotwire.ingest.log.normalize import Fact, InviteeFact, OwnFact, QuarantineFact, ResourceFact, defect
 from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.schemas.codec import encode_data
@@ -254,6 +255,8 @@ class Batch:
                     self._add(fact, *self._join_invitee(fact), fact.event.value, fact.payload.uri)
                 case ResourceFact():
                     self._add(fact, *self._encoded(join_resource(fact)), fact.data.calendly_event, fact.data.uri)
+                case MoveFact():
+                    self.results.append(Result(fact.delivery, DeliveryOutcome.STORED, subject=fact.move.old_invitee))
                 case OwnFact():
                     self._add(fact, *self._encoded(join_own(fact)), None, fact.subject)
                 case OverdueClear():

@@ -4,7 +4,8 @@ State is a join, not a log: whatever the order of arrival, the same facts give t
 event ids. Knowledge only grows, and an event is written when enough is known for it, whichever fact came last.
 Rules, in the order in which they are applied to a fact about an invitee:
 
-1. The neighbours it names (`old_invitee`, `new_invitee`) are linked. A neighbour that is not known yet gets a row in
+1. The neighbours it names (`old_invitee`, `new_invitee`) are linked, or the one that it replaces by an action
+   (`replacing`). A neighbour that is not known yet gets a row in
    state `named`, so that the chain gets its key once.
 2. The first fact about an invitee writes its `invitee.created`, inferred from the same payload if need be.
 3. Canceled is final. A no-show mark is set once. The first clear at or after its time removes it, which is published
@@ -65,6 +66,8 @@ def touched(fact: InviteeFact, known: Mapping[str, Booking]) -> list[str]:
     """Return the invitees whose rows a fact is joined with: its own, and all neighbours named or known."""
     payload = fact.payload
     found = named(payload)
+    if fact.replaces is not None:
+        found.append(fact.replaces)
     own = known.get(payload.uri)
     if own is not None:
         found += own.old_invitees
@@ -115,6 +118,7 @@ class _InviteeJoin:
     def __init__(self, fact: InviteeFact, known: Mapping[str, Booking]) -> None:
         self._fact = fact
         self._payload = fact.payload
+        self._old = fact.payload.old_invitee or fact.replaces
         self._organization = fact.delivery.tenant.organization
         self._known = known
         self._rows: dict[str, Booking] = {}
@@ -181,7 +185,7 @@ class _InviteeJoin:
 
     def _opened(self, uri: str) -> Booking:
         """Make the row of an invitee that is new to us. It inherits the key of a known neighbour."""
-        for neighbour in (self._payload.old_invitee, self._payload.new_invitee):
+        for neighbour in (self._old, self._payload.new_invitee):
             if neighbour is not None and neighbour in self._known:
                 key = self._known[neighbour].chain_key
                 break
@@ -190,7 +194,7 @@ class _InviteeJoin:
         return new_booking(uri, self._fact.delivery.tenant.org, key, self._payload)
 
     def _link(self) -> None:
-        uri, old, new = self._payload.uri, self._payload.old_invitee, self._payload.new_invitee
+        uri, old, new = self._payload.uri, self._old, self._payload.new_invitee
         for neighbour in (old, new):
             if neighbour is not None and not self._loaded(neighbour):
                 row = self._row(uri)
@@ -242,7 +246,8 @@ class _InviteeJoin:
         if self._row(uri).state == "canceled":
             return
         row = self._step(uri, state="canceled")
-        data = InviteeCanceled.made(self._payload.__dict__, booking=_state(row))
+        part = self._fact.part_of_action
+        data = InviteeCanceled.made(self._payload.__dict__, booking=_state(row), part_of_action=part)
         cancellation = self._payload.cancellation
         time = (cancellation.created_at if cancellation else None) or self._payload.updated_at or self._fact.told_at
         self._write(identity, data, row, time, inferred=False)

@@ -25,6 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from slotwire.ingest.errors import CannotNormalize, SchemaMismatch
 from slotwire.ingest.log.delivery import Delivery, Origin
 from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
+from slotwire.ingest.log.move import INTENDED, MoveFact, read_move
 from slotwire.ingest.log.parts import MAX_DEPTH, MAX_PARTS, count_brackets, count_parts
 from slotwire.schemas.calendly import InviteePayload, Part, Time
 from slotwire.schemas.codec import format_time
@@ -33,7 +34,6 @@ from slotwire.schemas.ids import EventId, content_digest
 
 MAX_DETAIL = 300
 """Characters of a quarantine's detail, which names places in the payload, never values."""
-
 P = TypeVar("P", bound=Part)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
@@ -56,6 +56,7 @@ class InviteeFact(NamedTuple):
         told_at: the envelope's time, in whole seconds. It is the only time that a cleared no-show has.
         drifted: the fields that could not be read, which are under `extra`.
         cleared: of a clear that is inferred: the marks that were known before REST was asked, and that it did not show.
+        replaces: the invitee that this one replaces, part_of_action: what canceled it; both by an action (`replacing`).
     """
 
     delivery: Delivery
@@ -64,6 +65,8 @@ class InviteeFact(NamedTuple):
     told_at: datetime
     drifted: tuple[str, ...] = ()
     cleared: tuple[str, ...] = ()
+    replaces: str | None = None
+    part_of_action: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class OwnFact:
     time: datetime
 
 
-Fact = InviteeFact | ResourceFact | OwnFact | QuarantineFact
+Fact = InviteeFact | ResourceFact | OwnFact | MoveFact | QuarantineFact
 
 _INVITEE_EVENTS = {event.value: event for event in InviteeEvent}
 KNOWN_EVENTS = frozenset({*_INVITEE_EVENTS, *RESOURCE_EVENTS})
@@ -236,9 +239,11 @@ def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
     ]
 
 
-def _own_fact(delivery: Delivery) -> OwnFact:
+def _own_fact(delivery: Delivery) -> OwnFact | MoveFact:
     """Read an event of ours, as `receive/accept.py` writes it."""
     told = orjson.loads(delivery.body)
+    if told["type"] == INTENDED:
+        return read_move(delivery, told)
     kind = BY_TYPE.get(told["type"])
     if kind is None:
         raise SchemaMismatch(

@@ -34,7 +34,9 @@ from slotwire.ingest.log.booking import Booking, booking_of
 from slotwire.ingest.log.counts import alarm_shared, count_results
 from slotwire.ingest.log.delivery import Delivery
 from slotwire.ingest.log.join import named
+from slotwire.ingest.log.move import Move
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, defect, normalize
+from slotwire.ingest.log.replacing import Replacing, concerned, tags_in
 
 SUSPICIOUS_ATTEMPTS = 3
 """From this take-over on at one head deliveries are tried one by one: two ended the process among others already."""
@@ -294,17 +296,20 @@ class Writer:
         began, head, (_, backlog) = moment(), self.head, self._opened()
         if not head.same_server:
             raise DatabaseUnavailable("the log is on another server than before: nothing is appended", reason="moved")
+        moves = await self._read_moves(facts)
+        facts = moves.follow(facts)
         batch = Batch(facts, await self._read_bookings(facts))
         positions = [each.position for each in deliveries]
         place, now = backlog.head_after(positions), self._clock.now()
         rows = batch.event_rows(now)
         if not positions and not rows:
             return []
-        row = await self._call(
-            "append",
-            *(self._shard, head.epoch, head.version, now, place.position, place.total),
-            *(batch.result_rows(), rows, batch.booking_rows(), batch.root_rows()),
-        )
+        told = (self._shard, head.epoch, head.version, now, place.position, place.total)
+        written_as = (*told, batch.result_rows(), rows, batch.booking_rows(), batch.root_rows())
+        if moves.changed:
+            row = await self._call("append_moves", *written_as, moves.rows())
+        else:
+            row = await self._call("append", *written_as)
         if not row["applied"]:
             raise LeadershipLost("another process writes this shard now")
         backlog.settle(positions)
@@ -318,6 +323,16 @@ class Writer:
             trace.told("write", "INTERNAL", spans, began=began)
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
 
+    async def _read_moves(self, facts: Sequence[Fact | OverdueClear]) -> Replacing:
+        """Read which reschedules by actions some facts may be part of: nearly always no fact can be of any."""
+        orgs, invitees = concerned(facts)
+        if not orgs:
+            return Replacing()
+        connection, _ = self._opened()
+        with translated():
+            rows = await connection.fetch(_SQL["read_moves"], orgs, invitees, tags_in(facts))
+        return Replacing(Move(**dict(row)) for row in rows)
+
     async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:
         """Read the rows that facts are joined with. A booking that another organization was told of is an alarm."""
         wanted: set[BookingKey] = set()
@@ -327,7 +342,7 @@ class Writer:
             if isinstance(fact, InviteeFact):
                 org = fact.delivery.tenant.org
                 told.add((org, fact.payload.uri))
-                wanted.update((org, uri) for uri in named(fact.payload))
+                wanted.update((org, uri) for uri in (*named(fact.payload), fact.replaces) if uri is not None)
         if not wanted:
             return {}
         connection, _ = self._opened()

@@ -139,6 +139,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "rate limits": lambda: doctor_organizations.rate_limits(connection, clock),
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),
+            "actions": lambda: doctor_organizations.actions(connection, clock),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

@@ -1,4 +1,4 @@
-"""The doctor's checks of what each organization needs: keys that open, connections, subscriptions, and no holes."""
+"""The doctor's checks of each organization: keys that open, connections, subscriptions, no holes, no open actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ HOLES_WARNING = timedelta(hours=1)
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
 
+ACTIONS_WARNING = timedelta(minutes=15)
+"""An action whose outcome is not known after so long: `slotwire control` does not run, or cannot see it."""
+
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 _BUDGETS = read_queries("slotwire.ingest.sql", "budget.sql")
 
@@ -204,3 +208,28 @@ async def holes(connection: Connection, clock: Clock) -> Finding:
         remedy="Each with its progress: slotwire reconcile --list\n"
         "  `unwatched` needs a credential. To fetch now and see why it fails: slotwire reconcile ORG",
     )
+
+
+async def actions(connection: Connection, clock: Clock) -> Finding:
+    """Say how many actions wait for a person, or are open for long, and whether all of them look before they call."""
+    with translated():
+        rows = await connection.fetch(_ACTIONS["count_actions"])
+        late = await connection.fetch(_ACTIONS["waiting_actions"], clock.now() - ACTIONS_WARNING, MAX_NAMED)
+        remembered = await connection.fetchval(_ACTIONS["actions_remembered"])
+    said = ", ".join(f"{row['actions']} {row['state']}" for row in rows) or "none is open or waits for a person"
+    if late:
+        return Finding(
+            check="actions",
+            state="warning",
+            message=f"{said}; it is not known what became of: {', '.join(str(row['id']) for row in late)}",
+            remedy="docs/runbooks/action-with-person.md says how to find out: slotwire actions show ID,"
+            " then slotwire actions decide ID done|not_done --why …",
+        )
+    if not remembered:
+        return Finding(
+            check="actions",
+            state="warning",
+            message=f"{said}; this database was restored, copied or failed over, so each action looks before it calls",
+            remedy="When no caller repeats a key from before: slotwire actions confirm-restore",
+        )
+    return ok("actions", said)

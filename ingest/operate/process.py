@@ -68,6 +68,8 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         retention,
         rounds,
     )
+    from slotwire.ingest.control.actions import action_rounds
+    from slotwire.ingest.control.actions.perform import Performer
     from slotwire.ingest.control.oauth_flow import ConnectFlow
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
@@ -86,6 +88,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         patient = Organizations.from_settings(
             settings, actions.pool, clock, actions.calendly, retries=backfill.BACKGROUND_RETRIES
         )
+        performer = Performer.from_settings(settings, actions.pool, clock, actions.calendly)
         health.add("postgres", lambda: postgres_problem(actions.pool))
         app = build_app(actions)
         limits = within_open_files(ADMIN)
@@ -101,6 +104,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 subscriptions=rounds.run(organizations, settings.subscriptions),
                 backfills=backfill_rounds.run(patient, settings.subscriptions),
                 holes=hole_rounds.run(patient, settings.reconcile),
+                actions=action_rounds.run(performer, settings.actions.interval_seconds),
                 ranges=ranges.run(actions.pool, clock),
                 retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(connections, settings.connections),

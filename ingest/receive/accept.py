@@ -130,6 +130,18 @@ def own_row(org: str, event: OwnEvent, now: datetime) -> AcceptRow:
     return AcceptRow(ordered_id(now), org, None, "own", now, now, False, "", None, None, body)
 
 
+def move_row(org: str, now: datetime, **told: object) -> AcceptRow:
+    """Write what an action tells the writer before it reschedules; it becomes no event.
+
+    Args:
+        org: the organization.
+        now: when it is intended.
+        told: `action`, `old_invitee`, `tag`, `event_type`, `start_time` and `person`, as the writer reads them.
+    """
+    body = orjson.dumps({"type": "io.slotwire.action.intended", **told})
+    return AcceptRow(ordered_id(now), org, None, "own", now, now, False, "", None, None, body)
+
+
 async def accept(
     connection: Connection,
     shard: int,

@@ -13,6 +13,7 @@ Its files:
 
     rest_people          Calendly's API: users, organizations, memberships, event types, routing forms, groups
     rest_scheduling      Calendly's API: scheduled events, invitees, no-shows, routing form submissions
+    rest_invitees        Calendly's API: bookings by API
     rest_subscriptions   Calendly's API: webhook subscriptions
     gate                 token, rate limit and scope of each REST call
     paging               pages and query parameters

@@ -33,6 +33,7 @@ from slotwire.ingest.simulator.oauth import OAuthCalls
 from slotwire.ingest.simulator.oauth_grants import Grants
 from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT
+from slotwire.ingest.simulator.rest_invitees import InviteeCalls
 from slotwire.ingest.simulator.rest_people import PeopleCalls
 from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
 from slotwire.ingest.simulator.rest_subscriptions import SubscriptionCalls
@@ -118,7 +119,7 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
 def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
     """Return the web application: Calendly's paths and `/simulator/`."""
     app = web.Application(middlewares=[_errors, _this_machine_only], client_max_size=MAX_REQUEST_BYTES)
-    for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine)):
+    for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine), InviteeCalls(engine)):
         app.add_routes(calls.routes(gate))
     app.add_routes(Access(engine, gate).routes())
     app.add_routes(OAuthCalls(engine, gate, oauth_app(engine.seed), Grants(engine, gate)).routes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 
@@ -11,6 +11,8 @@ from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.database import SimulatorDatabase
 from slotwire.ingest.simulator.model import SimulatedInvitee, SimulatedScheduledEvent, SimulatedSubmission, Token
 
+LONGEST = timedelta(days=1)
+"""No simulated meeting lasts longer."""
 EVENT = TypeAdapter(SimulatedScheduledEvent)
 INVITEE = TypeAdapter(SimulatedInvitee)
 SUBMISSION = TypeAdapter(SimulatedSubmission)
@@ -68,6 +70,14 @@ class Bookings:
         """Return a scheduled event."""
         found = self._database.row("SELECT doc FROM events WHERE id = ?", (ident,))
         return EVENT.validate_json(found[0]) if found else None
+
+    def active_around(self, host: str, start: datetime, end: datetime) -> list[SimulatedScheduledEvent]:
+        """Return a host's active events that overlap a time, by their start."""
+        rows = self._database.rows(
+            "SELECT doc FROM events WHERE host = ? AND status = 'active' AND start > ? AND start < ? ORDER BY start",
+            (host, stamp(start - LONGEST), stamp(end)),
+        )
+        return [event for (doc,) in rows if (event := EVENT.validate_json(doc)).end > start]
 
     def events(self, wanted: ScheduledEventFilter, order: PageOrder) -> list[SimulatedScheduledEvent]:
         """Return a page of scheduled events by start time, in the order of the page."""

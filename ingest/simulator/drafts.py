@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.draws import Draws
-from slotwire.ingest.simulator.model import SimulatedEventType, SimulatedInvitee, SimulatedScheduledEvent
+from slotwire.ingest.simulator.model import BookingAnswer, SimulatedEventType, SimulatedInvitee, SimulatedScheduledEvent
 from slotwire.ingest.simulator.people import CAMPAIGNS, TIMEZONES, address, answers, full_name, phone
 
 # A captured event was made 29 ms before its invitee (docs/reference/calendly.md, "Delivery").
@@ -20,7 +20,8 @@ class BookingDetails:
     """The details of a booking; those that are None are drawn.
 
     `event` books into an existing group event; `location` names a type (`none` for null); `name_null` sends
-    `name: null` (docs/reference/calendly.md, "Payloads").
+    `name: null` (docs/reference/calendly.md, "Payloads"). With a `scheduling_method` nothing about the
+    invitee is drawn.
     """
 
     organization: str | None = None
@@ -34,10 +35,21 @@ class BookingDetails:
     location: str | None = None
     tracking: tuple[tuple[str, str], ...] = ()
     routing_form_submission: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    text_reminder_number: str | None = None
+    answers: tuple[BookingAnswer, ...] = ()
+    guests: tuple[str, ...] = ()
+    scheduling_method: str | None = None
 
 
 def new_event(
-    offer: SimulatedEventType, start: datetime | None, location: str | None, draws: Draws, now: datetime
+    offer: SimulatedEventType,
+    start: datetime | None,
+    location: str | None,
+    draws: Draws,
+    now: datetime,
+    guests: tuple[str, ...] = (),
 ) -> SimulatedScheduledEvent:
     """Return a scheduled event of an event type; without `start`, on a day of the next month."""
     ident = draws.uuid()
@@ -56,6 +68,7 @@ def new_event(
         limit=offer.limit,
         created_at=now - EVENT_LEAD,
         updated_at=now,
+        guests=guests,
     )
 
 
@@ -63,6 +76,22 @@ def new_invitee(
     details: BookingDetails, event: SimulatedScheduledEvent, number: int, draws: Draws, now: datetime
 ) -> SimulatedInvitee:
     """Return an invitee with these details, the `number`th of this simulator."""
+    if details.scheduling_method is not None:
+        return SimulatedInvitee(
+            id=draws.uuid(),
+            event=event.id,
+            email=details.email or address("invitee", number),
+            name=details.name,
+            first_name=details.first_name,
+            last_name=details.last_name,
+            timezone=details.timezone,
+            created_at=now,
+            updated_at=now,
+            answers=details.answers,
+            tracking=details.tracking,
+            text_reminder_number=details.text_reminder_number,
+            scheduling_method=details.scheduling_method,
+        )
     given, family = full_name(draws)
     split = details.name is None and draws.chance(0.4)
     name = details.name or f"{given} {family}"

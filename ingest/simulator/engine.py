@@ -91,9 +91,13 @@ class Engine:
         sender.meeting_end = bookings.meeting_end
 
     def book(
-        self, details: BookingDetails, sequence: DeliverySequence | None = None, draws: Draws | None = None
+        self,
+        details: BookingDetails,
+        sequence: DeliverySequence | None = None,
+        draws: Draws | None = None,
+        delay: timedelta = timedelta(),
     ) -> OperationResult:
-        """Book a meeting, or a place in a group event.
+        """Book a meeting, or a place in a group event; its webhook goes out after so much of the simulator's time.
 
         Raises:
             SimulatedRefusal: the organization, event type or event is unknown; the event is full or canceled.
@@ -109,7 +113,7 @@ class Engine:
             OperationResult(
                 (invitee,),
                 event,
-                messages=self._outbox.write_invitee_event("invitee.created", invitee, event, sequence),
+                messages=self._outbox.write_invitee_event("invitee.created", invitee, event, sequence, delay),
             )
         )
 
@@ -353,7 +357,7 @@ class Engine:
                 raise not_found()
         else:
             offer = draws.pick([each for each in self.world.offers(tenant) if each.limit == 1])
-        return new_event(offer, details.start, details.location, draws, now)
+        return new_event(offer, details.start, details.location, draws, now, details.guests)
 
     def _move(
         self, old: SimulatedInvitee, moved: SimulatedScheduledEvent, by: Canceler, halves: _HalfDelivery, now: datetime

@@ -88,7 +88,9 @@ class RestGate:
         rate = RateState(self.rate_limit, 0, 0.0)
         self._requests += 1
         draws = Draws(self._engine.seed, "request", self._requests)
-        if draws.chance(self._engine.sender.faults.rest_error_rate):
+        faults = self._engine.sender.faults
+        hit = faults.rest_faults == "all" or request.method != "GET"
+        if hit and draws.chance(faults.rest_error_rate):
             return bad_gateway()
         try:
             caller = self._caller(request)
@@ -98,7 +100,10 @@ class RestGate:
         except SimulatedRefusal as refusal:
             answer = json_answer(refusal.body, refusal.status)
         answer.headers.update(self.rates.headers(rate))
-        return bad_gateway() if draws.chance(self._engine.sender.faults.rest_lost_answer_rate) else answer
+        # The handler may have taken a while: what was set meanwhile counts.
+        faults = self._engine.sender.faults
+        hit = faults.rest_faults == "all" or request.method != "GET"
+        return bad_gateway() if hit and draws.chance(faults.rest_lost_answer_rate) else answer
 
     async def _call(self, request: web.Request) -> RestCall:
         token = self._token(request)

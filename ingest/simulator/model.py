@@ -294,8 +294,11 @@ class Faults:
     `rest_lost_answer_rate` it is carried out and answered with the same error. `token_…` are the same two for
     `/oauth/token`. A REST answer takes `rest_delay_seconds` of the machine's time.
 
-    Two settings stand for what Calendly's documents leave open: `gives_up_after_meeting` ends the retries of a message
-    24 h after its meeting, `departed_silent` sends nothing to a subscription whose creator or user has left.
+    With `rest_faults` of `writes` those two hit only calls that are no GET.
+
+    Three settings stand for what Calendly's documents leave open: `gives_up_after_meeting` ends the retries of a
+    message 24 h after its meeting, `departed_silent` sends nothing to a subscription whose creator or user has left,
+    and `booking_webhook` says when the webhook of a booking by API comes: before, with or after the call's answer.
     """
 
     duplicate_rate: float = 0.0
@@ -307,7 +310,9 @@ class Faults:
     rest_error_rate: float = 0.0
     rest_lost_answer_rate: float = 0.0
     rest_delay_seconds: float = 0.0
+    rest_faults: Literal["all", "writes"] = "all"
     gives_up_after_meeting: bool = False
     departed_silent: bool = False
     token_error_rate: float = 0.0
     token_lost_answer_rate: float = 0.0
+    booking_webhook: Literal["before", "with", "after"] = "with"

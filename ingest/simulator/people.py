@@ -68,13 +68,17 @@ def phone(draws: Draws) -> str:
     return f"+1 202-555-01{draws.below(100):02d}"
 
 
+QUESTIONS = ("What would you like to talk about?", "Company")
+"""The questions of every booking form; none must be answered."""
+
+
 def answers(draws: Draws) -> tuple[BookingAnswer, ...]:
     """Return answers to a booking form; positions may start at 0 or 1 and have gaps.
 
     Source: docs/reference/calendly.md, "Payloads".
     """
     first = draws.below(2)
-    found = [BookingAnswer("What would you like to talk about?", draws.pick(GOALS), first)]
+    found = [BookingAnswer(QUESTIONS[0], draws.pick(GOALS), first)]
     if draws.chance(0.5):
-        found.append(BookingAnswer("Company", f"{draws.pick(FAMILY)} & Daughters", first + 2))
+        found.append(BookingAnswer(QUESTIONS[1], f"{draws.pick(FAMILY)} & Daughters", first + 2))
     return tuple(found)

@@ -56,10 +56,12 @@ class FaultChange(ControlRequest):
     rest_error_rate: Rate | None = None
     rest_lost_answer_rate: Rate | None = None
     rest_delay_seconds: float | None = Field(None, ge=0, le=60)
+    rest_faults: Literal["all", "writes"] | None = None
     gives_up_after_meeting: bool | None = None
     departed_silent: bool | None = None
     token_error_rate: Rate | None = None
     token_lost_answer_rate: Rate | None = None
+    booking_webhook: Literal["before", "with", "after"] | None = None
     rate_limit: int | None = Field(None, ge=0)
 
 

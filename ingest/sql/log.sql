@@ -22,6 +22,20 @@ SELECT * FROM slotwire.append(
     p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
     p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10)
 
+-- name: append_moves
+-- The same, with what was learnt of reschedules by actions.
+SELECT * FROM slotwire.append_moves(
+    p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
+    p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10, p_moves => $11)
+
+-- name: read_moves
+-- The reschedules by actions of some organizations that still expect an invitee, or that concern one of these invitees or
+-- tags.
+SELECT action_id, org, old_invitee, tag, event_type, start_time, person, since, new_invitee, ended FROM slotwire.moves
+WHERE org = ANY ($1::text[])
+  AND ((new_invitee IS NULL AND NOT ended) OR old_invitee = ANY ($2::text[]) OR new_invitee = ANY ($2::text[])
+       OR tag = ANY ($3::text[]))
+
 -- name: settled_above
 -- What is settled beyond the head: passed over it in the flood of another tenant.
 SELECT position FROM slotwire.results WHERE shard = $1 AND position > $2 ORDER BY position

@@ -19,6 +19,7 @@ FILES = sorted(
 OWNER = "owner"
 PROCESSES = {
     "accept.sql": ("control",),
+    "actions.sql": ("control",),
     "budget.sql": ("control",),
     "log.sql": ("relay",),
     "relay.sql": ("relay",),

@@ -24,7 +24,8 @@ from slotwire.ingest.control.calendly_client import (
     webhook_subscriptions,
 )
 from slotwire.ingest.control.calendly_client.pages import PAGE_SIZE
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.control.token_claims import read_claims
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem

@@ -14,7 +14,8 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client import webhook_subscriptions
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import DEFAULT_EVENTS
 from slotwire.ingest.control.subscription_facts import OVERLAP, SubscriptionRecord, WantedSubscription
 from slotwire.ingest.control.subscription_plan import UNFINISHED_AFTER

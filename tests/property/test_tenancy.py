@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from slotwire.ingest.log.batch import Batch, EventRow, Result
 from slotwire.ingest.log.booking import Booking
 from slotwire.ingest.log.delivery import Delivery, Origin, Tenant
+from slotwire.ingest.log.move import MoveFact
 from slotwire.ingest.log.normalize import Fact, InviteeFact, normalize
 from slotwire.ingest.log.outcome import DeliveryOutcome
 from tests.support.booking_histories import (
@@ -58,7 +59,11 @@ def told_again(fact: Fact, tenant: Tenant, origin: Origin = Origin.WEBHOOK) -> F
     """Tell a fact by another delivery, perhaps of another organization."""
     changed = {"tenant": tenant, "id": uuid4(), "position": next(_POSITIONS), "origin": origin}
     delivery = Delivery(**{**fact.delivery._asdict(), **changed})
-    return fact._replace(delivery=delivery) if isinstance(fact, InviteeFact) else replace(fact, delivery=delivery)
+    return (
+        fact._replace(delivery=delivery)
+        if isinstance(fact, InviteeFact | MoveFact)
+        else replace(fact, delivery=delivery)
+    )
 
 
 def told_by(tenant: Tenant, story: str) -> list[Fact]:

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from slotwire.ingest.foundation.listener import listen
+from tests.support.plain_http import NO_TLS
 
 Answer = tuple[int, Any]
 """Status and document."""
@@ -37,7 +38,7 @@ class AlteredCalendly:
         """Pass a request on."""
         self.asked.append(request.path)
         passed = {"Authorization": request.headers.get("Authorization", ""), "Content-Type": "application/json"}
-        async with httpx.AsyncClient(base_url=self.upstream, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self.upstream, trust_env=False, verify=NO_TLS) as client:
             told = await client.request(
                 request.method, request.path_qs, headers=passed, content=await request.read(), timeout=20
             )

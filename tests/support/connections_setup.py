@@ -15,7 +15,8 @@ import httpx
 from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client.budget import Budgets
-from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CallRetries, open_calendly
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, open_calendly
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.foundation.clock import ManualClock

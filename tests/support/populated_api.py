@@ -24,6 +24,7 @@ from slotwire.ingest.control.oauth_refresh import oauth_client
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.action_models import ActionRequest, DecideRequest
 from slotwire.ingest.operate.admin_api import Limits
 from slotwire.ingest.operate.booking_models import TimelineQuery
 from slotwire.ingest.operate.connect_link_models import (
@@ -86,6 +87,12 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     AllLettersRequest: lambda _: {"agent": "crm"},
     EditRequest: lambda _: {"value": EDITED},
     ReconciliationRequest: lambda running: {"organization": last_segment(running.organization)},
+    ActionRequest: lambda running: {
+        "organization": last_segment(running.organization),
+        "idempotency_key": "one",
+        "action": {"verb": "clear_no_show", "mark": "NONE"},
+    },
+    DecideRequest: lambda _: {"outcome": "done", "why": "seen"},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
 _TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters"}
@@ -173,6 +180,20 @@ async def make_link(api: ManagementApi, org: str, **more: str) -> ConnectLinkCre
     return await api.actions.connect_links.create(COMMAND_LINE, ConnectLinkRequest(organization=org, **more))
 
 
+async def make_action(api: ManagementApi, database: Database, running: Simulator) -> UUID:
+    """Make an action that waits for a person."""
+    request = ActionRequest.model_validate({**BODIES[ActionRequest](running), "idempotency_key": "for-a-person"})
+    item, _ = await api.actions.performed.create(COMMAND_LINE, request)
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute(
+            "UPDATE slotwire.actions SET state = 'person', reason = 'several_fit', evidence = NULL, request = '{}'"
+        )
+    finally:
+        await connection.close()
+    return item.id
+
+
 async def make_pending(api: ManagementApi, settings: Settings, running: Simulator, org: str) -> UUID:
     """Make a link that waits for its code: the owner has consented."""
     link, now = await make_link(api, org, return_url=RETURN), api.actions.clock.now()
@@ -216,7 +237,10 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             await write_quarantine(database, OTHER, [b"{}"], first=300)
             kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
             hole = await api.actions.reconciliations.create(COMMAND_LINE, ReconciliationRequest(organization=org))
+            action = await make_action(api, database, running)
             ids = {
+                "actions": action,
+                "decide": action,
                 "quarantine": kept[0],
                 "retry": kept[0],
                 "quarantine/discard": kept[1],

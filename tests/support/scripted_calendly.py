@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.leases import Priority
-from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, CallRetries, Refused, open_calendly
+from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport, Refused, open_calendly
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.postgres import Pool

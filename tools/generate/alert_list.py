@@ -6,6 +6,7 @@ process, which begins them at 0 again, neither fires nor clears an alert.
 
 from __future__ import annotations
 
+from tools.generate.action_alerts import ACTIONS
 from tools.generate.agent_alerts import AGENTS
 from tools.generate.alerts import Alert
 from tools.generate.log_alerts import LOG
@@ -343,4 +344,4 @@ _CALENDLY = (
     ),
 )
 
-ALERTS = (*_PROCESSES, *_DOOR, *LOG, *_KAFKA, *AGENTS, *_CALENDLY)
+ALERTS = (*_PROCESSES, *_DOOR, *LOG, *_KAFKA, *AGENTS, *_CALENDLY, *ACTIONS)

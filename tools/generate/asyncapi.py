@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
-from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_states import ConnectionStatus
-from slotwire.ingest.control.subscription_events import disabled_event, restored_event
-from slotwire.ingest.control.subscription_facts import SubscriptionRecord
-from slotwire.ingest.keys.hooks import HookId
 from slotwire.ingest.log.delivery import Origin
-from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.codec import (
     CONTENT_TYPE,
     DATASCHEMA,
@@ -29,16 +22,15 @@ from slotwire.schemas.codec import (
     ORIGIN,
     REPLAY,
     Attributes,
-    encode_data,
     encode_headers,
 )
 from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES, EventData
-from slotwire.schemas.ids import OrganizationUri
 from slotwire.schemas.topics import EVENT_TOPICS, OPERATIONS, Topic
 from tools.expected import FOLDER as PAYLOADS
 from tools.expected import expected_file, outcome_of, scenarios
 from tools.generate.json_schemas import FOLDER as SCHEMAS
 from tools.generate.json_schemas import as_json, json_schema
+from tools.generate.own_events import own_events
 from tools.sources import ROOT
 
 Document = dict[str, Any]
@@ -48,7 +40,6 @@ EXAMPLES = "schemas/examples"
 SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 BINDING = "0.5.0"
 PREFIX = "{topicPrefix}"
-API = "https://api.calendly.com"
 
 STORIES = (
     ("invitee.canceled/reschedule_old_half", "invitee.created/reschedule_new_half"),
@@ -164,77 +155,7 @@ def _told() -> Iterator[Document]:
         yield from orjson.loads(expected_file(scenario).read_bytes()).get("events", ())
     for story in STORIES:
         yield from outcome_of(*((PAYLOADS / f"{name}.json").read_bytes() for name in story))["events"]
-    yield from _connection_events()
-    yield from _subscription_events()
-
-
-def _subscription_events() -> Iterator[Document]:
-    """Return the two events of a subscription that was disabled and replaced, as they are made of its rows."""
-    made, now = datetime(2026, 11, 20, 9, 0, tzinfo=UTC), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
-    organization = OrganizationUri(f"{API}/organizations/ORGANIZATION")
-    lost = SubscriptionRecord(
-        id=UUID(int=3),
-        org="ORGANIZATION",
-        hook_id=HookId("AAAAAAAAAAAAAAAAAAAAAA"),
-        provider_uri=f"{API}/webhook_subscriptions/SUBSCRIPTION",
-        scope="organization",
-        events=("invitee.created", "invitee.canceled"),
-        state="active",
-        max_age_seconds=None,
-        created_at=made,
-        ended_at=None,
-        lost_at=now,
-        lost_reason="disabled",
-        last_delivery_at=datetime(2026, 11, 22, 8, 30, tzinfo=UTC),
-    )
-    by = replace(lost, id=UUID(int=4), replaces=lost.id, lost_at=None, lost_reason=None)
-    began = datetime(2026, 11, 22, 8, 59, tzinfo=UTC)
-    yield _own(disabled_event(lost, organization, "disabled", began, now))
-    yield _own(restored_event(lost, by, organization, (), datetime(2026, 11, 23, 9, 0, 1, 500000, tzinfo=UTC)))
-
-
-def _connection_events() -> Iterator[Document]:
-    """Return the events of a connection, which come from no payload, as they are made of its row."""
-    known, now = datetime(2026, 11, 20, 9, 0, tzinfo=UTC), datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
-    organization, user = f"{API}/organizations/ORGANIZATION", f"{API}/users/HOST"
-    record = ConnectionRecord(
-        id=UUID(int=1),
-        org="ORGANIZATION",
-        organization=OrganizationUri(organization),
-        kind="personal_access_token",
-        user_uri=user,
-        role="owner",
-        credential_id=UUID(int=2),
-        scopes=("default",),
-        expires_at=None,
-        state="active",
-        reason=None,
-        checked_at=known,
-        created_at=known,
-        changed_at=known,
-    )
-    active, revoked = record.status, ConnectionStatus("revoked", "refused")
-    ending = replace(record, state="expiring", reason="expires_soon", expires_at=datetime(2026, 12, 1, tzinfo=UTC))
-    for event in (
-        connected_event(record, now),
-        change_event(ending, active, now),
-        revoked_event(record, revoked, now),
-        change_event(record, revoked, now),
-    ):
-        if event is not None:
-            yield _own(event)
-
-
-def _own(event: OwnEvent) -> Document:
-    return {
-        "id": str(event.id),
-        "type": event.data.type,
-        "subject": event.subject,
-        "time": event.time.isoformat(),
-        "key": event.key,
-        "inferred": False,
-        "data": orjson.loads(encode_data(event.data)),
-    }
+    yield from own_events()
 
 
 def _fullness(event: Document) -> tuple[bool, bool, int]:

@@ -1,6 +1,7 @@
 """Calendly's REST API: what Slotwire uses, typed, and every operation as a table.
 
 transport                 the one file that speaks HTTP to Calendly: limits, retries, errors translated
+retries                   how often and how long a call is tried
 answers                   pure: what an error answer means
 pages                     lists, page after page
 operations                all 77 operations, with what each takes: for calls that a person makes

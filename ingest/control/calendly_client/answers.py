@@ -169,13 +169,24 @@ def plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in bare).split())[:MAX_TEXT]
 
 
-def unanswered(doing: str, error: Exception, setting: str) -> CalendlyError:
-    """Make the error for a call that got no answer; what it asked for may have happened."""
+def unanswered(doing: str, error: Exception, setting: str, *, sent: bool = True) -> CalendlyError:
+    """Make the error for a call that got no answer; if it was sent, what it asked for may have happened."""
     # The exception's text may contain the address; its class says enough.
     return CalendlyError(
         f"{doing}: no answer from Calendly ({type(error).__name__})",
         problem=CalendlyProblem.UNREACHABLE,
         remedy=f"Check the network, and {setting}.",
+        sent=sent,
+    )
+
+
+def too_late(doing: str) -> CalendlyError:
+    """Make the error for a call that was not made, because its time had passed before its turn came."""
+    return CalendlyError(
+        f"{doing}: not called, because its turn came too late",
+        problem=CalendlyProblem.UNREACHABLE,
+        remedy="It is tried again.",
+        sent=False,
     )
 
 

@@ -40,7 +40,7 @@ class InviteeResource(RawResource):
 
 
 async def every(
-    calendly: CalendlyTransport, event: str, *, status: Status | None = None
+    calendly: CalendlyTransport, event: str, *, status: Status | None = None, email: str | None = None
 ) -> AsyncIterator[InviteeResource]:
     """List a scheduled event's invitees by creation time, canceled ones too unless a status is given.
 
@@ -48,11 +48,12 @@ async def every(
         calendly: the transport of a token.
         event: the scheduled event's URI.
         status: lists only this one; None for both.
+        email: lists only invitees with this address; None for all.
 
     Raises:
         CalendlyError: see `CalendlyProblem`.
     """
-    query = {"status": status, "sort": _SORT}
+    query = {"status": status, "email": email, "sort": _SORT}
     async for item in pages.every(
         calendly, _path(event), pages.ResourcePage[InviteeResource], doing=_DOING, query=query
     ):

@@ -45,6 +45,7 @@ class ScheduledEventQuery:
         start_from: starting then or later.
         start_to: starting then or earlier.
         latest_first: by descending start time.
+        invitee_email: lists events that somebody with this address is in.
     """
 
     organization: OrganizationUri
@@ -54,6 +55,7 @@ class ScheduledEventQuery:
     start_from: datetime | None = None
     start_to: datetime | None = None
     latest_first: bool = False
+    invitee_email: str | None = None
 
 
 async def every(calendly: CalendlyTransport, chosen: ScheduledEventQuery) -> AsyncIterator[ScheduledEventResource]:
@@ -85,6 +87,7 @@ def _query(chosen: ScheduledEventQuery) -> dict[str, str | None]:
         "status": chosen.status,
         "min_start_time": pages.moment(chosen.start_from),
         "max_start_time": pages.moment(chosen.start_to),
+        "invitee_email": chosen.invitee_email,
         "sort": "start_time:desc" if chosen.latest_first else "start_time:asc",
     }
 

@@ -6,7 +6,6 @@ A token leaves this object only in the request's header: never in a log, a messa
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,8 +24,9 @@ import orjson
 import stamina
 from pydantic import BaseModel, SecretStr
 
-from slotwire.ingest.control.calendly_client.answers import read_answer, read_error, unanswered
+from slotwire.ingest.control.calendly_client.answers import read_answer, read_error, too_late, unanswered
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
+from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 from slotwire.ingest.foundation.settings import CalendlySettings
@@ -52,32 +52,11 @@ MAX_TOKEN_LENGTH = 8_192
 # Calendly's edge refuses the default User-Agent of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
 _PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+", re.ASCII)
+# Of a call that ends so, no octet has left.
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Failures worth a retry. After a write, only a 429 is known to have had no effect.
 _READ_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
 _WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
-
-
-@dataclass(frozen=True)
-class CallRetries:
-    """How often and how long a call is tried. Waits double and carry jitter.
-
-    Attributes:
-        attempts: tries, including the first.
-        first_wait_seconds: wait before the second try; also the largest jitter.
-        max_wait_seconds: the longest wait between two tries; a 429 that asks for more fails at once.
-        least_limited_seconds: the shortest wait after a 429: Calendly says whole seconds, so 0 may be nearly one.
-        answer_seconds: limit of one try, from connecting to the last octet of the answer.
-    """
-
-    attempts: int = 4
-    first_wait_seconds: float = 0.25
-    max_wait_seconds: float = 5.0
-    least_limited_seconds: float = 1.0
-    answer_seconds: float = 20.0
-
-    def wait_out(self, asked: float) -> float:
-        """Return how long to wait where a 429 asks for so many seconds; those who wait come back at different times."""
-        return max(asked, self.least_limited_seconds) + random.uniform(0, self.first_wait_seconds)  # noqa: S311 - spreads calls, hides nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +93,8 @@ class CalendlyTransport:
         self.calls = 0
         """Calls that were made, each try."""
         self.limit: int | None = None
+        self.not_after: float | None = None
+        """A time of the event loop from which on no call is sent any more; None for no end."""
 
     async def get(self, path: str, answer: type[M], *, doing: str, query: Query | None = None) -> M:
         """Read a resource; retried while Calendly fails.
@@ -219,6 +200,8 @@ class CalendlyTransport:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
         await self._caller.turn(doing)
+        if self.not_after is not None and asyncio.get_running_loop().time() >= self.not_after:
+            raise too_late(doing)
         started, status = perf_counter(), "none"
         self.calls += 1
         try:
@@ -235,7 +218,8 @@ class CalendlyTransport:
                         span.set_attribute("http.response.status_code", response.status_code)
                     received = await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
-            raise unanswered(doing, error, "SLOTWIRE_CALENDLY__API_URL") from None
+            sent = not isinstance(error, _UNSENT)
+            raise unanswered(doing, error, "SLOTWIRE_CALENDLY__API_URL", sent=sent) from None
         finally:
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)

@@ -16,6 +16,7 @@ quarantine     list, get, retry, discard
 dead_letters   list, get, redrive, redrive_all, edit, discard: what agents gave up
 reconciliations  list, get, create, run: holes, and the fetches that fill them
 granted_calls  find, call: what an agent asks Calendly for while it handles an event
+actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Self
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
+from slotwire.ingest.operate.actions.actions import PerformedActions
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.calendly import CalendlyActions
@@ -73,6 +75,7 @@ class Actions:
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
     reconciliations: ReconciliationActions
+    performed: PerformedActions
     signing_keys: SigningKeyActions
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
@@ -102,6 +105,7 @@ class Actions:
             OrganizationActions(*base),
             SubscriptionActions(*base),
             ReconciliationActions(*base),
+            PerformedActions(*base),
             SigningKeyActions(*base),
             CalendlyActions(*base),
             GrantedCallActions(*base),

@@ -6,6 +6,7 @@ One file per resource, as in `actions/`; events and deliveries are in `log`.
 from __future__ import annotations
 
 from slotwire.ingest.operate.routes import (
+    actions,
     audit,
     bookings,
     connect_links,
@@ -33,6 +34,7 @@ ROUTES: tuple[Route, ...] = (
     *organizations.ROUTES,
     *subscriptions.ROUTES,
     *reconciliations.ROUTES,
+    *actions.ROUTES,
     *signing_keys.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,

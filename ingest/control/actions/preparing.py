@@ -1,0 +1,211 @@
+"""What is looked at before an intent is committed: what can be refused beforehand is refused, and nothing is stored.
+
+cancel       a meeting with more than one active invitee, without `everyone`: Calendly cancels all of them
+reschedule   the same for the old meeting; an invitee who is not active; slots that overlap, without `may_lose_slot`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from slotwire.ingest.control.actions.intents import (
+    TRACKING,
+    BookedAnswer,
+    BookedLocation,
+    BookedTracking,
+    BookIntent,
+    CancelIntent,
+    Intent,
+    RescheduleIntent,
+    moment,
+    tag_for,
+    tagged,
+    target_of,
+)
+from slotwire.ingest.control.actions.records import NewAction
+from slotwire.ingest.control.actions.settlement import StepName
+from slotwire.ingest.control.calendly_client import event_types, invitees, scheduled_events
+from slotwire.ingest.control.calendly_client.invitees import InviteeResource
+from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventResource
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+from slotwire.ingest.control.connection_records import ConnectionRecord
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.clock import ordered_id
+from slotwire.ingest.receive.accept import AcceptRow, move_row
+from slotwire.schemas.ids import person_digest
+
+KINDS: Mapping[str, str] = {"zoom": "zoom_conference", "gotomeeting": "gotomeeting_conference"}
+"""How event types call the locations that meetings call otherwise."""
+ASKED = frozenset({"outbound_call", "ask_invitee"})
+"""Locations that the invitee gives."""
+_STEPS: Mapping[str, StepName] = {"book": "book", "cancel": "cancel", "mark_no_show": "mark", "clear_no_show": "clear"}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAction:
+    """What a caller asks for.
+
+    Attributes:
+        caller: as the audit names them.
+        key: the caller's idempotency key.
+        connection: as whom; None for the organization's best.
+        retry_not_seen: call again where an earlier call was not seen.
+    """
+
+    org: str
+    caller: str
+    key: str
+    intent: Intent = field(repr=False)
+    connection: UUID | None = None
+    retry_not_seen: bool = False
+
+
+async def prepare(
+    calendly: CalendlyTransport,
+    asked: AskedAction,
+    connection: ConnectionRecord,
+    mark: bytes,
+    *,
+    now: datetime,
+    tags: bool,
+) -> tuple[NewAction, AcceptRow | None]:
+    """Look at what is to be changed, and make the intent, with what the writer is told of a reschedule.
+
+    Raises:
+        RequestRefused: `cancels_everyone`, `invitee_not_active` or `slots_overlap`.
+        CalendlyError: it could not be looked at.
+    """
+    intent, action = asked.intent, ordered_id(now)
+    tag = tag_for(asked.org, asked.caller, asked.key) if tags else None
+    request: dict[str, Any] = {"intent": intent.model_dump(mode="json")}
+    facts: dict[str, Any] = {}
+    step, move = _STEPS.get(intent.verb, "book"), None
+    match intent:
+        case BookIntent():
+            request["booking"] = request["intent"]
+        case CancelIntent():
+            _require_few(await scheduled_events.get(calendly, intent.scheduled_event), everyone=intent.everyone)
+        case RescheduleIntent():
+            old = await invitees.get(calendly, intent.invitee)
+            meeting = await scheduled_events.get(calendly, old.event)
+            overlaps = _require_movable(intent, old, meeting)
+            booking = await _booking(calendly, intent, old, meeting)
+            request["booking"] = booking.model_dump(mode="json")
+            plan, step = ("cancel_first", "cancel") if overlaps else ("new_first", "book")
+            facts = {
+                "plan": plan,
+                "old_event": old.event,
+                "old_start": moment(meeting.start_time),
+                "may_lose_slot": intent.may_lose_slot,
+            }
+            given = {} if booking.tracking is None else booking.tracking.model_dump()
+            move = move_row(
+                asked.org,
+                now,
+                action=str(action),
+                old_invitee=intent.invitee,
+                tag=tag if tagged(given, tag)[1] else None,
+                event_type=booking.event_type,
+                start_time=moment(intent.start_time),
+                person=person_digest(booking.email),
+            )
+        case _:
+            pass
+    new = NewAction(
+        *(action, asked.org, asked.caller, asked.key, mark, intent.verb, connection.id, connection.user_uri),
+        *(target_of(intent), orjson.dumps(request).decode(), tag, step, facts),
+    )
+    return new, move
+
+
+def _require_few(meeting: ScheduledEventResource, *, everyone: bool) -> None:
+    """Refuse to cancel several people's bookings for a caller who has not said so."""
+    counter = meeting.raw.get("invitees_counter")
+    active = counter.get("active") if isinstance(counter, Mapping) else None
+    if everyone or (isinstance(active, int) and active <= 1):
+        return
+    people = f"{active} active invitees" if isinstance(active, int) else "an unknown number of active invitees"
+    raise RequestRefused(
+        f"this cancels the whole meeting, which has {people}",
+        code="cancels_everyone",
+        remedy="Calendly cannot cancel one of them. If all are to be canceled, say everyone=true.",
+    )
+
+
+def _require_movable(intent: RescheduleIntent, old: InviteeResource, meeting: ScheduledEventResource) -> bool:
+    """Refuse what cannot be moved; return whether the new slot overlaps the old one."""
+    if old.status != "active":
+        raise RequestRefused(
+            "this invitee's booking is canceled already, so it cannot be moved",
+            code="invitee_not_active",
+            remedy="Book anew.",
+        )
+    _require_few(meeting, everyone=intent.everyone)
+    lasts = (meeting.end_time or meeting.start_time) - meeting.start_time
+    overlaps = intent.start_time < meeting.start_time + max(lasts, timedelta(minutes=1)) and (
+        intent.start_time + lasts > meeting.start_time
+    )
+    if overlaps and not intent.may_lose_slot:
+        raise RequestRefused(
+            "the new slot overlaps the old one, so the old one would have to be canceled first",
+            code="slots_overlap",
+            remedy="Choose another slot, or say may_lose_slot=true.",
+        )
+    return overlaps
+
+
+async def _booking(
+    calendly: CalendlyTransport, intent: RescheduleIntent, old: InviteeResource, meeting: ScheduledEventResource
+) -> BookIntent:
+    """Make the booking of the new slot from the old one."""
+    told, event = old.raw, meeting.raw
+    tracking = told.get("tracking")
+    kept, _ = tagged(tracking if isinstance(tracking, dict) else dict.fromkeys(TRACKING), None)
+    answers = told.get("questions_and_answers")
+    guests = event.get("event_guests")
+    try:
+        return BookIntent(
+            event_type=event.get("event_type") or "",
+            start_time=intent.start_time,
+            email=told.get("email") or "",
+            timezone=told.get("timezone") or "UTC",
+            name=told.get("name") if not told.get("first_name") else None,
+            first_name=told.get("first_name"),
+            last_name=told.get("last_name"),
+            text_reminder_number=told.get("text_reminder_number"),
+            location=await _location(calendly, event),
+            answers=tuple(
+                BookedAnswer(question=each["question"], answer=each["answer"] or "", position=each["position"] or 0)
+                for each in answers or ()
+                if isinstance(each, dict) and each.get("question")
+            ),
+            guests=tuple(each["email"] for each in guests or () if isinstance(each, dict) and each.get("email")),
+            tracking=None if kept is None else BookedTracking(**kept),
+        )
+    except (ValidationError, KeyError) as error:
+        raise RequestRefused(
+            "the old booking cannot be booked again as it is",
+            code="not_movable",
+            remedy="Book the new slot, then cancel the old one, each by itself.",
+        ) from error
+
+
+async def _location(calendly: CalendlyTransport, event: Mapping[str, Any]) -> BookedLocation | None:
+    """Say where the new meeting is to be, where Calendly cannot tell by itself."""
+    kind = await event_types.get(calendly, event.get("event_type") or "")
+    offered, place = kind.raw.get("locations"), event.get("location")
+    if kind.raw.get("pooling_type") == "round_robin" or not isinstance(offered, list) or not isinstance(place, dict):
+        return None
+    name = KINDS.get(place.get("type") or "", place.get("type"))
+    known = any(isinstance(each, dict) and each.get("kind") == name for each in offered)
+    if not name or not known or (len(offered) == 1 and name not in ASKED):
+        return None
+    said = place.get("location")
+    return BookedLocation(kind=name, location=said if isinstance(said, str) and said else None)
