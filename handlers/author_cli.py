@@ -37,12 +37,16 @@ def migrate(
     Connects with SLOTWIRE_MIGRATE__DATABASE_URL (the owner) if it is set, else with SLOTWIRE_DATABASE_URL. They run as
     a role of the agent's own, in a schema of its own.
     """
+    from slotwire.ingest.foundation.author_environment import begin_without_secrets
+    from slotwire.ingest.foundation.postgres import OWNER_ADDRESS
+
+    begin_without_secrets(but={OWNER_ADDRESS})
     import asyncio
 
     from slotwire.handlers.registry import load_agents
     from slotwire.handlers.tables import migrate_tables, migrations_of
     from slotwire.ingest.foundation.clock import SystemClock
-    from slotwire.ingest.foundation.postgres import ADDRESS, OWNER_ADDRESS, connect
+    from slotwire.ingest.foundation.postgres import ADDRESS, connect
     from slotwire.ingest.foundation.schema_locks import MigrationLimits
     from slotwire.ingest.foundation.settings import load_settings
 
@@ -107,6 +111,9 @@ def try_(
     Without SLOTWIRE_DATABASE_URL it works on the local stack. What the handler does elsewhere is done: it calls the
     same services, with the same idempotency key. Shows personal data.
     """
+    from slotwire.ingest.foundation.author_environment import begin_without_secrets
+
+    begin_without_secrets()
     import asyncio
 
     from slotwire.handlers.hooks import held

@@ -44,6 +44,9 @@ def run(
     """
     import asyncio
 
+    from slotwire.ingest.foundation.author_environment import begin_without_secrets
+
+    begin_without_secrets()
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
     from slotwire.handlers.shown_runs import ShownRuns
@@ -73,6 +76,9 @@ def list_agents(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """List agents with the events they handle and their consumer groups."""
+    from slotwire.ingest.foundation.author_environment import begin_without_secrets
+
+    begin_without_secrets()
     from slotwire.handlers.registry import group_name, load_agent, shipped_agents
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.schemas.topics import dead_letter_topic

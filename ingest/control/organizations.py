@@ -215,6 +215,7 @@ class Organizations:
                 keys = [row["id"] for row in await connection.fetch(_SQL["revoke_keys_of"], org, now)]
                 await connection.execute(_SQL["forget_open_holes_of"], org)
                 await connection.execute(_SQL["end_runs_of"], org, now)
+                await connection.execute(_SQL["forget_chains_of"], org)
                 await connection.execute(_SQL["end_organization"], org, now)
         return RemoveOrganizationResult(
             await self.get(org), tuple(ended), tuple(left), tuple(connections), tuple(keys), signing_keys

@@ -4,6 +4,7 @@ settings            the environment, read once
 local_stack         the stack of this machine: its folder, and its settings for commands that work on it
 settings_base       what every group of settings is made of
 retention_settings  the group of retention
+author_environment  the environment of a process that runs an author's code
 agents_settings     the group of `slotwire agents run`
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app

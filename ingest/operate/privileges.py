@@ -37,6 +37,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "disconnect",
         "drop_range",
         "end_runs",
+        "forget_chains",
         "intend_action",
         "lease_calls",
         "lose_subscription",

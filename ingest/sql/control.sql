@@ -148,6 +148,10 @@ DELETE FROM slotwire.connections WHERE org = $1 RETURNING id
 -- Ends the runs of an organization's events that wait, in all agents.
 SELECT slotwire.end_runs($1, NULL, $2)
 
+-- name: forget_chains_of
+-- Forgets what agents remember of an organization's chains.
+SELECT slotwire.forget_chains($1, NULL)
+
 -- name: revoke_keys_of
 -- Revokes the management API keys that reach this organization only.
 UPDATE slotwire.api_keys SET revoked_at = $2 WHERE org = $1 AND revoked_at IS NULL RETURNING id

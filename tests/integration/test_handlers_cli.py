@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -138,3 +140,25 @@ async def test_bad_input_gets_words_not_a_stack_trace(
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in done.stderr
+
+
+async def test_an_authors_code_sees_no_key(tmp_path: Path) -> None:
+    """Whatever the shell has: the process that imports an agent has no key, and none can be read of how it began."""
+    secret = base64.urlsafe_b64encode(bytes(32)).decode()
+    (tmp_path / "mine_curious.py").write_text(
+        "import os\nfrom pathlib import Path\nfrom slotwire.handlers.agents.demo import agent\n"
+        "seen = repr(dict(os.environ)) + repr([each.read_bytes() for each in Path('/proc/self').glob('environ')])\n"
+        "print([name for name in ('VAULT__', 'HOOK_KEYS', 'OAUTH__', 'MIGRATE__', 'KAFKA__') if name in seen])\n"
+    )
+    env = {
+        "SLOTWIRE_VAULT__KEYS": f"k:{secret}",
+        "SLOTWIRE_HTTP__HOOK_KEYS": secret,
+        "SLOTWIRE_OAUTH__CLIENT_SECRET": secret,
+        "SLOTWIRE_MIGRATE__DATABASE_URL": "postgresql://owner:secret@127.0.0.1:1/d",
+        "SLOTWIRE_KAFKA__TOPIC_PREFIX": "eu.",
+    }
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND, "list", "mine_curious:agent", cwd=tmp_path, env=env, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await child.communicate()
+    assert printed.decode().splitlines()[0] == "['KAFKA__']"

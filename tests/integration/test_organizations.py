@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from slotwire.ingest.control import backfill_rounds, rounds
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.models import KeyRequest
@@ -96,11 +97,15 @@ async def test_removing_leaves_nothing_behind(setup: OrganizationsSetup) -> None
     await setup.simulate("book")
     await setup.settled()
     await setup.actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=setup.org))
+    remembered = "INSERT INTO slotwire.agent_state VALUES ('crm', $1, 'k', '{}', $2) RETURNING org"
+    for org in (setup.org, "ANOTHER"):
+        await setup.rows(remembered, org, SystemClock().now())
     done = await setup.actions.organizations.remove(COMMAND_LINE, setup.org, force=False)
     assert (len(done.ended), done.left, len(done.connections), len(done.keys)) == (2, (), 1, 1)
     assert done.organization.ended_at is not None
     assert setup.calendly.engine.ledger.subscriptions() == ()
     assert await setup.rows("SELECT FROM slotwire.connections") == []
+    assert [row["org"] for row in await setup.rows("SELECT org FROM slotwire.agent_state")] == ["ANOTHER"]
     assert await rounds.run_once(setup.organizations) == {}
     kinds = [row["type"] for row in await setup.rows("SELECT type FROM slotwire.events ORDER BY position")]
     assert kinds == [ConnectionConnected.type, InviteeCreated.type]

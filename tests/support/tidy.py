@@ -18,6 +18,7 @@ MAX_POLL_SECONDS = 0.05
 VAGUE_NAMES = frozenset({"utils", "util", "common", "helpers", "helper", "misc"})
 ENVIRONMENT_READERS = {
     "ingest/foundation/settings.py": "the settings themselves",
+    "ingest/foundation/author_environment.py": "what a process must not have that runs an author's code",
     "ingest/foundation/local_stack.py": "the user's XDG folders, and what a child on the local stack inherits",
     "ingest/local/wiring.py": "what the children of the embedded stack inherit",
     "ingest/cli/local.py": "names the settings that the embedded stack ignores",
