@@ -68,6 +68,21 @@ async def test_another_person_cannot_finish_a_flow(setup: OAuthSetup, browser: C
     assert "Connected" in await mine.text()
 
 
+async def test_a_scanner_that_opens_the_link_spends_nothing(setup: OAuthSetup, browser: Chromium) -> None:
+    """A mail scanner opens the link in a browser of its own, again and again: no row changes, and the button works."""
+    made = await setup.link()
+    before = await setup.rows("SELECT l::text FROM slotwire.connect_links l")
+    scanner, mine = await browser.tab(await browser.person()), await browser.tab(await browser.person())
+    for _ in range(3):
+        await scanner.open(made.url)
+        assert INTEGRATOR in await scanner.text()
+    assert await setup.rows("SELECT l::text FROM slotwire.connect_links l") == before
+    await mine.open(made.url)
+    await mine.press("#connect")
+    await consent(setup, mine, setup.user())
+    assert "Connected" in await mine.text()
+
+
 async def test_two_tabs_and_a_used_link(setup: OAuthSetup, browser: Chromium) -> None:
     """Two tabs of one person have a cookie each: the first connects, the second and a third are told so."""
     made, person = await setup.link(), await browser.person()
