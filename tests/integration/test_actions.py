@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
+from prometheus_client import generate_latest
 
+from slotwire.ingest.control import retention
 from slotwire.ingest.control.actions import perform
 from slotwire.ingest.control.actions.deciding import decide
 from slotwire.ingest.control.actions.records import ActionRecord
+from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.clock import clock_of, show_ahead
+from slotwire.ingest.foundation.exposition import EXPORTED
+from slotwire.ingest.foundation.retention_settings import RetentionSettings
+from slotwire.ingest.foundation.settings import MetricsSettings, Settings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate import doctor_organizations
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.model import Faults, SimulatedInvitee
 from tests.support.actions_setup import MAIL, ActionsSetup, actions_setup
+from tests.support.command import environment, slotwire
+from tests.support.owner import owner_rows
 
 LOST_AFTER = {"rest_lost_answer_rate": 1.0, "rest_faults": "writes"}
 LOST_BEFORE = {"rest_error_rate": 1.0, "rest_faults": "writes"}
@@ -32,6 +46,11 @@ async def untagged(database: Database) -> AsyncIterator[ActionsSetup]:
     """One organization whose bookings carry no tag."""
     async with actions_setup(database, tag=False) as found:
         yield found
+
+
+def at_simulator(setup: ActionsSetup) -> dict[str, str]:
+    """Return the addresses of Calendly for a command."""
+    return dict.fromkeys(("SLOTWIRE_CALENDLY__API_URL", "SLOTWIRE_CALENDLY__AUTH_URL"), setup.calendly.url)
 
 
 async def by_api(setup: ActionsSetup, **details: Any) -> SimulatedInvitee:
@@ -236,3 +255,104 @@ async def test_after_a_restore_each_action_looks_before_it_calls(setup: ActionsS
     later = await setup.act(setup.booking(start_time=setup.start(60).isoformat()))
     assert later.state == "done"
     assert setup.calls - before == 2  # whose token it is, and the booking
+
+
+async def test_an_operator_sees_and_decides_by_command(setup: ActionsSetup, tmp_path: Path) -> None:
+    """Book, list, show and decide as typed; the exit status says whether it is done, and one key books once."""
+    shown = tmp_path / "clock"
+    show_ahead(shown, setup.clock.now() - clock_of(Settings()).now())
+    env = environment(setup.settings, SLOTWIRE_LOCAL__CLOCK_FILE=str(shown), **at_simulator(setup))
+    start = setup.start().strftime("%Y-%m-%dT%H:%M")
+    words: tuple[str, ...] = (
+        "actions",
+        "book",
+        "--event-type",
+        setup.event_type().rpartition("/")[2],
+        "--start",
+        start,
+    )
+    words += ("--email", MAIL, "--name", "Zoe", "--answer", "Company=Example", "--key", "one", "--json")
+    booked = await slotwire(*words, env=env)
+    assert booked.code == 0, booked.stderr
+    item = json.loads(booked.stdout)
+    assert (item["state"], item["caller"], item["idempotency_key"]) == ("done", "command line", "one")
+    assert json.loads((await slotwire(*words, env=env)).stdout)["id"] == item["id"]
+    [invitee] = setup.bookings()
+    assert [each.question for each in invitee.answers] == ["Company"]
+    await setup.faults(**LOST_BEFORE)
+    lost = await slotwire("actions", "cancel", item["scheduled_event"], env=env)
+    assert (lost.code, "open" in lost.stderr, "--key" in lost.stderr) == (1, True, True)
+    await setup.rows(
+        "UPDATE slotwire.actions SET state = 'person', reason = 'unknown', due_at = NULL, settled_at = now()"
+        " WHERE state = 'open'"
+    )
+    listed = await slotwire("actions", "list", "--state", "person", "--json", env=env)
+    [waiting] = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert "unknown" in (await slotwire("actions", "show", waiting["id"], env=env)).stdout
+    decided = await slotwire("actions", "decide", waiting["id"], "not_done", "--why", "I looked", "--json", env=env)
+    assert (json.loads(decided.stdout)["state"], json.loads(decided.stdout)["note"]) == ("not_done", "I looked")
+    again = await slotwire("actions", "decide", waiting["id"], "done", "--why", "I looked", env=env)
+    assert (again.code, "nothing to decide" in again.stderr) == (1, True)
+    told = (await slotwire("actions", "confirm-restore", env=env)).stdout
+    assert "already" in told
+
+
+async def test_what_waits_is_watched_and_what_is_over_goes(setup: ActionsSetup) -> None:
+    """The doctor names who waits, the metrics count them; after 30 days the others go, and their moves with them."""
+    done = await setup.act(setup.booking())
+    [invitee] = setup.bookings()
+    start = setup.start(60).isoformat()
+    moved = await setup.act({"verb": "reschedule", "invitee": invitee.uri, "start_time": start})
+    await setup.faults(**LOST_BEFORE)
+    lost = await setup.act(setup.booking(start_time=setup.start(90).isoformat()))
+    await setup.written()
+    pool = setup.actions.pool
+    async with pool.acquire() as connection:
+        assert (await doctor_organizations.actions(connection, setup.clock)).state == "ok"
+        setup.calendly.engine.advance(timedelta(minutes=16))
+        late = await doctor_organizations.actions(connection, setup.clock)
+        assert (late.state, str(lost.id) in late.message) == ("warning", True)
+        assert await Observer(pool, setup.clock, MetricsSettings()).run_once()
+        shown = generate_latest(EXPORTED["control"]).decode()
+        assert 'slotwire_actions_waiting{state="open"} 1.0' in shown
+        await setup.rows(
+            "UPDATE slotwire.actions SET state = 'person', reason = 'unknown', due_at = NULL,"
+            " settled_at = intended_at WHERE state = 'open'"
+        )
+        keep = RetentionSettings(actions_days=30)
+        setup.calendly.engine.advance(timedelta(days=29))
+        assert await retention.run_once(pool, setup.clock, keep) == {"actions": 0}
+        setup.calendly.engine.advance(timedelta(days=2))
+        assert await retention.run_once(pool, setup.clock, keep) == {"actions": 2}
+    rows = await setup.rows("SELECT id FROM slotwire.actions")
+    assert [row["id"] for row in rows] == [lost.id]
+    assert (done.id, moved.id) != (lost.id, lost.id)
+    assert await setup.rows("SELECT * FROM slotwire.moves") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("state = 'open'", "actions_"),
+        ("request = '{}'", "actions_over"),
+        ("evidence = NULL", "actions_proof"),
+        ("state = 'refused', evidence = NULL", "actions_why"),
+        ("verb = 'gone'", "actions_verb"),
+        ("note = 'x'", "actions_decided"),
+        ("due_at = intended_at", "actions_due"),
+    ],
+)
+async def test_no_row_is_in_two_states(database: Database, change: str, constraint: str) -> None:
+    """The CHECKs hold the drawing of the states together, whoever writes."""
+    org = "https://api.calendly.com/organizations/ORGANIZATION"
+    await owner_rows(
+        database, "INSERT INTO slotwire.organizations (org, uri, shard, created_at) VALUES ('O', $1, 0, now())", org
+    )
+    await owner_rows(
+        database,
+        "INSERT INTO slotwire.actions (id, org, caller, key, fingerprint, verb, connection_id, user_uri, target, state,"
+        " evidence, step, step_at, called_at, head, intended_at, settled_at) VALUES (gen_random_uuid(), 'O', 'c', 'k',"
+        " '', 'book', gen_random_uuid(), 'u', 't', 'done', 'answer', 'book', now(), now(), 0, now(), now())",
+    )
+    with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+        await owner_rows(database, f"UPDATE slotwire.actions SET {change}")
