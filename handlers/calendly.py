@@ -1,4 +1,4 @@
-"""Calls to Calendly for an event: made by `slotwire control`, which has the credentials.
+"""Calls and actions at Calendly for an event: made by `slotwire control`, which has the credentials.
 
 A process that runs an author's code has none. It asks with a grant that is bound to the agent and the event; the
 organization, the user and the meeting come from the log.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -32,6 +33,10 @@ class Calls(Protocol):
 
     async def call(self, grant: str, operation: str, values: Values) -> Any:
         """Make one call."""
+        ...
+
+    async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
+        """Do something, once for agent, event and name."""
         ...
 
 
@@ -62,9 +67,48 @@ class EventCalendly:
             ControlUnavailable: `slotwire control` or Calendly is away. Do not catch it: the event is then tried again,
                 and the run does not count as an attempt.
         """
-        if self._grant is None:
-            self._grant = await self._calls.grant(self._event_id)
-        return await self._calls.call(self._grant, operation, {name: _texts(each) for name, each in values.items()})
+        texts = {name: _texts(each) for name, each in values.items()}
+        return await self._granted(lambda grant: self._calls.call(grant, operation, texts))
+
+    async def act(self, verb: str, /, *, name: str = "", **details: object) -> Any:
+        """Cancel or reschedule the event's meeting, or mark its invitee as a no-show: once, however often it is asked.
+
+            done = await ctx.calendly.act("cancel", reason="The host is ill")
+            if done["state"] in ("open", "not_sent"):
+                return Retry(after=30)
+
+        `docs/explanation/actions.md` says what the states mean, and what is sent. The operator of `control` allows it
+        for each agent by its name.
+
+        Args:
+            verb: `cancel`, `reschedule` or `mark_no_show`.
+            name: a name of your own, where an event needs the same verb twice; else the verb.
+            details: what the action takes: `reason`, `everyone`, `start_time`, `may_lose_slot`.
+
+        Returns:
+            The action as it is now, as `/v1/actions/{id}` shows it.
+
+        Raises:
+            RequestRefused: the agent may not act, or the action is refused; `code` says which.
+            ControlUnavailable: as for `call`.
+        """
+        action = {"verb": verb, **{key: _plain(each) for key, each in details.items()}}
+        return await self._granted(lambda grant: self._calls.act(grant, name or verb, action))
+
+    async def _granted(self, ask: Callable[[str], Awaitable[Any]]) -> Any:
+        """Ask with the grant that there is, and with a new one where that has ended."""
+        if self._grant is not None:
+            try:
+                return await ask(self._grant)
+            except RequestRefused as error:
+                if error.code != "unauthenticated":
+                    raise
+        self._grant = await self._calls.grant(self._event_id)
+        return await ask(self._grant)
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _texts(value: object) -> list[str]:
@@ -107,18 +151,24 @@ class ControlledCalls:
         """Make one call; see `EventCalendly.call`."""
         return await self._control.call(grant, operation, values)
 
+    async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
+        """Do something; see `EventCalendly.act`."""
+        return await self._control.act(grant, name, action)
+
 
 @dataclass
 class MemoryCalls:
     """The Calendly of a trial.
 
     Attributes:
-        answers: what a call answers, by its operation: a test sets them.
+        answers: what a call answers, by its operation, and an action, by its verb: a test sets them.
         made: the calls that were made, each with its values.
+        acted: the actions that were asked for, each with its name and what was to be done.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     made: list[tuple[str, Values]] = field(default_factory=list)
+    acted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     async def grant(self, event_id: UUID) -> str:
         """Grant anything."""
@@ -128,13 +178,22 @@ class MemoryCalls:
         """Return what the test has set; an exception is raised."""
         del grant
         self.made.append((operation, values))
-        if operation not in self.answers:
+        return self._answer(operation)
+
+    async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
+        """Return what the test has set for the verb; an exception is raised."""
+        del grant
+        self.acted.append((name, dict(action)))
+        return self._answer(str(action["verb"]))
+
+    def _answer(self, asked: str) -> Any:
+        if asked not in self.answers:
             raise RequestRefused(
-                f"this trial has no answer to {operation}",
+                f"this trial has no answer to {asked}",
                 code="call_unknown",
-                remedy=f'Set one: trial.calendly.answers["{operation}"] = …',
+                remedy=f'Set one: trial.calendly.answers["{asked}"] = …',
             )
-        answer = self.answers[operation]
+        answer = self.answers[asked]
         if isinstance(answer, Exception):
             raise answer
         return answer

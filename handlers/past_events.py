@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -113,7 +113,7 @@ async def try_event(
         clock=clock,
         inbox=_TriedInbox(connection, say),
         chains=PostgresChains(connection, agent=agent.name, clock=clock),
-        calls=ControlledCalls(connection, control, agent=agent.name, clock=clock),
+        calls=_TriedCalls(ControlledCalls(connection, control, agent=agent.name, clock=clock), say),
         run=_tried_run(agent, event, clock),
     )
     began = monotonic()
@@ -153,6 +153,28 @@ def _answer(run: RunResult) -> tuple[list[str], bool]:
         case _:  # pragma: no cover - nobody else has its journal
             raise AssertionError
     return [said], succeeded
+
+
+class _TriedCalls:
+    """Calls that read at Calendly, and actions that are shown and not asked for."""
+
+    def __init__(self, calls: ControlledCalls, say: Callable[[str], None]) -> None:
+        self._calls = calls
+        self._say = say
+
+    async def grant(self, event_id: UUID) -> str:
+        """Get a grant for the calls of one event."""
+        return await self._calls.grant(event_id)
+
+    async def call(self, grant: str, operation: str, values: Mapping[str, Sequence[str]]) -> Any:
+        """Make one call."""
+        return await self._calls.call(grant, operation, values)
+
+    async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
+        """Show what would be done."""
+        del grant
+        self._say(f"  at Calendly, not asked for: {name}: {_shortened(dict(action))}")
+        return {"state": "done"}
 
 
 class _TriedInbox:

@@ -1,4 +1,4 @@
-"""Asks `slotwire control` to call Calendly for an event, with a grant; errors of that call are caught here."""
+"""Asks `slotwire control` to call Calendly for an event, with a grant; errors of that request are caught here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import httpx
 
 from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
 
-PATH = "/internal/calls"
+CALLS = "/internal/calls"
 """Where `control` takes such calls, on the port of the management API."""
+ACTS = "/internal/actions"
+"""Where it takes actions."""
 ANSWER_SECONDS = 100.0
 """Longer than `control` takes to give up."""
 CONNECT_SECONDS = 5.0
@@ -41,7 +43,16 @@ class ControlClient:
             await self._http.aclose()
 
     async def call(self, grant: str, operation: str, values: Mapping[str, Sequence[str]]) -> Any:
-        """Have a call made.
+        """Have a call made; see `_post`."""
+        body = {"operation": operation, "values": {name: list(each) for name, each in values.items()}}
+        return await self._post(CALLS, grant, body)
+
+    async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
+        """Have something done, once for agent, event and name; see `_post`."""
+        return await self._post(ACTS, grant, {"name": name, "action": dict(action)})
+
+    async def _post(self, path: str, grant: str, body: Mapping[str, Any]) -> Any:
+        """Ask, and return what came of it.
 
         Raises:
             RequestRefused: it is not granted, or Calendly refused it.
@@ -59,10 +70,9 @@ class ControlClient:
                 limits=httpx.Limits(max_connections=MAX_CONNECTIONS),
                 trust_env=False,
             )
-        body = {"operation": operation, "values": {name: list(each) for name, each in values.items()}}
         try:
             response = await self._http.post(
-                f"{self._url}{PATH}", json=body, headers={"Authorization": f"Bearer {grant}"}
+                f"{self._url}{path}", json=body, headers={"Authorization": f"Bearer {grant}"}
             )
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:

@@ -121,6 +121,7 @@ class Wiring:
             "SLOTWIRE_LOCAL__CLOCK_FILE": str(self.clock_file),
             "SLOTWIRE_LOG__LEVEL": self.log_level,
             "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
+            "SLOTWIRE_ACTIONS__AGENTS": "*",
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             **self._oauth(),
         }

@@ -15,12 +15,13 @@ import orjson
 from aiohttp import hdrs, web
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.foundation.control_client import PATH
+from slotwire.ingest.foundation.control_client import ACTS, CALLS
 from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
 from slotwire.ingest.operate import idempotency
 from slotwire.ingest.operate.actions import Actions
-from slotwire.ingest.operate.calendly_models import GrantedCall
+from slotwire.ingest.operate.actions.granted_calls import CallGrant
+from slotwire.ingest.operate.calendly_models import GrantedAction, GrantedCall
 from slotwire.ingest.operate.models import Problem, encode
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
@@ -78,7 +79,8 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     for route in ROUTES:
         # No HEAD: it would cost as much as the list itself.
         app.router.add_route(route.method, _pattern(route.path), _serve(route))
-    app.router.add_route("POST", PATH, _granted_call)
+    app.router.add_route("POST", CALLS, _granted(_granted_call))
+    app.router.add_route("POST", ACTS, _granted(_granted_action))
     described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
 
     async def openapi(_: web.Request) -> web.Response:
@@ -88,21 +90,34 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     return app
 
 
-async def _granted_call(request: web.Request) -> web.Response:
-    """Make a call to Calendly for an agent. It comes with a grant in place of a key, which opens nothing else."""
-    actions = request.app[_ACTIONS]
-    scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    grant = await actions.granted_calls.find(secret.strip()) if scheme.lower() == "bearer" else None
-    if grant is None:
-        await request.app[_REFUSED].refuse(request.remote)
-        raise RequestRefused("there is no such grant, or it has ended", code="unauthenticated")
-    gate = request.app[_GATE]
-    if gate.locked():
-        raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
-    async with gate:
-        body = GrantedCall.model_validate_json(await _read_body(request))
-        answer = await actions.granted_calls.call(grant, body)
-        return web.Response(body=orjson.dumps({"answer": answer}), content_type=_JSON)
+def _granted(run: Callable[[Actions, CallGrant, bytes], Awaitable[object]]) -> Handler:
+    """Serve what an agent asks for. It comes with a grant in place of a key, which opens nothing else."""
+
+    async def serve(request: web.Request) -> web.Response:
+        actions = request.app[_ACTIONS]
+        scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        grant = await actions.granted_calls.find(secret.strip()) if scheme.lower() == "bearer" else None
+        if grant is None:
+            await request.app[_REFUSED].refuse(request.remote)
+            raise RequestRefused("there is no such grant, or it has ended", code="unauthenticated")
+        gate = request.app[_GATE]
+        if gate.locked():
+            raise RequestRefused("too many requests at once", code="too_busy", remedy="Try again in a moment.")
+        async with gate:
+            answer = await run(actions, grant, await _read_body(request))
+            return web.Response(body=orjson.dumps({"answer": answer}), content_type=_JSON)
+
+    return serve
+
+
+async def _granted_call(actions: Actions, grant: CallGrant, body: bytes) -> object:
+    return await actions.granted_calls.call(grant, GrantedCall.model_validate_json(body))
+
+
+async def _granted_action(actions: Actions, grant: CallGrant, body: bytes) -> object:
+    wanted = actions.granted_calls.intended(grant, GrantedAction.model_validate_json(body))
+    item, _ = await actions.performed.create(actions.granted_calls.caller(grant), wanted)
+    return item.model_dump(mode="json")
 
 
 def _pattern(path: str) -> str:

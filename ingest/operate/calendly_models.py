@@ -22,6 +22,15 @@ class GrantedCall(Model):
     """Values by parameter."""
 
 
+class GrantedAction(Model):
+    """One action that an agent asks for, with its grant."""
+
+    name: str = Field(min_length=1, max_length=80, pattern=r"^[!-~]+$")
+    """The agent's name for it: with the agent and the event it is the action's key."""
+    action: dict[str, Any] = Field(max_length=50)
+    """What is to be done, without what it is done to: that is the event's."""
+
+
 class CallRequest(Model):
     """One call of an operation, and as whom."""
 

@@ -13,8 +13,9 @@ import asyncpg
 import pytest
 
 from slotwire.handlers.calendly import ControlledCalls, EventCalendly
+from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.clock import ManualClock
-from slotwire.ingest.foundation.control_client import PATH, ControlClient
+from slotwire.ingest.foundation.control_client import CALLS, ControlClient
 from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
@@ -42,9 +43,11 @@ class World:
     invitee: str
     event_id: UUID
 
-    def calendly(self, control: ControlClient, event_id: UUID | None = None) -> EventCalendly:
+    def calendly(
+        self, control: ControlClient, event_id: UUID | None = None, *, agent: str = "planner"
+    ) -> EventCalendly:
         """What a handler has for an event."""
-        calls = ControlledCalls(self.agents, control, agent="planner", clock=self.clock)
+        calls = ControlledCalls(self.agents, control, agent=agent, clock=self.clock)
         return EventCalendly(calls, event_id or self.event_id)
 
 
@@ -55,7 +58,11 @@ async def world(database: Database) -> AsyncIterator[World]:
     owner, agents = await asyncpg.connect(database.owner_url), await asyncpg.connect(database.url_of["agents"])
     try:
         async with simulator(Options(seed="granted")) as running:
-            settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+            chosen = {
+                "calendly": CalendlySettings(api_url=running.url),
+                "actions": ActionsSettings(agents=("planner",)),
+            }
+            settings = settings_for(database).model_copy(update=chosen)
             async with management_api(settings, clock=clock) as api:
                 yield await _made(database, running, api, agents, owner, clock)
     finally:
@@ -146,13 +153,15 @@ def test_a_grant_is_for_its_event_and_nothing_else(operation: str, values: dict[
 async def test_a_grant_ends(world: World) -> None:
     """After a quarter of an hour it opens nothing and is removed; nor does one from a time to come, or a forged one."""
     async with ControlClient(world.api.url) as control:
-        calendly = world.calendly(control)
+        calendly, calls = world.calendly(control), ControlledCalls(world.agents, control, agent="b", clock=world.clock)
         await calendly.call("get-scheduled-event")
+        grant = await calls.grant(world.event_id)
         world.clock.advance(timedelta(minutes=15))
         with pytest.raises(RequestRefused, match="no such grant") as caught:
-            await calendly.call("get-scheduled-event")
+            await calls.call(grant, "get-scheduled-event", {})
         assert caught.value.code == "unauthenticated"
         assert not await world.owner.fetchval("SELECT EXISTS (SELECT FROM slotwire.call_grants)")
+        await calendly.call("get-scheduled-event")  # a handler that works for long gets another one
         later = ManualClock(world.clock.now() + timedelta(minutes=6))
         calls = ControlledCalls(world.agents, control, agent="planner", clock=later)
         with pytest.raises(RequestRefused, match="no such grant"):
@@ -160,7 +169,7 @@ async def test_a_grant_ends(world: World) -> None:
         with pytest.raises(RequestRefused, match="does not have this event"):
             await world.calendly(control, UUID(int=7)).call("get-scheduled-event")
     key = await world.api.key()
-    answer = await world.api.ask("POST", PATH, key, json={"operation": "get-scheduled-event", "values": {}})
+    answer = await world.api.ask("POST", CALLS, key, json={"operation": "get-scheduled-event", "values": {}})
     assert answer.status_code == 401, "a key of the management API is no grant"
     digest = hashlib.sha256(b"x").digest()
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -179,3 +188,33 @@ async def test_without_control_the_event_waits(world: World) -> None:
         with pytest.raises(RequestRefused) as caught:
             await world.calendly(control).call("get-scheduled-event")
         assert caught.value.code == "connection_unable"
+
+
+async def test_a_handler_cancels_its_meeting_once(world: World) -> None:
+    """However often it is asked, by the agent that may; what is not the event's, and who may not, is refused."""
+    async with ControlClient(world.api.url) as control:
+        calendly = world.calendly(control)
+        first = await calendly.act("cancel", reason="The host is ill")
+        again = await world.calendly(control).act("cancel", reason="The host is ill")
+        assert (first["state"], first["scheduled_event"], again["id"]) == ("done", world.meeting, first["id"])
+        assert first["idempotency_key"] == f"planner:{world.event_id}:cancel"
+        shown = await calendly.call("get-scheduled-event")
+        assert (shown["resource"]["status"], shown["resource"]["cancellation"]["reason"]) == (
+            "canceled",
+            "The host is ill",
+        )
+        for asked in (
+            world.calendly(control, agent="another").act("cancel"),
+            calendly.act("cancel", scheduled_event="https://api.calendly.com/scheduled_events/ANOTHER", name="2"),
+            calendly.act("book", event_type="X"),
+        ):
+            with pytest.raises(RequestRefused) as caught:
+                await asked
+            assert caught.value.code == "not_granted"
+        with pytest.raises(RequestRefused) as caught:
+            await calendly.act("cancel", reason="Another reason")
+        assert caught.value.code == "idempotency_key_reused"
+    actors = {
+        row["actor"] for row in await world.owner.fetch("SELECT actor FROM slotwire.audit WHERE action LIKE 'actions%'")
+    }
+    assert actors == {"agent planner"}

@@ -20,7 +20,9 @@ from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 
 HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md").read_text(encoding="utf-8")
-CRM, TYPES, KNOWS, READS, POLICY, TEST = re.findall(r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE)
+CRM, TYPES, KNOWS, READS, ACTS, POLICY, TEST = re.findall(
+    r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE
+)
 [SAVEPOINT] = re.findall(r"^  ```python\n(.*?)^  ```", HOWTO, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -80,6 +82,12 @@ async def test_what_a_handler_knows_is_there(package: Path) -> None:
     planner.calendly.answers["list-user-busy-times"] = []
     [result] = await planner.deliver(event_of(created))
     assert result.status is RecordStatus.DONE
+    (package / "bouncer.py").write_text(ACTS)
+    bouncer = Trial(load_agent("my_agents.bouncer:agent"))
+    bouncer.calendly.answers["cancel"] = {"state": "done"}
+    results = await bouncer.deliver(event_of(created), event_of(created, sequence=2, origin="backfill"))
+    assert {each.status for each in results} == {RecordStatus.DONE, RecordStatus.FILTERED}
+    assert bouncer.calendly.acted == [("cancel", {"verb": "cancel", "reason": "We are closed that day"})]
 
 
 async def test_handlers_of_several_classes_work(package: Path) -> None:

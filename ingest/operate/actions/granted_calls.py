@@ -1,4 +1,4 @@
-"""Calls to Calendly that an agent asks for while it handles an event: to read what the event is about, and no more."""
+"""Calls and actions that an agent asks for while it handles an event, on what the event is about and nothing else."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from datetime import timedelta
 from types import MappingProxyType
 from uuid import UUID
 
+from slotwire.ingest.control.actions.intents import INTENT
 from slotwire.ingest.control.calendly_client import operations
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import read_queries, translated
+from slotwire.ingest.operate.action_models import ActionRequest
 from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
 from slotwire.ingest.operate.actions.calendly import without_hooks
-from slotwire.ingest.operate.calendly_models import GrantedCall
+from slotwire.ingest.operate.calendly_models import GrantedAction, GrantedCall
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.schemas.ids import last_segment
 
@@ -46,6 +48,14 @@ GRANTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """The operations that an agent may call, each with the parameters that the grant fills in."""
+ACTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "cancel": ("scheduled_event", "scheduled_event"),
+        "reschedule": ("invitee", "invitee"),
+        "mark_no_show": ("invitee", "invitee"),
+    }
+)
+"""The actions that an agent may ask for, each with what the grant fills in."""
 _FORBIDDEN = frozenset({"organization", "group", "invitee_email"})
 """Parameters that would reach beyond the user."""
 
@@ -108,6 +118,37 @@ class GrantedCallActions(ResourceActions):
                     if len(found) == MAX_GRANTED_ITEMS:
                         break
                 return found
+
+    def intended(self, grant: CallGrant, request: GrantedAction) -> ActionRequest:
+        """Make what an agent asks for an action on the event's meeting, once for agent, event and name.
+
+        Raises:
+            RequestRefused: this agent may not act, the verb is not one of `ACTS`, the event is about no booking, or the
+                action is for something else than the event (`not_granted`).
+            ValidationError: it is not an action.
+        """
+        allowed = self.settings.actions.agents
+        if grant.agent not in allowed and "*" not in allowed:
+            raise _not_granted(
+                f"the agent {grant.agent} may not act at Calendly", "Name it in SLOTWIRE_ACTIONS__AGENTS of `control`."
+            )
+        verb = str(request.action.get("verb", ""))
+        if verb not in ACTS:
+            raise _not_granted(f"an agent may not {verb[:40]!r} for an event", f"It may: {', '.join(ACTS)}.")
+        name, what = ACTS[verb]
+        wanted = getattr(grant, what)
+        if wanted is None:
+            raise _not_granted(f"the event is about no booking, so there is nothing to {verb}", "")
+        if request.action.get(name, wanted) != wanted:
+            raise _not_granted(f"{name} is not that of the event", "Leave it out: it is filled in.")
+        key = f"{grant.agent}:{grant.event_id}:{request.name}"
+        action = INTENT.validate_python({**request.action, name: wanted})
+        return ActionRequest(organization=grant.org, idempotency_key=key, action=action)
+
+    @staticmethod
+    def caller(grant: CallGrant) -> Principal:
+        """Whom the audit names, and whose keys of actions an agent's are."""
+        return Principal(Role.OPERATOR, org=grant.org, name=f"agent {grant.agent}")
 
     async def _connection(self, grant: CallGrant) -> ConnectionRecord:
         if grant.user_uri is not None:
