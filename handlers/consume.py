@@ -34,6 +34,8 @@ POLL_SECONDS = 0.2
 """How long one poll waits for records. The next follows at once, for the partitions that are ours by then."""
 FULL_POLL_SECONDS = 0.02
 """How long to wait for room after an empty poll while a partition is full."""
+PACE_SECONDS = 0.005
+"""The pause between two polls while more than half of what may be in flight is."""
 FETCH_WAIT_MS = 100
 """How long the broker holds an empty fetch. It answers at once when a record comes, so this adds no latency. It bounds
 how long a partition that was full waits until it is fetched again."""
@@ -99,6 +101,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._log = get_logger("consume").bind(agent=membership.agent)
         self._committed: dict[Partition, tuple[int, str]] = {}
         self._assigned = False
+        self._generation = 0
         self._assignment = asyncio.Event()
         self._patience = min(ANSWER_TIMEOUT_SECONDS, membership.stuck_after)
         self._dispatcher: Dispatcher
@@ -182,13 +185,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 )
             with translated():
                 for place, records in batches.items():
+                    if Partition(*place) in dispatcher.unready:
+                        # It became ours anew during the poll: its records are read when it is ready.
+                        self._consumer.seek(place, records[0].offset)
+                        continue
                     position = await self._consumer.position(place)  # known, so this does not wait
                     dispatcher.deliver(Partition(*place), map(record_from, records), position=position)
             if full and not batches:
                 await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
             else:
-                # A poll that finds records never waits; let the lanes run, too.
-                await asyncio.sleep(0)
+                # A poll that finds records never waits; let the lanes run, too. With much in flight many end at once:
+                # to read them one by one, as each makes room, would cost more than most handlers.
+                await asyncio.sleep(PACE_SECONDS if dispatcher.is_pressed else 0)
 
     async def _commit_settled(self) -> None:
         """Commit at intervals.
@@ -231,8 +239,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         while True:
             try:
                 if unready := dispatcher.unready:
-                    await self._queueing.load(unready)
-                    dispatcher.make_ready(await self._settled_before(unready))
+                    await self._make_ready(unready)
                 for turn in await self._queueing.due(dispatcher.partitions):
                     dispatcher.turn(turn)
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
@@ -241,6 +248,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 self._problems.end("queue_unread")
             await wait_for(self._assignment, self._membership.queue_interval)
             self._assignment.clear()
+
+    async def _make_ready(self, partitions: Collection[Partition]) -> None:
+        """Have records of new partitions be handled, unless partitions move meanwhile: then this is done again."""
+        generation = self._generation
+        put_in_force = await self._queueing.load(partitions)
+        settled = await self._settled_before(partitions)
+        if generation == self._generation:
+            put_in_force()
+            self._dispatcher.make_ready(settled)
 
     async def _settled_before(self, partitions: Collection[Partition]) -> dict[Partition, frozenset[int]]:
         """Return the offsets that earlier members had settled behind what they committed."""
@@ -340,6 +356,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """Let go of all partitions; another member reports their lag from now on."""
         for topic, number in self._dispatcher.partitions:
             CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
+        self._generation += 1
         self._dispatcher.close()
         self._queueing.forget()
         self._committed.clear()

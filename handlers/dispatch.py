@@ -65,7 +65,8 @@ class Dispatcher:
         self._max_in_flight = max_in_flight
         self._spawn = spawn
         self._open: dict[Partition, _OpenPartition] = {}
-        self._gauge = CONSUMER_IN_FLIGHT.labels(agent)
+        # Asked for when somebody looks, since setting it costs as much as many a handler.
+        CONSUMER_IN_FLIGHT.labels(agent).set_function(lambda: self.in_flight)
 
     @property
     def partitions(self) -> AbstractSet[Partition]:
@@ -76,6 +77,16 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Count the records in flight."""
         return sum(item.ledger.unsettled for item in self._open.values())
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether a partition has more than half of its share in flight."""
+        half = self._share // 2
+        return any(item.ledger.unsettled > half for item in self._open.values())
+
+    @property
+    def _share(self) -> int:
+        return max(1, self._max_in_flight // max(1, len(self._open)))
 
     @property
     def unready(self) -> Collection[Partition]:
@@ -113,7 +124,7 @@ class Dispatcher:
 
     def rooms(self) -> Mapping[Partition, int]:
         """Return how many more records each partition may have in flight; partitions without room are left out."""
-        share = max(1, self._max_in_flight // max(1, len(self._open)))
+        share = self._share
         rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
             room = min(share - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
@@ -137,7 +148,6 @@ class Dispatcher:
             if item.ledger.deliver(record.offset):
                 self._start(item, record)
         item.ledger.advance(position)
-        self._gauge.set(self.in_flight)
 
     def advance(self, partition: Partition, position: int) -> None:
         """Note the offset at which reading continues in a partition, if it is still open: markers move it, too."""
@@ -179,7 +189,6 @@ class Dispatcher:
     def close(self) -> None:
         """Forget all partitions. Records that were not settled will be delivered again, here or elsewhere."""
         self._open.clear()
-        self._gauge.set(0)
         self.changed.set()
 
     def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
@@ -199,7 +208,6 @@ class Dispatcher:
                 return
             if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
                 item.ledger.settle(job.offset)
-                self._gauge.set(self.in_flight)
                 self.changed.set()
             job = item.lanes.finish(lane)
 

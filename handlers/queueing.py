@@ -47,16 +47,23 @@ class Queueing:
         self._without_room = 0
         self._full, self._queued = CONSUMER_QUEUE_FULL.labels(agent), CONSUMER_QUEUED.labels(agent)
 
-    async def load(self, partitions: Collection[Partition]) -> None:
+    async def load(self, partitions: Collection[Partition]) -> Callable[[], None]:
         """Learn which lanes of partitions are fenced, before their first records are handled.
+
+        Returns:
+            What puts that in force. Call it only while nothing was forgotten since.
 
         Raises:
             DatabaseUnavailable, SchemaMismatch, ConfigurationError: nothing of them may be handled yet.
         """
         fenced, lettered = await self._queue.lanes(partitions), await self._queue.lettered(partitions)
-        for partition in partitions:
-            self._fenced[partition] = {lane for each, lane in fenced if each == partition}
-            self._lettered[partition] = {lane for each, lane in lettered if each == partition}
+
+        def put_in_force() -> None:
+            for partition in partitions:
+                self._fenced[partition] = {lane for each, lane in fenced if each == partition}
+                self._lettered[partition] = {lane for each, lane in lettered if each == partition}
+
+        return put_in_force
 
     def forget(self) -> None:
         """Let go of all partitions; no job of theirs runs any more."""
@@ -85,7 +92,8 @@ class Queueing:
         """Handle a record, or put it behind what waits in its lane."""
         if stopping.is_set():
             return _HANDED_BACK  # the partition may be another member's already
-        lane, fenced = record.lane, self._fenced[record.partition]
+        fenced = self._fenced[record.partition]
+        lane = record.lane if fenced else b""
         if isinstance(record, SetAsideRecord):
             # What waits in the lane came before its run was due, and may answer it: it is found due again then.
             skipped = lane in fenced
@@ -97,11 +105,11 @@ class Queueing:
             while True:
                 result = await self._handling.handle(record, stopping, queued=queued)
                 if result.status is not RecordStatus.POSTPONED:
-                    await self._remember(record, lane, result, stopping)
+                    await self._remember(record, result, stopping)
                     return result
                 queued = QueuedRecord(record, result.attempts, self._clock.now() + timedelta(seconds=result.pause))
                 if await self._put_first(queued, stopping):
-                    fenced.add(lane)
+                    fenced.add(record.lane)
                     return result
         except Interrupted:
             return _HANDED_BACK
@@ -132,7 +140,7 @@ class Queueing:
                 await self._postpone(queued, result, stopping)
                 return result
             if queued.letter is None or result.status is RecordStatus.DEAD_LETTERED:
-                await self._remember(queued.record, turn.lane, result, stopping)
+                await self._remember(queued.record, result, stopping)
             await self._ask(partial(self._queue.settle, queued.record), stopping)
 
     async def _postpone(self, queued: QueuedRecord, result: RecordResult, stopping: asyncio.Event) -> None:
@@ -203,14 +211,15 @@ class Queueing:
         else:
             self._problems.end("queue")
 
-    async def _remember(self, record: Record, lane: Lane, result: RecordResult, stopping: asyncio.Event) -> None:
+    async def _remember(self, record: Record, result: RecordResult, stopping: asyncio.Event) -> None:
         """Note what a settled record means for the dead letters of its lane."""
         lettered = self._lettered[record.partition]
         if result.status is RecordStatus.DEAD_LETTERED:
-            lettered.add(lane)
-        elif result.status is RecordStatus.DONE and lane in lettered and (sequence := sequence_of(record)) is not None:
+            lettered.add(record.lane)
+        elif result.status is RecordStatus.DONE and lettered and (lane := record.lane) in lettered:
+            sequence = sequence_of(record)
             try:
-                if not await self._ask(lambda: self._queue.passed(record, sequence), stopping):
+                if sequence is None or not await self._ask(lambda: self._queue.passed(record, sequence), stopping):
                     lettered.discard(lane)
             except Interrupted:
                 return  # the record is settled all the same
