@@ -110,9 +110,8 @@ class Handling:
         self._log_messages = log_messages
         self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)
         self._giving_up = GiveUpCounter(agent.limit)
-        self._log = get_logger("handlers").bind(
-            agent=agent.name, **({"version": agent.version} if agent.version else {})
-        )
+        self._named = {"agent": agent.name, **({"version": agent.version} if agent.version else {})}
+        self._log = get_logger("handlers", **self._named)
 
     async def handle(
         self, record: Record, stopping: asyncio.Event, *, queued: QueuedRecord | None = None
@@ -351,7 +350,13 @@ class Handling:
             idempotency_key=work.run.idempotency_key,
             published_at=work.record.published_at,
             started_at=self._clock.now(),
-            log=self._log.bind(event_id=str(event.id), type=event.type, organization=event.organization),
+            log=get_logger(
+                "handlers",
+                **self._named,
+                event_id=str(event.id),
+                type=event.type,
+                organization=event.organization,
+            ),
             clock=self._clock,
             inbox=self._inbox,
             chains=self._chains,

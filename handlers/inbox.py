@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -15,10 +18,13 @@ from slotwire.handlers.database import DatabaseConnection
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.postgres import borrowed, is_lost, read_queries, translated
+from slotwire.ingest.foundation.postgres_transaction import BriefTransaction, written
 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _READ_ONLY = "25006"
 _HAS_FAILED = "25P02"
+_NONE_INSERTED = "INSERT 0 0"
+_ENDING = re.compile(r"\b(?:commit|rollback|abort|end|prepare)\b", re.IGNORECASE)
 _FAILED = "its transaction was rolled back: the handler caught {} of a statement, and Postgres commits nothing after it"
 _ENDED = "the handler ended its transaction by a statement of its own"
 _IDLE = "Postgres ended its transaction: no statement for {:g} s (SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS)"
@@ -84,6 +90,8 @@ class PostgresInbox:
         self._pool = pool
         self._agent = agent
         self._idle_seconds = idle_seconds
+        claim = _QUERIES["claim"].replace("$1", written(agent))
+        self._claiming = re.split(r"\$[23]", claim)
         self._clock = clock
         self._seen = CallBatcher(self._load_seen)
         self._mark = CallBatcher(self._write_marks)
@@ -126,53 +134,72 @@ class PostgresInbox:
         """
         with translated():
             connection = await self._pool.acquire()
-        statements = _Statements()
+        statements: _Statements | None = None
+        transaction, at = BriefTransaction(connection), self._clock.now()
         try:
-            connection.add_query_logger(statements)
-            transaction = connection.transaction()
-            with translated():
-                await transaction.start()
-            number = None
             try:
-                number = await self._claim(connection, event_id)
+                statements = await self._claim(transaction, event_id, at)
                 yield connection
-                await _require_whole(connection, number, statements)
+                await self._commit(connection, transaction, event_id, statements)
             except BaseException as error:
                 lost = is_lost(connection)
                 if not lost:
                     with translated():
-                        await transaction.rollback()
+                        await transaction.roll_back()
                 if not isinstance(error, Exception):
                     raise  # a cancellation stays one
-                if lost and statements.pause() >= self._idle_seconds:
+                if lost and statements is not None and statements.pause() >= self._idle_seconds:
                     raise NotCommitted(_IDLE.format(self._idle_seconds)) from error
                 if lost or getattr(error, "sqlstate", None) == _READ_ONLY:
                     raise DatabaseUnavailable(
                         "the connection to Postgres was lost in a transaction", reason="lost"
                     ) from error
-                if number is not None and await self._is_marked(connection, event_id, number):
+                if statements is not None and await self._is_marked(connection, event_id, at):
                     raise NotCommitted(_ENDED, marked=True) from error
                 raise
-            with translated():
-                await transaction.commit()
         finally:
-            if not is_lost(connection):
-                connection.remove_query_logger(statements)
             with translated():
                 await self._pool.release(connection)
 
-    async def _claim(self, connection: DatabaseConnection, event_id: UUID) -> str:
-        """Insert the mark, and return the transaction's number."""
-        with translated():
-            number: str | None = await connection.fetchval(_QUERIES["claim"], self._agent, event_id, self._clock.now())
-        if number is None:
-            raise AlreadyDone
-        return number
+    def _claim_of(self, event_id: UUID, at: datetime) -> str:
+        before, between, behind = self._claiming
+        return f"{before}{written(event_id)}{between}{written(at)}{behind}"
 
-    async def _is_marked(self, connection: DatabaseConnection, event_id: UUID, number: str) -> bool:
-        """Say whether the transaction of this number committed its mark: by a COMMIT of the block."""
+    async def _claim(self, transaction: BriefTransaction, event_id: UUID, at: datetime) -> _Statements:
+        """Begin with the mark; raises `AlreadyDone` where it is there."""
+        statements = _Statements()
         with translated():
-            found: bool = await connection.fetchval(_QUERIES["marked_by"], self._agent, event_id, number)
+            tag = await transaction.begin(self._claim_of(event_id, at), statements)
+        if tag == _NONE_INSERTED:
+            raise AlreadyDone
+        statements.begin()
+        return statements
+
+    async def _commit(
+        self, connection: DatabaseConnection, transaction: BriefTransaction, event_id: UUID, statements: _Statements
+    ) -> None:
+        """Commit, unless the transaction that has the mark has failed or was ended.
+
+        In one that has failed, Postgres answers COMMIT with a rollback and without an error; in one that the block has
+        ended, there is nothing left to commit.
+        """
+        await asyncio.sleep(0)  # for what is told of the last statement
+        try:
+            ended = not transaction.is_open
+            if statements.may_have_ended and not ended:
+                ended = not await connection.fetchval(_QUERIES["marked_here"], self._agent, event_id)
+            if not ended:
+                return await transaction.commit()
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _HAS_FAILED:
+                raise
+            raise NotCommitted(_FAILED.format(statements.failed)) from error
+        raise NotCommitted(_ENDED)
+
+    async def _is_marked(self, connection: DatabaseConnection, event_id: UUID, at: datetime) -> bool:
+        """Say whether this run committed its mark all the same: by a COMMIT of the block."""
+        with translated():
+            found: bool = await connection.fetchval(_QUERIES["marked_at"], self._agent, event_id, at)
         return found
 
 
@@ -181,11 +208,17 @@ class _Statements:
 
     Attributes:
         failed: the exception of the first statement that failed, by its class.
+        may_have_ended: whether a statement has a word that may end a transaction.
     """
 
     def __init__(self) -> None:
         self.failed = ""
+        self.may_have_ended = False
         self._longest = 0.0
+        self._ended = monotonic()
+
+    def begin(self) -> None:
+        """Count pauses from now on."""
         self._ended = monotonic()
 
     def __call__(self, statement: asyncpg.connection.LoggedQuery) -> None:
@@ -193,25 +226,10 @@ class _Statements:
         now = monotonic()
         self._longest = max(self._longest, now - statement.elapsed - self._ended)
         self._ended = now
+        self.may_have_ended = self.may_have_ended or _ENDING.search(statement.query) is not None
         if statement.exception is not None and not self.failed:
             self.failed = type(statement.exception).__name__
 
     def pause(self) -> float:
         """Return the longest time without a statement so far, in seconds."""
         return max(self._longest, monotonic() - self._ended)
-
-
-async def _require_whole(connection: DatabaseConnection, number: str, statements: _Statements) -> None:
-    """Check that the transaction that has the mark is still open, and can be committed.
-
-    In one that has failed, Postgres answers COMMIT with a rollback and without an error; in one that the block has
-    ended, there is nothing left to commit.
-    """
-    try:
-        now = await connection.fetchval(_QUERIES["transaction_number"])
-    except Exception as error:
-        if getattr(error, "sqlstate", None) != _HAS_FAILED:
-            raise
-        raise NotCommitted(_FAILED.format(statements.failed)) from error
-    if now != number:
-        raise NotCommitted(_ENDED)

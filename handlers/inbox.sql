@@ -10,18 +10,18 @@ ON CONFLICT (agent, event_id) DO NOTHING;
 
 -- name: claim
 -- Mark an event as done, first in a transaction: a second owner of the event waits here until the first one
--- ends, and then gets no row if that one committed. Returns the transaction's number.
+-- ends, and then inserts nothing if that one committed.
 INSERT INTO slotwire.inbox (agent, event_id, done_at) VALUES ($1, $2, $3)
 ON CONFLICT (agent, event_id) DO NOTHING
-RETURNING pg_current_xact_id()::text;
 
--- name: transaction_number
--- The number of the transaction that is open; null outside of one, or where it has written nothing.
-SELECT pg_current_xact_id_if_assigned()::text;
+-- name: marked_here
+-- Whether the transaction that is open wrote an event's mark.
+SELECT EXISTS (SELECT FROM slotwire.inbox
+               WHERE agent = $1 AND event_id = $2 AND xmin = pg_current_xact_id_if_assigned()::xid);
 
--- name: marked_by
--- Whether an event has the mark that a certain transaction wrote.
-SELECT EXISTS (SELECT FROM slotwire.inbox WHERE agent = $1 AND event_id = $2 AND xmin = $3::text::xid8::xid);
+-- name: marked_at
+-- Whether an event has the mark that was written with a certain time: that of one run.
+SELECT EXISTS (SELECT FROM slotwire.inbox WHERE agent = $1 AND event_id = $2 AND done_at = $3);
 
 -- name: begun
 -- In which of some topics an agent has begun to read.

@@ -3,6 +3,7 @@
     postgres_address   what the address says, judged before anything connects
     postgres_hosts     the first of several hosts that takes writes
     postgres_session   a connection that is ours alone, with its limits in force; dropped when it cannot work
+    postgres_transaction  a transaction in two round trips
     postgres_errors    asyncpg's exceptions in our words
 
 Everything above these modules sees `DatabaseUnavailable` (try again later) or `RowRefused` (this data can never be

@@ -54,6 +54,7 @@ class Session(_AsyncpgConnection):
         again: settings that a pooler did not take at the start; set again after each use.
         pooled: whether a pooler is between us and the server.
         server_process: the server's process that we had at the start; behind a pooler another one makes us unfit.
+        is_ready: whether this use has undone already what a reset would undo.
     """
 
     host: Host
@@ -61,6 +62,7 @@ class Session(_AsyncpgConnection):
     again: Mapping[str, str] | None = None
     pooled = False
     server_process = 0
+    is_ready = False
 
     @property
     def read_only(self) -> bool:
@@ -88,9 +90,10 @@ class Session(_AsyncpgConnection):
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
         """Make ready for the next use. A connection that cannot work is dropped: no failure of its last use."""
+        ready, self.is_ready = self.is_ready, False
         try:
             async with asyncio.timeout(timeout):
-                await super().reset()
+                await (self._reset() if ready else super().reset())
                 unfit = self.read_only or (self.pooled and not await self.fetchval(_STILL_FIT, self.server_process))
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self.terminate()

@@ -1,0 +1,80 @@
+"""A transaction on a pool's connection that takes as few round trips as can be: one to begin, and one to end.
+
+It begins together with its first statement, and ends together with what makes the connection ready for the next use.
+asyncpg 0.32 has no way to send statements with arguments together, so what begins it is written out as text. Its own
+transactions can be opened inside, as savepoints: to it this is one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from asyncpg.connection import LoggedQuery, _Callback  # type: ignore[attr-defined]  # it has no stub
+from asyncpg.transaction import TransactionState
+
+from slotwire.ingest.foundation.postgres import Connection
+
+_READY = "SELECT;"
+"""Fails in a transaction in which a statement has failed: there COMMIT alone would roll back without an error."""
+
+
+class BriefTransaction:
+    """One transaction on a connection of a pool."""
+
+    def __init__(self, connection: Connection) -> None:
+        transaction: Any = connection.transaction()
+        self._asyncpgs = transaction
+        self._session = transaction._connection  # noqa: SLF001 - the `Session`, without the pool's proxy
+
+        self._told: _Callback | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has said, with its last answer, that a transaction is open."""
+        return bool(self._session.is_in_transaction())
+
+    async def begin(self, statement: str, told: Callable[[LoggedQuery], None]) -> str:
+        """Begin with a statement; returns its command tag. After an exception, call `roll_back`.
+
+        Args:
+            statement: the first one.
+            told: of each one that follows, once it has ended and the event loop has turned.
+        """
+        tag: str = await self._session.execute(f"BEGIN;{statement}")
+        # asyncpg's own way asks each time what `told` is, which takes as long as a statement.
+        self._told = _Callback(told, is_async=False)
+        self._session._query_loggers.add(self._told)  # noqa: SLF001 - see above
+        self._asyncpgs._state = TransactionState.STARTED  # noqa: SLF001 - see the module
+        self._session._top_xact = self._asyncpgs  # noqa: SLF001 - it has no stub
+        return tag
+
+    async def commit(self) -> None:
+        """Commit, and undo what the block has set for its session.
+
+        Raises:
+            asyncpg.InFailedSQLTransactionError: nothing was committed, because a statement had failed.
+        """
+        self._leave()
+        await self._session.execute(f"{_READY}COMMIT;{self._session.get_reset_query()}")
+        self._session.is_ready = True
+
+    async def roll_back(self) -> None:
+        """Undo everything, whether it has begun or not."""
+        self._leave()
+        if self._session.is_in_transaction():
+            await self._session.execute("ROLLBACK")
+
+    def _leave(self) -> None:
+        self._session._top_xact = None  # noqa: SLF001 - see the module
+        if self._told is not None:
+            self._session._query_loggers.discard(self._told)  # noqa: SLF001 - see `begin`
+            self._told = None
+
+
+def written(value: str | UUID | datetime) -> str:
+    """Write a value as a literal of SQL."""
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    return "'" + text.replace("'", "''") + "'"
