@@ -4,6 +4,7 @@ local serve relay control     run processes
 migrate doctor                prepare an installation, and check it
 organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
+agent_runs                    under `slotwire agents`, whose other commands are of another package
 simulate                      the small Calendly; `simulate_…` and `simulator_calls` belong to it
 acting                        how commands act: options checked like a request, then one operation
 options listing token_file    what commands share: options, how they print, how they read a token
@@ -48,6 +49,8 @@ _COMMANDS = (
     "audit",
     "doctor",
 )
+_BESIDE = {"agents": {"runs": "slotwire.ingest.cli.agent_runs"}}
+"""Commands of ours that belong under one of another package."""
 _MODULES = {name: f"slotwire.ingest.cli.{name.replace('-', '_')}" for name in _COMMANDS}
 
 
@@ -81,8 +84,10 @@ class _LazyGroup(TyperGroup):
             return None
         if ctx.invoked_subcommand is None and not ctx.meta.get("slotwire.called"):
             return _described(cmd_name, _first_line(module))
-        loaded = typer.main.get_command(importlib.import_module(module).app)
+        loaded: Any = typer.main.get_command(importlib.import_module(module).app)
         loaded.name = cmd_name
+        for name, beside in _BESIDE.get(cmd_name, {}).items():
+            loaded.add_command(typer.main.get_command(importlib.import_module(beside).app), name)
         return loaded
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -27,6 +27,7 @@ from slotwire.ingest.control.round_records import note_silence
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.agent_metrics import AGENT_RUN_OLDEST, AGENT_RUNS
 from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
@@ -71,6 +72,7 @@ OTHERS = "others"
 """The label of all organizations beyond the setting."""
 
 _SHOWN: tuple[Readings, ...] = (
+    *(AGENT_RUNS, AGENT_RUN_OLDEST),
     *(ACTIONS_WAITING, ACTION_OLDEST),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
@@ -78,6 +80,7 @@ _SHOWN: tuple[Readings, ...] = (
 )
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
 _ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
+_RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 _log = get_logger("observation")
 
@@ -184,6 +187,9 @@ class Observer:
             at = rounds["listed_at"]
             self._show(SUBSCRIPTIONS_LISTED, {} if at is None else {(): at.timestamp()})
         self._show(PARKED_EVENTS, {(): row["parked"]})
+        runs = await self._pool.fetch(_RUNS["count_runs"], now)
+        self._show(AGENT_RUNS, {(each["agent"], each["state"]): each["runs"] for each in runs})
+        self._show(AGENT_RUN_OLDEST, {(each["agent"], each["state"]): each["oldest"].timestamp() for each in runs})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
 

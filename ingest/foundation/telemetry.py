@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from slotwire.ingest.foundation import (
+    agent_metrics,  # noqa: F401 -- declared with all others
     calendly_metrics,  # noqa: F401 -- declared with all others
     exposition,
 )

@@ -20,6 +20,7 @@ OWNER = "owner"
 PROCESSES = {
     "accept.sql": ("control",),
     "actions.sql": ("control",),
+    "agent_runs.sql": ("control",),
     "budget.sql": ("control",),
     "log.sql": ("relay",),
     "relay.sql": ("relay",),

@@ -12,7 +12,9 @@ import asyncpg
 import httpx
 
 from slotwire.handlers.dead_letters import GiveUpReason
+from slotwire.handlers.journal import ClaimRequest, Entry, RunClaim, pack
 from slotwire.handlers.letters import KeptLetters
+from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.records import Record
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.clock import Clock, SystemClock
@@ -25,6 +27,7 @@ from slotwire.ingest.operate.admin_api import Limits, build_app
 from slotwire.ingest.operate.models import KeyRequest
 from slotwire.ingest.operate.process import operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
+from slotwire.schemas.events import InviteeCanceled
 from tests.support.agent_setup import invitee_created
 from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import with_role
@@ -205,3 +208,20 @@ async def _as_owner(database: Database, sql: str, rows: list[tuple[object, ...]]
         await connection.executemany(sql, rows)
     finally:
         await connection.close()
+
+
+async def write_run(database: Database, org: str, number: int, *, agent: str = "crm") -> UUID:
+    """Have an agent have set a run aside that waits for a cancellation after a step, and return the run's id."""
+    event = replace(invitee_created(f"waits-{number}", number), source=f"/organizations/{org}")
+    record = record_of(event, offset=number)
+    clock = SystemClock()
+    async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=1), application="test") as pool:
+        journal = PostgresJournal(pool, agent=agent, clock=clock, claim_seconds=5)
+        claim = await journal.claim(ClaimRequest(record, event, "1"))
+        assert isinstance(claim, RunClaim)
+        assert await journal.start_step(event.id, claim.epoch, 0, "charge")
+        assert await journal.end_entry(event.id, claim.epoch, Entry(0, "charge", "step", "started"), b'{"paid":7}')
+        wait = Entry(1, "the end", "wait", "open", None, (InviteeCanceled.type,), clock.now() + timedelta(days=1))
+        assert await journal.open_wait(event.id, claim.epoch, wait, pack(record, event))
+        found: UUID = await pool.fetchval("SELECT id FROM slotwire.runs WHERE event_id = $1", event.id)
+    return found

@@ -60,6 +60,7 @@ from tests.support.management_api import (
     write_organization,
     write_parked,
     write_quarantine,
+    write_run,
 )
 from tests.support.oauth_setup import RETURN, granted, oauth_settings
 from tests.support.plain_http import NO_TLS
@@ -246,6 +247,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "quarantine/discard": kept[1],
                 "dead-letters": await write_letter(database, org, 0),
                 **{f"dead-letters/{verb}": await write_letter(database, org, n) for n, verb in LETTER_VERBS},
+                "runs": await write_run(database, org, 1),
+                "runs/cancel": await write_run(database, org, 2),
                 "events": event.id,
                 "settle": parked.id,
                 "subscriptions": added.subscriptions[0].id,

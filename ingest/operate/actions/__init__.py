@@ -18,6 +18,7 @@ reconciliations  list, get, create, run: holes, and the fetches that fill them
 granted_calls  find, call: what an agent asks Calendly for while it handles an event
 actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
+runs           list, get, cancel: runs of agents that have steps or waits
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
 """
@@ -45,6 +46,7 @@ from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
 from slotwire.ingest.operate.actions.reconciliations import ReconciliationActions
+from slotwire.ingest.operate.actions.runs import RunActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
 from slotwire.ingest.operate.idempotency import IdempotentResponses
@@ -77,6 +79,7 @@ class Actions:
     reconciliations: ReconciliationActions
     performed: PerformedActions
     signing_keys: SigningKeyActions
+    runs: RunActions
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
     keys: KeyActions
@@ -107,6 +110,7 @@ class Actions:
             ReconciliationActions(*base),
             PerformedActions(*base),
             SigningKeyActions(*base),
+            RunActions(*base),
             CalendlyActions(*base),
             GrantedCallActions(*base),
             KeyActions(*base),

@@ -18,6 +18,7 @@ from slotwire.ingest.operate.routes import (
     parked_events,
     quarantine,
     reconciliations,
+    runs,
     signing_keys,
     subscriptions,
 )
@@ -36,6 +37,7 @@ ROUTES: tuple[Route, ...] = (
     *reconciliations.ROUTES,
     *actions.ROUTES,
     *signing_keys.ROUTES,
+    *runs.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
 )

@@ -1,0 +1,60 @@
+"""Operations on agents' runs."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.operate import run_pages
+from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.cursors import read_time_place, write_time_place
+from slotwire.ingest.operate.narrowing import narrowed_by
+from slotwire.ingest.operate.roles import Principal, Role
+from slotwire.ingest.operate.run_models import RunDetail, RunItem, RunPage, RunQuery, run_detail, run_item
+from slotwire.ingest.operate.run_pages import RunFilter, RunRow
+
+
+class RunActions(ResourceActions):
+    """Runs of agents that have steps or waits."""
+
+    async def list(self, who: Principal, query: RunQuery) -> RunPage:
+        """List runs, newest first."""
+        who.require(Role.READER)
+        only = RunFilter(who.reach(query.organization), query.agent, query.state)
+        before = None if query.cursor is None else read_time_place("runs", query.cursor)
+        with narrowed_by(query):
+            found = await run_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
+        more, found = len(found) > query.limit, found[: query.limit]
+        cursor = write_time_place("runs", (found[-1].began_at, found[-1].id)) if more else None
+        return RunPage(items=tuple(map(run_item, found)), next_cursor=cursor)
+
+    async def get(self, who: Principal, run_id: UUID) -> RunDetail:
+        """Read one run with its journal. Only operators and admins see what its steps returned."""
+        who.require(Role.READER)
+        found = await self._one(who, run_id)
+        entries = await run_pages.read_journal(self.pool, found)
+        return run_detail(found, entries, with_results=who.role.rank >= Role.OPERATOR.rank)
+
+    async def cancel(self, who: Principal, run_id: UUID) -> RunItem:
+        """End a run: its event counts as done, and its journal goes. A step that runs now ends without a result."""
+        async with self.audited(who, "runs.cancel", org=None, target=run_id) as entry:
+            who.require(Role.OPERATOR)
+            found = await self._one(who, run_id)
+            entry.org = found.org
+            if not await run_pages.cancel(self.pool, found, now=self.clock.now()):
+                raise _gone()
+        return run_item(found, canceled=True)
+
+    async def _one(self, who: Principal, run_id: UUID) -> RunRow:
+        found = await run_pages.read_one(self.pool, run_id, who.org)
+        if found is None:
+            raise _gone()
+        return found
+
+
+def _gone() -> RequestRefused:
+    return RequestRefused(
+        "there is no such run within reach, or it has ended",
+        code="not_found",
+        remedy="List them: slotwire agents runs list",
+    )

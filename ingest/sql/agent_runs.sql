@@ -1,0 +1,38 @@
+-- Statements of agents' runs, as operators see them.
+
+-- name: runs_page
+-- Runs before a place, newest first.
+SELECT r.id, r.agent, r.event_id, r.org, r.type, r.subject, r.version, r.state, r.reason, r.attempts, r.began_at,
+       r.changed_at, r.due_at, e.name AS waits_for
+FROM slotwire.runs r
+LEFT JOIN slotwire.run_entries e ON e.agent = r.agent AND e.event_id = r.event_id AND e.state = 'open'
+WHERE ($1::text IS NULL OR r.org = $1) AND ($2::text IS NULL OR r.agent = $2) AND ($3::text IS NULL OR r.state = $3)
+  AND ($4::timestamptz IS NULL OR (r.began_at, r.id) < ($4, $5::uuid))
+ORDER BY r.began_at DESC, r.id DESC LIMIT $6
+
+-- name: one_run
+-- One run, of an organization or of any.
+SELECT r.id, r.agent, r.event_id, r.org, r.type, r.subject, r.version, r.state, r.reason, r.attempts, r.began_at,
+       r.changed_at, r.due_at, e.name AS waits_for
+FROM slotwire.runs r
+LEFT JOIN slotwire.run_entries e ON e.agent = r.agent AND e.event_id = r.event_id AND e.state = 'open'
+WHERE r.id = $1 AND ($2::text IS NULL OR r.org = $2)
+
+-- name: run_journal
+-- The journal of a run.
+SELECT name, kind, state, CASE WHEN kind = 'step' THEN result END AS result, awaited, deadline, began_at, ended_at
+FROM slotwire.run_entries WHERE agent = $1 AND event_id = $2 ORDER BY number
+
+-- name: cancel_run
+-- End a run; answers whether there was one.
+SELECT slotwire.cancel_run($1, $2, $3)
+
+-- name: count_runs
+-- How many runs are in each state, by agent, and since when the oldest is: `overdue` where one should have gone on.
+SELECT agent, state, count(*) AS runs, min(since) AS oldest FROM (
+    SELECT agent,
+           CASE WHEN state IN ('running', 'waiting', 'ready') AND due_at < $1::timestamptz - interval '10 minutes' THEN 'overdue'
+                ELSE state END AS state,
+           CASE WHEN state IN ('running', 'waiting', 'ready') THEN coalesce(due_at, changed_at) ELSE changed_at END AS since
+    FROM slotwire.runs
+) AS found GROUP BY agent, state
