@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -95,6 +96,9 @@ async def test_a_key_is_one_action_of_its_caller(setup: ActionsSetup) -> None:
     later = setup.booking(start_time=setup.start(60).isoformat())
     others = await setup.act(later, key="one", caller="somebody else")
     assert (others.state, others.id == first.id) == ("done", False)
+    at_once = setup.booking(start_time=setup.start(90).isoformat())
+    both = await asyncio.gather(*(setup.act(at_once, key="two") for _ in range(4)))
+    assert (len({each.id for each in both}), len(setup.bookings())) == (1, 3)
 
 
 async def test_an_effect_is_seen_though_the_answer_is_lost(setup: ActionsSetup) -> None:
