@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -108,7 +108,7 @@ class EventCalendly:
 
 
 def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _texts(value: object) -> list[str]:
@@ -116,7 +116,7 @@ def _texts(value: object) -> list[str]:
         return [text for each in value for text in _texts(each)]
     if isinstance(value, bool):
         return ["true" if value else "false"]
-    return [value.isoformat() if hasattr(value, "isoformat") else str(value)]
+    return [value.isoformat() if isinstance(value, date) else str(value)]
 
 
 class ControlledCalls:

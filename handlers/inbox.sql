@@ -34,8 +34,7 @@ ON CONFLICT (agent, topic) DO NOTHING;
 
 -- name: data_of_event
 -- The data of an event that was too large to travel with its record.
-SELECT e.data FROM slotwire.identities i
-JOIN slotwire.events e ON e.shard = i.shard AND e.position = i.position WHERE i.event_id = $1;
+SELECT data FROM slotwire.event_of($1);
 
 -- name: event
 -- An event of the log with its context, for an author who tries it.

@@ -90,6 +90,13 @@ def test_the_authors_agent_is_loaded_and_not_ours(author: Author, tmp_path: Path
     assert author.installation.files() == author.slotwire, "uninstalling the project leaves Slotwire as it was"
 
 
+def test_a_new_project_is_made_and_its_agent_loads(author: Author, tmp_path: Path) -> None:
+    """`slotwire agents new` has its files wherever Slotwire was installed from."""
+    author.run("-m", "slotwire.ingest.cli", "agents", "new", "fresh", cwd=tmp_path)
+    listed = author.run("-m", "slotwire.ingest.cli", "agents", "list", "fresh.agent:agent", cwd=tmp_path / "fresh")
+    assert "fresh  (fresh.agent:agent, group fresh)" in listed
+
+
 def test_it_type_checks_strictly(author: Author) -> None:
     """In strict mode mypy and pyright analyse all modules, without stubs for asyncpg, and find nothing."""
     python = author.installation.python

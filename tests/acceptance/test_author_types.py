@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slotwire.handlers.new_project import make_project
 from tests.support.checkers import Findings, mypy, pyright
 from tools.sources import ROOT, repository_files
 
@@ -26,9 +27,12 @@ UNTYPED = {"reportUntypedFunctionDecorator", "reportUnknownMemberType", "reportU
 
 
 @pytest.fixture(scope="module")
-def by_mypy() -> Findings:
-    """What mypy finds in the two modules, without the settings of this repository."""
-    return mypy(ROOT, "--config-file=", "--strict", str(TYPES / "accepted.py"), str(TYPES / "refused.py"))
+def by_mypy(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """What mypy finds in the two modules and in a new project, without the settings of this repository."""
+    folder = tmp_path_factory.mktemp("new")
+    new = [str(folder / path) for path in make_project("fresh", folder) if path.suffix == ".py"]
+    modules = [str(TYPES / "accepted.py"), str(TYPES / "refused.py"), *new]
+    return mypy(ROOT, "--config-file=", "--strict", "--explicit-package-bases", *modules)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,8 @@ def by_pyright() -> Findings:
 
 
 def test_mypy_refuses_each_mistake_and_nothing_else(by_mypy: Findings) -> None:
-    """Each marked line has its error, and no other line of either module has one."""
-    assert by_mypy.files == 2
+    """Each marked line has its error, and no other line of either module, or of a new project, has one."""
+    assert by_mypy.files == 2 + 4
     assert by_mypy.errors == {("refused.py", line, code) for line, code in EXPECTED if not code.startswith("report")}
 
 
