@@ -33,6 +33,10 @@ from slotwire.ingest.simulator.oauth import OAuthCalls
 from slotwire.ingest.simulator.oauth_grants import Grants
 from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
 from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT
+from slotwire.ingest.simulator.rest_account import AccountCalls
+from slotwire.ingest.simulator.rest_availability import AvailabilityCalls
+from slotwire.ingest.simulator.rest_contacts import ContactCalls
+from slotwire.ingest.simulator.rest_event_types import EventTypeCalls
 from slotwire.ingest.simulator.rest_invitees import InviteeCalls
 from slotwire.ingest.simulator.rest_people import PeopleCalls
 from slotwire.ingest.simulator.rest_scheduling import SchedulingCalls
@@ -119,8 +123,10 @@ async def simulator(options: Options) -> AsyncIterator[Simulator]:
 def application(engine: Engine, gate: RestGate, jobs: Jobs) -> web.Application:
     """Return the web application: Calendly's paths and `/simulator/`."""
     app = web.Application(middlewares=[_errors, _this_machine_only], client_max_size=MAX_REQUEST_BYTES)
-    for calls in (PeopleCalls(engine), SubscriptionCalls(engine), SchedulingCalls(engine), InviteeCalls(engine)):
-        app.add_routes(calls.routes(gate))
+    for calls in (PeopleCalls, EventTypeCalls, AccountCalls, AvailabilityCalls, ContactCalls):
+        app.add_routes(calls(engine).routes(gate))
+    for others in (SubscriptionCalls, SchedulingCalls, InviteeCalls):
+        app.add_routes(others(engine).routes(gate))
     app.add_routes(Access(engine, gate).routes())
     app.add_routes(OAuthCalls(engine, gate, oauth_app(engine.seed), Grants(engine, gate)).routes())
     app.add_routes(Control(engine, gate).routes())

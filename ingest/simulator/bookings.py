@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.database import SimulatorDatabase
 from slotwire.ingest.simulator.model import SimulatedInvitee, SimulatedScheduledEvent, SimulatedSubmission, Token
+from slotwire.ingest.simulator.shelf import Shelf
 
 LONGEST = timedelta(days=1)
 """No simulated meeting lasts longer."""
@@ -50,10 +51,11 @@ class PageOrder:
 
 
 class Bookings:
-    """Reads and writes scheduled events, invitees, submissions and tokens."""
+    """Reads and writes scheduled events, invitees, submissions and tokens; `shelf` has everything else."""
 
     def __init__(self, database: SimulatorDatabase) -> None:
         self._database = database
+        self.shelf = Shelf(database)
 
     def next_number(self, kind: str) -> int:
         """Return 1, 2, 3 … for each kind; no number comes twice, even after a restart."""

@@ -1,4 +1,4 @@
-"""Changes of members and plans since the seed's world: moves, roles and what an organization pays for.
+"""Changes of members, plans and event types since the seed's world: moves, roles and what an organization pays for.
 
 The world follows from the seed alone. The state file stores the few changes, and a restart applies them again.
 A user can move to another organization at Calendly too: docs/reference/calendly.md, "Credentials".
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import TypeAdapter
 
 from slotwire.ingest.simulator.database import SimulatorDatabase
-from slotwire.ingest.simulator.model import Role
+from slotwire.ingest.simulator.model import Role, SimulatedEventType
 from slotwire.ingest.simulator.problems import not_found
 from slotwire.ingest.simulator.world import World
 
@@ -36,6 +36,7 @@ class PlanOverride:
 class _Overrides:
     users: dict[str, MembershipOverride] = field(default_factory=dict)
     organizations: dict[str, PlanOverride] = field(default_factory=dict)
+    event_types: dict[str, SimulatedEventType] = field(default_factory=dict)
 
 
 _OVERRIDES = TypeAdapter(_Overrides)
@@ -52,6 +53,12 @@ class Changes:
             world.users[ident] = replace(world.users[ident], organization=user.organization, role=user.role)
         for ident, plan in self._overrides.organizations.items():
             world.organizations[ident] = replace(world.organizations[ident], plan=plan.plan, webhooks=plan.webhooks)
+        world.event_types.update(self._overrides.event_types)
+
+    def event_type(self, value: SimulatedEventType) -> None:
+        """Make an event type, or change one."""
+        self._world.event_types[value.id] = self._overrides.event_types[value.id] = value
+        self._save()
 
     def user(self, ident: str, organization: str | None, role: Role | None) -> None:
         """Move a user to another organization, or give them another role; None leaves it as it is.

@@ -36,6 +36,10 @@ CREATE INDEX IF NOT EXISTS invitees_by_email ON invitees (email);
 CREATE UNIQUE INDEX IF NOT EXISTS invitees_by_no_show ON invitees (no_show) WHERE no_show IS NOT NULL;
 CREATE TABLE IF NOT EXISTS submissions (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, form TEXT NOT NULL, doc BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS documents (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, owner TEXT NOT NULL, doc BLOB NOT NULL,
+    UNIQUE (kind, id));
+CREATE INDEX IF NOT EXISTS documents_by_owner ON documents (kind, owner);
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY, subscription TEXT NOT NULL, event TEXT NOT NULL, resource TEXT NOT NULL,
     body BLOB NOT NULL, created_at TEXT NOT NULL, due_at TEXT NOT NULL, state TEXT NOT NULL,

@@ -1,7 +1,6 @@
 """What can happen at the simulated Calendly, and the deliveries that follow from it.
 
-Each operation changes the state, writes one message per matching subscription, commits, and passes the messages to
-the sender. It returns an `OperationResult` with what it changed and the messages.
+Each operation changes the state, writes one message per matching subscription, commits, and passes them to the sender.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Engine:
         if known:
             sender.faults = FAULTS.validate_json(known)
         sender.app_key = database.meta("app_key") or oauth_app(seed).signing_key
-        self._outbox = Outbox(seed, world, clock, bookings, ledger, sender)
+        self.outbox = Outbox(seed, world, clock, bookings, ledger, sender)
         sender.meeting_end = bookings.meeting_end
 
     def book(
@@ -113,7 +112,7 @@ class Engine:
             OperationResult(
                 (invitee,),
                 event,
-                messages=self._outbox.write_invitee_event("invitee.created", invitee, event, sequence, delay),
+                messages=self.outbox.write_invitee_event("invitee.created", invitee, event, sequence, delay),
             )
         )
 
@@ -132,7 +131,7 @@ class Engine:
         ended, event = self._end(found, event, SimulatedCancellation(name, by, now, reason), now)
         return self._close(
             OperationResult(
-                (ended,), event, messages=self._outbox.write_invitee_event("invitee.canceled", ended, event, sequence)
+                (ended,), event, messages=self.outbox.write_invitee_event("invitee.canceled", ended, event, sequence)
             )
         )
 
@@ -160,7 +159,7 @@ class Engine:
         messages = [
             each
             for invitee in ended
-            for each in self._outbox.write_invitee_event("invitee.canceled", invitee, event, None)
+            for each in self.outbox.write_invitee_event("invitee.canceled", invitee, event, None)
         ]
         return self._close(OperationResult(tuple(ended), event, messages=tuple(messages)))
 
@@ -231,7 +230,7 @@ class Engine:
         marked = replace(found, no_show=mark)
         self.bookings.put_invitee(marked)
         event = self._event(found.event)
-        messages = self._outbox.write_invitee_event("invitee_no_show.created", marked, event, sequence)
+        messages = self.outbox.write_invitee_event("invitee_no_show.created", marked, event, sequence)
         return self._close(OperationResult((marked,), event, no_show=mark, messages=messages))
 
     def clear_no_show(
@@ -251,7 +250,7 @@ class Engine:
         cleared = with_mark_cleared(found)
         self.bookings.put_invitee(cleared)
         event = self._event(found.event)
-        messages = self._outbox.write_invitee_event(
+        messages = self.outbox.write_invitee_event(
             "invitee_no_show.deleted", cleared, event, sequence, omit_no_show=omit
         )
         return self._close(OperationResult((cleared,), event, no_show=found.no_show, messages=messages))
@@ -290,7 +289,7 @@ class Engine:
         )
         self.bookings.put_submission(value)
         payload = payloads.encode(payloads.submission(value))
-        messages = self._outbox.write_payload("routing_form_submission.created", value.uri, payload, tenant, sequence)
+        messages = self.outbox.write_payload("routing_form_submission.created", value.uri, payload, tenant, sequence)
         return self._close(OperationResult(submission=value, messages=messages))
 
     def organization(self, wanted: str | None) -> str:
@@ -382,8 +381,8 @@ class Engine:
         if halves.order == "created-first" or (halves.order == "random" and draws.chance(0.5)):
             pair.reverse()
         link = halves.sequence or (None if halves.order == "together" else DeliverySequence())
-        first = self._outbox.write_invitee_event(*pair[0], link)
-        second = self._outbox.write_invitee_event(*pair[1], link, halves.delay)
+        first = self.outbox.write_invitee_event(*pair[0], link)
+        second = self.outbox.write_invitee_event(*pair[1], link, halves.delay)
         return OperationResult((ended, new), moved, messages=(*first, *second))
 
     def _end(

@@ -286,6 +286,7 @@ def event_type(value: SimulatedEventType, owner: SimulatedUser) -> Json:
         "duration": value.minutes,
         "duration_options": None,
         "kind": "group" if value.limit > 1 else "solo",
+        "kind_description": "Group" if value.limit > 1 else "One-on-One",
         "pooling_type": None,
         "type": "StandardEventType",
         "color": "#0069ff",

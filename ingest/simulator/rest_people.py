@@ -33,6 +33,7 @@ class PeopleCalls:
 
     def __init__(self, engine: Engine) -> None:
         self._world = engine.world
+        self._shelf = engine.bookings.shelf
 
     def routes(self, gate: RestGate) -> list[web.RouteDef]:
         """Return the routes."""
@@ -83,6 +84,7 @@ class PeopleCalls:
             each
             for each in self._world.members(caller.user.organization)
             if (user is None or each.id == user)
+            and self._shelf.get("removed_members", each.id) is None
             and (email is None or each.email == email)
             and (role is None or each.role == role)
         ]
