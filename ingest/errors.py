@@ -21,6 +21,8 @@
     │   ├── FlowStopped                 a customer cannot be connected like this: control/oauth_flow.py
     │   └── IdentityChanged             a token's user or organization is not the pinned one: control/connections.py
     ├── CalendlyError                   Calendly's API refused a request or failed
+    │   ├── ScopeMissing                the token lacks scopes: tick them
+    │   ├── PlanMissing                 the organization's plan does not include it: its owner upgrades
     │   └── PageRefused                 a list must be begun again: control/calendly_client/pages.py
     └── NotLoopback                     the simulator was asked to send elsewhere: simulator/transport.py
 
@@ -70,10 +72,12 @@ __all__ = [
     "DatabaseUnfit",
     "DeliveryRefused",
     "LeadershipLost",
+    "PlanMissing",
     "RecordRefused",
     "RequestRefused",
     "RowRefused",
     "SchemaMismatch",
+    "ScopeMissing",
     "SecretUnreadable",
     "SlotwireError",
     "TopicUnavailable",
@@ -171,3 +175,32 @@ class CalendlyError(SlotwireError):
         self.status = status
         self.wait = wait
         self.required_scopes = required_scopes
+
+
+class ScopeMissing(CalendlyError):
+    """The token lacks scopes that a call needs; `required_scopes` are those to tick."""
+
+    def __init__(self, message: str, *, status: int, scopes: tuple[str, ...]) -> None:
+        ticked = ", ".join(scopes) or "those that the operation names in docs/reference/calendly-operations.md"
+        remedy = (
+            f"Tick these scopes for a new token, or let the user consent again: {ticked}. A token has only the scopes"
+            " that were chosen when it was made."
+        )
+        super().__init__(message, problem=CalendlyProblem.SCOPE, status=status, required_scopes=scopes, remedy=remedy)
+
+
+class PlanMissing(CalendlyError):
+    """The organization's plan does not include a call.
+
+    Attributes:
+        plan: that it needs, as far as Calendly's words or its documents say; None where they do not.
+    """
+
+    def __init__(self, message: str, *, status: int, plan: str | None) -> None:
+        wanted = {None: "a plan that includes it", "paid": "a paid plan"}.get(plan, f"the plan {plan}")
+        remedy = (
+            f"It needs {wanted}: the owner of the organization at Calendly can upgrade. Without it, leave out the calls"
+            " and events that need it."
+        )
+        super().__init__(message, problem=CalendlyProblem.PLAN, status=status, remedy=remedy)
+        self.plan = plan

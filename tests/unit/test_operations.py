@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotwire.ingest.control.calendly_client.operations import (
-    BODY,
-    MAX_BODY_BYTES,
-    Operation,
-    Parameter,
-    operation,
-    operations,
-    prepare,
-)
+from slotwire.ingest.control.calendly_client.operation_table import Operation, Parameter, operation, operations
+from slotwire.ingest.control.calendly_client.operations import BODY, MAX_BODY_BYTES, prepare
 from slotwire.ingest.control.calendly_client.transport import _PATH
 from slotwire.ingest.errors import RequestRefused
 

@@ -19,7 +19,7 @@ from slotwire.ingest.foundation.exposition import shown_by
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import PREFIX, SettingsGroup
 from slotwire.ingest.foundation.telemetry import REGISTRY
-from tools.generate import alerts, asyncapi, dashboard, json_schemas, management_api
+from tools.generate import alerts, asyncapi, calendly_calls, dashboard, json_schemas, management_api
 from tools.generate.alert_list import ALERTS
 
 MADE = "<!-- Made from the code by `make generate`: change the code, not this page. -->"
@@ -65,6 +65,8 @@ def pages() -> dict[str, str]:
         **alerts.rule_files(ALERTS, MADE),
         **dashboard.dashboard_file(),
         "docs/reference/alerts.md": alerts.alerts_page(ALERTS, MADE),
+        calendly_calls.PAGE: calendly_calls.page(),
+        **calendly_calls.code(),
     }
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, PlanMissing, ScopeMissing
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -73,15 +73,14 @@ _KINDS = {
     ),
     409: _Kind(CalendlyProblem.CONFLICT, "it exists already", "List the existing ones, and use or delete it."),
 }
-_PLAN = _Kind(
-    CalendlyProblem.PLAN,
-    "the account's plan does not include this",
-    "Upgrade the Calendly account, or leave out the events its plan does not include.",
-)
+_PLANS = ("enterprise", "teams", "standard", "professional", "paid")
+"""Plans in Calendly's words, as its refusals name them."""
 _UNDOCUMENTED = _Kind(CalendlyProblem.UNEXPECTED, "Calendly gave an answer that it does not document", _CHECK_ADDRESS)
 
 
-def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: str) -> CalendlyError:
+def read_error(
+    status: int, headers: Mapping[str, str], body: bytes, *, doing: str, plan: str | None = None
+) -> CalendlyError:
     """Make the error for an answer that is not 2xx, with what to do about it.
 
     Args:
@@ -89,6 +88,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: s
         headers: its headers, looked up by lower-case name.
         body: its body; may be HTML from a proxy in front of Calendly.
         doing: what was attempted, such as `reading the token's user`; begins the message.
+        plan: that the operation needs as it is documented; None where no plan is.
     """
     try:
         answer = _Body.model_validate_json(body)
@@ -103,20 +103,17 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes, *, doing: s
         return _not_json(status, doing)
     if answer.required_scopes is not None:
         scopes = tuple(plain(scope) for scope in answer.required_scopes[:MAX_SCOPES])
-        return CalendlyError(
-            f"{doing}: the token lacks scopes; it needs: {', '.join(scopes) or 'Calendly does not name them'}",
-            problem=CalendlyProblem.SCOPE,
-            status=status,
-            required_scopes=scopes,
-            remedy="Create a new token and select these scopes; a new token has only the scopes you select.",
-        )
-    return _by_status(status, answer, doing)
+        needs = ", ".join(scopes) or "Calendly does not name them"
+        return ScopeMissing(f"{doing}: the token lacks scopes; it needs: {needs}", status=status, scopes=scopes)
+    return _by_status(status, answer, doing, plan)
 
 
-def _by_status(status: int, answer: _Body, doing: str) -> CalendlyError:
+def _by_status(status: int, answer: _Body, doing: str, plan: str | None) -> CalendlyError:
     kind = _KINDS.get(status, _UNDOCUMENTED)
-    if status == 403 and "upgrade" in answer.message.lower():
-        kind = _PLAN
+    if status == 403 and "upgrade" in (told := answer.message.lower()):
+        said = next((each for each in _PLANS if each in told), plan)
+        message = f"{doing}: the organization's plan does not include this ({status}): {plain(answer.message)}"
+        return PlanMissing(message, status=status, plan=said)
     details = "; ".join(f"{plain(item.parameter or 'request')}: {plain(item.message)}" for item in answer.details or ())
     words = plain(answer.message or answer.title)
     message = f"{doing}: {kind.means} ({status})"

@@ -1,24 +1,21 @@
-"""Every operation of Calendly's REST API, as a table: what it is called, what it takes, what it needs.
+"""Any operation of Calendly's REST API, by its name: put together from the table, checked, and made.
 
-The table is `operations.json`, 77 operations as documented in November 2026 (docs/reference/calendly.md, "REST"). It
-says which values an operation takes and where they go; a call is put together from it and checked before anything is
-sent. What Calendly answers is left as it came, so nothing that it adds is lost.
+The table (`operation_table.py`) says which values an operation takes and where they go; a call is checked before
+anything is sent. What Calendly answers is left as it came, so nothing that it adds is lost.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from slotwire.ingest.control.calendly_client import pages
+from slotwire.ingest.control.calendly_client.operation_table import Operation, Parameter
 from slotwire.ingest.control.calendly_client.resources import MAX_URI, ORIGIN
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import RequestRefused
@@ -37,67 +34,13 @@ _COLLECTIONS = MappingProxyType(
         "form": "routing_forms",
         "contact": "contacts",
         "contact_list": "contact_lists",
+        "contacts": "contacts",
+        "host": "users",
         "event": "scheduled_events",
         "user_availability_schedule": "user_availability_schedules",
     }
 )
 """Parameters that take a resource's URI: a bare id is made into one of these collections."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One value that an operation takes.
-
-    Attributes:
-        name: Calendly's.
-        place: where it goes.
-        required: whether Calendly refuses a call without it.
-        type: `string`, `integer`, `number`, `boolean`, `array` or `json`.
-    """
-
-    name: str
-    place: Literal["path", "query", "body"]
-    required: bool
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation.
-
-    Attributes:
-        name: as Calendly's reference calls it, for example `list-event-types`.
-        method: of HTTP.
-        path: with its parameters in braces.
-        scope: that the token needs; None where the table does not say.
-        plan: that the organization's owner needs; None where none is documented.
-        parameters: in the table's order.
-        body_schema: of a body that is not flat; None where there is none.
-    """
-
-    name: str
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
-    path: str
-    scope: str | None
-    plan: str | None
-    parameters: tuple[Parameter, ...]
-    body_schema: Mapping[str, Any] | None = field(repr=False)
-
-    @property
-    def reads(self) -> bool:
-        """Whether it changes nothing at Calendly."""
-        return self.method == "GET"
-
-    @property
-    def paged(self) -> bool:
-        """Whether it gives a list page after page."""
-        return self.reads and any(each.name == "page_token" for each in self.parameters)
-
-    @property
-    def takes(self) -> tuple[Parameter, ...]:
-        """The parameters that a caller gives: pages are turned for them."""
-        turned = ("page_token", "count") if self.paged else ()
-        return tuple(each for each in self.parameters if each.name not in turned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,45 +58,6 @@ class PreparedCall:
     path: str
     query: Mapping[str, str | Sequence[str]]
     body: Any
-
-
-@cache
-def operations() -> Mapping[str, Operation]:
-    """Return the table by name, in the order of the paths."""
-    rows = orjson.loads(resources.files(__package__).joinpath("operations.json").read_bytes())
-    return MappingProxyType({row["operation"]: _operation(row) for row in rows})
-
-
-def _operation(row: Mapping[str, Any]) -> Operation:
-    return Operation(
-        name=row["operation"],
-        method=row["method"],
-        path=row["path"],
-        scope=row.get("scope"),
-        plan=row.get("plan"),
-        parameters=tuple(
-            Parameter(each["name"], each["in"], bool(each.get("required")), each.get("type", "string"))
-            for each in row["parameters"]
-        ),
-        body_schema=row.get("body_schema"),
-    )
-
-
-def operation(name: str) -> Operation:
-    """Return one operation.
-
-    Raises:
-        RequestRefused: there is none of this name; the message names near ones (`operation_unknown`).
-    """
-    known = operations()
-    if name in known:
-        return known[name]
-    near = ", ".join(difflib.get_close_matches(name, known, n=3))
-    raise RequestRefused(
-        f"Calendly's API has no operation {name[:80]!r}",
-        code="operation_unknown",
-        remedy=(f"Near to it: {near}. " if near else "") + "`slotwire calendly` lists all of them.",
-    )
 
 
 def prepare(chosen: Operation, given: Mapping[str, Sequence[str]], body: Any = None) -> PreparedCall:
@@ -191,7 +95,7 @@ def prepare(chosen: Operation, given: Mapping[str, Sequence[str]], body: Any = N
             query[name] = value if isinstance(value, list) else _text(value)
         else:
             flat[name] = _value(chosen, parameter, values)
-    sent = body if wants_body else flat or None
+    sent = _with_uris(body) if wants_body else flat or None
     if sent is not None and len(orjson.dumps(sent)) > MAX_BODY_BYTES:
         raise _invalid(chosen, f"its body is longer than {MAX_BODY_BYTES} bytes", "Make several calls of it.")
     return PreparedCall(chosen, path, query, sent)
@@ -253,6 +157,13 @@ def _expanded(name: str, value: str) -> str:
     if collection is None or not _ID.fullmatch(value):
         return value
     return f"{ORIGIN}/{collection}/{value}"
+
+
+def _with_uris(body: Any) -> Any:
+    """Make bare ids into URIs where Calendly wants them, among the values of a body."""
+    if not isinstance(body, dict):
+        return body
+    return {name: _expanded(name, value) if isinstance(value, str) else value for name, value in body.items()}
 
 
 def _text(value: Any) -> str:
