@@ -14,7 +14,7 @@ from slotwire.ingest.cli.options import AsJson, Organization
 from slotwire.ingest.cli.token_file import TokenFile, read_token
 
 if TYPE_CHECKING:
-    from slotwire.ingest.operate.connection_models import ConnectionItem
+    from slotwire.ingest.operate.connection_models import ConnectionDetail, ConnectionItem
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,8 +43,14 @@ def list_(*, organization: Organization = None, as_json: AsJson = False) -> None
 
 @app.command()
 def show(*, connection: Id, as_json: AsJson = False) -> None:
-    """Show one connection in the state last seen; `check` asks Calendly."""
+    """Show one connection in the state last seen, and what it can do; `check` and `probe` ask Calendly."""
     _tell(act("connections", lambda actions, who: actions.connections.get(who, None, connection)), as_json=as_json)
+
+
+@app.command()
+def probe(*, connection: Id, as_json: AsJson = False) -> None:
+    """Ask Calendly what a connection can do: scopes, plan and role, one read for each family of calls."""
+    _tell(act("connections", lambda actions, who: actions.connections.probe(who, None, connection)), as_json=as_json)
 
 
 @app.command()
@@ -109,11 +115,33 @@ def _show(items: list[ConnectionItem], *, as_json: bool) -> None:
     )
 
 
-def _tell(item: ConnectionItem, *, as_json: bool) -> None:
+def _tell(item: ConnectionDetail, *, as_json: bool) -> None:
 
     if as_json:
         typer.echo(json_line(item))
         return
     for name, value in item:
+        if name == "can":
+            continue
         said = " ".join(value) if isinstance(value, tuple) else cell(value)
         typer.echo(f"{name.replace('_', ' '):<14}{said}")
+    if item.can is None:
+        typer.echo(f"{'can':<14}not asked yet: slotwire connections probe {item.id}")
+        return
+    typer.echo(f"{'plan':<14}{item.can.plan or '-'} ({item.can.stage or '-'}), asked {cell(item.can.probed_at)}")
+    print_items(
+        item.can.capabilities,
+        {
+            "CAN": lambda each: each.name,
+            "READ": lambda each: _said(each.reads),
+            "WRITE": lambda each: _said(each.writes),
+            "WHY NOT": lambda each: each.why,
+            "WHAT HELPS": lambda each: each.remedy,
+        },
+        as_json=False,
+        nothing="nothing",
+    )
+
+
+def _said(able: bool | None) -> str:
+    return "?" if able is None else "yes" if able else "no"

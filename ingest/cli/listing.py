@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 T = TypeVar("T", bound="BaseModel")
+_FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Characters with which a spreadsheet lets a formula begin, of either width."""
 Columns = Mapping[str, Callable[[T], object]]
 
 
@@ -35,6 +37,29 @@ def print_items(items: Sequence[T], columns: Columns[T], *, as_json: bool, nothi
     widths = [max(len(row[at]) for row in rows) for at in range(len(columns))]
     for row in rows:
         typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_csv(items: Sequence[BaseModel], form: type[BaseModel]) -> None:
+    """Print items as CSV with a heading, one column for each field; no cell is a formula to a spreadsheet."""
+    import csv
+    import sys
+
+    import orjson
+
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")
+    writer.writerow(form.model_fields)
+    for item in items:
+        fields: dict[str, object] = orjson.loads(json_line(item))
+        writer.writerow(csv_cell(value) for value in fields.values())
+
+
+def csv_cell(value: object) -> object:
+    """Write one value for a spreadsheet: what it would take for a formula gets an apostrophe before it."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    if isinstance(value, str) and (value.lstrip().startswith(_FORMULAS) or value != value.lstrip()):
+        return f"'{value}"
+    return value
 
 
 def json_line(item: BaseModel) -> str:

@@ -13,3 +13,4 @@ Organization = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, help="List at most this many.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 AsOneJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV with a heading; no cell is a formula.")]

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client import organization_memberships, users
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.retries import CallRetries
-from slotwire.ingest.control.calendly_client.transport import ActingAs, CalendlyHttp, CalendlyTransport
+from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport
+from slotwire.ingest.control.calendly_client.uses import CHORES, ActingAs, Bearer, Behalf
 from slotwire.ingest.control.connect_links import ConnectLinks
 from slotwire.ingest.control.connection_records import (
     ADD,
@@ -77,7 +78,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Adds, checks, uses and deletes connections."""
+    """Adds, checks, uses and deletes connections. The audit says on whose behalf."""
 
     pool: Pool
     vault: Vault
@@ -87,10 +88,18 @@ class Connections:
     retries: CallRetries
     oauth: Refresher | None = field(default=None, repr=False)
     reconnect: Reconnect | None = field(default=None, repr=False)
+    behalf: Behalf = CHORES
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, pool: Pool, clock: Clock, calendly: CalendlyHttp, *, retries: CallRetries | None = None
+        cls,
+        settings: Settings,
+        pool: Pool,
+        clock: Clock,
+        calendly: CalendlyHttp,
+        *,
+        retries: CallRetries | None = None,
+        behalf: Behalf = CHORES,
     ) -> Self:
         """Read the keys it needs.
 
@@ -102,7 +111,7 @@ class Connections:
         links = ConnectLinks.from_settings(settings, pool, clock)
         reconnect = links.to_connect_again if links.has_app else None
         oauth = Refresher.from_settings(settings, pool, calendly, ConnectionStore(pool, vault, clock, warn, reconnect))
-        return cls(pool, vault, clock, calendly, warn, retries or CallRetries(), oauth, reconnect)
+        return cls(pool, vault, clock, calendly, warn, retries or CallRetries(), oauth, reconnect, behalf)
 
     async def identify(self, token: SecretStr) -> Identity:
         """Ask Calendly whose token this is. Nothing is stored.
@@ -111,10 +120,11 @@ class Connections:
             CalendlyError: Calendly refused the token, or failed.
             ConfigurationError: the text cannot be a token.
         """
-        caller = self.calendly.budgets.caller(None, Priority.PERSON)
+        by = Bearer(behalf=self.behalf, mark=self.vault.mark)
+        caller = self.calendly.budgets.caller(None, Priority.PERSON, by=by)
         calendly = self.calendly.transport(token, caller, retries=self.retries)
         user = await users.me(calendly)
-        caller.user = user.uri
+        caller.user, by.org = user.uri, last_segment(user.current_organization)
         role = await _role(calendly, user.current_organization, user.uri)
         return Identity(user.uri, user.current_organization, role, read_claims(token))
 
@@ -179,7 +189,7 @@ class Connections:
 
     @asynccontextmanager
     async def acting(
-        self, connection: ConnectionRecord, *, priority: Priority = Priority.PERSON
+        self, connection: ConnectionRecord, *, priority: Priority = Priority.PERSON, behalf: Behalf | None = None
     ) -> AsyncIterator[CalendlyTransport]:
         """Call Calendly as a connection's user while the block runs; Calendly first confirms who that is.
 
@@ -189,6 +199,7 @@ class Connections:
         Args:
             connection: as whose user.
             priority: how urgent the calls are among all that are made as this user.
+            behalf: on whose behalf, for the audit; None for whom these connections act for anyway.
 
         Raises:
             RequestRefused: it cannot act, or its user or organization is not the pinned one (`connection_unable`).
@@ -197,7 +208,7 @@ class Connections:
             DatabaseUnavailable: an observation could not be written.
         """
         stored = await read_stored(self.pool, connection.id, connection.org)
-        async with self._opened(stored, priority) as calendly:
+        async with self._opened(stored, priority, behalf=behalf) as calendly:
             await self._confirm(stored, calendly)
             yield calendly
 
@@ -244,7 +255,12 @@ class Connections:
 
     @asynccontextmanager
     async def _opened(
-        self, stored: StoredConnection, priority: Priority, *, even_if_unable: bool = False
+        self,
+        stored: StoredConnection,
+        priority: Priority,
+        *,
+        even_if_unable: bool = False,
+        behalf: Behalf | None = None,
     ) -> AsyncIterator[CalendlyTransport]:
         """Open the secret. A connection in `error` is always tried again: opening its secret calls nobody."""
         record = stored.record
@@ -270,7 +286,8 @@ class Connections:
         app = record.kind == OAUTH
         try:
             token = await renewed() if app else self._token(stored)
-            caller = self.calendly.budgets.caller(record.user_uri, priority)
+            by = Bearer(record.org, record.id, behalf or self.behalf, self.vault.mark)
+            caller = self.calendly.budgets.caller(record.user_uri, priority, by=by)
             calendly = self.calendly.transport(
                 token, caller, retries=self.retries, refused=refused, renewed=renewed if app else None
             )

@@ -9,8 +9,9 @@ from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 
-IDLE_AFTER = timedelta(days=1)
-"""How long a budget is kept after its last call: its minute is long over, and whatever a 429 asked to wait, too."""
+IDLE_AFTER = timedelta(days=2)
+"""How long a budget is kept after its last call: its minute is long over, the day that bookings are counted by, and
+whatever a 429 asked to wait."""
 REMOVE_EVERY_SECONDS = 3_600.0
 """The pause between two rounds."""
 

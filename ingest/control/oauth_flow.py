@@ -7,14 +7,13 @@ that went there: so whoever was sent a link for somebody else connects nothing.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,10 +21,8 @@ from typing import Protocol, Self, TypeAlias
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-from pydantic import SecretStr
-
-from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
+from slotwire.ingest.control.calendly_client.uses import Bearer, Behalf
 from slotwire.ingest.control.connect_links import CALLBACK, ConnectLink, ConnectLinks, digest, pending_context
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_store import Credential
@@ -45,8 +42,6 @@ STATE_LIFE = timedelta(minutes=15)
 """How long a browser may take from the button to the callback."""
 PENDING_LIFE = timedelta(minutes=10)
 """How long the integrator's backend may take to present the code."""
-COUNT_SECONDS = 1.0
-"""How long a consent waits at most until its request for a token is counted."""
 KEPT_DAYS = 30
 """Links that brought nothing are forgotten so long after their end."""
 COOKIE = "slotwire_oauth_"
@@ -211,13 +206,15 @@ class ConnectFlow:
         link = self._usable(await self.links.get(link_id))
         asked = self.clock.now()
         try:
-            pair = await self.client.exchange(back.code, verifier=verifier, redirect_uri=self.redirect_uri)
+            pair = await self.client.exchange(
+                back.code, verifier=verifier, redirect_uri=self.redirect_uri, by=Bearer(behalf=Behalf(str(link.id)))
+            )
         except CalendlyError as error:
             _log.warning("code_refused", link=str(link.id), error=error.message)
             known = error.problem is CalendlyProblem.CREDENTIAL
             problem = FlowProblem.CODE_REFUSED if known else FlowProblem.CALENDLY_FAILED
             raise FlowStopped(problem, "Calendly did not accept the code") from error
-        await self._count_exchange(pair)
+        await self.client.count(pair)
         try:
             await self._check_organization(link, pair)
             if link.return_url is not None:
@@ -359,19 +356,13 @@ class ConnectFlow:
         back = link.return_url or ""
         return f"{back}{'&' if urlsplit(back).query else '?'}{urlencode({'connect_code': code})}"
 
-    async def _count_exchange(self, pair: TokenPair) -> None:
-        """Let the user's budget know of this request for a token: only its answer told whose it is."""
-        caller = self.client.http.budgets.caller(pair.owner, Priority.PERSON, CallKind.TOKEN)
-        with suppress(SlotwireError, TimeoutError):
-            await asyncio.wait_for(caller.turn("counting a request for a token"), COUNT_SECONDS)
-
     def _opened(self, link_id: UUID, sealed: bytes) -> TokenPair:
         return TokenPair.model_validate_json(self.vault.open(sealed, context=pending_context(link_id)))
 
     async def _give_back(self, pair: TokenPair) -> None:
         """Revoke a grant that is of no use."""
         try:
-            await self.client.revoke(SecretStr(pair.refresh_token.get_secret_value()))
+            await self.client.revoke(pair.refresh_token, user=pair.owner, by=Bearer(last_segment(pair.organization)))
         except SlotwireError as error:
             _log.warning("grant_not_revoked", error=error.message)
 

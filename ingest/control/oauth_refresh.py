@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair, outcome_known
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
+from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connection_records import OAUTH, StoredConnection, read_stored, refresh_context, unable
 from slotwire.ingest.control.connection_states import Observation
 from slotwire.ingest.control.connection_store import ConnectionStore, Credential
@@ -205,7 +206,7 @@ class Refresher:
             CalendlyError: Calendly refused or failed.
             SecretUnreadable: the refresh token does not open.
         """
-        await self.client.revoke(self._open(stored))
+        await self.client.revoke(self._open(stored), user=stored.record.user_uri, by=_bearer(stored))
 
     async def _due(self, after: UUID) -> Sequence[UUID]:
         with translated():
@@ -228,18 +229,19 @@ class Refresher:
         token = await self._opened(attempt)
         budgets = self.client.http.budgets
         # Whatever else is done as this user waits for it.
-        caller = budgets.caller(attempt.stored.record.user_uri, Priority.PERSON, CallKind.TOKEN)
+        user, by = attempt.stored.record.user_uri, _bearer(attempt.stored)
+        caller = budgets.caller(user, Priority.PERSON, CallKind.TOKEN, by=by)
         for _ in range(TRIES):
             if attempt.doubtful:
-                works = await self._works(token)
+                works = await self._works(token, user, by)
                 if works is None:
                     break
                 if not works:
                     return await self._lost(attempt)
             try:
-                await caller.turn("refreshing a connection")
+                lease = await caller.turn("refreshing a connection")
                 asked = self.store.clock.now()
-                pair = await self.client.refresh(token)
+                pair = await self.client.refresh(token, user=user, by=by, lease=lease)
             except CalendlyError as error:
                 if error.status is not None:
                     await caller.heard(error.status, {})
@@ -264,10 +266,10 @@ class Refresher:
             _Attempt(attempt, stored, row["doubtful"]) if stored.record.credential_id == row["credential_id"] else None
         )
 
-    async def _works(self, token: SecretStr) -> bool | None:
+    async def _works(self, token: SecretStr, user: str, by: Bearer) -> bool | None:
         """Ask whether a refresh token works; None if Calendly does not say."""
         try:
-            return await self.client.introspect(token)
+            return await self.client.introspect(token, user=user, by=by)
         except CalendlyError as error:
             _log.warning("introspection_failed", error=error.message)
             return None
@@ -361,3 +363,8 @@ def oauth_client(settings: Settings, calendly: CalendlyHttp) -> OAuthClient | No
     if not oauth.client_id or oauth.client_secret is None:
         return None
     return OAuthClient(calendly, oauth.client_id, oauth.client_secret)
+
+
+def _bearer(stored: StoredConnection) -> Bearer:
+    """Return whose token it is, for the audit."""
+    return Bearer(stored.record.org, stored.record.id)

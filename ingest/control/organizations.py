@@ -20,6 +20,7 @@ from slotwire.ingest.control import catalogue
 from slotwire.ingest.control.backfill import PATIENCE_SECONDS, BackfillProgress, backfill_organization
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport
+from slotwire.ingest.control.calendly_client.uses import CHORES, Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_store import PERSONAL_ACCESS_TOKEN, Credential
 from slotwire.ingest.control.connections import Connections, Identity
@@ -95,6 +96,7 @@ class Organizations:
         *,
         retries: CallRetries | None = None,
         changing: ChangeWatcher = unwatched,
+        behalf: Behalf = CHORES,
     ) -> Self:
         """Read the keys it needs.
 
@@ -105,11 +107,12 @@ class Organizations:
             calendly: the process's connections to Calendly.
             retries: of calls to Calendly.
             changing: wraps each change of subscriptions at Calendly.
+            behalf: on whose behalf Calendly is called.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
-        connections = Connections.from_settings(settings, pool, clock, calendly, retries=retries)
+        connections = Connections.from_settings(settings, pool, clock, calendly, retries=retries, behalf=behalf)
         return cls(pool, clock, connections, Subscriptions.from_settings(settings, pool, clock, changing=changing))
 
     async def add(

@@ -1,7 +1,8 @@
 """Retention: what is old enough and no longer needed is removed, kind by kind, as the settings say.
 
-    bodies, results, events                           whole days, by dropping a partition
-    inbox, quarantine, dead letters, audit, actions   row by row: they are small
+    bodies, results, events                    whole days, by dropping a partition
+    inbox, quarantine, dead letters, actions,  row by row
+    both audits
 
 What is not written, not published, parked or waiting stays, however old it is, and so does what an agent may be handed
 again. Identities and bookings stay for ever.
@@ -96,6 +97,8 @@ async def _remove(pool: Pool, kind: str, days: int, clock: Clock) -> int:
             rows: int
             if kind == "audit":
                 rows = await pool.fetchval(_SQL["prune_audit"], clock.now(), days, ROWS_AT_ONCE)
+            elif kind == "uses":
+                rows = await pool.fetchval(_SQL["prune_uses"], clock.now(), days, ROWS_AT_ONCE)
             elif kind == "actions":
                 rows = await pool.fetchval(_ACTIONS["prune_actions"], clock.now(), days, ROWS_AT_ONCE)
             else:

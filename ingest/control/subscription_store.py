@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from slotwire.ingest.control import app_keys
-from slotwire.ingest.control.calendly_client.transport import ActingAs
+from slotwire.ingest.control.calendly_client.uses import ActingAs
 from slotwire.ingest.control.claims import CLAIM, OrganizationClaim, OrganizationClaimLost
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.control.subscription_events import disabled_event, restored_event

@@ -34,9 +34,15 @@ CALENDLY_CALLS_LEFT = Histogram(
 )
 CALENDLY_CALLS_WITHHELD = Counter(
     "slotwire_calendly_calls_withheld",
-    "Calls to Calendly that were not made, by priority and reason: limit (no turn in time), database (Postgres was"
-    " away).",
+    "Calls to Calendly that were not made, by priority and reason: limit (no turn in time), booking (the plan's limit"
+    " of bookings by the API), database (Postgres was away).",
     ["priority", "reason"],
+    registry=of("control"),
+)
+CALENDLY_USES_LOST = Counter(
+    "slotwire_calendly_uses_lost",
+    "Ends of calls to Calendly that the audit of credential uses lacks, because Postgres was away for too long; what"
+    " was committed before these calls is there.",
     registry=of("control"),
 )
 ACTIONS = Counter(

@@ -108,3 +108,8 @@ def ordered_id(now: datetime) -> UUID:
     milliseconds = int(now.timestamp() * 1000)
     value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
     return UUID(int=value & _FREE_BITS | _VERSION_7)
+
+
+def first_id(at: datetime) -> UUID:
+    """Return the least id that `ordered_id` may have made at a time, to the millisecond."""
+    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80 & _FREE_BITS | _VERSION_7)

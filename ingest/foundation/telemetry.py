@@ -221,7 +221,7 @@ TOKEN_EXPIRY = Readings(
 )
 PRUNED = Counter(
     "slotwire_pruned",
-    "Ranges (bodies, results, events) and rows (inbox, quarantine, dead letters, audit) that retention removed.",
+    "Ranges (bodies, results, events) and rows (inbox, quarantine, dead letters, audit, uses) that retention removed.",
     ["kind"],
     registry=of("control"),
 )

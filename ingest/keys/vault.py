@@ -11,6 +11,7 @@ secrets before two nonces are likely to meet, far beyond what subscriptions and 
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -28,6 +29,7 @@ MAX_SECRET_BYTES = 65_536
 _VERSION = 1
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+_MARK_BYTES = 16
 
 
 class Vault:
@@ -35,6 +37,8 @@ class Vault:
 
     def __init__(self, keys: Mapping[str, bytes], source: str = VARIABLE) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
+        # A key of its own for marks, so that no octet of a sealing key is used for two things.
+        self._marking = {name: hmac.digest(key, b"slotwire marks", "sha256") for name, key in keys.items()}
         self._sealing = next(iter(self._ciphers))
         self._source = source
 
@@ -61,6 +65,21 @@ class Vault:
         """The beginning of every newly sealed secret; one that begins otherwise was sealed with another key."""
         name = self._sealing.encode()
         return bytes((_VERSION, len(name))) + name
+
+    def mark(self, address: str) -> str:
+        """Return a keyed hash of a mail address, by which it can be found and not read: the key's name, a colon, hex.
+
+        Upper and lower case are one. Who removes the key cannot find by it any more.
+        """
+        return self._mark(self._sealing, address)
+
+    def marks(self, address: str) -> Sequence[str]:
+        """Return the hashes of a mail address by every key: one of them was made of it, whenever that was."""
+        return tuple(self._mark(name, address) for name in self._marking)
+
+    def _mark(self, name: str, address: str) -> str:
+        folded = address.strip().casefold().encode("utf-8", "replace")
+        return f"{name}:{hmac.digest(self._marking[name], folded, 'sha256')[:_MARK_BYTES].hex()}"
 
     def seal(self, plaintext: bytes, *, context: tuple[str, ...]) -> bytes:
         """Seal a secret for one place.

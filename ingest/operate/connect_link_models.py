@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, SecretStr, model_validator
 
-from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
+from slotwire.ingest.control.calendly_client.addresses import MAX_TOKEN_LENGTH
 from slotwire.ingest.control.connect_links import DEFAULT_LIFE, MAX_LIFE, ConnectLink, LinkState
 from slotwire.ingest.control.oauth_flow import MAX_VALUE, Live
 from slotwire.ingest.control.organization_records import MAX_EXTERNAL_ID

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 from pydantic import Field, SecretStr
 
-from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
+from slotwire.ingest.control.calendly_client.addresses import MAX_TOKEN_LENGTH
+from slotwire.ingest.control.capabilities import Capabilities
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionState
 from slotwire.ingest.operate.models import Model, Page
@@ -44,6 +46,41 @@ class ConnectionItem(Model):
     """When its state or credential last changed."""
 
 
+class CapabilityItem(Model):
+    """Whether a connection can do something at Calendly."""
+
+    name: str
+    """A family of scopes, for example `contacts`."""
+    reads: bool | None
+    """Whether it may read; null where Calendly failed when it was asked."""
+    writes: bool | None
+    """Whether it may write, as far as the scopes that the token names tell; null if it names none."""
+    why: str | None
+    """`scope`, `plan` or `permission` where it may not read; else why that is not known."""
+    remedy: str | None
+    """What would mend it, and who can."""
+
+
+class CapabilitiesItem(Model):
+    """What a connection can do at Calendly, as it was last asked."""
+
+    probed_at: datetime
+    """When Calendly was asked."""
+    plan: str | None
+    """The organization's plan, in Calendly's words; null where it does not say."""
+    stage: str | None
+    """`trial`, `free` or `paid`; null where Calendly does not say."""
+    capabilities: tuple[CapabilityItem, ...]
+    """By family of scopes."""
+
+
+class ConnectionDetail(ConnectionItem):
+    """A credential that acts as one Calendly user, and what it can do."""
+
+    can: CapabilitiesItem | None
+    """What it can do; null if Calendly was never asked."""
+
+
 class ConnectionPage(Page):
     """Connections."""
 
@@ -73,4 +110,18 @@ def connection_item(record: ConnectionRecord) -> ConnectionItem:
         checked_at=record.checked_at,
         created_at=record.created_at,
         changed_at=record.changed_at,
+    )
+
+
+def connection_detail(record: ConnectionRecord, found: Capabilities | None) -> ConnectionDetail:
+    """Show a connection, and what it can do."""
+    return ConnectionDetail(**dict(connection_item(record)), can=None if found is None else _capabilities(found))
+
+
+def _capabilities(found: Capabilities) -> CapabilitiesItem:
+    return CapabilitiesItem(
+        probed_at=found.probed_at,
+        plan=found.plan,
+        stage=found.stage,
+        capabilities=tuple(CapabilityItem(**asdict(each)) for each in found.found),
     )

@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.operate import doctor_organizations, privileges
+from slotwire.ingest.operate import doctor_organizations, privileges, uses
 from slotwire.ingest.operate.doctor_network import encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 
@@ -268,7 +268,10 @@ async def _retention(connection: Connection, settings: Settings, clock: Clock) -
         f"{kind} {days} days" + (f" of {wanted[kind]}" if kind in wanted else "")
         for kind, days in (await retained(connection, now)).items()
     )
-    said = f"kept: {said or 'nothing yet'}"
+    grown = await uses.growth(connection, now)
+    said = (
+        f"kept: {said or 'nothing yet'}; calls to Calendly: {grown.day} rows a day, {grown.bytes / 1e6:.1f} MB in all"
+    )
     held = Counter((each.kind, each.needed_for) for each in await held_ranges(connection, settings.retention, now))
     late = sum(held.pop((kind, None), 0) for kind in TABLES)
     if held:

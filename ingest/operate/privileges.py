@@ -29,6 +29,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "control": (
         "accept",
         "actions_remembered",
+        "block_bookings",
         "cancel_run",
         "change_connection",
         "confirm_deletions",
@@ -46,7 +47,9 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "prune",
         "prune_actions",
         "prune_audit",
+        "prune_booking_turns",
         "prune_budgets",
+        "prune_uses",
         "ranges_of",
         "redrive_letters",
         "remember_actions",
@@ -55,6 +58,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "revoke_signing_keys",
         "settle_action",
         "store_connection",
+        "take_booking_turn",
     ),
 }
 """The functions that each process calls. Nobody else but the owner may call any."""

@@ -78,3 +78,14 @@ DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2
 -- Connections that Calendly was not asked about since a time, after a place.
 SELECT id FROM slotwire.connections
 WHERE state <> 'revoked' AND checked_at <= $1 AND id > $2 ORDER BY id LIMIT $3
+
+-- name: store_capabilities
+-- Keep what a connection can do.
+INSERT INTO slotwire.connection_capabilities AS c (connection, probed_at, plan, stage, capabilities)
+VALUES ($1, $2, $3, $4, $5::jsonb)
+ON CONFLICT (connection) DO UPDATE SET
+    probed_at = excluded.probed_at, plan = excluded.plan, stage = excluded.stage, capabilities = excluded.capabilities
+
+-- name: capabilities
+-- What a connection can do, as it was last asked.
+SELECT probed_at, plan, stage, capabilities FROM slotwire.connection_capabilities WHERE connection = $1

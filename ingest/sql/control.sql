@@ -183,6 +183,10 @@ SELECT slotwire.prune(p_now => $1, p_table => $2, p_days => $3, p_limit => $4)
 -- The same, of the audit.
 SELECT slotwire.prune_audit(p_now => $1, p_days => $2, p_limit => $3)
 
+-- name: prune_uses
+-- The same, of the uses of credentials.
+SELECT slotwire.prune_uses(p_now => $1, p_days => $2, p_limit => $3)
+
 -- name: retained
 -- Of each kind that is kept for a time: for how many days it goes back. Of the inbox the server estimates.
 SELECT (SELECT days FROM slotwire.ranges_of('deliveries', $1) ORDER BY range LIMIT 1) AS bodies,
@@ -190,7 +194,8 @@ SELECT (SELECT days FROM slotwire.ranges_of('deliveries', $1) ORDER BY range LIM
        (SELECT days FROM slotwire.ranges_of('events', $1) ORDER BY range LIMIT 1) AS events,
        (SELECT extract(day FROM $1 - min(settled_at))::integer FROM slotwire.quarantine WHERE state <> 'waiting')
            AS quarantine,
-       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.audit ORDER BY id LIMIT 1) AS audit
+       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.audit ORDER BY id LIMIT 1) AS audit,
+       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.credential_uses ORDER BY id LIMIT 1) AS uses
 
 -- name: held_ranges
 -- The ranges of a table that are older than so many days and still kept, and what they are needed for.

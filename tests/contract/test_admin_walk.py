@@ -26,6 +26,7 @@ from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
+from slotwire.ingest.simulator.model import API
 from tests.support.management_api import EPOCH
 from tests.support.populated_api import IN_ONE_LOOP, INVITEE, OTHER, PopulatedApi
 
@@ -43,6 +44,7 @@ NAMES_NOTHING = {
     "action",
     "force",
     "after",
+    "until",
 }
 """Parameters that choose among what is within reach, and name nothing."""
 NOBODY = UUID(int=7)
@@ -85,11 +87,20 @@ def pair(attempt: Attempt, populated: PopulatedApi) -> tuple[str, str]:
         "actor": (str(populated.ids["keys"]), str(NOBODY)),
         "invitee": (INVITEE, INVITEE + "9"),
         "subject": (INVITEE, INVITEE + "9"),
+        "target": (INVITEE, INVITEE + "9"),
+        "user": (f"{API}/users/{owner(populated)}", f"{API}/users/NOBODY"),
         "agent": ("crm", "nobody"),
+        "event": (str(populated.ids["events"]), str(NOBODY)),
+        "email": ("ada@example.com", "nobody@example.com"),
         "Idempotency-Key": ("used", "new"),
     }
     assert attempt.name == "cursor" or attempt.name in pairs, "say here what it names, or add it to NAMES_NOTHING"
     return pairs.get(attempt.name) or cursors(attempt.route.noun, attempt.route, populated)
+
+
+def owner(populated: PopulatedApi) -> str:
+    """Return the owner of the organization, who is connected."""
+    return populated.running.world.members(populated.org)[0].id
 
 
 def cursors(kind: str, route: Route, populated: PopulatedApi) -> tuple[str, str]:

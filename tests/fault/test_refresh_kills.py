@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_stored
 from slotwire.ingest.control.oauth_refresh import DEADLINE
 from slotwire.ingest.local.databases import Database
@@ -34,7 +35,7 @@ async def works(setup: OAuthSetup, record: ConnectionRecord) -> bool:
     refresher = setup.connections.oauth
     assert refresher is not None
     token = refresher._open(await read_stored(setup.api.actions.pool, record.id, None))
-    return await setup.flow.client.introspect(token)
+    return await setup.flow.client.introspect(token, user=record.user_uri, by=Bearer())
 
 
 async def killed_at(setup: OAuthSetup, folder: Path, place: int) -> tuple[Ended, bool]:

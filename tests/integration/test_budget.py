@@ -11,7 +11,6 @@ from datetime import timedelta
 import pytest
 
 from slotwire.ingest.control import idle_budgets
-from slotwire.ingest.control.calendly_client.budget import PATIENCE_SECONDS
 from slotwire.ingest.control.calendly_client.leases import (
     MAX_LEASE_CALLS,
     MAX_LEASE_SECONDS,
@@ -19,6 +18,7 @@ from slotwire.ingest.control.calendly_client.leases import (
     CallKind,
     Priority,
 )
+from slotwire.ingest.control.calendly_client.user_budget import PATIENCE_SECONDS
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool, create_pool
@@ -177,7 +177,7 @@ async def test_a_lease_is_small(pool: Pool) -> None:
         for number in range(200):
             await simulation.run(number * 0.01)
             most = max(most, len(user._slots))
-            ahead = max([ahead, *(slot - user._time() for slot in user._slots)])
+            ahead = max([ahead, *(slot - user.time() for slot, _ in user._slots)])
         assert 0 < most <= MAX_LEASE_CALLS
         assert ahead <= MAX_LEASE_SECONDS
 

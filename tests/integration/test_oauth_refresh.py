@@ -16,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from slotwire.ingest.control.calendly_client import users
+from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connection_records import read_page, read_stored
 from slotwire.ingest.control.connection_states import ConnectionStatus
 from slotwire.ingest.control.connection_store import ConnectionStore, Credential
@@ -343,7 +344,7 @@ async def test_two_replicas_refresh_for_a_while(database: Database, week: Week) 
         sys.stderr.write(f"seed {week.seed}: {dict(states)}, refreshed {sum(at_calendly.values())}\n")
         for record in records:
             token = refresher(setup)._open(await read_stored(setup.api.actions.pool, record.id, None))
-            works = await setup.flow.client.introspect(token)
+            works = await setup.flow.client.introspect(token, user="u", by=Bearer())
             assert works == (record.state == "active"), "what works is kept; what is given up is spent or revoked"
             assert record.state in {"active", "revoked"} or record.reason == "grant_lost"
             assert record.state != "revoked" or record.user_uri in revoked

@@ -24,6 +24,7 @@ from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings, MetricsSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY, get_logger
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
 from tests.support.agent_setup import invitee_created
@@ -117,7 +118,7 @@ async def test_a_run_that_is_cancelled_or_whose_organization_goes_writes_nothing
                 key = await api.key()
                 assert (await api.ask("POST", f"/v1/runs/{run_id}/cancel", key)).status_code == 200
             else:
-                await api.actions.organizations.organizations().remove("TRIAL")
+                await api.actions.organizations.organizations(COMMAND_LINE).remove("TRIAL")
             go_on.set()
             assert (await handled).status is RecordStatus.SKIPPED
             assert (await handling.handle(record, asyncio.Event())).status is RecordStatus.SKIPPED

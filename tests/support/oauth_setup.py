@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import app_keys
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
+from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.control.oauth_flow import ConnectFlow
 from slotwire.ingest.control.oauth_listener import listening
@@ -214,7 +215,7 @@ async def granted(
     }
     answer = await client.post(f"{calendly}/oauth/authorize", data=form)
     code = answer.headers["Location"].partition("code=")[2].partition("&")[0]
-    return await oauth.exchange(code, verifier=VERIFIER, redirect_uri=back)
+    return await oauth.exchange(code, verifier=VERIFIER, redirect_uri=back, by=Bearer())
 
 
 @asynccontextmanager

@@ -96,7 +96,7 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     DecideRequest: lambda _: {"outcome": "done", "why": "seen"},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
-_TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters"}
+_TRACES = {"audit", "credential_uses", "idempotent_answers", "rate_budgets", "rate_waiters"}
 """Tables that tell of requests, refused ones too, and of calls to Calendly, reading ones too."""
 
 

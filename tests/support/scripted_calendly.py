@@ -19,6 +19,7 @@ from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.settings import CalendlySettings
+from tests.support.remembered_uses import RememberedUses
 
 TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
 QUICK = CallRetries(attempts=3, first_wait_seconds=0.001, max_wait_seconds=0.01, least_limited_seconds=0.001)
@@ -57,7 +58,7 @@ class ScriptedCalendly:
 
 def uncounted(settings: CalendlySettings) -> Budgets:
     """Make budgets for callers whose user is not known: they ask no database."""
-    return Budgets(cast("Pool", None), SystemClock(), settings)
+    return Budgets(cast("Pool", None), SystemClock(), settings, uses=RememberedUses())
 
 
 @asynccontextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client.addresses import MAX_TOKEN_LENGTH
 from slotwire.ingest.control.calendly_client.answers import MAX_TEXT, plain
-from slotwire.ingest.control.calendly_client.transport import MAX_TOKEN_LENGTH
 from slotwire.ingest.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings
 from tests.support.scripted_calendly import connected

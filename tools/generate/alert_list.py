@@ -333,6 +333,16 @@ _CALENDLY = (
         },
     ),
     Alert(
+        "SlotwireCallsMissingFromAudit",
+        "sum(increase(slotwire_calendly_uses_lost_total[1h])) > 0",
+        wait="1m",
+        severity="ticket",
+        summary="{{ $value | humanize }} calls to Calendly are missing from the audit of credential uses.",
+        runbook="postgres-away.md#calls-are-missing-from-the-audit",
+        faulty={"slotwire_calendly_uses_lost_total": "0 0 5x90"},
+        healthy={"slotwire_calendly_uses_lost_total": "5x90"},
+    ),
+    Alert(
         "SlotwireCalendlyLimited",
         'sum(rate(slotwire_calendly_calls_withheld_total{reason="limit"}[15m])) > 0',
         wait="15m",

@@ -54,6 +54,7 @@ from slotwire.ingest.control.actions.settlement import (
 )
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError, RequestRefused
@@ -119,7 +120,7 @@ class Performer:
                 return known, False
             return await self._again(known), False
         connection = await self._connection(asked)
-        async with self.connections.acting(connection) as calendly:
+        async with self.connections.acting(connection, behalf=Behalf(asked.caller)) as calendly:
             new, move = await prepare(calendly, asked, connection, mark, now=self.clock.now(), tags=self.tags)
             began, now = asyncio.get_running_loop().time(), self.clock.now()
             record = await intend(self.pool, new, move, now=now, due_at=now + CLAIM)
@@ -135,7 +136,7 @@ class Performer:
     async def _again(self, record: ActionRecord) -> ActionRecord:
         """Call again what was not seen: the caller chose to."""
         connection = await self.connections.get(record.connection_id, record.org)
-        async with self.connections.acting(connection) as calendly:
+        async with self.connections.acting(connection, behalf=Behalf(record.caller)) as calendly:
             chosen = {"asked_at": self.clock.now().isoformat()}
             return await self._kept(record, self._repeat(record, calendly, connection, record.calls + 1, chosen))
 
@@ -255,7 +256,8 @@ class Performer:
 
     async def _resumed_at_calendly(self, record: ActionRecord, found: Effect | None) -> ActionRecord:
         connection = await self.connections.get(record.connection_id, record.org)
-        async with self.connections.acting(connection, priority=Priority.REPAIR) as calendly:
+        behalf = Behalf(record.caller)
+        async with self.connections.acting(connection, priority=Priority.REPAIR, behalf=behalf) as calendly:
             if found is not None:
                 return await self._follow(record, found, calendly, connection)
             if record.state == "not_sent":

@@ -1,11 +1,24 @@
-"""Calendly's REST API: what Slotwire uses, typed, and every operation as a table.
+"""Calendly's REST API: every operation as a table and as a typed call, and what Slotwire itself relies on.
 
 transport                 the one file that speaks HTTP to Calendly: limits, retries, errors translated
 retries                   how often and how long a call is tried
 answers                   pure: what an error answer means
 pages                     lists, page after page
-operations                all 77 operations, with what each takes: for calls that a person makes
-resources                 what all resources share: URI, envelope, path
+operation_table           all 77 operations, with what each takes and needs
+operations                calls of the table, by name: for calls that a person makes
+api                       a typed call for each operation, a file a resource; made from the table
+typed                     what the typed calls share
+documents                 what the typed calls give, read leniently
+budget                    turns to call, fair and shared by all processes
+user_budget               the same for one user
+leases                    turns as Postgres gives them
+uses                      what the audit says of a call
+use_log                   writes it
+addresses                 where a token may be sent
+retries                   how often and how long a call is tried
+oauth                     codes and refresh tokens
+resources                 what the resources below share: URI, envelope, path. They read what `control` relies on,
+                          and fail where that is missing
 
 users                     whose token this is
 organizations             the tenants

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Self
 from uuid import UUID
@@ -69,7 +70,7 @@ class RateAnswer:
     @classmethod
     def read(cls, status: int, headers: Mapping[str, str], seen_at: float) -> Self | None:
         """Read an answer's headers, looked up by lower-case name; None if they say nothing."""
-        limit, remaining = _count(headers.get("x-ratelimit-limit")), _count(headers.get("x-ratelimit-remaining"))
+        limit, remaining = count_of(headers.get("x-ratelimit-limit")), count_of(headers.get("x-ratelimit-remaining"))
         refused = wait_of(headers) if status == 429 else None
         if limit is None and remaining is None and refused is None:
             return None
@@ -111,6 +112,9 @@ class LeaseRequest:
         spare: how many more it can use soon, where nobody waits for them.
         answer: what Calendly last said, if that was not told yet.
         age: how many seconds ago it did.
+        use: the id of the lease in the audit.
+        asked_at: when it asks.
+        org: the user's organization, where it is known.
     """
 
     user: str
@@ -122,6 +126,9 @@ class LeaseRequest:
     spare: int
     answer: RateAnswer | None
     age: float
+    use: UUID
+    asked_at: datetime
+    org: str | None
 
 
 async def lease(pool: Pool, holder: UUID, request: LeaseRequest, *, assumed: int) -> CallLease:
@@ -155,6 +162,9 @@ async def lease(pool: Pool, holder: UUID, request: LeaseRequest, *, assumed: int
             None if said is None else said.refused,
             request.age,
             random.uniform(0, JITTER_SECONDS),  # noqa: S311 -- jitter, not a secret
+            request.use,
+            request.asked_at,
+            request.org,
         )
     assert row is not None  # noqa: S101 -- a function with OUT parameters always returns a row
     at: float = row["at"]
@@ -169,17 +179,19 @@ async def lease(pool: Pool, holder: UUID, request: LeaseRequest, *, assumed: int
 
 
 async def prune(pool: Pool, before: float) -> int:
-    """Remove budgets of users whom nobody acted as since a time in seconds since 1970; return how many.
+    """Remove budgets, and turns to book, of users whom nobody acted as since a time in seconds; return how many users.
 
     Raises:
         DatabaseUnavailable: Postgres does not answer.
     """
     async with borrowed(pool, seconds=ACQUIRE_SECONDS) as connection:
         removed: int = await connection.fetchval(_SQL["prune_budgets"], before)
+        await connection.execute(_SQL["prune_booking_turns"], before)
     return removed
 
 
-def _count(text: str | None) -> int | None:
+def count_of(text: str | None) -> int | None:
+    """Read a number of calls in a header; None if it is none."""
     return min(int(text), MAX_LIMIT) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
 
 

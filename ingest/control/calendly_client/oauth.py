@@ -5,18 +5,25 @@ Source: docs/reference/calendly.md, "Credentials".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS
+from slotwire.ingest.control.calendly_client.leases import CallKind, Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.control.calendly_client.uses import Bearer, TokenUse, TurnLease
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, SlotwireError
 from slotwire.schemas.ids import OrganizationUri
 
 M = TypeVar("M", bound=BaseModel)
+
+COUNT_SECONDS = 1.0
+"""How long a consent waits at most until its request for a token is counted."""
 
 
 class TokenPair(BaseModel):
@@ -50,54 +57,66 @@ class _Nothing(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OAuthClient:
-    """Calls the OAuth server as our app."""
+    """Calls the OAuth server as our app. The audit says whose token each call was about, and on whose behalf."""
 
     http: CalendlyHttp
     client_id: str
     client_secret: SecretStr = field(repr=False)
 
-    async def exchange(self, code: str, *, verifier: str, redirect_uri: str) -> TokenPair:
+    async def exchange(self, code: str, *, verifier: str, redirect_uri: str, by: Bearer) -> TokenPair:
         """Turn an authorization code into a pair.
 
         Raises:
             CalendlyError: `credential`: the code is not good; others: see `_post`.
         """
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
-        return await self._token({**form, "code_verifier": verifier}, "exchanging an authorization code")
+        token = TokenUse("oauth-exchange", None, by)
+        return await self._token({**form, "code_verifier": verifier}, "exchanging an authorization code", token)
 
-    async def refresh(self, token: SecretStr) -> TokenPair:
+    async def count(self, pair: TokenPair) -> None:
+        """Let the user's budget know of an exchange: only its answer told whose it is."""
+        budgets = self.http.budgets
+        caller = budgets.caller(pair.owner, Priority.PERSON, CallKind.TOKEN)
+        with suppress(SlotwireError, TimeoutError):
+            lease = await asyncio.wait_for(caller.turn("counting a request for a token"), COUNT_SECONDS)
+            if lease is not None:
+                budgets.uses.drop(lease, taken=True)  # the request has a row of its own
+
+    async def refresh(self, token: SecretStr, *, user: str, by: Bearer, lease: TurnLease | None = None) -> TokenPair:
         """Turn a refresh token into the next pair. It works once.
 
         Raises:
             CalendlyError: `credential`: it is spent or revoked; `limited`: nothing happened; others: see `_post`.
         """
         form = {"grant_type": "refresh_token", "refresh_token": token.get_secret_value()}
-        return await self._token(form, "refreshing a connection")
+        return await self._token(form, "refreshing a connection", TokenUse("oauth-refresh", user, by, lease))
 
-    async def introspect(self, token: SecretStr) -> bool:
+    async def introspect(self, token: SecretStr, *, user: str, by: Bearer) -> bool:
         """Return whether a token works.
 
         Raises:
             CalendlyError: Calendly did not say.
         """
-        return (await self._named("/oauth/introspect", token, _Introspection, "looking at a token")).active
+        use = TokenUse("oauth-introspect", user, by)
+        return (await self._named("/oauth/introspect", token, _Introspection, "looking at a token", use)).active
 
-    async def revoke(self, token: SecretStr) -> None:
+    async def revoke(self, token: SecretStr, *, user: str, by: Bearer) -> None:
         """Revoke a token and its pair. One that is not known is no error.
 
         Raises:
             CalendlyError: Calendly refused or failed.
         """
-        await self._named("/oauth/revoke", token, _Nothing, "revoking a token")
+        await self._named("/oauth/revoke", token, _Nothing, "revoking a token", TokenUse("oauth-revoke", user, by))
 
-    async def _token(self, form: Mapping[str, str], doing: str) -> TokenPair:
+    async def _token(self, form: Mapping[str, str], doing: str, use: TokenUse) -> TokenPair:
         basic = (self.client_id, self.client_secret.get_secret_value())
-        return _read(await self.http.post_form("/oauth/token", form, basic=basic, doing=doing), TokenPair, doing)
+        answer = await self.http.post_form("/oauth/token", form, basic=basic, doing=doing, token=use)
+        return _read(answer, TokenPair, doing)
 
-    async def _named(self, path: str, token: SecretStr, answer: type[M], doing: str) -> M:
+    async def _named(self, path: str, token: SecretStr, answer: type[M], doing: str, use: TokenUse) -> M:
         secret = self.client_secret.get_secret_value()
         form = {"client_id": self.client_id, "client_secret": secret, "token": token.get_secret_value()}
-        return _read(await self.http.post_form(path, form, basic=None, doing=doing), answer, doing)
+        return _read(await self.http.post_form(path, form, basic=None, doing=doing, token=use), answer, doing)
 
 
 def outcome_known(error: CalendlyError) -> bool:

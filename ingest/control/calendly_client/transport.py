@@ -10,27 +10,29 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
 from time import perf_counter
 from typing import TypeAlias, TypeVar
-from urllib.parse import urlsplit
-from uuid import UUID
 
 import httpx
 import orjson
 import stamina
 from pydantic import BaseModel, SecretStr
 
+from slotwire.ingest.control.calendly_client.addresses import check_token, loopback
 from slotwire.ingest.control.calendly_client.answers import read_answer, read_error, too_late, unanswered
+from slotwire.ingest.control.calendly_client.booking_limits import BOOKING
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
+from slotwire.ingest.control.calendly_client.leases import count_of
+from slotwire.ingest.control.calendly_client.operation_table import Operation, operation_of
 from slotwire.ingest.control.calendly_client.retries import CallRetries
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused
+from slotwire.ingest.control.calendly_client.uses import ActingAs, TokenUse, UseEnd, describe, end_of
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
 from slotwire.ingest.foundation.settings import CalendlySettings
-from slotwire.ingest.foundation.settings_base import LOOPBACK
 from slotwire.ingest.foundation.tracing import tracing
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,8 +48,6 @@ KEEPALIVE_SECONDS = 30.0
 """How long a connection stays open without a call."""
 MAX_ANSWER_BYTES = 4_194_304
 """A longer answer is refused; a full page of 100 items is far below this."""
-MAX_TOKEN_LENGTH = 8_192
-"""Characters; tokens are JWTs of less than 2,000."""
 
 # Calendly's edge refuses the default User-Agent of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
@@ -57,14 +57,6 @@ _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # Failures worth a retry. After a write, only a 429 is known to have had no effect.
 _READ_AGAIN = frozenset({CalendlyProblem.UPSTREAM, CalendlyProblem.UNREACHABLE, CalendlyProblem.LIMITED})
 _WRITE_AGAIN = frozenset({CalendlyProblem.LIMITED})
-
-
-@dataclass(frozen=True, slots=True)
-class ActingAs:
-    """The connection behind a transport; `app`: its token belongs to our OAuth app."""
-
-    connection_id: UUID
-    app: bool
 
 
 class CalendlyTransport:
@@ -195,13 +187,52 @@ class CalendlyTransport:
             raise ValueError("not a path of Calendly's API")
         if self._renewed is not None:
             self._token = await self._renewed()
+        try:
+            return await self._audited(method, path, doing=doing, query=query, body=body)
+        except CalendlyError as refusal:
+            heard = self._refused if refusal.problem is CalendlyProblem.CREDENTIAL else None
+            if heard is None or not await heard(again) or again:
+                raise
+        return await self._once(method, path, doing=doing, query=query, body=body, again=True)
+
+    async def _audited(self, method: str, path: str, *, doing: str, query: Query | None, body: object) -> bytes:
+        """Wait for a turn, and make the call between its beginning and its end in the audit."""
+        caller, end = self._caller, UseEnd("failed", None, "interrupted")
+        uses = caller.budgets.uses
+        made = operation_of(method, path)
+        use = describe(made, path, query, body, caller.user, caller.by)
+        lease = await caller.turn(doing)
+        begun = None
+        try:
+            if made is not None and made.name == BOOKING:
+                await caller.booking_turn(doing)
+            if method != "GET" or caller.user is None:
+                begun = await uses.begin(use)
+        except BaseException:
+            if lease is not None:
+                uses.drop(lease, taken=True)
+            raise
+        try:
+            received, status = await self._sent(method, path, made, doing=doing, query=query, body=body)
+            end = UseEnd("done", status)
+        except CalendlyError as error:
+            refused = error.status is not None and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            end = UseEnd("refused" if refused else "failed", error.status, error.problem)
+            raise
+        finally:
+            uses.note(use, end, begun=begun, lease=lease)
+        return received
+
+    async def _sent(
+        self, method: str, path: str, made: Operation | None, *, doing: str, query: Query | None, body: object
+    ) -> tuple[bytes, int]:
+        """Send a request, and return what a 2xx answer holds, and its status."""
+        if self.not_after is not None and asyncio.get_running_loop().time() >= self.not_after:
+            raise too_late(doing)
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         content = None if body is None else orjson.dumps(body)
-        await self._caller.turn(doing)
-        if self.not_after is not None and asyncio.get_running_loop().time() >= self.not_after:
-            raise too_late(doing)
         started, status = perf_counter(), "none"
         self.calls += 1
         try:
@@ -213,7 +244,7 @@ class CalendlyTransport:
                     ) as response,
                 ):
                     status = str(response.status_code)
-                    self.limit = _whole(response.headers.get("x-ratelimit-limit")) or self.limit
+                    self.limit = count_of(response.headers.get("x-ratelimit-limit")) or self.limit
                     if span is not None:
                         span.set_attribute("http.response.status_code", response.status_code)
                     received = await _bounded(response, doing)
@@ -223,14 +254,13 @@ class CalendlyTransport:
         finally:
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
-        await self._caller.heard(response.status_code, response.headers)
+        booking = made is not None and made.name == BOOKING
+        heard = self._caller.booking_heard if booking else self._caller.heard
+        await heard(response.status_code, response.headers)
         if response.is_success:
-            return received
-        refusal = read_error(response.status_code, response.headers, received, doing=doing)
-        heard = self._refused if refusal.problem is CalendlyProblem.CREDENTIAL else None
-        if heard is not None and await heard(again) and not again:
-            return await self._once(method, path, doing=doing, query=query, body=body, again=True)
-        raise refusal
+            return received, response.status_code
+        plan = None if made is None else made.plan
+        raise read_error(response.status_code, response.headers, received, doing=doing, plan=plan)
 
 
 class CalendlyHttp:
@@ -268,11 +298,11 @@ class CalendlyHttp:
             RequestRefused: the text cannot be a token (`token_unfit`).
         """
         client = self._opened()
-        _check_token(token)
+        check_token(token)
         return CalendlyTransport(client, token, caller, retries or CallRetries(), refused, renewed)
 
     async def post_form(
-        self, path: str, form: Mapping[str, str], *, basic: tuple[str, str] | None, doing: str
+        self, path: str, form: Mapping[str, str], *, basic: tuple[str, str] | None, doing: str, token: TokenUse
     ) -> tuple[int, bytes]:
         """Send a form to the OAuth server once, and return the status and body of its answer, whatever they are.
 
@@ -281,14 +311,23 @@ class CalendlyHttp:
             form: the fields.
             basic: name and password of the app, where they go into the header.
             doing: what is attempted; begins the message.
+            token: whose token it is about, for the audit.
 
         Raises:
             CalendlyError: no answer came (`unreachable`): the request may have had its effect.
+            DatabaseUnavailable: the audit cannot be written; nothing was sent.
             ConfigurationError: the server's address is not https, nor http on loopback.
         """
         setting = "SLOTWIRE_CALENDLY__AUTH_URL"
-        _loopback(self._settings.auth_url, setting)
-        client, started, status = self._opened(), perf_counter(), "none"
+        loopback(self._settings.auth_url, setting)
+        client, uses = self._opened(), self.budgets.uses
+        try:
+            begun = await uses.begin(token.use)
+        except BaseException:
+            if token.lease is not None:
+                uses.drop(token.lease, taken=True)
+            raise
+        started, status, end = perf_counter(), "none", UseEnd("failed", None, CalendlyProblem.UNREACHABLE)
         address = self._settings.auth_url.rstrip("/") + path
         try:
             with tracing().span("calendly", "CLIENT", method="POST", doing=doing):
@@ -297,17 +336,19 @@ class CalendlyHttp:
                     client.stream("POST", address, data=dict(form), auth=basic) as response,
                 ):
                     status = str(response.status_code)
+                    end = end_of(response.status_code)
                     return response.status_code, await _bounded(response, doing)
         except (httpx.HTTPError, TimeoutError) as error:
             raise unanswered(doing, error, setting) from None
         finally:
+            uses.note(token.use, end, begun=begun, lease=token.lease)
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
 
     def _opened(self) -> httpx.AsyncClient:
         """Return the client; made with the first transport, because most commands never call Calendly."""
         if self._client is None:
-            loopback = _loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
+            local = loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
             self._client = httpx.AsyncClient(
                 base_url=self._settings.api_url,
                 headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
@@ -315,9 +356,9 @@ class CalendlyHttp:
                 limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 follow_redirects=False,
-                verify=_certificates(trust_env=not loopback),
+                verify=_certificates(trust_env=not local),
                 # A proxy from the environment is for remote hosts, never for a simulator on this machine.
-                trust_env=not loopback,
+                trust_env=not local,
             )
         return self._client
 
@@ -342,32 +383,6 @@ async def open_calendly(settings: CalendlySettings, budgets: Budgets) -> AsyncIt
 def _certificates(*, trust_env: bool) -> ssl.SSLContext:
     """Read the trusted certificates; that takes 25 ms of CPU, so it is done once."""
     return httpx.create_ssl_context(trust_env=trust_env)
-
-
-def _loopback(address: str, setting: str) -> bool:
-    """Return whether one of Calendly's addresses is on this machine; refuse one to which a token must not go."""
-    url = urlsplit(address)
-    loopback = url.hostname in LOOPBACK
-    if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and loopback)):
-        raise ConfigurationError(
-            f"{setting} must be an https address, because tokens are sent to it",
-            remedy="Unset it for the real Calendly; a simulator on this machine may use http.",
-        )
-    return loopback
-
-
-def _check_token(token: SecretStr) -> None:
-    text = token.get_secret_value()
-    if not text or len(text) > MAX_TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
-        raise RequestRefused(
-            "this is not a Calendly token: it is empty, too long, or contains spaces or line breaks",
-            code="token_unfit",
-            remedy="Give only the token, on one line.",
-        )
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdecimal() else None
 
 
 async def _bounded(response: httpx.Response, doing: str) -> bytes:

@@ -21,6 +21,7 @@ calendly       call: any operation of Calendly's API
 runs           list, get, cancel: runs of agents that have steps or waits
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
+uses           list what was done at Calendly with customers' credentials
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from slotwire.ingest.operate.actions.reconciliations import ReconciliationAction
 from slotwire.ingest.operate.actions.runs import RunActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
+from slotwire.ingest.operate.actions.uses import UseActions
 from slotwire.ingest.operate.idempotency import IdempotentResponses
 from slotwire.ingest.operate.key_lookup import KeyLookup
 from slotwire.ingest.operate.refusals import RefusedChanges
@@ -84,6 +86,7 @@ class Actions:
     granted_calls: GrantedCallActions
     keys: KeyActions
     audit: AuditActions
+    uses: UseActions
     idempotency: IdempotentResponses
 
     @classmethod
@@ -115,5 +118,6 @@ class Actions:
             GrantedCallActions(*base),
             KeyActions(*base),
             AuditActions(*base),
+            UseActions(*base),
             IdempotentResponses(pool, settings, clock),
         )

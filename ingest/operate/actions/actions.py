@@ -48,7 +48,7 @@ class PerformedActions(ResourceActions):
         async with self.audited(who, "actions.create", org=request.organization) as entry:
             who.require(Role.OPERATOR)
             org = who.reach(request.organization)
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             organization = await (organizations.get(org) if org else organizations.only())
             entry.org = organization.org
             if organization.ended_at is not None:

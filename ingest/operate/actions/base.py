@@ -10,6 +10,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
@@ -46,14 +47,20 @@ class ResourceActions:
     calendly: CalendlyHttp
     refusals: RefusedChanges
 
-    def organizations(self) -> Organizations:
-        """Make what acts at Calendly for organizations, each with its own connection.
+    def organizations(self, who: Principal) -> Organizations:
+        """Make what acts at Calendly for organizations, each with its own connection, on behalf of a caller.
 
         Raises:
             ConfigurationError: vault or hook keys are missing or unfit.
         """
         return Organizations.from_settings(
-            self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES, changing=self.noticed
+            self.settings,
+            self.pool,
+            self.clock,
+            self.calendly,
+            retries=CALENDLY_RETRIES,
+            changing=self.noticed,
+            behalf=Behalf(who.actor),
         )
 
     def noticed(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:

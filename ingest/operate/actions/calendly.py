@@ -6,9 +6,10 @@ import re
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client import operations
+from slotwire.ingest.control.calendly_client import operation_table, operations
 from slotwire.ingest.control.calendly_client.operations import PreparedCall
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
@@ -30,7 +31,7 @@ class CalendlyActions(ResourceActions):
 
         Reading is for operators, changing for admins who say so. Either is in the audit with the operation's name.
         """
-        chosen = operations.operation(request.operation)
+        chosen = operation_table.operation(request.operation)
         call = operations.prepare(chosen, request.values, request.body)
         connection = await self._connection(who, request.connection, request.organization)
         async with self.audited(who, "calendly.call", org=connection.org, target=chosen.name):
@@ -42,7 +43,7 @@ class CalendlyActions(ResourceActions):
                     code="write_not_allowed",
                     remedy="If that is what you want, give --write.",
                 )
-            async with self._connections().acting(connection) as calendly:
+            async with self._connections(who).acting(connection) as calendly:
                 if chosen.name == CANCEL and not request.everyone:
                     await _only_one(calendly, call)
                 if not chosen.paged:
@@ -60,7 +61,7 @@ class CalendlyActions(ResourceActions):
     async def _connection(self, who: Principal, connection: UUID | None, org: str | None) -> ConnectionRecord:
         who.require(Role.READER)
         if connection is not None:
-            return await self._connections().get(connection, who.reach(org))
+            return await self._connections(who).get(connection, who.reach(org))
         chosen = who.reach(org)
         if chosen is None:
             raise RequestRefused(
@@ -68,10 +69,17 @@ class CalendlyActions(ResourceActions):
                 code="option_invalid",
                 remedy="--connection ID or --organization ORG; `slotwire connections list` shows them.",
             )
-        return await self._connections().for_organization(chosen)
+        return await self._connections(who).for_organization(chosen)
 
-    def _connections(self) -> Connections:
-        return Connections.from_settings(self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES)
+    def _connections(self, who: Principal) -> Connections:
+        return Connections.from_settings(
+            self.settings,
+            self.pool,
+            self.clock,
+            self.calendly,
+            retries=CALENDLY_RETRIES,
+            behalf=Behalf(who.actor),
+        )
 
 
 def without_hooks(answer: object) -> object:

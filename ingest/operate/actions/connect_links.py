@@ -80,7 +80,7 @@ class ConnectLinkActions(ResourceActions):
         """Go live with what waits for a code: the caller says that the browser was the right customer's."""
         async with self.audited(who, "connect_links.exchange", org=None, target=link_id) as entry:
             who.require(Role.OPERATOR)
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             flow = ConnectFlow.from_settings(self.settings, self.pool, self.clock, organizations, self.consented)
             if flow is None:
                 raise _no_app()

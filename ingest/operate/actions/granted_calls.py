@@ -10,7 +10,8 @@ from types import MappingProxyType
 from uuid import UUID
 
 from slotwire.ingest.control.actions.intents import INTENT
-from slotwire.ingest.control.calendly_client import operations
+from slotwire.ingest.control.calendly_client import operation_table, operations
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
@@ -106,10 +107,11 @@ class GrantedCallActions(ResourceActions):
         who = Principal(Role.OPERATOR, org=grant.org, name=f"agent {grant.agent} {grant.event_id}")
         async with self.audited(who, "calendly.call", org=grant.org, target=request.operation):
             values = pinned(grant, request)
-            chosen = operations.operation(request.operation)
+            chosen = operation_table.operation(request.operation)
             call = operations.prepare(chosen, values)
             connection = await self._connection(grant)
-            async with self._connections().acting(connection) as calendly:
+            behalf = Behalf(who.actor, grant.agent, grant.event_id)
+            async with self._connections().acting(connection, behalf=behalf) as calendly:
                 if not chosen.paged:
                     return without_hooks(await operations.perform(calendly, call))
                 found: list[object] = []

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from slotwire.ingest.control.backfill import BACKGROUND_RETRIES, BackfillProgress
 from slotwire.ingest.control.calendly_client.leases import Priority
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
@@ -36,7 +37,7 @@ class OrganizationActions(ResourceActions):
         """List organizations, ordered by name."""
         who.require(Role.READER)
         after = None if query.cursor is None else read_name_place("organizations", query.cursor)
-        found = await self.organizations().page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
+        found = await self.organizations(who).page(who.org, after=after, ended=query.ended, limit=query.limit + 1)
         more, found = len(found) > query.limit, found[: query.limit]
         cursor = write_name_place("organizations", found[-1].org) if more else None
         return OrganizationPage(items=tuple(map(organization_item, found)), next_cursor=cursor)
@@ -45,7 +46,7 @@ class OrganizationActions(ResourceActions):
         """Read one organization with its wanted subscriptions."""
         who.require(Role.READER)
         who.reach(org)
-        organizations = self.organizations()
+        organizations = self.organizations(who)
         return organization_detail(await organizations.get(org), await organizations.subscriptions.wanted(org))
 
     async def add(self, who: Principal, request: OrganizationRequest) -> OrganizationAdded:
@@ -55,7 +56,7 @@ class OrganizationActions(ResourceActions):
             if request.external_id is not None:
                 # Events carry it: who is bound to one organization may not take another's name, nor find out about it.
                 who.require_everywhere()
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             org = who.reach(request.organization)
             begun = await organizations.add(
                 request.token,
@@ -78,14 +79,14 @@ class OrganizationActions(ResourceActions):
         async with self.audited(who, "organizations.rename", org=org, target=org):
             who.require(Role.ADMIN)
             who.require_everywhere()
-            return organization_item(await self.organizations().rename(org, request.external_id))
+            return organization_item(await self.organizations(who).rename(org, request.external_id))
 
     async def remove(self, who: Principal, org: str, *, force: bool, at_once: bool = False) -> OrganizationRemoved:
         """Remove an organization, at Calendly first, then here. `at_once` revokes its signing keys before."""
         async with self.audited(who, "organizations.remove", org=org, target=org):
             who.require(Role.ADMIN)
             who.reach(org)
-            return removed_item(await self.organizations().remove(org, force=force, at_once=at_once))
+            return removed_item(await self.organizations(who).remove(org, force=force, at_once=at_once))
 
     async def backfill(
         self, who: Principal, org: str, report: Callable[[BackfillProgress], None]
@@ -95,7 +96,12 @@ class OrganizationActions(ResourceActions):
             who.require(Role.OPERATOR)
             who.reach(org)
             organizations = Organizations.from_settings(
-                self.settings, self.pool, self.clock, self.calendly, retries=BACKGROUND_RETRIES
+                self.settings,
+                self.pool,
+                self.clock,
+                self.calendly,
+                retries=BACKGROUND_RETRIES,
+                behalf=Behalf(who.actor),
             )
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best, priority=Priority.SWEEP) as calendly:
@@ -107,7 +113,7 @@ class OrganizationActions(ResourceActions):
         reached = who.reach(org)
         if reached is not None:
             return reached
-        return (await self.organizations().only()).org
+        return (await self.organizations(who).only()).org
 
     def of_rounds(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:
         """Wrap a change that the subscription manager makes on its rounds, so that the audit has it too."""

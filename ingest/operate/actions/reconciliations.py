@@ -57,7 +57,7 @@ class ReconciliationActions(ResourceActions):
         async with self.audited(who, "reconciliations.create", org=request.organization) as entry:
             who.require(Role.OPERATOR)
             org = who.reach(request.organization)
-            organizations, now = self.organizations(), self.clock.now()
+            organizations, now = self.organizations(who), self.clock.now()
             organization = await (organizations.get(org) if org else organizations.only())
             entry.org = organization.org
             if organization.ended_at is not None:

@@ -39,7 +39,7 @@ class SigningKeyActions(ResourceActions):
             key = await read_one(self.pool, key_id, who.reach(org))
             entry.org = key.org
             ended = await revoke_one(self.pool, key, self.clock.now())
-            replaced_by, problem = await self._replace(key) if ended else (None, None)
+            replaced_by, problem = await self._replace(who, key) if ended else (None, None)
         return SigningKeyRevoked(
             id=key.id,
             organization=key.org,
@@ -54,10 +54,10 @@ class SigningKeyActions(ResourceActions):
         async with self.audited(who, "signing_keys.rotate", org=org, target=org):
             who.require(Role.OPERATOR)
             who.reach(org)
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             await organizations.get(org)
             renewed = await renew(self.pool, org, self.clock.now())
-            problem = await self._reconcile(org) if renewed else None
+            problem = await self._reconcile(who, org) if renewed else None
             made = {item.replaces: item.id for item in await organizations.subscriptions.live(org)}
         return SigningKeysRotated(
             subscriptions=tuple(rotated_item(key, made.get(key.subscription_id)) for key in renewed), problem=problem
@@ -71,10 +71,10 @@ class SigningKeyActions(ResourceActions):
             renewed = await renew(self.pool, None, self.clock.now())
         return SigningKeysRotated(subscriptions=tuple(rotated_item(key, None) for key in renewed), problem=None)
 
-    async def _reconcile(self, org: str) -> str | None:
+    async def _reconcile(self, who: Principal, org: str) -> str | None:
         """Let the subscription manager act now; return why it could not: its rounds then do it."""
         try:
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
                 await organizations.subscriptions.reconcile(calendly, best.organization)
@@ -82,10 +82,10 @@ class SigningKeyActions(ResourceActions):
             return error.message
         return None
 
-    async def _replace(self, key: SigningKeyRecord) -> tuple[UUID | None, str | None]:
+    async def _replace(self, who: Principal, key: SigningKeyRecord) -> tuple[UUID | None, str | None]:
         """Let the subscription manager end it at Calendly too, and make another; what fails is left to its rounds."""
         try:
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             old = await read_subscription(self.pool, key.subscription_id, key.org)
             best = await organizations.connections.for_organization(key.org)
             async with organizations.connections.acting(best) as calendly:

@@ -44,7 +44,7 @@ class SubscriptionActions(ResourceActions):
         cursor = write_time_place("subscriptions", (found[-1].created_at, found[-1].id)) if more else None
         if not query.at_calendly:
             return SubscriptionPage(items=tuple(map(subscription_item, found)), next_cursor=cursor)
-        organizations, compared = self.organizations(), {}
+        organizations, compared = self.organizations(who), {}
         for asked in dict.fromkeys(item.org for item in found if item.state != "ended"):
             ours = [item for item in found if item.org == asked and item.state != "ended"]
             best = await organizations.connections.for_organization(asked)
@@ -61,7 +61,7 @@ class SubscriptionActions(ResourceActions):
             who.reach(org)
             events = checked_events(request.events, request.scope)
             want = WantedSubscription(events, request.scope, request.subject, request.max_age_seconds)
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             organizations.subscriptions.check_address()
             best = await organizations.connections.for_organization(org)
             async with organizations.connections.acting(best) as calendly:
@@ -81,7 +81,7 @@ class SubscriptionActions(ResourceActions):
         """Ask Calendly what is wrong with an organization's subscriptions; nothing is changed."""
         who.require(Role.READER)
         who.reach(org)
-        organizations = self.organizations()
+        organizations = self.organizations(who)
         best = await organizations.connections.for_organization(org)
         async with organizations.connections.acting(best) as calendly:
             found = await organizations.subscriptions.check(calendly, best.organization)
@@ -92,7 +92,7 @@ class SubscriptionActions(ResourceActions):
         async with self.audited(who, "subscriptions.resume", org=org, target=org):
             who.require(Role.OPERATOR)
             who.reach(org)
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             await organizations.get(org)
             resumed = await organizations.subscriptions.resume(org)
         return PlacesResumed(organization=org, resumed=resumed)
@@ -112,7 +112,7 @@ class SubscriptionActions(ResourceActions):
             who.require(Role.OPERATOR)
             found = await read_one(self.pool, subscription_id, who.reach(org))
             entry.org = found.org
-            organizations = self.organizations()
+            organizations = self.organizations(who)
             if at_once:  # in the audit by itself, because it is done whatever Calendly then answers
                 async with self.audited(who, "signing_keys.revoke", org=found.org, target=found.id):
                     if found.state != "ended":  # what took the place of an ended one is still wanted

@@ -21,6 +21,7 @@ from slotwire.ingest.operate.routes import (
     runs,
     signing_keys,
     subscriptions,
+    uses,
 )
 from slotwire.ingest.operate.routes.base import Route
 
@@ -40,4 +41,5 @@ ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
+    *uses.ROUTES,
 )

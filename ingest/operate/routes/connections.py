@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.connect_link_models import ConnectionStart, ConnectionStarted, ConnectLinkRequest
-from slotwire.ingest.operate.connection_models import ConnectionItem, ConnectionPage, ConnectionRequest
+from slotwire.ingest.operate.connection_models import (
+    ConnectionDetail,
+    ConnectionItem,
+    ConnectionPage,
+    ConnectionRequest,
+)
 from slotwire.ingest.operate.models import PageQuery
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
@@ -33,6 +38,10 @@ async def _check(actions: Actions, request: RouteRequest) -> RouteResponse:
     return RouteResponse(await actions.connections.check(request.who, request.path["org"], request.id()))
 
 
+async def _probe(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.connections.probe(request.who, request.path["org"], request.id()))
+
+
 async def _delete(actions: Actions, request: RouteRequest) -> RouteResponse:
     return RouteResponse(await actions.connections.delete(request.who, request.path["org"], request.id()))
 
@@ -57,7 +66,7 @@ ROUTES = (
         takes=ConnectionStart,
         statuses=(201, 200),
     ),
-    Route("GET", _CONNECTIONS + "/{id}", "Read one connection.", Role.READER, _get, ConnectionItem),
+    Route("GET", _CONNECTIONS + "/{id}", "Read one connection.", Role.READER, _get, ConnectionDetail),
     Route(
         "POST",
         _CONNECTIONS + "/{id}/check",
@@ -65,6 +74,14 @@ ROUTES = (
         Role.OPERATOR,
         _check,
         ConnectionItem,
+    ),
+    Route(
+        "POST",
+        _CONNECTIONS + "/{id}/probe",
+        "Ask Calendly what a connection can do: scopes, plan and role, family by family.",
+        Role.OPERATOR,
+        _probe,
+        ConnectionDetail,
     ),
     Route(
         "DELETE",
