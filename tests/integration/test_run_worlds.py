@@ -1,0 +1,99 @@
+"""Any interleaving of kills, events, timeouts and deploys ends every run in one of the stated outcomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from itertools import count
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slotwire.ingest.foundation.postgres import Pool, create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.local.databases import Database
+from slotwire.schemas.events import InviteeCreated
+from tests.support.agent_setup import EFFECTS_SEQUENCE, EFFECTS_TABLE
+from tests.support.run_world import CLAIM_SECONDS, DAY, World, answers
+
+ACTIONS = st.lists(
+    st.one_of(
+        st.sampled_from(["booked", "ends", "ends", "deploy", "a day", "claims end"]),
+        st.tuples(st.integers(0, 30), st.integers(1, 4)),
+    ),
+    min_size=4,
+    max_size=16,
+)
+NUMBERS = count()
+
+
+@pytest.fixture
+async def pool(database: Database) -> AsyncIterator[Pool]:
+    """Connections of the agents' role, and the ledger of effects."""
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute(EFFECTS_TABLE)
+    await owner.execute(EFFECTS_SEQUENCE)
+    await owner.close()
+    limits = DatabaseSettings(pool_size=4)
+    async with create_pool(database.url_of["agents"], limits, application="test") as opened:
+        yield opened
+
+
+async def played(pool: Pool, actions: list[str | tuple[int, int]]) -> World:
+    """Play what a world goes through, and let it come to its end."""
+    world = World(pool, next(NUMBERS))
+    world.publish(ends=False)
+    for action in actions:
+        match action:
+            case "booked" | "ends":
+                world.publish(ends=action == "ends")
+            case "deploy":
+                world.deploy()
+            case "a day":
+                world.clock.advance(DAY)
+            case "claims end":
+                world.clock.advance(CLAIM_SECONDS * DAY / DAY.total_seconds())
+            case (moments, records):
+                await world.work(moments, records=records)
+    await world.finish()
+    return world
+
+
+async def judge(pool: Pool, world: World) -> None:
+    """Check that each effect is there once, each step was done once or told, and each wait ended once and rightly."""
+    effects = [
+        row["sequence"]
+        for row in await pool.fetch("SELECT sequence FROM effects WHERE key = $1 ORDER BY n", world.name)
+    ]
+    assert sorted(effects) == [event.sequence for event in world.log]
+    assert await pool.fetchval("SELECT count(*) FROM slotwire.runs WHERE agent = $1", world.name) == 0
+    done = Counter(world.outside)
+    for event in world.log:
+        if not isinstance(event.data, InviteeCreated):
+            continue
+        here = event.sequence
+        assert done[here, "charge"] <= 1, "a step without retry is called once"
+        assert done[here, "charge"] or done[here, "ask"], "or it is told as unknown"
+        told = {what for position, what in done if position == here and what.startswith("told ")}
+        later = [each.sequence for each in world.log if each.sequence > here and answers(each)]
+        ended = {f"told {later[0]}"} if later else {"told nothing"}
+        assert told == ended or (told == {"told nothing"} and here in world.silent), (here, told, later)
+        if told == ended and later:
+            assert effects.index(here) < effects.index(later[0]), "the run goes on before the event's own handler"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=ACTIONS)
+async def test_any_interleaving_ends_in_a_stated_outcome(pool: Pool, actions: list[str | tuple[int, int]]) -> None:
+    """Members die between any two calls, events come, days pass, a version is deployed: once each, or told."""
+    await judge(pool, await played(pool, actions))
+
+
+@pytest.mark.soak
+@settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=ACTIONS)
+async def test_any_of_many_interleavings_ends_so(pool: Pool, actions: list[str | tuple[int, int]]) -> None:
+    """The long form."""
+    await judge(pool, await played(pool, actions))

@@ -1,0 +1,204 @@
+"""A world for runs: one chain's log, members that die between any two calls, time, and deploys, on a real Postgres.
+
+Kafka's part is played by a list and a committed offset: a member is given the records from that offset on, one by one,
+and dies wherever its life ends. What the world outside saw stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from slotwire.handlers import Agent, Context
+from slotwire.handlers.calendly import MemoryCalls
+from slotwire.handlers.chains import MemoryChains
+from slotwire.handlers.endings import StepOutcomeUnknown
+from slotwire.handlers.handle import Handling
+from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.journal import unpack
+from slotwire.handlers.postgres_journal import PostgresJournal
+from slotwire.handlers.problems import Problems
+from slotwire.handlers.records import Partition, SetAsideRecord
+from slotwire.handlers.results import RecordStatus
+from slotwire.handlers.runs import Runs
+from slotwire.handlers.testing import Trial, record_of
+from slotwire.handlers.versions import JournalMigration
+from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.postgres import Pool
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import InviteeCanceled, InviteeCreated
+from tests.support.agent_setup import NOTE_EFFECT, invitee_created
+from tests.support.long_work import canceled
+
+DAY = timedelta(days=1)
+CLAIM_SECONDS = 5.0
+PLACE = Partition("world", 0)
+
+
+class Killed(BaseException):
+    """The member is dead: nothing of it goes on."""
+
+
+class Life:
+    """How many more moments a member lives; None for ever."""
+
+    def __init__(self, moments: int | None) -> None:
+        self.left = moments
+
+    def pass_moment(self) -> None:
+        """Live through a moment, or die."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+
+class Mortal:
+    """Calls a journal or inbox for a member that may die before a call is made, and before its answer is heard."""
+
+    def __init__(self, called: Any, life: Life) -> None:
+        self._called, self._life = called, life
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            self._life.pass_moment()
+            answer = await getattr(self._called, name)(*arguments, **named)
+            self._life.pass_moment()
+            return answer
+
+        return call
+
+    @asynccontextmanager
+    async def transaction(self, event_id: UUID) -> AsyncIterator[Any]:
+        """Open a transaction; the member may die in it, or after its commit."""
+        self._life.pass_moment()
+        async with self._called.transaction(event_id) as connection:
+            yield connection
+            self._life.pass_moment()
+        self._life.pass_moment()
+
+
+class World:
+    """One chain, and who works on it.
+
+    Attributes:
+        outside: what the steps did: the event's position, and which step.
+        silent: the positions whose waits were ended by time while no answer was in the log.
+        deaths: members that died.
+    """
+
+    def __init__(self, pool: Pool, number: int) -> None:
+        self.outside: list[tuple[int, str]] = []
+        self.silent: set[int] = set()
+        self.deaths = 0
+        self.log: list[Event[Any]] = []
+        self.clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
+        self.name = f"world-{number}"
+        self._pool = pool
+        self._committed = 0
+        self._agent = self._code("1", "charge")
+
+    def deploy(self) -> None:
+        """Go on with a new version, whose first step has another name."""
+        self._agent = self._code("2", "pay")
+        self._agent.takes_over("1", JournalMigration(renamed={"charge": "pay"}))
+
+    def publish(self, *, ends: bool) -> None:
+        """Publish the next event of the chain."""
+        position = len(self.log) + 1
+        self.log.append((canceled if ends else invitee_created)(self.name, position))
+
+    async def work(self, moments: int | None, *, records: int) -> None:
+        """Let a new member handle so many records, and the runs that are due then, as long as it lives."""
+        member = self._member(Life(moments))
+        try:
+            while self._committed < len(self.log) and records > 0:
+                records -= 1
+                record = record_of(self.log[self._committed], offset=self._committed, partition=PLACE)
+                result = await member.handle(record, asyncio.Event())
+                assert result.status is not RecordStatus.HANDED_BACK
+                self._life.pass_moment()  # it may die before the offset is committed
+                self._committed += 1
+            if self._committed == len(self.log):
+                await self._fire(member)
+        except Killed:
+            self.deaths += 1
+            # Its claims hold for a while; a member that comes at once waits for their end.
+
+    async def finish(self) -> None:
+        """Let members work that do not die, until all waits have ended."""
+        await self.work(None, records=len(self.log))
+        self.clock.advance(2 * DAY)
+        await self.work(None, records=0)
+
+    async def _fire(self, member: Handling) -> None:
+        journal = PostgresJournal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
+        for due in await journal.due([PLACE], self._agent.versions, ()):
+            record, event = unpack(due.record)
+            if not any(each.sequence > event.sequence and answers(each) for each in self.log):
+                self.silent.add(event.sequence)
+            place = len(self.log) - 1
+            await member.handle(SetAsideRecord(**vars(record), event_id=event.id, place=place), asyncio.Event())
+
+    def _member(self, life: Life) -> Handling:
+        self._life = life
+        journal = PostgresJournal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
+        inbox = PostgresInbox(self._pool, agent=self.name, clock=self.clock, idle_seconds=30)
+        mortal: Any = Mortal(journal, life)
+        dying: Any = Mortal(inbox, life)
+        return Handling(
+            self._agent,
+            inbox=dying,
+            runs=Runs(self._agent, mortal, self.clock),
+            dead_letters=Trial(self._agent),
+            chains=MemoryChains(),
+            calls=MemoryCalls(),
+            problems=Problems(self.name, get_logger("world")),
+            clock=self.clock,
+            pause=self._pause,
+        )
+
+    async def _pause(self, stopping: asyncio.Event, seconds: float) -> bool:
+        self.clock.advance(timedelta(seconds=seconds))
+        return stopping.is_set()
+
+    def _code(self, version: str, first: str) -> Agent:
+        agent = Agent(self.name, version=version)
+
+        @agent.on(InviteeCreated)
+        async def follow(event: Event[InviteeCreated], ctx: Context) -> None:
+            def does(what: str) -> Callable[[str], Awaitable[None]]:
+                async def call(key: str) -> None:
+                    assert key.startswith(f"{self.name}:{event.id}:")
+                    self._life.pass_moment()
+                    self.outside.append((event.sequence, what))
+                    self._life.pass_moment()
+
+                return call
+
+            try:
+                await ctx.step(first, does("charge"))
+            except StepOutcomeUnknown:
+                await ctx.step("ask", does("ask"), on_unknown="retry")
+            end = await ctx.wait_for(InviteeCanceled, where=answers, timeout=DAY)
+            told = "nothing" if end is None else str(end.sequence)
+            await ctx.step("tell", does(f"told {told}"), on_unknown="retry")
+            async with ctx.transaction() as connection:
+                await connection.execute(NOTE_EFFECT, event.id, self.name, event.sequence)
+
+        @agent.on(InviteeCanceled)
+        async def note(event: Event[InviteeCanceled], ctx: Context) -> None:
+            async with ctx.transaction() as connection:
+                await connection.execute(NOTE_EFFECT, event.id, self.name, event.sequence)
+
+        return agent
+
+
+def answers(event: Event[Any]) -> bool:
+    """Say whether an event ends a wait, by the identity that it has in every run."""
+    return isinstance(event.data, InviteeCanceled) and event.sequence % 3 != 0
