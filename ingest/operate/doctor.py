@@ -18,7 +18,7 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate import doctor_organizations, privileges, uses
-from slotwire.ingest.operate.doctor_network import encryption, kafka_findings
+from slotwire.ingest.operate.doctor_network import calls_of_agents, encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 
 SKEW_WARNING = timedelta(seconds=2)
@@ -59,6 +59,8 @@ async def examine(settings: Settings, clock: Clock, *, process: Process | None =
     if wanted is None or "kafka" in wanted:
         async for found in kafka_findings(settings, cursor=wanted is None or "cursor" in wanted):
             yield found
+    if settings.agents.control_url and (wanted is None or "calls" in wanted):
+        yield await asked("calls", calls_of_agents(settings))
 
 
 def _settings_checks(settings: Settings) -> dict[str, Callable[[], str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.kafka_connection import plaintext_servers
 from slotwire.ingest.foundation.postgres import ADDRESS
 from slotwire.ingest.foundation.postgres_address import parse_address
@@ -54,6 +55,18 @@ async def kafka_findings(settings: Settings, *, cursor: bool) -> AsyncIterator[F
     # A topic that is missing must not be asked for: a broker may make it of itself.
     if cursor and not any(found.severity is Severity.ERROR for found in findings):
         yield await asked("cursor", _cursor(settings))
+
+
+async def calls_of_agents(settings: Settings) -> Finding:
+    """Ask `control` for a call with a grant that nobody has: it answers that, if agents can reach it."""
+    try:
+        async with ControlClient(settings.agents.control_url) as control:
+            await control.call("of the doctor", "get-scheduled-event", {})
+    except RequestRefused as error:
+        if error.code == "unauthenticated":
+            return ok("calls", "`control` takes the calls of agents to Calendly")
+        raise
+    raise SlotwireError("`control` took a call without a grant", remedy="Report this defect.")
 
 
 async def _cursor(settings: Settings) -> Finding:

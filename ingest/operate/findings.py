@@ -44,7 +44,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "actions",
             }
         ),
-        "agents": frozenset({"kafka"}),
+        "agents": frozenset({"kafka", "calls"}),
     }
 )
 """What is checked for a process beside Postgres itself: only what it has settings, secrets and rights for."""

@@ -14,11 +14,13 @@ import pytest
 
 from slotwire.handlers.calendly import ControlledCalls, EventCalendly
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.control_client import CALLS, ControlClient
 from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
-from slotwire.ingest.foundation.settings import CalendlySettings
+from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.doctor_network import calls_of_agents
 from slotwire.ingest.operate.organization_models import OrganizationRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
@@ -177,12 +179,16 @@ async def test_a_grant_ends(world: World) -> None:
 
 
 async def test_without_control_the_event_waits(world: World) -> None:
-    """No address, nobody there, or Calendly away: each is an error after which the event is tried again."""
+    """No address, or nobody there: the event is tried again, and the doctor says so."""
     async with ControlClient("") as none, ControlClient("http://127.0.0.1:1") as nobody:
         with pytest.raises(ConfigurationError, match="no way to Calendly"):
             await world.calendly(none).call("get-scheduled-event")
         with pytest.raises(ControlUnavailable, match="does not answer"):
             await world.calendly(nobody).call("get-scheduled-event")
+    found = await calls_of_agents(Settings(agents=AgentsSettings(control_url=world.api.url)))
+    assert (found.check, found.state) == ("calls", "ok")
+    with pytest.raises(ControlUnavailable):
+        await calls_of_agents(Settings(agents=AgentsSettings(control_url="http://127.0.0.1:1")))
     async with ControlClient(world.api.url) as control:
         await world.owner.execute("UPDATE slotwire.connections SET state = 'revoked', reason = 'test'")
         with pytest.raises(RequestRefused) as caught:
