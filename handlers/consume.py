@@ -68,6 +68,7 @@ class Membership:
         interval: seconds between two checks of progress.
         stuck_after: seconds of lag without progress after which the consumer is replaced.
         queue_interval: seconds between two looks at the agent's queue.
+        move_grace: how long running handlers may take to finish before partitions move, in seconds.
         grace: how long running handlers may take to finish at a stop, in seconds; None: as the settings say.
     """
 
@@ -77,6 +78,7 @@ class Membership:
     interval: float = 5.0
     stuck_after: float = 30.0
     queue_interval: float = QUEUE_SECONDS
+    move_grace: float = REVOKE_GRACE_SECONDS
     grace: float | None = None
 
 
@@ -101,7 +103,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._log = get_logger("consume").bind(agent=membership.agent)
         self._committed: dict[Partition, tuple[int, str]] = {}
         self._assigned = False
-        self._generation = 0
+        self._generation = -1
+        self._moves = 0
         self._assignment = asyncio.Event()
         self._patience = min(ANSWER_TIMEOUT_SECONDS, membership.stuck_after)
         self._dispatcher: Dispatcher
@@ -185,8 +188,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 )
             with translated():
                 for place, records in batches.items():
-                    if Partition(*place) in dispatcher.unready:
-                        # It became ours anew during the poll: its records are read when it is ready.
+                    if not dispatcher.reads(Partition(*place)):
+                        # Partitions moved during the poll: its records are read when it is ready.
                         self._consumer.seek(place, records[0].offset)
                         continue
                     position = await self._consumer.position(place)  # known, so this does not wait
@@ -251,10 +254,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     async def _make_ready(self, partitions: Collection[Partition]) -> None:
         """Have records of new partitions be handled, unless partitions move meanwhile: then this is done again."""
-        generation = self._generation
+        moves = self._moves
         put_in_force = await self._queueing.load(partitions)
         settled = await self._settled_before(partitions)
-        if generation == self._generation:
+        if moves == self._moves:
             put_in_force()
             self._dispatcher.make_ready(settled)
 
@@ -308,7 +311,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def _look(self) -> tuple[dict[Partition, int] | None, dict[Partition, int]]:
         """Return the last stable offsets and our positions; the first is None when the broker does not answer."""
         dispatcher, ends, positions = self._dispatcher, {}, {}
-        places = [TopicPartition(*partition) for partition in dispatcher.partitions]
+        places = [TopicPartition(*partition) for partition in dispatcher.partitions] if self._assigned else []
         try:
             with translated():
                 async with asyncio.timeout(self._patience):
@@ -330,20 +333,39 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
     async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride] - aiokafka awaits it if it can
         self, revoked: Iterable[TopicPartition]
     ) -> None:
-        """Finish running handlers, commit, and let go: aiokafka's members give back all partitions in a rebalance."""
+        """Begin nothing further and commit: aiokafka's members give back all partitions in a rebalance.
+
+        Which ones come back is known at its end; what runs for longer than the grace goes on until then.
+        """
         del revoked
         self._assigned = False
-        await self._dispatcher.stop(REVOKE_GRACE_SECONDS)
+        self._generation = self._group_generation
+        await self._dispatcher.pause(self._membership.move_grace)
         await self._commit()
-        self._forget()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Start with the partitions the group assigned to us."""
-        self._assigned = True
+        """Go on with the partitions that stayed ours, interrupt the work of the others, and start with new ones.
+
+        A partition stayed ours if no generation of the group was between: then nobody else can have had it.
+        """
+        ours = {Partition(*place) for place in assigned}
+        before = set(self._dispatcher.partitions)
+        kept = self._dispatcher.resume(ours if self._group_generation == self._generation + 1 else ())
+        for partition, position in kept.items():
+            self._consumer.seek(TopicPartition(*partition), position)
+        self._let_go(before - kept.keys())
         self._due.forget()
-        self._dispatcher.open((Partition(*place) for place in assigned), ready=False)
+        self._dispatcher.open(ours, ready=False)
+        self._assigned = True
+        self._moves += 1
         self._assignment.set()
-        self._log.info("partitions_assigned", count=len(self._dispatcher.partitions))
+        self._log.info("partitions_assigned", count=len(ours), kept=len(kept))
+
+    @property
+    def _group_generation(self) -> int:
+        """The group's generation: one more with each rebalance."""
+        number: int = self._consumer._coordinator.generation  # noqa: SLF001 - no public way to it
+        return number
 
     async def _leave(self) -> None:
         grace = self._membership.grace
@@ -353,10 +375,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         await close_consumer(self._consumer, self._log)
 
     def _forget(self) -> None:
-        """Let go of all partitions; another member reports their lag from now on."""
-        for topic, number in self._dispatcher.partitions:
-            CONSUMER_LAG_RECORDS.remove(self._membership.agent, topic, str(number))
-        self._generation += 1
+        """Let go of all partitions."""
+        self._let_go(set(self._dispatcher.partitions))
         self._dispatcher.close()
-        self._queueing.forget()
-        self._committed.clear()
+
+    def _let_go(self, partitions: Collection[Partition]) -> None:
+        """Forget what belongs to partitions; another member reports their lag from now on."""
+        self._moves += 1
+        self._queueing.forget(partitions)
+        for partition in partitions:
+            CONSUMER_LAG_RECORDS.remove(self._membership.agent, partition.topic, str(partition.number))
+            self._committed.pop(partition, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 from slotwire.handlers.lanes import Lanes
@@ -30,6 +31,8 @@ class _OpenPartition:
 
     Attributes:
         ready: whether its records may be handled.
+        resumed: set but while partitions move: meanwhile nothing of it begins.
+        idle: set while nothing of it runs.
     """
 
     def __init__(self, *, ready: bool) -> None:
@@ -38,6 +41,10 @@ class _OpenPartition:
         self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
         self.tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
+        self.resumed, self.idle = asyncio.Event(), asyncio.Event()
+        self.resumed.set()
+        self.idle.set()
+        self.running = 0
 
 
 class Dispatcher:
@@ -128,7 +135,7 @@ class Dispatcher:
         rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
             room = min(share - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
-            if room > 0 and item.ready and not item.stopping.is_set():
+            if room > 0 and item.ready and item.resumed.is_set() and not item.stopping.is_set():
                 rooms[partition] = room
         return rooms
 
@@ -149,9 +156,14 @@ class Dispatcher:
                 self._start(item, record)
         item.ledger.advance(position)
 
+    def reads(self, partition: Partition) -> bool:
+        """Whether records of a partition may be delivered now."""
+        item = self._open.get(partition)
+        return item is not None and item.ready and item.resumed.is_set()
+
     def advance(self, partition: Partition, position: int) -> None:
-        """Note the offset at which reading continues in a partition, if it is still open: markers move it, too."""
-        if partition in self._open:
+        """Note the offset at which reading continues in a partition, if it is ours now: markers move it, too."""
+        if self.reads(partition):
             self._open[partition].ledger.advance(position)
 
     def position(self, partition: Partition) -> int:
@@ -171,6 +183,31 @@ class Dispatcher:
             for partition, offset in self.committable().items()
         }
 
+    async def pause(self, grace: float) -> None:
+        """Begin nothing further until `resume`; wait for what runs, at most `grace` seconds."""
+        for item in self._open.values():
+            item.resumed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for item in tuple(self._open.values()):
+                    await item.idle.wait()
+
+    def resume(self, kept: Collection[Partition]) -> dict[Partition, int]:
+        """Go on with partitions that were kept, and interrupt the work of all others, which are forgotten.
+
+        Returns:
+            The offset at which reading continues, of each of the kept ones that were read before.
+        """
+        for partition, item in tuple(self._open.items()):
+            if partition not in kept or not item.ready or item.ledger.position is None:
+                del self._open[partition]
+                item.stopping.set()
+                for task in tuple(item.tasks):
+                    task.cancel()
+            item.resumed.set()
+        self.changed.set()
+        return {partition: self.position(partition) for partition in self._open}
+
     async def stop(self, grace: float) -> None:
         """Start no further record; let running ones finish for `grace` seconds, then interrupt them.
 
@@ -178,6 +215,7 @@ class Dispatcher:
         """
         for item in self._open.values():
             item.stopping.set()
+            item.resumed.set()
         running = {task for item in self._open.values() for task in item.tasks}
         if running:
             _, running = await asyncio.wait(running, timeout=grace)
@@ -202,7 +240,16 @@ class Dispatcher:
         """Handle the records and turns of a lane until none is left."""
         job: Record | LaneTurn | None = first
         while job is not None:
-            result = await self._done(job, item.stopping)
+            if not item.resumed.is_set():
+                await item.resumed.wait()
+            item.running += 1
+            item.idle.clear()
+            try:
+                result = await self._done(job, item.stopping)
+            finally:
+                item.running -= 1
+                if not item.running:
+                    item.idle.set()
             if result.status is RecordStatus.HANDED_BACK:
                 item.lanes.abandon(lane)
                 return

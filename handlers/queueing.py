@@ -65,12 +65,14 @@ class Queueing:
 
         return put_in_force
 
-    def forget(self) -> None:
-        """Let go of all partitions; no job of theirs runs any more."""
-        self._fenced.clear()
-        self._lettered.clear()
-        self._turning.clear()
-        self._queued.set(0)
+    def forget(self, partitions: Collection[Partition]) -> None:
+        """Let go of partitions; nothing of theirs begins any more."""
+        for partition in partitions:
+            self._fenced.pop(partition, None)
+            self._lettered.pop(partition, None)
+        self._turning = {place for place in self._turning if place[0] in self._fenced}
+        if not self._fenced:
+            self._queued.set(0)
 
     async def due(self, partitions: Collection[Partition]) -> list[LaneTurn]:
         """Return the turns of loaded partitions that have come, and not those that were returned and have not ended.
@@ -213,7 +215,9 @@ class Queueing:
 
     async def _remember(self, record: Record, result: RecordResult, stopping: asyncio.Event) -> None:
         """Note what a settled record means for the dead letters of its lane."""
-        lettered = self._lettered[record.partition]
+        lettered = self._lettered.get(record.partition)
+        if lettered is None:
+            return  # the partition is another member's by now
         if result.status is RecordStatus.DEAD_LETTERED:
             lettered.add(record.lane)
         elif result.status is RecordStatus.DONE and lettered and (lane := record.lane) in lettered:

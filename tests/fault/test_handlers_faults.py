@@ -229,6 +229,36 @@ async def test_many_rebalances_lose_duplicate_and_reorder_nothing(setup: AgentSe
     assert in_order(await setup.effects()), f"seed {seed}"
 
 
+async def test_a_rebalance_interrupts_only_what_moves(setup: AgentSetup) -> None:
+    """A second member joins while long handlers run: those of partitions that stay go on, and the others run there."""
+    agent, go_on = Agent("long"), asyncio.Event()
+    begun: list[str] = []
+    interrupted: list[str] = []
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        begun.append(event.key)
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            interrupted.append(event.key)
+            raise
+        async with ctx.transaction() as connection:
+            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+
+    events = [invitee_created(f"key-{n}", sequence) for sequence in (1, 2) for n in range(12)]
+    await setup.publish(*events)
+    async with running_agents(setup.runner(agent, move_grace=0.2)):
+        await until(lambda: len(begun) == 12)
+        async with running_agents(setup.runner(agent, move_grace=0.2)):
+            await until(lambda: interrupted and len(begun) == 12 + len(interrupted))
+            assert len(set(interrupted)) == len(interrupted) < 12
+            go_on.set()
+            await setup.settle(events)
+    assert one_effect_each(await setup.effects(), events)
+    assert in_order(await setup.effects())
+
+
 async def test_a_bad_deploy_stops_before_the_topic_drains(setup: AgentSetup) -> None:
     """Every event fails: the agent gives up its limit, stops, not ready and alarmed; once mended nothing is lost."""
     limit = 5
