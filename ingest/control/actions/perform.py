@@ -28,7 +28,7 @@ from slotwire.ingest.control.actions.calls import (
 )
 from slotwire.ingest.control.actions.intents import fingerprint
 from slotwire.ingest.control.actions.looks import seen_at_calendly, seen_in_log
-from slotwire.ingest.control.actions.preparing import AskedAction, prepare
+from slotwire.ingest.control.actions.preparing import AskedAction, behalf_of, prepare
 from slotwire.ingest.control.actions.records import (
     SQL,
     ActionElsewhere,
@@ -54,7 +54,6 @@ from slotwire.ingest.control.actions.settlement import (
 )
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, CalendlyTransport
-from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError, RequestRefused
@@ -120,7 +119,7 @@ class Performer:
                 return known, False
             return await self._again(known), False
         connection = await self._connection(asked)
-        async with self.connections.acting(connection, behalf=Behalf(asked.caller)) as calendly:
+        async with self.connections.acting(connection, behalf=behalf_of(asked.caller, asked.key)) as calendly:
             new, move = await prepare(calendly, asked, connection, mark, now=self.clock.now(), tags=self.tags)
             began, now = asyncio.get_running_loop().time(), self.clock.now()
             record = await intend(self.pool, new, move, now=now, due_at=now + CLAIM)
@@ -136,7 +135,7 @@ class Performer:
     async def _again(self, record: ActionRecord) -> ActionRecord:
         """Call again what was not seen: the caller chose to."""
         connection = await self.connections.get(record.connection_id, record.org)
-        async with self.connections.acting(connection, behalf=Behalf(record.caller)) as calendly:
+        async with self.connections.acting(connection, behalf=behalf_of(record.caller, record.key)) as calendly:
             chosen = {"asked_at": self.clock.now().isoformat()}
             return await self._kept(record, self._repeat(record, calendly, connection, record.calls + 1, chosen))
 
@@ -256,7 +255,7 @@ class Performer:
 
     async def _resumed_at_calendly(self, record: ActionRecord, found: Effect | None) -> ActionRecord:
         connection = await self.connections.get(record.connection_id, record.org)
-        behalf = Behalf(record.caller)
+        behalf = behalf_of(record.caller, record.key)
         async with self.connections.acting(connection, priority=Priority.REPAIR, behalf=behalf) as calendly:
             if found is not None:
                 return await self._follow(record, found, calendly, connection)

@@ -35,6 +35,7 @@ from slotwire.ingest.control.calendly_client import event_types, invitees, sched
 from slotwire.ingest.control.calendly_client.invitees import InviteeResource
 from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventResource
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
+from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.clock import ordered_id
@@ -45,6 +46,8 @@ KINDS: Mapping[str, str] = {"zoom": "zoom_conference", "gotomeeting": "gotomeeti
 """How event types call the locations that meetings call otherwise."""
 ASKED = frozenset({"outbound_call", "ask_invitee"})
 """Locations that the invitee gives."""
+_AGENT = "agent "
+"""Begins the caller of an agent's actions; no other caller begins so."""
 _STEPS: Mapping[str, StepName] = {"book": "book", "cancel": "cancel", "mark_no_show": "mark", "clear_no_show": "clear"}
 
 
@@ -65,6 +68,24 @@ class AskedAction:
     intent: Intent = field(repr=False)
     connection: UUID | None = None
     retry_not_seen: bool = False
+
+
+def agent_caller(agent: str) -> str:
+    """Return how an agent is called as the caller of an action."""
+    return f"{_AGENT}{agent}"
+
+
+def agent_key(agent: str, event_id: UUID, name: str) -> str:
+    """Return the key of an agent's action: one for the agent, the event it handles and its own name for it."""
+    return f"{agent}:{event_id}:{name}"
+
+
+def behalf_of(caller: str, key: str) -> Behalf:
+    """Say on whose behalf an action is done: an agent's key names its event."""
+    if not caller.startswith(_AGENT):
+        return Behalf(caller)
+    agent = caller.removeprefix(_AGENT)
+    return Behalf(caller, agent, UUID(key.removeprefix(f"{agent}:")[:36]))
 
 
 async def prepare(

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from slotwire.ingest.control.actions.intents import INTENT
+from slotwire.ingest.control.actions.preparing import agent_caller, agent_key
 from slotwire.ingest.control.calendly_client import operation_table, operations
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
@@ -143,14 +144,14 @@ class GrantedCallActions(ResourceActions):
             raise _not_granted(f"the event is about no booking, so there is nothing to {verb}", "")
         if request.action.get(name, wanted) != wanted:
             raise _not_granted(f"{name} is not that of the event", "Leave it out: it is filled in.")
-        key = f"{grant.agent}:{grant.event_id}:{request.name}"
+        key = agent_key(grant.agent, grant.event_id, request.name)
         action = INTENT.validate_python({**request.action, name: wanted})
         return ActionRequest(organization=grant.org, idempotency_key=key, action=action)
 
     @staticmethod
     def caller(grant: CallGrant) -> Principal:
         """Whom the audit names, and whose keys of actions an agent's are."""
-        return Principal(Role.OPERATOR, org=grant.org, name=f"agent {grant.agent}")
+        return Principal(Role.OPERATOR, org=grant.org, name=agent_caller(grant.agent))
 
     async def _connection(self, grant: CallGrant) -> ConnectionRecord:
         if grant.user_uri is not None:
