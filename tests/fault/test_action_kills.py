@@ -40,7 +40,7 @@ async def ended(storm: Storm, places: list[int]) -> int:
 
 async def test_some_actions_die_and_none_is_doubled_or_forgotten(setup: ActionsSetup, tmp_path: Path) -> None:
     """Drawn from the seed: verb, what is lost, when the webhook comes, and where the task or its process dies."""
-    storm = Storm(setup, tmp_path)
+    storm = Storm(setup, tmp_path, 20.0)
     for number in range(SAMPLE):
         draws = Draws("storm", SEED, number)
         planned = Planned(
@@ -58,7 +58,7 @@ async def test_some_actions_die_and_none_is_doubled_or_forgotten(setup: ActionsS
 @pytest.mark.soak
 async def test_actions_die_at_every_await(setup: ActionsSetup, tmp_path: Path) -> None:
     """Every verb, every lost answer, every await until it comes to its end; then at random to a thousand actions."""
-    storm = Storm(setup, tmp_path)
+    storm = Storm(setup, tmp_path, 5.0)
     for verb in VERBS:
         for fault in FAULTS:
             place = waits = 0

@@ -25,9 +25,8 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 """Which answers are lost: none, or all of writes, before or after the effect."""
 WEBHOOKS = ("before", "with", "after")
-STEP_SECONDS = 15.0
-"""How far the clock goes between two rounds of the chore."""
-MANY_STEPS = 120
+ACTS_A_ROUND = 5
+MANY_ROUNDS = 400
 BETWEEN = timedelta(hours=1)
 WAITED = {"open", "not_sent"}
 
@@ -50,10 +49,16 @@ class Planned:
 
 @dataclass
 class Storm:
-    """Many actions, one after the other, on bookings of their own."""
+    """Many actions, one after the other, on bookings of their own.
+
+    Attributes:
+        folder: for what processes are shown.
+        seconds: how far the clock goes between two rounds of the chore.
+    """
 
     setup: ActionsSetup
     folder: Path
+    seconds: float
     asked: list[tuple[Planned, str, str]] = field(default_factory=list)
     """Each with its key and the e-mail address that only it concerns."""
 
@@ -70,15 +75,24 @@ class Storm:
             await act_until(setup.settings, setup.clock, setup.asked(intent, key=key), planned.place, self.folder)
             waits = planned.place
         else:
-            work = setup.performer.act(setup.asked(intent, key=key))
-            task = asyncio.ensure_future(dying(work, planned.place, cut=None))
-            await asyncio.wait({task})
+            async with setup.process() as performer:
+                work = performer.act(setup.asked(intent, key=key))
+                task = asyncio.ensure_future(dying(work, planned.place, cut=None))
+                await asyncio.wait({task})
             if not task.cancelled() and isinstance(error := task.exception(), Exception):
                 assert isinstance(error, SlotwireError), error
             waits = 0 if task.cancelled() or task.exception() else task.result()
         await setup.faults()
-        setup.calendly.engine.advance(timedelta(seconds=1))
+        if number % ACTS_A_ROUND == 0:
+            await self.round(0)
         return waits
+
+    async def round(self, place: int) -> None:
+        """Let some time pass, and go on with what is due; die at a place of that, too, unless it is 0."""
+        await self.setup.advance(seconds=self.seconds)
+        async with self.setup.process() as performer:
+            work = action_rounds.run_once(performer)
+            await asyncio.wait({asyncio.ensure_future(dying(work, place, cut=None))})
 
     def _intent(self, verb: Verb, mail: str, start: datetime) -> dict[str, Any]:
         setup = self.setup
@@ -98,16 +112,9 @@ class Storm:
         return {"verb": verb, "mark": mark.uri}
 
     async def settle(self, places: list[int]) -> int:
-        """Let time pass until nothing is open; rounds of the chore die, too, at places as long as there are any."""
-        for step in range(MANY_STEPS):
-            await self.setup.advance(seconds=STEP_SECONDS)
-            if places:
-                task = asyncio.ensure_future(
-                    dying(action_rounds.run_once(self.setup.performer), places.pop(), cut=None)
-                )
-                await asyncio.wait({task})
-            else:
-                await self.setup.round()
+        """Let time pass until nothing is open; rounds die, too, at places as long as there are any."""
+        for step in range(MANY_ROUNDS):
+            await self.round(places.pop() if places else 0)
             rows = await self.setup.rows("SELECT count(*) AS open FROM slotwire.actions WHERE due_at IS NOT NULL")
             if not rows[0]["open"]:
                 return step

@@ -20,6 +20,8 @@ from slotwire.ingest.control.actions.intents import INTENT
 from slotwire.ingest.control.actions.perform import Performer
 from slotwire.ingest.control.actions.preparing import AskedAction
 from slotwire.ingest.control.actions.records import ActionRecord, read_action
+from slotwire.ingest.control.calendly_client.budget import Budgets
+from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
@@ -78,6 +80,13 @@ class ActionsSetup:
     def calls(self) -> int:
         """How many calls were made at Calendly."""
         return int(str(self.calendly.gate.calls.summary()["calls"]))
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Performer]:
+        """Act with connections to Calendly of one's own, as another process: what dies takes them with it."""
+        pool, clock, settings = self.actions.pool, self.clock, self.settings.calendly
+        async with open_calendly(settings, Budgets(pool, clock, settings)) as calendly:
+            yield Performer.from_settings(self.settings, pool, clock, calendly)
 
     def event_type(self, *, limit: int = 1) -> str:
         """Return the owner's event type that needs nothing special, or a group one."""
