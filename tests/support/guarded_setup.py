@@ -115,9 +115,11 @@ class GuardedSetup:
 
 
 @asynccontextmanager
-async def guarded_setup(database: Database, *, organizations: int = 1) -> AsyncIterator[GuardedSetup]:
-    """Run all of it; the clock moves only when the test moves it."""
-    clock = DrivenClock(real=lambda: STILL)
+async def guarded_setup(
+    database: Database, *, organizations: int = 1, still: bool = True
+) -> AsyncIterator[GuardedSetup]:
+    """Run all of it; with `still`, the clock moves only when the test moves it."""
+    clock = DrivenClock(real=lambda: STILL) if still else DrivenClock()
     async with (
         receiving() as receiver,
         simulator(Options(seed="guarded", organizations=organizations, clock=clock)) as calendly,
