@@ -3,7 +3,7 @@
     python -m tests.bench.calls
 
 Three ways call one server, which is another process, in turn: httpx alone, our transport for a caller that is not
-counted, and our transport with its turns. In about half a minute it prints one
+counted, and our transport with its turns and its rows in the audit. In about half a minute it prints one
 table, one call at a time and eight at once.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import orjson
@@ -28,12 +29,14 @@ from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.transport import open_calendly
+from slotwire.ingest.control.calendly_client.uses import Bearer, Behalf
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import StackOptions, embedded_stack, ephemeral_folder
 from tests.support.public_endpoint import settings_for
+from tests.support.remembered_uses import RememberedUses
 
 USER = "https://api.calendly.com/users/U"
 BODY = orjson.dumps(
@@ -108,12 +111,14 @@ async def measure(folder: Path, url: str) -> None:
         calendly = CalendlySettings(api_url=url, assumed_calls_per_minute=1_000_000)
         async with (
             create_pool(database.url_of["control"], settings, application="bench") as pool,
+            open_calendly(calendly, Budgets(pool, SystemClock(), calendly, uses=RememberedUses())) as alike,
             open_calendly(calendly, Budgets(pool, SystemClock(), calendly)) as shared,
             httpx.AsyncClient(base_url=url, trust_env=False) as bare,
         ):
             token = SecretStr("token")
-            uncounted = shared.transport(token, shared.budgets.caller(None, Priority.SWEEP))
-            counted = shared.transport(token, shared.budgets.caller(USER, Priority.SWEEP))
+            uncounted = alike.transport(token, alike.budgets.caller(None, Priority.SWEEP))
+            by = Bearer("O", uuid4(), Behalf("bench", "agent", uuid4()), lambda address: f"k1:{address}")
+            counted = shared.transport(token, shared.budgets.caller(USER, Priority.SWEEP, by=by))
 
             async def alone() -> None:
                 async with bare.stream("GET", "/users/me", headers={"Authorization": "Bearer token"}) as response:

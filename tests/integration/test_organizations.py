@@ -238,7 +238,7 @@ async def test_after_an_upgrade_of_the_plan_a_round_subscribes(setup: Organizati
     with pytest.raises(CalendlyError) as caught:
         await setup.add()
     assert caught.value.problem is CalendlyProblem.PLAN
-    assert "Upgrade" in caught.value.remedy
+    assert "can upgrade" in caught.value.remedy
     assert await rounds.run_once(setup.organizations) == {setup.org: "failed"}
     await setup.simulate("organizations", organization=setup.org, webhooks=True)
     assert await rounds.run_once(setup.organizations) == {setup.org: "changed"}

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, PlanMissing, ScopeMissing
@@ -203,3 +204,25 @@ def read_answer(body: bytes, answer: type[M], doing: str) -> M:
             problem=CalendlyProblem.UNEXPECTED,
             remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
         ) from None
+
+
+def read_any(received: bytes, doing: str) -> object:
+    """Read an answer of any form: JSON, a text, or None for an empty one.
+
+    Raises:
+        CalendlyError: a page of a website answered (`unexpected`).
+    """
+    if not received.strip():
+        return None
+    try:
+        return orjson.loads(received)
+    except orjson.JSONDecodeError:
+        pass
+    text = received.decode(errors="replace")  # a recap's transcript is a plain text
+    if text.lstrip().startswith("<"):
+        raise CalendlyError(
+            f"{doing}: a website answered in Calendly's place",
+            problem=CalendlyProblem.UNEXPECTED,
+            remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
+        )
+    return text

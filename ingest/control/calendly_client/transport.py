@@ -23,7 +23,7 @@ import stamina
 from pydantic import BaseModel, SecretStr
 
 from slotwire.ingest.control.calendly_client.addresses import check_token, loopback
-from slotwire.ingest.control.calendly_client.answers import read_answer, read_error, too_late, unanswered
+from slotwire.ingest.control.calendly_client.answers import read_answer, read_any, read_error, too_late, unanswered
 from slotwire.ingest.control.calendly_client.booking_limits import BOOKING
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
 from slotwire.ingest.control.calendly_client.leases import count_of
@@ -124,20 +124,7 @@ class CalendlyTransport:
         """
         retry_on = _READ_AGAIN if method in {"GET", "DELETE"} else _WRITE_AGAIN
         received = await self._retried(method, path, retry_on, doing=doing, query=query, body=body)
-        if not received.strip():
-            return None
-        try:
-            return orjson.loads(received)
-        except orjson.JSONDecodeError:
-            pass
-        text = received.decode(errors="replace")  # a recap's transcript is a plain text
-        if text.lstrip().startswith("<"):
-            raise CalendlyError(
-                f"{doing}: a website answered in Calendly's place",
-                problem=CalendlyProblem.UNEXPECTED,
-                remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
-            )
-        return text
+        return read_any(received, doing)
 
     async def _retried(
         self,
@@ -161,6 +148,10 @@ class CalendlyTransport:
                 return False
             return policy.wait_out(error.wait)
 
+        try:
+            return await self._once(method, path, doing=doing, query=query, body=body)
+        except CalendlyError as error:
+            failed = error
         async for attempt in stamina.retry_context(
             on=again,
             attempts=policy.attempts,
@@ -170,6 +161,8 @@ class CalendlyTransport:
             wait_jitter=policy.first_wait_seconds,
         ):
             with attempt:
+                if attempt.num == 1:  # it was made above, because a context of stamina costs 20 µs
+                    raise failed
                 return await self._once(method, path, doing=doing, query=query, body=body)
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
