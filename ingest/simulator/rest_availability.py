@@ -15,6 +15,7 @@ from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.fields import fields_of, span_of
 from slotwire.ingest.simulator.gate import Caller, RestGate, json_answer, resource
+from slotwire.ingest.simulator.meeting_limits import KIND, PERIODS, limits_of, reached
 from slotwire.ingest.simulator.model import Json, SimulatedEventType, SimulatedScheduledEvent, SimulatedUser, uri
 from slotwire.ingest.simulator.paging import ident_of
 from slotwire.ingest.simulator.problems import forbidden, invalid, not_found
@@ -26,7 +27,6 @@ BUSY_SPAN = timedelta(days=7)
 MAX_LIMIT = 9_999
 MAX_BUSY = 1_000
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-LIMITS = ("daily_limit", "weekly_limit", "monthly_limit")
 
 
 class AvailabilityCalls:
@@ -58,10 +58,11 @@ class AvailabilityCalls:
         chosen = self._event_type(request, caller)
         taken = self._meetings(chosen.owner, start, end)
         step, found, now = timedelta(minutes=chosen.minutes), list[Json](), self._engine.clock.now()
+        full = reached(self._engine.bookings, chosen.owner)
         at = start.replace(minute=0, second=0, microsecond=0)
         while at < end:
             free = self._places(chosen, at, at + step, taken)
-            if at >= start and at > now and free > 0 and _is_open(at, at + step):
+            if at >= start and at > now and free > 0 and _is_open(at, at + step) and not full(at):
                 address = f"https://calendly.com/{chosen.slug}/{stamp(at)}"
                 found.append(
                     {
@@ -122,15 +123,15 @@ class AvailabilityCalls:
     async def change_limits(self, request: web.Request, caller: Caller) -> web.Response:
         """Change the caller's meeting limits; null is none."""
         held = self._limits(request, caller)
-        body = await fields_of(request, LIMITS)
+        body = await fields_of(request, tuple(PERIODS))
         wrong = [
             name
             for name, value in body.items()
             if value is not None and (not isinstance(value, int) or not 1 <= value <= MAX_LIMIT)
         ]
         if wrong or not body:
-            raise invalid(*((name, f"must be 1 to {MAX_LIMIT}, or null") for name in wrong or LIMITS))
-        self._shelf.put("user_meeting_limits", caller.user.id, caller.user.id, held | body)
+            raise invalid(*((name, f"must be 1 to {MAX_LIMIT}, or null") for name in wrong or PERIODS))
+        self._shelf.put(KIND, caller.user.id, caller.user.id, held | body)
         self._engine.commit()
         return resource(held | body)
 
@@ -163,7 +164,7 @@ class AvailabilityCalls:
     def _limits(self, request: web.Request, caller: Caller) -> Json:
         if ident_of(request, "user", "users") != caller.user.id:  # not even an admin sees another's
             raise forbidden()
-        return self._shelf.get("user_meeting_limits", caller.user.id) or dict.fromkeys(LIMITS)
+        return limits_of(self._engine.bookings, caller.user.id)
 
     def _meetings(self, host: str, start: datetime, end: datetime) -> list[SimulatedScheduledEvent]:
         early = start - timedelta(days=1)

@@ -17,6 +17,7 @@ from slotwire.ingest.simulator import payloads
 from slotwire.ingest.simulator.drafts import BookingDetails
 from slotwire.ingest.simulator.engine import Engine
 from slotwire.ingest.simulator.gate import Caller, RestGate, body_of, resource
+from slotwire.ingest.simulator.meeting_limits import reached
 from slotwire.ingest.simulator.model import BookingAnswer, Message, SimulatedEventType, uri
 from slotwire.ingest.simulator.people import QUESTIONS
 from slotwire.ingest.simulator.problems import SimulatedRefusal, forbidden, invalid, not_found
@@ -141,6 +142,8 @@ class InviteeCalls:
             same = (event.event_type, event.start) == (offer.id, start)
             if same and offer.limit > self._engine.bookings.counts(event.id)[1] and offer.limit > 1:
                 return event.id
+            raise SimulatedRefusal(409, "Already Exists", "This time is no longer available.")
+        if reached(self._engine.bookings, offer.owner)(start):
             raise SimulatedRefusal(409, "Already Exists", "This time is no longer available.")
         return None
 

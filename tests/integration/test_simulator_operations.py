@@ -60,6 +60,12 @@ def known(uri: str | None) -> str:
     return uri
 
 
+def known_time(at: datetime | None) -> datetime:
+    """Return a time that must be there."""
+    assert at is not None
+    return at
+
+
 async def refused(problem: CalendlyProblem, call: object) -> None:
     """Make a call that Calendly refuses."""
     with pytest.raises(CalendlyError) as caught:
@@ -153,6 +159,14 @@ async def times_are_asked(there: SimulatedCalendly, api: CalendlyApi, user: str,
     assert of_it.availability_rule == rule
     assert (await api.user_meeting_limits.update(user=user, daily_limit=8)).daily_limit == 8
     assert [each.daily_limit for each in await api.user_meeting_limits.list(user=user)] == [8]
+    await api.user_meeting_limits.update(user=user, daily_limit=1)
+    allowed = await api.event_types.available_times(event_type=chosen, **span)
+    days = {each.start_time.date() for each in left if each.start_time is not None}
+    assert {each.start_time.date() for each in allowed if each.start_time is not None} == days - {start.date()}
+    person: InviteeInvitee = {"name": "Bob", "email": "bob@example.com", "timezone": "Europe/London"}
+    full = api.invitees.create(event_type=chosen, start_time=known_time(left[0].start_time), invitee=person)
+    await refused(CalendlyProblem.CONFLICT, full)
+    await api.user_meeting_limits.update(user=user, daily_limit=None)
     other = running.world.members(org.rpartition("/")[2])[1].id
     await refused(CalendlyProblem.PERMISSION, api.user_meeting_limits.list(user=other))
     assert {each.kind for each in await api.locations.list(user=user)} > {"zoom_conference"}
