@@ -44,8 +44,8 @@ from tests.support.agent_setup import NOTE_EFFECT, AgentSetup, agent_setup, invi
 
 KEYS = 10_000
 BATCH = 500
-SLOW_SECONDS = 0.2
-"""How long the slow key's handler takes."""
+SLOW_SECONDS, SLOW_EVERY = 0.5, 50
+"""How long the slow key's handler takes, and each how many events one is of that key."""
 CONTENDERS = ("bare", "no-op", "inbox", "asyncpg", "transaction")
 RATIOS = (("no-op", "bare", 2.0), ("inbox", "bare", None), ("transaction", "asyncpg", 1.5))
 INBOX_RATE = 3_000
@@ -236,8 +236,7 @@ async def way(setup: AgentSetup, *, seconds: float, rate: int, slow: bool) -> li
             began = time.perf_counter()
             for number in range(count):
                 event = booked(f"k{number % KEYS}", number + 1)
-                # Every tenth, so that more of the slow key comes than is handled.
-                if slow and number % 10 == 0:
+                if slow and number % SLOW_EVERY == 0:
                     await send(booked("slow", number + 1))
                 sent[event.id] = time.perf_counter()
                 await send(event)
