@@ -16,7 +16,7 @@ from slotwire.handlers.calendly import ControlledCalls, EventCalendly
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock
-from slotwire.ingest.foundation.control_client import CALLS, ControlClient
+from slotwire.ingest.foundation.control_client import ACTS, CALLS, ControlClient
 from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
@@ -171,8 +171,9 @@ async def test_a_grant_ends(world: World) -> None:
         with pytest.raises(RequestRefused, match="does not have this event"):
             await world.calendly(control, UUID(int=7)).call("get-scheduled-event")
     key = await world.api.key()
-    answer = await world.api.ask("POST", CALLS, key, json={"operation": "get-scheduled-event", "values": {}})
-    assert answer.status_code == 401, "a key of the management API is no grant"
+    for path in (CALLS, ACTS):
+        answer = await world.api.ask("POST", path, key, json={"operation": "get-scheduled-event", "values": {}})
+        assert answer.status_code == 401, "a key of the management API is no grant"
     digest = hashlib.sha256(b"x").digest()
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await world.agents.execute("INSERT INTO slotwire.call_grants (hash) VALUES ($1)", digest)

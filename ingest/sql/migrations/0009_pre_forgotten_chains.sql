@@ -1,4 +1,5 @@
--- What agents remember, and what they were granted, goes with an organization or with one of its chains.
+-- What agents remember, and what they were granted (0014), goes with an organization or with one of its chains. The body is
+-- read when it is first called.
 CREATE FUNCTION slotwire.forget_chains(p_org text, p_key text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
