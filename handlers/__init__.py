@@ -9,6 +9,7 @@ lanes         order per key, keys concurrently
 handle        one record: decode, skip, run, try again, give up
 attempt       one run of a handler
 steps         one run with a journal: its steps and waits
+approvals     a run that waits for somebody's decision
 endings       how such a run ends before its handler does
 journal       what is kept of a run; postgres_journal, trial_journal: where
 runs          the runs of one agent in one process; due: which go on without an event

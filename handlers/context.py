@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from slotwire.handlers.approvals import Decision, approval
 from slotwire.handlers.calendly import Calls, EventCalendly
 from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
@@ -212,6 +213,32 @@ class Context:
         """
         named = name if name is not None else "wait for " + " or ".join(cls.__name__ for cls in classes)
         return await self._journaled().wait_for(classes, name=named, where=where, timeout=timeout)
+
+    async def approval(
+        self,
+        name: str,
+        *,
+        what: object,
+        person: str,
+        timeout: timedelta,  # noqa: ASYNC109 - of days, over many runs
+    ) -> Decision:
+        """Ask for an approval: the run is set aside until an operator of the event's organization decides.
+
+            refund = await ctx.approval("refund", what={"amount": 70}, person="finance", timeout=timedelta(days=1))
+
+        They decide with `slotwire agents approvals` or `/v1/approvals`. This process cannot.
+
+        Args:
+            name: of the approval, once in a run.
+            what: is to be approved, as JSON: the same in every run. They see it, and decide about no other.
+            person: who is asked, in words that they understand.
+            timeout: after which time nobody can decide any more, at most 366 days.
+
+        Raises:
+            ValueError: an argument is out of bounds.
+            RuntimeError: inside of or after `transaction()`, or during a step.
+        """
+        return await approval(self._journaled(), name, what, person, timeout)
 
     def _journaled(self) -> Run:
         if self._open or self.committed:

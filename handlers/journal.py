@@ -143,6 +143,36 @@ class DueRun:
     record: bytes
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a run asks somebody to approve.
+
+    Attributes:
+        what: as JSON.
+        person: who is asked, as the agent names them.
+    """
+
+    what: str
+    person: str
+
+
+@dataclass(frozen=True)
+class StoredApproval:
+    """An approval as it is stored.
+
+    Attributes:
+        what: what was asked for, as JSON.
+        state: `open`, `approved`, `denied` or `expired`.
+        by: who decided.
+        at: when.
+    """
+
+    what: str
+    state: str
+    by: str | None
+    at: datetime | None
+
+
 class Journal(Protocol):
     """Stores runs: in Postgres, or in memory for an agent's own tests. Errors as those of `Inbox`."""
 
@@ -180,6 +210,20 @@ class Journal(Protocol):
         self, event_id: UUID, epoch: int, state: str, whole: bytes, *, reason: str = "", due: datetime | None = None
     ) -> bool:
         """Set a run aside with its event; False where the claim is lost."""
+        ...
+
+    async def ask_approval(
+        self, event_id: UUID, epoch: int, entry: Entry, whole: bytes, approval_id: UUID, asked: Asked
+    ) -> bool:
+        """Ask for an approval, and set the run aside with its event; False where the claim is lost."""
+        ...
+
+    async def approval(self, approval_id: UUID) -> StoredApproval | None:
+        """Return what became of an approval."""
+        ...
+
+    async def expire_approval(self, approval_id: UUID) -> str | None:
+        """Say that its time is over; return its state then."""
         ...
 
     async def count_attempt(self, event_id: UUID, epoch: int) -> None:

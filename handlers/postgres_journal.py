@@ -11,6 +11,7 @@ import asyncpg
 
 from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.journal import (
+    Asked,
     Busy,
     ClaimRequest,
     DueRun,
@@ -18,6 +19,7 @@ from slotwire.handlers.journal import (
     LaneKey,
     RunClaim,
     SetAside,
+    StoredApproval,
     StoredRun,
     lane_key,
 )
@@ -156,6 +158,26 @@ class PostgresJournal:
     ) -> bool:
         """Set a run aside with its event; False where the claim is lost."""
         return await self._changed(_QUERIES["set_aside"], event_id, epoch, state, reason, whole, due, self._clock.now())
+
+    async def ask_approval(
+        self, event_id: UUID, epoch: int, entry: Entry, whole: bytes, approval_id: UUID, asked: Asked
+    ) -> bool:
+        """Ask for an approval, and set the run aside with its event; False where the claim is lost."""
+        about = (entry.number, entry.name, whole, entry.deadline, self._clock.now())
+        what = (approval_id, asked.person, asked.what)
+        return await self._changed(_QUERIES["ask_approval"], event_id, epoch, *about, *what)
+
+    async def approval(self, approval_id: UUID) -> StoredApproval | None:
+        """Return what became of an approval."""
+        with translated():
+            row = await self._pool.fetchrow(_QUERIES["approval"], approval_id)
+        return None if row is None else StoredApproval(row["what"], row["state"], row["decided_by"], row["decided_at"])
+
+    async def expire_approval(self, approval_id: UUID) -> str | None:
+        """Say that its time is over; return its state then."""
+        with translated():
+            state: str | None = await self._pool.fetchval(_QUERIES["expire_approval"], approval_id, self._clock.now())
+        return state
 
     async def _changed(self, statement: str, event_id: UUID, epoch: int, *arguments: object) -> bool:
         with translated():

@@ -131,3 +131,26 @@ ORDER BY r.due_at LIMIT $7;
 -- name: forget_runs
 -- Journals of dead letters that nobody has driven again for long.
 DELETE FROM slotwire.runs WHERE agent = $1 AND state = 'given_up' AND changed_at < $2;
+
+-- name: ask_approval
+-- A run asks for an approval, and is set aside with its event, whole, until somebody decides.
+WITH mine AS (
+    UPDATE slotwire.runs
+    SET state = 'waiting', record = coalesce(record, $6), due_at = $7::timestamptz, changed_at = $8::timestamptz
+    WHERE agent = $1 AND event_id = $2 AND epoch = $3 AND state = 'running'
+    RETURNING org
+), asked AS (
+    INSERT INTO slotwire.approvals (id, agent, event_id, name, org, person, what, digest, asked_at, expires_at)
+    SELECT $9::uuid, $1, $2, $5::text, org, $10::text, $11::text, sha256(convert_to($11::text, 'UTF8')), $8, $7 FROM mine
+)
+INSERT INTO slotwire.run_entries (agent, event_id, number, name, kind, state, deadline, began_at)
+SELECT $1, $2, $4::integer, $5, 'approval', 'open', $7, $8 FROM mine
+RETURNING number;
+
+-- name: approval
+-- What became of an approval, and what it is for.
+SELECT what, state, decided_by, decided_at FROM slotwire.approvals WHERE id = $1;
+
+-- name: expire_approval
+-- The time of an approval is over, unless somebody has decided.
+SELECT slotwire.expire_approval($1, $2);

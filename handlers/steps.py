@@ -123,18 +123,18 @@ class Run:
         """Run a step, or answer from the journal; see `Context.step`."""
         if on_unknown not in {"raise", "retry"}:
             raise ValueError('on_unknown must be "raise" or "retry"')
-        entry = await self._come_to("step", name)
+        entry = await self.come_to("step", name)
         if entry is not None and entry.state == "ended":
             answer: T = _loaded(entry.result)
             return answer
         if self.stopping.is_set():
-            self._end(InterruptedRun())
+            self.end(InterruptedRun())
         if entry is not None and on_unknown == "raise":
             raise StepOutcomeUnknown(name)
-        started = entry or Entry(self._next_number(), name, "step", "started")
-        epoch, number = self._owned().epoch, started.number
-        if not await self._written(self.journal.start_step(self.event.id, epoch, number, name)):
-            self._end(LostRun())
+        started = entry or Entry(self.next_number(), name, "step", "started")
+        epoch, number = self.owned().epoch, started.number
+        if not await self.written(self.journal.start_step(self.event.id, epoch, number, name)):
+            self.end(LostRun())
         self._note(started)
         self._under_way = name
         try:
@@ -144,13 +144,13 @@ class Run:
             raise
         except Exception:
             self._failed = name
-            await self._written(self.journal.undo_step(self.event.id, epoch, number))
+            await self.written(self.journal.undo_step(self.event.id, epoch, number))
             raise
         finally:
             self._under_way = None
         result = _dumped(name, value)
-        if not await self._written(self.journal.end_entry(self.event.id, epoch, started, result)):
-            self._end(LostRun())
+        if not await self.written(self.journal.end_entry(self.event.id, epoch, started, result)):
+            self.end(LostRun())
         kept: T = _loaded(result)
         return kept
 
@@ -164,18 +164,18 @@ class Run:
     ) -> Event[D] | None:
         """Wait for an event, or answer from the journal; see `Context.wait_for`."""
         self._check_wait(classes, timeout)
-        entry = await self._come_to("wait", name)
+        entry = await self.come_to("wait", name)
         if entry is not None and entry.state == "ended":
             return None if entry.result == b"null" else unpack(entry.result or b"")[1]
         if entry is None:
             types, deadline = tuple(cls.type for cls in classes), self.clock.now() + timeout
-            await self._open(Entry(self._next_number(), name, "wait", "open", None, types, deadline))
+            await self._open(Entry(self.next_number(), name, "wait", "open", None, types, deadline))
         return await self._answer(entry, where)
 
     async def _open(self, entry: Entry) -> NoReturn:
         whole = pack(self.record, self.event)
-        opened = self.journal.open_wait(self.event.id, self._owned().epoch, entry, whole)
-        self._end(ParkedRun() if await self._written(opened) else LostRun())
+        opened = self.journal.open_wait(self.event.id, self.owned().epoch, entry, whole)
+        self.end(ParkedRun() if await self.written(opened) else LostRun())
 
     async def _answer(self, entry: Entry, where: Callable[[Event[Any]], bool] | None) -> Event[Any] | None:
         """End an open wait by the event that came, or after its time; else set the run aside again."""
@@ -184,21 +184,20 @@ class Run:
         if candidate is not None and candidate.event.type in entry.awaited and _taken(where, candidate.event):
             position, place = candidate.event.sequence, candidate.record.offset
             packed = pack(candidate.record, candidate.event)
-            await self._end_wait(entry, packed, position=position, place=place)
+            await self.end_wait(entry, packed, position=position, place=place)
             return candidate.event
         if self.place is not None and entry.deadline is not None and entry.deadline <= self.clock.now():
-            await self._end_wait(entry, b"null", place=self.place)
+            await self.end_wait(entry, b"null", place=self.place)
             return None
         whole = pack(self.record, self.event)
-        aside = self.journal.set_aside(self.event.id, self._owned().epoch, "waiting", whole, due=entry.deadline)
-        return self._end(ParkedRun() if await self._written(aside) else LostRun())
+        aside = self.journal.set_aside(self.event.id, self.owned().epoch, "waiting", whole, due=entry.deadline)
+        return self.end(ParkedRun() if await self.written(aside) else LostRun())
 
-    async def _end_wait(self, entry: Entry, result: bytes, *, position: int = 0, place: int) -> None:
-        ended = self.journal.end_entry(
-            self.event.id, self._owned().epoch, entry, result, position=position, place=place
-        )
-        if not await self._written(ended):
-            self._end(LostRun())
+    async def end_wait(self, entry: Entry, result: bytes, *, position: int = 0, place: int) -> None:
+        """Note what ended a wait, once."""
+        ended = self.journal.end_entry(self.event.id, self.owned().epoch, entry, result, position=position, place=place)
+        if not await self.written(ended):
+            self.end(LostRun())
 
     def _check_wait(self, classes: tuple[type[D], ...], timeout: timedelta) -> None:
         if not timedelta(0) < timeout <= MAX_WAIT:
@@ -220,15 +219,15 @@ class Run:
         if self.ending is None and self._claim is not None and self._cursor < len(self._claim.entries):
             missing = self._claim.entries[self._cursor].name
             with suppress(Suspended):
-                await self._diverge(f"the handler ended without {missing!r}, which its journal has")
+                await self.diverge(f"the handler ended without {missing!r}, which its journal has")
         return self.ending
 
     async def hold(self, state: HeldState, reason: str) -> Ending:
         """Set the run aside until a person, or another version, takes it."""
-        claim, whole = self._owned(), pack(self.record, self.event)
+        claim, whole = self.owned(), pack(self.record, self.event)
         due = self.clock.now() if state == "parked" else None
         aside = self.journal.set_aside(self.event.id, claim.epoch, state, whole, reason=reason, due=due)
-        self.ending = HeldRun(state, reason) if await self._written(aside) else LostRun()
+        self.ending = HeldRun(state, reason) if await self.written(aside) else LostRun()
         return self.ending
 
     async def finish(self) -> None:
@@ -271,7 +270,7 @@ class Run:
         except (SlotwireError, TimeoutError):
             pass
 
-    async def _come_to(self, kind: EntryKind, name: str) -> Entry | None:
+    async def come_to(self, kind: EntryKind, name: str) -> Entry | None:
         """Come to a step or wait; return its entry, or None where the journal ends before it."""
         if self.ending is not None:
             raise Suspended
@@ -286,9 +285,9 @@ class Run:
             )
         if self._claim is None:
             await self._begin()
-        claim = self._owned()
+        claim = self.owned()
         if name in self._names:
-            await self._diverge(f"the name {name!r} is used twice")
+            await self.diverge(f"the name {name!r} is used twice")
         self._names.add(name)
         if self._cursor == len(claim.entries):
             if self._cursor >= MAX_ENTRIES:
@@ -296,46 +295,47 @@ class Run:
             return None
         entry = claim.entries[self._cursor]
         if (entry.kind, entry.name) != (kind, name):
-            await self._diverge(
-                f"the handler came to {kind} {name!r} where its journal has {entry.kind} {entry.name!r}"
-            )
+            await self.diverge(f"the handler came to {kind} {name!r} where its journal has {entry.kind} {entry.name!r}")
         self._cursor += 1
         return entry
 
     async def _begin(self) -> None:
         request = ClaimRequest(self.record, self.event, self.version, self.migration, self._resuming)
-        match await self._written(self.journal.claim(request)):
+        match await self.written(self.journal.claim(request)):
             case RunClaim() as claim:
                 self._claim = claim
                 if claim.version != self.version:
                     await self.hold("parked", f"it began on version {claim.version!r} of the agent")
                     raise Suspended
             case Busy(until):
-                self._end(BusyRun(until))
+                self.end(BusyRun(until))
             case SetAside():
-                self._end(ParkedRun())
+                self.end(ParkedRun())
 
     @property
     def _resuming(self) -> bool:
         return self.known is not None and self.known.record is not None
 
-    def _owned(self) -> RunClaim:
+    def owned(self) -> RunClaim:
+        """Return the claim; every caller comes after `come_to`."""
         if self._claim is None:  # pragma: no cover - every caller comes after `_begin`
             raise AssertionError
         return self._claim
 
-    def _next_number(self) -> int:
-        entries = self._owned().entries
+    def next_number(self) -> int:
+        """Return the number of the entry that comes next."""
+        entries = self.owned().entries
         return entries[-1].number + 1 if entries else 0
 
     def _note(self, entry: Entry) -> None:
         """Note an entry that was not in the journal when the run began."""
-        claim = self._owned()
+        claim = self.owned()
         if all(each.number != entry.number for each in claim.entries):
             self._claim = replace(claim, entries=(*claim.entries, entry))
             self._cursor += 1
 
-    async def _diverge(self, reason: str) -> NoReturn:
+    async def diverge(self, reason: str) -> NoReturn:
+        """Hold the run, and end here."""
         await self.hold("diverged", reason)
         raise Suspended
 
@@ -343,11 +343,12 @@ class Run:
         self.refused = what
         raise RuntimeError(what)
 
-    def _end(self, ending: Ending) -> NoReturn:
+    def end(self, ending: Ending) -> NoReturn:
+        """End here."""
         self.ending = ending
         raise Suspended
 
-    async def _written(self, call: Awaitable[T]) -> T:
+    async def written(self, call: Awaitable[T]) -> T:
         """Call the journal; remember a failure, in case the handler catches it and goes on."""
         try:
             return await call

@@ -248,6 +248,11 @@ class Trial:
             *(SetAsideRecord(**vars(record), event_id=event.id, place=self._offset - 1) for record, event in found)
         )
 
+    async def decide(self, event: Event[Any], name: str, *, approved: bool, by: str = "tester") -> None:
+        """Decide about an approval that an event's run asks for, and let the run go on."""
+        self._journal.decide(event.id, name, approved=approved, by=by)
+        await self.go_on()
+
     @property
     def waiting(self) -> frozenset[UUID]:
         """The identifiers of the events whose runs are set aside."""

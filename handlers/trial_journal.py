@@ -6,7 +6,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from slotwire.handlers.journal import ClaimRequest, Entry, LaneKey, RunClaim, SetAside, StoredRun, lane_key
+from slotwire.handlers.journal import (
+    Asked,
+    ClaimRequest,
+    Entry,
+    LaneKey,
+    RunClaim,
+    SetAside,
+    StoredApproval,
+    StoredRun,
+    lane_key,
+)
 from slotwire.ingest.foundation.clock import Clock
 
 
@@ -36,10 +46,12 @@ class MemoryJournal:
 
     Attributes:
         runs: by their events.
+        approvals: by their ids, with the event and the name of each.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.runs: dict[UUID, TrialRun] = {}
+        self.approvals: dict[UUID, tuple[UUID, str, StoredApproval]] = {}
         self._clock = clock
 
     async def in_use(self) -> bool:
@@ -111,6 +123,39 @@ class MemoryJournal:
         run.stored = replace(run.stored, state=state, record=run.stored.record or whole, awaited=awaited)
         run.due_at, run.reason = due, reason
         return True
+
+    async def ask_approval(
+        self, event_id: UUID, epoch: int, entry: Entry, whole: bytes, approval_id: UUID, asked: Asked
+    ) -> bool:
+        """Ask for an approval, and set the run aside with its event; False where the claim is lost."""
+        self.approvals[approval_id] = (event_id, entry.name, StoredApproval(asked.what, "open", None, None))
+        return await self.open_wait(event_id, epoch, entry, whole)
+
+    async def approval(self, approval_id: UUID) -> StoredApproval | None:
+        """Return what became of an approval."""
+        found = self.approvals.get(approval_id)
+        return None if found is None else found[2]
+
+    async def expire_approval(self, approval_id: UUID) -> str | None:
+        """Say that its time is over; return its state then."""
+        event_id, name, stored = self.approvals[approval_id]
+        self.approvals[approval_id] = (event_id, name, replace(stored, state="expired"))
+        return "expired"
+
+    def decide(self, event_id: UUID, name: str, *, approved: bool, by: str) -> None:
+        """Decide about an approval."""
+        for approval_id, (asking, asked, stored) in self.approvals.items():
+            if (asking, asked, stored.state) == (event_id, name, "open"):
+                state = "approved" if approved else "denied"
+                self.approvals[approval_id] = (
+                    event_id,
+                    name,
+                    replace(stored, state=state, by=by, at=self._clock.now()),
+                )
+                run = self.runs[event_id]
+                run.stored, run.due_at = replace(run.stored, state="ready"), self._clock.now()
+                return
+        raise LookupError(f"no approval {name!r} of this event is open")
 
     async def count_attempt(self, event_id: UUID, epoch: int) -> None:
         """Count a failed run."""

@@ -24,7 +24,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "take_epoch",
         "try_alone",
     ),
-    "agents": ("chain_of", "event_of", "grant_calls"),
+    "agents": ("chain_of", "event_of", "expire_approval", "grant_calls"),
     "mcp": (),
     "control": (
         "accept",
@@ -33,6 +33,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "cancel_run",
         "change_connection",
         "confirm_deletions",
+        "decide_approval",
         "deletions_confirmed",
         "discard",
         "disconnect",

@@ -36,6 +36,7 @@ STATUS = {
     "not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "approval_refused": 409,
     "organization_refused": 409,
     "changed_meanwhile": 409,
     "contested": 409,

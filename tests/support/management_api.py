@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 
 from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.journal import ClaimRequest, Entry, RunClaim, pack
+from slotwire.handlers.journal import Asked, ClaimRequest, Entry, RunClaim, pack
 from slotwire.handlers.letters import KeptLetters
 from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.records import Record
@@ -33,6 +33,7 @@ from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import with_role
 
 EPOCH = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+WHAT = '{"amount":70}'
 CREATED = "com.calendly.invitee.created.v1"
 
 
@@ -225,3 +226,19 @@ async def write_run(database: Database, org: str, number: int, *, agent: str = "
         assert await journal.open_wait(event.id, claim.epoch, wait, pack(record, event))
         found: UUID = await pool.fetchval("SELECT id FROM slotwire.runs WHERE event_id = $1", event.id)
     return found
+
+
+async def write_approval(database: Database, org: str, number: int, *, agent: str = "crm", days: int = 1) -> UUID:
+    """Have an agent ask for an approval, and return its id."""
+    event = replace(invitee_created(f"asks-{number}", number), source=f"/organizations/{org}")
+    record = record_of(event, offset=number)
+    clock, approval = SystemClock(), uuid4()
+    async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=1), application="test") as pool:
+        journal = PostgresJournal(pool, agent=agent, clock=clock, claim_seconds=5)
+        claim = await journal.claim(ClaimRequest(record, event, "1"))
+        assert isinstance(claim, RunClaim)
+        entry = Entry(0, "refund", "approval", "open", deadline=clock.now() + timedelta(days=days))
+        assert await journal.ask_approval(
+            event.id, claim.epoch, entry, pack(record, event), approval, Asked(WHAT, "finance")
+        )
+    return approval

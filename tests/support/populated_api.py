@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.action_models import ActionRequest, DecideRequest
 from slotwire.ingest.operate.admin_api import Limits
+from slotwire.ingest.operate.approval_models import DecisionRequest
 from slotwire.ingest.operate.booking_models import TimelineQuery
 from slotwire.ingest.operate.connect_link_models import (
     CodeRequest,
@@ -51,8 +53,10 @@ from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import last_segment
 from tests.support.agent_setup import invitee_created
 from tests.support.management_api import (
+    WHAT,
     ManagementApi,
     management_api,
+    write_approval,
     write_booking,
     write_deliveries,
     write_events,
@@ -94,6 +98,7 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
         "action": {"verb": "clear_no_show", "mark": "NONE"},
     },
     DecideRequest: lambda _: {"outcome": "done", "why": "seen"},
+    DecisionRequest: lambda _: {"decision": "deny", "digest": sha256(WHAT.encode()).hexdigest()},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
 _TRACES = {"audit", "credential_uses", "idempotent_answers", "rate_budgets", "rate_waiters"}
@@ -247,6 +252,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "quarantine/discard": kept[1],
                 "dead-letters": await write_letter(database, org, 0),
                 **{f"dead-letters/{verb}": await write_letter(database, org, n) for n, verb in LETTER_VERBS},
+                "approvals": await write_approval(database, org, 11),
+                "approvals/decide": await write_approval(database, org, 12),
                 "runs": await write_run(database, org, 1),
                 "runs/cancel": await write_run(database, org, 2),
                 "events": event.id,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent, Context
+from slotwire.handlers.approvals import MAX_ASKED_BYTES, MAX_PERSON_CHARACTERS
 from slotwire.handlers.steps import MAX_WAIT
 from slotwire.handlers.testing import RecordStatus, Trial
 from slotwire.handlers.versions import JournalMigration
@@ -204,3 +205,59 @@ async def test_the_example_of_the_page_runs_as_it_is_written() -> None:
     assert said == ["charge charge", "refund k refund", "INSERT INTO followed"]
     assert event.id in trial.done
     assert agent.versions == ("2", "1")
+
+
+@pytest.mark.parametrize("how", ["approved", "denied", "expired"])
+async def test_an_approval_is_decided_once_or_its_time_is_over(how: str) -> None:
+    """The run is set aside until then, knows who decided, and does not ask twice."""
+    clock, outside = ManualClock(START), Outside()
+
+    async def body(ctx: Context) -> None:
+        await ctx.step("look", outside.does("look"))
+        decision = await ctx.approval("refund", what={"amount": 70}, person="finance", timeout=DAY)
+        said = "expired" if decision.expired else f"{decision.approved} by {decision.by}"
+        await ctx.step("act", outside.does(said))
+
+    trial = trial_of(body, clock=clock)
+    event = invitee_created("k", 1)
+    await trial.deliver(event, canceled("k", 2))
+    assert trial.waiting == {event.id}
+    if how == "expired":
+        clock.advance(DAY)
+        await trial.go_on()
+    else:
+        await trial.decide(event, "refund", approved=how == "approved", by="alice")
+        with pytest.raises(LookupError):
+            await trial.decide(event, "refund", approved=True)
+    expected = {"approved": "True by alice", "denied": "False by alice", "expired": "expired"}
+    assert [name for name, _ in outside.calls] == ["look", expected[how]]
+    assert event.id in trial.done
+
+
+async def test_an_approval_is_for_what_was_asked() -> None:
+    """Code that asks for something else in a later run has diverged; what is asked for has limits."""
+    amounts = [70, 7_000]
+
+    async def body(ctx: Context) -> None:
+        await ctx.approval("refund", what={"amount": amounts.pop(0)}, person="finance", timeout=DAY)
+
+    trial = trial_of(body)
+    event = invitee_created("k", 1)
+    await trial.deliver(event)
+    await trial.decide(event, "refund", approved=True)
+    assert "asked for something else" in trial.results[-1].reason
+    assert trial.results[-1].status is RecordStatus.HELD
+
+    async def limits(ctx: Context) -> None:
+        for what, person, timeout in (
+            ("x" * (MAX_ASKED_BYTES - 1), "p", DAY),
+            (1, "p" * (MAX_PERSON_CHARACTERS + 1), DAY),
+            (1, "", DAY),
+            (1, "p", timedelta(0)),
+        ):
+            with pytest.raises(ValueError, match="approval"):
+                await ctx.approval("one", what=what, person=person, timeout=timeout)
+        await ctx.approval("one", what="x" * (MAX_ASKED_BYTES - 2), person="p" * MAX_PERSON_CHARACTERS, timeout=DAY)
+
+    [result] = await trial_of(limits).deliver(invitee_created("k", 1))
+    assert result.status is RecordStatus.SET_ASIDE

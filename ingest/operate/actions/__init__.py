@@ -18,6 +18,7 @@ reconciliations  list, get, create, run: holes, and the fetches that fill them
 granted_calls  find, call: what an agent asks Calendly for while it handles an event
 actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
+approvals      list, get, decide: what agents ask people to approve
 runs           list, get, cancel: runs of agents that have steps or waits
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -33,6 +34,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.actions import PerformedActions
+from slotwire.ingest.operate.actions.approvals import ApprovalActions
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.calendly import CalendlyActions
@@ -82,6 +84,7 @@ class Actions:
     performed: PerformedActions
     signing_keys: SigningKeyActions
     runs: RunActions
+    approvals: ApprovalActions
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
     keys: KeyActions
@@ -114,6 +117,7 @@ class Actions:
             PerformedActions(*base),
             SigningKeyActions(*base),
             RunActions(*base),
+            ApprovalActions(*base),
             CalendlyActions(*base),
             GrantedCallActions(*base),
             KeyActions(*base),

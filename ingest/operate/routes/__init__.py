@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from slotwire.ingest.operate.routes import (
     actions,
+    approvals,
     audit,
     bookings,
     connect_links,
@@ -39,6 +40,7 @@ ROUTES: tuple[Route, ...] = (
     *actions.ROUTES,
     *signing_keys.ROUTES,
     *runs.ROUTES,
+    *approvals.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
     *uses.ROUTES,
