@@ -258,7 +258,7 @@ class ConnectFlow:
             SlotwireError: Postgres failed.
         """
         try:
-            identity = await self.organizations.connections.identify(pair.access_token)
+            identity = await self._for(link).connections.identify(pair.access_token)
         except CalendlyError as error:
             scope = error.problem is CalendlyProblem.SCOPE
             problem = FlowProblem.SCOPE_MISSING if scope else FlowProblem.CALENDLY_FAILED
@@ -271,6 +271,10 @@ class ConnectFlow:
         if not spent and not await self.links.spend(link):
             raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
         return await self._store(link, identity, credential_of(pair, asked), administrator=administrator)
+
+    def _for(self, link: ConnectLink) -> Organizations:
+        """Return what acts at Calendly on behalf of whoever consented by a link."""
+        return self.organizations.on_behalf(Behalf(str(link.id)))
 
     async def _store(
         self, link: ConnectLink, identity: Identity, credential: Credential, *, administrator: bool
@@ -297,7 +301,7 @@ class ConnectFlow:
         """Connect and subscribe; what Calendly refuses now is left to the rounds, and said."""
         external_id = link.external_id if link.org is None else None
         try:
-            added = await self.organizations.connect(identity, credential, external_id=external_id)
+            added = await self._for(link).connect(identity, credential, external_id=external_id)
         except CalendlyError as error:
             _log.warning("not_subscribed_yet", organization=identity.org, error=error.message)
             best = await self.organizations.connections.for_organization(identity.org)

@@ -115,6 +115,10 @@ class Organizations:
         connections = Connections.from_settings(settings, pool, clock, calendly, retries=retries, behalf=behalf)
         return cls(pool, clock, connections, Subscriptions.from_settings(settings, pool, clock, changing=changing))
 
+    def on_behalf(self, behalf: Behalf) -> Self:
+        """Return the same, acting on behalf of somebody else."""
+        return replace(self, connections=replace(self.connections, behalf=behalf))
+
     async def add(
         self,
         token: SecretStr,
