@@ -22,7 +22,7 @@ from slotwire.schemas.ids import OrganizationUri
 
 M = TypeVar("M", bound=BaseModel)
 
-COUNT_SECONDS = 1.0
+COUNT_SECONDS = 5.0
 """How long a consent waits at most until its request for a token is counted."""
 
 
