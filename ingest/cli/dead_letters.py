@@ -89,6 +89,9 @@ def redrive(
         bool,
         typer.Option("--discard-older", help="Discard those older than what the agent has done since for their key."),
     ] = False,
+    drop_journal: Annotated[
+        bool, typer.Option("--drop-journal", help="Forget what their runs have done: steps that ended run once more.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Have the agent that gave records up handle them again.
@@ -108,10 +111,15 @@ def redrive(
 
     async def work(actions: Actions, who: Principal) -> list[DeadLetterItem]:
         if all_of is None:
-            how = RedriveRequest(discard_older=discard_older)
+            how = RedriveRequest(discard_older=discard_older, drop_journal=drop_journal)
             return [await actions.dead_letters.redrive(who, each, how) for each in sorted(letters or ())]
         request = checked(
-            AllLettersRequest, agent=all_of, organization=organization, reason=reason, discard_older=discard_older
+            AllLettersRequest,
+            agent=all_of,
+            organization=organization,
+            reason=reason,
+            discard_older=discard_older,
+            drop_journal=drop_journal,
         )
         return list((await actions.dead_letters.redrive_all(who, request)).items)
 

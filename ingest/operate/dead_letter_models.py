@@ -112,6 +112,8 @@ class RedriveRequest(Model):
 
     discard_older: bool = False
     """Discard it if it is older than what its agent has done since for the same key."""
+    drop_journal: bool = False
+    """Forget what its run has done so far: steps that ended run once more, with effects outside, too."""
 
 
 class EditRequest(Model):

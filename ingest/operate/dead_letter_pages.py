@@ -156,6 +156,13 @@ async def redrive(
     return {row[0] for row in rows}
 
 
+async def drop_journals(pool: Pool, letters: Sequence[UUID], org: str | None) -> int:
+    """Forget what the runs of dead letters have done so far: steps that ended run once more. Returns how many."""
+    with translated():
+        gone: int = await pool.fetchval(_SQL["drop_journals"], list(letters), org)
+    return gone
+
+
 async def edit(pool: Pool, letter: UUID, org: str | None, value: bytes, *, by: str, now: datetime) -> bool:
     """Give a dead letter other data; that of the record stays. Returns whether it could be edited."""
     with translated():

@@ -37,6 +37,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "deletions_confirmed",
         "discard",
         "disconnect",
+        "drop_journals",
         "drop_range",
         "end_runs",
         "forget_chains",

@@ -31,6 +31,10 @@ ORDER BY id LIMIT $4
 -- Drive dead letters again; which of them wait for their agents now.
 SELECT slotwire.redrive_letters(p_now => $1, p_ids => $2, p_org => $3, p_older => $4, p_room => $5)
 
+-- name: drop_journals
+-- Forget what the runs of dead letters have done so far; how many had a journal.
+SELECT slotwire.drop_journals(p_ids => $1, p_org => $2)
+
 -- name: edit_letter
 -- Give a dead letter other bytes; those of the record stay. Answers whether it could be edited.
 UPDATE slotwire.dead_letters SET edited_value = $3, edited_at = $4, edited_by = $5

@@ -269,6 +269,36 @@ async def test_letters_of_a_key_are_driven_again_in_order_behind_its_running_wor
     assert [tuple(row) for row in rows] == [(1, "settled", "not 1", 1), (3, "open", "not 3 again", 2)]
 
 
+async def test_a_journal_is_dropped_only_where_it_is_asked_for(setup: AgentSetup) -> None:
+    """Driven again, a step that had ended is not repeated; with --drop-journal it runs once more."""
+    agent, stepped = Agent("stepping"), [0]
+
+    async def step(_: object = None) -> int:
+        stepped[0] += 1
+        return stepped[0]
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> Reject | None:
+        del event
+        return Reject("once is not enough") if await ctx.step("count", step) == 1 else None
+
+    await setup.publish(invitee_created("k", 1))
+
+    async def letter(state: str, times: int) -> bool:
+        row = await setup.pool.fetchrow("SELECT state, times FROM slotwire.dead_letters")
+        return row is not None and (row["state"], row["times"]) == (state, times)
+
+    async with running_agents(setup.runner(agent, **SOON)):
+        await until(lambda: letter("open", 1))
+        await typed(setup, "dead-letters", "redrive", "--all", "stepping")
+        await until(lambda: letter("open", 2))
+        assert stepped == [1]
+        dropped = await typed(setup, "dead-letters", "redrive", "--all", "stepping", "--drop-journal")
+        assert dropped.code == 0, dropped.stderr
+        await until(lambda: letter("settled", 2))
+    assert stepped == [2]
+
+
 async def test_older_letters_are_discarded_instead(setup: AgentSetup) -> None:
     """With --discard-older nothing runs after what is newer of its key; one by itself is discarded with a reason."""
     scripted = Scripted()

@@ -62,7 +62,7 @@ class DeadLetterActions(ResourceActions):
             entry.org = row.org
             if row.state == "settled":
                 raise _settled()
-            await self._redrive(who, [letter], older=not request.discard_older)
+            await self._redrive(who, [letter], request)
             row, _ = await self._one(who, letter)
         return letter_item(row)
 
@@ -72,7 +72,7 @@ class DeadLetterActions(ResourceActions):
             who.require(Role.OPERATOR)
             org, room = who.reach(request.organization), self.settings.agents.max_queued
             ids = await dead_letter_pages.open_ids(self.pool, request.agent, org, request.reason, limit=room)
-            await self._redrive(who, ids, older=not request.discard_older)
+            await self._redrive(who, ids, request)
         # Small, whatever the number: those that changed are listed like any.
         found = await dead_letter_pages.read_page(
             self.pool, dead_letter_pages.LetterFilter(org, request.agent, "queued"), before=None, limit=50
@@ -105,8 +105,10 @@ class DeadLetterActions(ResourceActions):
                 raise _settled()
         return letter_item(row)
 
-    async def _redrive(self, who: Principal, letters: Sequence[UUID], *, older: bool) -> None:
-        now, room = self.clock.now(), self.settings.agents.max_queued
+    async def _redrive(self, who: Principal, letters: Sequence[UUID], how: RedriveRequest) -> None:
+        older, now, room = not how.discard_older, self.clock.now(), self.settings.agents.max_queued
+        if how.drop_journal:
+            await dead_letter_pages.drop_journals(self.pool, letters, who.org)
         await dead_letter_pages.redrive(self.pool, letters, who.org, older=older, room=room, now=now)
         if not older:
             await dead_letter_pages.discard(self.pool, letters, who.org, OLDER, older_only=True, now=now)
