@@ -69,6 +69,7 @@ from tests.support.management_api import (
 from tests.support.oauth_setup import RETURN, granted, oauth_settings
 from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import until_written, writing
 
 IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
@@ -224,7 +225,7 @@ async def make_pending(api: ManagementApi, settings: Settings, running: Simulato
 @asynccontextmanager
 async def populated_api(database: Database, seed: str, limits: Limits | None = None) -> AsyncIterator[PopulatedApi]:
     """Something behind each route."""
-    async with simulator(Options(seed=seed)) as running:
+    async with simulator(Options(seed=seed, rate_limit=AMPLE)) as running:
         settings = oauth_settings(settings_for(database), running.url, listener=9, seed=seed)
         async with management_api(settings, limits=limits) as api:
             request = OrganizationRequest(token=SecretStr(running.owner_token))
