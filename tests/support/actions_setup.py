@@ -210,6 +210,9 @@ async def actions_setup(database: Database, *, tag: bool = True, altered: bool =
         async with running_endpoint(settings, clock=clock), management_api(settings, clock=clock) as api:
             setup = ActionsSetup(calendly, api, settings, database, between)
             request = OrganizationRequest(token=SecretStr(calendly.owner_token))
-            await api.actions.organizations.add(COMMAND_LINE, request)
+            # Other plans may book a hundred times a day.
+            calendly.engine.changes.organization(setup.org, "enterprise", None)
+            added = await api.actions.organizations.add(COMMAND_LINE, request)
+            await api.actions.connections.probe(COMMAND_LINE, setup.org, added.connection_id)
             await setup.written()
             yield setup
