@@ -19,7 +19,7 @@ from slotwire.ingest.simulator.app import Options, simulator
 from tests.support.management_api import management_api
 from tests.support.public_endpoint import settings_for
 
-SECONDS = 30.0
+SECONDS = 120.0
 SCRIPT = """
 import asyncio, json, sys
 from client.api_config import APIConfig

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from slotwire.ingest.operate.dead_letter_models import RedriveRequest
 from slotwire.ingest.operate.idempotency import HEADER
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import Route
@@ -34,11 +35,16 @@ WITH_TOKENS = [
 ]
 
 
-def bad_bodies(good: Mapping[str, Any], fields: tuple[str, ...]) -> Iterator[tuple[str | None, bytes]]:
+def bad_bodies(
+    form: type[BaseModel], good: Mapping[str, Any], fields: tuple[str, ...]
+) -> Iterator[tuple[str | None, bytes]]:
     """Give bodies that hold the secret and do not fit, with the field that is to be named."""
     wrong = ([SECRET, [SECRET]], {SECRET: SECRET}, [{"a": SECRET}], [SECRET, 1], SECRET * 1000, 5)
     for field in fields:
+        longest = form.model_json_schema()["properties"][field].get("maxLength", 0)
         for value in wrong:
+            if isinstance(value, str) and len(value) <= longest:
+                continue  # it fits
             yield field, orjson.dumps({**good, field: value, "no_such_field": SECRET})
     everywhere = dict.fromkeys(fields, SECRET)
     yield "no_such_field", orjson.dumps({**good, **everywhere, "no_such_field": SECRET})
@@ -60,8 +66,8 @@ async def test_an_error_does_not_quote_a_bad_body(
 ) -> None:
     """Each string field with a secret in a body that does not fit: 400 that names the field and holds no value."""
     good, key, fields = BODIES[form](shared_api.running), await shared_api.api.key(), text_fields(form)
-    assert fields
-    for field, body in bad_bodies(good, fields):
+    assert fields or form is RedriveRequest
+    for field, body in bad_bodies(form, good, fields):
         response = await post(shared_api, route, key, body)
         assert (response.status_code, response.json()["code"]) == (400, "body_invalid"), body[:200]
         assert SECRET not in response.text, body[:200]

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACTIONS = Path(__file__).parents[2] / "ingest" / "operate" / "actions"
-READS = {"list", "get", "latest", "follow", "timeline", "count_waiting", "findings", "named", "vault_use"}
+READS = {"list", "get", "find", "latest", "follow", "timeline", "count_waiting", "findings", "named", "vault_use"}
 """Verbs that change nothing."""
-BY_OTHERS = {"quarantine.retry_waiting": "self.retry(", "audit.refused": "audit.write("}
+BY_OTHERS = {
+    "quarantine.retry_waiting": "self.retry(",
+    "audit.refused": "audit.write(",
+    "granted_calls.call": "self.audited(who, 'calendly.call'",
+}
 """Verbs that are in the audit by what they call."""
 
 
-ROLE_ASKED_BEFORE = {"audit.refused"}
-"""Verbs that are called because a role was too low."""
+ASKS_NO_ROLE = {"audit.refused", "granted_calls.find", "granted_calls.call"}
+"""Verbs that are called because a role was too low, or for who has a grant and no key."""
 
 
 def verbs() -> Iterator[tuple[str, str]]:
@@ -45,4 +49,4 @@ def test_every_verb_asks_for_a_role() -> None:
     """Each public method of each resource calls `who.require`, because a command comes past the routes' check."""
     public = {name: source for name, source in verbs() if not name.partition(".")[2].startswith("_")}
     without = {name for name, source in public.items() if "who.require(" not in source}
-    assert without == ROLE_ASKED_BEFORE
+    assert without == ASKS_NO_ROLE
