@@ -84,7 +84,7 @@ async def judge(pool: Pool, world: World) -> None:
             assert effects.index(here) < effects.index(later[0]), "the run goes on before the event's own handler"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
 async def test_any_interleaving_ends_in_a_stated_outcome(pool: Pool, actions: list[str | tuple[int, int]]) -> None:
     """Members die between any two calls, events come, days pass, a version is deployed: once each, or told."""
