@@ -86,21 +86,24 @@ async def killed_again_and_again(setup: AgentSetup, folder: Path, *, kills: int,
             env=environment,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        if number == kills:
-            await setup.settle(booked)
-            child.terminate()
-            assert await child.wait() == 0
-            break
-        before = await setup.pool.fetchval("SELECT count(*) FROM outside")
-        wanted = before + chance.randint(1, max(1, chains // 3))
-        async with asyncio.timeout(30):
-            while await setup.pool.fetchval("SELECT count(*) FROM outside") < wanted:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(child.wait(), 0.01)
-        if number == 0:
-            await setup.publish(*ends)
-        child.kill()
-        await child.wait()
+        try:
+            if number == kills:
+                await setup.settle(booked)
+                child.terminate()
+                assert await child.wait() == 0
+                break
+            before = await setup.pool.fetchval("SELECT count(*) FROM outside")
+            wanted = before + chance.randint(1, max(1, chains // 3))
+            async with asyncio.timeout(30):
+                while await setup.pool.fetchval("SELECT count(*) FROM outside") < wanted:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(child.wait(), 0.01)
+            if number == 0:
+                await setup.publish(*ends)
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
     await as_promised(setup, keys, booked)
 
 
