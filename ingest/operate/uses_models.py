@@ -33,9 +33,9 @@ class UsesQuery(PageQuery):
     """Only about this, by its URI."""
     email: str | None = Field(None, min_length=3, max_length=320, repr=False)
     """Only calls that named this mail address. It is compared by its keyed hash."""
-    since: AwareDatetime | None = None
+    since: AwareDatetime | None = Field(None, strict=True)
     """Only from then on."""
-    until: AwareDatetime | None = None
+    until: AwareDatetime | None = Field(None, strict=True)
     """Only before then."""
 
 

@@ -278,9 +278,9 @@ def in_order(records: Sequence[ConsumerRecord[bytes, bytes]]) -> bool:
     return all(run == sorted(set(run)) for run in runs)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = DEADLINE_SECONDS) -> None:
     """Poll until a condition holds that nothing signals."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - said above
             await asyncio.sleep(0.02)
 
