@@ -9,7 +9,7 @@ import typer
 
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
-from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, OfAgent, Organization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +25,7 @@ Digest = Annotated[str, typer.Option(help="The digest of what you have seen, as 
 @app.command("list")
 def list_(
     *,
-    agent: Annotated[
-        str | None,
-        typer.Argument(metavar="[AGENT]", help='Only of this agent, as in Agent("crm").', show_default=False),
-    ] = None,
+    agent: OfAgent = None,
     organization: Organization = None,
     state: Annotated[
         Literal["open", "approved", "denied", "expired", "all"], typer.Option(help="Only in this state.")

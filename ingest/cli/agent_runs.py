@@ -9,7 +9,7 @@ import typer
 
 from slotwire.ingest.cli.acting import act, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
-from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, OfAgent, Organization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +30,7 @@ State = Literal["running", "waiting", "ready", "parked", "unknown", "diverged", 
 @app.command("list")
 def list_(
     *,
-    agent: Annotated[
-        str | None,
-        typer.Argument(metavar="[AGENT]", help='Only of this agent, as in Agent("crm").', show_default=False),
-    ] = None,
+    agent: OfAgent = None,
     organization: Organization = None,
     state: Annotated[State | None, typer.Option(help="Only in this state.", show_default=False)] = None,
     limit: Limit = 50,

@@ -10,7 +10,7 @@ import typer
 
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
-from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
+from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, OfAgent, Organization
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
@@ -33,10 +33,7 @@ _HELD = ("headers", "value", "edited_value", "trace")
 @app.command("list")
 def list_(
     *,
-    agent: Annotated[
-        str | None,
-        typer.Argument(metavar="[AGENT]", help='Only of this agent, as in Agent("crm").', show_default=False),
-    ] = None,
+    agent: OfAgent = None,
     organization: Organization = None,
     state: Annotated[
         Literal["open", "queued", "settled", "discarded", "all"], typer.Option(help="Only in this state.")
