@@ -13,6 +13,7 @@ approvals     a run that waits for somebody's decision
 endings       how such a run ends before its handler does
 journal       what is kept of a run; postgres_journal, trial_journal: where
 runs          the runs of one agent in one process; due: which go on without an event
+resume        lets runs that were set aside go on when an event of their key comes
 versions      how a version takes over the runs of another
 settle        which offset may be committed
 results       what became of a record
@@ -23,6 +24,7 @@ context       the second argument of a handler
 database      the type of the connection that `ctx.transaction()` yields
 outcome       what a handler returns: Done, Retry, Reject
 policy        when to try again, when to give up, when to stop
+patience      waits for a server that is away, and for the next attempt
 inbox         which events are done, in Postgres
 batching      many small calls to the inbox as few large ones
 dead_letters  records that were given up, in Kafka

@@ -26,9 +26,10 @@ from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
+from slotwire.ingest.foundation.event_rows import attributes_of
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.foundation.telemetry import get_logger
-from slotwire.schemas.codec import Attributes, decode, encode_headers
+from slotwire.schemas.codec import decode, encode_headers
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 
@@ -52,21 +53,7 @@ async def past_event(connection: Connection, event_id: UUID) -> Event[EventData]
             code="not_found",
             remedy="`slotwire agents dev` prints the id of each event, `slotwire events list` lists them.",
         )
-    attributes = Attributes(
-        id=event_id,
-        type=row["type"],
-        organization=row["org"],
-        subject=row["subject"],
-        time=row["time"],
-        key=row["key"],
-        sequence=row["position"],
-        recorded_time=row["recorded_at"],
-        traceparent=row["traceparent"],
-        inferred=row["inferred"],
-        origin=row["origin"],
-        tenant=row["tenant"],
-    )
-    return decode(encode_headers(attributes), row["data"])
+    return decode(encode_headers(attributes_of(row, event_id)), row["data"])
 
 
 async def try_event(

@@ -11,6 +11,7 @@ foundation  what every process stands on: settings, Postgres, Kafka, telemetry, 
 local       the embedded stack of `slotwire local` and of the tests
 simulator   a small Calendly
 sql         statements by name, and migrations
+errors      every exception of ours, to import from one place
 
 ARCHITECTURE.md follows one delivery.
 """

@@ -5,7 +5,8 @@ migrate doctor                prepare an installation, and check it
 organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
 agent_runs agent_approvals    under `slotwire agents`, whose other commands are of another package
-simulate                      the small Calendly; `simulate_…` and `simulator_calls` belong to it
+connect_links                 under `slotwire connections`
+simulate                      the small Calendly; simulate_access, simulate_faults and simulator_calls belong to it
 acting                        how commands act: options checked like a request, then one operation
 options listing token_file    what commands share: options, how they print, how they read a token
 

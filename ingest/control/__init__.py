@@ -10,6 +10,15 @@ connection_records    connections as they are stored
 connection_states     pure: the states and the transitions between them
 connection_events     pure: the events about connections
 connection_checks     a chore: asks Calendly whether each credential still works
+connection_store      each change of state, and the event that says so
+capabilities          what each connection can do at Calendly
+disconnect            ends an OAuth connection: what hangs on it, its grant, its row
+connect_links         links under which a customer connects in the browser
+oauth_listener        the public listener for them
+oauth_flow            from a link to live events
+oauth_pages           pure: the pages a customer sees
+oauth_refresh         a chore: refreshes OAuth connections at half of a token's life
+app_keys              the keys with which Calendly signs for our OAuth app
 
 organizations         add, list, rename and remove organizations
 organization_records  organizations as they are stored, and their names
@@ -40,6 +49,7 @@ round_schedule        pure: when a round is due, and what it lists
 round_records         what a round leaves for the next
 activity              counts webhooks by organization, hour and subscription
 ranges                a chore: makes the partitions of the coming days
+idle_budgets          a chore: removes the rate budgets of users whom nobody acts as
 retention             a chore: removes what is old and no longer needed
 observation           a chore of one process: reads Postgres for everybody's metrics
 silence               pure: how usual an organization's silence is, by its own hours of the week

@@ -9,9 +9,13 @@ agents_settings     the group of `slotwire agents run`
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
+reconcile_settings  the group of `control`'s fetches
+actions_settings    the group of actions
 errors              the root of our exceptions, and those raised here
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
+calendly_metrics    its metrics of calls to Calendly
+agent_metrics       its metrics of agents' runs, as `control` reads them
 throttle            log lines that strangers can cause: a few, with a count of the rest
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
@@ -31,6 +35,8 @@ postgres_address    the hosts of an address, and whether they are encrypted
 postgres_tls        TLS to Postgres, of the address and of the settings
 postgres_hosts      a connection to the first host that takes writes
 postgres_session    a session that is ours alone, and is dropped when it cannot work
+postgres_transaction a transaction that takes as few round trips as can be
+event_rows          an event's context, of its row in the log
 postgres_errors     asyncpg's errors translated
 network_errors      what goes wrong with TLS, in words
 postgres_readiness  whether Postgres takes writes and has this version's schema
@@ -40,5 +46,7 @@ schema_locks        one `migrate` at a time, whose locks nobody has to wait for
 kafka               which topics exist, aiokafka's errors translated
 kafka_connection    how to reach the broker, judged before anything connects
 kafka_diagnosis     why no broker lets us in
+kafka_token         tokens for SASL/OAUTHBEARER
+kafka_records       reads records whatever their headers are called
 topic_admin         creates the topics, and compares them with the settings
 """

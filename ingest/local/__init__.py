@@ -16,6 +16,7 @@ Nothing in production imports this package. Its files:
     java          finds the Java that runs them
     class_data    an archive of parsed classes, so that the broker starts faster
     databases     one database per test
+    pytest_plugin fixtures for tests of whoever builds on Slotwire
 
     state         the state folder: its lock, ports and secrets, and `--wipe`
     folders       where state and downloads are stored, and who may enter which folder

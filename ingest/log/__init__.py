@@ -3,6 +3,7 @@
 delivery   an accepted delivery, with its tenant and its origin
 normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
 drift      pure: fields that are not as documented, set apart under `extra`
+parts      pure: how much there is in a body, counted before anything is made of it
 booking    pure: the state of one invitee
 move       pure: what is known of a reschedule by an action
 replacing  pure: which invitee replaces which by such an action
@@ -12,6 +13,7 @@ outcome    what became of a delivery, as an enum
 batch      pure: the facts of some deliveries, as the arguments of one append
 backlog    what is accepted and not settled, and what of it comes next: a share per tenant
 writer     takes over a shard, and appends step by step
+counts     what the writer counts and says of what it has settled
 
 `ingest/relay` runs the writer. Nobody else calls it, or the pure functions: they come by `ingest/receive/accept.py`.
 """

@@ -17,12 +17,18 @@ api_keys         keys of the management API, of which only a hash is stored
 log_pages        pages of events
 delivery_pages   pages of deliveries
 quarantine_pages what waits in quarantine, and what becomes of it
+dead_letter_pages pages of dead letters
+run_pages        pages of agents' runs, with their journals
+approval_pages   pages of what agents ask somebody to decide
+agent_filter     which of an agent's things a page has
+uses             what was done with customers' credentials
 narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
 vault_rotation   encrypts all secrets with the vault's first key
 privileges       its checks of functions, roles and logins in the database
 doctor           checks an installation, or what one process needs, and says what to do
 doctor_network   its checks of Kafka, and of what goes over a network
+doctor_organizations its checks of each organization
 findings         what a check finds, and which checks a process needs
 process          composition root of `slotwire control`, and the pool of a command
 """

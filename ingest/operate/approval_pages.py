@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.operate.agent_filter import AgentFilter
 
 _SQL = read_queries("slotwire.ingest.sql", "approvals.sql")
 
@@ -34,23 +35,8 @@ class ApprovalRow:
     decided_by: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalFilter:
-    """Which approvals.
-
-    Attributes:
-        org: of one organization; None for all.
-        agent: of one agent.
-        state: in one state.
-    """
-
-    org: str | None = None
-    agent: str | None = None
-    state: str | None = None
-
-
 async def read_page(
-    pool: Pool, only: ApprovalFilter, *, before: tuple[datetime, UUID] | None, limit: int
+    pool: Pool, only: AgentFilter, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[ApprovalRow]:
     """Read approvals before a place, newest first."""
     at, last = before or (None, None)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from slotwire.ingest.errors import RequestRefused, RowRefused
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.operate.agent_filter import AgentFilter
 
 if TYPE_CHECKING:
     import asyncpg
@@ -87,22 +88,7 @@ class LetterContent:
     edited: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class LetterFilter:
-    """Which rows.
-
-    Attributes:
-        org: of one organization; None for all.
-        agent: of one agent.
-        state: in one state.
-    """
-
-    org: str | None = None
-    agent: str | None = None
-    state: str | None = None
-
-
-async def read_page(pool: Pool, only: LetterFilter, *, before: UUID | None, limit: int) -> list[LetterRow]:
+async def read_page(pool: Pool, only: AgentFilter, *, before: UUID | None, limit: int) -> list[LetterRow]:
     """Read dead letters before a place, newest first, without what they hold."""
     states = _STATES if only.state is None else [only.state]
     with translated():

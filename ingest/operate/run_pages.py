@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.operate.agent_filter import AgentFilter
 
 _SQL = read_queries("slotwire.ingest.sql", "agent_runs.sql")
 
@@ -62,22 +63,7 @@ class RunEntry:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs.
-
-    Attributes:
-        org: of one organization; None for all.
-        agent: of one agent.
-        state: in one state.
-    """
-
-    org: str | None = None
-    agent: str | None = None
-    state: str | None = None
-
-
-async def read_page(pool: Pool, only: RunFilter, *, before: tuple[datetime, UUID] | None, limit: int) -> list[RunRow]:
+async def read_page(pool: Pool, only: AgentFilter, *, before: tuple[datetime, UUID] | None, limit: int) -> list[RunRow]:
     """Read runs before a place, newest first."""
     at, last = before or (None, None)
     with translated():

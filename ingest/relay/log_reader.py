@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from slotwire.ingest.errors import ConfigurationError, SchemaMismatch
+from slotwire.ingest.foundation.event_rows import attributes_of
 from slotwire.ingest.foundation.kafka import full_name
 from slotwire.ingest.foundation.migrations import require_fitting
 from slotwire.ingest.foundation.postgres import Connection, connect, translated
@@ -16,7 +17,7 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.relay.cursor import Cursor, cursor_mismatch
 from slotwire.ingest.relay.lease import QUERIES, Lease
 from slotwire.ingest.relay.publisher import OutgoingRecord
-from slotwire.schemas.codec import Attributes, encode_headers
+from slotwire.schemas.codec import encode_headers
 from slotwire.schemas.events import BY_TYPE
 
 BATCH_BYTES = 4_194_304
@@ -111,12 +112,12 @@ async def read_entries(lease: Lease, settings: Settings, after: int, limit: int)
 def entry_of(settings: Settings, row: Mapping[str, Any]) -> LogEntry:
     """Make the record of an event; data that would make it too large is referred to instead."""
     key = row["key"].encode()
-    headers = encode_headers(_attributes(row, dataref=None))
+    headers = encode_headers(attributes_of(row, row["id"]))
     value = row["data"]
     fixed = FRAMING_BYTES + len(key) + sum(HEADER_BYTES + len(name) + len(item) for name, item in headers)
     elsewhere = value is None or fixed + len(value) > settings.relay.max_record_bytes
     if elsewhere:
-        headers = encode_headers(_attributes(row, dataref=f"/v1/events/{row['id']}"))
+        headers = encode_headers(attributes_of(row, row["id"], dataref=f"/v1/events/{row['id']}"))
         value = b""
     topic = full_name(settings.kafka, BY_TYPE[row["type"]].topic)
     return LogEntry(
@@ -126,24 +127,6 @@ def entry_of(settings: Settings, row: Mapping[str, Any]) -> LogEntry:
         OutgoingRecord(topic, key, value, headers),
         elsewhere,
         row["traceparent"],
-    )
-
-
-def _attributes(row: Mapping[str, Any], dataref: str | None) -> Attributes:
-    return Attributes(
-        id=row["id"],
-        type=row["type"],
-        organization=row["org"],
-        subject=row["subject"],
-        time=row["time"],
-        key=row["key"],
-        sequence=row["position"],
-        recorded_time=row["recorded_at"],
-        traceparent=row["traceparent"],
-        inferred=row["inferred"],
-        origin=row["origin"],
-        tenant=row["tenant"],
-        dataref=dataref,
     )
 
 

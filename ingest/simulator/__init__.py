@@ -15,6 +15,12 @@ Its files:
     rest_scheduling      Calendly's API: scheduled events, invitees, no-shows, routing form submissions
     rest_invitees        Calendly's API: bookings by API
     rest_subscriptions   Calendly's API: webhook subscriptions
+    rest_event_types     Calendly's API: event types that are made and changed
+    rest_availability    Calendly's API: schedules, available and busy times, limits, places
+    rest_contacts        Calendly's API: contacts, lists, notes
+    rest_account         Calendly's API: invitations, teams, groups' members, recaps, what is logged
+    fields               checks of the values in a request's body
+    rates                how many calls each user may make
     gate                 token, rate limit and scope of each REST call
     paging               pages and query parameters
     problems             Calendly's error bodies
@@ -32,6 +38,7 @@ Its files:
 
     engine               what can happen to a booking, and the deliveries that follow
     outbox               one message per matching subscription
+    telling              tells subscriptions of contacts and recaps
     sender               sends messages with Calendly's retry rules
     transport            one POST to an address on this machine
     signature            the webhook signature
@@ -40,6 +47,8 @@ Its files:
     world                organizations, users, event types and OAuth app of a seed
     changes              later changes of members and plans
     bookings             scheduled events, invitees, submissions and tokens in the state file
+    shelf                documents that people keep besides bookings
+    meeting_limits       how many meetings a user takes
     ledger               subscriptions, messages and attempts in the state file
     database             the state file
     calls                the record of REST calls, and whether one reached another organization

@@ -25,6 +25,9 @@ HASH = "    --hash=sha256:" + "0" * 64 + "\n"
 IGNORE, NOQA, PRAGMA = "# type: " + "ignore", "# no" + "qa", "# pragma: " + "no cover"
 
 
+LISTING = '"""Files:\n\n' + "one  a file of this package that has a line\n" * 5 + '*_models  all of these\n"""\n'
+
+
 def function(lines: int) -> str:
     """Write a function of so many lines."""
     return "def long() -> None:\n" + "    pass\n" * (lines - 1)
@@ -186,6 +189,22 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
 
 # The same for the rules over several files: sets of files that break one, and sets that do not.
 PLANTED_ACROSS: dict[CrossFileRule, tuple[Sequence[Sequence[SourceFile]], Sequence[Sequence[SourceFile]]]] = {
+    tidy.packages_list_their_files: (
+        [
+            [SourceFile("ingest/b/__init__.py", LISTING), SourceFile("ingest/b/two.py", "")],
+            [
+                SourceFile("ingest/b/__init__.py", LISTING),
+                SourceFile("ingest/b/one.py", ""),
+                SourceFile("ingest/b/on.py", ""),
+            ],
+        ],
+        [
+            [SourceFile("ingest/b/__init__.py", LISTING), SourceFile("ingest/b/one.py", "")],
+            [SourceFile("ingest/b/__init__.py", LISTING), SourceFile("ingest/b/any_models.py", "")],
+            [SourceFile("ingest/b/__init__.py", '"""Small."""'), SourceFile("ingest/b/two.py", "")],
+            [SourceFile("tests/b/__init__.py", LISTING), SourceFile("tests/b/two.py", "")],
+        ],
+    ),
     tidy.class_names_are_unique: (
         [
             [SourceFile("ingest/a.py", "class Group: ...\n"), SourceFile("handlers/a.py", "class Group: ...\n")],

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 MAX_FUNCTION_LINES = 70
 MAX_MODULE_LINES = 400
 MAX_POLL_SECONDS = 0.05
+LISTING_WORDS = 40
+"""A package whose docstring has more words lists its files."""
 VAGUE_NAMES = frozenset({"utils", "util", "common", "helpers", "helper", "misc"})
 ENVIRONMENT_READERS = {
     "ingest/foundation/settings.py": "the settings themselves",
@@ -142,6 +144,23 @@ def class_names_are_unique(files: Iterable[SourceFile]) -> Iterator[tuple[Source
             if isinstance(node, ast.ClassDef) and first.setdefault(node.name, file) is not file:
                 other = first[node.name].path
                 yield file, (node.lineno, f"{other} has a class {node.name} too: give each a name that tells which")
+
+
+def packages_list_their_files(files: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, Finding]]:
+    """The docstring of a package says what each of its files is, or `*_word` for all that end so."""
+    listed: dict[str, str] = {}
+    beside: list[SourceFile] = []
+    for file in files:
+        path = PurePosixPath(file.path)
+        if file.path.startswith(PRODUCT) and file.is_python and path.name == "__init__.py":
+            listed[str(path.parent)] = ast.get_docstring(ast.parse(file.text)) or ""
+        elif file.path.startswith(PRODUCT) and file.is_python and path.name != "__main__.py":
+            beside.append(file)
+    for file in beside:
+        path = PurePosixPath(file.path)
+        words = re.findall(r"[*\w]+", listed.get(str(path.parent), ""))
+        if len(words) > LISTING_WORDS and not {path.stem, f"*_{path.stem.rpartition('_')[2]}"} & set(words):
+            yield file, (1, f"{path.parent}/__init__.py does not say what it is: add a line")
 
 
 def settings_are_passed(file: SourceFile) -> Iterator[Finding]:
@@ -297,7 +316,7 @@ RULES: tuple[Rule, ...] = (
     only_example_people,
     locks_hold_hashes,
 )
-CROSS_FILE_RULES: tuple[CrossFileRule, ...] = (class_names_are_unique,)
+CROSS_FILE_RULES: tuple[CrossFileRule, ...] = (class_names_are_unique, packages_list_their_files)
 
 
 def _tests(file: SourceFile) -> Iterator[Function]:

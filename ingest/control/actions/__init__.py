@@ -1,6 +1,7 @@
 """Actions: book, cancel, reschedule, set and clear no-show marks at Calendly, each once for a caller's key.
 
 intents        what can be asked for, and what Calendly is sent for it
+preparing      what is looked at, and refused, before an intent is committed
 settlement     pure: what shows that a step had its effect, and what follows
 records        actions as they are stored: intended, claimed, kept, settled
 action_events  pure: the event that says what became of one
@@ -8,4 +9,5 @@ calls          one call at Calendly, and whether it was refused, not sent or los
 looks          looks for an effect: in the log since the intent, and at Calendly
 perform        an action from its intent to its end
 action_rounds  a chore: goes on with what is open
+deciding       what a person decides about an action that shows nothing by itself
 """

@@ -12,10 +12,10 @@ documents                 what the typed calls give, read leniently
 budget                    turns to call, fair and shared by all processes
 user_budget               the same for one user
 leases                    turns as Postgres gives them
+booking_limits            the limits of `POST /invitees`, by the organization's plan
 uses                      what the audit says of a call
 use_log                   writes it
 addresses                 where a token may be sent
-retries                   how often and how long a call is tried
 oauth                     codes and refresh tokens
 resources                 what the resources below share: URI, envelope, path. They read what `control` relies on,
                           and fail where that is missing
@@ -24,9 +24,12 @@ users                     whose token this is
 organizations             the tenants
 organization_memberships  users and their roles
 webhook_subscriptions     create, list, read, delete
+event_types               what can be booked
 scheduled_events          booked meetings
 invitees                  invitees of a meeting
 invitee_no_shows          no-show marks
 routing_forms             forms
 routing_form_submissions  what people submitted
+contacts                  contacts of the token's user
+meeting_recaps            meeting recaps of the token's user
 """

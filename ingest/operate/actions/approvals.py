@@ -7,6 +7,7 @@ from uuid import UUID
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import approval_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.agent_filter import AgentFilter
 from slotwire.ingest.operate.approval_models import (
     ApprovalItem,
     ApprovalPage,
@@ -14,7 +15,7 @@ from slotwire.ingest.operate.approval_models import (
     DecisionRequest,
     approval_item,
 )
-from slotwire.ingest.operate.approval_pages import ApprovalFilter, ApprovalRow
+from slotwire.ingest.operate.approval_pages import ApprovalRow
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.roles import Principal, Role
@@ -26,7 +27,7 @@ class ApprovalActions(ResourceActions):
     async def list(self, who: Principal, query: ApprovalQuery) -> ApprovalPage:
         """List approvals, newest first. Only operators and admins see what they are for."""
         who.require(Role.READER)
-        only = ApprovalFilter(who.reach(query.organization), query.agent, query.state)
+        only = AgentFilter(who.reach(query.organization), query.agent, query.state)
         before = None if query.cursor is None else read_time_place("approvals", query.cursor)
         with narrowed_by(query):
             found = await approval_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)

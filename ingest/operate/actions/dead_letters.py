@@ -8,6 +8,7 @@ from uuid import UUID
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import dead_letter_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.agent_filter import AgentFilter
 from slotwire.ingest.operate.cursors import read_id_place, write_id_place
 from slotwire.ingest.operate.dead_letter_models import (
     AllLettersRequest,
@@ -37,7 +38,7 @@ class DeadLetterActions(ResourceActions):
         """List dead letters, newest first."""
         who.require(Role.READER)
         state = None if query.state == "all" else query.state
-        only = dead_letter_pages.LetterFilter(who.reach(query.organization), query.agent, state)
+        only = AgentFilter(who.reach(query.organization), query.agent, state)
         before = None if query.cursor is None else read_id_place("dead_letters", query.cursor)
         with narrowed_by(query):
             found = await dead_letter_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
@@ -75,7 +76,7 @@ class DeadLetterActions(ResourceActions):
             await self._redrive(who, ids, request)
         # Small, whatever the number: those that changed are listed like any.
         found = await dead_letter_pages.read_page(
-            self.pool, dead_letter_pages.LetterFilter(org, request.agent, "queued"), before=None, limit=50
+            self.pool, AgentFilter(org, request.agent, "queued"), before=None, limit=50
         )
         return DeadLetterPage(items=tuple(map(letter_item, found)), next_cursor=None)
 

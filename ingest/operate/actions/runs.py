@@ -7,11 +7,12 @@ from uuid import UUID
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import run_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
+from slotwire.ingest.operate.agent_filter import AgentFilter
 from slotwire.ingest.operate.cursors import read_time_place, write_time_place
 from slotwire.ingest.operate.narrowing import narrowed_by
 from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.ingest.operate.run_models import RunDetail, RunItem, RunPage, RunQuery, run_detail, run_item
-from slotwire.ingest.operate.run_pages import RunFilter, RunRow
+from slotwire.ingest.operate.run_pages import RunRow
 
 
 class RunActions(ResourceActions):
@@ -20,7 +21,7 @@ class RunActions(ResourceActions):
     async def list(self, who: Principal, query: RunQuery) -> RunPage:
         """List runs, newest first."""
         who.require(Role.READER)
-        only = RunFilter(who.reach(query.organization), query.agent, query.state)
+        only = AgentFilter(who.reach(query.organization), query.agent, query.state)
         before = None if query.cursor is None else read_time_place("runs", query.cursor)
         with narrowed_by(query):
             found = await run_pages.read_page(self.pool, only, before=before, limit=query.limit + 1)
