@@ -11,6 +11,7 @@ from uuid import UUID
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.control.calendly_client.uses import Behalf
+from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
@@ -61,6 +62,16 @@ class ResourceActions:
             retries=CALENDLY_RETRIES,
             changing=self.noticed,
             behalf=Behalf(who.actor),
+        )
+
+    def connections(self, who: Principal) -> Connections:
+        """Make what acts with stored credentials, on behalf of a caller.
+
+        Raises:
+            ConfigurationError: a vault key is missing or unfit.
+        """
+        return Connections.from_settings(
+            self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES, behalf=Behalf(who.actor)
         )
 
     def noticed(self, action: str, org: str, target: UUID | str) -> AbstractAsyncContextManager[object]:

@@ -9,12 +9,10 @@ from uuid import UUID
 from slotwire.ingest.control.calendly_client import operation_table, operations
 from slotwire.ingest.control.calendly_client.operations import PreparedCall
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.keys.hooks import masked
-from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.calendly_models import CallRequest
 from slotwire.ingest.operate.roles import Principal, Role
 
@@ -43,7 +41,7 @@ class CalendlyActions(ResourceActions):
                     code="write_not_allowed",
                     remedy="If that is what you want, give --write.",
                 )
-            async with self._connections(who).acting(connection) as calendly:
+            async with self.connections(who).acting(connection) as calendly:
                 if chosen.name == CANCEL and not request.everyone:
                     await _only_one(calendly, call)
                 if not chosen.paged:
@@ -61,7 +59,7 @@ class CalendlyActions(ResourceActions):
     async def _connection(self, who: Principal, connection: UUID | None, org: str | None) -> ConnectionRecord:
         who.require(Role.READER)
         if connection is not None:
-            return await self._connections(who).get(connection, who.reach(org))
+            return await self.connections(who).get(connection, who.reach(org))
         chosen = who.reach(org)
         if chosen is None:
             raise RequestRefused(
@@ -69,17 +67,7 @@ class CalendlyActions(ResourceActions):
                 code="option_invalid",
                 remedy="--connection ID or --organization ORG; `slotwire connections list` shows them.",
             )
-        return await self._connections(who).for_organization(chosen)
-
-    def _connections(self, who: Principal) -> Connections:
-        return Connections.from_settings(
-            self.settings,
-            self.pool,
-            self.clock,
-            self.calendly,
-            retries=CALENDLY_RETRIES,
-            behalf=Behalf(who.actor),
-        )
+        return await self.connections(who).for_organization(chosen)
 
 
 def without_hooks(answer: object) -> object:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from slotwire.ingest.control import capabilities
-from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import read_page
-from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.control.disconnect import disconnect
-from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions
+from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.connection_models import (
     ConnectionDetail,
     ConnectionItem,
@@ -39,21 +37,21 @@ class ConnectionActions(ResourceActions):
         """Connect a token's user, or replace the user's token. Returns also whether the user is new."""
         async with self.audited(who, "connections.add", org=org) as entry:
             who.require(Role.OPERATOR)
-            added = await self._manager(who).add(request.token, org=who.reach(org))
+            added = await self.connections(who).add(request.token, org=who.reach(org))
             entry.org, entry.target = added.connection.org, added.connection.id
         return connection_item(added.connection), added.new
 
     async def get(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionDetail:
         """Read one connection, in the state last seen."""
         who.require(Role.READER)
-        found = await self._manager(who).get(connection_id, who.reach(org))
+        found = await self.connections(who).get(connection_id, who.reach(org))
         return connection_detail(found, await capabilities.read(self.pool, found))
 
     async def probe(self, who: Principal, org: str | None, connection_id: UUID) -> ConnectionDetail:
         """Ask Calendly what a connection can do, family by family."""
         async with self.audited(who, "connections.probe", org=org, target=connection_id) as entry:
             who.require(Role.OPERATOR)
-            manager = self._manager(who)
+            manager = self.connections(who)
             found = await manager.get(connection_id, who.reach(org))
             entry.org = found.org
             able = await capabilities.probe(manager, found)
@@ -63,7 +61,7 @@ class ConnectionActions(ResourceActions):
         """Ask Calendly once whether a connection is still good. The result is in its state."""
         async with self.audited(who, "connections.check", org=org, target=connection_id) as entry:
             who.require(Role.OPERATOR)
-            found = await self._manager(who).check(connection_id, who.reach(org))
+            found = await self.connections(who).check(connection_id, who.reach(org))
             entry.org = found.org
         return connection_item(found)
 
@@ -74,13 +72,3 @@ class ConnectionActions(ResourceActions):
             gone = await disconnect(self.organizations(who), connection_id, who.reach(org))
             entry.org = gone.org
         return connection_item(gone)
-
-    def _manager(self, who: Principal) -> Connections:
-        return Connections.from_settings(
-            self.settings,
-            self.pool,
-            self.clock,
-            self.calendly,
-            retries=CALENDLY_RETRIES,
-            behalf=Behalf(who.actor),
-        )
