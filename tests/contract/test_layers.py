@@ -27,6 +27,7 @@ PLANTED = {
         "import slotwire.ingest.receive.accept",
         "ingest.receive.accept",
     ),
+    "mcp-holds-no-key": ("ingest.mcp.principal", "import slotwire.ingest.keys.hooks", "ingest.keys.hooks"),
     "one-writer": ("ingest.control.backfill", "import slotwire.ingest.log.normalize", "ingest.log.normalize"),
     "pure-core": ("ingest.log.join", "import asyncpg", "asyncpg"),
     "lanes": ("handlers.lanes", "import slotwire.handlers.consume", "handlers.consume"),
