@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
 
@@ -37,3 +41,40 @@ class Principal:
     def identity(self) -> tuple[str, str]:
         """What cursors and subscriptions are bound to: agent and user."""
         return str(self.agent), self.user
+
+
+class Authority(Protocol):
+    """Says what an agent has now: `agents.Agents` asks Postgres."""
+
+    async def now(self, agent: UUID, user: str) -> Principal | None:
+        """Return what an agent has of a user now; None if it was revoked, was never given the user, or the user is gone.
+
+        Ask before each thing that is sent: a revocation is then effective at once. The principal has no chain, and
+        ends with the next token that could be issued.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away.
+        """
+        ...
+
+
+_CURRENT: ContextVar[Principal] = ContextVar("principal")
+
+
+def current_principal() -> Principal:
+    """Return whom the running request acts for.
+
+    Raises:
+        LookupError: no request runs, which is a defect.
+    """
+    return _CURRENT.get()
+
+
+@contextmanager
+def acting_for(principal: Principal) -> Iterator[None]:
+    """Run a request for a principal: everything it starts within the block acts for it too."""
+    token = _CURRENT.set(principal)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
