@@ -13,7 +13,7 @@ from slotwire.ingest.cli.acting import act, checked
 from slotwire.ingest.cli.options import AsJson, Organization
 
 if TYPE_CHECKING:
-    from slotwire.ingest.control.calendly_client.operation_table import Operation
+    from slotwire.ingest.foundation.operation_table import Operation
     from slotwire.ingest.operate.actions import Actions
     from slotwire.ingest.operate.roles import Principal
 
@@ -76,7 +76,7 @@ def calendly(  # noqa: PLR0913 -- what a call is made of
 
 
 def _list(*, as_json: bool) -> None:
-    from slotwire.ingest.control.calendly_client.operation_table import operations
+    from slotwire.ingest.foundation.operation_table import operations
 
     for each in operations().values():
         if as_json:

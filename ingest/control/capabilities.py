@@ -15,11 +15,11 @@ from types import MappingProxyType
 import orjson
 
 from slotwire.ingest.control.calendly_client import operations
-from slotwire.ingest.control.calendly_client.operation_table import operation
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.foundation.operation_table import operation
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
 Subject = Callable[[ConnectionRecord], Mapping[str, str]]

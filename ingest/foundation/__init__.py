@@ -20,12 +20,14 @@ throttle            log lines that strangers can cause: a few, with a count of t
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old
 tracing             the trace of each delivery, and spans where somebody collects them
+operation_table     all 77 operations of Calendly, with what each takes and needs
 control_client      asks `control` to call Calendly for an event
 lifecycle           start, stop, named tasks
 chores              what a process does again and again beside its work
 open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)
 open_connections    how many connections a listener has, and which one gives way to a newcomer
 guarded_connection  one connection, with limits on time and octets
+refused_addresses   what refusals cost one address that sends bad keys
 listener            opens a port with these limits
 client_address      who sent a request, behind proxies (pure)
 health              the health port: `/livez`, `/readyz`, `/metrics`

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.control_client import ACTS, CALLS
 from slotwire.ingest.foundation.guarded_connection import connection_of
+from slotwire.ingest.foundation.refused_addresses import RefusedAddresses
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
 from slotwire.ingest.operate import idempotency
 from slotwire.ingest.operate.actions import Actions
@@ -25,7 +26,6 @@ from slotwire.ingest.operate.calendly_models import GrantedAction, GrantedCall
 from slotwire.ingest.operate.models import Problem, encode
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
-from slotwire.ingest.operate.refusals import RefusedAddresses
 from slotwire.ingest.operate.roles import Principal
 from slotwire.ingest.operate.routes import ROUTES
 from slotwire.ingest.operate.routes.base import ORG_FORM, Route, RouteRequest

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from slotwire.ingest.control.calendly_client.api import CalendlyApi
 from slotwire.ingest.control.calendly_client.api.event_types import EventTypesCalls
-from slotwire.ingest.control.calendly_client.operation_table import Operation, operations
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, PlanMissing, RequestRefused, ScopeMissing
+from slotwire.ingest.foundation.operation_table import Operation, operations
 from tests.support.scripted_calendly import ScriptedAnswer, error_answer, scripted_calendly
 from tools.generate.calendly_calls import KEYWORDS, example_values
 

@@ -135,7 +135,8 @@ async def test_a_handler_reads_what_its_event_is_about(world: World) -> None:
 )
 def test_a_grant_is_for_its_event_and_nothing_else(operation: str, values: dict[str, str], code: str) -> None:
     """Another user, meeting or organization, a change and an unknown operation are refused before Calendly is asked."""
-    from slotwire.ingest.control.calendly_client import operation_table, operations
+    from slotwire.ingest.control.calendly_client import operations
+    from slotwire.ingest.foundation import operation_table
     from slotwire.ingest.operate.actions.granted_calls import CallGrant, pinned
     from slotwire.ingest.operate.calendly_models import GrantedCall
 

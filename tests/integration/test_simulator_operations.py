@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from slotwire.ingest.control.calendly_client.api import CalendlyApi
 from slotwire.ingest.control.calendly_client.api.contacts import ContactEmails
 from slotwire.ingest.control.calendly_client.api.invitees import InviteeInvitee
-from slotwire.ingest.control.calendly_client.operation_table import operation_of, operations
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, PlanMissing
+from slotwire.ingest.foundation.operation_table import operation_of, operations
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.simulator.app import Options
 from slotwire.ingest.simulator.drafts import BookingDetails

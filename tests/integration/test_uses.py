@@ -16,13 +16,13 @@ from slotwire.ingest.cli.listing import csv_cell
 from slotwire.ingest.control import retention
 from slotwire.ingest.control.calendly_client import invitee_no_shows, users
 from slotwire.ingest.control.calendly_client.budget import Budgets
-from slotwire.ingest.control.calendly_client.operation_table import operation_of
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, open_calendly
 from slotwire.ingest.control.calendly_client.use_log import PostgresUseLog
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError
 from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.operation_table import operation_of
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate import uses

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slotwire.ingest.control.calendly_client.operation_table import Operation, Parameter, operation, operations
 from slotwire.ingest.control.calendly_client.operations import BODY, MAX_BODY_BYTES, prepare
 from slotwire.ingest.control.calendly_client.transport import _PATH
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.operation_table import Operation, Parameter, operation, operations
 
 ALL = list(operations().values())
 FITTING = {"integer": ["1"], "number": ["1"], "boolean": ["true"], "array": ["A1,B2"], "string": ["A1"]}

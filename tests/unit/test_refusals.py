@@ -9,15 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.operate.refusals import (
-    MAX_ADDRESSES,
-    MAX_COUNTS,
-    ROW_SECONDS,
-    ROWS,
-    WINDOW_SECONDS,
-    RefusedAddresses,
-    RefusedChanges,
-)
+from slotwire.ingest.foundation.refused_addresses import MAX_ADDRESSES, WINDOW_SECONDS, RefusedAddresses
+from slotwire.ingest.operate.refusals import MAX_COUNTS, ROW_SECONDS, ROWS, RefusedChanges
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 
 FREE = 3

@@ -13,8 +13,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from slotwire.ingest.control.calendly_client.operation_table import Operation, operations
 from slotwire.ingest.control.calendly_client.operations import BODY
+from slotwire.ingest.foundation.operation_table import Operation, operations
 from tools.generate.calendly_words import EXAMPLES, EXAMPLES_OF, NOUNS, SAID
 from tools.sources import ROOT
 

@@ -4,8 +4,7 @@ transport                 the one file that speaks HTTP to Calendly: limits, ret
 retries                   how often and how long a call is tried
 answers                   pure: what an error answer means
 pages                     lists, page after page
-operation_table           all 77 operations, with what each takes and needs
-operations                calls of the table, by name: for calls that a person makes
+operations                calls of the table in `foundation/operation_table.py`, by name: for calls that a person makes
 api                       a typed call for each operation, a file a resource; made from the table
 typed                     what the typed calls share
 documents                 what the typed calls give, read leniently

@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 
 from slotwire.ingest.control.calendly_client import pages
-from slotwire.ingest.control.calendly_client.operation_table import Operation, Parameter
 from slotwire.ingest.control.calendly_client.resources import MAX_URI, ORIGIN
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.operation_table import Operation, Parameter
 
 MAX_BODY_BYTES = 262_144
 """A longer body is refused before it is sent; the largest documented one holds 500 addresses."""

@@ -27,11 +27,11 @@ from slotwire.ingest.control.calendly_client.answers import read_answer, read_an
 from slotwire.ingest.control.calendly_client.booking_limits import BOOKING
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
 from slotwire.ingest.control.calendly_client.leases import count_of
-from slotwire.ingest.control.calendly_client.operation_table import Operation, operation_of
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.uses import ActingAs, TokenUse, UseEnd, describe, end_of
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
+from slotwire.ingest.foundation.operation_table import Operation, operation_of
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.foundation.tracing import tracing
 

@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from slotwire.ingest.control.calendly_client import operations
-from slotwire.ingest.control.calendly_client.operation_table import operation
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
+from slotwire.ingest.foundation.operation_table import operation
 
 M = TypeVar("M", bound=BaseModel)
 

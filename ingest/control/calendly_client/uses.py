@@ -13,9 +13,9 @@ from http import HTTPStatus
 from typing import Protocol
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client.operation_table import Operation
 from slotwire.ingest.control.calendly_client.resources import MAX_URI, ORIGIN
 from slotwire.ingest.errors import CalendlyProblem
+from slotwire.ingest.foundation.operation_table import Operation
 
 MAX_PEOPLE = 500
 """Mail addresses of one call that are kept as hashes: as many as one call may name."""

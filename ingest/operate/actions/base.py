@@ -16,10 +16,11 @@ from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
+from slotwire.ingest.foundation.refused_addresses import TOO_MANY, too_many
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate import audit
 from slotwire.ingest.operate.audit import AuditEntry
-from slotwire.ingest.operate.refusals import TOO_MANY, RefusedChanges, too_many
+from slotwire.ingest.operate.refusals import RefusedChanges
 from slotwire.ingest.operate.roles import CONTROL, Principal
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import re
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client import operation_table, operations
+from slotwire.ingest.control.calendly_client import operations
 from slotwire.ingest.control.calendly_client.operations import PreparedCall
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation import operation_table
 from slotwire.ingest.keys.hooks import masked
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.calendly_models import CallRequest

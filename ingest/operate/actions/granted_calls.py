@@ -11,11 +11,12 @@ from uuid import UUID
 
 from slotwire.ingest.control.actions.intents import INTENT
 from slotwire.ingest.control.actions.preparing import agent_caller, agent_key
-from slotwire.ingest.control.calendly_client import operation_table, operations
+from slotwire.ingest.control.calendly_client import operations
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation import operation_table
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.operate.action_models import ActionRequest
 from slotwire.ingest.operate.actions.base import CALENDLY_RETRIES, ResourceActions

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
-from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.foundation.errors import RequestRefused
 
 
 @dataclass(frozen=True, slots=True)
