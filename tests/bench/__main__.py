@@ -1,6 +1,6 @@
 """`make bench`: durable acks, the way to Kafka and to a handler, a drain, a backfill, idling, lists.
 
-Runs on a stack of its own in a temporary folder with default durability (`fsync` on), in about eight minutes.
+Runs on a stack of its own in a temporary folder with default durability (`fsync` on), in about twelve minutes.
 Exits 1 when a stated ratio is missed, 2 when a part could not be measured.
 How to read it: docs/explanation/performance.md.
 """

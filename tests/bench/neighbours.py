@@ -1,8 +1,9 @@
 """One tenant's worst bodies beside another one's bookings: answers, and the way into the log.
 
-Tenant B sends a booking at a steady rate: quiet, then beside tenant A, who sends usual bodies, then the bodies that
-cost most, as large and as many a second. So the last two differ by what A's bodies are, and by nothing else. A sends
-from a process of its own, because its work would count as B's waiting otherwise.
+Tenant B sends a booking at a steady rate: quiet, then beside tenant A, who sends usual bodies and the bodies that
+cost most in turns, as large and as many a second. So the two differ by what A's bodies are, and by nothing else: a
+slow minute of the disk meets both. A sends from a process of its own, because its work would count as B's waiting
+otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import base64
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import cycle
 
 import httpx
@@ -29,12 +30,14 @@ from tests.support.public_endpoint import SIGNATURE, make_hook, sign
 from tests.support.worst_bodies import WorstBody, worst_bodies
 from tests.support.writing import accepted
 
-RATE = 20.0
+RATE = 40.0
 """Bookings of B a second."""
-FLOOD_RATE = 100.0
-"""Bodies of A a second: far more than the writer gets through of the worst."""
+FLOOD_RATE = 40.0
+"""Bodies of A a second: several times what the writer gets through of the worst."""
 FLOODERS = 8
 """Connections of A, each with one request under way."""
+TURNS = 5
+"""Turns of A with usual bodies, and as many with the worst, one after the other."""
 COSTLIEST = 8
 """Bodies that A sends in turn: those that cost most CPU for their bytes, and those of which the events are largest."""
 EVENTS = ("invitee.canceled", "event_type.updated", "contact.updated")
@@ -46,7 +49,7 @@ JOIN slotwire.deliveries d USING (shard, position) WHERE d.org = $1 AND d.receiv
 """
 
 SETTLED = """
-SELECT (NOT EXISTS (SELECT FROM slotwire.deliveries d WHERE d.org = '{}' AND NOT EXISTS (
+SELECT (NOT EXISTS (SELECT FROM slotwire.deliveries d WHERE NOT EXISTS (
     SELECT FROM slotwire.results r WHERE r.shard = d.shard AND r.position = d.position)))::int
 """
 
@@ -78,6 +81,21 @@ class Way:
     settled_p99: float
 
 
+@dataclass(slots=True)
+class Times:
+    """What was measured of B in turns of one kind (`answers` in s, `settled` in ms), and how many A had answered."""
+
+    answers: list[float] = field(default_factory=list)
+    settled: list[float] = field(default_factory=list)
+    sent: int = 0
+
+    def way(self) -> Way:
+        """Return the percentiles."""
+        ordered = sorted(each * 1_000 for each in self.answers)
+        times = [percentile(each, share) for each in (ordered, sorted(self.settled)) for share in (0.5, 0.99)]
+        return Way(len(self.answers), *times)
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """B's way quiet, beside A's usual bodies and its worst; how many of A's were answered; what the worst cost."""
@@ -88,6 +106,11 @@ class Neighbours:
     usual_sent: int
     worst_sent: int
     costs: tuple[Cost, ...]
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """B's answers beside A's worst bodies over those beside its usual ones: p50 and p99."""
+        return self.worst.answer_p50 / self.usual.answer_p50, self.worst.answer_p99 / self.usual.answer_p99
 
 
 def cost_of(worst: WorstBody) -> Cost:
@@ -126,30 +149,31 @@ async def measure_neighbours(stage: Stage, *, seconds: float, say: Callable[[str
     size = sum(each.body_bytes for each, _ in chosen) // len(chosen)
     serve, relay = stage.ours("serve", "serve"), stage.ours("relay", "relay")
     async with started(serve, relay):
-        quiet, _ = await _beside(stage, flooder, [], seconds)
-        usual_way, usual_sent = await _beside(stage, flooder, usual(flooder, size, int(FLOOD_RATE * seconds)), seconds)
-        worst_way, worst_sent = await _beside(stage, flooder, [body for _, body in chosen], seconds)
+        alone, as_usual, at_worst = Times(), Times(), Times()
+        await _beside(stage, flooder, [], seconds, alone)
+        for _ in range(TURNS):
+            await _beside(stage, flooder, usual(flooder, size, int(FLOOD_RATE * seconds / 4)), seconds / 4, as_usual)
+            await _beside(stage, flooder, [body for _, body in chosen], seconds / 4, at_worst)
+    quiet, usual_way, worst_way = alone.way(), as_usual.way(), at_worst.way()
     for name, way in (("quiet", quiet), ("beside usual bodies", usual_way), ("beside the worst", worst_way)):
         say(
             f"B {name}: answers {way.answer_p50:.1f}, p99 {way.answer_p99:.1f} ms;"
             f" in the log after {way.settled_p50:.1f}, p99 {way.settled_p99:.1f} ms"
         )
-    say(f"A: {usual_sent} usual and {worst_sent} of the worst bodies answered; {last_segment(hook.organization)}")
-    return Neighbours(quiet, usual_way, worst_way, usual_sent, worst_sent, tuple(cost for cost, _ in chosen))
+    say(f"A: {as_usual.sent} usual and {at_worst.sent} of the worst bodies answered; {last_segment(hook.organization)}")
+    return Neighbours(quiet, usual_way, worst_way, as_usual.sent, at_worst.sent, tuple(cost for cost, _ in chosen))
 
 
-async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: float) -> tuple[Way, int]:
-    """Send B's bookings while A sends; return B's way and how many of A's were answered."""
-    answers, began = list[float](), time.time()
+async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: float, times: Times) -> None:
+    """Send B's bookings while A sends, until all of both are in the log; add what was measured."""
+    began = time.time()
     ends = time.monotonic() + seconds
     async with httpx.AsyncClient(timeout=60) as ours, asyncio.TaskGroup() as group:
         sent = group.create_task(_flooded(flooder, bodies, seconds)) if bodies else None
-        await _steady(ours, stage.target, ends, answers)
-    await stage.until(SETTLED.format(stage.org), 1, seconds=120)
-    rows = await stage.connection.fetch(WAY, stage.org, began)
-    settled, ordered = sorted(float(row[0]) for row in rows), sorted(each * 1_000 for each in answers)
-    times = [percentile(each, share) for each in (ordered, settled) for share in (0.5, 0.99)]
-    return Way(len(answers), *times), 0 if sent is None else sent.result()
+        await _steady(ours, stage.target, ends, times.answers)
+    await stage.until(SETTLED, 1, seconds=240)
+    times.settled += [float(row[0]) for row in await stage.connection.fetch(WAY, stage.org, began)]
+    times.sent += 0 if sent is None else sent.result()
 
 
 async def _flooded(to: Target, bodies: list[bytes], seconds: float) -> int:
