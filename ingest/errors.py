@@ -9,6 +9,8 @@
     ├── BrokerUnavailable               Kafka cannot answer now            → the relay backs off
     │   └── TopicUnavailable            a topic is missing or forbidden    → the relay holds
     ├── ControlUnavailable              control cannot call Calendly now   → the event waits
+    ├── OutgoingRefused                 a receiver's address may not be connected to → a person changes it
+    ├── OutgoingFailed                  a receiver does not answer         → it is tried again
     ├── RecordRefused                   Kafka refused the data             → bisect, then park
     ├── DeliveryRefused                 the sender's signature is not valid → 401, counted by reason
     ├── CannotNormalize                 authentic, but not understood      → quarantine, 200
@@ -56,6 +58,7 @@ from slotwire.ingest.foundation.errors import (
     RequestRefused,
     RowRefused,
     SchemaMismatch,
+    SecretUnreadable,
     SlotwireError,
     TopicUnavailable,
 )
@@ -116,10 +119,6 @@ class LeadershipLost(SlotwireError):
 
 class CursorMismatch(SlotwireError):
     """The relay's cursor does not fit this log: Postgres or Kafka was restored or replaced."""
-
-
-class SecretUnreadable(SlotwireError):
-    """A sealed secret does not open: the key or its place is another one, or its bytes were changed."""
 
 
 class CalendlyProblem(StrEnum):

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from slotwire.ingest.errors import RequestRefused, RowRefused
 from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.keys.server_keys import encode_base64url
 
 if TYPE_CHECKING:
     import asyncpg

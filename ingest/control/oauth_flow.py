@@ -31,10 +31,10 @@ from slotwire.ingest.control.oauth_refresh import credential_of, oauth_client
 from slotwire.ingest.control.organizations import ADMINISTRATORS, Organizations
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
 from slotwire.schemas.ids import last_segment
 

@@ -11,11 +11,16 @@ oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
 reconcile_settings  the group of `control`'s fetches
 actions_settings    the group of actions
+outgoing_settings   the group of requests to receivers of webhooks
 errors              the root of our exceptions, and those raised here
+key_texts           keys from the settings: decoded and checked
+sealing             secrets for one place, encrypted with named keys
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
 calendly_metrics    its metrics of calls to Calendly
 agent_metrics       its metrics of agents' runs, as `control` reads them
+outgoing_metrics    its metrics of requests to receivers
+outgoing            requests to addresses that somebody else names: guarded, limited, signed
 throttle            log lines that strangers can cause: a few, with a count of the rest
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old

@@ -92,6 +92,30 @@ class ControlUnavailable(SlotwireError):
     """`slotwire control`, or Calendly behind it, is out of reach: try again later."""
 
 
+class OutgoingRefused(SlotwireError):
+    """A receiver's address may not be connected to, or is written so that nobody should: asking again is no use.
+
+    Attributes:
+        reason: a short word that is also the metric's label.
+    """
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
+class OutgoingFailed(SlotwireError):
+    """A receiver did not answer: try again later. It may have got the request.
+
+    Attributes:
+        reason: a short word that is also the metric's label.
+    """
+
+    def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reason = reason
+
+
 class RecordRefused(SlotwireError):
     """Kafka refused the data of a record, for example because it is too large; a retry cannot succeed.
 
@@ -102,6 +126,10 @@ class RecordRefused(SlotwireError):
     def __init__(self, message: str, *, reason: str, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.reason = reason
+
+
+class SecretUnreadable(SlotwireError):
+    """A sealed secret does not open: the key or its place is another one, or its bytes were changed."""
 
 
 class RequestRefused(SlotwireError):

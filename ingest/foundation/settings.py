@@ -22,6 +22,7 @@ from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
+from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings_base import LOOPBACK, PREFIX, Names, Secrets, SettingsGroup
@@ -293,6 +294,7 @@ class Settings(BaseSettings):
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     actions: ActionsSettings = ActionsSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
@@ -311,11 +313,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _simulated_time_stays_here(self) -> Self:
+    def _what_is_local_stays_here(self) -> Self:
+        local = {"LOCAL__CLOCK_FILE": self.local.clock_file, "OUTGOING__ALLOW_LOCAL": self.outgoing.allow_local}
         addresses = (self.public_url, self.calendly.api_url, self.calendly.auth_url)
-        if self.local.clock_file is not None and any(urlsplit(each).hostname not in LOOPBACK for each in addresses):
+        elsewhere = any(urlsplit(each).hostname not in LOOPBACK for each in addresses)
+        for name in (name for name, value in local.items() if value and elsewhere):
             raise ValueError(
-                f"{PREFIX}LOCAL__CLOCK_FILE is for a simulated Calendly: {PREFIX}PUBLIC_URL, {PREFIX}CALENDLY__API_URL"
+                f"{PREFIX}{name} is for a simulated Calendly: {PREFIX}PUBLIC_URL, {PREFIX}CALENDLY__API_URL"
                 f" and {PREFIX}CALENDLY__AUTH_URL must be addresses of this machine"
             )
         return self

@@ -16,6 +16,7 @@ from slotwire.ingest.foundation import (
     agent_metrics,  # noqa: F401 -- declared with all others
     calendly_metrics,  # noqa: F401 -- declared with all others
     exposition,
+    outgoing_metrics,  # noqa: F401 -- declared with all others
 )
 from slotwire.ingest.foundation.exposition import Readings, of
 

@@ -1,8 +1,7 @@
 """Secrets and hook addresses that both the request path and `control` use.
 
-server_keys   reads and checks keys from the settings
 hooks         our addresses: a random id and a truncated HMAC of it
 vault_keys    where the vault's keys come from: environment, file or provider
-vault         seals and opens secrets
+vault         seals and opens secrets with these keys
 signing_keys  a subscription's signing keys, sealed in Postgres
 """

@@ -13,8 +13,8 @@ import secrets
 from typing import NewType, Self
 
 from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.key_texts import decode_base64url, encode_base64url, read_key, remedy_for
 from slotwire.ingest.foundation.settings import Settings
-from slotwire.ingest.keys.server_keys import decode_base64url, encode_base64url, read_key, remedy_for
 
 HookId = NewType("HookId", str)
 """The id in a subscription's address: 22 characters, not secret."""

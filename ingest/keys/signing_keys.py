@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.keys.hooks import HookId
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
 from slotwire.schemas.ids import OrganizationUri
 

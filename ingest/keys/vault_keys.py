@@ -13,7 +13,6 @@ It is called once per process, and only if SLOTWIRE_VAULT__KEYS_PROVIDER names i
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,8 +20,9 @@ from pathlib import Path
 from typing import Protocol
 
 from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.key_texts import remedy_for
+from slotwire.ingest.foundation.sealing import read_named_keys
 from slotwire.ingest.foundation.settings import VaultSettings
-from slotwire.ingest.keys.server_keys import read_key, remedy_for
 
 VARIABLE = "SLOTWIRE_VAULT__KEYS"
 FILE_VARIABLE = "SLOTWIRE_VAULT__KEYS_FILE"
@@ -30,10 +30,6 @@ PROVIDER_VARIABLE = "SLOTWIRE_VAULT__KEYS_PROVIDER"
 GROUP = "slotwire.vault_keys"
 MAX_FILE_BYTES = 16_384
 """A longer file is refused."""
-MAX_KEYS = 32
-"""The most keys of a vault; a rotation needs two."""
-
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _WRITABLE_BY_OTHERS = 0o002
 
 
@@ -56,11 +52,6 @@ class VaultKeys:
 
     source: str
     keys: dict[str, bytes] = field(repr=False)
-
-
-def is_key_name(name: str) -> bool:
-    """Return whether a text has the form of a key's name, and so may be shown."""
-    return _NAME.fullmatch(name) is not None
 
 
 def read_vault_keys(settings: VaultSettings) -> VaultKeys:
@@ -87,30 +78,8 @@ def read_vault_keys(settings: VaultSettings) -> VaultKeys:
 
 
 def _parse(entries: Iterable[str], source: str) -> dict[str, bytes]:
-    keys: dict[str, bytes] = {}
-    for entry in entries:
-        name, colon, text = entry.partition(":")
-        if not colon or not is_key_name(name):
-            raise ConfigurationError(
-                f"an entry of {source} is not name:key, with a name of 1 to 32 letters, digits, '.', '_', '-'",
-                remedy=_remedy(source),
-            )
-        try:
-            key = read_key(text, variable=source, exact=True, named=True)
-        except ConfigurationError as error:
-            raise ConfigurationError(error.message, remedy=_remedy(source)) from None
-        if name in keys or key in keys.values():
-            raise ConfigurationError(
-                f"{source} contains the name or the key {name!r} twice",
-                remedy="List each key once, under its own name; the first one seals.",
-            )
-        keys[name] = key
-    if len(keys) > MAX_KEYS:
-        raise ConfigurationError(
-            f"{source} contains {len(keys)} keys; the most is {MAX_KEYS}",
-            remedy="Run `slotwire keys vault rotate`, then remove the keys that are no longer used.",
-        )
-    return keys
+    rotate = "Run `slotwire keys vault rotate`, then remove the keys that are no longer used."
+    return read_named_keys(entries, source, remedy=_remedy(source), too_many=rotate)
 
 
 def _remedy(source: str) -> str:

@@ -42,7 +42,8 @@ SIMULATOR_SEED = "slotwire"
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 """The variables that our processes inherit. No proxy: they connect to this machine only."""
 _OF_AGENTS = tuple(
-    PREFIX + name for name in ("KAFKA__", "AGENTS__", "LOG__", "LOCAL__CLOCK_FILE", "PUBLIC_URL", "CALENDLY__")
+    PREFIX + name
+    for name in ("KAFKA__", "AGENTS__", "OUTGOING__", "LOG__", "LOCAL__CLOCK_FILE", "PUBLIC_URL", "CALENDLY__")
 )
 """The shared settings that a process of agents has, beside its database; none is a secret."""
 _HEEDED = (f"{PREFIX}LOCAL__MAVEN_REPOSITORY", f"{PREFIX}LOG__LEVEL")
@@ -123,6 +124,7 @@ class Wiring:
             "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
             "SLOTWIRE_ACTIONS__AGENTS": "*",
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
+            "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true",
             **self._oauth(),
         }
 

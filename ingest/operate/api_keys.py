@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import RequestRefused, RowRefused
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.operate.roles import Role
 
 PREFIX = "slw_"

@@ -12,7 +12,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.keys.server_keys import decode_base64url, encode_base64url
+from slotwire.ingest.foundation.key_texts import decode_base64url, encode_base64url
 
 DEFAULT_PAGE = 50
 MAX_PAGE = 200

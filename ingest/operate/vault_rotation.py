@@ -18,9 +18,9 @@ from slotwire.ingest.control.connect_links import pending_context
 from slotwire.ingest.control.connection_records import connection_context, refresh_context
 from slotwire.ingest.errors import SecretUnreadable
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
+from slotwire.ingest.foundation.sealing import is_key_name
 from slotwire.ingest.keys.signing_keys import signing_key_context
 from slotwire.ingest.keys.vault import Vault, key_name
-from slotwire.ingest.keys.vault_keys import is_key_name
 from slotwire.ingest.operate.idempotency import answer_context
 from slotwire.ingest.operate.models import Model
 

@@ -23,6 +23,7 @@ from slotwire.ingest.control.subscription_records import read_one, read_page
 from slotwire.ingest.control.subscriptions import ReconcileResult, Subscriptions
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, ConfigurationError, RequestRefused, SecretUnreadable
 from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import (
     CalendlySettings,
@@ -32,7 +33,6 @@ from slotwire.ingest.foundation.settings import (
     VaultSettings,
 )
 from slotwire.ingest.keys.hooks import HookAddresses
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.signing_keys import load_keys
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database

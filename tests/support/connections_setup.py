@@ -20,9 +20,9 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, open
 from slotwire.ingest.control.connection_records import connection_context
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator

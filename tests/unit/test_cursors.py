@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.keys.server_keys import encode_base64url
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.operate import cursors
 
 READERS: dict[str, Callable[[str], object]] = {

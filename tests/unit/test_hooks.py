@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.settings import HttpSettings, Settings
 from slotwire.ingest.keys.hooks import HOOK_LENGTH, HookAddresses, HookId, masked
-from slotwire.ingest.keys.server_keys import encode_base64url
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

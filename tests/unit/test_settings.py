@@ -104,3 +104,14 @@ def test_secrets_do_not_show_in_the_settings(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_group_is_known_by_its_variables() -> None:
     """The list of known names is what the error above searches."""
     assert {"SLOTWIRE_DATABASE_URL", "SLOTWIRE_HTTP__PORT", "SLOTWIRE_VAULT__KEYS"} <= known_variables()
+
+
+def test_receivers_on_this_machine_are_for_the_local_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that serves a real Calendly does not start where requests to this machine would be allowed."""
+    monkeypatch.setenv("SLOTWIRE_CALENDLY__API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SLOTWIRE_CALENDLY__AUTH_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SLOTWIRE_PUBLIC_URL", "http://127.0.0.1:2")
+    monkeypatch.setenv("SLOTWIRE_OUTGOING__ALLOW_LOCAL", "true")
+    assert load_settings().outgoing.allow_local
+    said = problem(monkeypatch, SLOTWIRE_PUBLIC_URL="https://hooks.example.com")
+    assert "SLOTWIRE_OUTGOING__ALLOW_LOCAL" in said.message

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import ConfigurationError, SecretUnreadable
+from slotwire.ingest.foundation.key_texts import MIN_DISTINCT_OCTETS, encode_base64url
 from slotwire.ingest.foundation.settings import VaultSettings
-from slotwire.ingest.keys.server_keys import MIN_DISTINCT_OCTETS, encode_base64url
 from slotwire.ingest.keys.vault import MAX_SECRET_BYTES, Vault
 
 CONTEXT = ("signing_keys", "ORG", "hook", "1")

@@ -11,11 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.errors import ConfigurationError, SecretUnreadable
+from slotwire.ingest.foundation.key_texts import encode_base64url
+from slotwire.ingest.foundation.sealing import MAX_KEYS
 from slotwire.ingest.foundation.settings import VaultSettings
 from slotwire.ingest.keys import vault_keys
-from slotwire.ingest.keys.server_keys import encode_base64url
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.keys.vault_keys import GROUP, MAX_FILE_BYTES, MAX_KEYS, read_vault_keys
+from slotwire.ingest.keys.vault_keys import GROUP, MAX_FILE_BYTES, read_vault_keys
 
 CONTEXT = ("a", "place")
 TAKEN: list[object] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 
-from slotwire.ingest.errors import ConfigurationError
+from slotwire.ingest.foundation.errors import ConfigurationError
 
 KEY_BYTES = 32
 """Length of a key."""

@@ -1,0 +1,249 @@
+"""Requests to receivers over real sockets: what a receiver, its name server and its certificate may do to us."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingFailed, OutgoingRefused
+from slotwire.ingest.foundation.outgoing import Outgoing
+from slotwire.ingest.foundation.outgoing.connections import MAX_ANSWER_BYTES
+from slotwire.ingest.foundation.outgoing.retries import OutgoingRetries, post_until_answered
+from slotwire.ingest.foundation.outgoing.signing import standard_webhook_headers
+from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
+from tests.support.agent_setup import run_ready_tasks, until
+from tests.support.certificates import Authority
+from tests.support.receiver import ReceivedPost, answer, receiving, tls_for
+
+HOST = "receiver.example.com"
+HERE = "127.0.0.1"
+
+
+class Names:
+    """A name server that answers as it is told, a new answer each time."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self._answers = list(answers)
+        self.asked: list[str] = []
+
+    async def __call__(self, host: str) -> Sequence[str]:
+        """Answer; the last answer again and again."""
+        self.asked.append(host)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+def settings(folder: Path | None = None, **fields: object) -> OutgoingSettings:
+    """Make settings of the local stack."""
+    ca = None if folder is None else str(folder / "ca.pem")
+    return OutgoingSettings.model_validate({"allow_local": True, "ca_file": ca, **fields})
+
+
+def counted(outcome: str, purpose: str = "test") -> float:
+    """Return how many requests had an outcome."""
+    return (
+        REGISTRY.get_sample_value("slotwire_outgoing_requests_total", {"purpose": purpose, "outcome": outcome}) or 0.0
+    )
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """An authority that the settings name."""
+    made = Authority()
+    (tmp_path / "ca.pem").write_text(made.pem, encoding="ascii")
+    return made
+
+
+async def test_a_connection_is_pinned_to_what_was_judged(tmp_path: Path, authority: Authority) -> None:
+    """What is connected to is what was judged, also on a kept connection; a new one is judged by what a name means."""
+    names = Names([HERE], ["169.254.169.254"])
+    async with receiving(tls_for(tmp_path, HOST, authority)) as receiver:
+        receiver.answers(answer(200, b"first"), answer(200, b"", "Connection: close"))
+        async with Outgoing(settings(tmp_path), purpose="test", resolve=names) as outgoing:
+            url = f"https://{HOST}:{receiver.port}/hook?x=%2F"
+            first = await outgoing.post(url, b"{}", {"Content-Type": "application/json", "X-Own": "1"})
+            assert (first.status, first.body, first.is_success, first.cut) == (200, b"first", True, False)
+            await outgoing.post(url, b"{}", {})
+            assert names.asked == [HOST]
+            with pytest.raises(OutgoingRefused, match="not on the public network") as raised:
+                await outgoing.post(url, b"{}", {})
+    assert raised.value.reason == "address"
+    assert "hook" not in raised.value.in_one_line
+    assert names.asked == [HOST, HOST]
+    assert receiver.names == [HOST]
+    assert [(post.path, post.connection) for post in receiver.received] == [("/hook?x=%2F", 1)] * 2
+    sent = receiver.received[0].headers
+    assert (sent["host"], sent["x-own"], sent["accept-encoding"]) == (f"{HOST}:{receiver.port}", "1", "identity")
+    assert "cookie" not in sent
+
+
+@pytest.mark.parametrize(
+    "means", [[HERE, "10.1.2.3"], ["169.254.169.254", HERE], [HERE, "::ffff:127.0.0.1"], [HERE, "64:ff9b::7f00:1"]]
+)
+async def test_one_bad_address_refuses_the_name(means: list[str], tmp_path: Path, authority: Authority) -> None:
+    """A name that means an allowed address and another one is connected to nowhere."""
+    outgoing = Outgoing(settings(tmp_path), purpose="test", resolve=Names(means))
+    async with receiving(tls_for(tmp_path, HOST, authority)) as receiver, outgoing:
+        with pytest.raises(OutgoingRefused):
+            await outgoing.post(f"https://{HOST}:{receiver.port}/", b"", {})
+    assert receiver.connections == 0
+
+
+async def test_addresses_without_a_name_are_judged_too() -> None:
+    """No address in the URL itself, in any form, reaches this machine or its network, nor a name that means it."""
+    async with receiving() as receiver, Outgoing(OutgoingSettings(), purpose="test") as outgoing:
+        for host in (
+            HERE,
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "localhost",
+            "169.254.169.254",
+            "10.0.0.1",
+            "[64:ff9b::7f00:1]",
+        ):
+            with pytest.raises(OutgoingRefused) as raised:
+                await outgoing.post(f"https://{host}:{receiver.port}/", b"", {})
+            assert raised.value.reason == "address", host
+    assert receiver.connections == 0
+
+
+async def test_certificates_are_for_the_name(tmp_path: Path, authority: Authority) -> None:
+    """A certificate for another name is refused before anything is sent, and so is one of another authority."""
+    async with receiving(tls_for(tmp_path, "other.example.com", authority)) as receiver:
+        url = f"https://{HOST}:{receiver.port}/"
+        for folder, said in ((tmp_path, "another host name"), (None, "not trusted")):
+            async with Outgoing(settings(folder), purpose="test", resolve=Names([HERE])) as outgoing:
+                with pytest.raises(OutgoingFailed, match=said) as raised:
+                    await outgoing.post(url, b"secret", {})
+                assert raised.value.reason == "tls_error"
+    assert receiver.received == []
+    (tmp_path / "ca.pem").write_text("no certificate", encoding="ascii")
+    async with Outgoing(settings(tmp_path), purpose="test") as outgoing:
+        with pytest.raises(ConfigurationError, match="CA"):
+            await outgoing.post(url, b"", {})
+
+
+async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect is an answer, an endless body is cut, a slow one fails, and no proxy of the environment is used."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    gone = asyncio.Event()
+
+    async def endless(_: ReceivedPost, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+                await writer.drain()
+        finally:
+            gone.set()
+
+    async def slow(_: ReceivedPost, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
+        await asyncio.Event().wait()
+        return b""
+
+    async with receiving() as receiver, Outgoing(settings(timeout_seconds=0.3), purpose="test") as outgoing:
+        url = f"http://localhost:{receiver.port}/secret"
+        receiver.answers(answer(302, b"", "Location: http://127.0.0.1:1/"), answer(503, b"no", "Retry-After: 7"))
+        assert (await outgoing.post(url, b"", {})).status == 302
+        later = await outgoing.post(url, b"", {})
+        assert (later.status, later.retry_after) == (503, 7)
+        receiver.reply = endless
+        cut = await outgoing.post(url, b"", {})
+        assert (len(cut.body), cut.cut, cut.is_success) == (MAX_ANSWER_BYTES, True, True)
+        await gone.wait()
+        receiver.answers(answer(200, b"y" * MAX_ANSWER_BYTES))
+        assert not (await outgoing.post(url, b"", {})).cut
+        receiver.reply = slow
+        before = counted("timeout")
+        with pytest.raises(OutgoingFailed, match="in time") as raised:
+            await outgoing.post(url, b"", {})
+        assert (raised.value.reason, counted("timeout") - before) == ("timeout", 1)
+        for odd, reason in ((b"SMTP 220\r\n\r\n", "answer_unreadable"), (b"", "disconnected")):
+            receiver.answers(odd)
+            with pytest.raises(OutgoingFailed) as raised:
+                await outgoing.post(url, b"", {})
+            assert raised.value.reason == reason
+            assert "secret" not in raised.value.in_one_line
+    async with Outgoing(settings(), purpose="test") as outgoing:
+        with pytest.raises(OutgoingFailed, match="nobody listens"):
+            await outgoing.post(url, b"", {})
+        with pytest.raises(OutgoingFailed, match="means no address") as raised:
+            await outgoing.post("https://nowhere.invalid/", b"", {})
+    assert raised.value.reason == "name_unknown"
+
+
+async def test_headers_carry_nothing_of_their_own() -> None:
+    """A value cannot begin another header, and none that the request itself needs can be given."""
+    async with receiving() as receiver, Outgoing(settings(), purpose="test") as outgoing:
+        for name, value in (("X-Own", "a\r\nX-Other: b"), ("Host", "inner"), ("content-length", "0")):
+            with pytest.raises(ValueError, match="header"):
+                await outgoing.post(f"http://{HERE}:{receiver.port}/", b"x", {name: value})
+    assert receiver.received == []
+
+
+async def test_a_destination_is_asked_by_few_at_once() -> None:
+    """No more requests than the limit are under way to one receiver, whatever they are for; the others wait."""
+    go, open_now, most = asyncio.Event(), 0, 0
+
+    async def held(_: ReceivedPost, __: asyncio.StreamWriter) -> bytes:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        await go.wait()
+        open_now -= 1
+        return answer(200)
+
+    async with receiving() as receiver, Outgoing(settings(at_once_per_destination=2), purpose="test") as outgoing:
+        receiver.reply = held
+        url = f"http://{HERE}:{receiver.port}/"
+        async with asyncio.TaskGroup() as group:
+            for number in range(5):
+                group.create_task(outgoing.of(f"test-{number % 2}").post(url, b"", {}))
+            await until(lambda: open_now == 2)
+            await run_ready_tasks()
+            go.set()
+    assert (most, len(receiver.received)) == (2, 5)
+
+
+async def test_a_message_is_sent_again_until_it_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    """Failures and refusals are tried again with the same id and body, freshly signed; 410 ends it, and tries do."""
+    caplog.set_level(logging.DEBUG)
+    tries, waited = 0, list[float]()
+
+    def headers() -> dict[str, str]:
+        nonlocal tries
+        tries += 1
+        return standard_webhook_headers(b"s" * 32, "evt_1", datetime.fromtimestamp(tries, UTC), b"{}")
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    async with receiving() as receiver, Outgoing(settings(), purpose="test") as outgoing:
+        url = f"http://{HERE}:{receiver.port}/secret-path"
+
+        async def send(attempts: int) -> int:
+            retries = OutgoingRetries(attempts=attempts)
+            return (await post_until_answered(outgoing, url, b"{}", headers, retries=retries, wait=wait)).status
+
+        receiver.answers(b"", answer(500), answer(429, b"", "Retry-After: 30"), answer(204))
+        assert await send(4) == 204
+        sent = receiver.received
+        assert len({(post.headers["webhook-id"], post.body) for post in sent}) == 1
+        assert len({post.headers["webhook-signature"] for post in sent}) == len(sent) == 4
+        assert 30 <= waited[2] <= 37.5
+        receiver.answers(answer(410))
+        assert await send(4) == 410
+        receiver.answers(answer(500))
+        assert await send(2) == 500
+    assert len(receiver.received) == 4 + 1 + 2
+    with pytest.raises(OutgoingFailed):
+        async with Outgoing(settings(), purpose="test") as outgoing:
+            await send(2)
+    assert "secret-path" not in caplog.text
