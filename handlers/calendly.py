@@ -71,7 +71,7 @@ class EventCalendly:
         return await self._granted(lambda grant: self._calls.call(grant, operation, texts))
 
     async def act(self, verb: str, /, *, name: str = "", **details: object) -> Any:
-        """Cancel or reschedule the event's meeting, or mark its invitee as a no-show: once, however often it is asked.
+        """Cancel or reschedule the event's meeting, mark its invitee, or clear such a mark: once, however often asked.
 
             done = await ctx.calendly.act("cancel", reason="The host is ill")
             if done["state"] in ("open", "not_sent"):
@@ -81,7 +81,7 @@ class EventCalendly:
         for each agent by its name.
 
         Args:
-            verb: `cancel`, `reschedule` or `mark_no_show`.
+            verb: `cancel`, `reschedule`, `mark_no_show`, or `clear_no_show` of a mark that this agent has set.
             name: a name of your own, where an event needs the same verb twice; else the verb.
             details: what the action takes: `reason`, `everyone`, `start_time`, `may_lose_slot`.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from slotwire.handlers.bookings import BookingSource, MemoryBookings, PostgresBookings
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
@@ -72,6 +73,11 @@ class Chains(Protocol):
 
     `within` is the connection of a transaction that is open: to wait for another one there could be to wait for ever.
     """
+
+    @property
+    def beyond(self) -> BookingSource:
+        """The bookings of organizations, beyond the chain of an event."""
+        ...
 
     async def bookings(
         self, organization: str, invitee: str, within: DatabaseConnection | None
@@ -157,6 +163,7 @@ class PostgresChains:
         self._database = database
         self._agent = agent
         self._clock = clock
+        self.beyond = PostgresBookings(database, clock=clock)
 
     async def bookings(
         self, organization: str, invitee: str, within: DatabaseConnection | None
@@ -185,10 +192,12 @@ class MemoryChains:
     Attributes:
         known: the bookings of each chain, by organization and invitee: a test may set them.
         remembered: the agent's states as JSON, by organization and key.
+        beyond: the bookings that `ctx.bookings` finds.
     """
 
     known: dict[tuple[str, str], tuple[BookingSnapshot, ...]] = field(default_factory=dict)
     remembered: dict[tuple[str, str], str] = field(default_factory=dict)
+    beyond: MemoryBookings = field(default_factory=MemoryBookings)
 
     async def bookings(
         self, organization: str, invitee: str, within: DatabaseConnection | None

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from slotwire.handlers.approvals import Decision, approval
+from slotwire.handlers.bookings import OrganizationBookings
 from slotwire.handlers.calendly import Calls, EventCalendly
 from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
@@ -94,6 +95,11 @@ class Context:
     def tenant(self) -> str | None:
         """Your own name for the organization, if you gave it one (`external_id`)."""
         return self.event.tenant
+
+    @property
+    def bookings(self) -> OrganizationBookings:
+        """The bookings of the organization, beyond the event's chain: what is booked, and what has changed."""
+        return OrganizationBookings(self.chains.beyond, self.organization)
 
     async def booking(self) -> BookingChain | None:
         """Read the booking that the event is about, as it is now, and its chain so far.

@@ -115,7 +115,7 @@ async def _granted_call(actions: Actions, grant: CallGrant, body: bytes) -> obje
 
 
 async def _granted_action(actions: Actions, grant: CallGrant, body: bytes) -> object:
-    wanted = actions.granted_calls.intended(grant, GrantedAction.model_validate_json(body))
+    wanted = await actions.granted_calls.intended(grant, GrantedAction.model_validate_json(body))
     item, _ = await actions.performed.create(actions.granted_calls.caller(grant), wanted)
     return item.model_dump(mode="json")
 

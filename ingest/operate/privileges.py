@@ -24,7 +24,17 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "take_epoch",
         "try_alone",
     ),
-    "agents": ("chain_of", "event_of", "expire_approval", "grant_calls"),
+    "agents": (
+        "attention_of",
+        "booked_with",
+        "booking_changes",
+        "bookings_between",
+        "chain_of",
+        "event_of",
+        "expire_approval",
+        "grant_calls",
+        "last_event_of",
+    ),
     "mcp": (),
     "control": (
         "accept",

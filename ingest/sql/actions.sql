@@ -10,6 +10,12 @@ WHERE a.org = $1 AND a.caller = $2 AND a.key = $3
 SELECT a.*, o.uri AS organization FROM slotwire.actions a JOIN slotwire.organizations o ON o.org = a.org
 WHERE a.id = $1 AND ($2::text IS NULL OR a.org = $2)
 
+-- name: own_mark
+-- The no-show mark that a caller has set on an invitee, as its receipt says; the newest of several.
+SELECT mark FROM slotwire.actions
+WHERE org = $1 AND caller = $2 AND verb = 'mark_no_show' AND target = $3 AND state = 'done' AND mark IS NOT NULL
+ORDER BY settled_at DESC LIMIT 1
+
 -- name: actions_page
 -- Actions of an organization, or of all for null, the newest first, before an id and in a state where one is given.
 SELECT a.*, o.uri AS organization FROM slotwire.actions a JOIN slotwire.organizations o ON o.org = a.org

@@ -26,6 +26,7 @@ PROCESSES = {
     "log.sql": ("relay",),
     "relay.sql": ("relay",),
     "inbox.sql": ("agents",),
+    "bookings.sql": ("agents",),
     "queue.sql": ("agents",),
     "dead_letters.sql": ("control",),
     "runs.sql": ("agents",),

@@ -229,3 +229,35 @@ async def test_a_handler_cancels_its_meeting_once(world: World) -> None:
     used = "SELECT DISTINCT agent, event FROM slotwire.credential_uses WHERE action = $1"
     rows = await world.owner.fetch(used, "create-scheduled-event-cancellation")
     assert [tuple(row) for row in rows] == [("planner", world.event_id)]
+
+
+async def test_a_handler_takes_back_its_own_mark_only(world: World) -> None:
+    """A mark of its own receipt is cleared once; one that somebody else has set is left, and none is none."""
+    key = await world.api.key()
+
+    async def by_operator(**action: str) -> dict[str, Any]:
+        body = {"organization": world.org, "idempotency_key": action["verb"], "action": action}
+        return dict((await world.api.ask("POST", "/v1/actions", key, json=body)).json())
+
+    async with ControlClient(world.api.url) as control:
+        calendly = world.calendly(control)
+
+        async def refused(**more: str) -> None:
+            with pytest.raises(RequestRefused) as caught:
+                await calendly.act("clear_no_show", name="refused", **more)
+            assert caught.value.code == "not_granted"
+
+        await refused()
+        others = await by_operator(verb="mark_no_show", invitee=world.invitee)
+        assert (await calendly.act("mark_no_show"))["state"] == "done_by_other"
+        await refused()
+        await refused(mark=others["mark"])
+        assert (await by_operator(verb="clear_no_show", mark=others["mark"]))["state"] == "done"
+        own = await calendly.act("mark_no_show", name="again")
+        assert (own["state"], own["mark"] != others["mark"]) == ("done", True)
+        await refused(mark=others["mark"])
+        cleared = await calendly.act("clear_no_show")
+        assert cleared["state"] == "done"
+        assert (await calendly.act("clear_no_show"))["id"] == cleared["id"]
+        shown = await calendly.call("get-scheduled-event-invitees")
+        assert shown["resource"]["no_show"] is None

@@ -32,6 +32,7 @@ AHEAD = timedelta(minutes=5)
 MAX_REMOVED = 100
 """Grants that have ended and are removed with one call."""
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_ACTIONS_SQL = read_queries("slotwire.ingest.sql", "actions.sql")
 
 GRANTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -56,9 +57,11 @@ ACTS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "cancel": ("scheduled_event", "scheduled_event"),
         "reschedule": ("invitee", "invitee"),
         "mark_no_show": ("invitee", "invitee"),
+        "clear_no_show": ("mark", "own_mark"),
     }
 )
-"""The actions that an agent may ask for, each with what the grant fills in."""
+"""The actions that an agent may ask for, each with what the grant fills in; a mark is the one that the agent itself has
+set on the invitee, as its receipt says, and no other."""
 _FORBIDDEN = frozenset({"organization", "group", "invitee_email"})
 """Parameters that would reach beyond the user."""
 
@@ -123,7 +126,7 @@ class GrantedCallActions(ResourceActions):
                         break
                 return found
 
-    def intended(self, grant: CallGrant, request: GrantedAction) -> ActionRequest:
+    async def intended(self, grant: CallGrant, request: GrantedAction) -> ActionRequest:
         """Make what an agent asks for an action on the event's meeting, once for agent, event and name.
 
         Raises:
@@ -140,7 +143,7 @@ class GrantedCallActions(ResourceActions):
         if verb not in ACTS:
             raise _not_granted(f"an agent may not {verb[:40]!r} for an event", f"It may: {', '.join(ACTS)}.")
         name, what = ACTS[verb]
-        wanted = getattr(grant, what)
+        wanted = await self._own_mark(grant) if what == "own_mark" else getattr(grant, what)
         if wanted is None:
             raise _not_granted(f"the event is about no booking, so there is nothing to {verb}", "")
         if request.action.get(name, wanted) != wanted:
@@ -153,6 +156,22 @@ class GrantedCallActions(ResourceActions):
     def caller(grant: CallGrant) -> Principal:
         """Whom the audit names, and whose keys of actions an agent's are."""
         return Principal(Role.OPERATOR, org=grant.org, name=agent_caller(grant.agent))
+
+    async def _own_mark(self, grant: CallGrant) -> str | None:
+        """Return the no-show mark that the agent has set on the grant's invitee, as its receipts say.
+
+        Raises:
+            RequestRefused: it has set none (`not_granted`).
+        """
+        if grant.invitee is None:
+            return None
+        with translated():
+            found: str | None = await self.pool.fetchval(
+                _ACTIONS_SQL["own_mark"], grant.org, agent_caller(grant.agent), grant.invitee
+            )
+        if found is None:
+            raise _not_granted("this agent has set no mark on the invitee", "It may take back its own marks only.")
+        return found
 
     async def _connection(self, grant: CallGrant) -> ConnectionRecord:
         if grant.user_uri is not None:
