@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
+from time import monotonic
 from typing import Any
+
+from prometheus_client import Histogram
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import GiveUpReason
@@ -27,6 +32,7 @@ from slotwire.ingest.foundation.tracing import tracing
 from slotwire.schemas.envelope import Event
 
 _MAX_FRAMES = 6
+_UNTRACED = nullcontext()
 MAX_MESSAGE_CHARACTERS = 500
 """Of an exception's message in the log."""
 
@@ -113,20 +119,20 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     handler = agent.handlers[event.type]
     deadline = limit(agent.timeout_seconds)
     result: RunResult
-    about = {"agent": agent.name, "event": str(event.id), "type": event.type, "attempt": str(context.attempt)}
-    span = tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
-    with HANDLER_SECONDS.labels(agent.name, event.type).time():
-        try:
-            with span:
-                async with deadline:
-                    outcome: object = await handler(event, context)
-        except AlreadyDone:
-            return SuccessfulRun(by_another=True)
-        except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
-            timed_out = isinstance(error, TimeoutError) and deadline.expired()
-            result = _judge(error, context, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
-        else:
-            result = _read(outcome, context)
+    began = monotonic()
+    try:
+        with _span(context):
+            async with deadline:
+                outcome: object = await handler(event, context)
+    except AlreadyDone:
+        return SuccessfulRun(by_another=True)
+    except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
+        timed_out = isinstance(error, TimeoutError) and deadline.expired()
+        result = _judge(error, context, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
+    else:
+        result = _read(outcome, context)
+    finally:
+        _seconds(agent.name, event.type).observe(monotonic() - began)
     if context.already_done:
         return SuccessfulRun(by_another=True)  # the handler caught AlreadyDone
     if context.committed and isinstance(result, FailedRun | GiveUpReason):
@@ -134,6 +140,20 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         text = f"failed after its transaction had committed: {result.reason}"
         return GiveUpReason(text, context.attempt, result.trace)
     return result
+
+
+@cache
+def _seconds(agent: str, kind: str) -> Histogram:
+    """Find the series once, since that costs as much as many a handler."""
+    return HANDLER_SECONDS.labels(agent, kind)
+
+
+def _span(context: Context) -> AbstractContextManager[object]:
+    if not tracing().on:
+        return _UNTRACED
+    event = context.event
+    about = {"agent": context.agent, "event": str(event.id), "type": event.type, "attempt": str(context.attempt)}
+    return tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
 
 
 def _judge(error: BaseException, context: Context, reason: str) -> RunResult:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from slotwire.handlers.approvals import Decision, approval
@@ -17,6 +18,7 @@ from slotwire.handlers.endings import Suspended
 from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
 from slotwire.handlers.steps import Run
 from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 
@@ -41,13 +43,11 @@ class Context:
             membership two runs may overlap there.
         published_at: when the record was written to Kafka.
         started_at: when this run began.
-        log: a logger that adds the agent and the event. Never log personal data.
         clock: the time; in a trial it is the test's.
         chains: what is known of the event's chain; `booking()` and `state` use it.
         calls: makes calls to Calendly; `calendly` uses it.
-        state: what the agent remembers of the event's chain.
-        calendly: reads what belongs to the event's meeting, or to the user who hosts it.
         inbox: what the agent has settled; `transaction()` uses it.
+        version: the agent's; empty where it has none.
         redriven: whether this is a dead letter that an operator drives again.
         newer_position: of a redriven one: the position in the log of the newest event of its key that this agent has
             done since it gave this one up; None if there is none.
@@ -64,11 +64,11 @@ class Context:
     idempotency_key: str
     published_at: datetime
     started_at: datetime
-    log: FilteringBoundLogger
     clock: Clock
     inbox: Inbox = field(repr=False)
     chains: Chains = field(repr=False)
     calls: Calls = field(repr=False)
+    version: str = ""
     redriven: bool = False
     newer_position: int | None = None
     edited: bool = False
@@ -76,15 +76,25 @@ class Context:
     committed: bool = field(default=False, init=False)
     already_done: bool = field(default=False, init=False)
     not_committed: str | None = field(default=None, init=False)
-    state: ChainState = field(init=False, repr=False)
-    calendly: EventCalendly = field(init=False, repr=False)
     _open: bool = field(default=False, init=False, repr=False)
     _connection: DatabaseConnection | None = field(default=None, init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        """Bind the state to the event's chain."""
-        self.state = ChainState(self.chains, self.organization, self.event.key)
-        self.calendly = EventCalendly(self.calls, self.event.id)
+    @cached_property
+    def log(self) -> FilteringBoundLogger:
+        """A logger that adds the agent and the event. Never log personal data."""
+        event, version = self.event, {"version": self.version} if self.version else {}
+        of_event = {"event_id": str(event.id), "type": event.type, "organization": event.organization}
+        return get_logger("handlers", agent=self.agent, **version, **of_event)
+
+    @cached_property
+    def state(self) -> ChainState:
+        """What the agent remembers of the event's chain."""
+        return ChainState(self.chains, self.organization, self.event.key)
+
+    @cached_property
+    def calendly(self) -> EventCalendly:
+        """Reads what belongs to the event's meeting, or to the user who hosts it."""
+        return EventCalendly(self.calls, self.event.id)
 
     @property
     def organization(self) -> str:

@@ -39,7 +39,7 @@ class _OpenPartition:
         self.ready = ready
         self.ledger = OffsetLedger()
         self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[Lane, asyncio.Task[None]] = {}
         self.stopping = asyncio.Event()
         self.resumed, self.idle = asyncio.Event(), asyncio.Event()
         self.resumed.set()
@@ -202,7 +202,7 @@ class Dispatcher:
             if partition not in kept or not item.ready or item.ledger.position is None:
                 del self._open[partition]
                 item.stopping.set()
-                for task in tuple(item.tasks):
+                for task in tuple(item.tasks.values()):
                     task.cancel()
             item.resumed.set()
         self.changed.set()
@@ -216,7 +216,7 @@ class Dispatcher:
         for item in self._open.values():
             item.stopping.set()
             item.resumed.set()
-        running = {task for item in self._open.values() for task in item.tasks}
+        running = {task for item in self._open.values() for task in item.tasks.values()}
         if running:
             _, running = await asyncio.wait(running, timeout=grace)
         for task in running:
@@ -232,35 +232,36 @@ class Dispatcher:
     def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
         lane = job.lane
         if item.lanes.add(lane, job):
-            task = self._spawn(self._work(item, lane, job))
-            item.tasks.add(task)
-            task.add_done_callback(item.tasks.discard)
+            item.tasks[lane] = self._spawn(self._work(item, lane, job))
 
     async def _work(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
         """Handle the records and turns of a lane until none is left."""
         job: Record | LaneTurn | None = first
-        while job is not None:
-            if not item.resumed.is_set():
-                await item.resumed.wait()
-            item.running += 1
-            item.idle.clear()
-            try:
-                result = await self._done(job, item.stopping)
-            finally:
-                item.running -= 1
-                if not item.running:
-                    item.idle.set()
-            if result.status is RecordStatus.HANDED_BACK:
-                item.lanes.abandon(lane)
-                return
-            if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
-                item.ledger.settle(job.offset)
-                self.changed.set()
-            job = item.lanes.finish(lane)
+        try:
+            while job is not None:
+                if not item.resumed.is_set():
+                    await item.resumed.wait()
+                result = await self._done(job, item)
+                if result.status is RecordStatus.HANDED_BACK:
+                    item.lanes.abandon(lane)
+                    return
+                if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
+                    item.ledger.settle(job.offset)
+                    self.changed.set()
+                job = item.lanes.finish(lane)
+        finally:
+            del item.tasks[lane]
 
-    async def _done(self, job: Record | LaneTurn, stopping: asyncio.Event) -> RecordResult:
-        if isinstance(job, Record):
-            return await self._handle(job, stopping)
-        if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
-            raise AssertionError
-        return await self._take_turn(job, stopping)
+    async def _done(self, job: Record | LaneTurn, item: _OpenPartition) -> RecordResult:
+        item.running += 1
+        item.idle.clear()
+        try:
+            if isinstance(job, Record):
+                return await self._handle(job, item.stopping)
+            if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
+                raise AssertionError
+            return await self._take_turn(job, item.stopping)
+        finally:
+            item.running -= 1
+            if not item.running:
+                item.idle.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import cache
 from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
@@ -108,10 +109,11 @@ class Handling:
         self._clock = clock
         self.patience = Patience(problems, pause)
         self._log_messages = log_messages
+        self._counted = cache(lambda kind, status: HANDLED.labels(agent.name, kind, status.value))
         self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)
         self._giving_up = GiveUpCounter(agent.limit)
-        self._named = {"agent": agent.name, **({"version": agent.version} if agent.version else {})}
-        self._log = get_logger("handlers", **self._named)
+        version = {"version": agent.version} if agent.version else {}
+        self._log = get_logger("handlers", agent=agent.name, **version)
 
     async def handle(
         self, record: Record, stopping: asyncio.Event, *, queued: QueuedRecord | None = None
@@ -138,7 +140,7 @@ class Handling:
         if self._show is not None and (kind is None or kind in self._agent.handlers):
             self._show.settled(record, result, monotonic() - began)
         if result.status not in {RecordStatus.HANDED_BACK, RecordStatus.POSTPONED}:
-            HANDLED.labels(self._agent.name, kind if kind in BY_TYPE else "unknown", result.status.value).inc()
+            self._counted(kind if kind in BY_TYPE else "unknown", result.status).inc()
         if result.status is RecordStatus.DONE:
             self._giving_up.succeeded()
 
@@ -229,24 +231,28 @@ class Handling:
         """Run an event's handler, and try again until the event is settled, set aside, postponed or handed back."""
         if work.known is None and work.queued is None:
             self._observe(work.event)
+        return await self._runs.at_work_on(work, stopping, self._run_again_and_again)
+
+    async def _run_again_and_again(self, work: Work, stopping: asyncio.Event) -> RecordResult:
         outages = 0
-        async with self._runs.at_work_on(work, stopping):
-            while True:
-                context = self._context(work)
-                match await self._run_in_turn(work.code, context, stopping):
-                    case UncountedRun(problem):
-                        self._problems.begin(_server_of(problem), problem)
-                        outages += 1
-                        await self.patience.wait(OUTAGE_RETRY.pause(outages, drawn()), stopping)
-                    case BusyRun(until):
-                        await self.patience.wait(self._runs.pause_until(until), stopping)
-                    case FailedRun() as run:
-                        result = await self._failed(work, context, run, stopping)
-                        if result is not None:
-                            return result
-                    case ended:
-                        return await self._ended(work, context, ended, stopping)
-                work.again()
+        while True:
+            context = self._context(work)
+            match await self._run_in_turn(work.code, context, stopping):
+                case SuccessfulRun() as ended:
+                    return await self._ended(work, context, ended, stopping)
+                case UncountedRun(problem):
+                    self._problems.begin(_server_of(problem), problem)
+                    outages += 1
+                    await self.patience.wait(OUTAGE_RETRY.pause(outages, drawn()), stopping)
+                case BusyRun(until):
+                    await self.patience.wait(self._runs.pause_until(until), stopping)
+                case FailedRun() as run:
+                    result = await self._failed(work, context, run, stopping)
+                    if result is not None:
+                        return result
+                case ended:
+                    return await self._ended(work, context, ended, stopping)
+            work.again()
 
     async def _ended(
         self, work: Work, context: Context, ended: SuccessfulRun | GiveUpReason | Ending, stopping: asyncio.Event
@@ -259,7 +265,8 @@ class Handling:
             case SuccessfulRun(by_another=by_another, filtered=filtered, marked=marked):
                 if not (by_another or filtered or marked):
                     await self.patience.until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
-                await self.patience.until_answered("postgres", work.run.finish, stopping)
+                if work.run.has_journal:
+                    await self.patience.until_answered("postgres", work.run.finish, stopping)
                 if by_another or filtered:
                     return RecordResult(RecordStatus.FILTERED if filtered else RecordStatus.SKIPPED, failures)
                 return RecordResult(RecordStatus.DONE, failures + 1)
@@ -350,17 +357,11 @@ class Handling:
             idempotency_key=work.run.idempotency_key,
             published_at=work.record.published_at,
             started_at=self._clock.now(),
-            log=get_logger(
-                "handlers",
-                **self._named,
-                event_id=str(event.id),
-                type=event.type,
-                organization=event.organization,
-            ),
             clock=self._clock,
             inbox=self._inbox,
             chains=self._chains,
             calls=self._calls,
+            version=self._agent.version,
             redriven=queued is not None and queued.letter is not None,
             newer_position=None if queued is None else queued.newer,
             edited=queued is not None and queued.edited,

@@ -28,7 +28,6 @@ from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.event_rows import attributes_of
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
-from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.codec import decode, encode_headers
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
@@ -96,7 +95,6 @@ async def try_event(
         idempotency_key=f"{agent.name}:{event.id}",
         published_at=event.recorded_time or event.time,
         started_at=clock.now(),
-        log=get_logger("handlers").bind(agent=agent.name, event_id=str(event.id)),
         clock=clock,
         inbox=_TriedInbox(connection, say),
         chains=PostgresChains(connection, agent=agent.name, clock=clock),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
@@ -43,14 +44,14 @@ class Record:
     headers: tuple[tuple[str, bytes | None], ...]
     published_at: datetime
 
-    @property
+    @cached_property
     def lane(self) -> Lane:
         """What comes in order with it: its key, of one organization, since two may be told of the same resource."""
         source = self.header("ce_source") or b""
         key = b"-" if self.key is None else b"%d:%b" % (len(self.key), self.key)
         return blake2b(key + source, digest_size=LANE_BYTES).digest()
 
-    @property
+    @cached_property
     def type(self) -> str | None:
         """The CloudEvents type, unless the record has none."""
         value = self.header("ce_type")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from slotwire.handlers.agent_queue import QueuedRecord
@@ -21,6 +20,8 @@ from slotwire.schemas.envelope import Event
 
 BUSY_SECONDS = (0.05, 1.0)
 """The shortest and the longest pause before a run that another member holds is asked for again."""
+
+T = TypeVar("T")
 
 
 class Runs:
@@ -72,15 +73,16 @@ class Runs:
         except UndecodableRecord:  # of a type that came with a later version
             return None
 
-    @asynccontextmanager
-    async def at_work_on(self, work: Work, stopping: asyncio.Event) -> AsyncGenerator[None, None]:
-        """Begin the work on an event, hold its claim while the block runs, and give it back if that does not end it."""
+    async def at_work_on(
+        self, work: Work, stopping: asyncio.Event, settle: Callable[[Work, asyncio.Event], Awaitable[T]]
+    ) -> T:
+        """Work on an event: hold its claim while `settle` runs, and give it back if that raises."""
         event_id = work.event.id
         self.queued.discard(event_id)
         self.at_work.add(event_id)
         work.begin(self._agent, self.journal, self._clock, stopping)
         try:
-            yield
+            return await settle(work, stopping)
         except BaseException:
             await work.run.release()
             raise

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from slotwire.handlers.registry import Agent
+
+_FREE = nullcontext()
+"""What an agent without limits waits for."""
 
 
 @dataclass
@@ -30,9 +33,12 @@ class RunSlots:
         self._each = agent.organization_concurrency
         self._organizations: dict[str, _Places] = {}
 
-    @asynccontextmanager
-    async def taken(self, organization: str) -> AsyncIterator[None]:
+    def taken(self, organization: str) -> AbstractAsyncContextManager[None]:
         """Hold a slot while the block runs: first one of the organization's, so that its queue holds up nobody else."""
+        return _FREE if self._all is None and self._each is None else self._taken(organization)
+
+    @asynccontextmanager
+    async def _taken(self, organization: str) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             if self._each is not None:
                 await stack.enter_async_context(self._of(organization, self._each))

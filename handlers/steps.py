@@ -113,6 +113,11 @@ class Run:
         """Whether the run has a journal, and this process owns it."""
         return self._claim is not None
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether anything of the run is stored."""
+        return self._claim is not None or self.known is not None
+
     def key_of(self, name: str) -> str:
         """Return the idempotency key of a step: the same in every run."""
         return f"{self.idempotency_key}:{name}"
@@ -232,7 +237,7 @@ class Run:
 
     async def finish(self) -> None:
         """Drop the journal, if there is one: the event is done."""
-        if self._claim is not None or self.known is not None:
+        if self.has_journal:
             await self.journal.finish(self.event.id)
 
     def again(self, failures: int) -> Run:

@@ -21,7 +21,6 @@ from slotwire.handlers.inbox import PostgresInbox
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import Connection, Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
-from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
@@ -69,7 +68,6 @@ class Bench:
             idempotency_key="k",
             published_at=SystemClock().now(),
             started_at=SystemClock().now(),
-            log=get_logger("test"),
             clock=SystemClock(),
             chains=MemoryChains(),
             calls=MemoryCalls(),
