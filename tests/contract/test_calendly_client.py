@@ -18,7 +18,8 @@ from slotwire.ingest.control.calendly_client import users, webhook_subscriptions
 from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
 from slotwire.ingest.control.calendly_client.pages import MAX_PAGES, MAX_TOKEN
 from slotwire.ingest.control.calendly_client.retries import CallRetries
-from slotwire.ingest.control.calendly_client.transport import MAX_ANSWER_BYTES, CalendlyTransport
+from slotwire.ingest.control.calendly_client.shared_connections import MAX_ANSWER_BYTES
+from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.schemas.ids import OrganizationUri

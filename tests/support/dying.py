@@ -12,7 +12,7 @@ class Killed(BaseException):
     """The end of a process, as far as one can be played inside another."""
 
 
-async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[], None] | None) -> int:
+async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[], None] | None, more: int = 0) -> int:
     """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
 
     Args:
@@ -20,13 +20,14 @@ async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[],
         place: n.
         cut: called there; then the work is never resumed, as in a killed process, and `Killed` is raised. None cancels
             the task instead, and the work may clean up.
+        more: how often the task is cancelled again at its next waits, while it cleans up.
     """
     waits = 0
 
     def waiting() -> None:
         nonlocal waits
         waits += 1
-        if waits != place:
+        if place == 0 or not place <= waits <= place + more:
             return
         if cut is not None:
             cut()

@@ -1,6 +1,7 @@
 """Calendly's REST API: every operation as a table and as a typed call, and what Slotwire itself relies on.
 
-transport                 the one file that speaks HTTP to Calendly: limits, retries, errors translated
+transport                 the one file that calls Calendly: limits, retries, errors translated
+shared_connections        the connections that it uses
 retries                   how often and how long a call is tried
 answers                   pure: what an error answer means
 pages                     lists, page after page

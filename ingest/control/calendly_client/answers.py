@@ -80,7 +80,13 @@ _UNDOCUMENTED = _Kind(CalendlyProblem.UNEXPECTED, "Calendly gave an answer that 
 
 
 def read_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, doing: str, plan: str | None = None
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    doing: str,
+    plan: str | None = None,
+    longest_wait: float = MAX_WAIT_SECONDS,
 ) -> CalendlyError:
     """Make the error for an answer that is not 2xx, with what to do about it.
 
@@ -90,13 +96,14 @@ def read_error(
         body: its body; may be HTML from a proxy in front of Calendly.
         doing: what was attempted, such as `reading the token's user`; begins the message.
         plan: that the operation needs as it is documented; None where no plan is.
+        longest_wait: the longest that a 429 to it is believed to ask for, in seconds.
     """
     try:
         answer = _Body.model_validate_json(body)
     except ValidationError:
         answer = None
     if status == 429:
-        return _limited(headers, doing)
+        return _limited(headers, doing, longest_wait)
     if status >= 500 or status == 424:
         return _error(CalendlyProblem.UPSTREAM, status, f"{doing}: Calendly failed with {status}", "Try again later.")
     if answer is None:
@@ -123,20 +130,25 @@ def _by_status(status: int, answer: _Body, doing: str, plan: str | None) -> Cale
     return _error(kind.problem, status, message, kind.remedy)
 
 
-def wait_of(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a 429 asks to wait; `DEFAULT_WAIT_SECONDS` where it does not say. 0 is at once."""
+def wait_of(headers: Mapping[str, str], *, most: float = MAX_WAIT_SECONDS) -> float:
+    """Return the seconds that a 429 asks to wait; `DEFAULT_WAIT_SECONDS` where it does not say. 0 is at once.
+
+    Args:
+        headers: of the answer.
+        most: a longer wait is taken for a mistake and shortened to this.
+    """
     for name in ("retry-after", "x-ratelimit-reset"):
         try:
             seconds = float(headers.get(name, ""))
         except ValueError:
             continue
         if 0 <= seconds < float("inf"):
-            return min(seconds, MAX_WAIT_SECONDS)
+            return min(seconds, most)
     return DEFAULT_WAIT_SECONDS
 
 
-def _limited(headers: Mapping[str, str], doing: str) -> CalendlyError:
-    wait = wait_of(headers)
+def _limited(headers: Mapping[str, str], doing: str, longest_wait: float) -> CalendlyError:
+    wait = wait_of(headers, most=longest_wait)
     return CalendlyError(
         f"{doing}: too many requests at Calendly",
         problem=CalendlyProblem.LIMITED,

@@ -1,4 +1,4 @@
-"""HTTP to Calendly, and the one place that catches the exceptions of those calls.
+"""Calls to Calendly, and the one place that catches the exceptions of HTTP to it.
 
 A token leaves this object only in the request's header: never in a log, a message or a text form.
 """
@@ -23,11 +23,19 @@ import stamina
 from pydantic import BaseModel, SecretStr
 
 from slotwire.ingest.control.calendly_client.addresses import check_token, loopback
-from slotwire.ingest.control.calendly_client.answers import read_answer, read_any, read_error, too_late, unanswered
-from slotwire.ingest.control.calendly_client.booking_limits import BOOKING
+from slotwire.ingest.control.calendly_client.answers import (
+    MAX_WAIT_SECONDS,
+    read_answer,
+    read_any,
+    read_error,
+    too_late,
+    unanswered,
+)
+from slotwire.ingest.control.calendly_client.booking_limits import BOOKING, DAY
 from slotwire.ingest.control.calendly_client.budget import Budgets, CalendlyCaller
 from slotwire.ingest.control.calendly_client.leases import count_of
 from slotwire.ingest.control.calendly_client.retries import CallRetries
+from slotwire.ingest.control.calendly_client.shared_connections import SharedConnections
 from slotwire.ingest.control.calendly_client.uses import ActingAs, TokenUse, UseEnd, describe, end_of
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALL_SECONDS, CALENDLY_CALLS
@@ -46,8 +54,6 @@ MAX_CONNECTIONS = 50
 """Of one process to Calendly; a call beyond waits for one, within its `answer_seconds`."""
 KEEPALIVE_SECONDS = 30.0
 """How long a connection stays open without a call."""
-MAX_ANSWER_BYTES = 4_194_304
-"""A longer answer is refused; a full page of 100 items is far below this."""
 
 # Calendly's edge refuses the default User-Agent of HTTP libraries.
 _USER_AGENT = f"slotwire/{version('slotwire')}"
@@ -68,14 +74,14 @@ class CalendlyTransport:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        connections: SharedConnections,
         token: SecretStr,
         caller: CalendlyCaller,
         retries: CallRetries,
         refused: Refused | None = None,
         renewed: Renewed | None = None,
     ) -> None:
-        self._http = http
+        self._connections = connections
         self._token = token
         self._caller = caller
         self._retries = retries
@@ -225,35 +231,38 @@ class CalendlyTransport:
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        content = None if body is None else orjson.dumps(body)
         started, status = perf_counter(), "none"
         self.calls += 1
         try:
             with tracing().span("calendly", "CLIENT", method=method, doing=doing) as span:
-                async with (
-                    asyncio.timeout(self._retries.answer_seconds),
-                    self._http.stream(
-                        method, path, params=None if query is None else dict(query), content=content, headers=headers
-                    ) as response,
-                ):
-                    status = str(response.status_code)
-                    self.limit = count_of(response.headers.get("x-ratelimit-limit")) or self.limit
-                    if span is not None:
-                        span.set_attribute("http.response.status_code", response.status_code)
-                    received = await _bounded(response, doing)
+                answer = await self._connections.exchange(
+                    *(method, path),
+                    doing=doing,
+                    seconds=self._retries.answer_seconds,
+                    params=None if query is None else dict(query),
+                    content=None if body is None else orjson.dumps(body),
+                    headers=headers,
+                )
+                status = str(answer.status)
+                if span is not None:
+                    span.set_attribute("http.response.status_code", answer.status)
         except (httpx.HTTPError, TimeoutError) as error:
             sent = not isinstance(error, _UNSENT)
             raise unanswered(doing, error, "SLOTWIRE_CALENDLY__API_URL", sent=sent) from None
         finally:
             CALENDLY_CALLS.labels(status).inc()
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
+        self.limit = count_of(answer.headers.get("x-ratelimit-limit")) or self.limit
         booking = made is not None and made.name == BOOKING
-        heard = self._caller.booking_heard if booking else self._caller.heard
-        await heard(response.status_code, response.headers)
-        if response.is_success:
-            return received, response.status_code
-        plan = None if made is None else made.plan
-        raise read_error(response.status_code, response.headers, received, doing=doing, plan=plan)
+        await (self._caller.booking_heard if booking else self._caller.heard)(answer.status, answer.headers)
+        if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            return answer.body, answer.status
+        raise read_error(
+            *(answer.status, answer.headers, answer.body),
+            doing=doing,
+            plan=None if made is None else made.plan,
+            longest_wait=DAY if booking else MAX_WAIT_SECONDS,
+        )
 
 
 class CalendlyHttp:
@@ -265,7 +274,7 @@ class CalendlyHttp:
     def __init__(self, settings: CalendlySettings, budgets: Budgets) -> None:
         self.budgets = budgets
         self._settings = settings
-        self._client: httpx.AsyncClient | None = None
+        self._connections = SharedConnections(self._opened, MAX_CONNECTIONS)
 
     def transport(
         self,
@@ -290,9 +299,9 @@ class CalendlyHttp:
             ConfigurationError: Calendly's address is not https, nor http on loopback.
             RequestRefused: the text cannot be a token (`token_unfit`).
         """
-        client = self._opened()
+        loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
         check_token(token)
-        return CalendlyTransport(client, token, caller, retries or CallRetries(), refused, renewed)
+        return CalendlyTransport(self._connections, token, caller, retries or CallRetries(), refused, renewed)
 
     async def post_form(
         self, path: str, form: Mapping[str, str], *, basic: tuple[str, str] | None, doing: str, token: TokenUse
@@ -313,7 +322,7 @@ class CalendlyHttp:
         """
         setting = "SLOTWIRE_CALENDLY__AUTH_URL"
         loopback(self._settings.auth_url, setting)
-        client, uses = self._opened(), self.budgets.uses
+        uses = self.budgets.uses
         try:
             begun = await uses.begin(token.use)
         except BaseException:
@@ -324,13 +333,12 @@ class CalendlyHttp:
         address = self._settings.auth_url.rstrip("/") + path
         try:
             with tracing().span("calendly", "CLIENT", method="POST", doing=doing):
-                async with (
-                    asyncio.timeout(CallRetries().answer_seconds),
-                    client.stream("POST", address, data=dict(form), auth=basic) as response,
-                ):
-                    status = str(response.status_code)
-                    end = end_of(response.status_code)
-                    return response.status_code, await _bounded(response, doing)
+                seconds = CallRetries().answer_seconds
+                answer = await self._connections.exchange(
+                    "POST", address, doing=doing, seconds=seconds, data=dict(form), auth=basic
+                )
+                status, end = str(answer.status), end_of(answer.status)
+                return answer.status, answer.body
         except (httpx.HTTPError, TimeoutError) as error:
             raise unanswered(doing, error, setting) from None
         finally:
@@ -339,27 +347,24 @@ class CalendlyHttp:
             CALENDLY_CALL_SECONDS.observe(perf_counter() - started)
 
     def _opened(self) -> httpx.AsyncClient:
-        """Return the client; made with the first transport, because most commands never call Calendly."""
-        if self._client is None:
-            local = loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
-            self._client = httpx.AsyncClient(
-                base_url=self._settings.api_url,
-                headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # `answer_seconds` limits each try as a whole
-                limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                follow_redirects=False,
-                verify=_certificates(trust_env=not local),
-                # A proxy from the environment is for remote hosts, never for a simulator on this machine.
-                trust_env=not local,
-            )
-        return self._client
+        """Open a client with connections of its own."""
+        local = loopback(self._settings.api_url, "SLOTWIRE_CALENDLY__API_URL")
+        return httpx.AsyncClient(
+            base_url=self._settings.api_url,
+            headers={"User-Agent": _USER_AGENT, "Accept": "application/json"},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),  # `answer_seconds` limits each try as a whole
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            follow_redirects=False,
+            verify=_certificates(trust_env=not local),
+            # A proxy from the environment is for remote hosts, never for a simulator on this machine.
+            trust_env=not local,
+        )
 
     async def aclose(self) -> None:
         """Close every connection, after who waits for a turn was sent home."""
         await self.budgets.aclose()
-        if self._client is not None:
-            await self._client.aclose()
+        await self._connections.aclose()
 
 
 @asynccontextmanager
@@ -376,17 +381,3 @@ async def open_calendly(settings: CalendlySettings, budgets: Budgets) -> AsyncIt
 def _certificates(*, trust_env: bool) -> ssl.SSLContext:
     """Read the trusted certificates; that takes 25 ms of CPU, so it is done once."""
     return httpx.create_ssl_context(trust_env=trust_env)
-
-
-async def _bounded(response: httpx.Response, doing: str) -> bytes:
-    received = bytearray()
-    async for chunk in response.aiter_bytes():
-        received += chunk
-        if len(received) > MAX_ANSWER_BYTES:
-            raise CalendlyError(
-                f"{doing}: the answer is longer than {MAX_ANSWER_BYTES} bytes",
-                problem=CalendlyProblem.UNEXPECTED,
-                status=response.status_code,
-                remedy="Check that SLOTWIRE_CALENDLY__API_URL is Calendly's address.",
-            )
-    return bytes(received)
