@@ -85,7 +85,7 @@ def decide(
     why: Annotated[str, typer.Option(help="How you know; it stays with the action.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what became of an action that is with a person, not_seen or probable. Nothing is called."""
+    """Say what became of an action that is with a person, not_seen or probable, or call off one that is not_sent."""
     from slotwire.ingest.operate.action_models import DecideRequest
 
     request = checked(DecideRequest, outcome=outcome, why=why)
@@ -268,6 +268,7 @@ def _act(action: dict[str, Any], *, key: str | None, as_json: bool, **options: A
     _show([item], as_json=as_json)
     if item.state not in {"done", "done_by_other"}:
         said = item.reason or "its outcome is not known yet"
+        said += f"; it goes on by itself at {item.held_until:%Y-%m-%dT%H:%M:%SZ}" if item.held_until else ""
         typer.echo(f"{item.state}: {said}. See: slotwire actions show {item.id}", err=True)
         raise typer.Exit(1)
 

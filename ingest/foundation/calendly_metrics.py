@@ -61,7 +61,8 @@ ACTION_SETTLE_SECONDS = Histogram(
 )
 ACTIONS_WAITING = Readings(
     "slotwire_actions_waiting",
-    "Actions that are not settled (open, not_sent), or wait for a person (person).",
+    "Actions that are not settled (open; not_sent; held: not sent because a limit of Calendly's holds them back), or"
+    " wait for a person (person).",
     ["state"],
     fresh_seconds=30,
     registry=of("control"),

@@ -72,6 +72,9 @@ class ActionItem(Model):
     """Looks at Calendly since the last one that count."""
     due_at: datetime | None
     """When it is looked at next; null once nothing more happens by itself."""
+    held_until: datetime | None
+    """Until when a limit of Calendly's holds back its call, as far as is known: then it goes on by itself. Null where
+    none does."""
     invitee: str | None
     """The invitee that it made, or that it was about."""
     scheduled_event: str | None
@@ -130,6 +133,7 @@ def action_item(record: ActionRecord) -> ActionItem:
         calls=record.calls,
         reads=record.reads,
         due_at=record.due_at,
+        held_until=None if record.held is None else record.held.until,
         invitee=record.invitee,
         scheduled_event=record.scheduled_event,
         mark=record.mark,

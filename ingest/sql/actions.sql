@@ -37,7 +37,8 @@ RETURNING a.*, o.uri AS organization
 
 -- name: keep_action
 -- What is known of an action so far, and when it is looked at next; no row where another process has it by now.
-UPDATE slotwire.actions SET state = $3, reason = $4, calls = $5, reads = $6, read_at = $7, accepted = $8, due_at = $9
+UPDATE slotwire.actions
+SET state = $3, reason = $4, calls = $5, reads = $6, read_at = $7, accepted = $8, due_at = $9, facts = $10::jsonb
 WHERE id = $1 AND epoch = $2 RETURNING id
 
 -- name: begin_step
@@ -91,12 +92,16 @@ SELECT slotwire.remember_actions($1)
 SELECT slotwire.prune_actions($1, $2, $3)
 
 -- name: count_actions
--- How many actions are not settled or wait for a person, by state, and when the oldest was intended.
-SELECT state, count(*) AS actions, min(intended_at) AS oldest FROM slotwire.actions
-WHERE state IN ('open', 'not_sent', 'person') GROUP BY state
+-- How many actions are not settled or wait for a person, by state, and when the oldest was intended; `held` are those
+-- that are not sent because a limit of Calendly's holds them back.
+SELECT CASE WHEN state = 'not_sent' AND jsonb_typeof(facts -> 'held') = 'object' THEN 'held' ELSE state END AS state,
+       count(*) AS actions, min(intended_at) AS oldest
+FROM slotwire.actions WHERE state IN ('open', 'not_sent', 'person') GROUP BY 1
 
 -- name: waiting_actions
--- The first of those that wait for a person, or are open since before $1.
+-- The first of those that wait for a person, or are open since before $1; not those that a limit holds back.
 SELECT id, state FROM slotwire.actions
-WHERE state = 'person' OR (state IN ('open', 'not_sent') AND intended_at < $1)
+WHERE state = 'person' OR (
+    state IN ('open', 'not_sent') AND intended_at < $1
+    AND NOT (state = 'not_sent' AND coalesce(jsonb_typeof(facts -> 'held') = 'object', false)))
 ORDER BY intended_at LIMIT $2

@@ -47,6 +47,10 @@ WHERE c.user_uri = $1 ORDER BY k.probed_at DESC LIMIT 1
 -- Takes a turn to book; the seconds until there is one, 0 where it is taken.
 SELECT slotwire.take_booking_turn($1, $2, $3, $4)
 
+-- name: booking_wait
+-- The seconds until a user has a turn to book, 0 where there is one; none is taken.
+SELECT slotwire.booking_wait($1, $2, $3, $4)
+
 -- name: block_bookings
 -- Nobody books as a user for so many seconds.
 SELECT slotwire.block_bookings($1, $2, $3)

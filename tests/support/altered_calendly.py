@@ -26,17 +26,21 @@ class AlteredCalendly:
 
     Attributes:
         alter: what is done to each answer.
+        refuse: what is answered in place of asking the simulator, if anything.
         asked: the paths that were asked, in their order.
     """
 
     upstream: str
     alter: Alter = lambda *_: None
+    refuse: Callable[[web.Request], Answer | None] = lambda _: None
     url: str = ""
     asked: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
         """Pass a request on."""
         self.asked.append(request.path)
+        if (refused := self.refuse(request)) is not None:
+            return web.json_response(refused[1], status=refused[0])
         passed = {"Authorization": request.headers.get("Authorization", ""), "Content-Type": "application/json"}
         async with httpx.AsyncClient(base_url=self.upstream, trust_env=False, verify=NO_TLS) as client:
             told = await client.request(

@@ -20,7 +20,7 @@ ACTIONS = (
     ),
     Alert(
         "SlotwireActionOpen",
-        'time() - min(slotwire_action_oldest_timestamp_seconds{state!="person"}) > 900',
+        'time() - min(slotwire_action_oldest_timestamp_seconds{state=~"open|not_sent"}) > 900',
         wait="5m",
         severity="ticket",
         summary="It has not been known for more than 15 minutes what became of an action at Calendly.",
@@ -29,6 +29,7 @@ ACTIONS = (
         healthy={
             'slotwire_action_oldest_timestamp_seconds{state="open"}': "0x10 _x80",
             'slotwire_action_oldest_timestamp_seconds{state="person"}': "0x90",
+            'slotwire_action_oldest_timestamp_seconds{state="held"}': "0x90",
         },
     ),
 )

@@ -31,13 +31,13 @@ async def run_once(performer: Performer) -> list[ActionRecord]:
         DatabaseUnavailable: what is left is due later.
     """
     found: list[ActionRecord] = []
-    while (record := await resume_next(performer)) is not None:
-        found.append(record)
+    while (ended := await _one(performer)) is not None:
+        found += ended
     return found
 
 
 async def _round(performer: Performer) -> None:
-    if await resume_next(performer) is not None:
+    if await _one(performer) is not None:
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
                 group.create_task(_some(performer))
@@ -49,3 +49,15 @@ async def _some(performer: Performer) -> None:
         await run_once(performer)
     except SlotwireError as problem:
         _log.warning("round_failed", error=problem.message)
+
+
+async def _one(performer: Performer) -> list[ActionRecord] | None:
+    """Go on with one that is due; None if none is, nothing where our own code fails on it."""
+    try:
+        record = await resume_next(performer)
+    except SlotwireError:
+        raise
+    except Exception:  # noqa: BLE001 -- one that meets a defect must not end the process for all others
+        _log.exception("action_failed")
+        return []
+    return None if record is None else [record]

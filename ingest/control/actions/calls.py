@@ -48,11 +48,13 @@ class CallNotSent:
     """No octet has left, or Calendly wants fewer calls: it certainly had no effect.
 
     Attributes:
-        wait: how long to wait before the next, in seconds; None if nobody said.
+        wait: of a limit, how long to wait before the next, in seconds; None where no limit is known to be the cause.
+        refused: Calendly said so; else our own count of the limit.
     """
 
     reason: str
     wait: float | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ async def make_call(calendly: CalendlyTransport, record: ActionRecord, *, not_af
         return await _called(calendly, record)
     except CalendlyError as error:
         if calendly.calls == before or not error.sent or error.problem is CalendlyProblem.LIMITED:
-            return CallNotSent(shortened(error.message), error.wait)
+            return not_sent(error)
         if error.problem in _REFUSED and error.status is not None:
             return CallRefused(shortened(error.message))
         return CallLost(shortened(error.message))
@@ -88,6 +90,12 @@ async def make_call(calendly: CalendlyTransport, record: ActionRecord, *, not_af
         return CallLost(shortened(error.message))
     finally:
         calendly.not_after = None
+
+
+def not_sent(error: CalendlyError) -> CallNotSent:
+    """Say why a call was not made, and how long a limit holds it back, if that is why."""
+    limited = error.problem is CalendlyProblem.LIMITED
+    return CallNotSent(shortened(error.message), error.wait if limited else None, refused=error.status is not None)
 
 
 async def _called(calendly: CalendlyTransport, record: ActionRecord) -> Effect:

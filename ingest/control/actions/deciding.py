@@ -13,7 +13,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 
 DECIDABLE = frozenset({"person", "not_seen", "probable"})
-"""States about which a person may decide."""
+"""States about which a person may decide. Of what was not sent at all they may decide that it is not done any more."""
 
 
 async def decide(
@@ -24,11 +24,13 @@ async def decide(
     Raises:
         RequestRefused: there is nothing to decide (`not_to_decide`), or it was settled meanwhile (`changed_meanwhile`).
     """
-    if record.state not in DECIDABLE:
+    called_off = record.state == "not_sent" and record.calls == 0 and outcome == "not_done"
+    if record.state not in DECIDABLE and not called_off:
         raise RequestRefused(
             f"there is nothing to decide: the action is {record.state}",
             code="not_to_decide",
-            remedy="A person decides about actions that are `person`, `not_seen` or `probable`.",
+            remedy="A person decides about actions that are `person`, `not_seen` or `probable`, and may call off, with"
+            " not_done, what is `not_sent`.",
         )
     now = clock.now()
     after = (

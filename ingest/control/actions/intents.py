@@ -27,6 +27,8 @@ MAX_REASON = 10_000
 MAX_GUESTS = 10
 MAX_ANSWERS = 50
 MAX_WORDS = 2_000
+YEARS = range(2000, 2200)
+"""Of a slot. Times near the ends of what Python knows cannot be moved to another zone."""
 
 
 def _uri(collection: str, inner: str = "") -> AfterValidator:
@@ -41,6 +43,13 @@ def _uri(collection: str, inner: str = "") -> AfterValidator:
     return AfterValidator(check)
 
 
+def _possible(value: datetime) -> datetime:
+    if value.year not in YEARS:
+        raise ValueError(f"a slot starts between {YEARS.start} and {YEARS.stop - 1}")
+    return value
+
+
+SlotTime = Annotated[AwareDatetime, AfterValidator(_possible)]
 _Text = Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
 _Mail = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
 _Uri = Annotated[str, Field(min_length=1, max_length=MAX_URI)]
@@ -51,9 +60,18 @@ MarkUri = Annotated[_Uri, _uri("invitee_no_shows")]
 
 
 class IntentPart(BaseModel):
-    """A frozen part of an intent that refuses unknown names."""
+    """A frozen part of an intent that refuses unknown names, and what Postgres cannot keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        values = given.values() if isinstance(given, dict) else ()
+        texts = (each for value in values for each in (value if isinstance(value, list | tuple) else (value,)))
+        if any(isinstance(each, str) and "\0" in each for each in texts):
+            raise ValueError("a text holds a null character")
+        return given
 
 
 class BookedLocation(IntentPart):
@@ -100,7 +118,7 @@ class BookIntent(IntentPart):
     """Book."""
     event_type: EventTypeUri
     """The event type's URI, or its bare id."""
-    start_time: AwareDatetime
+    start_time: SlotTime
     """When the slot starts."""
     email: _Mail
     """The invitee's e-mail address."""
@@ -153,7 +171,7 @@ class RescheduleIntent(IntentPart):
     """Reschedule."""
     invitee: WholeInviteeUri
     """The URI of the invitee that is moved."""
-    start_time: AwareDatetime
+    start_time: SlotTime
     """When the new slot starts; of the same event type."""
     reason: str | None = Field(None, max_length=MAX_REASON)
     """The invitee reads it with the cancellation of the old slot."""

@@ -36,8 +36,8 @@ ADMINS = frozenset({"owner", "admin"})
 """Roles that list the meetings of others."""
 
 
-def expectation(record: ActionRecord) -> Expectation:
-    """Say how the booking of an action's step is known."""
+def expectation(record: ActionRecord, *, forgotten: bool = False) -> Expectation:
+    """Say how the booking of an action's step is known; `forgotten`: it may have been made before its intent."""
     booking = record.booking
     given = {} if booking.tracking is None else booking.tracking.model_dump()
     _, carried = tagged(given, record.booking_tag)
@@ -46,7 +46,7 @@ def expectation(record: ActionRecord) -> Expectation:
         booking.event_type,
         booking.start_time,
         person_digest(booking.email),
-        record.step_at,
+        None if forgotten else record.step_at,
     )
 
 
@@ -78,16 +78,22 @@ async def seen_in_log(pool: Pool, record: ActionRecord) -> Effect | None:
 
 
 async def seen_at_calendly(
-    calendly: CalendlyTransport, record: ActionRecord, connection: ConnectionRecord
+    calendly: CalendlyTransport, record: ActionRecord, connection: ConnectionRecord, *, forgotten: bool = False
 ) -> Effect | None:
     """Look at Calendly.
+
+    Args:
+        calendly: as whom.
+        record: the action.
+        connection: whose that is.
+        forgotten: after a restore, its key may have been used before: a booking that fits then counts, too.
 
     Raises:
         CalendlyError: it could not be seen.
     """
     match record.step:
         case "book" | "restore":
-            return judge_booking(expectation(record), await _booked(calendly, record, connection))
+            return judge_booking(expectation(record, forgotten=forgotten), await _booked(calendly, record, connection))
         case "cancel":
             meeting = await scheduled_events.get(calendly, record.meeting)
             return judge_cancellation(dict(meeting.raw), record.step_at, "read")

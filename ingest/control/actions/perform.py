@@ -4,6 +4,7 @@
     call:     answered ─▶ settled, or the next step     refused ─▶ look, then settled     not sent ─▶ again later
               lost ─▶ look: seen ─▶ as if answered      not seen ─▶ `resume`
     resume:   the log since the intent, and reads at Calendly, until it is seen or must have been
+    a limit of Calendly's: it waits as long as that lasts (`holding`), and goes on
 
 Who commits an intent has the action for `CLAIM`. The call begins within `CALL_WINDOW_SECONDS` of that or not at all,
 and ends within `ANSWER_SECONDS`, so nobody who goes on with the action meets a call that is still to come.
@@ -17,30 +18,31 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from slotwire.ingest.control.actions.action_events import settled_event
 from slotwire.ingest.control.actions.calls import (
     ANSWER_SECONDS,
     RETRIES,
     CallLost,
     CallNotSent,
+    CallOutcome,
     CallRefused,
     make_call,
+    not_sent,
 )
 from slotwire.ingest.control.actions.intents import fingerprint
+from slotwire.ingest.control.actions.keeping import CALL_AGAIN, booking_wait, books, hold, keep, settle
 from slotwire.ingest.control.actions.looks import seen_at_calendly, seen_in_log
-from slotwire.ingest.control.actions.preparing import AskedAction, behalf_of, prepare
+from slotwire.ingest.control.actions.preparing import AskedAction, behalf_of, joined_since, prepare
 from slotwire.ingest.control.actions.records import (
+    MAX_REASON,
     SQL,
     ActionElsewhere,
     ActionRecord,
     begin_step,
     claim_action,
     intend,
-    keep_action,
     read_action,
     read_of_key,
     remembered,
-    settle_action,
 )
 from slotwire.ingest.control.actions.settlement import (
     Effect,
@@ -57,7 +59,6 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, Cale
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError, RequestRefused
-from slotwire.ingest.foundation.calendly_metrics import ACTION_SETTLE_SECONDS, ACTIONS
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool, translated
 from slotwire.ingest.foundation.settings import Settings
@@ -73,8 +74,6 @@ READ_AGAIN = timedelta(seconds=60)
 """The time between two reads that show an effect is not there."""
 LOOK_AGAIN = timedelta(seconds=5)
 """How often the log is looked at for the effect of a call whose answer was lost."""
-CALL_AGAIN = timedelta(seconds=10)
-"""When a call is made again that was not sent."""
 GIVE_UP = timedelta(hours=1)
 """An action that is still not known after so long waits for a person."""
 MAX_CALLS = 5
@@ -166,23 +165,41 @@ class Performer:
         self, record: ActionRecord, calendly: CalendlyTransport, connection: ConnectionRecord, began: float
     ) -> ActionRecord:
         """Make the call of the present step, and follow what comes of it as far as it is known."""
-        if record.calls > 1 or not await remembered(self.pool):
-            try:
-                found = await seen_at_calendly(calendly, record, connection)
-            except CalendlyError as error:
-                return await self._not_sent(record, CallNotSent(error.message))
-            if found is not None:
-                return await self._follow(record, found, calendly, connection)
-        outcome = await make_call(calendly, record, not_after=began + CALL_WINDOW_SECONDS)
+        try:
+            seen = await self._seen_before(record, calendly, connection)
+        except CalendlyError as error:
+            return await self._not_sent(record, not_sent(error), calendly, connection)
+        if seen is not None:
+            return await self._follow(record, seen, calendly, connection)
+        outcome = await self._called(record, calendly, began)
         match outcome:
             case Effect():
                 return await self._follow(record, outcome, calendly, connection)
             case CallNotSent():
-                return await self._not_sent(record, outcome)
+                return await self._not_sent(record, outcome, calendly, connection)
             case CallRefused(reason):
                 return await self._refused(record, reason, calendly, connection)
             case CallLost():
                 return await self._look(record, calendly, connection)
+
+    async def _seen_before(
+        self, record: ActionRecord, calendly: CalendlyTransport, connection: ConnectionRecord
+    ) -> StepResult | None:
+        """Look before a call that may not be the first, or is made later than its caller looked."""
+        forgotten = not await remembered(self.pool)
+        if record.calls > 1 or forgotten:
+            found = await seen_at_calendly(calendly, record, connection, forgotten=forgotten)
+            if found is not None:
+                return found
+        if self.clock.now() <= record.intended_at + CLAIM:
+            return None
+        joined = await joined_since(calendly, record)
+        return None if joined is None else StepRefused(joined)
+
+    async def _called(self, record: ActionRecord, calendly: CalendlyTransport, began: float) -> CallOutcome:
+        if record.step == "cancel" and (wait := await booking_wait(self.pool, self.connections, record)) > 0:
+            return CallNotSent("the old slot is kept until another one can be booked", wait)
+        return await make_call(calendly, record, not_after=began + CALL_WINDOW_SECONDS)
 
     async def _refused(
         self, record: ActionRecord, reason: str, calendly: CalendlyTransport, connection: ConnectionRecord
@@ -237,31 +254,45 @@ class Performer:
         return head >= (record.accepted or 0)
 
     async def _resumed(self, record: ActionRecord) -> ActionRecord:
-        now, found = self.clock.now(), None
-        if now >= (record.asked_at if record.state == "not_sent" else record.called_at) + GIVE_UP:
+        now = self.clock.now()
+        if self._is_given_up(record, now):
             return await self._settle(record, Settle("person", "not_sent" if record.state == "not_sent" else "unknown"))
         if record.state == "open":
-            found = await seen_in_log(self.pool, record)
-            follows = None if found is None else self._follows(record, found)
-            if found is not None and isinstance(follows, Settle):  # nobody has to be asked
-                return await self._settle(_with(record, found), follows)
-            if found is None and not self._read_is_due(record, now):
-                return await self._keep(record, LOOK_AGAIN)
-        try:
-            return await self._resumed_at_calendly(record, found)
-        except (CalendlyError, RequestRefused) as error:
-            _log.warning("not_resumed", action=str(record.id), error=error.message)
-            return await self._keep(record, CALL_AGAIN)
+            return await self._resumed_open(record, now)
+        if record.held is not None and (wait := await booking_wait(self.pool, self.connections, record)) > 0:
+            return await self._hold(record, CallNotSent(str(record.reason), wait))
+        return await self._resumed_at_calendly(record, None)
+
+    async def _resumed_open(self, record: ActionRecord, now: datetime) -> ActionRecord:
+        found = await seen_in_log(self.pool, record)
+        follows = None if found is None else self._follows(record, found)
+        if found is not None and isinstance(follows, Settle):  # nobody has to be asked
+            return await self._settle(_with(record, found), follows)
+        if found is None and not self._read_is_due(record, now):
+            return await self._keep(record, LOOK_AGAIN)
+        return await self._resumed_at_calendly(record, found)
 
     async def _resumed_at_calendly(self, record: ActionRecord, found: Effect | None) -> ActionRecord:
-        connection = await self.connections.get(record.connection_id, record.org)
         behalf = behalf_of(record.caller, record.key)
-        async with self.connections.acting(connection, priority=Priority.REPAIR, behalf=behalf) as calendly:
-            if found is not None:
-                return await self._follow(record, found, calendly, connection)
-            if record.state == "not_sent":
-                return await self._repeat(record, calendly, connection, record.calls + 1)
-            return await self._look(record, calendly, connection)
+        try:
+            connection = await self.connections.get(record.connection_id, record.org)
+            async with self.connections.acting(connection, priority=Priority.REPAIR, behalf=behalf) as calendly:
+                if found is not None:
+                    return await self._follow(record, found, calendly, connection)
+                if record.state == "not_sent":
+                    return await self._repeat(record, calendly, connection, record.calls + 1)
+                return await self._look(record, calendly, connection)
+        except (CalendlyError, RequestRefused) as error:
+            _log.warning("not_resumed", action=str(record.id), error=error.message)
+            if record.state == "not_sent" and isinstance(error, CalendlyError):
+                return await self._hold(record, not_sent(error))
+            return await self._keep(record, CALL_AGAIN)
+
+    def _is_given_up(self, record: ActionRecord, now: datetime) -> bool:
+        """Whether nothing more happens by itself: it waits neither for a limit nor for a first look."""
+        if record.held is not None:
+            return record.held.endless
+        return now >= (record.asked_at if record.state == "not_sent" else record.called_at) + GIVE_UP
 
     def _read_is_due(self, record: ActionRecord, now: datetime) -> bool:
         if record.reads == 0 or record.read_at is None:
@@ -288,41 +319,32 @@ class Performer:
             *(self.pool, record, follows.step),
             now=self.clock.now(),
             lasts=CLAIM,
-            facts={} if follows.plan is None else {"plan": follows.plan},
+            facts={"held": None} | ({} if follows.plan is None else {"plan": follows.plan}),
             invitee=effect.invitee if effect is not None and record.step == "book" else None,
             scheduled_event=effect.scheduled_event if effect is not None and record.step == "book" else None,
         )
         return await self._go(again, calendly, connection, began)
 
-    async def _not_sent(self, record: ActionRecord, outcome: CallNotSent) -> ActionRecord:
+    async def _not_sent(
+        self, record: ActionRecord, outcome: CallNotSent, calendly: CalendlyTransport, connection: ConnectionRecord
+    ) -> ActionRecord:
         """Nothing left: the next call is the first again, as far as earlier ones did not leave."""
-        later = CALL_AGAIN if outcome.wait is None else max(CALL_AGAIN, timedelta(seconds=outcome.wait))
-        calls = max(record.calls - 1, 0)
-        return await self._keep(replace(record, state="not_sent", reason=outcome.reason, calls=calls), later)
+        record = replace(record, calls=max(record.calls - 1, 0))
+        if outcome.wait is None or outcome.refused or record.calls or not books(record):
+            return await self._hold(record, outcome)
+        if self.clock.now() + timedelta(seconds=outcome.wait) < record.booking.start_time:
+            return await self._hold(record, outcome)
+        late = StepRefused(f"the slot starts before a booking is possible again: {outcome.reason}"[:MAX_REASON])
+        return await self._follow(record, late, calendly, connection)
+
+    async def _hold(self, record: ActionRecord, outcome: CallNotSent) -> ActionRecord:
+        return await hold(self.pool, self.clock, record, outcome)
 
     async def _keep(self, record: ActionRecord, later: timedelta) -> ActionRecord:
-        kept = replace(record, due_at=self.clock.now() + later)
-        await keep_action(self.pool, kept)
-        return kept
+        return await keep(self.pool, self.clock, record, later)
 
     async def _settle(self, record: ActionRecord, settled: Settle) -> ActionRecord:
         return await settle(self.pool, self.clock, record, settled)
-
-
-async def settle(pool: Pool, clock: Clock, record: ActionRecord, settled: Settle) -> ActionRecord:
-    """Store that an action is over, or waits for its caller or a person, with the event that says so.
-
-    Raises:
-        ActionElsewhere: another process has it by now.
-    """
-    now = clock.now()
-    after = replace(record, state=settled.state, reason=settled.reason, evidence=settled.evidence)
-    stored = await settle_action(pool, after, settled_event(after, now), now=now)
-    ACTIONS.labels(record.verb, settled.state).inc()
-    ACTION_SETTLE_SECONDS.labels(record.verb).observe(max((now - record.intended_at).total_seconds(), 0.0))
-    told = {"action": str(record.id), "org": record.org, "verb": record.verb, "state": settled.state}
-    (_log.warning if settled.state == "person" else _log.info)("action_settled", **told, reason=settled.reason)
-    return stored
 
 
 async def resume_next(performer: Performer) -> ActionRecord | None:

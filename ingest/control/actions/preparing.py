@@ -1,6 +1,7 @@
 """What is looked at before an intent is committed: what can be refused beforehand is refused, and nothing is stored.
 
-cancel       a meeting with more than one active invitee, without `everyone`: Calendly cancels all of them
+cancel       a meeting with more than one active invitee, without `everyone`: Calendly cancels all of them. Looked at
+             again before a call that is made later
 reschedule   the same for the old meeting; an invitee who is not active; slots that overlap, without `may_lose_slot`
 """
 
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from slotwire.ingest.control.actions.intents import (
     TRACKING,
+    YEARS,
     BookedAnswer,
     BookedLocation,
     BookedTracking,
@@ -29,7 +31,7 @@ from slotwire.ingest.control.actions.intents import (
     tagged,
     target_of,
 )
-from slotwire.ingest.control.actions.records import NewAction
+from slotwire.ingest.control.actions.records import ActionRecord, NewAction, shortened
 from slotwire.ingest.control.actions.settlement import StepName
 from slotwire.ingest.control.calendly_client import event_types, invitees, scheduled_events
 from slotwire.ingest.control.calendly_client.invitees import InviteeResource
@@ -44,6 +46,8 @@ from slotwire.schemas.ids import person_digest
 
 KINDS: Mapping[str, str] = {"zoom": "zoom_conference", "gotomeeting": "gotomeeting_conference"}
 """How event types call the locations that meetings call otherwise."""
+MAX_REQUEST = 120_000
+"""Octets of what is kept of an action until it is over; the table takes a little more."""
 ASKED = frozenset({"outbound_call", "ask_invitee"})
 """Locations that the invitee gives."""
 _AGENT = "agent "
@@ -139,9 +143,14 @@ async def prepare(
             )
         case _:
             pass
+    written = orjson.dumps(request).decode()
+    if len(written.encode()) > MAX_REQUEST:
+        raise RequestRefused(
+            "there is more to book with than an action keeps", code="too_large", remedy="Shorten the answers."
+        )
     new = NewAction(
         *(action, asked.org, asked.caller, asked.key, mark, intent.verb, connection.id, connection.user_uri),
-        *(target_of(intent), orjson.dumps(request).decode(), tag, step, facts),
+        *(target_of(intent), written, tag, step, facts),
     )
     return new, move
 
@@ -160,6 +169,22 @@ def _require_few(meeting: ScheduledEventResource, *, everyone: bool) -> None:
     )
 
 
+async def joined_since(calendly: CalendlyTransport, record: ActionRecord) -> str | None:
+    """Say that a meeting which is to be canceled has more invitees by now than its caller knows; None if it has not.
+
+    Raises:
+        CalendlyError: it could not be looked at.
+    """
+    intent = record.intent
+    if record.step != "cancel" or not isinstance(intent, CancelIntent | RescheduleIntent):
+        return None
+    try:
+        _require_few(await scheduled_events.get(calendly, record.meeting), everyone=intent.everyone)
+    except RequestRefused as refusal:
+        return shortened(refusal.message)
+    return None
+
+
 def _require_movable(intent: RescheduleIntent, old: InviteeResource, meeting: ScheduledEventResource) -> bool:
     """Refuse what cannot be moved; return whether the new slot overlaps the old one."""
     if old.status != "active":
@@ -169,6 +194,8 @@ def _require_movable(intent: RescheduleIntent, old: InviteeResource, meeting: Sc
             remedy="Book anew.",
         )
     _require_few(meeting, everyone=intent.everyone)
+    if any(each.year not in YEARS for each in (meeting.start_time, meeting.end_time or meeting.start_time)):
+        raise RequestRefused("the old slot has no possible time", code="not_movable", remedy="Look at it in Calendly.")
     lasts = (meeting.end_time or meeting.start_time) - meeting.start_time
     overlaps = intent.start_time < meeting.start_time + max(lasts, timedelta(minutes=1)) and (
         intent.start_time + lasts > meeting.start_time
@@ -188,9 +215,8 @@ async def _booking(
     """Make the booking of the new slot from the old one."""
     told, event = old.raw, meeting.raw
     tracking = told.get("tracking")
-    kept, _ = tagged(tracking if isinstance(tracking, dict) else dict.fromkeys(TRACKING), None)
-    answers = told.get("questions_and_answers")
-    guests = event.get("event_guests")
+    texts = {name: each for name, each in _dict(tracking).items() if isinstance(each, str)}
+    kept, _ = tagged({**dict.fromkeys(TRACKING), **texts}, None)
     try:
         return BookIntent(
             event_type=event.get("event_type") or "",
@@ -204,10 +230,10 @@ async def _booking(
             location=await _location(calendly, event),
             answers=tuple(
                 BookedAnswer(question=each["question"], answer=each["answer"] or "", position=each["position"] or 0)
-                for each in answers or ()
-                if isinstance(each, dict) and each.get("question")
+                for each in _dicts(told.get("questions_and_answers"))
+                if each.get("question")
             ),
-            guests=tuple(each["email"] for each in guests or () if isinstance(each, dict) and each.get("email")),
+            guests=tuple(each["email"] for each in _dicts(event.get("event_guests")) if each.get("email")),
             tracking=None if kept is None else BookedTracking(**kept),
         )
     except (ValidationError, KeyError) as error:
@@ -220,13 +246,22 @@ async def _booking(
 
 async def _location(calendly: CalendlyTransport, event: Mapping[str, Any]) -> BookedLocation | None:
     """Say where the new meeting is to be, where Calendly cannot tell by itself."""
-    kind = await event_types.get(calendly, event.get("event_type") or "")
+    kind = await event_types.get(calendly, str(event.get("event_type") or ""))
     offered, place = kind.raw.get("locations"), event.get("location")
     if kind.raw.get("pooling_type") == "round_robin" or not isinstance(offered, list) or not isinstance(place, dict):
         return None
-    name = KINDS.get(place.get("type") or "", place.get("type"))
-    known = any(isinstance(each, dict) and each.get("kind") == name for each in offered)
+    told = place.get("type")
+    name = KINDS.get(told, told) if isinstance(told, str) else None
+    known = any(each.get("kind") == name for each in _dicts(offered))
     if not name or not known or (len(offered) == 1 and name not in ASKED):
         return None
     said = place.get("location")
     return BookedLocation(kind=name, location=said if isinstance(said, str) and said else None)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 
+from slotwire.ingest.control.actions.holding import Held
 from slotwire.ingest.control.actions.intents import INTENT, BookIntent, Intent
 from slotwire.ingest.control.actions.settlement import Plan, StepName
 from slotwire.ingest.errors import RequestRefused
@@ -31,8 +32,8 @@ Verb: TypeAlias = Literal["book", "cancel", "reschedule", "mark_no_show", "clear
 ActionState: TypeAlias = Literal[
     "open", "not_sent", "done", "probable", "done_by_other", "refused", "not_seen", "person", "not_done"
 ]
-WAITING: tuple[ActionState, ...] = ("open", "not_sent", "person")
-"""States of actions that are not settled, or wait for a person."""
+WAITING = ("open", "not_sent", "held", "person")
+"""States of actions that are not settled, or wait for a person; those that a limit holds back apart."""
 SQL = read_queries("slotwire.ingest.sql", "actions.sql")
 
 
@@ -122,6 +123,11 @@ class ActionRecord:
         """When its step was first asked for, or its caller last chose to call again."""
         chosen = self.facts.get("asked_at")
         return self.step_at if chosen is None else max(self.step_at, datetime.fromisoformat(chosen))
+
+    @property
+    def held(self) -> Held | None:
+        """What holds its call back; None if it waits for no limit of Calendly's."""
+        return Held.read(self.facts.get("held")) if self.state == "not_sent" else None
 
     @property
     def may_lose_slot(self) -> bool:
@@ -233,7 +239,7 @@ async def claim_action(pool: Pool, *, now: datetime, until: datetime) -> ActionR
 
 
 async def keep_action(pool: Pool, record: ActionRecord) -> None:
-    """Store what is known so far: state, reason, calls, reads and when it is due.
+    """Store what is known so far: state, reason, calls, reads, facts and when it is due.
 
     Raises:
         ActionElsewhere: another process has it by now.
@@ -242,7 +248,7 @@ async def keep_action(pool: Pool, record: ActionRecord) -> None:
         kept = await pool.fetchval(
             SQL["keep_action"],
             *(record.id, record.epoch, record.state, record.reason, record.calls, record.reads, record.read_at),
-            *(record.accepted, record.due_at),
+            *(record.accepted, record.due_at, orjson.dumps(record.facts).decode()),
         )
     if kept is None:
         raise ActionElsewhere

@@ -38,14 +38,14 @@ class Expectation:
     Attributes:
         tag: None where it carries none.
         person: the digest of the invitee's address.
-        since: when the step was intended.
+        since: when the step was intended; None where it may have been before, and is forgotten.
     """
 
     tag: str | None
     event_type: str
     start_time: datetime
     person: str
-    since: datetime
+    since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def judge_cancellation(meeting: dict[str, Any], since: datetime, evidence: Evide
         return None
     told = meeting.get("cancellation")
     told = told if isinstance(told, dict) else {}
-    ours = told.get("canceler_type") in {None, "host"} and _after(time_in(told, "created_at"), since)
+    ours = told.get("canceler_type") in (None, "host") and _after(time_in(told, "created_at"), since)
     return Effect("done" if ours else "done_by_other", evidence, scheduled_event=meeting.get("uri"))
 
 
@@ -192,8 +192,8 @@ def judge_mark(invitee: dict[str, Any], since: datetime, evidence: Evidence) -> 
     return Effect(kind, evidence, invitee=invitee.get("uri"), mark=told["uri"])
 
 
-def _after(time: datetime | None, since: datetime) -> bool:
-    return time is not None and time >= since - SKEW
+def _after(time: datetime | None, since: datetime | None) -> bool:
+    return time is not None and (since is None or time >= since - SKEW)
 
 
 def by_other(effect: Effect) -> Effect:

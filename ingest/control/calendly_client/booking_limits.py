@@ -14,7 +14,7 @@ from slotwire.ingest.control.calendly_client.answers import wait_of
 from slotwire.ingest.control.calendly_client.leases import ACQUIRE_SECONDS
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_CALLS_WITHHELD
-from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries
+from slotwire.ingest.foundation.postgres import Connection, Pool, borrowed, read_queries
 
 BOOKING = "post-invitee"
 """The operation."""
@@ -46,6 +46,17 @@ def plan_of(plan: str | None, stage: str | None) -> str:
     return "free" if said == "free" else UNKNOWN
 
 
+async def wait_of_user(pool: Pool, user: str, now: float) -> float:
+    """Return in how many seconds a user has a turn to book; 0 where there is one now. None is taken.
+
+    Raises:
+        DatabaseUnavailable: Postgres does not answer.
+    """
+    async with borrowed(pool, seconds=ACQUIRE_SECONDS) as connection:
+        _, calls, seconds = await _limits(connection, user)
+        return float(await connection.fetchval(_SQL["booking_wait"], user, now, calls, seconds))
+
+
 async def take(pool: Pool, user: str, now: float, doing: str, priority: str) -> None:
     """Take a turn to book.
 
@@ -61,21 +72,25 @@ async def take(pool: Pool, user: str, now: float, doing: str, priority: str) -> 
         DatabaseUnavailable: Postgres does not answer; nothing was booked.
     """
     async with borrowed(pool, seconds=ACQUIRE_SECONDS) as connection:
-        row = await connection.fetchrow(_SQL["booking_plan"], user)
-        plan = plan_of(None, None) if row is None else plan_of(row["plan"], row["stage"])
-        limits = LIMITS[plan]
-        calls, seconds = [each for each, _ in limits], [each + LATE_SECONDS for _, each in limits]
+        plan, calls, seconds = await _limits(connection, user)
         wait = float(await connection.fetchval(_SQL["take_booking_turn"], user, now, calls, seconds))
     if wait <= 0:
         return
     CALENDLY_CALLS_WITHHELD.labels(priority, "booking").inc()
-    said = ", ".join(f"{count} in {_NAMES[window]}" for count, window in limits)
+    said = ", ".join(f"{count} in {_NAMES[window]}" for count, window in LIMITS[plan])
     raise CalendlyError(
         f"{doing}: Calendly lets this user book {said} by its API ({plan}), and that is used up",
         problem=CalendlyProblem.LIMITED,
         wait=max(wait, 1.0),
         remedy=f"Try again in {max(wait, 1.0):.0f} s, or send the invitee a scheduling link.",
     )
+
+
+async def _limits(connection: Connection, user: str) -> tuple[str, list[int], list[float]]:
+    """Return the plan of a user's organization, and its limits: bookings, and within how many of our seconds."""
+    row = await connection.fetchrow(_SQL["booking_plan"], user)
+    plan = plan_of(None, None) if row is None else plan_of(row["plan"], row["stage"])
+    return plan, [each for each, _ in LIMITS[plan]], [each + LATE_SECONDS for _, each in LIMITS[plan]]
 
 
 async def refused(pool: Pool, user: str, now: float, headers: Mapping[str, str]) -> None:
@@ -85,7 +100,7 @@ async def refused(pool: Pool, user: str, now: float, headers: Mapping[str, str])
         DatabaseUnavailable: Postgres does not answer.
     """
     async with borrowed(pool, seconds=ACQUIRE_SECONDS) as connection:
-        await connection.execute(_SQL["block_bookings"], user, now, max(wait_of(headers), 1.0))
+        await connection.execute(_SQL["block_bookings"], user, now, max(wait_of(headers, most=DAY), 1.0))
 
 
 _NAMES = MappingProxyType({MINUTE: "a minute", HOUR: "an hour", DAY: "a day"})
