@@ -1,6 +1,7 @@
-"""Ranges: the partitions of the log, a day each. Those of the coming days are made ahead; `retention` drops old ones.
+"""Ranges: the partitions of the log, and of the uses of credentials, a day each.
 
-If they are not made, nothing stops: accept goes on in the last range there is, and retention has larger steps.
+Those of the coming days are made ahead; `retention` drops old ones. If they are not made, nothing stops: accept goes on
+in the last range there is, uses go among the rest, and retention has larger steps, or more rows to remove.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ async def run(pool: Pool, clock: Clock) -> None:
 
 
 async def run_once(pool: Pool, clock: Clock) -> int:
-    """Make what is missing of the coming days; return how many days are ahead."""
+    """Make what is missing of the coming days; return how many days of the log are ahead."""
     with translated():
         ahead: int = await pool.fetchval(_SQL["make_ranges"], clock.now(), DAYS_AHEAD)
+        await pool.execute(_SQL["make_use_days"], clock.now(), DAYS_AHEAD)
     return ahead

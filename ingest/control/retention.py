@@ -1,8 +1,8 @@
 """Retention: what is old enough and no longer needed is removed, kind by kind, as the settings say.
 
-    bodies, results, events                    whole days, by dropping a partition
+    bodies, results, events, uses              whole days, by dropping a partition
     inbox, quarantine, dead letters, actions,  row by row
-    both audits
+    the audit of changes
 
 What is not written, not published, parked or waiting stays, however old it is, and so does what an agent may be handed
 again. Identities and bookings stay for ever.
@@ -92,6 +92,9 @@ async def _remove(pool: Pool, kind: str, days: int, clock: Clock) -> int:
                 gone = await pool.fetchval(_SQL["drop_range"], clock.now(), TABLES[kind], days)
                 if gone is None:
                     return count
+                count += 1
+                continue
+            if kind == "uses" and await pool.fetchval(_SQL["drop_use_day"], clock.now(), days) is not None:
                 count += 1
                 continue
             rows: int

@@ -33,7 +33,8 @@ class RetentionSettings(SettingsGroup):
     actions_days: int | None = Field(None, ge=30)
     """Actions, counted from when they were settled. A caller's key is known so long. Those with a person stay."""
     uses_days: int | None = Field(None, ge=30)
-    """Calls to Calendly with customers' credentials: about 1 KB a call. `slotwire doctor` says how fast they grow."""
+    """Calls to Calendly with customers' credentials: about 1 KB a call, a whole day dropped at once. `slotwire doctor`
+    says how fast they grow."""
 
     @model_validator(mode="after")
     def _results_outlive_bodies(self) -> Self:

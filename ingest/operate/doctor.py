@@ -272,7 +272,8 @@ async def _retention(connection: Connection, settings: Settings, clock: Clock) -
     )
     grown = await uses.growth(connection, now)
     said = (
-        f"kept: {said or 'nothing yet'}; calls to Calendly: {grown.day} rows a day, {grown.bytes / 1e6:.1f} MB in all"
+        f"kept: {said or 'nothing yet'}; calls to Calendly: {grown.day} rows a day, {grown.bytes / 1e6:.1f} MB in all,"
+        f" in {grown.days} partitions"
     )
     held = Counter((each.kind, each.needed_for) for each in await held_ranges(connection, settings.retention, now))
     late = sum(held.pop((kind, None), 0) for kind in TABLES)

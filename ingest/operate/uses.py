@@ -75,11 +75,13 @@ class UseGrowth:
         rows: how many there are, as the server estimates.
         bytes: what they take, with their indexes.
         day: rows of the last day.
+        days: how many days have a partition of their own, those made ahead too.
     """
 
     rows: int
     bytes: int
     day: int
+    days: int
 
 
 async def read_page(pool: Pool, only: UseFilter, *, before: UUID | None, limit: int) -> tuple[CredentialUse, ...]:

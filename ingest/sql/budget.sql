@@ -6,14 +6,14 @@
 WITH given AS MATERIALIZED (
     SELECT * FROM slotwire.lease_calls($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ), noted AS (
-    INSERT INTO slotwire.credential_uses (id, at, user_uri, org, action, result, times)
+    INSERT INTO slotwire.uses (id, at, user_uri, org, action, result, times)
     SELECT $16, $17, $1, $18, 'lease', 'leased', cardinality(slots) FROM given WHERE cardinality(slots) > 0
 )
 SELECT at, slots, again, blocked, calls_limit, calls_left FROM given
 
 -- name: insert_uses
 -- Uses of credentials, for the audit.
-INSERT INTO slotwire.credential_uses (
+INSERT INTO slotwire.uses (
     id, begun, lease, at, user_uri, org, connection, action, target, people, actor, agent, event, result, status, code,
     times
 )

@@ -183,8 +183,12 @@ SELECT slotwire.prune(p_now => $1, p_table => $2, p_days => $3, p_limit => $4)
 -- The same, of the audit.
 SELECT slotwire.prune_audit(p_now => $1, p_days => $2, p_limit => $3)
 
+-- name: drop_use_day
+-- Drop the oldest day of the uses of credentials that ended more than $2 days ago; null where none may go.
+SELECT slotwire.drop_use_day(p_now => $1, p_days => $2)
+
 -- name: prune_uses
--- The same, of the uses of credentials.
+-- Remove the uses of credentials of so many days ago that are in no partition of a day, at most so many; how many.
 SELECT slotwire.prune_uses(p_now => $1, p_days => $2, p_limit => $3)
 
 -- name: retained
@@ -195,7 +199,9 @@ SELECT (SELECT days FROM slotwire.ranges_of('deliveries', $1) ORDER BY range LIM
        (SELECT extract(day FROM $1 - min(settled_at))::integer FROM slotwire.quarantine WHERE state <> 'waiting')
            AS quarantine,
        (SELECT extract(day FROM $1 - at)::integer FROM slotwire.audit ORDER BY id LIMIT 1) AS audit,
-       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.credential_uses ORDER BY id LIMIT 1) AS uses
+       (SELECT extract(day FROM $1 - u.at)::integer
+        FROM (SELECT id, at FROM slotwire.uses UNION ALL SELECT id, at FROM slotwire.credential_uses) AS u
+        ORDER BY u.id LIMIT 1) AS uses
 
 -- name: held_ranges
 -- The ranges of a table that are older than so many days and still kept, and what they are needed for.
@@ -205,3 +211,7 @@ FROM slotwire.ranges_of($2, $1) WHERE days >= $3 ORDER BY range
 -- name: make_ranges
 -- Make the partitions of the coming days; how many days are ahead then.
 SELECT slotwire.make_ranges(p_now => $1, p_ahead => $2)
+
+-- name: make_use_days
+-- Make the partitions of the uses of credentials of the coming days; how many were made.
+SELECT slotwire.make_use_days(p_now => $1, p_ahead => $2)

@@ -226,7 +226,7 @@ async def test_a_handler_cancels_its_meeting_once(world: World) -> None:
         row["actor"] for row in await world.owner.fetch("SELECT actor FROM slotwire.audit WHERE action LIKE 'actions%'")
     }
     assert actors == {"agent planner"}
-    used = "SELECT DISTINCT agent, event FROM slotwire.credential_uses WHERE action = $1"
+    used = "SELECT DISTINCT agent, event FROM slotwire.uses WHERE action = $1"
     rows = await world.owner.fetch(used, "create-scheduled-event-cancellation")
     assert [tuple(row) for row in rows] == [("planner", world.event_id)]
 

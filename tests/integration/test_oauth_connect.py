@@ -61,7 +61,7 @@ async def test_from_a_link_to_live_events(setup: OAuthSetup) -> None:
     assert (counted["user_uri"], sum(counted["spent"])) == (row["user_uri"], 1), "the request for its tokens"
     link = await setup.api.actions.connect_links.get(COMMAND_LINE, made.id)
     assert (link.state, link.connection_id, link.organization) == ("connected", row["id"], setup.org())
-    used = await setup.rows("SELECT action, actor FROM slotwire.credential_uses WHERE result = 'started'")
+    used = await setup.rows("SELECT action, actor FROM slotwire.uses WHERE result = 'started'")
     for action in ("oauth-exchange", "get-current-user", "createwebhooks"):
         assert (action, str(made.id)) in map(tuple, used), "on behalf of whoever consented"
 

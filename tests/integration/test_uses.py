@@ -7,13 +7,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from slotwire.ingest.cli.listing import csv_cell
-from slotwire.ingest.control import retention
+from slotwire.ingest.control import ranges, retention
 from slotwire.ingest.control.calendly_client import invitee_no_shows, users
 from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp, open_calendly
@@ -21,7 +22,7 @@ from slotwire.ingest.control.calendly_client.use_log import PostgresUseLog
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import CalendlyError
-from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.clock import ManualClock, SystemClock, ordered_id
 from slotwire.ingest.foundation.operation_table import operation_of
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.local.databases import Database
@@ -136,7 +137,7 @@ async def test_uris_and_hashes_only(setup: ConnectionsSetup) -> None:
             body={"reason": f"{REASON}, {MAIL}"},
         )
     await setup.calendly.aclose()
-    whole = json.dumps(await setup.rows("SELECT to_jsonb(u)::text AS row FROM slotwire.credential_uses u")).lower()
+    whole = json.dumps(await setup.rows("SELECT to_jsonb(u)::text AS row FROM slotwire.uses u")).lower()
     for kept_out in (MAIL, "ada.lovelace", "lovelace@", REASON, "created_at:asc", setup.token().get_secret_value()):
         assert kept_out.lower() not in whole
     marks = setup.connections.vault.marks(f" {MAIL.upper()} ")
@@ -154,23 +155,53 @@ async def test_uris_and_hashes_only(setup: ConnectionsSetup) -> None:
 
 
 async def test_what_is_old_goes_and_the_rest_says_how_it_grows(setup: ConnectionsSetup) -> None:
-    """Retention removes what is older than its days, and never what is younger than 30."""
-    await setup.connections.add(setup.token())
-    await setup.calendly.aclose()
-    many = "SELECT count(*) AS rows FROM slotwire.credential_uses"
-    [before] = await setup.rows(many)
-    assert before["rows"] > 0
-    assert (await uses.growth(setup.pool, NOW)).day == before["rows"]
+    """Whole days go by retention, never the last 30; a page reads across days, the rest and what was written before."""
+    many = "SELECT count(*) AS rows FROM slotwire.uses"
+    day = "INSERT INTO slotwire.{} (id, at, action, actor, result) VALUES ($1, $2, 'get-user', 'control', 'done')"
+    real, clock = datetime.now(UTC), ManualClock(datetime.now(UTC))
+    for days in (400, 40, 31, 5):
+        await setup.rows("SELECT slotwire.make_use_days($1, 0)", real - timedelta(days=days))
+    written = [real - timedelta(days=days) for days in (400, 90, 40, 31, 5, 0)]  # for the second there is no partition
+    for at in written:
+        await setup.tamper(day.format("uses"), ordered_id(at), at)
+    await setup.tamper(day.format("credential_uses"), ordered_id(real - timedelta(days=60)), real - timedelta(days=60))
+    [rest] = await setup.rows("SELECT count(*) AS rows FROM slotwire.uses_rest")
+    assert rest["rows"] == 1
+    page = await uses.read_page(setup.pool, UseFilter(), before=None, limit=100)
+    assert [row.at for row in page] == sorted([*written, real - timedelta(days=60)], reverse=True)
+    grown = await uses.growth(setup.pool, real)
+    assert (grown.day, grown.days) == (1, 8 + 9)
+    assert grown.bytes > 0
     settings = RetentionSettings(uses_days=30)
-    setup.clock.advance(timedelta(days=29))
-    assert (await retention.run_once(setup.pool, setup.clock, settings))["uses"] == 0
-    await setup.tamper(
-        "INSERT INTO slotwire.credential_uses (id, at, action, actor, result)"
-        " VALUES ('00000000-0000-7000-8000-000000000000', $1, 'get-user', 'control', 'done')",
-        NOW - timedelta(days=400),
+    # Two partitions of 400 days ago (its own and the day before's), of 40 and of 31, and two rows by themselves.
+    assert (await retention.run_once(setup.pool, clock, settings))["uses"] == 2 + 2 + 2 + 2
+    page = await uses.read_page(setup.pool, UseFilter(), before=None, limit=100)
+    assert [row.at for row in page] == [real, real - timedelta(days=5)]
+    clock.advance(timedelta(days=400))  # whoever moves the clock removes nothing more: the server's counts, too
+    assert (await retention.run_once(setup.pool, clock, settings))["uses"] == 0
+    assert await setup.rows(many) == [{"rows": 2}]
+
+
+async def test_days_are_made_ahead_and_an_end_comes_once(setup: ConnectionsSetup) -> None:
+    """A day that something is among the rest of stays there; else it has a partition, where a second end is refused."""
+    before = await setup.rows("SELECT slotwire.use_days() AS day")
+    late = max(row["day"] for row in before) + timedelta(days=3)
+    at = datetime(late.year, late.month, late.day, 12, tzinfo=UTC)
+    begun = ordered_id(at)
+    row = (
+        "INSERT INTO slotwire.uses (id, begun, at, action, actor, result)"
+        " VALUES ($1, $2, $3, 'get-user', 'control', 'done')"
     )
-    assert (await retention.run_once(setup.pool, setup.clock, settings))["uses"] == 1
-    assert await setup.rows(many) == [before]
+    await setup.tamper(row, begun, None, at)
+    assert await ranges.run_once(setup.pool, ManualClock(at - timedelta(days=3))) >= 7
+    made = {row["day"] for row in await setup.rows("SELECT slotwire.use_days() AS day")}
+    assert late not in made
+    assert {late - timedelta(days=1), late + timedelta(days=1)} <= made
+    for number, when in enumerate((at, at + timedelta(days=1))):
+        await setup.tamper(row, ordered_id(when), begun, when)
+        with pytest.raises(asyncpg.UniqueViolationError, match="one_end"):
+            await setup.tamper(row, ordered_id(when), begun, when)
+        begun = ordered_id(at + timedelta(hours=number))
 
 
 async def test_it_is_exported(setup: ConnectionsSetup) -> None:

@@ -102,8 +102,8 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     DecisionRequest: lambda _: {"decision": "deny", "digest": sha256(WHAT.encode()).hexdigest()},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
-_TRACES = {"audit", "credential_uses", "idempotent_answers", "rate_budgets", "rate_waiters"}
-"""Tables that tell of requests, refused ones too, and of calls to Calendly, reading ones too."""
+_TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters", "uses"}
+"""Tables that tell of requests, refused ones too, and of calls to Calendly, reading ones too: these by day."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,8 @@ class PopulatedApi:
                 " WHERE table_schema = 'slotwire' GROUP BY table_name"
             )
             for table in tables:
-                if table["name"] in _TRACES or (org is not None and not table["bound"]):
+                traces = table["name"] in _TRACES or table["name"].startswith("uses_")
+                if traces or (org is not None and not table["bound"]):
                     continue
                 rows = await connection.fetch(
                     f"SELECT to_jsonb(t) - 'last_used_at' - 'checked_at' AS row FROM slotwire.{table['name']} t"
