@@ -18,6 +18,12 @@ versions      how a version takes over the runs of another
 settle        which offset may be committed
 results       what became of a record
 watch         whether the consumer makes progress
+schedules     `@agent.at`, `@agent.every`, `@agent.cron`: scheduled work
+due_times     when it is due
+due_firings   what is due now, and how far its schedule moves on by that
+fire          puts it into the agent's queue, in one process at a time
+firings       what its function is given, and the records that travel for it
+schedule_store  what Postgres keeps of schedules
 registry      Agent: which handler takes which event
 signatures    whether a handler takes the events it is registered for
 context       the second argument of a handler
@@ -48,6 +54,7 @@ tables        an agent's own tables: schema, role, migrations
 new_project   makes the project of a new agent, from project_template
 dev           runs an agent on the local stack, again after each change
 past_events   runs one past event, and rolls its effects back
+trial_inbox   the inbox of a trial; trial_firings: its firings
 cli           `slotwire agents`, with the author's loop in author_cli
 testing       the same dispatch in memory, for an agent's own tests
 agents        agents that come with Slotwire
@@ -61,6 +68,7 @@ if TYPE_CHECKING:
     from slotwire.handlers.chains import BookingChain, BookingSnapshot
     from slotwire.handlers.context import Context
     from slotwire.handlers.database import DatabaseConnection, DatabaseRow
+    from slotwire.handlers.firings import Firing, Moment
     from slotwire.handlers.outcome import Done, Reject, Retry
     from slotwire.handlers.registry import Agent
     from slotwire.schemas.envelope import Event
@@ -78,6 +86,8 @@ __all__ = [
     "DatabaseRow",
     "Done",
     "Event",
+    "Firing",
+    "Moment",
     "Reject",
     "Retry",
 ]
@@ -91,6 +101,8 @@ _HOMES = {
     "DatabaseRow": "slotwire.handlers.database",
     "Done": "slotwire.handlers.outcome",
     "Event": "slotwire.schemas.envelope",
+    "Firing": "slotwire.handlers.firings",
+    "Moment": "slotwire.handlers.firings",
     "Reject": "slotwire.handlers.outcome",
     "Retry": "slotwire.handlers.outcome",
 }

@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
+_FIRING_QUERIES = read_queries("slotwire.handlers", "schedules.sql")
 
 Values = Mapping[str, Sequence[str]]
 
@@ -29,6 +30,10 @@ class Calls(Protocol):
 
     async def grant(self, event_id: UUID) -> str:
         """Get a grant for the calls of one event."""
+        ...
+
+    async def grant_firing(self, firing_id: UUID, user: str | None) -> str:
+        """Get a grant for the calls of one firing, where it is of the clock as a user."""
         ...
 
     async def call(self, grant: str, operation: str, values: Values) -> Any:
@@ -43,10 +48,27 @@ class Calls(Protocol):
 class EventCalendly:
     """Calendly as seen from one event: `ctx.calendly`."""
 
-    def __init__(self, calls: Calls, event_id: UUID) -> None:
+    def __init__(self, calls: Calls, event_id: UUID, *, firing: bool = False, user: str | None = None) -> None:
         self._calls = calls
         self._event_id = event_id
+        self._firing = firing
+        self._user = user
         self._grant: str | None = None
+
+    def as_user(self, user: str) -> EventCalendly:
+        """Return Calendly as seen by a user, for a firing of the clock: its calls are about nobody else.
+
+            busy = await ctx.calendly.as_user(uri).call("list-user-busy-times", start_time=start, end_time=end)
+
+        Args:
+            user: the URI of a user who is connected, of the firing's organization.
+
+        Raises:
+            RuntimeError: this is no firing: an event says itself which user it is about.
+        """
+        if not self._firing:
+            raise RuntimeError("only scheduled work names a user: an event is about the one who hosts its meeting")
+        return EventCalendly(self._calls, self._event_id, firing=True, user=user)
 
     async def call(self, operation: str, /, **values: object) -> Any:
         """Read something that belongs to the event's meeting or to the user who hosts it.
@@ -103,7 +125,10 @@ class EventCalendly:
             except RequestRefused as error:
                 if error.code != "unauthenticated":
                     raise
-        self._grant = await self._calls.grant(self._event_id)
+        if self._firing:
+            self._grant = await self._calls.grant_firing(self._event_id, self._user)
+        else:
+            self._grant = await self._calls.grant(self._event_id)
         return await ask(self._grant)
 
 
@@ -135,8 +160,7 @@ class ControlledCalls:
             RequestRefused: the log has no such event any more (`not_found`).
             DatabaseUnavailable: Postgres is away.
         """
-        made = secrets.token_urlsafe(32)
-        digest = hashlib.sha256(made.encode()).digest()
+        made, digest = _new_grant()
         with translated():
             found = await self._database.fetchval(
                 _QUERIES["grant_calls"], digest, self._agent, event_id, self._clock.now()
@@ -147,6 +171,29 @@ class ControlledCalls:
             )
         return made
 
+    async def grant_firing(self, firing_id: UUID, user: str | None) -> str:
+        """Get a grant for the calls of one firing.
+
+        Args:
+            firing_id: its id.
+            user: of a firing of the clock, as whom.
+
+        Raises:
+            RequestRefused: the firing is over, or the user is not connected (`not_found`).
+            DatabaseUnavailable: Postgres is away.
+        """
+        made, digest = _new_grant()
+        asked = (digest, self._agent, firing_id, user, self._clock.now())
+        with translated():
+            found = await self._database.fetchval(_FIRING_QUERIES["grant_firing_calls"], *asked)
+        if not found:
+            raise RequestRefused(
+                "this firing is over, or the user is not connected in its organization: nothing can be asked for it",
+                code="not_found",
+                remedy="`slotwire connections list` names the users.",
+            )
+        return made
+
     async def call(self, grant: str, operation: str, values: Values) -> Any:
         """Make one call; see `EventCalendly.call`."""
         return await self._control.call(grant, operation, values)
@@ -154,6 +201,12 @@ class ControlledCalls:
     async def act(self, grant: str, name: str, action: Mapping[str, Any]) -> Any:
         """Do something; see `EventCalendly.act`."""
         return await self._control.act(grant, name, action)
+
+
+def _new_grant() -> tuple[str, bytes]:
+    """Make a grant, and what is kept of it."""
+    made = secrets.token_urlsafe(32)
+    return made, hashlib.sha256(made.encode()).digest()
 
 
 @dataclass
@@ -173,6 +226,10 @@ class MemoryCalls:
     async def grant(self, event_id: UUID) -> str:
         """Grant anything."""
         return str(event_id)
+
+    async def grant_firing(self, firing_id: UUID, user: str | None) -> str:
+        """Grant anything."""
+        return f"{firing_id} {user}"
 
     async def call(self, grant: str, operation: str, values: Values) -> Any:
         """Return what the test has set; an exception is raised."""

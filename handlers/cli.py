@@ -75,7 +75,7 @@ def list_agents(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """List agents with the events they handle and their consumer groups."""
+    """List agents with the events they handle, their scheduled work and their consumer groups."""
     from slotwire.ingest.foundation.author_environment import begin_without_secrets
 
     begin_without_secrets()
@@ -92,6 +92,10 @@ def list_agents(
             "reference": reference,
             "group": group_name(prefix, agent),
             "events": [cls.type for cls in agent.events],
+            "schedules": [
+                {"schedule": each.name, "times": str(each.times), "missed": each.missed}
+                for each in agent.schedules.values()
+            ],
             "topics": topics,
             "dead_letters": [dead_letter_topic(topic, agent.name) for topic in topics],
             "attempts": agent.retry.attempts,
@@ -102,6 +106,8 @@ def list_agents(
             typer.echo(f"{agent.name}  ({reference}, group {found['group']})")
             for cls in agent.events:
                 typer.echo(f"  {cls.type:<48} from {prefix}{cls.topic.name}")
+            for schedule in agent.schedules.values():
+                typer.echo(f"  {schedule.name:<48} {schedule.times}, missed: {schedule.missed}")
 
 
 app.command("new")(author_cli.new)

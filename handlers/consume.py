@@ -42,6 +42,8 @@ how long a partition that was full waits until it is fetched again."""
 COMMIT_INTERVAL_SECONDS = 0.5
 RUNS_INTERVAL_SECONDS = 0.5
 """How often to look for runs that are to go on without an event. An agent without runs is not asked for any."""
+LOOK_SECONDS = 0.5
+"""How often it is looked which scheduled work is due: how late a firing may begin."""
 QUEUE_SECONDS = 1.0
 """How often the agent's queue is looked at: how late what is due may begin."""
 ANSWER_TIMEOUT_SECONDS = 5.0
@@ -68,6 +70,7 @@ class Membership:
         interval: seconds between two checks of progress.
         stuck_after: seconds of lag without progress after which the consumer is replaced.
         queue_interval: seconds between two looks at the agent's queue.
+        look_interval: seconds between two looks at what scheduled work is due.
         move_grace: how long running handlers may take to finish before partitions move, in seconds.
         grace: how long running handlers may take to finish at a stop, in seconds; None: as the settings say.
     """
@@ -79,6 +82,7 @@ class Membership:
     stuck_after: float = 30.0
     queue_interval: float = QUEUE_SECONDS
     move_grace: float = REVOKE_GRACE_SECONDS
+    look_interval: float = LOOK_SECONDS
     grace: float | None = None
 
 

@@ -15,6 +15,7 @@ from slotwire.handlers.calendly import Calls, EventCalendly
 from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.endings import Suspended
+from slotwire.handlers.firings import Firing, FiringData, Moment
 from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
 from slotwire.handlers.steps import Run
 from slotwire.ingest.foundation.clock import Clock
@@ -93,8 +94,11 @@ class Context:
 
     @cached_property
     def calendly(self) -> EventCalendly:
-        """Reads what belongs to the event's meeting, or to the user who hosts it."""
-        return EventCalendly(self.calls, self.event.id)
+        """Reads what belongs to the event's meeting, or to the user who hosts it.
+
+        For a firing of the clock: what belongs to the user that `calendly.as_user(…)` names.
+        """
+        return EventCalendly(self.calls, self.event.id, firing=isinstance(self.event.data, FiringData))
 
     @property
     def organization(self) -> str:
@@ -123,6 +127,23 @@ class Context:
         chain = await self.chains.bookings(self.organization, self.event.subject, self._connection)
         found = next((each for each in chain if each.invitee == self.event.subject), None)
         return None if found is None else BookingChain(found, chain)
+
+    async def is_current(self, firing: Firing) -> bool:
+        """Whether a moment still belongs to its booking: it is active, and at the time that it was at.
+
+        Asked before each run of a moment's function; ask again where the run takes long.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away. Do not catch it.
+        """
+        if not isinstance(firing, Moment):
+            return True
+        found = await self.booking()
+        if found is None or found.booking.state != "active":
+            return False
+        if firing.kind == "after_end":
+            return found.booking.end_time == firing.end_time
+        return found.booking.start_time == firing.start_time
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:

@@ -55,7 +55,14 @@ class Dispatcher:
     """
 
     def __init__(
-        self, handle: Handle, *, agent: str, max_in_flight: int, spawn: Spawn, take_turn: TakeTurn | None = None
+        self,
+        handle: Handle,
+        *,
+        agent: str,
+        max_in_flight: int,
+        spawn: Spawn,
+        take_turn: TakeTurn | None = None,
+        counted: bool = True,
     ) -> None:
         """Make a dispatcher without partitions.
 
@@ -65,6 +72,7 @@ class Dispatcher:
             max_in_flight: records in flight in all partitions together; each has an equal share, at least 1.
             spawn: starts a task that its owner waits for, for example a TaskGroup's `create_task`.
             take_turn: handles what waits in a lane's queue; its result says whether the lane goes on.
+            counted: whether the metric of the agent is of this one.
         """
         self.changed = asyncio.Event()
         self._handle = handle
@@ -73,7 +81,8 @@ class Dispatcher:
         self._spawn = spawn
         self._open: dict[Partition, _OpenPartition] = {}
         # Asked for when somebody looks, since setting it costs as much as many a handler.
-        CONSUMER_IN_FLIGHT.labels(agent).set_function(lambda: self.in_flight)
+        if counted:
+            CONSUMER_IN_FLIGHT.labels(agent).set_function(lambda: self.in_flight)
 
     @property
     def partitions(self) -> AbstractSet[Partition]:

@@ -29,6 +29,7 @@ from slotwire.handlers.chains import Chains
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.endings import BusyRun, Ending, HeldRun, LostRun, ParkedRun
+from slotwire.handlers.firings import FiringData, read_event
 from slotwire.handlers.inbox import Inbox
 from slotwire.handlers.journal import StoredRun
 from slotwire.handlers.patience import OUTAGE_RETRY, SERVER_ERRORS, Interrupted, Patience, Pause, PauseRefused, drawn
@@ -41,6 +42,7 @@ from slotwire.handlers.resume import Resumption
 from slotwire.handlers.runs import Runs, Work
 from slotwire.handlers.slots import RunSlots
 from slotwire.handlers.steps import Candidate
+from slotwire.ingest.foundation.agent_metrics import FIRING_LATE_SECONDS
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import (
     BrokerUnavailable,
@@ -48,8 +50,13 @@ from slotwire.ingest.foundation.errors import (
     SlotwireError,
 )
 from slotwire.ingest.foundation.lifecycle import wait_for
-from slotwire.ingest.foundation.telemetry import DEAD_LETTERS, HANDLED, POST_TO_HANDLER_SECONDS, get_logger
-from slotwire.schemas.codec import UndecodableRecord, decode
+from slotwire.ingest.foundation.telemetry import (
+    DEAD_LETTERS,
+    HANDLED,
+    POST_TO_HANDLER_SECONDS,
+    get_logger,
+)
+from slotwire.schemas.codec import UndecodableRecord
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BY_TYPE
 
@@ -140,7 +147,8 @@ class Handling:
         if self._show is not None and (kind is None or kind in self._agent.handlers):
             self._show.settled(record, result, monotonic() - began)
         if result.status not in {RecordStatus.HANDED_BACK, RecordStatus.POSTPONED}:
-            self._counted(kind if kind in BY_TYPE else "unknown", result.status).inc()
+            known = kind in BY_TYPE or kind in self._agent.handlers
+            self._counted(kind if known else "unknown", result.status).inc()
         if result.status is RecordStatus.DONE:
             self._giving_up.succeeded()
 
@@ -218,14 +226,14 @@ class Handling:
 
     async def _read(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
         try:
-            return decode(record.headers, record.value)
+            return read_event(record)
         except UndecodableRecord as error:
             if error.reason != "data_elsewhere":
                 raise
         # Decoding got as far as the data, so the identifier is there, once, and well-formed.
         event_id = UUID(next(value for name, value in record.headers if name == "ce_id" and value).decode())
         fetched = await self.patience.until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)
-        return decode(record.headers, record.value, elsewhere=fetched)
+        return read_event(record, elsewhere=fetched)
 
     async def _run_until_settled(self, work: Work, stopping: asyncio.Event) -> RecordResult:
         """Run an event's handler, and try again until the event is settled, set aside, postponed or handed back."""
@@ -280,7 +288,10 @@ class Handling:
         raise Interrupted
 
     def _observe(self, event: Event[Any]) -> None:
-        """Observe how long a webhook's event was on its way here."""
+        """Observe how long a webhook's event was on its way here, or how late a firing begins."""
+        if isinstance(event.data, FiringData):
+            late = (self._clock.now() - event.data.due).total_seconds()
+            FIRING_LATE_SECONDS.labels(self._agent.name, event.data.schedule).observe(max(0.0, late))
         if event.origin == "webhook" and event.replay is None and event.recorded_time is not None:
             waited = (self._clock.now() - event.recorded_time).total_seconds()
             POST_TO_HANDLER_SECONDS.labels(self._agent.name).observe(max(0.0, waited))

@@ -14,9 +14,10 @@ from uuid import UUID
 
 import orjson
 
+from slotwire.handlers.firings import read_event
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.versions import JournalMigration
-from slotwire.schemas.codec import decode, encode_data
+from slotwire.schemas.codec import encode_data
 from slotwire.schemas.envelope import Event
 
 EntryKind = Literal["step", "wait", "approval"]
@@ -279,7 +280,7 @@ def unpack(packed: bytes) -> tuple[Record, Event[Any]]:
         tuple((name, _bytes(value)) for name, value in found["headers"]),
         datetime.fromisoformat(found["published_at"]),
     )
-    return record, decode(record.headers, record.value, elsewhere=_bytes(found["elsewhere"]))
+    return record, read_event(record, elsewhere=_bytes(found["elsewhere"]))
 
 
 def _text(value: bytes | None) -> str:

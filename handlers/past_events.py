@@ -151,6 +151,10 @@ class _TriedCalls:
         """Get a grant for the calls of one event."""
         return await self._calls.grant(event_id)
 
+    async def grant_firing(self, firing_id: UUID, user: str | None) -> str:
+        """Get a grant for the calls of one firing."""
+        return await self._calls.grant_firing(firing_id, user)
+
     async def call(self, grant: str, operation: str, values: Mapping[str, Sequence[str]]) -> Any:
         """Make one call."""
         return await self._calls.call(grant, operation, values)

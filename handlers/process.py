@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,6 +17,8 @@ from slotwire.handlers.chains import PostgresChains
 from slotwire.handlers.consume import Member, Membership
 from slotwire.handlers.dead_letters import KafkaDeadLetters
 from slotwire.handlers.due import DueRuns
+from slotwire.handlers.fire import FiringLoop
+from slotwire.handlers.firings import firing_partition
 from slotwire.handlers.handle import Handling
 from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.inbox import PostgresInbox
@@ -27,6 +30,7 @@ from slotwire.handlers.problems import Problems
 from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
 from slotwire.handlers.runs import Runs
+from slotwire.handlers.schedule_store import ScheduleStore
 from slotwire.handlers.shown_runs import ShownRuns
 from slotwire.handlers.tables import require_tables
 from slotwire.ingest.foundation.clock import Clock, clock_of
@@ -136,14 +140,16 @@ class AgentRunner:
     ) -> None:
         self.agent = agent
         self.problems = Problems(agent.name, get_logger("agents").bind(agent=agent.name))
-        self.problems.begin("joining", "is joining its consumer group", quiet=True)
+        if agent.topics:
+            self.problems.begin("joining", "is joining its consumer group", quiet=True)
         self.membership = Membership(
             agent=agent.name,
             group=group_name(settings.kafka.topic_prefix, agent),
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
             grace=agent.grace_seconds,
         )
-        for topic in self.membership.topics:
+        self._firings = firing_partition(settings.kafka.topic_prefix)
+        for topic in self.lettered_topics:
             DEAD_LETTERS.labels(agent.name, topic)  # from 0 on, so that the first one is seen to be added
         connection_options(settings.kafka, client=agent.name)  # raises if a setting is wrong
         self._settings = settings
@@ -156,6 +162,7 @@ class AgentRunner:
         journal = PostgresJournal(pool, agent=agent.name, clock=clock, claim_seconds=settings.agents.claim_seconds)
         runs = Runs(agent, journal, clock)
         self._due = DueRuns(runs, journal, agent.versions, self.problems)
+        self._due_firings = DueRuns(runs, journal, agent.versions, self.problems)
         self._handling = Handling(
             agent,
             inbox=self._inbox,
@@ -170,13 +177,18 @@ class AgentRunner:
             show=shown,
         )
 
-        self._queueing = Queueing(
-            self._handling,
-            PostgresQueue(pool, agent=agent.name, clock=clock, settings=settings.agents),
-            agent=agent.name,
-            problems=self.problems,
-            clock=clock,
+        self._queue = PostgresQueue(pool, agent=agent.name, clock=clock, settings=settings.agents)
+        about: dict[str, Any] = {"agent": agent.name, "problems": self.problems, "clock": clock}
+        self._queueing = Queueing(self._handling, self._queue, **about)
+        self._queued_firings = Queueing(self._handling, self._queue, firings=True, **about)
+        self._schedules = ScheduleStore(
+            pool, agent=agent.name, clock=clock, lease_seconds=settings.agents.claim_seconds
         )
+
+    @property
+    def lettered_topics(self) -> tuple[str, ...]:
+        """The topics whose records it may give up, firings included."""
+        return (*self.membership.topics, *([self._firings.topic] if self.agent.schedules else []))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Open what the agent holds, and work until `stop` is set."""
@@ -194,20 +206,54 @@ class AgentRunner:
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. An agent past its limit of dead letters holds, not ready, so that it is noticed."""
-        failures = 0
         try:
-            while not stop.is_set() and not self._handling.halted.is_set():
-                try:
-                    await self.run_once(stop)
-                    failures = 0
-                except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
-                    self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
-                    failures += 1
-                    pause = OUTAGE_RETRY.pause(failures, drawn())
-                    await wait_for(stop, pause)
-            await stop.wait()
+            async with asyncio.TaskGroup() as group:
+                if self.agent.topics:
+                    group.create_task(self._again(self.run_once, stop), name="events")
+                if self.agent.schedules:
+                    group.create_task(self._again(self.fire_once, stop), name="firings")
         finally:
             await self._dead_letters.close()
+
+    async def _again(self, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Work, and again after each outage, until `stop` is set."""
+        failures = 0
+        while not stop.is_set() and not self._handling.halted.is_set():
+            try:
+                await work(stop)
+                failures = 0
+            except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
+                self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
+                failures += 1
+                pause = OUTAGE_RETRY.pause(failures, drawn())
+                await wait_for(stop, pause)
+        await stop.wait()
+
+    async def fire_once(self, stop: asyncio.Event) -> None:
+        """Check the tables and the topic of dead letters, then fire until `stop` or the limit of dead letters.
+
+        Raises:
+            DatabaseUnavailable, SchemaMismatch, TopicUnavailable, BrokerUnavailable: as `run_once`.
+        """
+        await require_working(self._pool)
+        await require_tables(self._pool, self.agent)
+        self.problems.end("postgres")
+        await dead_letters.ensure_topics(self._settings.kafka, self.agent.name, [self._firings.topic])
+        self.problems.end("kafka")
+        loop = FiringLoop(
+            self.agent,
+            self._schedules,
+            self._queue,
+            self._queued_firings,
+            self._due_firings,
+            partition=self._firings,
+            clock=self._clock,
+            look_seconds=self.membership.look_interval,
+        )
+        grace = self.membership.grace
+        await loop.run(
+            stop, self._handling.halted, grace=self._settings.agents.stop_grace_seconds if grace is None else grace
+        )
 
     async def run_once(self, stop: asyncio.Event) -> None:
         """Check the inbox and the topics, then join the group once, until `stop` or the limit of dead letters.

@@ -20,6 +20,7 @@ from slotwire.handlers.patience import Interrupted
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord, sequence_of
 from slotwire.handlers.results import RecordResult, RecordStatus
+from slotwire.ingest.foundation.agent_metrics import FIRINGS_WAITING
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import CONSUMER_QUEUE_FULL, CONSUMER_QUEUED
@@ -35,7 +36,14 @@ class Queueing:
     """Handles the records of one agent, and those that wait in its queue."""
 
     def __init__(
-        self, handling: Handling, queue: PostgresQueue, *, agent: str, problems: Problems, clock: Clock
+        self,
+        handling: Handling,
+        queue: PostgresQueue,
+        *,
+        agent: str,
+        problems: Problems,
+        clock: Clock,
+        firings: bool = False,
     ) -> None:
         self._handling = handling
         self._queue = queue
@@ -45,7 +53,8 @@ class Queueing:
         self._lettered: dict[Partition, set[Lane]] = {}
         self._turning: set[Place] = set()
         self._without_room = 0
-        self._full, self._queued = CONSUMER_QUEUE_FULL.labels(agent), CONSUMER_QUEUED.labels(agent)
+        self._full = CONSUMER_QUEUE_FULL.labels(agent)
+        self._queued = (FIRINGS_WAITING if firings else CONSUMER_QUEUED).labels(agent)
 
     async def load(self, partitions: Collection[Partition]) -> Callable[[], None]:
         """Learn which lanes of partitions are fenced, before their first records are handled.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
+from slotwire.handlers.schedules import Schedules
 from slotwire.handlers.signatures import EXAMPLE, check_handler
 from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
@@ -64,7 +65,7 @@ class Registration(Protocol[X]):
         ...
 
 
-class Agent:
+class Agent(Schedules):
     """A named group of handlers with a consumer group of its own.
 
         agent = Agent("crm")
@@ -123,6 +124,7 @@ class Agent:
                 raise ConfigurationError(
                     f"agent {name} cannot run {most} handlers at once", remedy=f"Give 1 to {MAX_CONCURRENCY}."
                 )
+        super().__init__()
         self.name = name
         self.version = version
         self.start: Start = start
@@ -136,7 +138,6 @@ class Agent:
         self.reference = ""
         self._starting: list[Hook] = []
         self._stopping: list[Hook] = []
-        self._handlers: dict[str, Handler] = {}
         self._filters: dict[str, Where[Any]] = {}
         self._classes: list[type[EventData]] = []
         self._takeovers: dict[str, Agent | JournalMigration] = {}
@@ -268,7 +269,7 @@ class Agent:
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by the events' types."""
+        """The handlers by the events' types, and scheduled work by the types of its firings."""
         return MappingProxyType(self._handlers)
 
     def takes(self, event: Event[Any]) -> object:

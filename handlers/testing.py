@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -28,7 +28,7 @@ from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.dispatch import Dispatcher
 from slotwire.handlers.handle import Handling
 from slotwire.handlers.hooks import held
-from slotwire.handlers.inbox import AlreadyDone, Inbox, PostgresInbox
+from slotwire.handlers.inbox import Inbox, PostgresInbox
 from slotwire.handlers.journal import unpack
 from slotwire.handlers.patience import PauseRefused
 from slotwire.handlers.problems import Problems
@@ -38,6 +38,8 @@ from slotwire.handlers.registry import Agent
 from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.runs import Runs
 from slotwire.handlers.tables import migrate_tables
+from slotwire.handlers.trial_firings import trial_record
+from slotwire.handlers.trial_inbox import MemoryInbox
 from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
 from slotwire.ingest.foundation.postgres import Pool, connect
@@ -240,6 +242,29 @@ class Trial:
                     dispatcher.turn(record)
         return tuple(self.results[before:])
 
+    async def fire(
+        self,
+        schedule: str,
+        *,
+        due: datetime | None = None,
+        organization: str = "TRIAL",
+        booking: BookingSnapshot | None = None,
+    ) -> RecordResult:
+        """Fire scheduled work, once for equal arguments, and wait until it is handled.
+
+        Args:
+            schedule: its name: that of its function, or `name=`.
+            due: when it was due, of the clock; default: now.
+            organization: which it is for.
+            booking: whose moment it is. A test may then set another state of it in `chains`.
+        """
+        record = trial_record(self._agent, schedule, due or self._clock.now(), organization, booking)
+        if booking is not None:
+            self.chains.known.setdefault((organization, booking.invitee), (booking,))
+        self._offset += 1
+        (result,) = await self.deliver_records(replace(record, offset=self._offset - 1))
+        return result
+
     async def go_on(self) -> tuple[RecordResult, ...]:
         """Let runs go on whose wait is over by the trial's clock."""
         records = [self._journal.runs[event_id].stored.record for event_id in self._journal.due()]
@@ -346,41 +371,3 @@ async def trial_on_postgres(
         await owner.close()
     async with opened_pool([agent], settings) as pool, held(agent):
         yield Trial(agent, clock=clock, pool=pool)
-
-
-class MemoryInbox:
-    """The inbox of a trial, in memory.
-
-    Attributes:
-        settled: the identifiers of settled events.
-        data: the data of events whose records were published without it, by identifier.
-    """
-
-    def __init__(self, connection: Any = None) -> None:
-        self.settled: set[UUID] = set()
-        self.data: dict[UUID, bytes] = {}
-        self._connection = connection
-        self._locks: dict[UUID, asyncio.Lock] = {}
-
-    async def seen(self, event_id: UUID) -> bool:
-        """Say whether the event was settled."""
-        return event_id in self.settled
-
-    async def mark(self, event_id: UUID) -> None:
-        """Mark the event as settled; marking it twice is no error."""
-        self.settled.add(event_id)
-
-    async def data_of(self, event_id: UUID) -> bytes | None:
-        """Return the data of an event whose record was published without it."""
-        return self.data.get(event_id)
-
-    @asynccontextmanager
-    async def transaction(self, event_id: UUID) -> AsyncGenerator[Any, None]:
-        """Stand in for a transaction: a second run of the event waits, then skips. An exception undoes the mark."""
-        if self._connection is None:
-            raise RuntimeError("this handler opens a transaction: pass connection= to Trial")
-        async with self._locks.setdefault(event_id, asyncio.Lock()):
-            if event_id in self.settled:
-                raise AlreadyDone
-            yield self._connection
-            self.settled.add(event_id)

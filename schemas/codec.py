@@ -118,7 +118,11 @@ def encode_data(data: EventData) -> bytes:
 
 
 def decode(
-    headers: Iterable[tuple[str, bytes | None]], value: bytes | None, *, elsewhere: bytes | None = None
+    headers: Iterable[tuple[str, bytes | None]],
+    value: bytes | None,
+    *,
+    elsewhere: bytes | None = None,
+    known_as: type[EventData] | None = None,
 ) -> Event[EventData]:
     """Read a record. Whatever it holds, it is an event or an `UndecodableRecord`.
 
@@ -126,6 +130,7 @@ def decode(
         headers: the record's headers.
         value: the record's value; empty when the data is elsewhere.
         elsewhere: the data that `ce_dataref` refers to, once fetched.
+        known_as: the class of data that is never published, whatever type the record says.
 
     Raises:
         UndecodableRecord: with reason `not_an_event`, `unknown_type`, `data_elsewhere` or `invalid_data`.
@@ -133,7 +138,7 @@ def decode(
     found = _attributes(headers)
     kind = found["ce_type"]
     context = _context(found)
-    cls = BY_TYPE.get(kind)
+    cls = known_as or BY_TYPE.get(kind)
     if cls is None:
         raise UndecodableRecord("unknown_type", f"this version does not know the type {kind[:MAX_NAME]}")
     dataref = found.get("ce_dataref")

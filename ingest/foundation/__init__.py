@@ -18,7 +18,7 @@ sealing             secrets for one place, encrypted with named keys
 clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
 calendly_metrics    its metrics of calls to Calendly
-agent_metrics       its metrics of agents' runs, as `control` reads them
+agent_metrics       its metrics of agents' scheduled work, and of their runs as `control` reads them
 outgoing_metrics    its metrics of requests to receivers
 outgoing            requests to addresses that somebody else names: guarded, limited, signed
 throttle            log lines that strangers can cause: a few, with a count of the rest

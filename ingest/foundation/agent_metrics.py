@@ -1,6 +1,8 @@
-"""Metrics of agents' runs as `control` reads them; part of `telemetry`, which declares them with all others."""
+"""Metrics of agents' scheduled work, and of their runs as `control` reads them; part of `telemetry`."""
 
 from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from slotwire.ingest.foundation.exposition import Readings, of
 
@@ -18,4 +20,23 @@ AGENT_RUN_OLDEST = Readings(
     ["agent", "state"],
     fresh_seconds=30,
     registry=of("control"),
+)
+FIRINGS = Counter(
+    "slotwire_firings",
+    "Firings of scheduled work, by outcome: fired; passed: missed or too many at once, and not done late.",
+    ["agent", "schedule", "outcome"],
+    registry=of("agents"),
+)
+FIRING_LATE_SECONDS = Histogram(
+    "slotwire_firing_late_seconds",
+    "Time from when scheduled work was due to its first run, in seconds.",
+    ["agent", "schedule"],
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 10800.0, 86400.0),
+    registry=of("agents"),
+)
+FIRINGS_WAITING = Gauge(
+    "slotwire_firings_waiting",
+    "Firings of scheduled work that are due and not done, if this process is the one of its agent that fires.",
+    ["agent"],
+    registry=of("agents"),
 )

@@ -33,7 +33,10 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "event_of",
         "expire_approval",
         "grant_calls",
+        "grant_firing_calls",
         "last_event_of",
+        "meetings_between",
+        "organizations_served",
     ),
     "mcp": (),
     "control": (

@@ -28,6 +28,7 @@ PROCESSES = {
     "inbox.sql": ("agents",),
     "bookings.sql": ("agents",),
     "queue.sql": ("agents",),
+    "schedules.sql": ("agents",),
     "dead_letters.sql": ("control",),
     "runs.sql": ("agents",),
     "control.sql": ("control", "serve"),

@@ -144,10 +144,11 @@ class AgentSetup:
             places = [TopicPartition(self.topic, number) for number in range(self.settings.kafka.partitions)]
             return {place.partition: offset for place, offset in (await consumer.end_offsets(places)).items()}
 
-    async def dead_letters(self, agent: str, count: int) -> list[ConsumerRecord]:
-        """Read so many dead letters of an agent, waiting for them."""
+    async def dead_letters(self, agent: str, count: int, *, topic: str | None = None) -> list[ConsumerRecord]:
+        """Read so many dead letters of an agent, waiting for them; of a topic without prefix, default the invitees'."""
+        of = self.topic if topic is None else self.settings.kafka.topic_prefix + topic
         async with reading(self.settings.kafka.bootstrap_servers) as consumer:
-            consumer.assign([TopicPartition(f"{self.topic}.{agent}.dlq", 0)])
+            consumer.assign([TopicPartition(f"{of}.{agent}.dlq", 0)])
             await consumer.seek_to_beginning()
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 return [await consumer.getone() for _ in range(count)]

@@ -15,7 +15,8 @@ from slotwire.handlers.handle import Handling
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.runs import Runs
-from slotwire.handlers.testing import MemoryInbox, Trial, record_of
+from slotwire.handlers.testing import Trial, record_of
+from slotwire.handlers.trial_inbox import MemoryInbox
 from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.telemetry import get_logger

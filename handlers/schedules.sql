@@ -1,0 +1,79 @@
+-- The scheduled work of an agent.
+
+-- name: take_firing
+-- Begin or go on to be the process of an agent that fires: where there is none, or one at a beat where it stands still.
+INSERT INTO slotwire.agent_firers AS f (agent, owner) VALUES ($1, $2)
+ON CONFLICT (agent) DO UPDATE SET owner = excluded.owner, beat = f.beat + 1
+WHERE f.owner IS NULL OR f.owner = excluded.owner OR (f.owner = $3 AND f.beat = $4)
+RETURNING true
+
+-- name: firer
+-- Which process of an agent fires, and its beat.
+SELECT owner, beat FROM slotwire.agent_firers WHERE agent = $1
+
+-- name: leave_firing
+-- Let another process fire at once.
+UPDATE slotwire.agent_firers SET owner = NULL WHERE agent = $1 AND owner = $2
+
+-- name: declare_schedules
+-- Note what an agent's code declares. New work begins now, and so does what is due in another way than before.
+INSERT INTO slotwire.agent_schedules AS s (agent, schedule, kind, times, away_seconds, missed, declared, begun_at, reached,
+    reached_key, looked_at, next_at)
+SELECT $1, d.schedule, d.kind, d.times, d.away_seconds, d.missed, true, $7, $7, '', $7, d.next_at
+FROM unnest($2::text[], $3::text[], $4::text[], $5::double precision[], $6::text[], $8::timestamptz[])
+    AS d (schedule, kind, times, away_seconds, missed, next_at)
+ON CONFLICT (agent, schedule) DO UPDATE
+SET times = excluded.times, away_seconds = excluded.away_seconds, missed = excluded.missed, declared = true, next_at = excluded.next_at,
+    kind = excluded.kind,
+    begun_at = CASE WHEN s.kind = excluded.kind THEN s.begun_at ELSE excluded.begun_at END,
+    reached = CASE WHEN s.kind = excluded.kind THEN s.reached ELSE excluded.reached END,
+    reached_key = CASE WHEN s.kind = excluded.kind THEN s.reached_key ELSE '' END,
+    looked_at = CASE WHEN s.kind = excluded.kind THEN s.looked_at ELSE excluded.looked_at END
+
+-- name: undeclare_schedules
+-- Note that an agent's code has some work no more.
+UPDATE slotwire.agent_schedules SET declared = false WHERE agent = $1 AND schedule <> ALL ($2::text[]) AND declared
+
+-- name: schedules
+-- Up to where an agent's schedules have come.
+SELECT schedule, begun_at, reached, reached_key, looked_at FROM slotwire.agent_schedules WHERE agent = $1 AND declared
+
+-- name: lock_schedule
+-- Hold a schedule while it moves on, unless another process has moved it.
+SELECT true FROM slotwire.agent_schedules
+WHERE agent = $1 AND schedule = $2 AND reached = $3 AND reached_key = $4 FOR UPDATE
+
+-- name: advance_schedule
+-- Note how far a schedule has come.
+UPDATE slotwire.agent_schedules
+SET reached = $3, reached_key = $4, looked_at = $5, next_at = $6, fired = fired + $7,
+    fired_due = coalesce($8, fired_due), passed = passed + $9, passed_due = coalesce($10, passed_due)
+WHERE agent = $1 AND schedule = $2
+
+-- name: reserve_offsets
+-- Take so many offsets for firings of an agent; answers the first.
+UPDATE slotwire.agent_firers SET next_offset = next_offset + $2 WHERE agent = $1 RETURNING next_offset - $2
+
+-- name: put_firing
+-- Put a firing into the agent's queue, unless it is there, was done or was given up, or too many wait in its lane.
+INSERT INTO slotwire.agent_queue (agent, topic, partition, record_offset, lane, event_id, key, value, header_names,
+    header_values, published_at, due_at, queued_at)
+SELECT $1, $2, $3, $13, $4, $5, $6, $7, $8, $9, $10, $10, $11
+WHERE NOT EXISTS (SELECT FROM slotwire.inbox i WHERE i.agent = $1 AND i.event_id = $5)
+  AND NOT EXISTS (SELECT FROM slotwire.agent_queue q WHERE q.agent = $1 AND q.event_id = $5)
+  AND NOT EXISTS (SELECT FROM slotwire.dead_letters d WHERE d.agent = $1 AND d.event_id = $5)
+  AND NOT EXISTS (SELECT FROM slotwire.runs r WHERE r.agent = $1 AND r.event_id = $5)
+  AND (SELECT count(*) FROM slotwire.agent_queue q
+       WHERE q.agent = $1 AND q.topic = $2 AND q.partition = $3 AND q.lane = $4) < $12
+
+-- name: organizations_served
+-- Some of the organizations that a firing of the clock is for.
+SELECT org, tenant FROM slotwire.organizations_served($1, $2, $3)
+
+-- name: meetings_between
+-- Some of the meetings whose moments may have come.
+SELECT * FROM slotwire.meetings_between($1, $2, $3, $4, $5, $6, $7)
+
+-- name: grant_firing_calls
+-- Have `slotwire control` make calls to Calendly for a firing; whether there are such a firing and user.
+SELECT slotwire.grant_firing_calls($1, $2, $3, $4, $5)

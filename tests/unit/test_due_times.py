@@ -1,0 +1,158 @@
+"""When scheduled work is due: across daylight saving in Europe, America and on Lord Howe, and where there is none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from slotwire.handlers import Agent, Context, Firing, Moment
+from slotwire.handlers.due_times import (
+    MAX_AWAY,
+    MAX_COUNTED,
+    ClockTimes,
+    count_between,
+    cron_times,
+    interval_times,
+    moment_times,
+    times_of_day,
+)
+from slotwire.handlers.schedules import Schedule
+from slotwire.ingest.foundation.errors import ConfigurationError
+
+BERLIN, NEW_YORK, LORD_HOWE, PHOENIX = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Phoenix"
+
+
+def utc(text: str) -> datetime:
+    """Read a time of 2026 in UTC: `03-29 00:30`."""
+    return datetime.strptime(f"2026-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+
+
+def anyhow(name: str) -> Any:
+    """Make an agent that a type checker lets be called anyhow."""
+    return Agent(name)
+
+
+def due_between(times: ClockTimes, after: datetime, until: datetime) -> list[datetime]:
+    """All times of a span, in order."""
+    found, due = [], times.after(after)
+    while due <= until:
+        found.append(due)
+        due = times.after(due)
+    return found
+
+
+SAVING = [
+    # Europe: on 29 March 02:00 becomes 03:00 (01:00 UTC), on 25 October 03:00 becomes 02:00 (01:00 UTC).
+    ("07:00", BERLIN, "03-28 12:00", "03-30 12:00", ["03-29 05:00", "03-30 05:00"]),
+    ("02:30", BERLIN, "03-27 12:00", "03-30 12:00", ["03-28 01:30", "03-29 01:00", "03-30 00:30"]),
+    ("02:30", BERLIN, "10-24 12:00", "10-26 12:00", ["10-25 00:30", "10-26 01:30"]),
+    ("03:00", BERLIN, "03-28 12:00", "03-29 12:00", ["03-29 01:00"]),
+    # America: on 8 March 02:00 becomes 03:00 (07:00 UTC), on 1 November 02:00 becomes 01:00 (06:00 UTC).
+    ("02:30", NEW_YORK, "03-07 12:00", "03-09 12:00", ["03-08 07:00", "03-09 06:30"]),
+    ("01:30", NEW_YORK, "10-31 12:00", "11-02 12:00", ["11-01 05:30", "11-02 06:30"]),
+    # Lord Howe: on 5 April 02:00 becomes 01:30, on 4 October 02:00 becomes 02:30 (both 15:00/15:30 UTC before).
+    ("01:45", LORD_HOWE, "04-03 16:00", "04-05 16:00", ["04-04 14:45", "04-05 15:15"]),
+    ("02:15", LORD_HOWE, "10-02 16:00", "10-04 16:00", ["10-03 15:30", "10-04 15:15"]),
+    # Arizona has none.
+    ("02:30", PHOENIX, "03-07 12:00", "03-09 12:00", ["03-08 09:30", "03-09 09:30"]),
+    ("01:30", PHOENIX, "10-31 12:00", "11-02 12:00", ["11-01 08:30", "11-02 08:30"]),
+]
+
+
+@pytest.mark.parametrize(("time", "zone", "after", "until", "due"), SAVING)
+def test_a_local_time_is_due_once_a_day(time: str, zone: str, after: str, until: str, due: list[str]) -> None:
+    """One that does not exist is due right after the gap, one that occurs twice the first time, whoever looks when.
+
+    From every minute of the span on the next one is the same: a process that begins in the gap, or in the hour that
+    occurs twice, fires nothing again.
+    """
+    times, wanted = times_of_day(time, zone), [utc(each) for each in due]
+    assert due_between(times, utc(after), utc(until)) == wanted
+    look = utc(after)
+    while look < wanted[-1]:
+        assert times.after(look) == next(each for each in wanted if each > look)
+        reached = [each for each in wanted if each <= look]
+        assert times.latest(utc(after), look) == (reached[-1] if reached else None)
+        look += timedelta(minutes=15)
+
+
+def test_two_times_in_one_gap_are_one() -> None:
+    """Both would be due right after it; the work is done once. What `*` stands for goes by the time that passes."""
+    gap = (utc("03-29 00:00"), utc("03-29 02:00"))
+    assert due_between(cron_times("15,45 2 * * *", BERLIN), *gap) == [utc("03-29 01:00")]
+    twice = due_between(cron_times("*/30 * * * *", BERLIN), utc("10-24 23:59"), utc("10-25 02:00"))
+    assert twice == [utc("10-25 00:00") + timedelta(minutes=30 * n) for n in range(5)]
+
+
+def test_cron_strings_and_intervals() -> None:
+    """Days of the week are local days; an interval counts from 1970 on, so every process comes to the same times."""
+    weekdays = cron_times("0  7 * * 1-5", BERLIN)
+    assert str(weekdays) == "cron 0 7 * * 1-5 Europe/Berlin"
+    assert weekdays.after(utc("11-27 06:00")) == utc("11-30 06:00")
+    assert weekdays.latest(utc("01-01 00:00"), utc("11-29 23:00")) == utc("11-27 06:00")
+    yearly = cron_times("0 0 29 2 *", "UTC")
+    assert yearly.latest(datetime(2020, 1, 1, tzinfo=UTC), utc("11-27 06:00")) == datetime(2024, 2, 29, tzinfo=UTC)
+    quarter = interval_times(timedelta(minutes=15))
+    assert quarter.after(utc("11-27 06:15")) == utc("11-27 06:30")
+    assert quarter.latest(utc("11-27 06:14"), utc("11-27 06:29")) == utc("11-27 06:15")
+    assert quarter.latest(utc("11-27 06:15"), utc("11-27 06:29")) is None
+    assert count_between(quarter, utc("11-27 06:00"), utc("11-27 07:00")) == 3
+    assert count_between(interval_times(timedelta(seconds=1)), utc("01-01 00:00"), utc("11-27 07:00")) == MAX_COUNTED
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: times_of_day("7:00", BERLIN),
+        lambda: times_of_day("24:00", BERLIN),
+        lambda: times_of_day("07:00", "Berlin"),
+        lambda: cron_times("0 7 * *", BERLIN),
+        lambda: cron_times("0 0 7 * * *", BERLIN),
+        lambda: cron_times("0 0 30 2 *", BERLIN),
+        lambda: cron_times("61 0 * * *", BERLIN),
+        lambda: interval_times(timedelta(milliseconds=999)),
+        lambda: moment_times("after_end", timedelta(seconds=-1)),
+        lambda: moment_times("after_end", MAX_AWAY + timedelta(seconds=1)),
+        lambda: anyhow("a").at("07:00"),
+        lambda: anyhow("a").at(before_start=timedelta(1), after_end=timedelta(1)),
+        lambda: anyhow("a").every(timedelta(1), missed="later"),
+        lambda: Agent("a").every(timedelta(1))(cast("Any", print)),
+        lambda: Agent("a").every(timedelta(1), name="No Name")(_work),
+    ],
+)
+def test_what_cannot_be_due_is_refused_with_a_remedy(declare: Any) -> None:
+    """Each limit is refused where it is declared, in words that say what to write instead."""
+    with pytest.raises(ConfigurationError) as refused:
+        declare()
+    assert refused.value.remedy
+    interval_times(timedelta(seconds=1))
+    moment_times("before_start", MAX_AWAY)
+
+
+async def _work(firing: Firing, ctx: Context) -> None:
+    """Do nothing."""
+
+
+def test_an_agent_knows_its_schedules() -> None:
+    """Each has its name, its times and what becomes of what was missed; a name is used once."""
+    agent = Agent("report")
+
+    @agent.at("07:00", timezone=BERLIN, missed="skip")
+    async def morning(firing: Firing, ctx: Context) -> None: ...
+
+    @agent.at(before_start=timedelta(hours=1), name="remind")
+    async def moment(moment: Moment, ctx: Context) -> None: ...
+
+    agent.every(timedelta(minutes=5))(named)
+    assert list(agent.schedules) == ["morning", "remind", "named"]
+    assert agent.schedules["morning"] == Schedule("morning", times_of_day("07:00", BERLIN), "skip")
+    assert str(agent.schedules["remind"].times) == "1:00:00 before start"
+    assert agent.topics == ()
+    with pytest.raises(ConfigurationError, match="two works called remind"):
+        agent.every(timedelta(hours=1), name="remind")(_work)
+
+
+async def named(firing: Firing, ctx: Context) -> None:
+    """Do nothing, under a name that a schedule may have."""
