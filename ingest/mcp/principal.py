@@ -12,7 +12,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Principal:
+class AgentPrincipal:
     """An agent, acting for one user, with what it has been given.
 
     Cursors and event subscriptions belong to the agent and the user: a renewed token changes neither.
@@ -26,6 +26,7 @@ class Principal:
         event_types: types of events that exist for it.
         chain: the one chain of bookings it may reach; None for all of the user's.
         expires_at: when the token ends, aware, in UTC.
+        profile: the wire profile of MCP Events that its host expects: `draft`, `chatgpt` or `final`.
     """
 
     agent: UUID
@@ -36,6 +37,7 @@ class Principal:
     event_types: frozenset[str]
     chain: UUID | None
     expires_at: datetime
+    profile: str = "draft"
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -46,8 +48,8 @@ class Principal:
 class Authority(Protocol):
     """Says what an agent has now: `agents.Agents` asks Postgres."""
 
-    async def now(self, agent: UUID, user: str) -> Principal | None:
-        """Return what an agent has of a user now; None if it was revoked, was never given the user, or the user is gone.
+    async def now(self, agent: UUID, user: str) -> AgentPrincipal | None:
+        """Return what an agent has of a user now; None: it was revoked or never given the user, or the user is gone.
 
         Ask before each thing that is sent: a revocation is then effective at once. The principal has no chain, and
         ends with the next token that could be issued.
@@ -58,10 +60,10 @@ class Authority(Protocol):
         ...
 
 
-_CURRENT: ContextVar[Principal] = ContextVar("principal")
+_CURRENT: ContextVar[AgentPrincipal] = ContextVar("principal")
 
 
-def current_principal() -> Principal:
+def current_principal() -> AgentPrincipal:
     """Return whom the running request acts for.
 
     Raises:
@@ -71,10 +73,14 @@ def current_principal() -> Principal:
 
 
 @contextmanager
-def acting_for(principal: Principal) -> Iterator[None]:
+def acting_for(principal: AgentPrincipal) -> Iterator[None]:
     """Run a request for a principal: everything it starts within the block acts for it too."""
     token = _CURRENT.set(principal)
     try:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+Principal = AgentPrincipal
+"""The same, under the name of before."""

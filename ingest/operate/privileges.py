@@ -38,7 +38,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "meetings_between",
         "organizations_served",
     ),
-    "mcp": (),
+    "mcp": ("mcp_heads", "mcp_kept", "mcp_published", "mcp_sight"),
     "control": (
         "accept",
         "actions_remembered",
@@ -89,6 +89,7 @@ LOGINS: Mapping[str, str] = {
     "slotwire-lease": "relay",
     "slotwire-writer": "relay",
     "slotwire-agents": "agents",
+    "slotwire-mcp-delivery": "mcp",
     "slotwire-control": "control",
 }
 """The process that connects under each `application_name`."""

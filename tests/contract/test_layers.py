@@ -28,6 +28,11 @@ PLANTED = {
         "ingest.receive.accept",
     ),
     "mcp-holds-no-key": ("ingest.mcp.principal", "import slotwire.ingest.keys.hooks", "ingest.keys.hooks"),
+    "mcp-events": (
+        "ingest.mcp.events.cursors",
+        "import slotwire.ingest.mcp.events.feed",
+        "ingest.mcp.events.feed",
+    ),
     "one-writer": ("ingest.control.backfill", "import slotwire.ingest.log.normalize", "ingest.log.normalize"),
     "pure-core": ("ingest.log.join", "import asyncpg", "asyncpg"),
     "lanes": ("handlers.lanes", "import slotwire.handlers.consume", "handlers.consume"),
@@ -112,6 +117,7 @@ def test_a_turned_arrow_is_refused(contract: str, broken: dict[str, str]) -> Non
         ("receive", "ingest/receive"),
         ("log", "ingest/log"),
         ("relay", "ingest/relay"),
+        ("mcp-events", "ingest/mcp/events"),
         ("lanes", "handlers"),
     ],
 )

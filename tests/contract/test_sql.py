@@ -35,6 +35,7 @@ PROCESSES = {
     "connections.sql": ("control",),
     "holes.sql": ("control",),
     "oauth.sql": ("control",),
+    "mcp_events.sql": ("mcp",),
     "observation.sql": ("control",),
     "operate.sql": ("control",),
     "quarantine.sql": ("control",),

@@ -1,0 +1,79 @@
+"""What an agent may still be told for a user: asked before each send, and remembered for less than a second."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+from slotwire.ingest.mcp.events.occurrences import WantedEvents
+from slotwire.ingest.mcp.events.profiles import WireProfile, profile_of
+from slotwire.ingest.mcp.events.published import PublishedLog
+from slotwire.ingest.mcp.principal import Authority
+from slotwire.schemas.ids import last_segment
+
+FRESH_SECONDS = 0.4
+"""How long an answer counts: what is revoked stops within a second, also where Postgres takes half of it."""
+MAX_REMEMBERED = 20_000
+"""Answers in memory."""
+
+
+@dataclass(frozen=True)
+class EventGrant:
+    """What an agent may be told for a user.
+
+    Attributes:
+        event_types: the types of events.
+        whole: of the whole organization; else of what the user hosts.
+        profile: how its host is spoken to.
+    """
+
+    event_types: frozenset[str]
+    whole: bool
+    profile: WireProfile
+
+    def covers(self, wanted: WantedEvents) -> bool:
+        """Say whether it still has all of what somebody wants."""
+        return wanted.name in self.event_types and (self.whole or wanted.user is not None)
+
+
+class EventAccess:
+    """Answers from memory what was asked a moment ago."""
+
+    def __init__(self, authority: Authority, log: PublishedLog) -> None:
+        self._authority = authority
+        self._log = log
+        self._known: dict[tuple[UUID, str], tuple[float, asyncio.Future[EventGrant | None]]] = {}
+
+    async def grant(self, agent: UUID, user: str) -> EventGrant | None:
+        """Say what an agent may be told for a user; None: nothing any more.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away; then nothing is sent.
+        """
+        key, now = (agent, user), asyncio.get_running_loop().time()
+        known = self._known.get(key)
+        if known is None or now - known[0] >= FRESH_SECONDS:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = (now, asyncio.ensure_future(self._look(agent, user)))
+        try:
+            # Several may wait for one look: none of them that is cancelled takes it from the others.
+            return await asyncio.shield(known[1])
+        except BaseException:
+            if known[1].done() and self._known.get(key) is known:
+                del self._known[key]
+            raise
+
+    async def _look(self, agent: UUID, user: str) -> EventGrant | None:
+        principal = await self._authority.now(agent, user)
+        if principal is None:
+            return None
+        sight = await self._log.sight(last_segment(principal.organization), user)
+        if sight is None:
+            return None
+        return EventGrant(principal.event_types, sight.whole, profile_of(principal.profile))
+
+    def forget(self) -> None:
+        """Ask anew from now on: something was revoked."""
+        self._known.clear()

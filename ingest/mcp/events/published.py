@@ -1,0 +1,138 @@
+"""What is published, read from Postgres: never ahead of Kafka, because agents that read both must see one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
+from uuid import UUID
+
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.errors import SchemaMismatch
+from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries
+from slotwire.ingest.mcp.events.occurrences import LogEvent, WantedEvents
+
+READ_EVENTS = 500
+"""Events that are read at once."""
+READ_BYTES = 4_194_304
+"""Their data, about; one event may be larger."""
+RANGE = 1_000_000_000
+"""Positions of a day: see `slotwire.append`."""
+SKEW = timedelta(hours=1)
+"""By how much the clocks of two processes may differ around midnight."""
+QUERIES = read_queries("slotwire.ingest.sql", "mcp_events.sql")
+
+
+@dataclass(frozen=True)
+class ShardHead:
+    """How far a shard is published.
+
+    Attributes:
+        position: of the last event that is.
+        seen_at: when it was the last of the log; None where more is written already.
+    """
+
+    position: int
+    seen_at: datetime | None
+
+
+@dataclass(frozen=True)
+class LogHeads:
+    """How far a log is published, by shard."""
+
+    log_id: UUID
+    shards: Mapping[int, ShardHead]
+
+
+@dataclass(frozen=True)
+class UserSight:
+    """What a connected user sees.
+
+    Attributes:
+        shard: of their organization.
+        whole: all of it, as its owners and admins do; else what they host.
+    """
+
+    shard: int
+    whole: bool
+
+
+class LogPage(NamedTuple):
+    """Some events in their order.
+
+    Attributes:
+        events: whether they are wanted or not.
+        reached: everything up to here is among them, or was before.
+    """
+
+    events: Sequence[LogEvent]
+    reached: int
+
+
+class PublishedLog:
+    """Reads what is published.
+
+    Attributes:
+        log_id: the log, once `heads` has asked.
+    """
+
+    def __init__(self, pool: Pool, clock: Clock) -> None:
+        self.log_id = UUID(int=0)
+        self._pool = pool
+        self._clock = clock
+
+    async def heads(self) -> LogHeads:
+        """Ask how far each shard is published.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away.
+            SchemaMismatch: there is no log yet.
+        """
+        now = self._clock.now()
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["heads"])
+        if not rows:
+            raise SchemaMismatch("the log has not been made", remedy="Run `slotwire migrate`.")
+        shards = {row["shard"]: ShardHead(row["position"], now if row["complete"] else None) for row in rows}
+        self.log_id = rows[0]["log_id"]
+        return LogHeads(self.log_id, MappingProxyType(shards))
+
+    async def sight(self, org: str, user: str) -> UserSight | None:
+        """Ask what a user sees; None: they are not connected."""
+        async with borrowed(self._pool) as connection:
+            row = await connection.fetchrow(QUERIES["sight"], org, user)
+        return None if row is None else UserSight(row["shard"], row["whole"])
+
+    async def everything(self, shard: int, after: int, upto: int) -> LogPage:
+        """Read the next events of a shard, of all organizations."""
+        return await self._read(shard, None, None, after, upto)
+
+    async def of(self, wanted: WantedEvents, shard: int, after: int, upto: int) -> LogPage:
+        """Read the next events of the type that is wanted, of its organization, whether they are wanted or not."""
+        return await self._read(shard, wanted.org, wanted.name, after, upto)
+
+    async def _read(self, shard: int, org: str | None, name: str | None, after: int, upto: int) -> LogPage:
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["published"], shard, org, name, after, upto, READ_EVENTS, READ_BYTES)
+        events = [LogEvent.from_row(dict(row)) for row in rows]
+        is_full = len(events) == READ_EVENTS or sum(len(event.raw) for event in events) >= READ_BYTES
+        return LogPage(events, events[-1].position if is_full else max(after, upto))
+
+    async def first_kept(self, position: int, seen_at: datetime | None, head: int) -> int | None:
+        """Say where to go on if events after a position may have been dropped by retention; None: none was.
+
+        Whoever saw that a position was the last of the log, at a time from which on all is kept, has missed nothing,
+        however old the position is.
+        """
+        if position // RANGE >= head // RANGE or position >= head:
+            return None
+        async with borrowed(self._pool) as connection:
+            kept = await connection.fetchrow(QUERIES["kept"], self._clock.now())
+        if kept is None or position >= kept["position"]:
+            return None
+        if seen_at is not None and seen_at >= kept["since"] + SKEW:
+            return None
+        first: int = kept["position"]
+        return first

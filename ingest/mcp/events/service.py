@@ -1,0 +1,96 @@
+"""Puts MCP Events together, for the process that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.outgoing import Outgoing
+from slotwire.ingest.foundation.postgres import Pool
+from slotwire.ingest.foundation.sealing import SealingKeys
+from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.mcp.events.access import EventAccess
+from slotwire.ingest.mcp.events.challenge import Challenges
+from slotwire.ingest.mcp.events.cursors import EventCursors
+from slotwire.ingest.mcp.events.delivery import WebhookDeliveries
+from slotwire.ingest.mcp.events.extension import EventsExtension
+from slotwire.ingest.mcp.events.feed import Feed
+from slotwire.ingest.mcp.events.poll import Poll
+from slotwire.ingest.mcp.events.published import PublishedLog
+from slotwire.ingest.mcp.events.requests import EventsRequests
+from slotwire.ingest.mcp.events.sender import WebhookSender
+from slotwire.ingest.mcp.events.slots import DeliverySlots
+from slotwire.ingest.mcp.events.stream import Streams
+from slotwire.ingest.mcp.events.subscribe import Subscribing
+from slotwire.ingest.mcp.events.subscriptions import WebhookSubscriptions
+from slotwire.ingest.mcp.principal import Authority
+
+
+class McpEvents:
+    """The methods, and the delivery behind them.
+
+    Attributes:
+        extension: for the library's server.
+        poll: answers `events/poll`.
+        streams: answers `events/stream`.
+        subscribing: answers `events/subscribe` and `events/unsubscribe`.
+        deliveries: delivers to webhooks.
+        access: what agents may still be told.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        clock: Clock,
+        authority: Authority,
+        outgoing: Outgoing,
+        keys: Mapping[str, bytes],
+        *,
+        source: str,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            settings: of the process.
+            pool: of its role.
+            clock: the time.
+            authority: says what an agent has now.
+            outgoing: makes the requests to webhooks.
+            keys: by name, 32 octets each: the first seals secrets and writes cursors, all open and read.
+            source: the setting they are from, for messages.
+        """
+        log, cursors = PublishedLog(pool, clock), EventCursors(keys.values())
+        self._feed = Feed(log)
+        self.access = EventAccess(authority, log)
+        requests = EventsRequests(log, cursors, clock)
+        subscriptions = WebhookSubscriptions(pool, clock, SealingKeys(keys, source))
+        self.poll = Poll(requests)
+        self.streams = Streams(requests, self._feed, self.access, clock)
+        self.deliveries = WebhookDeliveries(
+            subscriptions,
+            self._feed,
+            self.access,
+            WebhookSender(outgoing, cursors, log, clock),
+            DeliverySlots(settings),
+            clock,
+        )
+        self.subscribing = Subscribing(
+            pool,
+            requests,
+            subscriptions,
+            Challenges(subscriptions, outgoing, clock),
+            clock,
+            allow_local=settings.outgoing.allow_local,
+            changed=self.deliveries.ring,
+        )
+        self.extension = EventsExtension(self)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read what is published and deliver it until `stop` is set; streams end then, too."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed.run(stop), name="mcp feed")
+            group.create_task(self.deliveries.run(stop), name="mcp deliveries")
+            await stop.wait()
+            self.streams.stopping.set()
