@@ -11,8 +11,6 @@ from functools import cache
 from time import monotonic
 from typing import Any
 
-from prometheus_client import Histogram
-
 from slotwire.handlers.context import Context
 from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.endings import Ending, StepOutcomeUnknown, Suspended, TroubledRun
@@ -33,6 +31,8 @@ from slotwire.schemas.envelope import Event
 
 _MAX_FRAMES = 6
 _UNTRACED = nullcontext()
+_seconds = cache(HANDLER_SECONDS.labels)
+"""The series is found once: that costs as much as many a handler."""
 MAX_MESSAGE_CHARACTERS = 500
 """Of an exception's message in the log."""
 
@@ -140,12 +140,6 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         text = f"failed after its transaction had committed: {result.reason}"
         return GiveUpReason(text, context.attempt, result.trace)
     return result
-
-
-@cache
-def _seconds(agent: str, kind: str) -> Histogram:
-    """Find the series once, since that costs as much as many a handler."""
-    return HANDLER_SECONDS.labels(agent, kind)
 
 
 def _span(context: Context) -> AbstractContextManager[object]:
