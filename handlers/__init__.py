@@ -65,12 +65,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from slotwire.handlers.approvals import Decision
     from slotwire.handlers.chains import BookingChain, BookingSnapshot
     from slotwire.handlers.context import Context
     from slotwire.handlers.database import DatabaseConnection, DatabaseRow
+    from slotwire.handlers.endings import StepOutcomeUnknown
     from slotwire.handlers.firings import Firing, Moment
     from slotwire.handlers.outcome import Done, Reject, Retry
     from slotwire.handlers.registry import Agent
+    from slotwire.handlers.versions import JournalMigration
     from slotwire.schemas.envelope import Event
 
 if __name__ != "slotwire.handlers":
@@ -84,12 +87,15 @@ __all__ = [
     "Context",
     "DatabaseConnection",
     "DatabaseRow",
+    "Decision",
     "Done",
     "Event",
     "Firing",
+    "JournalMigration",
     "Moment",
     "Reject",
     "Retry",
+    "StepOutcomeUnknown",
 ]
 
 _HOMES = {
@@ -99,12 +105,15 @@ _HOMES = {
     "Context": "slotwire.handlers.context",
     "DatabaseConnection": "slotwire.handlers.database",
     "DatabaseRow": "slotwire.handlers.database",
+    "Decision": "slotwire.handlers.approvals",
     "Done": "slotwire.handlers.outcome",
     "Event": "slotwire.schemas.envelope",
     "Firing": "slotwire.handlers.firings",
     "Moment": "slotwire.handlers.firings",
+    "JournalMigration": "slotwire.handlers.versions",
     "Reject": "slotwire.handlers.outcome",
     "Retry": "slotwire.handlers.outcome",
+    "StepOutcomeUnknown": "slotwire.handlers.endings",
 }
 
 

@@ -22,6 +22,9 @@ from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, 
 _QUERIES = read_queries("slotwire.handlers", "inbox.sql")
 _FIRING_QUERIES = read_queries("slotwire.handlers", "schedules.sql")
 
+_FIELDS = {"invitee_name": "name"}
+"""Details of actions that are called otherwise there: `name` is the action's own."""
+
 Values = Mapping[str, Sequence[str]]
 
 
@@ -93,7 +96,7 @@ class EventCalendly:
         return await self._granted(lambda grant: self._calls.call(grant, operation, texts))
 
     async def act(self, verb: str, /, *, name: str = "", **details: object) -> Any:
-        """Cancel or reschedule the event's meeting, mark its invitee, or clear such a mark: once, however often asked.
+        """Change something at Calendly for the event: once, however often it is asked.
 
             done = await ctx.calendly.act("cancel", reason="The host is ill")
             if done["state"] in ("open", "not_sent"):
@@ -103,9 +106,11 @@ class EventCalendly:
         for each agent by its name.
 
         Args:
-            verb: `cancel`, `reschedule`, `mark_no_show`, or `clear_no_show` of a mark that this agent has set.
+            verb: `cancel` or `reschedule` the event's meeting; `mark_no_show` its invitee, or `clear_no_show` of a
+                mark that this agent has set; or `book` a slot of the same event type.
             name: a name of your own, where an event needs the same verb twice; else the verb.
-            details: what the action takes: `reason`, `everyone`, `start_time`, `may_lose_slot`.
+            details: what the action takes: `reason`, `everyone`, `start_time`, `may_lose_slot`; to book `start_time`,
+                `email`, `invitee_name`, `timezone` and the others of `/v1/actions`. The same in every run.
 
         Returns:
             The action as it is now, as `/v1/actions/{id}` shows it.
@@ -114,7 +119,7 @@ class EventCalendly:
             RequestRefused: the agent may not act, or the action is refused; `code` says which.
             ControlUnavailable: as for `call`.
         """
-        action = {"verb": verb, **{key: _plain(each) for key, each in details.items()}}
+        action = {"verb": verb, **{_FIELDS.get(key, key): _plain(each) for key, each in details.items()}}
         return await self._granted(lambda grant: self._calls.act(grant, name or verb, action))
 
     async def _granted(self, ask: Callable[[str], Awaitable[Any]]) -> Any:

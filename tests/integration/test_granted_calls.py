@@ -214,7 +214,8 @@ async def test_a_handler_cancels_its_meeting_once(world: World) -> None:
         for asked in (
             world.calendly(control, agent="another").act("cancel"),
             calendly.act("cancel", scheduled_event="https://api.calendly.com/scheduled_events/ANOTHER", name="2"),
-            calendly.act("book", event_type="X"),
+            calendly.act("book", event_type="https://api.calendly.com/event_types/ANOTHER", name="3"),
+            calendly.act("delete"),
         ):
             with pytest.raises(RequestRefused) as caught:
                 await asked
@@ -261,3 +262,22 @@ async def test_a_handler_takes_back_its_own_mark_only(world: World) -> None:
         assert (await calendly.act("clear_no_show"))["id"] == cleared["id"]
         shown = await calendly.call("get-scheduled-event-invitees")
         assert shown["resource"]["no_show"] is None
+
+
+async def test_a_handler_books_and_moves_once(world: World) -> None:
+    """A slot of the event's own event type, and the event's booking, once each, however often a run asks."""
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=40)
+    guest = {"email": "guest@example.com", "invitee_name": "Guest", "timezone": "Europe/Berlin"}
+    async with ControlClient(world.api.url) as control:
+
+        async def twice(verb: str, **details: Any) -> dict[str, Any]:
+            """Ask in two runs."""
+            first, again = [await world.calendly(control).act(verb, **details) for _ in range(2)]
+            assert (first["state"], again["id"], again["calls"]) == ("done", first["id"], 1)
+            return dict(first)
+
+        booked = await twice("book", start_time=start, **guest)
+        moved = await twice("reschedule", start_time=start + timedelta(days=1))
+        assert len({world.invitee, booked["invitee"], moved["invitee"]}) == 3
+        shown = await world.calendly(control).call("get-scheduled-event-invitees")
+        assert shown["resource"]["status"] == "canceled"

@@ -54,6 +54,7 @@ GRANTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """The operations that an agent may call, each with the parameters that the grant fills in."""
 ACTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "book": ("event_type", "event_type"),
         "cancel": ("scheduled_event", "scheduled_event"),
         "reschedule": ("invitee", "invitee"),
         "mark_no_show": ("invitee", "invitee"),
