@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Self
 
 import pytest
 
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
+from tests.support.agent_members import Members
 from tests.support.agent_setup import (
     AgentSetup,
     agent_setup,
@@ -51,60 +50,6 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
         yield made
 
 
-class Members:
-    """Processes of the agent, two at a time."""
-
-    def __init__(self, setup: AgentSetup, folder: Path, *, named: bool) -> None:
-        self._setup = setup
-        self._folder = folder
-        self._named = named
-        self._running: dict[int, asyncio.subprocess.Process] = {}
-        self.killed = 0
-
-    async def __aenter__(self) -> Self:
-        """Write the package, and start both."""
-        package = self._folder / "ledger"
-        package.mkdir()
-        (package / "__init__.py").touch()
-        (package / "agent.py").write_text(AUTHORS)
-        for place in (0, 1):
-            await self.start(place)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop both."""
-        for place in self._running:
-            await self._end(place, signal.SIGTERM)
-
-    async def start(self, place: int) -> None:
-        """Start one."""
-        environment = {**self._setup.environment(), "SLOTWIRE_AGENTS__SESSION_TIMEOUT_SECONDS": "6"}
-        if self._named:
-            environment["SLOTWIRE_AGENTS__GROUP_INSTANCE_ID"] = f"ledger-{place}"
-        else:
-            del environment["SLOTWIRE_AGENTS__GROUP_INSTANCE_ID"]
-        self._running[place] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "ledger.agent:agent"),
-            cwd=self._folder,
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-
-    async def end(self, place: int, how: signal.Signals) -> None:
-        """End one by a signal, and start it again."""
-        await self._end(place, how)
-        await self.start(place)
-
-    async def _end(self, place: int, how: signal.Signals) -> None:
-        process = self._running[place]
-        if process.returncode is None:
-            process.send_signal(how)
-        # One that is told to stop before it has begun to listen is ended by the system.
-        assert await process.wait() in {-how, 0 if how is signal.SIGTERM else -how}
-        self.killed += how is signal.SIGKILL
-
-
 def booked(number: int) -> Event[InviteeCreated]:
     """Make the next event; each tenth is of a key that the agent gives up at first."""
     key = f"bad-{number % 50}" if number % 10 == 0 else f"key-{number % KEYS}"
@@ -130,7 +75,7 @@ async def killed_while_events_flow(
     async def settled(wanted: int) -> bool:
         return await count(setup, "slotwire.inbox") + await count(setup, "slotwire.dead_letters") >= wanted
 
-    async with Members(setup, folder, named=named) as members:
+    async with Members(setup, folder, AUTHORS, named=named) as members:
         flowing = kills - 2
         for turn in range(flowing):
             share = [booked(n) for n in range(len(published), events * (turn + 1) // flowing)]
