@@ -21,6 +21,7 @@
     │   ├── ParametersInvalid           the query parameters are not valid: operate/routes/base.py
     │   ├── OrganizationClaimLost       another process changes an organization: control/claims.py
     │   ├── FlowStopped                 a customer cannot be connected like this: control/oauth_flow.py
+    │   ├── LinkStopped                 an approval's link decides nothing: control/approval_links.py
     │   └── IdentityChanged             a token's user or organization is not the pinned one: control/connections.py
     ├── CalendlyError                   Calendly's API refused a request or failed
     │   ├── ScopeMissing                the token lacks scopes: tick them

@@ -1,4 +1,4 @@
-"""List, show, approve and deny what agents ask for."""
+"""List, show, approve and deny what agents ask for, and make links for those who are asked."""
 
 from __future__ import annotations
 
@@ -70,6 +70,17 @@ def approve(*, approval: Approval, digest: Digest, as_json: AsJson = False) -> N
 def deny(*, approval: Approval, digest: Digest, as_json: AsJson = False) -> None:
     """Deny what an agent asks for: its run goes on, and knows."""
     _decide(approval, "deny", digest, as_json=as_json)
+
+
+@app.command()
+def link(*, approval: Approval, as_json: AsOneJson = False) -> None:
+    """Make the link under which the person who is asked decides in the browser, and print its address, once."""
+    made = act("approvals", lambda actions, who: actions.approvals.link(who, approval))
+    if as_json:
+        typer.echo(json_line(made))
+        return
+    typer.echo(f"until {cell(made.expires_at)}; send it to the person who is asked, and to nobody else:", err=True)
+    typer.echo(made.url)
 
 
 def _decide(approval: UUID, decision: str, digest: str, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""List, show and cancel the runs of agents that have steps or waits."""
+"""List, show, decide and cancel the runs of agents that have steps or waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from slotwire.ingest.cli.acting import act, list_items
+from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
 from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, OfAgent, Organization
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="List, show and cancel the runs of agents that have steps or waits.",
+    help="List, show, decide and cancel the runs of agents that have steps or waits.",
 )
 
 State = Literal["running", "waiting", "ready", "parked", "unknown", "diverged", "given_up"]
@@ -69,6 +69,26 @@ def show(*, run: Annotated[UUID, typer.Argument(help="The run's id.")], as_json:
 
 
 @app.command()
+def decide(
+    *,
+    run: Annotated[UUID, typer.Argument(help="The run's id.")],
+    step: Annotated[str, typer.Argument(help="The step's name, as `show` prints it.")],
+    outcome: Annotated[str, typer.Argument(metavar="done|not_done", help="Whether it has had its effect.")],
+    why: Annotated[str, typer.Option(help="How you know; it stays with the run.")],
+    result: Annotated[
+        str | None, typer.Option(metavar="JSON", help="What the step returned; null by itself.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how the step ended for which a run is held as unknown: the run goes on, and `not_done` calls it again."""
+    from slotwire.ingest.operate.run_models import StepDecision
+
+    told = {} if result is None else {"result": _read(result)}
+    request = checked(StepDecision, step=step, outcome=outcome, why=why, **told)
+    _show([act("runs", lambda actions, who: actions.runs.decide(who, run, request))], as_json=as_json)
+
+
+@app.command()
 def cancel(
     *,
     runs: Annotated[list[UUID], typer.Argument(metavar="RUN...", help="The runs' ids.", show_default=False)],
@@ -80,6 +100,15 @@ def cancel(
         return [await actions.runs.cancel(who, each) for each in runs]
 
     _show(act("runs", work), as_json=as_json)
+
+
+def _read(result: str) -> object:
+    import orjson
+
+    try:
+        return orjson.loads(result)
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"is not JSON: {error}", param_hint="--result") from None
 
 
 def _show(items: Sequence[RunItem], *, as_json: bool) -> None:

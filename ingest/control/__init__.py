@@ -14,9 +14,13 @@ connection_store      each change of state, and the event that says so
 capabilities          what each connection can do at Calendly
 disconnect            ends an OAuth connection: what hangs on it, its grant, its row
 connect_links         links under which a customer connects in the browser
-oauth_listener        the public listener for them
+oauth_listener        the public listener for them, and for approvals
 oauth_flow            from a link to live events
 oauth_pages           pure: the pages a customer sees
+approval_links        links under which a person decides about what an agent asks for
+approval_listener     the routes of those pages
+approval_html         pure: those pages
+page_frame            pure: what all pages share
 oauth_refresh         a chore: refreshes OAuth connections at half of a token's life
 app_keys              the keys with which Calendly signs for our OAuth app
 

@@ -1,9 +1,10 @@
-"""The public listener of `control`: the pages under `/oauth/calendly/`, and nothing else.
+"""The public listener of `control`: the pages under `/oauth/calendly/` and `/approvals/`, and nothing else.
 
     GET  /oauth/calendly/start?ticket=…   a page with a button; changes nothing, because mail scanners open links
     HEAD /oauth/calendly/start?ticket=…   the same without the page
     POST /oauth/calendly/start            sets a cookie for one state, and sends the browser to Calendly
     GET  /oauth/calendly/callback         from Calendly: connected, or a page that says why not
+    …    /approvals/link                  approval_listener
 
 No address, cookie or form field is ever logged: tickets, codes and states are in them.
 """
@@ -14,24 +15,28 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from urllib.parse import parse_qs, urlsplit
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from slotwire.ingest.control import oauth_pages
+from slotwire.ingest.control import approval_html, oauth_pages
+from slotwire.ingest.control.approval_links import LinkStopped
+from slotwire.ingest.control.approval_listener import ApprovalDesk, add_approval_routes, html_response, read_form
 from slotwire.ingest.control.connect_links import CALLBACK, START
 from slotwire.ingest.control.oauth_flow import MAX_VALUE, STATE_LIFE, Callback, ConnectFlow, FlowStopped, cookie_of
+from slotwire.ingest.control.page_frame import failed_page, page_headers, plain_page
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.agent_metrics import APPROVAL_PAGES
 from slotwire.ingest.foundation.chores import repeat
-from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.listener import listen, within_open_files
+from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.open_connections import ListenerLimits
 from slotwire.ingest.foundation.telemetry import OAUTH_REQUESTS, get_logger
 
 LIMITS = ListenerLimits(name="oauth", max_connections=256)
 MAX_BODY_BYTES = 8_192
-"""A longer form is refused with 413; ours has some 60 bytes."""
-BODY_SECONDS = 10.0
+"""A longer form is refused with 413; ours have some 200 bytes."""
 RUNNING = 16
 """Flows that ask Calendly at once; another one gets 503."""
 ANSWER_SECONDS = 60.0
@@ -41,23 +46,38 @@ LATE_SECONDS = 60.0
 _log = get_logger("oauth")
 _FLOW = web.AppKey("flow", ConnectFlow)
 _GATE = web.AppKey("gate", asyncio.Semaphore)
+_INTEGRATOR = web.AppKey("integrator", str)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(frozen=True, slots=True)
+class PublicPages:
+    """What the listener shows.
+
+    Attributes:
+        settings: of the listener.
+        connecting: on which pages customers connect; None if there is no OAuth app.
+        approvals: on which pages people decide; None if there is no address for them.
+    """
+
+    settings: OAuthSettings
+    connecting: ConnectFlow | None = None
+    approvals: ApprovalDesk | None = None
+
+
 @asynccontextmanager
-async def listening(flow: ConnectFlow | None) -> AsyncIterator[str | None]:
-    """Listen while the block runs, and yield the address; None if there is no OAuth app.
+async def listening(pages: PublicPages) -> AsyncIterator[str | None]:
+    """Listen while the block runs, and yield the address; None if there is no page.
 
     Raises:
         ConfigurationError: the port is in use or may not be opened.
     """
-    if flow is None:
+    if pages.connecting is None and pages.approvals is None:
         yield None
         return
-    oauth = flow.settings.oauth
-    limits = within_open_files(LIMITS)
-    async with listen(build_app(flow), oauth.host, oauth.port, setting="SLOTWIRE_OAUTH__PORT", limits=limits) as url:
+    oauth, limits = pages.settings, within_open_files(LIMITS)
+    async with listen(build_app(pages), oauth.host, oauth.port, setting="SLOTWIRE_OAUTH__PORT", limits=limits) as url:
         yield url
 
 
@@ -69,14 +89,18 @@ async def run(flow: ConnectFlow | None) -> None:
         await repeat(flow.revoke_late, stage="late_grants", seconds=LATE_SECONDS)
 
 
-def build_app(flow: ConnectFlow) -> web.Application:
+def build_app(pages: PublicPages) -> web.Application:
     """Build the application."""
     app = web.Application(middlewares=[_pages], client_max_size=MAX_BODY_BYTES)
-    app[_FLOW] = flow
-    app[_GATE] = asyncio.Semaphore(RUNNING)
-    app.router.add_get(START, _start)  # and HEAD, with which mail scanners ask
-    app.router.add_route("POST", START, _begin)
-    app.router.add_route("GET", CALLBACK, _callback)
+    app[_INTEGRATOR] = pages.settings.integrator
+    if pages.approvals is not None:
+        add_approval_routes(app, pages.approvals)
+    if pages.connecting is not None:
+        app[_FLOW] = pages.connecting
+        app[_GATE] = asyncio.Semaphore(RUNNING)
+        app.router.add_get(START, _start)  # and HEAD, with which mail scanners ask
+        app.router.add_route("POST", START, _begin)
+        app.router.add_route("GET", CALLBACK, _callback)
     return app
 
 
@@ -84,14 +108,14 @@ async def _start(request: web.Request) -> web.Response:
     flow = request.app[_FLOW]
     ticket = request.query.get("ticket", "")
     link = await flow.open_link(ticket)
-    return _page(200, oauth_pages.start_page(link, ticket, flow.settings.oauth.integrator, flow.links.base))
+    return html_response(200, oauth_pages.start_page(link, ticket, flow.settings.oauth.integrator, flow.links.base))
 
 
 async def _begin(request: web.Request) -> web.Response:
     flow = request.app[_FLOW]
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-        return _page(403, oauth_pages.plain_page("Open the link you got yourself"))
-    begun = flow.begin(await flow.open_link(await _ticket(request)))
+        return html_response(403, plain_page("Open the link you got yourself"))
+    begun = flow.begin(await flow.open_link((await read_form(request)).get("ticket", "")))
     answer = web.Response(status=303, headers={"Location": begun.address})
     answer.set_cookie(
         begun.cookie,
@@ -118,56 +142,53 @@ async def _callback(request: web.Request) -> web.Response:
     )
     gate = request.app[_GATE]
     if gate.locked():
-        return _page(503, oauth_pages.failed_page())
+        return html_response(503, failed_page())
     async with gate, asyncio.timeout(ANSWER_SECONDS):
         reached = await flow.finish(back)
     if isinstance(reached, str):
         answer = web.Response(status=303, headers={"Location": reached})
     else:
-        answer = _page(200, oauth_pages.live_page(reached, flow.settings.oauth.integrator))
+        answer = html_response(200, oauth_pages.live_page(reached, flow.settings.oauth.integrator))
     answer.del_cookie(cookie, path=_cookie_path(flow), secure=True, httponly=True, samesite="Lax")
     return answer
-
-
-async def _ticket(request: web.Request) -> str:
-    with connection_of(request).awaiting_body(request):
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-    return next(iter(parse_qs(body.decode("ascii", "replace")).get("ticket", [])), "")
 
 
 def _cookie_path(flow: ConnectFlow) -> str:
     return urlsplit(flow.links.base).path + "/oauth/calendly"
 
 
-def _page(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, content_type="text/html")
-
-
 @web.middleware
 async def _pages(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every outcome into a page with the headers of all pages, and count it."""
-    flow = request.app[_FLOW]
-    integrator = flow.settings.oauth.integrator
+    integrator = request.app[_INTEGRATOR]
     response: web.StreamResponse
     try:
         response = await handler(request)
         outcome = "ok"
     except FlowStopped as stopped:
-        response = _page(*oauth_pages.problem_page(stopped.problem, integrator))
+        response = html_response(*oauth_pages.problem_page(stopped.problem, integrator))
         outcome = stopped.problem.value
         _log.info("flow_stopped", reason=outcome)
+    except LinkStopped as stopped:
+        response = html_response(*approval_html.link_problem_page(stopped.problem))
+        outcome = stopped.problem.value
+        _log.info("approval_link_stopped", reason=outcome)
     except web.HTTPException as error:
-        response, outcome = _page(error.status, oauth_pages.plain_page(error.reason)), str(error.status)
+        response, outcome = html_response(error.status, plain_page(error.reason)), str(error.status)
     except TimeoutError:
-        response, outcome = _page(503, oauth_pages.failed_page()), "timeout"
+        response, outcome = html_response(503, failed_page()), "timeout"
     except SlotwireError as problem:
         _log.error("flow_failed", error=problem.message, remedy=problem.remedy)
-        response, outcome = _page(503, oauth_pages.failed_page()), "failed"
+        response, outcome = html_response(503, failed_page()), "failed"
     except Exception as error:  # noqa: BLE001 -- the edge: what is unknown is a page with an id, and the log has the rest
         failure = secrets.token_hex(8)
         _log.exception("flow_broke", failure=failure, kind=type(error).__name__)
-        response, outcome = _page(500, oauth_pages.plain_page(f"Something failed on our side ({failure})")), "failed"
-    OAUTH_REQUESTS.labels(outcome).inc()
-    response.headers.update(oauth_pages.headers(flow.settings.calendly.auth_url))
+        response, outcome = html_response(500, plain_page(f"Something failed on our side ({failure})")), "failed"
+    flow = request.app.get(_FLOW)
+    if flow is None or request.path.startswith("/approvals/"):
+        APPROVAL_PAGES.labels(outcome).inc()
+        response.headers.update(page_headers())
+    else:
+        OAUTH_REQUESTS.labels(outcome).inc()
+        response.headers.update(oauth_pages.headers(flow.settings.calendly.auth_url))
     return response

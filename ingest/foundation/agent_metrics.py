@@ -40,3 +40,24 @@ FIRINGS_WAITING = Gauge(
     ["agent"],
     registry=of("agents"),
 )
+LETTERS_OPEN = Readings(
+    "slotwire_dead_letters_open",
+    "Dead letters that nobody has driven again or discarded.",
+    ["agent"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+LETTER_OLDEST = Readings(
+    "slotwire_dead_letter_oldest_timestamp_seconds",
+    "When the oldest open dead letter of each agent was given up.",
+    ["agent"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+APPROVAL_PAGES = Counter(
+    "slotwire_approval_pages",
+    "Requests to the pages on which people decide about what agents ask for, by outcome: `ok`, or why nothing was"
+    " decided.",
+    ["outcome"],
+    registry=of("control"),
+)

@@ -11,16 +11,17 @@ from slotwire.ingest.foundation.settings_base import LOOPBACK, Names, Secrets, S
 
 
 class OAuthSettings(SettingsGroup):
-    """The OAuth app, and the public listener of `control`: `/oauth/calendly/…` and nothing else."""
+    """The OAuth app, and the public listener of `control`: `/oauth/calendly/…`, `/approvals/…` and nothing else."""
 
     host: str = "0.0.0.0"
     """Address to listen on."""
     port: int = Field(8083, ge=0, le=65535)
-    """Port to listen on; 0 chooses a free one. Opened only if a client id is set."""
+    """Port to listen on; 0 chooses a free one. Opened only if a client id or `PUBLIC_URL` of this group is set."""
     public_url: str = ""
-    """The https address of this listener for browsers, if it is not `SLOTWIRE_PUBLIC_URL`; may have a path."""
+    """The https address of this listener for browsers, if it is not `SLOTWIRE_PUBLIC_URL`; may have a path. Set without
+    a client id, the listener has the pages on which people decide about what agents ask for, and no others."""
     client_id: str = ""
-    """The app's client id at Calendly. Unset: no listener, and no links. Register the redirect address
+    """The app's client id at Calendly. Unset: nobody connects in the browser. Register the redirect address
     `PUBLIC_URL/oauth/calendly/callback` there."""
     client_secret: SecretStr | None = None
     """The app's secret."""
@@ -28,7 +29,7 @@ class OAuthSettings(SettingsGroup):
     """The keys with which Calendly signs deliveries of the app's subscriptions: all valid ones. While a new key takes
     the place of an old one, list both. Change it and restart `control`; subscriptions stay."""
     integrator: str = Field("", max_length=100)
-    """Who asks for the connection: shown to the customer before the consent."""
+    """Who asks for the connection, or for a decision: shown to the customer before the consent."""
     return_urls: Names = ()
     """Addresses to which a link may send the customer's browser back with a one-time code: https, compared without
     their query."""
@@ -40,6 +41,11 @@ class OAuthSettings(SettingsGroup):
         "webhooks:write",
     )
     """What the customer is asked to allow."""
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether the listener is there, so that links to its pages can be made."""
+        return bool(self.client_id or self.public_url)
 
     @model_validator(mode="after")
     def _app_is_whole(self) -> Self:

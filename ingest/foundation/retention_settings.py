@@ -13,7 +13,8 @@ from slotwire.ingest.foundation.settings_base import PREFIX, SettingsGroup
 class RetentionSettings(SettingsGroup):
     """How many days things stay in Postgres; what is unset stays for ever.
 
-    What is not written, not published, parked or waiting stays longer. Bookings, and the ids of events, always stay.
+    What is not written, not published, parked or waiting stays longer. Bookings, the ids of events, and what agents
+    remember of chains always stay.
     """
 
     bodies_days: int | None = Field(None, ge=7)

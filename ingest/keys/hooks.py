@@ -45,17 +45,7 @@ class HookAddresses:
         Raises:
             ConfigurationError: there is none, or one is malformed, weak or repeated.
         """
-        if not settings.http.hook_keys:
-            raise ConfigurationError(f"{VARIABLE} is not set", remedy=remedy_for(VARIABLE, named=False))
-        keys = tuple(
-            read_key(key.get_secret_value(), variable=VARIABLE, exact=False, named=False)
-            for key in settings.http.hook_keys
-        )
-        if len(set(keys)) < len(keys):
-            raise ConfigurationError(
-                f"{VARIABLE} contains a key twice", remedy="List each key once; the first one mints."
-            )
-        return cls(keys, settings.public_url)
+        return cls(hook_keys(settings), settings.public_url)
 
     def __repr__(self) -> str:
         return f"HookAddresses(keys={len(self._keys)}, public_url={self._public_url!r})"
@@ -104,6 +94,22 @@ class HookAddresses:
                 remedy="Set it to the https address under which Calendly reaches `slotwire serve`.",
             )
         return f"{self._public_url}{PATH}{self.hook(hook_id)}"
+
+
+def hook_keys(settings: Settings) -> tuple[bytes, ...]:
+    """Read the server keys that sign addresses of ours; the first signs, all are accepted.
+
+    Raises:
+        ConfigurationError: there is none, or one is malformed, weak or repeated.
+    """
+    if not settings.http.hook_keys:
+        raise ConfigurationError(f"{VARIABLE} is not set", remedy=remedy_for(VARIABLE, named=False))
+    keys = tuple(
+        read_key(key.get_secret_value(), variable=VARIABLE, exact=False, named=False) for key in settings.http.hook_keys
+    )
+    if len(set(keys)) < len(keys):
+        raise ConfigurationError(f"{VARIABLE} contains a key twice", remedy="List each key once; the first one mints.")
+    return keys
 
 
 def masked(hook: str) -> str:

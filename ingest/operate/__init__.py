@@ -29,6 +29,7 @@ privileges       its checks of functions, roles and logins in the database
 doctor           checks an installation, or what one process needs, and says what to do
 doctor_network   its checks of Kafka, and of what goes over a network
 doctor_organizations its checks of each organization
+doctor_agents    its checks of what agents gave up, wait for and can read
 findings         what a check finds, and which checks a process needs
 process          composition root of `slotwire control`, and the pool of a command
 """

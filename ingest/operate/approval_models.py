@@ -53,7 +53,19 @@ class ApprovalItem(Model):
     decided_at: datetime | None
     """When it was decided."""
     decided_by: str | None
-    """Which key or command decided."""
+    """Which key, command or link decided."""
+
+
+class ApprovalLinkCreated(Model):
+    """A link under which a person decides in the browser."""
+
+    approval_id: UUID
+    """What it decides about."""
+    url: str
+    """The address to send to the person who is asked, and to nobody else: whoever has it decides. It is shown once, and
+    ends an earlier one."""
+    expires_at: datetime
+    """When it ends: with the approval, and after 7 days at the latest."""
 
 
 class ApprovalPage(Page):

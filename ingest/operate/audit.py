@@ -70,7 +70,7 @@ class AuditedChange:
     Attributes:
         id: of the row of its end, or of its start while there is no end; ids are ordered by time.
         at: when it ended, or started.
-        actor: `command line`, `control`, or the id of a key, or of the link by which a customer consented.
+        actor: `command line`, `control`, or the id of a key, or of the link by which somebody consented or decided.
         role: of the actor.
         org: the organization; None for all of them, or none.
         action: `noun.verb`.

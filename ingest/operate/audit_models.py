@@ -20,7 +20,7 @@ class AuditQuery(PageQuery):
     action: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
     """Only this action, for example `keys.create`."""
     actor: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
-    """Only by this actor: the id of a key or of a connect link, `command line` or `control`."""
+    """Only by this actor: the id of a key, of a connect link or of an approval's link, `command line` or `control`."""
 
 
 class AuditItem(Model):
@@ -31,7 +31,8 @@ class AuditItem(Model):
     at: datetime
     """When it ended; while there is no end, when it started."""
     actor: str
-    """The id of the key, `command line`, `control` for chores, or the id of the link by which a customer consented."""
+    """The id of the key, `command line`, `control` for chores, or the id of the link by which a customer consented or
+    a person decided."""
     role: Role
     organization: str | None
     """Null for all organizations, or none."""

@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.operate import doctor_organizations, privileges, uses
+from slotwire.ingest.operate import doctor_agents, doctor_organizations, privileges, uses
 from slotwire.ingest.operate.doctor_network import calls_of_agents, encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 
@@ -142,6 +142,9 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),
             "actions": lambda: doctor_organizations.actions(connection, clock),
+            "dead letters": lambda: doctor_agents.dead_letters(connection, clock),
+            "runs": lambda: doctor_agents.runs(connection, clock),
+            "agent tables": lambda: doctor_agents.agent_tables(connection, settings),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

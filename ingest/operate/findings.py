@@ -42,6 +42,9 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "organizations",
                 "holes",
                 "actions",
+                "dead letters",
+                "runs",
+                "agent tables",
             }
         ),
         "agents": frozenset({"kafka", "calls"}),

@@ -48,6 +48,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "change_connection",
         "confirm_deletions",
         "decide_approval",
+        "decide_step",
         "deletions_confirmed",
         "discard",
         "disconnect",

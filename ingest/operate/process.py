@@ -19,6 +19,8 @@ from slotwire.ingest.operate.key_lookup import KeyLookup
 if TYPE_CHECKING:
     import asyncio
 
+    from slotwire.ingest.control.oauth_flow import ConnectFlow
+    from slotwire.ingest.control.oauth_listener import PublicPages
     from slotwire.ingest.foundation.health import Health
     from slotwire.ingest.foundation.settings import Settings
 
@@ -96,7 +98,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         connections = organizations.connections
         async with (
             listen(app, settings.admin.host, settings.admin.port, setting="SLOTWIRE_ADMIN__PORT", limits=limits) as url,
-            oauth_listener.listening(flow) as oauth_url,
+            oauth_listener.listening(_pages(actions, settings, flow)) as oauth_url,
         ):
             get_logger("control").info("listening", url=url, oauth_url=oauth_url)
             await until_stopped(
@@ -118,3 +120,13 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
             )
             health.draining = True
         await audit.write_counts_or_log(actions.pool, clock, actions.refusals)
+
+
+def _pages(actions: Actions, settings: Settings, flow: ConnectFlow | None) -> PublicPages:
+    """Put together what the public listener shows."""
+    from slotwire.ingest.control.approval_listener import ApprovalDesk
+    from slotwire.ingest.control.oauth_listener import PublicPages
+
+    links, deciding = actions.approvals.links(), actions.approvals.decided_by_link
+    desk = ApprovalDesk(links, deciding, settings.oauth.integrator) if links.has_pages else None
+    return PublicPages(settings.oauth, flow, desk)

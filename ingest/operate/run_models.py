@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import Field
+import orjson
+from pydantic import Field, model_validator
 
 from slotwire.ingest.operate.models import Model, Org, Page, PageQuery
 from slotwire.ingest.operate.run_pages import RunEntry, RunRow
+
+MAX_NOTE = 1_000
+MAX_DECIDED_BYTES = 32_768
+"""Of what a person says that a step returned, as JSON."""
 
 RunState = Literal["running", "waiting", "ready", "parked", "unknown", "diverged", "given_up"]
 
@@ -56,6 +61,41 @@ class RunItem(Model):
     """Since when it is in this state."""
     due_at: datetime | None
     """When it goes on by itself."""
+    decided_by: str | None
+    """Who said last how a step of unknown outcome ended."""
+    note: str | None
+    """How they know."""
+
+
+class StepDecision(Model):
+    """How the step ended for which a run is held as `unknown`, as a person found out."""
+
+    step: str = Field(min_length=1, max_length=200)
+    """Its name: the last one of the run's journal."""
+    outcome: Literal["done", "not_done"]
+    """`done`: it has had its effect, and is not called again. `not_done`: it has not, and is called again with the same
+    key."""
+    result: Any = None
+    """What it returned, as JSON: the handler gets it. Only with `done`."""
+    why: str = Field(min_length=1, max_length=MAX_NOTE)
+    """How you know; it stays with the run."""
+
+    @model_validator(mode="after")
+    def _only_what_is_done_returns(self) -> StepDecision:
+        if self.outcome == "not_done" and self.result is not None:
+            raise ValueError("result: a step that has not happened returned nothing")
+        try:
+            size = len(self.stored)
+        except TypeError:
+            raise ValueError("result: a number in it is too large to be stored") from None
+        if size > MAX_DECIDED_BYTES:
+            raise ValueError(f"result: at most {MAX_DECIDED_BYTES} bytes of JSON")
+        return self
+
+    @property
+    def stored(self) -> bytes:
+        """The result as the journal has it."""
+        return orjson.dumps(self.result)
 
 
 class RunPage(Page):
@@ -131,4 +171,6 @@ def _fields(row: RunRow) -> dict[str, object]:
         "began_at": row.began_at,
         "changed_at": row.changed_at,
         "due_at": row.due_at,
+        "decided_by": row.decided_by,
+        "note": row.note,
     }

@@ -31,6 +31,7 @@ class RunRow:
         changed_at: since when it is as it is.
         due_at: when it goes on by itself.
         waits_for: the name of the wait that is open.
+        decided_by: who said last how a step ended, and `note`: how they know.
     """
 
     id: UUID
@@ -47,6 +48,8 @@ class RunRow:
     changed_at: datetime
     due_at: datetime | None
     waits_for: str | None
+    decided_by: str | None
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,27 @@ async def cancel(pool: Pool, run: RunRow, *, now: datetime) -> bool:
     with translated():
         ended: bool = await pool.fetchval(_SQL["cancel_run"], run.agent, run.event_id, now)
     return ended
+
+
+async def decide_step(
+    pool: Pool, run: RunRow, step: str, result: bytes | None, *, by: str, why: str, now: datetime
+) -> bool:
+    """Say how the step ended for which a run is held; the run goes on from there.
+
+    Args:
+        pool: the database.
+        run: the run.
+        step: the last one of its journal.
+        result: what it returned, as JSON; None where it has not happened, and is to run again.
+        by: who says so.
+        why: how they know.
+        now: the time.
+
+    Returns:
+        Whether it was the last step of the journal, and the run was held for it.
+    """
+    with translated():
+        decided: bool = await pool.fetchval(
+            _SQL["decide_step"], run.agent, run.event_id, step, result, by[:200], why, now
+        )
+    return decided

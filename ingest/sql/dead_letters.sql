@@ -47,3 +47,7 @@ UPDATE slotwire.dead_letters SET state = 'discarded', changed_at = $3, note = $4
 WHERE id = ANY ($1::uuid[]) AND ($2::text IS NULL OR org = $2) AND state = 'open'
   AND (NOT $5::boolean OR newer_sequence IS NOT NULL)
 RETURNING id
+
+-- name: count_open_letters
+-- How many dead letters of each agent nobody has driven again or discarded, and when the oldest was given up.
+SELECT agent, count(*) AS letters, min(at) AS oldest FROM slotwire.dead_letters WHERE state = 'open' GROUP BY agent

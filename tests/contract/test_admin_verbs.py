@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ACTIONS = Path(__file__).parents[2] / "ingest" / "operate" / "actions"
-READS = {"list", "get", "find", "latest", "follow", "timeline", "count_waiting", "findings", "named", "vault_use"}
+READS = {"list", "get", "find", "latest", "follow", "timeline", "count_waiting", "findings"}
+READS |= {"intended", "named", "vault_use"}
 """Verbs that change nothing."""
 BY_OTHERS = {
     "quarantine.retry_waiting": "self.retry(",
@@ -17,7 +18,7 @@ BY_OTHERS = {
 """Verbs that are in the audit by what they call."""
 
 
-ASKS_NO_ROLE = {"audit.refused", "granted_calls.find", "granted_calls.call"}
+ASKS_NO_ROLE = {"audit.refused", "granted_calls.find", "granted_calls.call", "granted_calls.intended"}
 """Verbs that are called because a role was too low, or for who has a grant and no key."""
 
 

@@ -211,8 +211,9 @@ def test_only_control_has_the_oauth_app(everything: Path) -> None:
     assert all(f"`{key}`" in readme for _, key in secrets)
     documents = rendered(folder)
     [ingress] = [doc for doc in documents if (doc["kind"], doc["metadata"]["name"]) == ("Ingress", "slotwire-connect")]
-    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
-    assert (path["path"], path["backend"]["service"]["name"]) == ("/oauth/calendly/", "slotwire-connect")
+    paths = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert [path["path"] for path in paths] == ["/oauth/calendly/", "/approvals/"]
+    assert {path["backend"]["service"]["name"] for path in paths} == {"slotwire-connect"}
 
 
 def references(value: Any, key: str) -> list[Document]:

@@ -26,7 +26,7 @@ EXPECTED: dict[Process, list[str]] = {
         *["settings", "vault keys", "hook keys", "public url", *POSTGRES, "functions", "roles", "logins"],
         *["unwritten", "ranges", "retention"],
         *["sealed keys", "vault use", "oauth app", "server connections", "connections", "deliveries"],
-        *["rate limits", "organizations", "holes", "actions"],
+        *["rate limits", "organizations", "holes", "actions", "dead letters", "runs", "agent tables"],
     ],
     "agents": ["settings", *POSTGRES, "kafka", "topics"],
 }

@@ -228,7 +228,9 @@ async def write_run(database: Database, org: str, number: int, *, agent: str = "
     return found
 
 
-async def write_approval(database: Database, org: str, number: int, *, agent: str = "crm", days: int = 1) -> UUID:
+async def write_approval(
+    database: Database, org: str, number: int, *, agent: str = "crm", days: int = 1, what: str = WHAT
+) -> UUID:
     """Have an agent ask for an approval, and return its id."""
     event = replace(invitee_created(f"asks-{number}", number), source=f"/organizations/{org}")
     record = record_of(event, offset=number)
@@ -239,6 +241,20 @@ async def write_approval(database: Database, org: str, number: int, *, agent: st
         assert isinstance(claim, RunClaim)
         entry = Entry(0, "refund", "approval", "open", deadline=clock.now() + timedelta(days=days))
         assert await journal.ask_approval(
-            event.id, claim.epoch, entry, pack(record, event), approval, Asked(WHAT, "finance")
+            event.id, claim.epoch, entry, pack(record, event), approval, Asked(what, "finance")
         )
     return approval
+
+
+async def write_unknown(database: Database, org: str, number: int, *, agent: str = "crm") -> UUID:
+    """Have an agent have a run held whose step `charge` ended nobody knows how, and return the run's id."""
+    event = replace(invitee_created(f"unknown-{number}", number), source=f"/organizations/{org}")
+    record = record_of(event, offset=number)
+    async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=1), application="test") as pool:
+        journal = PostgresJournal(pool, agent=agent, clock=SystemClock(), claim_seconds=5)
+        claim = await journal.claim(ClaimRequest(record, event, "1"))
+        assert isinstance(claim, RunClaim)
+        assert await journal.start_step(event.id, claim.epoch, 0, "charge")
+        assert await journal.set_aside(event.id, claim.epoch, "unknown", pack(record, event), reason="charge")
+        found: UUID = await pool.fetchval("SELECT id FROM slotwire.runs WHERE event_id = $1", event.id)
+    return found

@@ -17,7 +17,7 @@ from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
 from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.control.oauth_flow import ConnectFlow
-from slotwire.ingest.control.oauth_listener import listening
+from slotwire.ingest.control.oauth_listener import PublicPages, listening
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
@@ -238,6 +238,6 @@ async def oauth_setup(
             flow = ConnectFlow.from_settings(settings, api.actions.pool, clock, organization, consented)
             assert flow is not None
             await app_keys.follow(api.actions.pool, Vault.from_settings(settings.vault), settings.oauth, clock)
-            async with listening(flow) as url:
+            async with listening(PublicPages(settings.oauth, flow)) as url:
                 assert url is not None
                 yield OAuthSetup(calendly, api, database, settings, flow, url, client, clock)

@@ -47,6 +47,7 @@ from slotwire.ingest.operate.quarantine_models import DiscardRequest
 from slotwire.ingest.operate.reconciliation_models import ReconciliationRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE, Principal, Role
 from slotwire.ingest.operate.routes.base import Route
+from slotwire.ingest.operate.run_models import StepDecision
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.schemas.codec import encode_data
@@ -65,6 +66,7 @@ from tests.support.management_api import (
     write_parked,
     write_quarantine,
     write_run,
+    write_unknown,
 )
 from tests.support.oauth_setup import RETURN, granted, oauth_settings
 from tests.support.plain_http import NO_TLS
@@ -100,6 +102,7 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     },
     DecideRequest: lambda _: {"outcome": "done", "why": "seen"},
     DecisionRequest: lambda _: {"decision": "deny", "digest": sha256(WHAT.encode()).hexdigest()},
+    StepDecision: lambda _: {"step": "charge", "outcome": "done", "result": {"paid": 7}, "why": "seen"},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
 _TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters", "uses"}
@@ -256,8 +259,10 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 **{f"dead-letters/{verb}": await write_letter(database, org, n) for n, verb in LETTER_VERBS},
                 "approvals": await write_approval(database, org, 11),
                 "approvals/decide": await write_approval(database, org, 12),
+                "approvals/link": await write_approval(database, org, 13),
                 "runs": await write_run(database, org, 1),
                 "runs/cancel": await write_run(database, org, 2),
+                "runs/decide": await write_unknown(database, org, 21),
                 "events": event.id,
                 "settle": parked.id,
                 "subscriptions": added.subscriptions[0].id,

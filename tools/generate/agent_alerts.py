@@ -18,6 +18,16 @@ AGENTS = (
         healthy={'slotwire_dead_letters_total{agent="crm",topic="calendly.invitee"}': "5x90"},
     ),
     Alert(
+        "SlotwireDeadLettersOpen",
+        "time() - min by (agent) (slotwire_dead_letter_oldest_timestamp_seconds) > 86400",
+        wait="5m",
+        severity="ticket",
+        summary="A dead letter of agent {{ $labels.agent }} has waited for a decision for more than a day.",
+        runbook="dead-letters-open.md",
+        faulty={'slotwire_dead_letter_oldest_timestamp_seconds{agent="crm"}': "-90000x90"},
+        healthy={'slotwire_dead_letter_oldest_timestamp_seconds{agent="crm"}': "0x90"},
+    ),
+    Alert(
         "SlotwireConsumerStuck",
         "max by (agent) (slotwire_consumer_stuck) == 1",
         wait="2m",

@@ -18,8 +18,8 @@ reconciliations  list, get, create, run: holes, and the fetches that fill them
 granted_calls  find, call: what an agent asks Calendly for while it handles an event
 actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
-approvals      list, get, decide: what agents ask people to approve
-runs           list, get, cancel: runs of agents that have steps or waits
+approvals      list, get, decide, link: what agents ask people to approve
+runs           list, get, decide, cancel: runs of agents that have steps or waits
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
 uses           list what was done at Calendly with customers' credentials

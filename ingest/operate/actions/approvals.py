@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
+from slotwire.ingest.control.approval_links import ApprovalLinks
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.operate import approval_pages
 from slotwire.ingest.operate.actions.base import ResourceActions
 from slotwire.ingest.operate.agent_filter import AgentFilter
 from slotwire.ingest.operate.approval_models import (
     ApprovalItem,
+    ApprovalLinkCreated,
     ApprovalPage,
     ApprovalQuery,
     DecisionRequest,
@@ -58,6 +61,36 @@ class ApprovalActions(ResourceActions):
             if not decided:
                 raise _refused(await self._one(who, approval_id), request.digest)
         return approval_item(await self._one(who, approval_id), with_data=True)
+
+    async def link(self, who: Principal, approval_id: UUID) -> ApprovalLinkCreated:
+        """Make the link under which a person decides in the browser, and return its address, once.
+
+        An earlier link of the same approval ends with it.
+        """
+        async with self.audited(who, "approvals.link", org=None, target=approval_id) as entry:
+            who.require(Role.OPERATOR)
+            asked = await self._one(who, approval_id)
+            entry.org = asked.org
+            links = self.links()
+            if not links.has_pages:
+                raise RequestRefused(
+                    "`slotwire control` has no pages for browsers, so a link would lead nowhere",
+                    code="pages_missing",
+                    remedy="Set SLOTWIRE_OAUTH__PUBLIC_URL to the https address of its public listener.",
+                )
+            made = await links.make(approval_id, by=who.actor)
+            if made is None:
+                raise _refused(await self._one(who, approval_id), asked.digest.hex())
+        return ApprovalLinkCreated(approval_id=approval_id, url=made[1].get_secret_value(), expires_at=made[0])
+
+    def links(self) -> ApprovalLinks:
+        """What makes links and reads them back."""
+        return ApprovalLinks.from_settings(self.settings, self.pool, self.clock)
+
+    def decided_by_link(self, link_id: UUID, org: str, approval_id: UUID) -> AbstractAsyncContextManager[object]:
+        """Wrap a decision in the browser, so that the audit has it: the link is the actor."""
+        who = Principal(Role.OPERATOR, org=org, name=str(link_id))
+        return self.audited(who, "approvals.decide", org=org, target=approval_id)
 
     async def _one(self, who: Principal, approval_id: UUID) -> ApprovalRow:
         found = await approval_pages.read_one(self.pool, approval_id, who.org)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from slotwire.ingest.operate.actions import Actions
-from slotwire.ingest.operate.approval_models import ApprovalItem, ApprovalPage, ApprovalQuery, DecisionRequest
+from slotwire.ingest.operate.approval_models import (
+    ApprovalItem,
+    ApprovalLinkCreated,
+    ApprovalPage,
+    ApprovalQuery,
+    DecisionRequest,
+)
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
 
@@ -21,6 +27,10 @@ async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
 async def _decide(actions: Actions, request: RouteRequest) -> RouteResponse:
     body = DecisionRequest.model_validate_json(request.body)
     return RouteResponse(await actions.approvals.decide(request.who, request.id(), body))
+
+
+async def _link(actions: Actions, request: RouteRequest) -> RouteResponse:
+    return RouteResponse(await actions.approvals.link(request.who, request.id()), 201)
 
 
 ROUTES = (
@@ -49,5 +59,14 @@ ROUTES = (
         _decide,
         ApprovalItem,
         takes=DecisionRequest,
+    ),
+    Route(
+        "POST",
+        _APPROVALS + "/{id}/link",
+        "Make the link under which the person who is asked decides in the browser; an earlier one ends.",
+        Role.OPERATOR,
+        _link,
+        ApprovalLinkCreated,
+        statuses=(201,),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.operate.routes.base import Route, RouteRequest, RouteResponse
-from slotwire.ingest.operate.run_models import RunDetail, RunItem, RunPage, RunQuery
+from slotwire.ingest.operate.run_models import RunDetail, RunItem, RunPage, RunQuery, StepDecision
 
 _RUNS = "/v1/runs"
 
@@ -16,6 +16,11 @@ async def _list(actions: Actions, request: RouteRequest) -> RouteResponse:
 
 async def _get(actions: Actions, request: RouteRequest) -> RouteResponse:
     return RouteResponse(await actions.runs.get(request.who, request.id()))
+
+
+async def _decide(actions: Actions, request: RouteRequest) -> RouteResponse:
+    body = StepDecision.model_validate_json(request.body)
+    return RouteResponse(await actions.runs.decide(request.who, request.id(), body))
 
 
 async def _cancel(actions: Actions, request: RouteRequest) -> RouteResponse:
@@ -39,6 +44,15 @@ ROUTES = (
         Role.READER,
         _get,
         RunDetail,
+    ),
+    Route(
+        "POST",
+        _RUNS + "/{id}/decide",
+        "Say how the step ended for which a run is held as `unknown`: the run goes on from there.",
+        Role.OPERATOR,
+        _decide,
+        RunItem,
+        takes=StepDecision,
     ),
     Route(
         "POST",
