@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 from pydantic import SecretStr
 
-from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.clock import Clock, ManualClock
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.postgres import Connection, create_pool
@@ -24,7 +24,7 @@ from slotwire.ingest.foundation.settings import CalendlySettings, DatabaseSettin
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.mcp.events.delivery import WebhookDeliveries
 from slotwire.ingest.mcp.events.service import McpEvents
-from slotwire.ingest.mcp.principal import AgentPrincipal
+from slotwire.ingest.mcp.principal import AgentPrincipal, Authority
 from slotwire.schemas.events import BY_TYPE, InviteeCreated
 from tests.support.receiver import ReceivedPost, Receiver, answer, receiving
 from tests.support.relay_setup import LoggedEvent, append
@@ -91,7 +91,6 @@ class World:
 
     Attributes:
         database: its addresses.
-        settings: of the process.
         owner: a connection of the owner.
         writer: a connection of the runtime role, which appends.
         clock: the process's.
@@ -101,7 +100,6 @@ class World:
     """
 
     database: Database
-    settings: Settings
     owner: Connection
     writer: Connection
     clock: ManualClock
@@ -172,10 +170,12 @@ class World:
 
 
 @asynccontextmanager
-async def mcp_world(database: Database) -> AsyncIterator[World]:
-    """Open connections and put a process's methods together; nothing is delivered yet."""
+async def opened_events(
+    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None
+) -> AsyncIterator[Callable[[], McpEvents]]:
+    """Open what the methods of a process need; yields what puts them together."""
     settings = Settings(
-        database_url=SecretStr(database.url_of["mcp"]),
+        database_url=SecretStr(database_url),
         database=DatabaseSettings(pool_size=8),
         outgoing=OutgoingSettings(
             allow_local=True, timeout_seconds=2, per_second_per_destination=1000, at_once_per_destination=50
@@ -183,19 +183,27 @@ async def mcp_world(database: Database) -> AsyncIterator[World]:
         public_url="http://127.0.0.1:1",
         calendly=CalendlySettings(api_url="http://127.0.0.1:1", auth_url="http://127.0.0.1:1"),
     )
+    async with (
+        create_pool(database_url, settings.database, application="mcp") as pool,
+        Outgoing(settings.outgoing, purpose="mcp_events") as outgoing,
+    ):
+
+        def made() -> McpEvents:
+            now = clock or ManualClock(NOW)
+            return McpEvents(settings, pool, now, agents, outgoing, {"k1": key}, source="the test")
+
+        yield made
+
+
+@asynccontextmanager
+async def mcp_world(database: Database) -> AsyncIterator[World]:
+    """Open connections and put a process's methods together; nothing is delivered yet."""
     clock, agents = ManualClock(NOW), GivenAgents()
     owner = await asyncpg.connect(database.owner_url)
     writer = await asyncpg.connect(database.runtime_url)
     try:
-        async with (
-            create_pool(database.url_of["mcp"], settings.database, application="mcp") as pool,
-            Outgoing(settings.outgoing, purpose="mcp_events") as outgoing,
-        ):
-
-            def made() -> McpEvents:
-                return McpEvents(settings, pool, clock, agents, outgoing, {"k1": KEY}, source="the test")
-
-            world = World(database, settings, owner, writer, clock, agents, made(), made)
+        async with opened_events(database.url_of["mcp"], agents, clock=clock) as made:
+            world = World(database, owner, writer, clock, agents, made(), made)
             await world.connect()
             yield world
     finally:
