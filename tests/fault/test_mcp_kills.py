@@ -85,12 +85,13 @@ def processes(world: World, agent: AgentPrincipal) -> Iterator[Callable[[], int]
     }
     command = [sys.executable, "-m", "tests.support.mcp_delivering", json.dumps(wanted)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
-        assert maker.stdin is not None
-        assert maker.stdout is not None
+        orders, numbers = maker.stdin, maker.stdout
+        assert orders is not None
+        assert numbers is not None
 
         def start() -> int:
-            print(file=maker.stdin, flush=True)
-            return int(maker.stdout.readline())
+            print(file=orders, flush=True)
+            return int(numbers.readline())
 
         yield start
 
