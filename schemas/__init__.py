@@ -7,6 +7,7 @@ calendly   Calendly's payloads about bookings: lenient, in Calendly's words
 resources  Calendly's payloads about everything else
 event_data what every event is
 operations the events about Slotwire itself
+meetings   the events about scheduled events that Slotwire derives
 events     the events we publish: frozen, versioned, one class per type
 envelope   an event with its context, as a consumer gets it
 topics     the topics, and the key of each

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from .calendly import InviteePayload, Part, Time, Uri
 from .event_data import EventData
+from .meetings import MeetingEnded, MeetingStarted, MeetingStarting
 from .operations import (
     ActionSettled,
     ConnectionConnected,
@@ -45,9 +46,12 @@ __all__ = [
     "InviteeNoShowCreated",
     "InviteeNoShowDeleted",
     "InviteeRescheduled",
+    "MeetingEnded",
     "MeetingRecapCreated",
     "MeetingRecapDeleted",
     "MeetingRecapUpdated",
+    "MeetingStarted",
+    "MeetingStarting",
     "ResourceEvent",
     "RoutingFormSubmissionCreated",
     "SubscriptionDisabled",
@@ -269,6 +273,9 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     ConnectionExpiring,
     ConnectionRestored,
     ActionSettled,
+    MeetingStarting,
+    MeetingStarted,
+    MeetingEnded,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""

@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.meetings_settings import MeetingsSettings
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
@@ -294,6 +295,7 @@ class Settings(BaseSettings):
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     actions: ActionsSettings = ActionsSettings()
+    meetings: MeetingsSettings = MeetingsSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -62,6 +62,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "lose_subscription",
         "make_ranges",
         "make_use_days",
+        "meetings_of_span",
         "needed_for",
         "prune",
         "prune_actions",
@@ -78,6 +79,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "settle_action",
         "store_connection",
         "take_booking_turn",
+        "tell_meetings",
         "use_days",
     ),
 }

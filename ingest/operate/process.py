@@ -18,10 +18,13 @@ from slotwire.ingest.operate.key_lookup import KeyLookup
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Coroutine
+    from typing import Any
 
     from slotwire.ingest.control.oauth_flow import ConnectFlow
     from slotwire.ingest.control.oauth_listener import PublicPages
     from slotwire.ingest.foundation.health import Health
+    from slotwire.ingest.foundation.postgres import Pool
     from slotwire.ingest.foundation.settings import Settings
 
 
@@ -63,23 +66,19 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
         backfill_rounds,
         connection_checks,
         hole_rounds,
-        idle_budgets,
         oauth_listener,
         oauth_refresh,
-        ranges,
-        retention,
         rounds,
     )
     from slotwire.ingest.control.actions import action_rounds
     from slotwire.ingest.control.actions.perform import Performer
     from slotwire.ingest.control.oauth_flow import ConnectFlow
-    from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import until_stopped
     from slotwire.ingest.foundation.listener import ADMIN, listen, within_open_files
     from slotwire.ingest.foundation.postgres_readiness import postgres_problem
     from slotwire.ingest.foundation.telemetry import get_logger
-    from slotwire.ingest.operate import audit, idempotency
+    from slotwire.ingest.operate import audit
     from slotwire.ingest.operate.admin_api import build_app
 
     async with operating(settings, clock, application="control") as actions:
@@ -107,16 +106,12 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 backfills=backfill_rounds.run(patient, settings.subscriptions),
                 holes=hole_rounds.run(patient, settings.reconcile),
                 actions=action_rounds.run(performer, settings.actions.interval_seconds),
-                ranges=ranges.run(actions.pool, clock),
-                retention=retention.run(actions.pool, clock, settings.retention),
                 connections=connection_checks.run(connections, settings.connections),
                 refreshes=oauth_refresh.run(connections.oauth),
                 app_keys=app_keys.run(actions.pool, connections.vault, settings.oauth, clock),
                 late_grants=oauth_listener.run(flow),
-                idempotency=idempotency.run(actions.pool, clock),
-                budgets=idle_budgets.run(actions.pool, clock),
-                observation=Observer(actions.pool, clock, settings.metrics, settings.retention).run(),
                 audit=audit.run(actions.pool, clock, actions.refusals),
+                **_database_chores(actions.pool, clock, settings),
             )
             health.draining = True
         await audit.write_counts_or_log(actions.pool, clock, actions.refusals)
@@ -130,3 +125,19 @@ def _pages(actions: Actions, settings: Settings, flow: ConnectFlow | None) -> Pu
     links, deciding = actions.approvals.links(), actions.approvals.decided_by_link
     desk = ApprovalDesk(links, deciding, settings.oauth.integrator) if links.has_pages else None
     return PublicPages(settings.oauth, flow, desk)
+
+
+def _database_chores(pool: Pool, clock: Clock, settings: Settings) -> dict[str, Coroutine[Any, Any, None]]:
+    """Return the chores that ask Postgres alone, by their names."""
+    from slotwire.ingest.control import idle_budgets, meeting_rounds, ranges, retention
+    from slotwire.ingest.control.observation import Observer
+    from slotwire.ingest.operate import idempotency
+
+    return {
+        "meetings": meeting_rounds.run(pool, clock, settings.meetings),
+        "ranges": ranges.run(pool, clock),
+        "retention": retention.run(pool, clock, settings.retention),
+        "idempotency": idempotency.run(pool, clock),
+        "budgets": idle_budgets.run(pool, clock),
+        "observation": Observer(pool, clock, settings.metrics, settings.retention).run(),
+    }

@@ -34,6 +34,7 @@ PROCESSES = {
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
     "holes.sql": ("control",),
+    "meetings.sql": ("control",),
     "oauth.sql": ("control",),
     "mcp_events.sql": ("mcp",),
     "observation.sql": ("control",),

@@ -13,9 +13,9 @@ ORGANIZATIONS = "https://api.calendly.com/organizations/"
 HOST = "https://api.calendly.com/users/HOST"
 
 
-def invitee_of(name: str) -> str:
-    """The URI of a booking."""
-    return f"{EVENTS}{name}/invitees/{name}"
+def invitee_of(name: str, meeting: str | None = None) -> str:
+    """The URI of a booking of a meeting of its own, or of another one."""
+    return f"{EVENTS}{meeting or name}/invitees/{name}"
 
 
 @dataclass
@@ -44,16 +44,23 @@ class Bookings:
         )
 
     async def book(
-        self, name: str, start: datetime, *, org: str = "ACME", minutes: int = 30, booked_at: datetime | None = None
+        self,
+        name: str,
+        start: datetime,
+        *,
+        org: str = "ACME",
+        minutes: int = 30,
+        booked_at: datetime | None = None,
+        meeting: str | None = None,
     ) -> None:
-        """Book a meeting, known from now on."""
+        """Book a meeting of its own, or a place in another, known from now on."""
         now = self.clock.now()
         times = (start, start + timedelta(minutes=minutes), booked_at or now, now)
         await self.owner.execute(
             "INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees,"
             " new_invitees, marks, clears, hosts, scheduled_event, start_time, end_time, booked_at, changed_at)"
             " VALUES ($1, $2, 1, 'active', 'line ' || $1, $1, '{}', '{}', '[]', '[]', ARRAY[$3], $4, $5, $6, $7, $8)",
-            *(invitee_of(name), org, HOST, EVENTS + name, *times),
+            *(invitee_of(name, meeting), org, HOST, EVENTS + (meeting or name), *times),
         )
 
     async def cancel(self, name: str) -> None:

@@ -25,7 +25,7 @@ from slotwire.schemas.codec import (
     encode_headers,
 )
 from slotwire.schemas.events import BY_TYPE, EVENT_CLASSES, EventData
-from slotwire.schemas.topics import EVENT_TOPICS, OPERATIONS, Topic
+from slotwire.schemas.topics import EVENT_TOPICS, OPERATIONS, SCHEDULED_EVENT, Topic
 from tools.expected import FOLDER as PAYLOADS
 from tools.expected import expected_file, outcome_of, scenarios
 from tools.generate.json_schemas import FOLDER as SCHEMAS
@@ -52,6 +52,8 @@ DESCRIPTION = (
     "headers, the value is the event's data as JSON. Read with isolation.level=read_committed. Records of one key come "
     "in order. Within a version of a type fields are only added, and only optional ones."
 )
+OWN = (OPERATIONS, SCHEDULED_EVENT)
+"""The topics of events that no delivery of Calendly's becomes."""
 _TIME = {"type": "string", "format": "date-time"}
 ALWAYS: dict[str, Document] = {
     "ce_specversion": {"type": "string", "const": "1.0"},
@@ -175,9 +177,9 @@ def _example(event: Document) -> Example:
         key=event["key"],
         sequence=1042,  # one for all, so that a new type changes no example but its own
         recorded_time=datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC),
-        traceparent=None if cls.topic is OPERATIONS else f"00-{UUID(event['id']).hex}-{UUID(event['id']).hex[:16]}-00",
+        traceparent=None if cls.topic in OWN else f"00-{UUID(event['id']).hex}-{UUID(event['id']).hex[:16]}-00",
         inferred=event["inferred"],
-        origin=(Origin.OWN if cls.topic is OPERATIONS else Origin.WEBHOOK).value,
+        origin=(Origin.OWN if cls.topic in OWN else Origin.WEBHOOK).value,
     )
     headers = {name: value.decode() for name, value in encode_headers(attributes)}
     return Example(cls, event["key"], headers, event["data"])

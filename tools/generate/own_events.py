@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from slotwire.ingest.control.actions.records import ActionRecord
 from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
+from slotwire.ingest.control.meeting_events import MOMENTS, MeetingBooking, meeting_events
 from slotwire.ingest.control.subscription_events import disabled_event, restored_event
 from slotwire.ingest.control.subscription_facts import SubscriptionRecord
 from slotwire.ingest.keys.hooks import HookId
@@ -32,6 +33,7 @@ def own_events() -> Iterator[dict[str, Any]]:
     yield from _connection_events()
     yield from _subscription_events()
     yield _action_event()
+    yield from _meeting_events()
 
 
 def _subscription_events() -> Iterator[dict[str, Any]]:
@@ -135,6 +137,26 @@ def _action_event() -> dict[str, Any]:
         note=None,
     )
     return _own(settled_event(record, now))
+
+
+def _meeting_events() -> Iterator[dict[str, Any]]:
+    """Return the three events of a scheduled event, as they are made of its booking."""
+    start, meeting = datetime(2026, 11, 23, 9, 0, tzinfo=UTC), f"{API}/scheduled_events/EVENT"
+    booking = MeetingBooking(
+        org="ORGANIZATION",
+        organization=OrganizationUri(f"{API}/organizations/ORGANIZATION"),
+        served_since=datetime(2026, 11, 20, 9, 0, tzinfo=UTC),
+        invitee=f"{meeting}/invitees/INVITEE",
+        scheduled_event=meeting,
+        start_time=start,
+        end_time=start + timedelta(minutes=30),
+        booked_at=datetime(2026, 11, 21, 9, 0, tzinfo=UTC),
+        hosts=[f"{API}/users/HOST"],
+        location_type="zoom_conference",
+    )
+    for moment in MOMENTS:
+        for _, event in meeting_events([booking], moment, timedelta(minutes=15)):
+            yield _own(event)
 
 
 def _own(event: OwnEvent) -> dict[str, Any]:
