@@ -345,3 +345,31 @@ async def test_two_replicas_share_and_take_over(world: World, hook: Subscriber, 
         await until(lambda: len(theirs._mine) == 64 and len(theirs.held) == len(urls))
         await world.publish(booked(3))
         await until(lambda: len(hook.messages) == 2 * len(urls))
+
+
+async def test_what_nothing_comes_for_keeps_its_place_and_what_ended_is_removed(
+    world: World, hook: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscription moves past events of others and reads none of them again; one that ended a day ago is gone."""
+    monkeypatch.setattr(delivery, "QUIET_SECONDS", 0.0)
+    made = await world.subscribe(world.agent(), hook.url, arguments={"invitee_domain": "rare.example"}, ttlMs=None)
+    ended = await world.subscribe(world.agent(), hook.url, ttlMs=60_000)
+    async with delivering(world.events) as deliveries:
+        last = await world.publish(booked(1), booked(2))
+        await until(lambda: _is_at(world, made["id"], last))
+        await until(lambda: _has_seen_the_end(world, made["id"]))
+        world.clock.advance(timedelta(hours=23))
+        await world.subscribe(world.agent(), hook.url, arguments={"origin": "own"})
+        deliveries.ring()
+        assert await world.subscription(ended["id"]) is not None
+        world.clock.advance(timedelta(hours=2))
+        deliveries.ring()
+        await until(lambda: _is_gone(world, ended["id"]))
+
+
+async def _has_seen_the_end(world: World, subscription: str) -> bool:
+    return (await world.subscription(subscription))["seen_at"] is not None
+
+
+async def _is_gone(world: World, subscription: str) -> bool:
+    return await world.subscription(subscription) is None

@@ -75,6 +75,7 @@ def test_whom_an_event_concerns_is_read_from_any_type() -> None:
         '{"profile": {"type": "User", "owner": "u1"}}': {"u1"},
         '{"user": "u1", "kind": "oauth"}': {"u1"},
         '{"scope": "user", "subject": "u1"}': {"u1"},
+        '{"hosts": ["u1", "u2"], "invitees": ["i1"]}': {"u1", "u2"},
         '{"scope": "organization", "subject": null}': set(),
         '{"scheduled_event": "E1", "profile": null}': set(),
     }

@@ -40,6 +40,8 @@ OVERLAP = timedelta(seconds=15)
 """By how much the clocks of replicas may differ."""
 QUIET_SECONDS = 120.0
 """How often a subscription that nothing comes for keeps its place, and is asked whether it may go on."""
+SEEN_AGAIN = timedelta(hours=12)
+"""How old the note may get that nothing was published after a place; retention keeps at least seven days."""
 TRY_AGAIN_SECONDS = (1.0, 10.0, 60.0, 240.0, 480.0)
 """When a message is tried again, after each failure: six tries within 14 minutes, then it is given up."""
 SUSPEND_AFTER = 5
@@ -107,6 +109,7 @@ class WebhookDeliveries:
         self._stopping = False
         self._mine: frozenset[int] = frozenset()
         self._looked_at: datetime | None = None
+        self._swept_at = 0.0
         self._due: set[HeldSubscription] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: BaseException | None = None
@@ -159,10 +162,17 @@ class WebhookDeliveries:
             if held.now.next_try_at is None or held.now.next_try_at <= now:
                 self._due.discard(held)
                 self._begin(held)
-        quiet_since = asyncio.get_running_loop().time() - QUIET_SECONDS
+        await self._chores()
+
+    async def _chores(self) -> None:
+        """Keep the places of those that nothing comes for, and remove what ended long ago."""
+        loop_time = asyncio.get_running_loop().time()
         for held in self.held.values():
-            if held.kept_at < quiet_since and held not in self._due:
+            if held.kept_at < loop_time - QUIET_SECONDS and held not in self._due:
                 self._begin(held)
+        if loop_time - self._swept_at >= QUIET_SECONDS:
+            self._swept_at = loop_time
+            await self._subscriptions.sweep()
 
     def _keep(self, slots: frozenset[int]) -> None:
         """Let go of subscriptions in other slots."""
@@ -350,7 +360,7 @@ class WebhookDeliveries:
         if loop.time() - held.kept_at < QUIET_SECONDS or not await self._still(held):
             return False
         held.kept_at, it = loop.time(), held.now
-        if follower is held.follower and follower.position > it.position and not held.pending:
+        if follower is held.follower and not held.pending and _is_worth_keeping(it, follower):
             step = DeliveryStep(it.id, it.position, follower.position, follower.seen_at, given_up=it.given_up)
             await self._move(held, replace(step, last_error=it.last_error))
         return False
@@ -366,6 +376,14 @@ class WebhookDeliveries:
             if outcome.error is None or outcome.final or seconds is None or self._stopping:
                 return
             await asyncio.sleep(seconds)
+
+
+def _is_worth_keeping(it: WebhookSubscription, follower: Follower) -> bool:
+    """Say whether a follower has passed something, or has seen anew that there was nothing to pass."""
+    if follower.position > it.position:
+        return True
+    seen = follower.seen_at
+    return seen is not None and (it.seen_at is None or seen - it.seen_at >= SEEN_AGAIN)
 
 
 async def _first(first: asyncio.Event, second: asyncio.Event, seconds: float) -> None:
