@@ -25,6 +25,9 @@ fire          puts it into the agent's queue, in one process at a time
 firings       what its function is given, and the records that travel for it
 schedule_store  what Postgres keeps of schedules
 registry      Agent: which handler takes which event
+shipped       agents that come with Slotwire: what they do is set, not written
+shipped_names  their names
+agent_settings  where they find what was set
 signatures    whether a handler takes the events it is registered for
 context       the second argument of a handler
 database      the type of the connection that `ctx.transaction()` yields
@@ -57,7 +60,7 @@ past_events   runs one past event, and rolls its effects back
 trial_inbox   the inbox of a trial; trial_firings: its firings
 cli           `slotwire agents`, with the author's loop in author_cli
 testing       the same dispatch in memory, for an agent's own tests
-agents        agents that come with Slotwire
+agents        these agents, a module each
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slotwire.handlers.offsets import OffsetMove
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-_EXAMPLE = "slotwire.handlers.agents.demo:agent"
+_EXAMPLE = "crm.agent:agent, or notify, which comes with Slotwire"
 
 
 @app.callback()
@@ -26,9 +26,7 @@ def agents() -> None:
 
 @app.command()
 def run(
-    references: Annotated[
-        list[str], typer.Argument(metavar="PACKAGE.MODULE:AGENT...", help=f"For example {_EXAMPLE}.")
-    ],
+    references: Annotated[list[str], typer.Argument(metavar="AGENT...", help=f"For example {_EXAMPLE}.")],
     *,
     lines: Annotated[
         bool,
@@ -44,9 +42,10 @@ def run(
     """
     import asyncio
 
-    from slotwire.ingest.foundation.author_environment import begin_without_secrets
+    from slotwire.handlers.shipped_names import are_shipped
+    from slotwire.ingest.foundation.author_environment import OF_SHIPPED, begin_without_secrets
 
-    begin_without_secrets()
+    begin_without_secrets(but={OF_SHIPPED} if are_shipped(references) else ())
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
     from slotwire.handlers.shown_runs import ShownRuns
@@ -71,7 +70,7 @@ def run(
 def list_agents(
     references: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PACKAGE.MODULE:AGENT...]", help="Default: the agents that come with Slotwire."),
+        typer.Argument(metavar="[AGENT...]", help="Default: the agents that come with Slotwire."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
@@ -79,7 +78,8 @@ def list_agents(
     from slotwire.ingest.foundation.author_environment import begin_without_secrets
 
     begin_without_secrets()
-    from slotwire.handlers.registry import group_name, load_agent, shipped_agents
+    from slotwire.handlers.registry import group_name, load_agent
+    from slotwire.handlers.shipped_names import shipped_agents
     from slotwire.ingest.foundation.settings import load_settings
     from slotwire.schemas.topics import dead_letter_topic
 

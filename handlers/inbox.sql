@@ -56,3 +56,11 @@ ON CONFLICT (agent, org, key) DO UPDATE SET value = excluded.value, changed_at =
 -- name: grant_calls
 -- Have `slotwire control` make calls to Calendly for an event; whether the log has it.
 SELECT slotwire.grant_calls($1, $2, $3, $4);
+
+-- name: settings_for
+-- What a shipped agent does for an organization, as somebody set it.
+SELECT org, version, document, sealed, disabled_at, disabled_why FROM slotwire.agent_settings_for($1, $2);
+
+-- name: disable_settings
+-- A shipped agent's receiver is gone: use what was set for it no more.
+SELECT slotwire.disable_agent_settings($1, $2, $3, $4, $5);

@@ -12,6 +12,7 @@ import asyncpg
 
 from slotwire.handlers import dead_letters
 from slotwire.handlers.agent_queue import PostgresQueue
+from slotwire.handlers.agent_settings import PostgresSettings
 from slotwire.handlers.calendly import ControlledCalls
 from slotwire.handlers.chains import PostgresChains
 from slotwire.handlers.consume import Member, Membership
@@ -31,8 +32,10 @@ from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
 from slotwire.handlers.runs import Runs
 from slotwire.handlers.schedule_store import ScheduleStore
+from slotwire.handlers.shipped import ShippedAgent
 from slotwire.handlers.shown_runs import ShownRuns
 from slotwire.handlers.tables import require_tables
+from slotwire.ingest.foundation.agent_settings import settings_keys
 from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import BrokerUnavailable, DatabaseUnavailable, SchemaMismatch, SlotwireError
@@ -40,6 +43,7 @@ from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem, require_working
 from slotwire.ingest.foundation.settings import Settings
@@ -82,7 +86,9 @@ async def run_agents(
     health, clock = Health("agents"), clock_of(settings)
     log = get_logger("agents")
     control = ControlClient(settings.agents.control_url)
-    async with opened_pool(agents, settings) as pool, control:
+    receivers = Outgoing(settings.outgoing, purpose="agents")
+    async with opened_pool(agents, settings) as pool, control, receivers:
+        install(agents, settings, pool, clock, receivers)
         runners = [AgentRunner(agent, settings, pool, clock, shown=shown, control=control) for agent in agents]
         health.add("postgres", lambda: postgres_problem(pool))
         for runner in runners:
@@ -94,6 +100,25 @@ async def run_agents(
                     group.create_task(_run_until_stop(runner, stop), name=f"agent {runner.agent.name}")
                 group.create_task(_drain(health, stop))
     log.info("agents_stopped")
+
+
+def install(
+    agents: Sequence[Agent],
+    settings: Settings,
+    pool: asyncpg.Pool[asyncpg.Record],
+    clock: Clock,
+    receivers: Outgoing,
+) -> None:
+    """Give the agents that come with Slotwire their settings, and the way to receivers.
+
+    Raises:
+        ConfigurationError: a key of the settings' secrets is malformed or weak.
+    """
+    shipped = [agent for agent in agents if isinstance(agent, ShippedAgent)]
+    if shipped:
+        source = PostgresSettings(pool, settings_keys(settings.agents), clock=clock)
+        for agent in shipped:
+            agent.install(source, receivers.of(agent.name), allow_local=settings.outgoing.allow_local)
 
 
 async def _run_until_stop(runner: AgentRunner, stop: asyncio.Event) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import pkgutil
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,6 +16,7 @@ from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.schedules import Schedules
+from slotwire.handlers.shipped_names import reference_of
 from slotwire.handlers.signatures import EXAMPLE, check_handler
 from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
@@ -323,15 +323,19 @@ def group_name(prefix: str, agent: Agent) -> str:
 
 
 def load_agent(reference: str) -> Agent:
-    """Import an agent by `package.module:name`. Modules are looked up in the working directory first.
+    """Import an agent by `package.module:name`, or one that comes with Slotwire by its bare name.
+
+    Modules are looked up in the working directory first.
 
     Raises:
         ConfigurationError: there is no such module or name, it is not an agent, or it has no handler.
     """
+    reference = reference_of(reference)
     module_name, colon, name = reference.partition(":")
     if not (colon and module_name and name):
         raise ConfigurationError(
-            f"{reference} does not name an agent", remedy="Write package.module:agent, for example my_agents.crm:agent."
+            f"{reference} does not name an agent",
+            remedy="Write package.module:agent, for example my_agents.crm:agent, or the name of a shipped one.",
         )
     here = str(Path.cwd())
     if here not in sys.path:
@@ -380,11 +384,3 @@ def load_agents(references: Sequence[str]) -> tuple[Agent, ...]:
             f"two of the agents are called {double}", remedy="The name is the consumer group: give each agent its own."
         )
     return agents
-
-
-def shipped_agents() -> tuple[str, ...]:
-    """Return the references of the agents that come with Slotwire: one per module of `slotwire.handlers.agents`."""
-    from slotwire.handlers import agents
-
-    names = sorted(module.name for module in pkgutil.iter_modules(agents.__path__))
-    return tuple(f"{agents.__name__}.{name}:agent" for name in names)

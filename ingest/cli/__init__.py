@@ -4,7 +4,7 @@ local serve relay control     run processes
 migrate doctor                prepare an installation, and check it
 organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
-agent_runs agent_approvals    under `slotwire agents`, whose other commands are of another package
+agent_runs agent_approvals agent_settings  under `slotwire agents`, whose other commands are of another package
 connect_links                 under `slotwire connections`
 simulate                      the small Calendly; simulate_access, simulate_faults and simulator_calls belong to it
 acting                        how commands act: options checked like a request, then one operation
@@ -51,7 +51,11 @@ _COMMANDS = (
     "doctor",
 )
 _BESIDE = {
-    "agents": {"runs": "slotwire.ingest.cli.agent_runs", "approvals": "slotwire.ingest.cli.agent_approvals"},
+    "agents": {
+        "runs": "slotwire.ingest.cli.agent_runs",
+        "approvals": "slotwire.ingest.cli.agent_approvals",
+        "settings": "slotwire.ingest.cli.agent_settings",
+    },
 }
 """Commands of ours that belong under one of another package."""
 _MODULES = {name: f"slotwire.ingest.cli.{name.replace('-', '_')}" for name in _COMMANDS}

@@ -27,7 +27,13 @@ from slotwire.ingest.control.round_records import note_silence
 from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, WeekProfile
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.foundation.agent_metrics import AGENT_RUN_OLDEST, AGENT_RUNS, LETTER_OLDEST, LETTERS_OPEN
+from slotwire.ingest.foundation.agent_metrics import (
+    AGENT_RUN_OLDEST,
+    AGENT_RUNS,
+    AGENT_SETTINGS_DISABLED,
+    LETTER_OLDEST,
+    LETTERS_OPEN,
+)
 from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
@@ -72,7 +78,7 @@ OTHERS = "others"
 """The label of all organizations beyond the setting."""
 
 _SHOWN: tuple[Readings, ...] = (
-    *(AGENT_RUNS, AGENT_RUN_OLDEST, LETTERS_OPEN, LETTER_OLDEST),
+    *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
     *(ACTIONS_WAITING, ACTION_OLDEST),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
@@ -82,6 +88,7 @@ _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
 _ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
 _RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
 _LETTERS = read_queries("slotwire.ingest.sql", "dead_letters.sql")
+_SETTINGS = read_queries("slotwire.ingest.sql", "agent_settings.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 _log = get_logger("observation")
 
@@ -194,6 +201,8 @@ class Observer:
         letters = await self._pool.fetch(_LETTERS["count_open_letters"])
         self._show(LETTERS_OPEN, {(each["agent"],): each["letters"] for each in letters})
         self._show(LETTER_OLDEST, {(each["agent"],): each["oldest"].timestamp() for each in letters})
+        disabled = await self._pool.fetch(_SETTINGS["disabled_agent_settings"])
+        self._show(AGENT_SETTINGS_DISABLED, {(each["agent"],): each["settings"] for each in disabled})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
 

@@ -7,6 +7,7 @@ retention_settings  the group of retention
 author_environment  the environment of a process that runs an author's code
 agents_settings     the group of `slotwire agents run`
 meetings_settings   the group of the events about scheduled events
+agent_settings      the settings of shipped agents, for each organization
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager

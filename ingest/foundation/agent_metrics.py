@@ -1,4 +1,4 @@
-"""Metrics of agents' scheduled work, and of their runs as `control` reads them; part of `telemetry`."""
+"""Metrics of agents' scheduled work, and of their runs and settings as `control` reads them; part of `telemetry`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ AGENT_RUNS = Readings(
     "Runs of agents that have steps or waits and are not done, by state; `overdue`: one that should have gone on ten"
     " minutes ago.",
     ["agent", "state"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
+AGENT_SETTINGS_DISABLED = Readings(
+    "slotwire_agent_settings_disabled",
+    "Settings of shipped agents that are not used any more, because their receiver is gone, until somebody sets them.",
+    ["agent"],
     fresh_seconds=30,
     registry=of("control"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from slotwire.ingest.foundation.settings_base import SettingsGroup
+from slotwire.ingest.foundation.settings_base import Secrets, SettingsGroup
 
 
 class AgentsSettings(SettingsGroup):
@@ -29,3 +29,6 @@ class AgentsSettings(SettingsGroup):
     """The management API of `slotwire control`, for `ctx.calendly`: it makes the calls, agents hold no credential."""
     log_messages: bool = False
     """Log the message of what a handler raised, which may hold personal data. On the local stack it is logged."""
+    settings_keys: Secrets = ()
+    """Keys that seal what is secret in the settings of shipped agents, for `control` and for the process that runs
+    them: entries `name:base64url of 32 bytes`, separated by commas; the first seals, all open."""

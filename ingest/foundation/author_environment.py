@@ -8,8 +8,16 @@ from collections.abc import Collection
 
 from slotwire.ingest.foundation.settings_base import PREFIX
 
-OF_OTHERS = (f"{PREFIX}VAULT__", f"{PREFIX}HTTP__HOOK_KEYS", f"{PREFIX}OAUTH__", f"{PREFIX}MIGRATE__DATABASE_URL")
-"""Begin the settings that no agent needs: keys, the OAuth app, the owner of the database."""
+OF_SHIPPED = f"{PREFIX}AGENTS__SETTINGS_KEYS"
+"""Opens what is secret in the settings of agents that come with Slotwire: for a process of these alone."""
+OF_OTHERS = (
+    f"{PREFIX}VAULT__",
+    f"{PREFIX}HTTP__HOOK_KEYS",
+    f"{PREFIX}OAUTH__",
+    f"{PREFIX}MIGRATE__DATABASE_URL",
+    OF_SHIPPED,
+)
+"""Begin the settings that no author's agent needs: keys, the OAuth app, the owner of the database."""
 
 
 def begin_without_secrets(*, but: Collection[str] = ()) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from slotwire.ingest.foundation.author_environment import OF_SHIPPED
 from slotwire.ingest.foundation.clock import show_ahead
 from slotwire.ingest.foundation.local_stack import assignments
 from slotwire.ingest.foundation.migrations import role_of
@@ -36,7 +37,7 @@ PORTS = {
 }
 """The ports by name, each with its purpose and the number that the first run takes if it is free (0: any)."""
 OAUTH = f"{PREFIX}OAUTH__"
-"""Begins the settings of the OAuth app, which `control` alone gets."""
+"""Begins the settings of the OAuth app, which `control` alone gets, as it does the key of shipped agents' settings."""
 SIMULATOR_SEED = "slotwire"
 """The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
@@ -125,6 +126,7 @@ class Wiring:
             "SLOTWIRE_ACTIONS__AGENTS": "*",
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true",
+            OF_SHIPPED: f"local:{state.secret('agent-settings-key')}",
             **self._oauth(),
         }
 
@@ -150,6 +152,7 @@ class Wiring:
     def agents_file(self) -> str:
         """Return what a process needs that runs an author's code, in the same form: a role of its own, and no key."""
         shared = {name: value for name, value in self.environment().items() if name.startswith(_OF_AGENTS)}
+        del shared[OF_SHIPPED]
         settings = {**shared, "SLOTWIRE_DATABASE_URL": self.stack.postgres.url(role_of("agents", "slotwire"))}
         return assignments("Settings of agents on this local stack: `slotwire agents dev` reads them.", settings)
 
@@ -209,7 +212,9 @@ class Wiring:
             environment["SLOTWIRE_DATABASE_URL"] = self.stack.postgres.url(role_of(role, "slotwire"))
             del environment["SLOTWIRE_MIGRATE__DATABASE_URL"]
         if role != "control":
-            environment = {name: value for name, value in environment.items() if not name.startswith(OAUTH)}
+            environment = {
+                name: value for name, value in environment.items() if not name.startswith((OAUTH, OF_SHIPPED))
+            }
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"

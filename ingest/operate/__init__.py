@@ -20,6 +20,7 @@ quarantine_pages what waits in quarantine, and what becomes of it
 dead_letter_pages pages of dead letters
 run_pages        pages of agents' runs, with their journals
 approval_pages   pages of what agents ask somebody to decide
+agent_settings_pages what agents that come with Slotwire do, for each organization
 agent_filter     which of an agent's things a page has
 uses             what was done with customers' credentials
 narrowing        what a list says that took too long

@@ -145,6 +145,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "dead letters": lambda: doctor_agents.dead_letters(connection, clock),
             "runs": lambda: doctor_agents.runs(connection, clock),
             "agent tables": lambda: doctor_agents.agent_tables(connection, settings),
+            "agent settings": lambda: doctor_agents.agent_settings(connection, settings),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

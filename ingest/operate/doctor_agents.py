@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from slotwire.ingest.foundation.agent_settings.stored import open_secrets, settings_keys
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.migrations import role_of
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
@@ -15,8 +16,12 @@ LETTERS_WARNING = timedelta(days=1)
 HELD = frozenset({"unknown", "diverged", "overdue"})
 """States of runs that need somebody, beside `parked`, which another version's process takes."""
 
+MAX_SECRETS_TRIED = 100
+"""Settings whose secrets are opened, newest first."""
+
 _LETTERS = read_queries("slotwire.ingest.sql", "dead_letters.sql")
 _RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
+_SETTINGS = read_queries("slotwire.ingest.sql", "agent_settings.sql")
 
 
 async def dead_letters(connection: Connection, clock: Clock) -> Finding:
@@ -66,3 +71,22 @@ async def agent_tables(connection: Connection, settings: Settings) -> Finding:
         f"agents that log in with the rights of {role} can read and write each other's:"
         f" {', '.join(schemas[:MAX_NAMED])}{more}. Agents that must not belong in an installation of their own",
     )
+
+
+async def agent_settings(connection: Connection, settings: Settings) -> Finding:
+    """Open what is secret in the settings of shipped agents, and name those whose receivers are gone."""
+    with translated():
+        rows = await connection.fetch(_SETTINGS["latest_sealed_agent_settings"], MAX_SECRETS_TRIED)
+        disabled = await connection.fetch(_SETTINGS["disabled_agent_settings"])
+    keys = settings_keys(settings.agents)
+    for row in rows:
+        open_secrets(keys, row["agent"], row["org"], row["sealed"])
+    if disabled:
+        gone = ", ".join(f"{row['agent']} ({row['settings']}, the first for {row['org'] or 'all'})" for row in disabled)
+        return Finding(
+            check="agent settings",
+            state="warning",
+            message=f"receivers are gone, and are told nothing more: {gone}",
+            remedy="docs/runbooks/receiver-gone.md says what to do; slotwire agents settings show lists them.",
+        )
+    return ok("agent settings", f"no receiver is gone; the secrets of {len(rows)} agents and organizations open")

@@ -45,6 +45,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "dead letters",
                 "runs",
                 "agent tables",
+                "agent settings",
             }
         ),
         "agents": frozenset({"kafka", "calls"}),

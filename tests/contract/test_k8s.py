@@ -241,6 +241,7 @@ def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
 
     assert holders("slotwire-migrate", "url") == set(STEPS)
     assert holders("slotwire-keys") == {"serve", "control"}
+    assert holders("slotwire-agent-settings") == {"control", "agents"}
     assert holders("slotwire-kafka", "password") == {"relay", "agents", "migrate"}
     for process in ("serve", "relay", "agents", "control"):
         assert holders("slotwire-database", f"{process}-url") == {process}

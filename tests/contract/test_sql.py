@@ -21,6 +21,7 @@ PROCESSES = {
     "accept.sql": ("control",),
     "actions.sql": ("control",),
     "agent_runs.sql": ("control",),
+    "agent_settings.sql": ("control",),
     "approvals.sql": ("control",),
     "budget.sql": ("control",),
     "log.sql": ("relay",),

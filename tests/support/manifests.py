@@ -28,6 +28,7 @@ SECRETS = {
     ("slotwire-migrate", "url"): "postgresql://owner:secret@db.example.com/slotwire",
     ("slotwire-keys", "hook-keys"): "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
     ("slotwire-keys", "vault-keys"): "2026-01:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8",
+    ("slotwire-agent-settings", "keys"): "2026-01:QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8",
     ("slotwire-kafka", "username"): "slotwire",
     ("slotwire-kafka", "password"): "secret",
 }

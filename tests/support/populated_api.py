@@ -27,6 +27,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.action_models import ActionRequest, DecideRequest
 from slotwire.ingest.operate.admin_api import Limits
+from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
 from slotwire.ingest.operate.approval_models import DecisionRequest
 from slotwire.ingest.operate.booking_models import TimelineQuery
 from slotwire.ingest.operate.connect_link_models import (
@@ -101,6 +102,11 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
         "action": {"verb": "clear_no_show", "mark": "NONE"},
     },
     DecideRequest: lambda _: {"outcome": "done", "why": "seen"},
+    AgentSettingsRequest: lambda running: {
+        "agent": "notify",
+        "organization": last_segment(running.organization),
+        "settings": {"form": "chat", "url": "https://receiver.example.com/"},
+    },
     DecisionRequest: lambda _: {"decision": "deny", "digest": sha256(WHAT.encode()).hexdigest()},
     StepDecision: lambda _: {"step": "charge", "outcome": "done", "result": {"paid": 7}, "why": "seen"},
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
@@ -249,6 +255,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
             hole = await api.actions.reconciliations.create(COMMAND_LINE, ReconciliationRequest(organization=org))
             action = await make_action(api, database, running)
+            told = AgentSettingsRequest.model_validate(BODIES[AgentSettingsRequest](running))
+            shipped = await api.actions.agent_settings.set(COMMAND_LINE, told)
             ids = {
                 "actions": action,
                 "decide": action,
@@ -260,6 +268,7 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "approvals": await write_approval(database, org, 11),
                 "approvals/decide": await write_approval(database, org, 12),
                 "approvals/link": await write_approval(database, org, 13),
+                "settings": shipped.id,
                 "runs": await write_run(database, org, 1),
                 "runs/cancel": await write_run(database, org, 2),
                 "runs/decide": await write_unknown(database, org, 21),

@@ -22,6 +22,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.settings import HttpSettings, Settings, VaultSettings
@@ -58,6 +59,7 @@ def settings_for(database: Database, **http: Any) -> Settings:
             }
         ),
         vault=VaultSettings(keys=(SecretStr(f"test:{random_key()}"),)),
+        agents=AgentsSettings(settings_keys=(SecretStr(f"test:{random_key()}"),)),
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent
-from slotwire.handlers.registry import load_agent, load_agents, shipped_agents
+from slotwire.handlers.registry import load_agent, load_agents
+from slotwire.handlers.shipped_names import are_shipped, shipped_agents
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import EventData, InviteeCanceled, InviteeCreated, RoutingFormSubmissionCreated
 from slotwire.schemas.topics import INVITEE, ROUTING_FORM
@@ -138,3 +139,11 @@ def test_the_shipped_agents_can_be_loaded() -> None:
     references = shipped_agents()
     assert "slotwire.handlers.agents.demo:agent" in references
     assert all(load_agent(reference).handlers for reference in references)
+
+
+def test_a_shipped_agent_has_a_bare_name(modules: Path) -> None:
+    """`notify` names the agent that comes with Slotwire, beside a user's own; only of those alone is it said so."""
+    del modules
+    assert load_agent("notify").reference == "slotwire.handlers.agents.notify:agent"
+    assert are_shipped(["notify", "slotwire.handlers.agents.demo:json_agent"])
+    assert not are_shipped(["notify", "mine_crm:agent"])

@@ -48,6 +48,16 @@ AGENTS = (
         healthy={'slotwire_consumer_queue_full{agent="crm"}': "0 1 0x90"},
     ),
     Alert(
+        "SlotwireReceiverGone",
+        "max by (agent) (slotwire_agent_settings_disabled) > 0",
+        wait="0m",
+        severity="ticket",
+        summary="Agent {{ $labels.agent }} tells {{ $value }} receivers nothing more: they are gone.",
+        runbook="receiver-gone.md",
+        faulty={'slotwire_agent_settings_disabled{agent="notify"}': "0 1x90"},
+        healthy={'slotwire_agent_settings_disabled{agent="notify"}': "0x90"},
+    ),
+    Alert(
         "SlotwireRunHeld",
         'time() - min by (agent, state) (slotwire_run_oldest_timestamp_seconds{state=~"unknown|diverged"}) > 300',
         wait="0m",

@@ -19,6 +19,7 @@ granted_calls  find, call: what an agent asks Calendly for while it handles an e
 actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
 approvals      list, get, decide, link: what agents ask people to approve
+agent_settings  list, get, set, unset: what agents that come with Slotwire do
 runs           list, get, decide, cancel: runs of agents that have steps or waits
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -34,6 +35,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.operate.actions.actions import PerformedActions
+from slotwire.ingest.operate.actions.agent_settings import AgentSettingsActions
 from slotwire.ingest.operate.actions.approvals import ApprovalActions
 from slotwire.ingest.operate.actions.audit import AuditActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
@@ -85,6 +87,7 @@ class Actions:
     signing_keys: SigningKeyActions
     runs: RunActions
     approvals: ApprovalActions
+    agent_settings: AgentSettingsActions
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
     keys: KeyActions
@@ -118,6 +121,7 @@ class Actions:
             SigningKeyActions(*base),
             RunActions(*base),
             ApprovalActions(*base),
+            AgentSettingsActions(*base),
             CalendlyActions(*base),
             GrantedCallActions(*base),
             KeyActions(*base),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from slotwire.ingest.operate.routes import (
     actions,
+    agent_settings,
     approvals,
     audit,
     bookings,
@@ -41,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     *signing_keys.ROUTES,
     *runs.ROUTES,
     *approvals.ROUTES,
+    *agent_settings.ROUTES,
     *keys.ROUTES,
     *audit.ROUTES,
     *uses.ROUTES,

@@ -1,0 +1,67 @@
+"""What the settings of all shipped agents share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from slotwire.ingest.foundation.errors import ConfigurationError
+
+ALLOW_LOCAL = "allow_local"
+"""In the context of a validation: whether an address on this machine may be named."""
+
+
+class ShippedSettings(BaseModel):
+    """The settings of one agent for one organization, or for all that have none of their own.
+
+    A field of the type `SecretStr` is a secret: it is sealed, and never shown again.
+
+    Attributes:
+        goes_with: for a secret, the fields that say where it goes. Whoever changes one of them must give the secret
+            again: else who may set, and may not read, could have it sent to themselves.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True, str_max_length=4_096
+    )
+    goes_with: ClassVar[Mapping[str, frozenset[str]]] = {}
+
+    dry_run: bool = False
+    """Only say in the log what would be done, and do nothing outside."""
+
+    @classmethod
+    def secret_names(cls) -> frozenset[str]:
+        """Return the fields that are secrets."""
+        return frozenset(
+            name
+            for name, field in cls.model_fields.items()
+            if SecretStr in (field.annotation, *get_args(field.annotation))
+        )
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, allow_local: bool) -> Self:
+        """Check values.
+
+        Args:
+            values: by field, as JSON has them.
+            allow_local: whether an address on this machine may be named.
+
+        Raises:
+            ConfigurationError: with the fields that do not fit, without their values.
+        """
+        try:
+            return cls.model_validate(values, context={ALLOW_LOCAL: allow_local})
+        except ValidationError as error:
+            places = error.errors(include_url=False, include_input=False, include_context=False)
+            said = (": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in places)
+            raise ConfigurationError(
+                "; ".join(said), remedy="docs/howto/use-shipped-agents.md says what each field means."
+            ) from None
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what was set, as JSON has it, and the secrets of it, each by field."""
+        secrets = {name: getattr(self, name) for name in self.secret_names() & self.model_fields_set}
+        plain = self.model_dump(mode="json", exclude_unset=True, exclude=set(self.secret_names()))
+        return plain, {name: each.get_secret_value() for name, each in secrets.items() if each is not None}
