@@ -1,8 +1,8 @@
 """The command `slotwire`: a table of commands. Each is a module of its own, which is imported when the command runs.
 
-local serve relay control     run processes
+local serve relay control     run processes, as `mcp serve` does
 migrate doctor                prepare an installation, and check it
-organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly keys audit
+organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly mcp keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
 agent_runs agent_approvals agent_settings  under `slotwire agents`, whose other commands are of another package
 connect_links                 under `slotwire connections`
@@ -46,6 +46,7 @@ _COMMANDS = (
     "reconcile",
     "actions",
     "calendly",
+    "mcp",
     "keys",
     "audit",
     "doctor",

@@ -21,7 +21,7 @@ _MARKS = {"ok": "ok      ", "warning": "warning ", "failed": "FAILED  "}
 def doctor(
     *,
     process: Annotated[
-        Literal["serve", "relay", "control", "agents"] | None,
+        Literal["serve", "relay", "control", "agents", "mcp"] | None,
         typer.Option("--process", help="Check what this process needs, with the settings that it has itself."),
     ] = None,
     as_json: AsJson = False,

@@ -8,6 +8,7 @@ author_environment  the environment of a process that runs an author's code
 agents_settings     the group of `slotwire agents run`
 meetings_settings   the group of the events about scheduled events
 agent_settings      the settings of shipped agents, for each organization
+mcp_settings        the group of `slotwire mcp serve`
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
@@ -23,6 +24,7 @@ calendly_metrics    its metrics of calls to Calendly
 agent_metrics       its metrics of agents' scheduled work, and of their runs as `control` reads them
 outgoing_metrics    its metrics of requests to receivers
 outgoing            requests to addresses that somebody else names: guarded, limited, signed
+mcp_metrics         its metrics of the MCP server
 throttle            log lines that strangers can cause: a few, with a count of the rest
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-Process = Literal["serve", "relay", "control", "agents"]
-PROCESSES: tuple[Process, ...] = ("serve", "relay", "control", "agents")
+Process = Literal["serve", "relay", "control", "agents", "mcp"]
+PROCESSES: tuple[Process, ...] = ("serve", "relay", "control", "agents", "mcp")
 
 REGISTRY = CollectorRegistry()
 """Every metric, whichever process shows it: what tests and the generated reference read."""

@@ -21,6 +21,8 @@ from slotwire.ingest.foundation.telemetry import get_logger
 
 HEALTH = ListenerLimits(name="health", max_connections=64)
 ADMIN = ListenerLimits(name="admin", max_connections=256)
+GRACE_SECONDS = 60.0
+"""How long a listener waits at its end for requests that run, where nothing else is said."""
 
 _log = get_logger("listener")
 
@@ -80,15 +82,33 @@ async def open_port(
 
 @asynccontextmanager
 async def listen(
-    app: web.Application, host: str, port: int, *, setting: str, limits: ListenerLimits = ADMIN
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    setting: str,
+    limits: ListenerLimits = ADMIN,
+    grace_seconds: float = GRACE_SECONDS,
+    cancelled: bool = False,
 ) -> AsyncIterator[str]:
     """Serve an application while the block runs; yields its address with the real port.
+
+    Args:
+        app: the application.
+        host: the address to listen on.
+        port: 0 chooses a free one.
+        setting: the variable that changes the port.
+        limits: of the listener.
+        grace_seconds: how long running requests may go on after the block.
+        cancelled: whether a request is cancelled when its client goes.
 
     Raises:
         ConfigurationError: the port is in use or may not be opened.
     """
     connections = OpenConnections(limits)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=grace_seconds, handler_cancellation=cancelled
+    )
     await runner.setup()
     try:
         server = runner.server

@@ -20,6 +20,7 @@ from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.mcp_settings import McpSettings
 from slotwire.ingest.foundation.meetings_settings import MeetingsSettings
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
@@ -289,6 +290,7 @@ class Settings(BaseSettings):
     waiting: WaitingSettings = WaitingSettings()
     relay: RelaySettings = RelaySettings()
     agents: AgentsSettings = AgentsSettings()
+    mcp: McpSettings = McpSettings()
     vault: VaultSettings = VaultSettings()
     calendly: CalendlySettings = CalendlySettings()
     connections: ConnectionsSettings = ConnectionsSettings()

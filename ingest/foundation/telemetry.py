@@ -16,6 +16,7 @@ from slotwire.ingest.foundation import (
     agent_metrics,  # noqa: F401 -- declared with all others
     calendly_metrics,  # noqa: F401 -- declared with all others
     exposition,
+    mcp_metrics,  # noqa: F401 -- declared with all others
     outgoing_metrics,  # noqa: F401 -- declared with all others
 )
 from slotwire.ingest.foundation.exposition import Readings, of
@@ -62,10 +63,10 @@ PENDING_DELIVERIES = Gauge(
 )
 CONNECTIONS_REFUSED = Counter(
     "slotwire_connections_refused",
-    "Connections that a listener (hooks, admin, health) closed: no_room, made_room (for a newcomer, by whoever waited"
-    " longest), header_time, header_size, framing, unread (answers), unreadable (not HTTP/1).",
+    "Connections that a listener (hooks, admin, health, mcp) closed: no_room, made_room (for a newcomer, by whoever"
+    " waited longest), header_time, header_size, framing, unread (answers), unreadable (not HTTP/1).",
     ["listener", "reason"],
-    registry=of("serve", "relay", "control", "agents"),
+    registry=of("serve", "relay", "control", "agents", "mcp"),
 )
 LISTENER_CONNECTIONS = Gauge(
     "slotwire_listener_connections", "Open connections of the listener for Calendly.", registry=of("serve")
@@ -79,18 +80,18 @@ POOL_CONNECTIONS = Gauge(
     "slotwire_pool_connections",
     "Connections to Postgres in the process's pool, by state: used, idle.",
     ["state"],
-    registry=of("serve", "control", "agents"),
+    registry=of("serve", "control", "agents", "mcp"),
 )
 POOL_CONNECTIONS_LIMIT = Gauge(
     "slotwire_pool_connections_limit",
     "The most connections in the process's pool.",
-    registry=of("serve", "control", "agents"),
+    registry=of("serve", "control", "agents", "mcp"),
 )
 POOL_WAIT_SECONDS = Histogram(
     "slotwire_pool_wait_seconds",
     "Time until the pool gave a connection, in seconds; opening a new one is part of it.",
     buckets=_LATENCY,
-    registry=of("serve", "control", "agents"),
+    registry=of("serve", "control", "agents", "mcp"),
 )
 SETTLED = Counter(
     "slotwire_settled",

@@ -28,6 +28,8 @@ class ReadyLine:
     kafka_bootstrap_servers: str
     simulator_url: str
     simulator_token: str = field(repr=False)
+    mcp_url: str
+    mcp_token: str = field(repr=False)
     state_dir: str
 
     def line(self) -> str:
@@ -85,6 +87,7 @@ class Console:
             "public": f"{found.public_url}/hooks/calendly/…   receives the deliveries",
             "admin": f"{found.admin_url}/v1/events   management API; needs a key",
             "health": f"{found.health_url}/readyz",
+            "MCP": f"{found.mcp_url}   for agents; needs a token",
             "simulator": f"{found.simulator_url}   the simulated Calendly",
             "PostgreSQL": found.database_url.rpartition("@")[2],
             "Kafka": found.kafka_bootstrap_servers,
@@ -101,7 +104,7 @@ class Console:
                 "",
                 *(f"  {name:12} {value}" for name, value in rows.items()),
                 "",
-                f"Hook address, signing key, admin key:   {found.state_dir}/ready.json (keep it secret)",
+                f"Hook address, keys, token for MCP:      {found.state_dir}/ready.json (keep it secret)",
                 f"To run other commands in another shell: set -a; . {found.state_dir}/slotwire.env; set +a",
                 "",
                 now,

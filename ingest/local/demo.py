@@ -83,6 +83,26 @@ async def _admin_key(actions: Actions, owner: Principal, stored: str) -> str:
     return (await actions.keys.create(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
 
 
+async def mcp_token(settings: Settings, name: str) -> str:
+    """Register an agent of MCP with every preset, unless there is one, and make a token for the demo's owner."""
+    from slotwire.ingest.errors import RequestRefused
+    from slotwire.ingest.foundation.clock import clock_of
+    from slotwire.ingest.operate.mcp_agent_models import McpAgentRequest, McpTokenRequest
+    from slotwire.ingest.operate.process import operating
+    from slotwire.ingest.operate.roles import Principal, Role
+
+    owner, request = Principal(Role.ADMIN), McpTokenRequest()
+    async with operating(settings, clock_of(settings), application="local") as actions:
+        try:
+            await actions.mcp_agents.create(
+                owner, McpAgentRequest(name=name, tools=("operate",), label="slotwire local")
+            )
+        except RequestRefused as error:
+            if error.code != "name_taken":
+                raise
+        return (await actions.mcp_agents.issue(owner, name, request)).token
+
+
 async def start_story(simulator_url: str) -> None:
     """Make the simulator book, move and cancel meetings until it stops."""
 

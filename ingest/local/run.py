@@ -1,8 +1,8 @@
 """`slotwire local`: servers, migrations, processes and demo; each starts as soon as what it needs is ready.
 
-Postgres ── schema ──┬── serve, control ── demo organization subscribed ──┐
-Kafka ──── topics ───┴── relay, demo agent ───────────────────────────────┼── ready
-simulator ────────────────────────────────────────────────────────────────┘
+Postgres ── schema ──┬── serve, control, mcp ── demo organization subscribed ──┐
+Kafka ──── topics ───┴── relay, demo agent ────────────────────────────────────┼── ready
+simulator ─────────────────────────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from slotwire.ingest.errors import SchemaMismatch, SlotwireError
 from slotwire.ingest.foundation.local_stack import AGENTS_FILE, ENVIRONMENT_FILE, READY_FILE
 from slotwire.ingest.local.console import Console, ReadyLine
-from slotwire.ingest.local.demo import DemoSubscription, start_story, subscribe
+from slotwire.ingest.local.demo import DemoSubscription, mcp_token, start_story, subscribe
 from slotwire.ingest.local.folders import write_private
 from slotwire.ingest.local.stack import Stack, StackOptions, disk_problems, together
 from slotwire.ingest.local.state import StateFolder
 from slotwire.ingest.local.supervisor import AfterStart, Process, Service, Supervisor, Unit
-from slotwire.ingest.local.wiring import Wiring
+from slotwire.ingest.local.wiring import MCP_AGENT, Wiring
 
 STOP_SECONDS = 4.0
 """For everything together; the rest is killed, so that the command ends within 5 s."""
@@ -98,6 +98,7 @@ class Installation:
     _schema: asyncio.Event = field(default_factory=asyncio.Event)
     _simulator: asyncio.Event = field(default_factory=asyncio.Event)
     _subscription: DemoSubscription | None = None
+    _mcp_token: str = ""
 
     async def start(self) -> None:
         """Start everything, in parallel where possible, and print the ready line.
@@ -151,7 +152,8 @@ class Installation:
         await self.wiring.stack.postgres.start()
         await self._migrate()
         self._schema.set()
-        await together(self._run(self.wiring.serve()), self._run(self.wiring.control()), self._subscribe())
+        processes = (self.wiring.serve(), self.wiring.control(), self.wiring.mcp())
+        await together(*(self._run(process) for process in processes), self._subscribe())
 
     async def _broker_side(self) -> None:
         from slotwire.ingest.foundation.topic_admin import ensure_topics
@@ -199,6 +201,7 @@ class Installation:
         state = self.wiring.stack.state
         self._subscription = await subscribe(self.wiring.settings(), state.stored_secret("admin-key"))
         state.store_secret("admin-key", self._subscription.admin_key)
+        self._mcp_token = await mcp_token(self.wiring.settings(), MCP_AGENT)
 
     async def _ready_line(self) -> ReadyLine:
         wiring, subscription = self.wiring, self._subscription
@@ -216,6 +219,8 @@ class Installation:
             kafka_bootstrap_servers=wiring.stack.kafka_bootstrap_servers,
             simulator_url=wiring.simulator_url,
             simulator_token=subscription.token,
+            mcp_url=wiring.mcp_url,
+            mcp_token=self._mcp_token,
             state_dir=str(wiring.stack.state.path),
         )
 

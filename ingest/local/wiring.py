@@ -30,14 +30,22 @@ PORTS = {
     "admin": ("the management API", 8081),
     "serve-health": ("the health of serve", 8082),
     "oauth": ("the pages on which customers connect", 8083),
+    "mcp": ("agents by MCP", 8084),
     "simulator": ("the simulator", 8090),
     "control-health": ("the health of control", 0),
     "relay-health": ("the health of relay", 0),
     "demo-agent-health": ("the health of the demo agent", 0),
+    "mcp-health": ("the health of the MCP server", 0),
 }
 """The ports by name, each with its purpose and the number that the first run takes if it is free (0: any)."""
 OAUTH = f"{PREFIX}OAUTH__"
 """Begins the settings of the OAuth app, which `control` alone gets, as it does the key of shipped agents' settings."""
+MCP = f"{PREFIX}MCP__"
+"""Begins the settings of the MCP server, which it alone gets of all processes."""
+SEALED = (f"{PREFIX}VAULT__", f"{PREFIX}HTTP__HOOK_KEYS")
+"""Begin the keys that the MCP server does not get."""
+MCP_AGENT = "demo"
+"""The agent that is registered with the MCP server of this stack."""
 SIMULATOR_SEED = "slotwire"
 """The seed that `slotwire simulate serve` has by itself; the app follows from it."""
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
@@ -86,6 +94,11 @@ class Wiring:
         return self._url("simulator")
 
     @property
+    def mcp_url(self) -> str:
+        """The endpoint of the demo's agent at the MCP server."""
+        return f"{self._url('mcp')}/mcp/{MCP_AGENT}"
+
+    @property
     def clock_file(self) -> Path:
         """The file in which the simulator shows its clock, which every process goes by."""
         return self.stack.state.path / "clock"
@@ -127,6 +140,10 @@ class Wiring:
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true",
             OF_SHIPPED: f"local:{state.secret('agent-settings-key')}",
+            f"{MCP}PORT": str(self._port("mcp")),
+            f"{MCP}PUBLIC_URL": self._url("mcp"),
+            f"{MCP}CONTROL_URL": self.admin_url,
+            f"{MCP}TOKEN_KEYS": f"local:{state.secret('mcp-token-key')}",
             **self._oauth(),
         }
 
@@ -183,6 +200,10 @@ class Wiring:
         """The process that writes the log and publishes it to Kafka."""
         return self._service("relay", "relay", health="relay-health", role="relay")
 
+    def mcp(self) -> Service:
+        """The MCP server."""
+        return self._service("mcp", "mcp", "serve", health="mcp-health", role="mcp")
+
     def demo_agent(self) -> Service:
         """The agent that prints the events it receives."""
         member = {"SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "local-demo"}
@@ -211,10 +232,8 @@ class Wiring:
         if role:
             environment["SLOTWIRE_DATABASE_URL"] = self.stack.postgres.url(role_of(role, "slotwire"))
             del environment["SLOTWIRE_MIGRATE__DATABASE_URL"]
-        if role != "control":
-            environment = {
-                name: value for name, value in environment.items() if not name.startswith((OAUTH, OF_SHIPPED))
-            }
+        kept_out = (*((OAUTH, OF_SHIPPED) if role != "control" else ()), *(SEALED if role == "mcp" else (MCP,)))
+        environment = {name: value for name, value in environment.items() if not name.startswith(kept_out)}
         if health:
             environment["SLOTWIRE_HEALTH__PORT"] = str(self._port(health))
             ready = self._url(health) + "/readyz"

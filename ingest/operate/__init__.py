@@ -25,6 +25,7 @@ agent_filter     which of an agent's things a page has
 uses             what was done with customers' credentials
 narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
+mcp_agents       agents of MCP, of whose secrets only a hash is stored
 vault_rotation   encrypts all secrets with the vault's first key
 privileges       its checks of functions, roles and logins in the database
 doctor           checks an installation, or what one process needs, and says what to do

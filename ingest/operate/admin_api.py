@@ -10,19 +10,21 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.foundation.control_client import ACTS, CALLS
+from slotwire.ingest.foundation.control_client import ACTS, CALLS, MCP_ACTS, MCP_CALLS
 from slotwire.ingest.foundation.guarded_connection import connection_of
 from slotwire.ingest.foundation.refused_addresses import RefusedAddresses
 from slotwire.ingest.foundation.telemetry import ADMIN_REQUESTS
 from slotwire.ingest.operate import idempotency
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.actions.granted_calls import CallGrant
-from slotwire.ingest.operate.calendly_models import GrantedAction, GrantedCall
+from slotwire.ingest.operate.actions.mcp_calls import McpGrant
+from slotwire.ingest.operate.calendly_models import GrantedAction, GrantedCall, McpCall
 from slotwire.ingest.operate.models import Problem, encode
 from slotwire.ingest.operate.openapi import document
 from slotwire.ingest.operate.problems import problem_of
@@ -67,6 +69,7 @@ _PROBLEM = "application/problem+json"
 _SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Grant = TypeVar("Grant", CallGrant, McpGrant)
 
 
 def build_app(actions: Actions, limits: Limits | None = None) -> web.Application:
@@ -79,8 +82,10 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     for route in ROUTES:
         # No HEAD: it would cost as much as the list itself.
         app.router.add_route(route.method, _pattern(route.path), _serve(route))
-    app.router.add_route("POST", CALLS, _granted(_granted_call))
-    app.router.add_route("POST", ACTS, _granted(_granted_action))
+    app.router.add_route("POST", CALLS, _granted(actions.granted_calls.find, _granted_call))
+    app.router.add_route("POST", ACTS, _granted(actions.granted_calls.find, _granted_action))
+    app.router.add_route("POST", MCP_CALLS, _granted(actions.mcp_calls.find, _mcp_call))
+    app.router.add_route("POST", MCP_ACTS, _granted(actions.mcp_calls.find, _mcp_action))
     described = orjson.dumps(document(), option=orjson.OPT_INDENT_2)
 
     async def openapi(_: web.Request) -> web.Response:
@@ -90,13 +95,15 @@ def build_app(actions: Actions, limits: Limits | None = None) -> web.Application
     return app
 
 
-def _granted(run: Callable[[Actions, CallGrant, bytes], Awaitable[object]]) -> Handler:
+def _granted(
+    find: Callable[[str], Awaitable[Grant | None]], run: Callable[[Actions, Grant, bytes], Awaitable[object]]
+) -> Handler:
     """Serve what an agent asks for. It comes with a grant in place of a key, which opens nothing else."""
 
     async def serve(request: web.Request) -> web.Response:
         actions = request.app[_ACTIONS]
         scheme, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        grant = await actions.granted_calls.find(secret.strip()) if scheme.lower() == "bearer" else None
+        grant = await find(secret.strip()) if scheme.lower() == "bearer" else None
         if grant is None:
             await request.app[_REFUSED].refuse(request.remote)
             raise RequestRefused("there is no such grant, or it has ended", code="unauthenticated")
@@ -117,6 +124,15 @@ async def _granted_call(actions: Actions, grant: CallGrant, body: bytes) -> obje
 async def _granted_action(actions: Actions, grant: CallGrant, body: bytes) -> object:
     wanted = await actions.granted_calls.intended(grant, GrantedAction.model_validate_json(body))
     item, _ = await actions.performed.create(actions.granted_calls.caller(grant), wanted)
+    return item.model_dump(mode="json")
+
+
+async def _mcp_call(actions: Actions, grant: McpGrant, body: bytes) -> object:
+    return await actions.mcp_calls.call(grant, McpCall.model_validate_json(body))
+
+
+async def _mcp_action(actions: Actions, grant: McpGrant, body: bytes) -> object:
+    item = await actions.mcp_calls.act(grant, GrantedAction.model_validate_json(body), actions.performed)
     return item.model_dump(mode="json")
 
 

@@ -22,6 +22,17 @@ class GrantedCall(Model):
     """Values by parameter."""
 
 
+class McpCall(GrantedCall):
+    """One call that an agent of MCP asks for, with its grant."""
+
+    body: dict[str, Any] | None = None
+    """The JSON body of an operation whose body is not a flat list of values."""
+    limit: int = Field(20, ge=1, le=100)
+    """The most items of a page."""
+    page: str | None = Field(None, min_length=1, max_length=4_000)
+    """Where a list goes on."""
+
+
 class GrantedAction(Model):
     """One action that an agent asks for, with its grant."""
 

@@ -15,10 +15,11 @@ from slotwire.ingest.foundation.open_files import fitting, needed, reachable_lim
 from slotwire.ingest.foundation.postgres import Connection, Session, connect, read_queries, translated
 from slotwire.ingest.foundation.postgres_session import describe, durability_of
 from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.settings_base import is_loopback
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.operate import doctor_agents, doctor_organizations, privileges, uses
-from slotwire.ingest.operate.doctor_network import calls_of_agents, encryption, kafka_findings
+from slotwire.ingest.operate.doctor_network import calls_of_agents, calls_of_mcp, encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 
 SKEW_WARNING = timedelta(seconds=2)
@@ -49,7 +50,8 @@ async def examine(settings: Settings, clock: Clock, *, process: Process | None =
     """
     wanted = None if process is None else CHECKS[process]
     for check, look in _settings_checks(settings).items():
-        if wanted is None or check in wanted:
+        # An installation need not have an MCP server.
+        if check in wanted if wanted is not None else check != "mcp" or settings.mcp.token_keys:
             yield _tried(check, look)
     if wanted is None or "open files" in wanted:
         yield check_open_files(settings.http.max_connections, reachable_limit())
@@ -61,6 +63,8 @@ async def examine(settings: Settings, clock: Clock, *, process: Process | None =
             yield found
     if settings.agents.control_url and (wanted is None or "calls" in wanted):
         yield await asked("calls", calls_of_agents(settings))
+    if settings.mcp.control_url and (wanted is None or "mcp calls" in wanted):
+        yield await asked("mcp calls", calls_of_mcp(settings))
 
 
 def _settings_checks(settings: Settings) -> dict[str, Callable[[], str]]:
@@ -73,7 +77,19 @@ def _settings_checks(settings: Settings) -> dict[str, Callable[[], str]]:
         check_callback(hooks.url(hooks.mint()), settings.calendly.api_url)
         return f"Calendly sends to {settings.public_url}"
 
+    def mcp() -> str:
+        from slotwire.ingest.mcp.tokens import TokenKeys  # needs a library that no other check needs
+
+        keys, mcp = TokenKeys.from_settings(settings.mcp), settings.mcp
+        if not mcp.public_url and not is_loopback(mcp.host):
+            raise ConfigurationError(
+                "agents' tokens are bound to an address, and none is set",
+                remedy="Set SLOTWIRE_MCP__PUBLIC_URL to the https address at which agents reach the MCP server.",
+            )
+        return f"{next(iter(keys.keys))!r} signs tokens for {mcp.public_url or 'this machine'}"
+
     return {
+        "mcp": mcp,
         "vault keys": lambda: f"present; {Vault.from_settings(settings.vault).key_names[0]!r} encrypts",
         "hook keys": hook_keys,
         "public url": address,

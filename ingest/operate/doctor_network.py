@@ -69,6 +69,18 @@ async def calls_of_agents(settings: Settings) -> Finding:
     raise SlotwireError("`control` took a call without a grant", remedy="Report this defect.")
 
 
+async def calls_of_mcp(settings: Settings) -> Finding:
+    """Ask the same for the MCP server."""
+    try:
+        async with ControlClient(settings.mcp.control_url, setting="SLOTWIRE_MCP__CONTROL_URL") as control:
+            await control.call_as_agent("of the doctor", "get-current-user", {})
+    except RequestRefused as error:
+        if error.code == "unauthenticated":
+            return ok("mcp calls", "`control` takes the calls of agents of MCP to Calendly")
+        raise
+    raise SlotwireError("`control` took a call without a grant", remedy="Report this defect.")
+
+
 async def _cursor(settings: Settings) -> Finding:
     """Say where the relay's cursor is, or why it does not fit the log."""
     log = await read_identity(settings)

@@ -13,7 +13,7 @@ from slotwire.ingest.operate.models import Model
 
 MAX_NAMED = 5
 """The most organizations or faults that one finding names."""
-Process = Literal["serve", "relay", "control", "agents"]
+Process = Literal["serve", "relay", "control", "agents", "mcp"]
 CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
     {
         "serve": frozenset({"vault keys", "hook keys", "open files", "sealed keys"}),
@@ -49,6 +49,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
             }
         ),
         "agents": frozenset({"kafka", "calls"}),
+        "mcp": frozenset({"mcp", "mcp calls"}),
     }
 )
 """What is checked for a process beside Postgres itself: only what it has settings, secrets and rights for."""

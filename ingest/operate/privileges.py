@@ -40,7 +40,20 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "meetings_between",
         "organizations_served",
     ),
-    "mcp": ("mcp_heads", "mcp_kept", "mcp_published", "mcp_sight"),
+    "mcp": (
+        "grant_mcp_call",
+        "mcp_agent_of",
+        "mcp_bookings",
+        "mcp_chain",
+        "mcp_events_of",
+        "mcp_heads",
+        "mcp_health",
+        "mcp_kept",
+        "mcp_published",
+        "mcp_sight",
+        "mcp_users_of",
+        "note_mcp_use",
+    ),
     "control": (
         "accept",
         "actions_remembered",
@@ -64,6 +77,8 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "lose_subscription",
         "make_ranges",
         "make_use_days",
+        "mcp_in_chain",
+        "mcp_users_of",
         "meetings_of_span",
         "needed_for",
         "prune",
@@ -98,6 +113,7 @@ LOGINS: Mapping[str, str] = {
     "slotwire-agents": "agents",
     "slotwire-mcp-delivery": "mcp",
     "slotwire-control": "control",
+    "slotwire-mcp": "mcp",
 }
 """The process that connects under each `application_name`."""
 

@@ -63,7 +63,7 @@ class UseItem(Model):
     agent: str | None
     """The agent that asked for it."""
     event: UUID | None
-    """The event that the agent handled."""
+    """The event that the agent handled, or the call of a tool by which an agent of MCP asked."""
     result: UseResult
     """`done`, `refused` by Calendly, or `failed`: on Calendly's side, or without an answer. `started`: a call that
     changes something has no end yet. `leased`: turns were given, and no call is written yet. If one of these two stays,

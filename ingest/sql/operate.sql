@@ -519,3 +519,61 @@ WHERE hash = $1 AND expires_at > $2 AND made_at <= $3
 -- Remove grants that have ended, some at a time.
 DELETE FROM slotwire.call_grants
 WHERE hash IN (SELECT hash FROM slotwire.call_grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)
+
+-- name: insert_mcp_agent
+-- Register an agent of MCP, if all of its organizations are known.
+INSERT INTO slotwire.mcp_agents (id, name, hash, orgs, users, tools, event_types, profile, label, created_at)
+SELECT $1, $2, $3, $4::text[], $5, $6, $7, $8, $9, $10
+WHERE (SELECT count(*) FROM slotwire.organizations o WHERE o.org = ANY ($4::text[]) AND o.ended_at IS NULL)
+      = cardinality($4::text[])
+RETURNING id
+
+-- name: mcp_agents_page
+-- Agents of MCP of one organization alone, or all, oldest first, after a place.
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+FROM slotwire.mcp_agents
+WHERE ($1::text IS NULL OR org = $1)
+  AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
+ORDER BY created_at, id LIMIT $4
+
+-- name: mcp_agent
+-- One agent of MCP, of an organization alone or of any.
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+FROM slotwire.mcp_agents
+WHERE id = $1 AND ($2::text IS NULL OR org = $2)
+
+-- name: mcp_agent_named
+-- The agent of MCP with a name.
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+FROM slotwire.mcp_agents
+WHERE name = $1
+
+-- name: revoke_mcp_agent
+-- Revoke an agent of MCP, and tell those that serve it; the time of the first revocation stays.
+WITH gone AS (
+    UPDATE slotwire.mcp_agents SET revoked_at = coalesce(revoked_at, $3)
+    WHERE id = $1 AND ($2::text IS NULL OR org = $2)
+    RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+)
+SELECT gone.* FROM gone, LATERAL (SELECT pg_notify('slotwire_mcp_agents', gone.id::text)) AS told
+
+-- name: mcp_users_of_agent
+-- The connected users that an agent of MCP may act for, or one of them.
+SELECT name, org, organization, user_uri FROM slotwire.mcp_users_of($1, $2, $3)
+
+-- name: find_mcp_grant
+-- What an agent of MCP may have done at Calendly: a grant that has not ended, for what the agent has now.
+SELECT a.id AS agent, a.name, g.org, g.user_uri, g.tool, g.chain, g.call
+FROM slotwire.mcp_grants g
+JOIN slotwire.mcp_agents a ON a.id = g.agent
+CROSS JOIN LATERAL slotwire.mcp_users_of(g.agent, g.user_uri, 1) AS u
+WHERE g.hash = $1 AND g.expires_at > $2 AND g.made_at <= $3 AND u.org = g.org AND g.tool = ANY (u.tools)
+
+-- name: remove_mcp_grants
+-- Remove grants of agents of MCP that have ended, some at a time.
+DELETE FROM slotwire.mcp_grants
+WHERE hash IN (SELECT hash FROM slotwire.mcp_grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)
+
+-- name: mcp_in_chain
+-- Whether an invitee or a meeting belongs to a chain of bookings that a user hosts.
+SELECT slotwire.mcp_in_chain($1, $2, $3, $4)

@@ -30,6 +30,7 @@ from slotwire.ingest.local.kafka import answers
 from slotwire.ingest.local.state import StateFolder
 from slotwire.ingest.local.wiring import PORTS
 from tests.support.author_howto import following
+from tests.support.mcp_request import wire_request
 from tools.documents import ROOT
 
 READY_SECONDS = 180
@@ -46,11 +47,9 @@ FIELDS = {
     "health_url",
     "database_url",
     "kafka_bootstrap_servers",
-    "simulator_url",
-    "simulator_token",
-    "state_dir",
+    *("simulator_url", "simulator_token", "mcp_url", "mcp_token", "state_dir"),
 }
-SECRETS = ("hook_url", "signing_key", "admin_key", "database_url", "simulator_token")
+SECRETS = ("hook_url", "signing_key", "admin_key", "database_url", "simulator_token", "mcp_token")
 PAYLOAD = Path(__file__).parents[1] / "payloads" / "invitee.created" / "all_fields.json"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 README = ROOT / "README.md"
@@ -217,6 +216,13 @@ def test_health_and_simulator_answer(first: Running) -> None:
     assert me.json()["resource"]["current_organization"] == first.ready["organization"]
 
 
+def test_the_mcp_server_answers(first: Running) -> None:
+    """With `mcp_token`, a tool at `mcp_url` reads through `control` whom it acts for."""
+    headers, body = wire_request(first.ready["mcp_token"], "tools/call", {"name": "get_current_user", "arguments": {}})
+    answer = httpx.post(first.ready["mcp_url"], json=body, headers=headers, timeout=20).json()
+    assert first.ready["organization"] in answer["result"]["content"][0]["text"]
+
+
 async def test_database_and_kafka_answer(first: Running) -> None:
     """`database_url` opens the migrated database, and a broker answers at `kafka_bootstrap_servers`."""
     connection = await asyncpg.connect(first.ready["database_url"])
@@ -323,7 +329,7 @@ def test_it_stops_within_five_seconds_and_leaves_no_process(first: Running) -> N
     """SIGTERM ends everything in time, and standard output had the ready line and nothing else."""
     _until(lambda: httpx.get(f"{first.ready['health_url']}/readyz").is_success, "serve is not ready again")
     children = first.children()
-    assert children.keys() >= {"Postgres", "Kafka", "simulator", "serve", "control", "relay", "demo-agent"}
+    assert children.keys() >= {"Postgres", "Kafka", "simulator", "serve", "control", "mcp", "relay", "demo-agent"}
     begun = time.monotonic()
     first.process.send_signal(signal.SIGTERM)
     rest, _ = first.process.communicate(timeout=30)
@@ -335,7 +341,7 @@ def test_it_stops_within_five_seconds_and_leaves_no_process(first: Running) -> N
 
 def test_a_later_start_finds_everything_again(first: Running, second: Running) -> None:
     """Addresses, keys and the subscription are the same; nothing is created twice."""
-    assert second.ready == first.ready
+    assert second.ready == {**first.ready, "mcp_token": second.ready["mcp_token"]}
     key = {"Authorization": f"Bearer {second.ready['admin_key']}"}
     org = second.ready["organization"].rpartition("/")[2]
     listed = httpx.get(f"{second.ready['admin_url']}/v1/organizations/{org}/subscriptions", headers=key)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
-from slotwire.ingest.foundation.control_client import ACTS, CALLS
+from slotwire.ingest.foundation.control_client import ACTS, CALLS, MCP_ACTS, MCP_CALLS
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.admin_api import build_app
 from slotwire.ingest.operate.api_keys import USED_EVERY
@@ -55,12 +55,12 @@ async def populated(database: Database) -> AsyncIterator[PopulatedApi]:
 async def test_the_application_serves_the_table_and_nothing_else(database: Database) -> None:
     """Every route that answers is in the table that these tests are made from, but for the document and for agents.
 
-    Theirs take a grant for an event, and no key: tests/integration/test_granted_calls.py.
+    Theirs take a grant, and no key: tests/integration/test_granted_calls.py and test_mcp_server.py.
     """
     async with operating(settings_for(database), SystemClock(), application="test") as actions:
         routes = build_app(actions).router.routes()
     served = {(route.method, route.resource.canonical) for route in routes if route.resource is not None}
-    beside = {("GET", "/openapi.json"), ("POST", CALLS), ("POST", ACTS)}
+    beside = {("GET", "/openapi.json"), ("POST", CALLS), ("POST", ACTS), ("POST", MCP_CALLS), ("POST", MCP_ACTS)}
     assert served == {(route.method, route.path) for route in ROUTES} | beside
     assert len(CHANGES) + len(READS) == len(served) - len(beside)
 

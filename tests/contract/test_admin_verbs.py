@@ -14,11 +14,16 @@ BY_OTHERS = {
     "quarantine.retry_waiting": "self.retry(",
     "audit.refused": "audit.write(",
     "granted_calls.call": "self.audited(who, 'calendly.call'",
+    "mcp_calls.call": "self.audited(grant.who, 'calendly.call'",
+    "mcp_calls.act": "performed.create(",
 }
 """Verbs that are in the audit by what they call."""
 
 
-ASKS_NO_ROLE = {"audit.refused", "granted_calls.find", "granted_calls.call", "granted_calls.intended"}
+ASKS_NO_ROLE = {
+    *("audit.refused", "granted_calls.find", "granted_calls.call", "granted_calls.intended"),
+    *("mcp_calls.find", "mcp_calls.call", "mcp_calls.act"),
+}
 """Verbs that are called because a role was too low, or for who has a grant and no key."""
 
 

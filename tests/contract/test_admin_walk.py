@@ -112,7 +112,7 @@ def cursors(kind: str, route: Route, populated: PopulatedApi) -> tuple[str, str]
         return write_booking_place((INVITEE, populated.org)), write_booking_place((INVITEE, "NOBODY"))
     if kind == "organizations":
         return write_name_place(kind, populated.org), write_name_place(kind, populated.org + "0")
-    if kind in {"keys", "connections", "subscriptions", "reconciliations"}:
+    if kind in {"keys", "mcp_agents", "connections", "subscriptions", "reconciliations"}:
         return write_time_place(kind, (EPOCH, populated.ids[kind])), write_time_place(kind, (EPOCH, NOBODY))
     return write_id_place(kind, UUID(int=200 << 64)), write_id_place(kind, UUID(int=(200 << 64) + 1))
 

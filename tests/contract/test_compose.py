@@ -19,7 +19,7 @@ from slotwire.ingest.keys.vault import Vault
 from slotwire.ingest.local.jars import kafka_version
 from slotwire.ingest.local.wiring import SIMULATOR_SEED
 from slotwire.ingest.simulator.world import oauth_app
-from tests.support.manifests import SECRETS, variables
+from tests.support.manifests import OF_COMPONENTS, SECRETS, variables
 from tools.release.images import images_in
 from tools.sources import ROOT
 
@@ -29,6 +29,7 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"] 
 KEYS = {
     "SLOTWIRE_HTTP__HOOK_KEYS": SECRETS["slotwire-keys", "hook-keys"],
     "SLOTWIRE_VAULT__KEYS": SECRETS["slotwire-keys", "vault-keys"],
+    "SLOTWIRE_MCP__TOKEN_KEYS": OF_COMPONENTS["slotwire-mcp", "token-keys"],
 }
 EXAMPLE = ROOT / ".env.example"
 
@@ -59,14 +60,14 @@ def production() -> dict[str, str]:
 
 
 def test_it_runs_every_process() -> None:
-    """Postgres, Kafka, the simulator and all five processes are there, and nothing of ours waits for nothing."""
-    assert set(OURS) == {"migrate", "migrate-post", "serve", "relay", "control", "agents", "simulator"}
+    """Postgres, Kafka, the simulator and all six processes are there, and nothing of ours waits for nothing."""
+    assert set(OURS) == {"migrate", "migrate-post", "serve", "relay", "control", "agents", "mcp", "simulator"}
     assert set(SERVICES) - set(OURS) == {"postgres", "kafka"}
     assert SERVICES["migrate"]["depends_on"].keys() == {"postgres", "kafka"}
-    for name in ("serve", "relay", "agents"):
+    for name in ("serve", "relay", "agents", "mcp"):
         assert OURS[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
     before = OURS["migrate-post"]["depends_on"]
-    assert set(before) == {"serve", "control", "relay", "agents"}
+    assert set(before) == {"serve", "control", "relay", "agents", "mcp"}
     assert all(each == {"condition": "service_started"} for each in before.values())
     assert (OURS["migrate"]["command"], OURS["migrate-post"]["command"]) == (
         ["migrate", "--pre"],
@@ -146,7 +147,7 @@ def test_a_role_a_process() -> None:
         name: re.findall(r"//(\w+):", str(environment_of(service).get("SLOTWIRE_DATABASE_URL", "")))
         for name, service in OURS.items()
     }
-    own = {name: [f"slotwire_{name}"] for name in ("serve", "control", "relay", "agents")}
+    own = {name: [f"slotwire_{name}"] for name in ("serve", "control", "relay", "agents", "mcp")}
     assert logins == {**own, "simulator": ["slotwire_control"], "migrate": [], "migrate-post": []}
     owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
     with_owner = {name for name, service in OURS.items() if f"//{owner}:" in str(service["environment"])}

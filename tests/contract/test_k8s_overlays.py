@@ -216,6 +216,30 @@ def test_only_control_has_the_oauth_app(everything: Path) -> None:
     assert {path["backend"]["service"]["name"] for path in paths} == {"slotwire-connect"}
 
 
+def test_only_mcp_has_the_keys_of_tokens(everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The component adds a process that holds its tokens' keys and no other key, and reaches `control` and Postgres."""
+    folder = everything.parent / "with-mcp"
+    folder.mkdir()
+    said = {"resources": ["../plain"], "components": ["../../components/mcp"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
+    found = workloads(folder)
+    secrets = {("slotwire-mcp", "url"), ("slotwire-mcp", "token-keys")}
+    assert {name for name, process in found.items() if process.secrets() & secrets} == {"mcp"}
+    mcp = found["mcp"]
+    assert mcp.secrets() == secrets
+    assert mcp.container["args"] == ["mcp", "serve"]
+    settings = parsed(mcp, monkeypatch)
+    assert mcp.ports == {"mcp": settings.mcp.port, "health": settings.health.port}
+    assert mcp.container["securityContext"] == found["control"].container["securityContext"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert mcp.container[probe] == found["control"].container[probe]
+    policies = {doc["metadata"]["name"]: doc["spec"] for doc in rendered(folder) if doc["kind"] == "NetworkPolicy"}
+    [rule] = policies["slotwire-control"]["ingress"]
+    assert {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "slotwire-mcp"}}} in rule["from"]
+    readme = (K8S / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in readme for _, key in secrets)
+
+
 def references(value: Any, key: str) -> list[Document]:
     """Find every reference of a kind in a document."""
     if isinstance(value, dict):

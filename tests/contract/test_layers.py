@@ -45,6 +45,7 @@ PLANTED = {
     "doors-to-http": ("ingest.receive.accept", "from aiohttp import web", "aiohttp"),
     "doors-to-kafka": ("ingest.log.writer", "from aiokafka import AIOKafkaProducer", "aiokafka"),
     "one-door-to-calendly": ("ingest.control.subscriptions", "import httpx", "httpx"),
+    "doors-to-mcp": ("ingest.operate.mcp_agents", "import jwt", "jwt"),
     "one-vault": ("ingest.keys.signing_keys", "from cryptography.hazmat.primitives import hmac", "cryptography"),
     "one-list-of-metrics": ("ingest.log.writer", "from prometheus_client import Counter", "prometheus_client"),
     "one-door-to-traces": ("handlers.attempt", "from opentelemetry import trace", "opentelemetry"),

@@ -35,6 +35,7 @@ PROCESSES = {
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
     "holes.sql": ("control",),
+    "mcp.sql": ("mcp",),
     "meetings.sql": ("control",),
     "oauth.sql": ("control",),
     "mcp_events.sql": ("mcp",),

@@ -36,7 +36,7 @@ def test_its_arguments_are_commands() -> None:
     """Every process that its comment names is one that `slotwire` has."""
     (comment,) = re.findall(r"# ARGUMENTS is set in the second file: (.*)", MANUAL.read_text(encoding="utf-8"))
     named = [words.split() for words in re.split(r", (?:or )?", comment)]
-    assert {words[0] for words in named} == {"serve", "relay", "control", "agents"}
+    assert {words[0] for words in named} == {"serve", "relay", "control", "mcp", "agents"}
     for words in named:
         shown = CliRunner().invoke(app, [*words, "--help"])
         assert shown.exit_code == 0, shown.output

@@ -15,10 +15,10 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.doctor import examine
 from slotwire.ingest.operate.findings import CHECKS, Finding, Process
 from tests.support.command import environment, slotwire
-from tests.support.public_endpoint import make_hook, settings_for
+from tests.support.public_endpoint import make_hook, random_key, settings_for
 
 POSTGRES = ["tls", "postgres", "durability", "clock", "schema", "rights"]
-PROCESSES: tuple[Process, ...] = ("serve", "relay", "control", "agents")
+PROCESSES: tuple[Process, ...] = ("serve", "relay", "control", "agents", "mcp")
 EXPECTED: dict[Process, list[str]] = {
     "serve": ["settings", "vault keys", "hook keys", "open files", *POSTGRES, "sealed keys"],
     "relay": ["settings", *POSTGRES, "unwritten", "kafka", "topics", "cursor"],
@@ -29,6 +29,7 @@ EXPECTED: dict[Process, list[str]] = {
         *["rate limits", "organizations", "holes", "actions", "dead letters", "runs", "agent tables"],
     ],
     "agents": ["settings", *POSTGRES, "kafka", "topics"],
+    "mcp": ["settings", "mcp", *POSTGRES],
 }
 
 
@@ -57,6 +58,8 @@ def own(process: Process, settings: Settings, database: Database, kafka: dict[st
     everything = environment(settings)
     names = {"serve": ("HTTP__HOOK_KEYS", "VAULT__KEYS"), "control": ("HTTP__HOOK_KEYS", "VAULT__KEYS", "PUBLIC_URL")}
     given = {f"SLOTWIRE_{name}": everything[f"SLOTWIRE_{name}"] for name in names.get(process, ())}
+    if process == "mcp":
+        given["SLOTWIRE_MCP__TOKEN_KEYS"] = f"k1:{random_key()}"
     more = kafka if process in {"relay", "agents"} else {"SLOTWIRE_CALENDLY__API_URL": "http://127.0.0.1:9"}
     return {**given, **more, "SLOTWIRE_DATABASE_URL": database.url_of[process]}
 

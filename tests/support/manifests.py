@@ -33,6 +33,11 @@ SECRETS = {
     ("slotwire-kafka", "password"): "secret",
 }
 """What stands in the tests for the Secrets that an installation makes."""
+OF_COMPONENTS = {
+    ("slotwire-mcp", "url"): "postgresql://slotwire_mcp:secret@db.example.com/slotwire",
+    ("slotwire-mcp", "token-keys"): "k1:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8",
+}
+"""Those that it makes for a component."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Workload:
             if "secretKeyRef" in source:
                 key = source["secretKeyRef"]
                 if password or not key.get("optional"):
-                    found[entry["name"]] = SECRETS[key["name"], key["key"]]
+                    found[entry["name"]] = (SECRETS | OF_COMPONENTS)[key["name"], key["key"]]
             elif source.get("fieldRef", {}).get("fieldPath") == "metadata.name":
                 found[entry["name"]] = f"slotwire-{self.name}-0"
             else:

@@ -42,6 +42,7 @@ from slotwire.ingest.operate.dead_letter_models import (
     LetterDiscardRequest,
     RedriveRequest,
 )
+from slotwire.ingest.operate.mcp_agent_models import McpAgentRequest
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
 from slotwire.ingest.operate.quarantine_models import DiscardRequest
@@ -109,6 +110,10 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     },
     DecisionRequest: lambda _: {"decision": "deny", "digest": sha256(WHAT.encode()).hexdigest()},
     StepDecision: lambda _: {"step": "charge", "outcome": "done", "result": {"paid": 7}, "why": "seen"},
+    McpAgentRequest: lambda running: {
+        "name": "made-in-passing",
+        "organizations": [last_segment(running.organization)],
+    },
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
 _TRACES = {"audit", "idempotent_answers", "rate_budgets", "rate_waiters", "uses"}
@@ -257,6 +262,9 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             action = await make_action(api, database, running)
             told = AgentSettingsRequest.model_validate(BODIES[AgentSettingsRequest](running))
             shipped = await api.actions.agent_settings.set(COMMAND_LINE, told)
+            agent = await api.actions.mcp_agents.create(
+                COMMAND_LINE, McpAgentRequest(name="helper", organizations=(org,))
+            )
             ids = {
                 "actions": action,
                 "decide": action,
@@ -279,6 +287,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "connect-links": (await make_link(api, org)).id,
                 "exchange": await make_pending(api, settings, running, org),
                 "keys": key.id,
+                "agents": agent.id,
+                "mcp_agents": agent.id,
                 "reconciliations": hole.id,
                 "signing-keys": await api.actions.pool.fetchval(
                     "SELECT id FROM slotwire.signing_keys WHERE subscription_id = $1", added.subscriptions[0].id

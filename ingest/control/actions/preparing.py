@@ -52,6 +52,8 @@ ASKED = frozenset({"outbound_call", "ask_invitee"})
 """Locations that the invitee gives."""
 _AGENT = "agent "
 """Begins the caller of an agent's actions; no other caller begins so."""
+_MCP = "mcp "
+"""Begins the caller of the actions of an agent of MCP."""
 _STEPS: Mapping[str, StepName] = {"book": "book", "cancel": "cancel", "mark_no_show": "mark", "clear_no_show": "clear"}
 
 
@@ -86,6 +88,8 @@ def agent_key(agent: str, event_id: UUID, name: str) -> str:
 
 def behalf_of(caller: str, key: str) -> Behalf:
     """Say on whose behalf an action is done: an agent's key names its event."""
+    if caller.startswith(_MCP):
+        return Behalf(caller, caller.removeprefix(_MCP))
     if not caller.startswith(_AGENT):
         return Behalf(caller)
     agent = caller.removeprefix(_AGENT)

@@ -34,7 +34,7 @@ class Behalf:
     Attributes:
         actor: `control` for chores, `command line`, or the id of a key or link.
         agent: the agent that asked for it.
-        event: the event that the agent handled.
+        event: the event that the agent handled, or the call of a tool by which an agent of MCP asked.
     """
 
     actor: str = "control"

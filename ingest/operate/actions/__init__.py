@@ -21,6 +21,8 @@ calendly       call: any operation of Calendly's API
 approvals      list, get, decide, link: what agents ask people to approve
 agent_settings  list, get, set, unset: what agents that come with Slotwire do
 runs           list, get, decide, cancel: runs of agents that have steps or waits
+mcp_agents     list, get, create, revoke, issue: agents that reach us by MCP
+mcp_calls      find, call, act: what they ask Calendly for
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
 uses           list what was done at Calendly with customers' credentials
@@ -47,6 +49,8 @@ from slotwire.ingest.operate.actions.deliveries import DeliveryActions
 from slotwire.ingest.operate.actions.events import EventActions
 from slotwire.ingest.operate.actions.granted_calls import GrantedCallActions
 from slotwire.ingest.operate.actions.keys import KeyActions
+from slotwire.ingest.operate.actions.mcp_agents import McpAgentActions
+from slotwire.ingest.operate.actions.mcp_calls import McpCallActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
@@ -90,6 +94,8 @@ class Actions:
     agent_settings: AgentSettingsActions
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
+    mcp_agents: McpAgentActions
+    mcp_calls: McpCallActions
     keys: KeyActions
     audit: AuditActions
     uses: UseActions
@@ -124,6 +130,8 @@ class Actions:
             AgentSettingsActions(*base),
             CalendlyActions(*base),
             GrantedCallActions(*base),
+            McpAgentActions(*base),
+            McpCallActions(*base),
             KeyActions(*base),
             AuditActions(*base),
             UseActions(*base),

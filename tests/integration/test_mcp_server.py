@@ -1,0 +1,115 @@
+"""The MCP server: the official client works with it, and nobody gets in who should not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.roles import COMMAND_LINE
+from tests.support.mcp_server import McpWorld, mcp_world, told
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncIterator[McpWorld]:
+    """An organization, and the server."""
+    async with mcp_world(database) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_official_client_reads_with_a_token(world: McpWorld, mode: str) -> None:
+    """Clients of 2026-07-28 and of 2025-11-25 list the tools of their agent, and call one that asks Calendly."""
+    agent = await world.agent()
+    async with world.client("helper", await world.token(agent), mode=mode) as client:
+        listed = await client.list_tools()
+        assert [tool.name for tool in listed.tools] == list(agent.tools)
+        me = told(await client.call_tool("get_current_user", {}))
+        assert me["item"]["uri"] == world.user
+        kinds = told(await client.call_tool("list_event_types", {"limit": 2}))
+        assert len(kinds["items"]) == 2
+        assert any(place.endswith("/name") for place in kinds["untrusted"])
+
+
+async def test_what_an_agent_was_not_given_does_not_exist_for_it(world: McpWorld) -> None:
+    """A hidden tool, called by name, is as unknown as one that nobody has; both refusals are in the audit."""
+    agent = await world.agent(tools=("list_event_types",))
+    token = await world.token(agent)
+    listed = await world.raw("helper", token, "tools/list")
+    assert [tool["name"] for tool in listed.json()["result"]["tools"]] == ["list_event_types"]
+    answers = []
+    for name in ("get_current_user", "no_such_tool"):
+        call: dict[str, object] = {"name": name, "arguments": {}}
+        answer = await world.raw("helper", token, "tools/call", call)
+        answers.append(
+            (answer.status_code, answer.json()["error"]["code"], answer.json()["error"]["message"].replace(name, ""))
+        )
+    assert answers[0] == answers[1]
+    assert answers[0][:2] == (400, -32602)
+    refused = [(use["action"], use["code"]) for use in await world.uses("refused")]
+    assert refused == [("mcp.unknown", "tool_unknown")] * 2
+
+
+async def test_a_token_is_good_for_one_endpoint_until_it_ends(world: McpWorld) -> None:
+    """Without a token, with another agent's, a forged, an ended or a revoked one: 401 that says where to get one."""
+    agent, other = await world.agent(), await world.agent("other")
+    token, others = await world.token(agent), await world.token(other)
+    assert (await world.raw("helper", token, "tools/list")).status_code == 200
+    metadata = f"{world.url}/.well-known/oauth-protected-resource/mcp/helper"
+    forged = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBB")
+    for wrong in (None, others, forged, "x", token + "x" * 5_000):
+        refused = await world.raw("helper", wrong, "tools/list")
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"].endswith(f'resource_metadata="{metadata}"')
+    assert (await world.raw("other", token, "tools/list")).status_code == 401
+    assert (await world.raw("nobody", token, "tools/list")).status_code == 401
+    world.clock.advance(timedelta(seconds=899))
+    assert (await world.raw("helper", token, "tools/list")).status_code == 200
+    world.clock.advance(timedelta(seconds=1))
+    assert (await world.raw("helper", token, "tools/list")).status_code == 401
+    fresh = await world.token(agent)
+    await world.api.actions.mcp_agents.revoke(COMMAND_LINE, agent.id)
+    assert (await world.raw("helper", fresh, "tools/list")).status_code == 401
+    assert (await world.exchange(agent)).json()["error"] == "invalid_client"
+
+
+async def test_the_token_endpoint_gives_what_was_asked_and_no_more(world: McpWorld) -> None:
+    """Metadata leads there; a secret gives a token for one user, and whatever does not fit is said in OAuth's words."""
+    agent = await world.agent()
+    resource = (await world.http.get(f"{world.url}/.well-known/oauth-protected-resource/mcp/helper")).json()
+    assert resource["resource"] == f"{world.url}/mcp/helper"
+    [issuer] = resource["authorization_servers"]
+    server = (await world.http.get(f"{issuer}/.well-known/oauth-authorization-server")).json()
+    assert (server["issuer"], server["grant_types_supported"]) == (world.url, ["client_credentials"])
+    given = await world.exchange(agent, resource=resource["resource"], scope="mcp")
+    identity = world.user.rpartition("/")[2]
+    assert (given.json()["token_type"], given.json()["expires_in"]) == ("Bearer", 900)
+    assert given.json()["scope"] == f"mcp user:{identity}"
+    wrong = {
+        "invalid_client": {"client_secret": "slwm_" + "A" * 43},
+        "invalid_target": {"resource": f"{world.url}/mcp/other"},
+        "unsupported_grant_type": {"grant_type": "authorization_code"},
+        "invalid_scope": {"scope": "user:SOMEBODY"},
+    }
+    for error, form in wrong.items():
+        assert (await world.exchange(agent, **form)).json()["error"] == error
+    tokens = [use for use in await world.uses("done") if use["action"] == "mcp.token"]
+    assert [(use["agent"], use["user_uri"], use["org"]) for use in tokens] == [("helper", world.user, world.org)]
+
+
+async def test_other_hosts_and_pages_of_other_sites_are_refused(world: McpWorld) -> None:
+    """A name that was bound to this machine, and a page of a site that is not allowed, come to nothing."""
+    token = await world.token(await world.agent())
+    answers = [
+        (await world.raw("helper", token, "tools/list", headers=headers)).status_code
+        for headers in (
+            {"Host": "evil.example"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "https://ui.test"},
+        )
+    ]
+    assert answers == [421, 403, 200]
+    long = await world.raw("helper", token, "tools/call", {"name": "x", "arguments": {"y": "z" * 300_000}})
+    assert long.status_code == 413
