@@ -11,6 +11,15 @@ from slotwire.ingest.foundation.postgres_errors import READ_ONLY
 
 READY_SECONDS = 2.0
 """How long readiness waits for Postgres."""
+_WAITS = (
+    "SELECT current_setting('synchronous_standby_names') <> ''"
+    " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+)
+_UNCONFIRMED = (
+    "commits wait for a synchronous standby that does not confirm them: no delivery is acknowledged."
+    " docs/runbooks/postgres-away.md"
+)
+_COMMIT = "SELECT pg_logical_emit_message(true, 'slotwire', '')"
 
 
 async def postgres_problem(pool: Pool) -> str | None:
@@ -22,6 +31,22 @@ async def postgres_problem(pool: Pool) -> str | None:
         return "Postgres does not answer"
     except SlotwireError as problem:
         return problem.in_one_line
+    return None
+
+
+async def commits_problem(pool: Pool) -> str | None:
+    """Return in one line that commits wait for standbys that do not confirm them; None otherwise.
+
+    Asked by committing nothing, and only where the server waits for standbys. That Postgres is away another check says.
+    """
+    waits = False
+    try:
+        async with asyncio.timeout(READY_SECONDS), borrowed(pool, seconds=READY_SECONDS) as connection:
+            waits = await connection.fetchval(_WAITS)
+            if waits:
+                await connection.execute(_COMMIT)
+    except (TimeoutError, SlotwireError):
+        return _UNCONFIRMED if waits else None
     return None
 
 

@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.listener import within_open_files
 from slotwire.ingest.foundation.open_connections import OpenConnections
 from slotwire.ingest.foundation.postgres import create_pool
-from slotwire.ingest.foundation.postgres_readiness import postgres_problem
+from slotwire.ingest.foundation.postgres_readiness import commits_problem, postgres_problem
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import (
     LISTENER_CONNECTIONS,
@@ -62,6 +62,7 @@ async def serving_hooks(settings: Settings, health: Health, clock: Clock) -> Asy
     UNWRITTEN_LIMIT_BYTES.set(settings.http.max_unwritten_bytes)
     async with create_pool(dsn, settings.database, application="serve") as pool:
         health.add("postgres", lambda: postgres_problem(pool))
+        health.add("commits", lambda: commits_problem(pool))
         async with asyncio.TaskGroup() as side:
             door = GroupCommit(settings, clock, side)
             tenants = Tenants(pool, addresses, vault, clock)

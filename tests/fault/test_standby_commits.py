@@ -14,6 +14,7 @@ import pytest
 from slotwire.ingest.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import Connection, create_pool
+from slotwire.ingest.foundation.postgres_readiness import commits_problem
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.log.writer import Writer
@@ -94,11 +95,14 @@ async def test_an_accept_past_its_time_stays_invisible(
 async def test_an_accept_through_a_pool_is_not_cancelled_by_the_pool_s_own_limit(
     breakable_stack: Stack, database: Database, owner: Connection
 ) -> None:
-    """A fetched row or an event of ours may take longer than a statement may: it stays invisible all the same."""
+    """What is fetched, or ours, may take longer than a statement may: it is invisible, and `/readyz` says why."""
     limits = settings_for(database).database.model_copy(update={"statement_timeout_seconds": SECONDS})
     async with create_pool(database.runtime_url, limits, application="test") as pool:
         await accept_through(pool, 0, [row()], now=datetime.now(UTC), seconds=20)
+        assert await commits_problem(pool) is None
         async with nobody_confirms(breakable_stack) as superuser:
+            assert "synchronous standby that does not confirm" in str(await commits_problem(pool)), "it is not ready"
+            assert await superuser.fetchval(_WAITING) == 0
             with pytest.raises(DatabaseUnavailable, match="in time"):
                 await accept_through(pool, 0, [row()], now=datetime.now(UTC), seconds=3 * SECONDS)
             assert await superuser.fetchval(_WAITING) == 1
