@@ -2,102 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
 
 import asyncpg
-import httpx
 import pytest
 
 from slotwire.ingest.control.approval_html import indented, visible
 from slotwire.ingest.control.approval_links import MAX_LIFE
-from slotwire.ingest.control.approval_listener import ApprovalDesk
-from slotwire.ingest.control.oauth_listener import MAX_BODY_BYTES, PublicPages, listening
+from slotwire.ingest.control.oauth_listener import MAX_BODY_BYTES
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.foundation.clock import ManualClock, SystemClock
-from slotwire.ingest.foundation.oauth_settings import OAuthSettings
-from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
-from tests.support.children import free_port
+from tests.support.approval_desk import DecisionDesk, opened
 from tests.support.command import environment, slotwire
-from tests.support.management_api import ManagementApi, management_api, write_approval, write_organization
+from tests.support.management_api import write_organization
 from tests.support.owner import owner_rows
-from tests.support.plain_http import NO_TLS
-from tests.support.public_endpoint import settings_for
-
-TYPED = {"guest": "</pre><script>alert(1)</script>\u202eevil", "amount": 70}
-"""What an invitee typed, in what an agent asks for."""
-
-
-@dataclass
-class Desk:
-    """The pages, the management API behind them, and a browser that follows nothing by itself."""
-
-    api: ManagementApi
-    database: Database
-    settings: Settings
-    clock: ManualClock
-    url: str
-    browser: httpx.AsyncClient
-
-    async def asked(self, number: int = 1, *, days: int = 1) -> UUID:
-        """Have an agent ask for something."""
-        what = json.dumps(TYPED, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        return await write_approval(self.database, "ORG", number, days=days, what=what)
-
-    async def link(self, approval: UUID) -> str:
-        """Make its link, as an operator does."""
-        return (await self.api.actions.approvals.link(COMMAND_LINE, approval)).url
-
-    async def press(self, url: str, decision: str | None = "approve", **changed: str) -> httpx.Response:
-        """Press a button of a page, with its hidden fields, or others in place of them."""
-        shown = await self.browser.get(url)
-        fields = dict(re.findall(r'name="(ticket|digest)" value="([^"]*)"', shown.text))
-        given = {"ticket": parse_qs(urlsplit(url).query)["ticket"][0], **fields, **changed}
-        form = given if decision is None else {**given, "decision": decision}
-        return await self.browser.post(url.partition("?")[0], data=form)
-
-    async def state(self, approval: UUID) -> tuple[str, str]:
-        """Return what became of an approval, and of its run."""
-        rows = await owner_rows(
-            self.database,
-            "SELECT a.state, r.state AS run FROM slotwire.approvals a JOIN slotwire.runs r USING (agent, event_id)"
-            " WHERE a.id = $1",
-            approval,
-        )
-        return rows[0]["state"], rows[0]["run"]
-
-
-@asynccontextmanager
-async def opened(database: Database, *, integrator: str = "") -> AsyncIterator[Desk]:
-    """Open the pages where there is no OAuth app."""
-    await write_organization(database, "ORG")
-    port, clock = free_port(), ManualClock(SystemClock().now())
-    oauth = OAuthSettings(host="127.0.0.1", port=port, public_url=f"http://127.0.0.1:{port}", integrator=integrator)
-    settings = settings_for(database).model_copy(update={"oauth": oauth})
-    async with management_api(settings, clock=clock) as api, httpx.AsyncClient(verify=NO_TLS) as browser:
-        desk = ApprovalDesk(api.actions.approvals.links(), api.actions.approvals.decided_by_link, integrator)
-        async with listening(PublicPages(oauth, approvals=desk)) as url:
-            assert url is not None
-            yield Desk(api, database, settings, clock, url, browser)
 
 
 @pytest.fixture
-async def desk(database: Database) -> AsyncIterator[Desk]:
+async def desk(database: Database) -> AsyncIterator[DecisionDesk]:
     """The pages of somebody who has no OAuth app."""
     async with opened(database) as made:
         yield made
 
 
-async def test_a_person_sees_what_it_is_about_and_decides_once(desk: Desk) -> None:
+async def test_a_person_sees_what_it_is_about_and_decides_once(desk: DecisionDesk) -> None:
     """Opened by scanners, nothing changes; a button decides, the run is ready, and the audit names the link."""
     asked = await desk.asked()
     url = await desk.link(asked)
@@ -124,7 +56,7 @@ async def test_a_person_sees_what_it_is_about_and_decides_once(desk: Desk) -> No
     }
 
 
-async def test_what_an_invitee_typed_is_shown_as_text(desk: Desk) -> None:
+async def test_what_an_invitee_typed_is_shown_as_text(desk: DecisionDesk) -> None:
     """No tag of theirs, and no character that hides or turns others; nothing is loaded, framed, stored or told."""
     shown = await desk.browser.get(await desk.link(await desk.asked()))
     assert "<script" not in shown.text
@@ -138,7 +70,7 @@ async def test_what_an_invitee_typed_is_shown_as_text(desk: Desk) -> None:
     assert visible("a\u200bb\nc\x07") == "a\\u200bb\nc\\u0007"
 
 
-async def test_a_link_is_for_one_approval_person_and_content(desk: Desk) -> None:
+async def test_a_link_is_for_one_approval_person_and_content(desk: DecisionDesk) -> None:
     """Changed in any octet, for another digest, late, or when another link took its place: nothing is decided."""
     asked, other = await desk.asked(1), await desk.asked(2)
     url, others = await desk.link(asked), await desk.link(other)
@@ -164,7 +96,7 @@ async def test_a_link_is_for_one_approval_person_and_content(desk: Desk) -> None
     assert await desk.state(asked) == await desk.state(other) == ("open", "waiting")
 
 
-async def test_a_link_ends_after_a_week_and_with_its_run(desk: Desk) -> None:
+async def test_a_link_ends_after_a_week_and_with_its_run(desk: DecisionDesk) -> None:
     """However long the approval is open; and removing the organization ends run, approval and link."""
     asked = await desk.asked(days=30)
     made = await desk.api.actions.approvals.link(COMMAND_LINE, asked)
@@ -175,7 +107,7 @@ async def test_a_link_ends_after_a_week_and_with_its_run(desk: Desk) -> None:
         assert await owner_rows(desk.database, f"SELECT FROM slotwire.{table}") == []
 
 
-async def test_only_an_operator_of_the_organization_makes_links(desk: Desk) -> None:
+async def test_only_an_operator_of_the_organization_makes_links(desk: DecisionDesk) -> None:
     """Not a reader, a stranger or the agent's process, whose role sees no link; by command the address is on stdout."""
     asked = await desk.asked()
     await write_organization(desk.database, "ELSE")
