@@ -44,11 +44,7 @@ from slotwire.handlers.slots import RunSlots
 from slotwire.handlers.steps import Candidate
 from slotwire.ingest.foundation.agent_metrics import FIRING_LATE_SECONDS
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.errors import (
-    BrokerUnavailable,
-    ControlUnavailable,
-    SlotwireError,
-)
+from slotwire.ingest.foundation.errors import BrokerUnavailable, ControlUnavailable, SlotwireError
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import (
     DEAD_LETTERS,
@@ -242,6 +238,9 @@ class Handling:
         return await self._runs.at_work_on(work, stopping, self._run_again_and_again)
 
     async def _run_again_and_again(self, work: Work, stopping: asyncio.Event) -> RecordResult:
+        if work.failures >= self._agent.retry.attempts:
+            why = GiveUpReason("its attempts were used up, and its member ended before it was given up", work.failures)
+            return await self._give_up(work.record, why, stopping, work.queued)
         outages = 0
         while True:
             context = self._context(work)

@@ -8,15 +8,19 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.calendly import MemoryCalls
 from slotwire.handlers.chains import MemoryChains
+from slotwire.handlers.dead_letters import GiveUpReason
 from slotwire.handlers.endings import StepOutcomeUnknown
 from slotwire.handlers.handle import Handling
 from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.records import SetAsideRecord
+from slotwire.handlers.records import Record, SetAsideRecord
 from slotwire.handlers.results import RecordStatus
 from slotwire.handlers.runs import Runs
 from slotwire.handlers.testing import Trial, record_of
@@ -34,6 +38,7 @@ from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
 from tests.support.agent_setup import invitee_created
 from tests.support.command import environment, slotwire
+from tests.support.long_work import Outside
 from tests.support.management_api import management_api, write_letter, write_organization, write_run, write_unknown
 from tests.support.owner import owner_rows
 from tests.support.public_endpoint import settings_for
@@ -41,9 +46,9 @@ from tests.support.public_endpoint import settings_for
 LETTERS = ("slotwire_dead_letters_open", "slotwire_dead_letter_oldest_timestamp_seconds")
 
 
-def handling_of(agent: Agent, pool: Pool) -> tuple[Handling, Trial]:
+def handling_of(agent: Agent, pool: Pool, letters: Trial | None = None) -> tuple[Handling, Trial]:
     """Make what handles an agent's records, with the inbox and the journal in Postgres."""
-    clock, letters = SystemClock(), Trial(agent)
+    clock, letters = SystemClock(), letters or Trial(agent)
     journal = PostgresJournal(pool, agent=agent.name, clock=clock, claim_seconds=5)
     made = Handling(
         agent,
@@ -87,6 +92,35 @@ async def test_a_run_is_listed_shown_and_cancelled(database: Database) -> None:
     async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=1), application="test") as pool:
         inbox = PostgresInbox(pool, agent="crm", clock=SystemClock(), idle_seconds=5)
         assert await inbox.seen(UUID(str(listed["event_id"])))
+
+
+async def test_an_event_whose_attempts_are_used_up_is_given_up_without_another_run(database: Database) -> None:
+    """Its member ended between the last attempt and the dead letter: the next one writes that, and calls nothing."""
+    called = 0
+    agent = Agent("crm", retry=RetryPolicy(attempts=2, first_seconds=0.01))
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+        nonlocal called
+        del event
+        called += 1
+        await ctx.step("begin", Outside().does("begin"))
+        raise ValueError("never")
+
+    class Dying(Trial):
+        async def put(self, record: Record, why: GiveUpReason) -> None:
+            del record, why
+            raise asyncio.CancelledError
+
+    record = record_of(invitee_created("k", 1), offset=1)
+    async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=2), application="test") as pool:
+        first, _ = handling_of(agent, pool, Dying(agent))
+        with pytest.raises(asyncio.CancelledError):
+            await first.handle(record, asyncio.Event())
+        second, letters = handling_of(agent, pool)
+        result = await second.handle(record, asyncio.Event())
+    assert (result.status, result.attempts, called) == (RecordStatus.DEAD_LETTERED, 2, 2)
+    assert len(letters.dead_letters) == 1
 
 
 async def test_a_run_that_is_cancelled_or_whose_organization_goes_writes_nothing_more(database: Database) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from slotwire.handlers import Agent, Context, Reject
 from slotwire.handlers.endings import StepOutcomeUnknown, StepResultTooLarge
+from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.steps import MAX_ENTRIES, MAX_NAME_CHARACTERS, MAX_RESULT_BYTES
-from slotwire.handlers.testing import RecordStatus, Trial
+from slotwire.handlers.testing import RecordStatus, Trial, TrialClock
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import (
     InviteeCreated,
@@ -221,3 +225,35 @@ async def test_a_rejected_event_keeps_its_journal_for_its_dead_letter() -> None:
     results = await trial.deliver(event, event)
     assert [result.status for result in results] == [RecordStatus.DEAD_LETTERED, RecordStatus.DONE]
     assert len(outside.calls) == 1
+
+
+async def test_a_thread_in_a_step_is_not_begun_a_second_time_beside_itself() -> None:
+    """It outlives its run, which is interrupted; the next run is told that nobody knows, and that is all."""
+    begun, may_end, ended = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop, calls, told = asyncio.get_running_loop(), list[str](), list[str]()
+    agent, clock = Agent("crm", retry=RetryPolicy(attempts=2), timeout_seconds=300), TrialClock()
+
+    def compute(key: str) -> str:
+        calls.append(key)
+        loop.call_soon_threadsafe(begun.set)
+        may_end.wait(20)
+        loop.call_soon_threadsafe(ended.set)
+        return "late"
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+        del event
+        try:
+            told.append(await ctx.step("compute", lambda key: asyncio.to_thread(compute, key)))
+        except StepOutcomeUnknown as unknown:
+            told.append(unknown.step)
+
+    trial = Trial(agent, clock=clock)
+    delivery = asyncio.create_task(trial.deliver(invitee_created("k", 1)))
+    await begun.wait()
+    clock.advance(timedelta(seconds=300))
+    [result] = await delivery
+    assert (result.status, result.attempts, told, len(calls)) == (RecordStatus.DONE, 2, ["compute"], 1)
+    may_end.set()
+    await ended.wait()
+    assert (told, set(trial.waiting)) == (["compute"], set())
