@@ -14,7 +14,7 @@ from slotwire.handlers.records import Partition, Record, event_id_of
 from slotwire.handlers.schedule_store import FoundMeeting, Reached, ScheduleStep, ScheduleStore, Span
 from slotwire.handlers.schedules import Schedule
 
-PAGE = 500
+PAGE = 250
 """Firings that are put into the queue at once."""
 MAX_LATE = timedelta(days=6)
 """Moments are done late up to here. Marks in the inbox are kept for longer, so none is done twice."""

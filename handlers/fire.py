@@ -35,7 +35,7 @@ NOTE_AFTER = timedelta(seconds=10)
 """How far a schedule of moments may have come without a note of it: after a crash it is looked through again."""
 RENEWALS = 3
 """How often the lease is renewed while it holds."""
-MAX_QUEUED = 2 * PAGE
+MAX_QUEUED = 4 * PAGE
 """Firings that wait in the queue; what is due beyond them stays where it is derived from."""
 
 

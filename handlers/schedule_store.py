@@ -9,6 +9,7 @@ from time import monotonic
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 
 from slotwire.handlers.due_times import MomentTimes
 from slotwire.handlers.records import Record, event_id_of
@@ -197,12 +198,12 @@ class ScheduleStore:
         async with borrowed(self._pool) as connection, connection.transaction():
             if await connection.fetchval(_QUERIES["lock_schedule"], self._agent, name, was.time, was.key) is None:
                 return None
-            offset = 0
             if step.records:
+                await connection.execute(_QUERIES["plan_anew"])
                 offset = await connection.fetchval(_QUERIES["reserve_offsets"], self._agent, len(step.records))
-            for number, record in enumerate(step.records, offset):
-                about = (*self._queued(record), now, MAX_WAITING, number)
-                put += await connection.execute(_QUERIES["put_firing"], *about) == "INSERT 0 1"
+                place = (self._agent, *step.records[0].partition, _written(step.records), offset)
+                tag = await connection.execute(_QUERIES["put_firings"], *place, now, MAX_WAITING)
+                put = int(tag.rpartition(" ")[2])
             await connection.execute(
                 _QUERIES["advance_schedule"],
                 *(self._agent, name, to.time, to.key, to.looked_at, step.next_at),
@@ -210,11 +211,23 @@ class ScheduleStore:
             )
         return put
 
-    def _queued(self, record: Record) -> tuple[object, ...]:
-        names = [name.encode() for name, _ in record.headers]
-        values = [value for _, value in record.headers]
-        about = (record.lane, event_id_of(record), record.key, record.value, names, values, record.published_at)
-        return self._agent, *record.partition, *about
+
+def _written(records: Sequence[Record]) -> str:
+    """Write records as the statement reads them; all that a firing has is text."""
+    rows = [
+        {
+            "number": number,
+            "lane": record.lane.hex(),
+            "event_id": str(event_id_of(record)),
+            "key": (record.key or b"").decode(),
+            "value": (record.value or b"").decode(),
+            "names": [name for name, _ in record.headers],
+            "contents": [(value or b"").decode() for _, value in record.headers],
+            "due_at": record.published_at.isoformat(),
+        }
+        for number, record in enumerate(records)
+    ]
+    return orjson.dumps(rows).decode()
 
 
 def _row(schedule: Schedule, now: datetime) -> tuple[object, ...]:

@@ -4,7 +4,8 @@ local serve relay control     run processes, as `mcp serve` does
 migrate doctor                prepare an installation, and check it
 organizations connections subscriptions events bookings quarantine dead_letters reconcile calendly mcp keys audit
                               what operators do, one file per resource of `ingest/operate/actions/`
-agent_runs agent_approvals agent_settings  under `slotwire agents`, whose other commands are of another package
+agent_runs agent_approvals agent_settings agent_schedules
+                              under `slotwire agents`, whose other commands are of another package
 connect_links                 under `slotwire connections`
 simulate                      the small Calendly; simulate_access, simulate_faults and simulator_calls belong to it
 acting                        how commands act: options checked like a request, then one operation
@@ -56,6 +57,7 @@ _BESIDE = {
         "runs": "slotwire.ingest.cli.agent_runs",
         "approvals": "slotwire.ingest.cli.agent_approvals",
         "settings": "slotwire.ingest.cli.agent_settings",
+        "schedule": "slotwire.ingest.cli.agent_schedules",
     },
 }
 """Commands of ours that belong under one of another package."""

@@ -33,6 +33,7 @@ from slotwire.ingest.foundation.agent_metrics import (
     AGENT_SETTINGS_DISABLED,
     LETTER_OLDEST,
     LETTERS_OPEN,
+    SCHEDULE_LATE,
 )
 from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING
 from slotwire.ingest.foundation.chores import repeat
@@ -79,7 +80,7 @@ OTHERS = "others"
 
 _SHOWN: tuple[Readings, ...] = (
     *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
-    *(ACTIONS_WAITING, ACTION_OLDEST),
+    *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
     *(SILENCE_PROBABILITY, SUBSCRIPTION_FINDINGS, SUBSCRIPTIONS_LISTED, SUBSCRIPTIONS_UNSERVED, TOKEN_EXPIRY),
@@ -87,6 +88,7 @@ _SHOWN: tuple[Readings, ...] = (
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
 _ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
 _RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
+_SCHEDULES = read_queries("slotwire.ingest.sql", "agent_schedules.sql")
 _LETTERS = read_queries("slotwire.ingest.sql", "dead_letters.sql")
 _SETTINGS = read_queries("slotwire.ingest.sql", "agent_settings.sql")
 _ROUNDS = read_queries("slotwire.ingest.sql", "subscriptions.sql")
@@ -203,6 +205,8 @@ class Observer:
         self._show(LETTER_OLDEST, {(each["agent"],): each["oldest"].timestamp() for each in letters})
         disabled = await self._pool.fetch(_SETTINGS["disabled_agent_settings"])
         self._show(AGENT_SETTINGS_DISABLED, {(each["agent"],): each["settings"] for each in disabled})
+        late = await self._pool.fetch(_SCHEDULES["late_schedules"], now)
+        self._show(SCHEDULE_LATE, {(each["agent"], each["schedule"]): float(each["seconds"]) for each in late})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
 

@@ -28,6 +28,14 @@ AGENT_RUN_OLDEST = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+SCHEDULE_LATE = Readings(
+    "slotwire_schedule_late_seconds",
+    "For how long scheduled work is due that no process of its agent has fired, in seconds; without agents that have"
+    " fired nothing for a week.",
+    ["agent", "schedule"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 FIRINGS = Counter(
     "slotwire_firings",
     "Firings of scheduled work, by outcome: fired; passed: missed or too many at once, and not done late.",

@@ -19,6 +19,7 @@ delivery_pages   pages of deliveries
 quarantine_pages what waits in quarantine, and what becomes of it
 dead_letter_pages pages of dead letters
 run_pages        pages of agents' runs, with their journals
+schedule_pages   pages of agents' scheduled work
 approval_pages   pages of what agents ask somebody to decide
 agent_settings_pages what agents that come with Slotwire do, for each organization
 agent_filter     which of an agent's things a page has

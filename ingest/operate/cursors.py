@@ -26,6 +26,8 @@ TimePlace = tuple[datetime, UUID]
 """The time and id of the last item seen."""
 BookingPlace = tuple[str, str]
 """The invitee and the organization of the last booking seen: two organizations may be told of one invitee."""
+SchedulePlace = tuple[str, str, str]
+"""The agent, the name and the organization of the last scheduled work seen."""
 
 T = TypeVar("T")
 _LOG = TypeAdapter(dict[int, int])
@@ -33,6 +35,7 @@ _TIME = TypeAdapter(TimePlace)
 _ID = TypeAdapter(UUID)
 _NAME = TypeAdapter(str)
 _BOOKING = TypeAdapter(BookingPlace)
+_SCHEDULE = TypeAdapter(SchedulePlace)
 _LARGEST = 2**63
 _FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -111,6 +114,20 @@ def read_booking_place(cursor: str) -> BookingPlace:
         RequestRefused: it is not a cursor of this list.
     """
     return _read("bookings", cursor, _BOOKING)
+
+
+def write_schedule_place(place: SchedulePlace) -> str:
+    """Write a place in the list of scheduled work."""
+    return _write("schedules", place)
+
+
+def read_schedule_place(cursor: str) -> SchedulePlace:
+    """Read a place in the list of scheduled work.
+
+    Raises:
+        RequestRefused: it is not a cursor of this list.
+    """
+    return _read("schedules", cursor, _SCHEDULE)
 
 
 def _write(kind: str, value: object) -> str:

@@ -22,6 +22,7 @@ PROCESSES = {
     "actions.sql": ("control",),
     "agent_runs.sql": ("control",),
     "agent_settings.sql": ("control",),
+    "agent_schedules.sql": ("control",),
     "approvals.sql": ("control",),
     "budget.sql": ("control",),
     "log.sql": ("relay",),

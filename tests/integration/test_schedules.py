@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from tests.support.agent_setup import NOTE_EFFECT, AgentSetup, agent_setup, running_agents, until
+from tests.support.command import slotwire
 from tests.support.schedules_setup import EVENTS, HOST, Bookings, invitee_of
 
 BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -109,6 +111,13 @@ async def test_the_clock_fires_once_for_each_organization(setup: AgentSetup, boo
     assert [(row["fired"], row["passed"]) for row in found] == [(7, 4), (5, 5)]
     assert found[1]["passed_due"] == BEGIN + 6 * HOUR
     assert found[0]["next_at"] == BEGIN + 8 * HOUR
+    typed = await slotwire("agents", "schedule", "--organization", "BETA", "--json", env=setup.environment())
+    listed = [json.loads(line) for line in typed.stdout.splitlines()]
+    assert [(each["schedule"], each["organization"], each["passed"]) for each in listed] == [
+        ("caught_up", "BETA", 4),
+        ("skipped", "BETA", 5),
+    ]
+    assert listed[0]["due_at"] == "2026-11-23T17:00:00Z"
     labels = {"agent": "hourly", "schedule": "skipped", "outcome": "passed"}
     assert REGISTRY.get_sample_value("slotwire_firings_total", labels) == 5
 

@@ -78,6 +78,16 @@ AGENTS = (
         healthy={'slotwire_run_oldest_timestamp_seconds{agent="crm",state="running"}': "0x90"},
     ),
     Alert(
+        "SlotwireScheduleLate",
+        "max by (agent, schedule) (slotwire_schedule_late_seconds) > 300",
+        wait="2m",
+        severity="page",
+        summary="Scheduled work {{ $labels.schedule }} of agent {{ $labels.agent }} is due, and nobody fires it.",
+        runbook="schedule-late.md",
+        faulty={'slotwire_schedule_late_seconds{agent="digest",schedule="nightly"}': "0+60x90"},
+        healthy={'slotwire_schedule_late_seconds{agent="digest",schedule="nightly"}': "0 60 120 0x90"},
+    ),
+    Alert(
         "SlotwireHandlersLate",
         "histogram_quantile(0.9, sum by (agent, le) (rate(slotwire_post_to_handler_seconds_bucket[10m]))) > 60",
         wait="10m",

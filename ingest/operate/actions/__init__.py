@@ -20,6 +20,7 @@ actions        list, get, create, decide, confirm_restore: what callers have don
 calendly       call: any operation of Calendly's API
 approvals      list, get, decide, link: what agents ask people to approve
 agent_settings  list, get, set, unset: what agents that come with Slotwire do
+schedules      list: the scheduled work of agents
 runs           list, get, decide, cancel: runs of agents that have steps or waits
 mcp_agents     list, get, create, revoke, issue: agents that reach us by MCP
 mcp_calls      find, call, act: what they ask Calendly for
@@ -56,6 +57,7 @@ from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
 from slotwire.ingest.operate.actions.reconciliations import ReconciliationActions
 from slotwire.ingest.operate.actions.runs import RunActions
+from slotwire.ingest.operate.actions.schedules import ScheduleActions
 from slotwire.ingest.operate.actions.signing_keys import SigningKeyActions
 from slotwire.ingest.operate.actions.subscriptions import SubscriptionActions
 from slotwire.ingest.operate.actions.uses import UseActions
@@ -90,6 +92,7 @@ class Actions:
     performed: PerformedActions
     signing_keys: SigningKeyActions
     runs: RunActions
+    schedules: ScheduleActions
     approvals: ApprovalActions
     agent_settings: AgentSettingsActions
     calendly_api: CalendlyActions
@@ -126,6 +129,7 @@ class Actions:
             PerformedActions(*base),
             SigningKeyActions(*base),
             RunActions(*base),
+            ScheduleActions(*base),
             ApprovalActions(*base),
             AgentSettingsActions(*base),
             CalendlyActions(*base),

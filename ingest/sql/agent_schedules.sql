@@ -1,0 +1,32 @@
+-- The scheduled work of agents, as operators see it.
+
+-- name: schedules_page
+-- Scheduled work behind a place, with what is due next for each organization that there is.
+SELECT s.agent, s.schedule, o.org AS organization, s.kind, s.times, s.missed, s.reached, s.fired, s.fired_due, s.passed,
+       s.passed_due,
+       (SELECT count(*) FROM slotwire.agent_queue q
+        WHERE q.agent = s.agent AND q.topic LIKE '%slotwire.firings'
+          AND q.header_values[4] = convert_to('io.slotwire.firing.' || s.schedule, 'UTF8')
+          AND q.header_values[3] = convert_to('/organizations/' || o.org, 'UTF8')) AS waiting,
+       CASE WHEN s.kind = 'clock' THEN s.next_at ELSE (
+           SELECT CASE WHEN s.kind = 'after_end' THEN b.end_time ELSE b.start_time END
+                  + s.away_seconds * interval '1 second'
+           FROM slotwire.bookings b
+           WHERE b.org = o.org AND b.state = 'active' AND b.scheduled_event IS NOT NULL
+             AND b.start_time > s.reached - s.away_seconds * interval '1 second' - interval '1 day'
+             AND CASE WHEN s.kind = 'after_end' THEN b.end_time ELSE b.start_time END
+                 > s.reached - s.away_seconds * interval '1 second'
+           ORDER BY b.start_time LIMIT 1
+       ) END AS due_at
+FROM slotwire.agent_schedules s CROSS JOIN slotwire.organizations o
+WHERE s.declared AND o.ended_at IS NULL
+  AND ($1::text IS NULL OR o.org = $1) AND ($2::text IS NULL OR s.agent = $2)
+  AND ($3::text IS NULL OR (s.agent, s.schedule, o.org) > ($3, $4::text, $5::text))
+ORDER BY s.agent, s.schedule, o.org LIMIT $6
+
+-- name: late_schedules
+-- For how long scheduled work is due that nobody has fired, in seconds, of agents that fired within a week.
+SELECT agent, schedule, extract(epoch FROM greatest($1 - since, interval '0')) AS seconds
+FROM (SELECT agent, schedule, CASE WHEN kind = 'clock' THEN next_at ELSE reached END AS since
+      FROM slotwire.agent_schedules WHERE declared) AS found
+WHERE since > $1::timestamptz - interval '7 days'

@@ -1,0 +1,96 @@
+"""Scheduled work whose process is killed between due and done: another one does it, once in effect."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from slotwire.ingest.foundation.clock import ManualClock, SystemClock
+from slotwire.ingest.local.databases import Database
+from tests.support.agent_setup import AgentSetup, agent_setup, until
+from tests.support.schedules_setup import Bookings, invitee_of
+
+AUTHORS = """
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from slotwire.handlers import Agent
+
+agent = Agent("sweeper")
+
+@agent.at(after_start=timedelta(0))
+async def sweep(moment, ctx):
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)",
+                                 moment.id, moment.invitee, ctx.attempt)
+        if not Path("killed").exists():
+            Path("at-work.new").write_text(str(os.getpid()))
+            Path("at-work.new").rename("at-work")
+            await asyncio.Event().wait()
+"""
+
+
+@pytest.fixture
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[AgentSetup]:
+    """Topics and a database of the test's own."""
+    async with agent_setup(database, kafka_bootstrap, topic_prefix, partitions=1) as made:
+        yield made
+
+
+async def test_a_killed_process_leaves_its_firing_to_another(
+    setup: AgentSetup, database: Database, tmp_path: Path
+) -> None:
+    """Of two processes one fires; it is killed in the transaction of its handler, and the other one does it again.
+
+    The moment has one effect, and was begun once for each of the two.
+    """
+    (tmp_path / "sweeper.py").write_text(AUTHORS)
+    environment = {**setup.environment(), "SLOTWIRE_AGENTS__CLAIM_SECONDS": "1"}
+    command = (sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "sweeper:agent")
+    owner = await asyncpg.connect(database.owner_url)
+    running = [
+        await asyncio.create_subprocess_exec(
+            *command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    try:
+        await until(lambda: _count(owner, "slotwire.agent_schedules", 1))
+        now = SystemClock().now()
+        bookings = Bookings(owner, ManualClock(now))
+        await bookings.add("ACME")
+        await bookings.book("kept", now + timedelta(seconds=0.5))
+        await until((tmp_path / "at-work").exists)
+        (tmp_path / "killed").touch()
+        os.kill(int((tmp_path / "at-work").read_text()), signal.SIGKILL)
+        await until(lambda: _count(owner, "effects", 1))
+        await until(lambda: _count(owner, "slotwire.agent_queue", 0))
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.terminate()
+        ended = [await process.wait() for process in running]
+        effects = await owner.fetch("SELECT key FROM effects")
+        done = await owner.fetchval("SELECT count(*) FROM slotwire.inbox")
+        await owner.close()
+    assert sorted(ended) == [-signal.SIGKILL, 0]
+    assert [row["key"] for row in effects] == [invitee_of("kept")]
+    assert done == 1
+
+
+async def _count(owner: asyncpg.Connection[asyncpg.Record], table: str, count: int) -> bool:
+    return bool(await owner.fetchval(f"SELECT count(*) = $1 FROM {table}", count))
