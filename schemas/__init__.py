@@ -8,6 +8,7 @@ resources  Calendly's payloads about everything else
 event_data what every event is
 operations the events about Slotwire itself
 meetings   the events about scheduled events that Slotwire derives
+changes    the event about changes of scheduled events that Calendly does not tell
 events     the events we publish: frozen, versioned, one class per type
 envelope   an event with its context, as a consumer gets it
 topics     the topics, and the key of each

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from uuid import UUID
 
 from .calendly import InviteePayload, Part, Time, Uri
+from .changes import MeetingDetails, ScheduledEventChanged
 from .event_data import EventData
 from .meetings import MeetingEnded, MeetingStarted, MeetingStarting
 from .operations import (
@@ -46,6 +47,7 @@ __all__ = [
     "InviteeNoShowCreated",
     "InviteeNoShowDeleted",
     "InviteeRescheduled",
+    "MeetingDetails",
     "MeetingEnded",
     "MeetingRecapCreated",
     "MeetingRecapDeleted",
@@ -54,6 +56,7 @@ __all__ = [
     "MeetingStarting",
     "ResourceEvent",
     "RoutingFormSubmissionCreated",
+    "ScheduledEventChanged",
     "SubscriptionDisabled",
     "SubscriptionRestored",
 ]
@@ -276,6 +279,7 @@ EVENT_CLASSES: tuple[type[EventData], ...] = (
     MeetingStarting,
     MeetingStarted,
     MeetingEnded,
+    ScheduledEventChanged,
 )
 BY_TYPE: dict[str, type[EventData]] = {cls.type: cls for cls in EVENT_CLASSES}
 """Every published type with its class."""

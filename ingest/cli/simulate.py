@@ -126,6 +126,21 @@ def no_show(invitee: Invitee = None, wait: Wait = DEFAULT_WAIT, url: Url = None,
     _act(url, "no-show", as_json, invitee=invitee, wait_seconds=wait)
 
 
+@app.command("edit-event")
+def edit_event(
+    event: Annotated[str, typer.Argument(help="The scheduled event's id or URI.")],
+    host: Annotated[str | None, typer.Option(help="Id or URI of the user who hosts it from now on.")] = None,
+    start: Annotated[str | None, typer.Option(help="For example 2026-12-24T15:00:00Z.")] = None,
+    end: Annotated[str | None, typer.Option(help="When it ends; without it, it lasts as long as before.")] = None,
+    guest: Annotated[list[str] | None, typer.Option(help="Of all its guests from now on; may be repeated.")] = None,
+    place: Annotated[str | None, typer.Option(help="A place to meet in person.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Edit a scheduled event as in a calendar: Calendly sends no webhook about it."""
+    _act(url, "edit-event", as_json, event=event, host=host, start=start, end=end, guests=guest, place=place)
+
+
 @app.command("clear-no-show")
 def clear_no_show(
     invitee: Invitee = None,

@@ -47,6 +47,7 @@ fetch_plan            pure: what a fetch reads
 fetch_progress        pure: how far a fetch has come, and its report
 meeting_rounds        a chore: tells the moments of scheduled events, which Calendly does not
 meeting_events        pure: the events about them
+changes               changes that no webhook tells, found by comparing
 meetings              meetings with their invitees, as a backfill and a fetch read them
 backfill              reads existing bookings by REST, and lets them in by the door
 backfill_rounds       a chore: runs the backfills that are due

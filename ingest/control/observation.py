@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from slotwire.ingest.control.actions.records import WAITING
 from slotwire.ingest.control.activity import count_webhooks
+from slotwire.ingest.control.changes.sweep_records import sweeps_state
 from slotwire.ingest.control.connection_checks import STATES
 from slotwire.ingest.control.holes import HoleCause
 from slotwire.ingest.control.retention import TABLES, held_ranges, retained
@@ -35,7 +36,7 @@ from slotwire.ingest.foundation.agent_metrics import (
     LETTERS_OPEN,
     SCHEDULE_LATE,
 )
-from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING
+from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING, CHANGE_SWEEP_OLDEST
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
@@ -181,6 +182,8 @@ class Observer:
         actions = {row["state"]: row for row in await self._pool.fetch(_ACTIONS["count_actions"])}
         self._show(ACTIONS_WAITING, {(each,): actions[each]["actions"] if each in actions else 0 for each in WAITING})
         self._show(ACTION_OLDEST, {(state,): row["oldest"].timestamp() for state, row in actions.items()})
+        swept = await sweeps_state(self._pool)
+        self._show(CHANGE_SWEEP_OLDEST, {} if swept.oldest is None else {(): swept.oldest.timestamp()})
         row = await self._pool.fetchrow(_SQL["observe"], now)
         if row is None:  # pragma: no cover - a SELECT without FROM gives one row
             raise AssertionError

@@ -12,6 +12,7 @@ mcp_settings        the group of `slotwire mcp serve`
 migrate_settings    the group of `slotwire migrate`
 oauth_settings      the group of the OAuth app
 subscriptions_settings  the group of the subscription manager
+changes_settings    the group of the search for changes
 reconcile_settings  the group of `control`'s fetches
 actions_settings    the group of actions
 outgoing_settings   the group of requests to receivers of webhooks

@@ -45,6 +45,26 @@ CALENDLY_USES_LOST = Counter(
     " was committed before these calls is there.",
     registry=of("control"),
 )
+CHANGE_SWEEPS = Counter(
+    "slotwire_change_sweeps",
+    "Sweeps of an organization's upcoming meetings for changes that Calendly does not tell: ended, lost (another"
+    " process has it), paused (no connection can act), failed.",
+    ["result"],
+    registry=of("control"),
+)
+CHANGES_TOLD = Counter(
+    "slotwire_changes_told",
+    "Changes of scheduled events that were found and told, by field: hosts, start_time, end_time, guests, location.",
+    ["field"],
+    registry=of("control"),
+)
+CHANGE_SWEEP_OLDEST = Readings(
+    "slotwire_change_sweep_oldest_timestamp_seconds",
+    "When the organization was last swept for changes that has waited longest since.",
+    [],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 ACTIONS = Counter(
     "slotwire_actions",
     "Actions of which it was found out what became of them, by verb and state: done, probable, done_by_other, refused,"

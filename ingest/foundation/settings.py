@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
+from slotwire.ingest.foundation.changes_settings import ChangesSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.mcp_settings import McpSettings
@@ -296,6 +297,7 @@ class Settings(BaseSettings):
     connections: ConnectionsSettings = ConnectionsSettings()
     subscriptions: SubscriptionsSettings = SubscriptionsSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    changes: ChangesSettings = ChangesSettings()
     actions: ActionsSettings = ActionsSettings()
     meetings: MeetingsSettings = MeetingsSettings()
     outgoing: OutgoingSettings = OutgoingSettings()

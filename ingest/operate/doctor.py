@@ -158,6 +158,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),
             "actions": lambda: doctor_organizations.actions(connection, clock),
+            "changes": lambda: doctor_organizations.changes(connection, settings, clock),
             "dead letters": lambda: doctor_agents.dead_letters(connection, clock),
             "runs": lambda: doctor_agents.runs(connection, clock),
             "agent tables": lambda: doctor_agents.agent_tables(connection, settings),

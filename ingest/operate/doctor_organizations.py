@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from slotwire.ingest.control import app_keys
+from slotwire.ingest.control.changes.sweep_records import sweeps_state
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
@@ -25,6 +26,8 @@ HOLES_WARNING = timedelta(hours=1)
 MAX_KEYS_TRIED = 100
 """Signing keys that are opened to check the vault's keys, newest first."""
 
+SWEEPS_LATE = 3
+"""Intervals after which an organization that was not swept again is a warning."""
 ACTIONS_WARNING = timedelta(minutes=15)
 """An action whose outcome is not known after so long: `slotwire control` does not run, or cannot see it."""
 
@@ -207,6 +210,27 @@ async def holes(connection: Connection, clock: Clock) -> Finding:
         message=f"{said}; for more than an hour: {', '.join(row['late'])}",
         remedy="Each with its progress: slotwire reconcile --list\n"
         "  `unwatched` needs a credential. To fetch now and see why it fails: slotwire reconcile ORG",
+    )
+
+
+async def changes(connection: Connection, settings: Settings, clock: Clock) -> Finding:
+    """Say how many organizations are swept for changes that Calendly does not tell, at what cost, and who waits."""
+    minutes = settings.changes.interval_minutes
+    if minutes is None:
+        return ok("changes", "upcoming meetings are not compared (SLOTWIRE_CHANGES__INTERVAL_MINUTES is unset)")
+    swept = await sweeps_state(connection)
+    took = f"{swept.meetings} meetings in {swept.calls} calls"
+    said = f"{swept.organizations} organizations, each every {minutes:g} min: {took}"
+    late = swept.oldest is not None and clock.now() - swept.oldest > SWEEPS_LATE * timedelta(minutes=minutes)
+    if not late and not swept.failing:
+        return ok("changes", said)
+    why = f"; {swept.failing} failed, such as {swept.named}" if swept.failing else ""
+    return Finding(
+        check="changes",
+        state="warning",
+        message=f"{said}; the one that waits longest was last swept at {swept.oldest}{why}",
+        remedy="Is `slotwire control` running, and can its connection act? Its log has sweep_failed with the reason."
+        " Else compare less often, or fewer days: SLOTWIRE_CHANGES__INTERVAL_MINUTES and SLOTWIRE_CHANGES__DAYS_AHEAD.",
     )
 
 

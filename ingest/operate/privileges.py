@@ -97,6 +97,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "settle_action",
         "store_connection",
         "take_booking_turn",
+        "tell_changes",
         "tell_meetings",
         "unset_agent_settings",
         "use_days",

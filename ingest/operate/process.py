@@ -72,6 +72,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
     )
     from slotwire.ingest.control.actions import action_rounds
     from slotwire.ingest.control.actions.perform import Performer
+    from slotwire.ingest.control.changes import sweep_rounds
     from slotwire.ingest.control.oauth_flow import ConnectFlow
     from slotwire.ingest.control.organizations import Organizations
     from slotwire.ingest.foundation.lifecycle import until_stopped
@@ -105,6 +106,7 @@ async def run_control(settings: Settings, stop: asyncio.Event, *, health: Health
                 subscriptions=rounds.run(organizations, settings.subscriptions),
                 backfills=backfill_rounds.run(patient, settings.subscriptions),
                 holes=hole_rounds.run(patient, settings.reconcile),
+                changes=sweep_rounds.run(patient, settings.changes),
                 actions=action_rounds.run(performer, settings.actions.interval_seconds),
                 connections=connection_checks.run(connections, settings.connections),
                 refreshes=oauth_refresh.run(connections.oauth),

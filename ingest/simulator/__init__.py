@@ -46,6 +46,7 @@ Its files:
     model                the simulator's data
     world                organizations, users, event types and OAuth app of a seed
     changes              later changes of members and plans
+    edits                edits of meetings that no webhook tells
     bookings             scheduled events, invitees, submissions and tokens in the state file
     shelf                documents that people keep besides bookings
     meeting_limits       how many meetings a user takes

@@ -13,6 +13,7 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}
     POST /simulator/move-event {event, start, order, delay_seconds}
+    POST /simulator/edit-event {event, host, start, end, guests, place}   no webhook tells of it
     POST /simulator/no-show {invitee} · /simulator/clear-no-show {invitee, absent}
     POST /simulator/routing-form {organization, invitee}
     POST /simulator/send {subscription | url, body | body_base64, signing, signing_key, age_seconds, headers}
@@ -41,6 +42,7 @@ from pydantic import BaseModel, ValidationError
 from slotwire.ingest.simulator import requests
 from slotwire.ingest.simulator.clock import stamp
 from slotwire.ingest.simulator.draws import Draws
+from slotwire.ingest.simulator.edits import EventEdit, edit_event
 from slotwire.ingest.simulator.engine import Engine, OperationResult
 from slotwire.ingest.simulator.gate import RestGate, json_answer
 from slotwire.ingest.simulator.ledger import MessageFilter
@@ -86,6 +88,7 @@ class Control:
             "cancel-event": self.cancel_event,
             "reschedule": self.reschedule,
             "move-event": self.move_event,
+            "edit-event": self.edit_event,
             "no-show": self.no_show,
             "clear-no-show": self.clear_no_show,
             "routing-form": self.routing_form,
@@ -216,6 +219,12 @@ class Control:
         delay = timedelta(seconds=wanted.delay_seconds)
         result = self._engine.move_event(wanted.event, wanted.start, wanted.order, delay)
         return await self._answer([result], wanted.wait_seconds)
+
+    async def edit_event(self, request: web.Request) -> web.Response:
+        """Edit a scheduled event behind Calendly's webhooks."""
+        wanted = await read(request, requests.EditEvent)
+        edit = EventEdit(wanted.host, wanted.start, wanted.end, wanted.guests, wanted.place)
+        return await self._answer([edit_event(self._engine, wanted.event, edit)], 0.0)
 
     async def no_show(self, request: web.Request) -> web.Response:
         """Mark an invitee as a no-show."""

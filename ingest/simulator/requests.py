@@ -151,6 +151,17 @@ class MoveEvent(Action):
     delay_seconds: float = Field(0.0, ge=0, le=86_400)
 
 
+class EditEvent(Action):
+    """An edit of a scheduled event, of which Calendly tells nobody; None leaves a field as it is."""
+
+    event: Ident
+    host: Ident | None = None
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    guests: tuple[str, ...] | None = Field(None, max_length=50)
+    place: str | None = Field(None, max_length=2_000)
+
+
 class ClearNoShow(InviteeAction):
     """The deletion of a no-show mark; `absent` leaves `no_show` out of the payload instead of sending null."""
 

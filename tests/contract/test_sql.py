@@ -20,6 +20,7 @@ OWNER = "owner"
 PROCESSES = {
     "accept.sql": ("control",),
     "actions.sql": ("control",),
+    "changes.sql": ("control",),
     "agent_runs.sql": ("control",),
     "agent_settings.sql": ("control",),
     "agent_schedules.sql": ("control",),

@@ -12,6 +12,7 @@ import orjson
 
 from slotwire.ingest.control.actions.action_events import settled_event
 from slotwire.ingest.control.actions.records import ActionRecord
+from slotwire.ingest.control.changes.meeting_facts import changed_event, read_facts
 from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
@@ -34,6 +35,21 @@ def own_events() -> Iterator[dict[str, Any]]:
     yield from _subscription_events()
     yield _action_event()
     yield from _meeting_events()
+    yield _change_event()
+
+
+def _change_event() -> dict[str, Any]:
+    """Return the event of a scheduled event whose host and guests have changed."""
+    organization, uri = OrganizationUri(f"{API}/organizations/ORGANIZATION"), f"{API}/scheduled_events/EVENT"
+    document = {
+        "uri": uri,
+        "updated_at": "2026-11-23T08:59:30.000000Z",
+        "event_memberships": [{"user": f"{API}/users/SECOND"}],
+        "event_guests": [{"email": "guest@example.com"}],
+    }
+    before = {"hosts": [f"{API}/users/HOST"], "guests": list[str]()}
+    now = datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+    return _own(changed_event(organization, document, before, read_facts(document), change=1, now=now))
 
 
 def _subscription_events() -> Iterator[dict[str, Any]]:
