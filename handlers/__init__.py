@@ -48,6 +48,8 @@ records       a record, independent of the Kafka client
 process       the composition root of `slotwire agents run`
 chains        the bookings of an event's chain, and what the agent remembers of it
 bookings      the bookings of an event's organization, beyond its chain
+attendance    who came to a meeting, for no_show_sweeper
+digest        what nightly_digest says, and how
 calendly      calls to Calendly for an event, through `slotwire control`
 slots         how many runs go on at once
 hooks         what an agent opens at its start and closes at its stop

@@ -43,6 +43,7 @@ from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.mail import SmtpMailer
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.postgres_readiness import postgres_problem, require_working
@@ -109,7 +110,7 @@ def install(
     clock: Clock,
     receivers: Outgoing,
 ) -> None:
-    """Give the agents that come with Slotwire their settings, and the way to receivers.
+    """Give the agents that come with Slotwire their settings, and the ways to receivers, readers and files.
 
     Raises:
         ConfigurationError: a key of the settings' secrets is malformed or weak.
@@ -118,7 +119,14 @@ def install(
     if shipped:
         source = PostgresSettings(pool, settings_keys(settings.agents), clock=clock)
         for agent in shipped:
-            agent.install(source, receivers.of(agent.name), allow_local=settings.outgoing.allow_local)
+            agent.install(
+                source,
+                receivers.of(agent.name),
+                allow_local=settings.outgoing.allow_local,
+                mailer=SmtpMailer(settings.mail),
+                output_folder=settings.agents.output_folder,
+                attendance_folder=settings.agents.attendance_folder,
+            )
 
 
 async def _run_until_stop(runner: AgentRunner, stop: asyncio.Event) -> None:

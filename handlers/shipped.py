@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,6 +31,7 @@ from slotwire.ingest.foundation.telemetry import get_logger
 if TYPE_CHECKING:
     from slotwire.handlers.agent_settings import SettingsSource
     from slotwire.handlers.context import Context
+    from slotwire.ingest.foundation.mail_message import SendsMail
     from slotwire.ingest.foundation.outgoing import Outgoing
 
 FRESH_SECONDS = 10.0
@@ -60,6 +62,8 @@ class ShippedAgent(Agent, Generic[S]):
 
     Attributes:
         form: the class of its settings, which `slotwire.ingest.foundation.agent_settings` lists under its name.
+        output_folder: where it writes files; None: it writes none.
+        attendance_folder: where it finds who came to a meeting; None: nowhere.
     """
 
     def __init__(self, name: str, form: type[S], **options: Any) -> None:
@@ -78,19 +82,42 @@ class ShippedAgent(Agent, Generic[S]):
         self.form = form
         self._source: SettingsSource | None = None
         self._outgoing: Outgoing | None = None
+        self._mailer: SendsMail | None = None
         self._allow_local = False
+        self.output_folder: Path | None = None
+        self.attendance_folder: Path | None = None
         self._known: OrderedDict[str, _Known[S]] = OrderedDict()
 
-    def install(self, source: SettingsSource, outgoing: Outgoing, *, allow_local: bool = False) -> None:
+    def install(
+        self,
+        source: SettingsSource,
+        outgoing: Outgoing,
+        *,
+        allow_local: bool = False,
+        mailer: SendsMail | None = None,
+        output_folder: Path | None = None,
+        attendance_folder: Path | None = None,
+    ) -> None:
         """Say where its settings are, and how it reaches receivers. Its process does so before the first event.
 
         Args:
             source: where its settings are.
             outgoing: makes its requests to receivers.
             allow_local: whether receivers may be on this machine.
+            mailer: sends its mail; None: it has none to send.
+            output_folder: where it writes files; None: it writes none.
+            attendance_folder: where it finds who came to a meeting; None: nowhere.
         """
         self._source, self._outgoing, self._allow_local = source, outgoing, allow_local
+        self._mailer, self.output_folder, self.attendance_folder = mailer, output_folder, attendance_folder
         self._known.clear()
+
+    @property
+    def mailer(self) -> SendsMail:
+        """What sends its mail."""
+        if self._mailer is None:
+            raise RuntimeError(f"agent {self.name} was installed without a mailer: its process gives it one, or a test")
+        return self._mailer
 
     @property
     def outgoing(self) -> Outgoing:

@@ -16,6 +16,7 @@ changes_settings    the group of the search for changes
 reconcile_settings  the group of `control`'s fetches
 actions_settings    the group of actions
 outgoing_settings   the group of requests to receivers of webhooks
+mail_settings       the group of mail that agents send
 errors              the root of our exceptions, and those raised here
 key_texts           keys from the settings: decoded and checked
 sealing             secrets for one place, encrypted with named keys
@@ -26,6 +27,8 @@ agent_metrics       its metrics of agents' scheduled work, and of their runs as 
 outgoing_metrics    its metrics of requests to receivers
 outgoing            requests to addresses that somebody else names: guarded, limited, signed
 mcp_metrics         its metrics of the MCP server
+mail_message        a mail as a message (pure)
+mail                sends it by SMTP
 throttle            log lines that strangers can cause: a few, with a count of the rest
 log_output          where log lines go, and in which form
 exposition          which process shows which metric, and readings that vanish when they are too old

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from slotwire.ingest.foundation.settings_base import Secrets, SettingsGroup
@@ -32,3 +34,7 @@ class AgentsSettings(SettingsGroup):
     settings_keys: Secrets = ()
     """Keys that seal what is secret in the settings of shipped agents, for `control` and for the process that runs
     them: entries `name:base64url of 32 bytes`, separated by commas; the first seals, all open."""
+    output_folder: Path | None = None
+    """Where shipped agents write files, one folder per organization. Unset: none does."""
+    attendance_folder: Path | None = None
+    """Where `no-show-sweeper` finds who came: a file per organization, `ORG.csv` or `ORG.json`."""

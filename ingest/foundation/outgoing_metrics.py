@@ -24,3 +24,9 @@ OUTGOING_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
     registry=of("agents"),
 )
+DIGESTS = Counter(
+    "slotwire_digests",
+    "Digests of `nightly-digest`, by way (mail, file, webhook, host) and outcome: sent, failed, dry_run.",
+    ["way", "outcome"],
+    registry=of("agents"),
+)

@@ -21,6 +21,7 @@ from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.changes_settings import ChangesSettings
 from slotwire.ingest.foundation.client_address import read_network
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.mail_settings import MailSettings
 from slotwire.ingest.foundation.mcp_settings import McpSettings
 from slotwire.ingest.foundation.meetings_settings import MeetingsSettings
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
@@ -301,6 +302,7 @@ class Settings(BaseSettings):
     actions: ActionsSettings = ActionsSettings()
     meetings: MeetingsSettings = MeetingsSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
+    mail: MailSettings = MailSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()

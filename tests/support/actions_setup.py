@@ -194,7 +194,9 @@ class ActionsSetup:
 
 
 @asynccontextmanager
-async def actions_setup(database: Database, *, tag: bool = True, altered: bool = False) -> AsyncIterator[ActionsSetup]:
+async def actions_setup(
+    database: Database, *, tag: bool = True, altered: bool = False, agents: tuple[str, ...] = ()
+) -> AsyncIterator[ActionsSetup]:
     """Run all of it; the clock moves only when the test moves it. With `altered`, it may change Calendly's answers."""
     port, clock = free_port(), DrivenClock(real=lambda: STILL)
     async with AsyncExitStack() as stack:
@@ -204,7 +206,7 @@ async def actions_setup(database: Database, *, tag: bool = True, altered: bool =
             update={
                 "public_url": f"http://127.0.0.1:{port}",
                 "calendly": CalendlySettings(api_url=(between or calendly).url, assumed_calls_per_minute=AMPLE),
-                "actions": ActionsSettings(tag=tag),
+                "actions": ActionsSettings(tag=tag, agents=agents),
             }
         )
         async with running_endpoint(settings, clock=clock), management_api(settings, clock=clock) as api:
