@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import shutil
 import signal
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from tests.support.agent_setup import AgentSetup
+from tests.support.fork_server import Forked
 
 MEMBERS = (0, 1)
 
@@ -35,7 +37,7 @@ class Members:
         self._code = code
         self._named = named
         self._settings = {f"SLOTWIRE_AGENTS__{name.upper()}": value for name, value in settings.items()}
-        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._running: dict[int, Forked] = {}
         self.killed = 0
 
     async def __aenter__(self) -> Self:
@@ -44,46 +46,41 @@ class Members:
         (self._folder / "package" / "__init__.py").touch()
         self.deploy(self._code)
         for place in MEMBERS:
-            await self.start(place)
+            self.start(place)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop them."""
-        for place in self._running:
+        for place in list(self._running):
             await self._end(place, signal.SIGTERM)
 
     def deploy(self, code: str) -> None:
         """Write other code: whoever is started from now on runs it."""
+        # What was compiled within the same second would be taken for the new code's.
+        shutil.rmtree(self._folder / "package" / "__pycache__", ignore_errors=True)
         (self._folder / "package" / "agent.py").write_text(code)
 
-    async def start(self, place: int) -> None:
+    def start(self, place: int) -> None:
         """Start one."""
         environment = {
             **self._setup.environment(),
             "SLOTWIRE_AGENTS__SESSION_TIMEOUT_SECONDS": "6",
             "SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": f"member-{place}",
-            "PYTHONDONTWRITEBYTECODE": "1",  # code that is deployed within a second has the age of the one before
             **self._settings,
         }
         if not self._named:
             del environment["SLOTWIRE_AGENTS__GROUP_INSTANCE_ID"]
-        self._running[place] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "package.agent:agent"),
-            cwd=self._folder,
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        self._running[place] = Forked(("agents", "run", "package.agent:agent"), environment, self._folder)
 
     async def end(self, place: int, how: signal.Signals) -> None:
         """End one by a signal, and start it again."""
         await self._end(place, how)
-        await self.start(place)
+        self.start(place)
 
     async def _end(self, place: int, how: signal.Signals) -> None:
-        process = self._running[place]
-        if process.returncode is None:
-            process.send_signal(how)
+        process = self._running.pop(place)
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, how)
         # One that is told to stop before it has begun to listen is ended by the system.
         assert await process.wait() in {-how, 0 if how is signal.SIGTERM else -how}
         self.killed += how is signal.SIGKILL

@@ -7,6 +7,7 @@ event loop, so that a fork copies nothing half done. Commands as users start the
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import importlib
 import json
@@ -28,6 +29,7 @@ MAX_REQUEST = 1_048_576
 _NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations", "quarantine", "subscriptions")
 _IMPORTED = (
     "slotwire.ingest.cli",
+    "slotwire.handlers.process",
     "slotwire.ingest.operate.actions",
     "slotwire.ingest.operate.admin_api",
     "slotwire.ingest.operate.vault_rotation",
@@ -69,6 +71,30 @@ def run(
         out.seek(0)
         err.seek(0)
         return code, out.read(), err.read()
+
+
+class Forked:
+    """A command that runs until it is told to end.
+
+    Attributes:
+        pid: its own.
+    """
+
+    def __init__(self, arguments: tuple[str, ...], env: Mapping[str, str], folder: Path) -> None:
+        """Begin it; what it writes is nobody's."""
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(_address())
+        request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(folder)}).encode()
+        with Path(os.devnull).open("r+b") as nowhere:
+            socket.send_fds(self._line, [request], [nowhere.fileno()] * 3)
+        self.pid = int(self._line.recv(32))
+        self._line.setblocking(False)
+
+    async def wait(self) -> int:
+        """Wait for its end, once; returns its code, or its signal with a minus."""
+        code = int(await asyncio.get_running_loop().sock_recv(self._line, 32))
+        self._line.close()
+        return code
 
 
 def put_command(folder: Path) -> None:
