@@ -32,7 +32,7 @@ from slotwire.handlers.queueing import Queueing
 from slotwire.handlers.registry import Agent, group_name
 from slotwire.handlers.runs import Runs
 from slotwire.handlers.schedule_store import ScheduleStore
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.shipped import ShippedAgent, Stores
 from slotwire.handlers.shown_runs import ShownRuns
 from slotwire.handlers.tables import require_tables
 from slotwire.ingest.foundation.agent_settings import settings_keys
@@ -126,6 +126,7 @@ def install(
                 mailer=SmtpMailer(settings.mail),
                 output_folder=settings.agents.output_folder,
                 attendance_folder=settings.agents.attendance_folder,
+                stores=Stores(pool, settings.kafka),
             )
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from slotwire.handlers.context import Context
     from slotwire.ingest.foundation.mail_message import SendsMail
     from slotwire.ingest.foundation.outgoing import Outgoing
+    from slotwire.ingest.foundation.postgres import Pool
+    from slotwire.ingest.foundation.settings import KafkaSettings
 
 FRESH_SECONDS = 10.0
 """How long settings are used after they were read: a change takes effect within this time."""
@@ -55,6 +57,19 @@ class _Known(Generic[S]):
     until: float
     stored: StoredSettings | None
     settings: S | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The Postgres and the Kafka of a process.
+
+    Attributes:
+        pool: connections of the agents' role.
+        kafka: how to reach the broker.
+    """
+
+    pool: Pool
+    kafka: KafkaSettings
 
 
 class ShippedAgent(Agent, Generic[S]):
@@ -83,6 +98,7 @@ class ShippedAgent(Agent, Generic[S]):
         self._source: SettingsSource | None = None
         self._outgoing: Outgoing | None = None
         self._mailer: SendsMail | None = None
+        self._stores: Stores | None = None
         self._allow_local = False
         self.output_folder: Path | None = None
         self.attendance_folder: Path | None = None
@@ -97,6 +113,7 @@ class ShippedAgent(Agent, Generic[S]):
         mailer: SendsMail | None = None,
         output_folder: Path | None = None,
         attendance_folder: Path | None = None,
+        stores: Stores | None = None,
     ) -> None:
         """Say where its settings are, and how it reaches receivers. Its process does so before the first event.
 
@@ -107,9 +124,11 @@ class ShippedAgent(Agent, Generic[S]):
             mailer: sends its mail; None: it has none to send.
             output_folder: where it writes files; None: it writes none.
             attendance_folder: where it finds who came to a meeting; None: nowhere.
+            stores: the process's Postgres and Kafka, for agents that keep more than a handler's transaction does.
         """
         self._source, self._outgoing, self._allow_local = source, outgoing, allow_local
         self._mailer, self.output_folder, self.attendance_folder = mailer, output_folder, attendance_folder
+        self._stores = stores
         self._known.clear()
 
     @property
@@ -125,6 +144,13 @@ class ShippedAgent(Agent, Generic[S]):
         if self._outgoing is None:
             raise RuntimeError(f"agent {self.name} was not installed: its process does it, or a test")
         return self._outgoing
+
+    @property
+    def stores(self) -> Stores:
+        """The process's Postgres and Kafka."""
+        if self._stores is None:
+            raise RuntimeError(f"agent {self.name} was installed without stores: its process gives them, or a test")
+        return self._stores
 
     async def settings(self, organization: str) -> S | None:
         """Return what the agent does for an organization; None where nothing is set, or it is disabled.

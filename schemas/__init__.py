@@ -10,6 +10,7 @@ operations the events about Slotwire itself
 meetings   the events about scheduled events that Slotwire derives
 changes    the event about changes of scheduled events that Calendly does not tell
 events     the events we publish: frozen, versioned, one class per type
+availability  when users can be booked: the records of a compacted topic
 envelope   an event with its context, as a consumer gets it
 topics     the topics, and the key of each
 codec      CloudEvents 1.0 over Kafka, binary mode

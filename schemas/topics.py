@@ -29,11 +29,12 @@ CONTACT = Topic("calendly.contact", "the contact's URI")
 MEETING_RECAP = Topic("calendly.meeting-recap", "the meeting recap's URI")
 SCHEDULED_EVENT = Topic("calendly.scheduled-event", "the scheduled event's URI")
 OPERATIONS = Topic("slotwire.operations", "the organization's URI")
+AVAILABILITY = Topic("slotwire.availability", "the user's and the event type's URI", compacted=True)
 RELAY_CURSOR = Topic("slotwire.relay-cursor", "the shard", compacted=True, single_partition=True)
 
 EVENT_TOPICS = (INVITEE, ROUTING_FORM, EVENT_TYPE, CONTACT, MEETING_RECAP, OPERATIONS, SCHEDULED_EVENT)
 """Topics that carry events."""
-TOPICS = (*EVENT_TOPICS, RELAY_CURSOR)
+TOPICS = (*EVENT_TOPICS, AVAILABILITY, RELAY_CURSOR)
 """Every topic that `slotwire migrate` creates."""
 
 

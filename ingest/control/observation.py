@@ -32,6 +32,8 @@ from slotwire.ingest.foundation.agent_metrics import (
     AGENT_RUN_OLDEST,
     AGENT_RUNS,
     AGENT_SETTINGS_DISABLED,
+    AVAILABILITY_READ,
+    AVAILABILITY_UNPUBLISHED,
     LETTER_OLDEST,
     LETTERS_OPEN,
     SCHEDULE_LATE,
@@ -82,12 +84,14 @@ OTHERS = "others"
 _SHOWN: tuple[Readings, ...] = (
     *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
     *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE),
+    *(AVAILABILITY_READ, AVAILABILITY_UNPUBLISHED),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
     *(SILENCE_PROBABILITY, SUBSCRIPTION_FINDINGS, SUBSCRIPTIONS_LISTED, SUBSCRIPTIONS_UNSERVED, TOKEN_EXPIRY),
 )
 _SQL = read_queries("slotwire.ingest.sql", "observation.sql")
 _ACTIONS = read_queries("slotwire.ingest.sql", "actions.sql")
+_AVAILABILITY = read_queries("slotwire.ingest.sql", "availability.sql")
 _RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
 _SCHEDULES = read_queries("slotwire.ingest.sql", "agent_schedules.sql")
 _LETTERS = read_queries("slotwire.ingest.sql", "dead_letters.sql")
@@ -210,6 +214,9 @@ class Observer:
         self._show(AGENT_SETTINGS_DISABLED, {(each["agent"],): each["settings"] for each in disabled})
         late = await self._pool.fetch(_SCHEDULES["late_schedules"], now)
         self._show(SCHEDULE_LATE, {(each["agent"], each["schedule"]): float(each["seconds"]) for each in late})
+        if (kept := await self._pool.fetchrow(_AVAILABILITY["availability_age"])) is not None:
+            self._show(AVAILABILITY_READ, {} if kept["oldest"] is None else {(): kept["oldest"].timestamp()})
+            self._show(AVAILABILITY_UNPUBLISHED, {(): kept["unpublished"]})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
 

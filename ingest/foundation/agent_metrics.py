@@ -76,3 +76,15 @@ APPROVAL_PAGES = Counter(
     ["outcome"],
     registry=of("control"),
 )
+AVAILABILITY_READ = Readings(
+    "slotwire_availability_read_timestamp_seconds",
+    "When the availability was read at Calendly that has not been read for longest; missing where none is kept.",
+    fresh_seconds=30,
+    registry=of("control"),
+)
+AVAILABILITY_UNPUBLISHED = Readings(
+    "slotwire_availability_unpublished",
+    "Availability, by user and event type, of which the topic does not have the last change.",
+    fresh_seconds=30,
+    registry=of("control"),
+)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from slotwire.ingest.foundation.settings_base import Secrets, SettingsGroup
+from slotwire.ingest.foundation.settings_base import Names, Secrets, SettingsGroup
 
 
 class AgentsSettings(SettingsGroup):
@@ -29,6 +29,9 @@ class AgentsSettings(SettingsGroup):
     processes may differ by a small part of it."""
     control_url: str = Field("", pattern=r"^(https?://\S+)?$")
     """The management API of `slotwire control`, for `ctx.calendly`: it makes the calls, agents hold no credential."""
+    organization_readers: Names = ()
+    """Of `slotwire control`: names of agents that may list an organization's event types, and read open slots and busy
+    times of all its users, for example `availability-sync`. Each agent's process says its name itself."""
     log_messages: bool = False
     """Log the message of what a handler raised, which may hold personal data. On the local stack it is logged."""
     settings_keys: Secrets = ()

@@ -29,6 +29,9 @@ BookingPlace = tuple[str, str]
 SchedulePlace = tuple[str, str, str]
 """The agent, the name and the organization of the last scheduled work seen."""
 
+OfferPlace = tuple[str, str, str]
+"""The organization, the user and the event type of the last availability seen."""
+
 T = TypeVar("T")
 _LOG = TypeAdapter(dict[int, int])
 _TIME = TypeAdapter(TimePlace)
@@ -36,6 +39,7 @@ _ID = TypeAdapter(UUID)
 _NAME = TypeAdapter(str)
 _BOOKING = TypeAdapter(BookingPlace)
 _SCHEDULE = TypeAdapter(SchedulePlace)
+_OFFER = TypeAdapter(OfferPlace)
 _LARGEST = 2**63
 _FORM = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -128,6 +132,20 @@ def read_schedule_place(cursor: str) -> SchedulePlace:
         RequestRefused: it is not a cursor of this list.
     """
     return _read("schedules", cursor, _SCHEDULE)
+
+
+def write_offer_place(place: OfferPlace) -> str:
+    """Write a place in the list of availability."""
+    return _write("availability", place)
+
+
+def read_offer_place(cursor: str) -> OfferPlace:
+    """Read a place in the list of availability.
+
+    Raises:
+        RequestRefused: it is not a cursor of this list.
+    """
+    return _read("availability", cursor, _OFFER)
 
 
 def _write(kind: str, value: object) -> str:

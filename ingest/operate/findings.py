@@ -46,6 +46,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "runs",
                 "agent tables",
                 "agent settings",
+                "availability",
             }
         ),
         "agents": frozenset({"kafka", "calls"}),

@@ -27,6 +27,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
     "agents": (
         "agent_settings_for",
         "attention_of",
+        "availability_changed",
         "booked_with",
         "booking_changes",
         "bookings_between",
@@ -36,9 +37,14 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "expire_approval",
         "grant_calls",
         "grant_firing_calls",
+        "hold_availability",
         "last_event_of",
+        "leave_availability",
         "meetings_between",
         "organizations_served",
+        "published_availability",
+        "unpublished_availability",
+        "write_availability",
     ),
     "mcp": (
         "grant_mcp_call",

@@ -71,6 +71,7 @@ class SimulatedEventType:
     location: str
     limit: int
     created_at: datetime
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

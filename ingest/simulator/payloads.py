@@ -280,7 +280,7 @@ def event_type(value: SimulatedEventType, owner: SimulatedUser) -> Json:
     return {
         "uri": uri("event_types", value.id),
         "name": value.name,
-        "active": True,
+        "active": value.active,
         "slug": value.slug,
         "scheduling_url": f"https://calendly.com/{owner.slug}/{value.slug}",
         "duration": value.minutes,

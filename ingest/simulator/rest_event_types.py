@@ -71,13 +71,18 @@ class EventTypeCalls:
         return self._made_event_type(body, ident_in(body["host"], "host", "users"), caller)
 
     async def change_event_type(self, request: web.Request, caller: Caller) -> web.Response:
-        """Change an event type's name and duration; other values are checked and shown."""
+        """Change an event type's name and duration, and whether it is active; other values are checked and shown."""
         body = await fields_of(request, _EVENT_TYPE)
         chosen = self._event_type(request.match_info["uuid"], caller)
-        changed = replace(chosen, name=str(body.get("name", chosen.name)), minutes=_minutes(body, chosen.minutes))
+        changed = replace(
+            chosen,
+            name=str(body.get("name", chosen.name)),
+            minutes=_minutes(body, chosen.minutes),
+            active=body.get("active", chosen.active) is not False,
+        )
         self._engine.changes.event_type(changed)
         self._engine.commit()
-        shown = {name: value for name, value in body.items() if name in {"color", "active"}}
+        shown = {name: value for name, value in body.items() if name == "color"}
         return resource(payloads.event_type(changed, self._engine.world.users[changed.owner]) | shown)
 
     async def link(self, request: web.Request, caller: Caller) -> web.Response:

@@ -106,7 +106,12 @@ class PeopleCalls:
             raise invalid(("organization", "is missing"))
         if organization not in {None, caller.user.organization} or self._is_elsewhere(user, caller):
             raise forbidden()
-        rows = [each for each in self._world.offers(caller.user.organization) if user is None or each.owner == user]
+        active = {"true": True, "false": False}.get(request.query.get("active", ""))
+        rows = [
+            each
+            for each in self._world.offers(caller.user.organization)
+            if user in {None, each.owner} and active in {None, each.active}
+        ]
         asked = request.query.get("sort", "name").partition(":")[0]
         sort = asked if asked in _EVENT_TYPE_SORTS else "name"
         return page_of_list(request, sorted(rows, key=_EVENT_TYPE_SORTS[sort]), self._event_type, sort=sort)

@@ -13,7 +13,9 @@ from slotwire.ingest.local.databases import Database
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
-    path.relative_to(ROOT) for folder in ("ingest/sql", "handlers") for path in (ROOT / folder).glob("*.sql")
+    path.relative_to(ROOT)
+    for folder in ("ingest/sql", "handlers", "handlers/agents/availability_sync")
+    for path in (ROOT / folder).glob("*.sql")
 )
 
 OWNER = "owner"
@@ -25,6 +27,8 @@ PROCESSES = {
     "agent_settings.sql": ("control",),
     "agent_schedules.sql": ("control",),
     "approvals.sql": ("control",),
+    "availability.sql": ("control",),
+    "availability_sync.sql": ("agents",),
     "budget.sql": ("control",),
     "log.sql": ("relay",),
     "relay.sql": ("relay",),

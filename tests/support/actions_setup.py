@@ -23,6 +23,7 @@ from slotwire.ingest.control.actions.records import ActionRecord, read_action
 from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
+from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
@@ -195,9 +196,17 @@ class ActionsSetup:
 
 @asynccontextmanager
 async def actions_setup(
-    database: Database, *, tag: bool = True, altered: bool = False, agents: tuple[str, ...] = ()
+    database: Database,
+    *,
+    tag: bool = True,
+    altered: bool = False,
+    agents: tuple[str, ...] = (),
+    readers: tuple[str, ...] = (),
 ) -> AsyncIterator[ActionsSetup]:
-    """Run all of it; the clock moves only when the test moves it. With `altered`, it may change Calendly's answers."""
+    """Run all of it; the clock moves only when the test moves it. With `altered`, it may change Calendly's answers.
+
+    `agents` may act, `readers` may read for their whole organization.
+    """
     port, clock = free_port(), DrivenClock(real=lambda: STILL)
     async with AsyncExitStack() as stack:
         calendly = await stack.enter_async_context(simulator(Options(seed="actions", clock=clock, rate_limit=AMPLE)))
@@ -207,6 +216,7 @@ async def actions_setup(
                 "public_url": f"http://127.0.0.1:{port}",
                 "calendly": CalendlySettings(api_url=(between or calendly).url, assumed_calls_per_minute=AMPLE),
                 "actions": ActionsSettings(tag=tag, agents=agents),
+                "agents": AgentsSettings(organization_readers=readers),
             }
         )
         async with running_endpoint(settings, clock=clock), management_api(settings, clock=clock) as api:

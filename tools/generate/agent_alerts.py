@@ -88,6 +88,16 @@ AGENTS = (
         healthy={'slotwire_schedule_late_seconds{agent="digest",schedule="nightly"}': "0 60 120 0x90"},
     ),
     Alert(
+        "SlotwireAvailabilityStale",
+        "time() - min(slotwire_availability_read_timestamp_seconds) > 7200",
+        wait="10m",
+        severity="ticket",
+        summary="Availability was not read at Calendly for {{ $value | humanizeDuration }}.",
+        runbook="availability-stale.md",
+        faulty={"slotwire_availability_read_timestamp_seconds": "0x240"},
+        healthy={"slotwire_availability_read_timestamp_seconds": "0+60x240"},
+    ),
+    Alert(
         "SlotwireHandlersLate",
         "histogram_quantile(0.9, sum by (agent, le) (rate(slotwire_post_to_handler_seconds_bucket[10m]))) > 60",
         wait="10m",

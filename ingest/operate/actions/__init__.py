@@ -12,6 +12,7 @@ events         list, get, latest, follow: the log
 parked_events  list, settle: events that Kafka refused
 deliveries     list
 bookings       list, timeline
+availability   list: when users can be booked
 quarantine     list, get, retry, discard
 dead_letters   list, get, redrive, redrive_all, edit, discard: what agents gave up
 reconciliations  list, get, create, run: holes, and the fetches that fill them
@@ -41,6 +42,7 @@ from slotwire.ingest.operate.actions.actions import PerformedActions
 from slotwire.ingest.operate.actions.agent_settings import AgentSettingsActions
 from slotwire.ingest.operate.actions.approvals import ApprovalActions
 from slotwire.ingest.operate.actions.audit import AuditActions
+from slotwire.ingest.operate.actions.availability import AvailabilityActions
 from slotwire.ingest.operate.actions.bookings import BookingActions
 from slotwire.ingest.operate.actions.calendly import CalendlyActions
 from slotwire.ingest.operate.actions.connect_links import ConnectLinkActions
@@ -82,6 +84,7 @@ class Actions:
     parked_events: ParkedEventActions
     deliveries: DeliveryActions
     bookings: BookingActions
+    availability: AvailabilityActions
     quarantine: QuarantineActions
     dead_letters: DeadLetterActions
     connections: ConnectionActions
@@ -119,6 +122,7 @@ class Actions:
             ParkedEventActions(*base),
             DeliveryActions(*base),
             BookingActions(*base),
+            AvailabilityActions(*base),
             QuarantineActions(*base),
             DeadLetterActions(*base),
             ConnectionActions(*base),

@@ -12,6 +12,8 @@ from uuid import UUID
 from slotwire.ingest.control.actions.intents import INTENT
 from slotwire.ingest.control.actions.preparing import agent_caller, agent_key
 from slotwire.ingest.control.calendly_client import operations
+from slotwire.ingest.control.calendly_client.leases import Priority
+from slotwire.ingest.control.calendly_client.resources import ORIGIN
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
 from slotwire.ingest.control.connections import Connections
@@ -52,6 +54,15 @@ GRANTED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """The operations that an agent may call, each with the parameters that the grant fills in."""
+ORGANIZATION_READS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "list-event-types": frozenset({"organization", "active"}),
+        "list-event-type-available-times": frozenset({"event_type", "start_time", "end_time"}),
+        "list-user-busy-times": frozenset({"user", "start_time", "end_time"}),
+    }
+)
+"""What agents of `SLOTWIRE_AGENTS__ORGANIZATION_READERS` may read for a whole organization, with the parameters. The
+organization is that of the grant, and its connection reaches no other."""
 ACTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "book": ("event_type", "event_type"),
@@ -112,12 +123,16 @@ class GrantedCallActions(ResourceActions):
         """
         who = Principal(Role.OPERATOR, org=grant.org, name=f"agent {grant.agent} {grant.event_id}")
         async with self.audited(who, "calendly.call", org=grant.org, target=request.operation):
-            values = pinned(grant, request)
+            wide = grant.agent in self.settings.agents.organization_readers and is_wide(request)
+            values = for_organization(grant, request) if wide else pinned(grant, request)
             chosen = operation_table.operation(request.operation)
             call = operations.prepare(chosen, values)
-            connection = await self._connection(grant)
-            behalf = Behalf(who.actor, grant.agent, grant.event_id)
-            async with self._connections().acting(connection, behalf=behalf) as calendly:
+            connection = await (self._connections().for_organization(grant.org) if wide else self._connection(grant))
+            behalf, priority = (
+                Behalf(who.actor, grant.agent, grant.event_id),
+                Priority.SWEEP if wide else Priority.PERSON,
+            )
+            async with self._connections().acting(connection, priority=priority, behalf=behalf) as calendly:
                 if not chosen.paged:
                     return without_hooks(await operations.perform(calendly, call))
                 found: list[object] = []
@@ -183,6 +198,20 @@ class GrantedCallActions(ResourceActions):
 
     def _connections(self) -> Connections:
         return Connections.from_settings(self.settings, self.pool, self.clock, self.calendly, retries=CALENDLY_RETRIES)
+
+
+def is_wide(request: GrantedCall) -> bool:
+    """Whether a call is one of those that readers of an organization may make."""
+    takes = ORGANIZATION_READS.get(request.operation)
+    return takes is not None and request.values.keys() <= takes - {"organization"}
+
+
+def for_organization(grant: CallGrant, request: GrantedCall) -> dict[str, list[str]]:
+    """Fill in the organization of the grant."""
+    values = dict(request.values)
+    if "organization" in ORGANIZATION_READS[request.operation]:
+        values["organization"] = [f"{ORIGIN}/organizations/{grant.org}"]
+    return values
 
 
 def pinned(grant: CallGrant, request: GrantedCall) -> dict[str, list[str]]:

@@ -1,0 +1,63 @@
+"""The reschedule assistant and what acts for it die at any await: in the end nobody holds two bookings, or none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.draws import Draws
+from tests.support.action_storm import FAULTS, WEBHOOKS
+from tests.support.moved_bookings import MovedBookings, moved_bookings
+
+SAMPLE = 6
+AWAITS = 170
+"""Awaits of most runs that come to an end."""
+
+
+@pytest.fixture
+async def bookings(database: Database) -> AsyncIterator[MovedBookings]:
+    """An organization that is away for a day."""
+    async with moved_bookings(database) as made:
+        yield made
+
+
+async def died(bookings: MovedBookings, fault: str, webhook: str, *places: int) -> int:
+    """Have a booking moved by members that die at these places, then by some that do not; return the first's waits."""
+    record, setup = await bookings.booked(), bookings.setup
+    await setup.faults(booking_webhook=webhook, **FAULTS[fault])
+    bookings.waits = 0
+    for place in places:
+        await bookings.life(record, place)
+        await setup.advance(seconds=10)
+    waits = bookings.waits
+    await setup.faults()
+    await bookings.to_the_end(record)
+    return waits
+
+
+async def test_some_die_and_each_invitee_holds_one_booking(bookings: MovedBookings) -> None:
+    """Drawn from the seed: what is lost, when the webhook comes, where the first and the second life end."""
+    for number in range(SAMPLE):
+        draws = Draws("moved", 1, number)
+        fault, webhook = draws.pick(tuple(FAULTS)), draws.pick(WEBHOOKS)
+        await died(bookings, fault, webhook, 1 + draws.below(AWAITS), 1 + draws.below(AWAITS))
+    ended = await bookings.check()
+    sys.stdout.write(f"{dict(ended)}\n")
+    assert ended["done"]
+
+
+@pytest.mark.soak
+async def test_they_die_at_every_await(bookings: MovedBookings) -> None:
+    """Every lost answer, and every await until the run comes to its end."""
+    for fault in FAULTS:
+        place = 0
+        waits = 0
+        while not waits:
+            place += 1
+            waits = await died(bookings, fault, WEBHOOKS[place % 3], place)
+    ended = await bookings.check()
+    sys.stdout.write(f"{len(bookings.asked)} died at each of their awaits: {dict(ended)}\n")
+    assert ended["done"] > len(bookings.asked) // 3

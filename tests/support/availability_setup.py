@@ -1,0 +1,204 @@
+"""An organization at the simulator whose availability is kept: table and topic against what Calendly itself says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from aiokafka import TopicPartition
+
+from slotwire.handlers.agent_settings import MemorySettings
+from slotwire.handlers.agents.availability_sync import agent
+from slotwire.handlers.agents.availability_sync.reading import ends_after
+from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
+from slotwire.handlers.calendly import ControlledCalls, EventCalendly
+from slotwire.handlers.past_events import past_event
+from slotwire.handlers.shipped import Stores
+from slotwire.handlers.testing import Trial
+from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.control_client import ControlClient
+from slotwire.ingest.foundation.kafka import full_name
+from slotwire.ingest.foundation.outgoing import Outgoing
+from slotwire.ingest.foundation.postgres import create_pool
+from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings
+from slotwire.ingest.foundation.topic_admin import ensure_topics
+from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.model import uri
+from slotwire.schemas.availability import Availability, read_key
+from slotwire.schemas.topics import AVAILABILITY
+from tests.support.actions_setup import ActionsSetup, actions_setup
+from tests.support.agent_setup import reading
+
+SETTINGS = AvailabilitySettings(days=7, refresh_minutes=30, calls_a_round=200)
+
+Kept = dict[tuple[str, str], tuple[list[tuple[datetime, int | None]], list[tuple[datetime, datetime]]]]
+"""Slots and busy times to come, by user and event type."""
+
+
+class GrantedByOne(ControlledCalls):
+    """Takes its grants for one event of the log: a trial's own events and firings are not in it."""
+
+    def __init__(self, pool: Any, control: ControlClient, event_id: UUID, clock: Clock) -> None:
+        super().__init__(pool, control, agent=agent.name, clock=clock)
+        self.control, self.one = control, event_id
+
+    async def grant(self, event_id: UUID) -> str:
+        """Get a grant."""
+        del event_id
+        return await super().grant(self.one)
+
+    async def grant_firing(self, firing_id: UUID, user: str | None) -> str:
+        """Get a grant."""
+        del user
+        return await self.grant(firing_id)
+
+
+@dataclass(frozen=True)
+class AvailabilitySetup:
+    """What keeps availability, and who may be asked whether it is right."""
+
+    world: ActionsSetup
+    agents: asyncpg.Pool[asyncpg.Record]
+    kafka: KafkaSettings
+    calls: GrantedByOne
+    trial: Trial
+
+    async def round(self, *, writer: str = "a", settings: AvailabilitySettings | None = SETTINGS) -> Synced | None:
+        """Make a round, as another process each time."""
+        source = EventCalendly(self.calls, UUID(int=0))
+        return await sync_organization(
+            *(self.world.org, source, self.agents, self.kafka, self.world.clock, settings), writer=writer
+        )
+
+    async def told(self, since: int) -> int:
+        """Let the agent handle the events of the log behind a position; return the last one's."""
+        await self.world.written()
+        rows = await self.world.rows(
+            "SELECT event_id, position FROM slotwire.events WHERE position > $1 ORDER BY position", since
+        )
+        async with self.agents.acquire() as connection:
+            await self.trial.deliver(*[await past_event(connection, row["event_id"]) for row in rows])
+        return rows[-1]["position"] if rows else since
+
+    async def fire(self) -> None:
+        """Let the agent make a round."""
+        await self.trial.fire("refresh", organization=self.world.org)
+
+    async def at_calendly(self) -> Kept:
+        """Ask Calendly itself, as the organization's owner."""
+        world, now, found = self.world, self.world.clock.now(), Kept()
+        first, ends = now + timedelta(minutes=1), ends_after(now, SETTINGS.days)
+        span = {"start_time": first.isoformat(), "end_time": ends.isoformat()}
+        for host in world.calendly.world.members(world.org):
+            user = uri("users", host.id)
+            busy = await self._ask("user_busy_times", {**span, "user": user})
+            for each in world.calendly.world.offers(world.org):
+                if each.active and each.owner == host.id:
+                    kind = uri("event_types", each.id)
+                    slots = await self._ask("event_type_available_times", {**span, "event_type": kind})
+                    found[user, kind] = _to_come(slots, busy, now)
+        return found
+
+    async def _ask(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
+        world = self.world
+        headers = {"Authorization": f"Bearer {world.calendly.owner_token}"}
+        answer = await world.api.client.get(f"{world.calendly.url}/{path}", params=query, headers=headers)
+        found: list[dict[str, Any]] = answer.json()["collection"]
+        return found
+
+    async def in_table(self) -> Kept:
+        """Read the table."""
+        rows = await self.world.rows("SELECT * FROM slotwire.availability WHERE NOT gone")
+        now = self.world.clock.now()
+        return {
+            (row["user_uri"], row["event_type"]): _to_come(orjson.loads(row["slots"]), orjson.loads(row["busy"]), now)
+            for row in rows
+        }
+
+    async def in_topic(self) -> Kept:
+        """Read what a consumer of the topic has at its end."""
+        now, last = self.world.clock.now(), await self.records()
+        return {
+            read_key(key): _to_come(
+                [each.model_dump(mode="json") for each in value.slots],
+                [each.model_dump(mode="json") for each in value.busy],
+                now,
+            )
+            for key, value in last.items()
+            if value is not None
+        }
+
+    async def records(self) -> dict[bytes, Availability | None]:
+        """Read the last record of each key; None is a tombstone."""
+        topic = full_name(self.kafka, AVAILABILITY)
+        places = [TopicPartition(topic, number) for number in range(self.kafka.partitions)]
+        found: dict[bytes, Availability | None] = {}
+        async with reading(self.kafka.bootstrap_servers) as consumer:
+            consumer.assign(places)
+            await consumer.seek_to_beginning()
+            ends = await consumer.end_offsets(places)
+            for place in places:
+                while await consumer.position(place) < ends[place]:
+                    for records in (await consumer.getmany(place, timeout_ms=50)).values():
+                        for each in records:
+                            found[each.key] = each.value and Availability.model_validate_json(each.value)
+        return found
+
+    async def agrees(self) -> None:
+        """Check that table and topic are what Calendly says."""
+        told = await self.at_calendly()
+        assert await self.in_table() == told
+        assert await self.in_topic() == told
+
+    async def until_current(self) -> None:
+        """Make rounds until one has nothing to do."""
+        async with asyncio.timeout(20):
+            while True:
+                made = await self.round()
+                if made is not None and not made.read and not made.published:
+                    return
+
+
+def _to_come(slots: list[Any], busy: list[Any], now: datetime) -> Any:
+    return (
+        [
+            (at, each["invitees_remaining"])
+            for each in slots
+            if (at := datetime.fromisoformat(each["start_time"])) > now + timedelta(minutes=1)
+        ],
+        sorted(
+            (datetime.fromisoformat(each["start_time"]), end)
+            for each in busy
+            if (end := datetime.fromisoformat(each["end_time"])) > now + timedelta(minutes=1)
+        ),
+    )
+
+
+@asynccontextmanager
+async def availability_setup(database: Database, bootstrap: str, prefix: str) -> AsyncIterator[AvailabilitySetup]:
+    """Run all of it."""
+    kafka = KafkaSettings(
+        bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=2, replication_factor=1, min_insync_replicas=1
+    )
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(actions_setup(database, readers=(agent.name,)))
+        await ensure_topics(kafka, [AVAILABILITY])
+        control = await stack.enter_async_context(ControlClient(world.api.url))
+        pool = await stack.enter_async_context(
+            create_pool(database.url_of["agents"], DatabaseSettings(pool_size=4), application="test")
+        )
+        rows = await world.rows("SELECT event_id FROM slotwire.events LIMIT 1")
+        calls = GrantedByOne(pool, control, rows[0]["event_id"], world.clock)
+        source = MemorySettings({(agent.name, world.org): SETTINGS.model_dump(exclude_unset=True)})
+        agent.install(source, Outgoing(world.settings.outgoing, purpose="agents"), stores=Stores(pool, kafka))
+        trial = Trial(agent, pool=pool, clock=world.clock)
+        trial.calendly = calls  # type: ignore[assignment]  # these are real
+        yield AvailabilitySetup(world, pool, kafka, calls, trial.deployed(agent))
