@@ -119,14 +119,21 @@ def try_(
     from slotwire.handlers.hooks import held
     from slotwire.handlers.past_events import past_event, try_event
     from slotwire.handlers.registry import load_agent
+    from slotwire.handlers.shipped import ShippedAgent
     from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.foundation.control_client import ControlClient
+    from slotwire.ingest.foundation.errors import ConfigurationError
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.postgres import connect
 
     settings = _settings(state_dir)
     configure_logging(settings.log.model_copy(update={"format": "text"}), process="agents")
     agent = load_agent(reference)
+    if isinstance(agent, ShippedAgent):
+        raise ConfigurationError(
+            f"agent {agent.name} comes with Slotwire, and what it sends could not be rolled back",
+            remedy=f"Have it say in its log what it would do: slotwire agents settings set {agent.name} dry_run=true",
+        )
 
     async def work() -> bool:
         connection = await connect(settings.database_url.get_secret_value(), settings.database, application="agents")

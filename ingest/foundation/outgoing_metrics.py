@@ -15,14 +15,14 @@ OUTGOING_REQUESTS = Counter(
     " refused ones by rule (url, scheme, userinfo, fragment, address); failed ones by cause (name_unknown,"
     " connection_refused, unreachable, tls_error, timeout, disconnected, answer_unreadable, limited); and interrupted.",
     ["purpose", "outcome"],
-    registry=of("agents"),
+    registry=of("agents", "mcp"),
 )
 OUTGOING_SECONDS = Histogram(
     "slotwire_outgoing_seconds",
     "Time of one such request, in seconds; the wait for a turn at its destination is part of it.",
     ["purpose"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
-    registry=of("agents"),
+    registry=of("agents", "mcp"),
 )
 DIGESTS = Counter(
     "slotwire_digests",

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -86,6 +87,8 @@ async def test_settings_are_set_by_command_and_secrets_stay_sealed(database: Dat
     shown = json.loads((await run("show", "notify", "--json"))[1])
     assert shown["settings"] == {"types": ["com.calendly.invitee.created.v1"], "name_invitees": True}
     assert (shown["organization"], shown["secrets"], shown["version"]) == ("ORG", ["secret", "url"], 2)
+    tried = await slotwire("agents", "try", "notify", str(uuid4()), env=env)
+    assert (tried.code, "could not be rolled back" in tried.stderr) == (1, True)
     assert (await run("unset", "notify"))[0] == 1
     assert (await run("unset", *ours))[0] == 0
     assert "nothing is set here" in (await run("show"))[1]
