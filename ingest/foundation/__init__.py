@@ -26,6 +26,7 @@ calendly_metrics    its metrics of calls to Calendly
 agent_metrics       its metrics of agents' scheduled work, and of their runs as `control` reads them
 outgoing_metrics    its metrics of requests to receivers
 outgoing            requests to addresses that somebody else names: guarded, limited, signed
+mcp_events_metrics  its metrics of MCP Events
 mcp_metrics         its metrics of the MCP server
 mail_message        a mail as a message (pure)
 mail                sends it by SMTP

@@ -16,6 +16,7 @@ from slotwire.ingest.foundation import (
     agent_metrics,  # noqa: F401 -- declared with all others
     calendly_metrics,  # noqa: F401 -- declared with all others
     exposition,
+    mcp_events_metrics,  # noqa: F401 -- declared with all others
     mcp_metrics,  # noqa: F401 -- declared with all others
     outgoing_metrics,  # noqa: F401 -- declared with all others
 )

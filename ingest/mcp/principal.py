@@ -80,7 +80,3 @@ def acting_for(principal: AgentPrincipal) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
-
-
-Principal = AgentPrincipal
-"""The same, under the name of before."""

@@ -17,12 +17,13 @@ from slotwire.ingest.foundation.postgres_readiness import postgres_problem
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.mcp.agents import Agents
-from slotwire.ingest.mcp.events.service import McpEvents
+from slotwire.ingest.mcp.events.service import McpEvents, outgoing_settings
 from slotwire.ingest.mcp.listener import Gate, listening
 from slotwire.ingest.mcp.server import ScopedServer, told_at_the_top
 from slotwire.ingest.mcp.tokens import EVENT_VARIABLE, TokenKeys, event_keys
 from slotwire.ingest.mcp.tools.calls import CalendlyBench, ToolGrants
 from slotwire.ingest.mcp.tools.deeds import DeedsBench
+from slotwire.ingest.mcp.tools.happenings import HappeningsBench
 from slotwire.ingest.mcp.tools.own import OwnBench
 from slotwire.ingest.mcp.tools.toolbox import Toolbox
 from slotwire.ingest.mcp.uses import Uses
@@ -52,7 +53,7 @@ async def serving_mcp(settings: Settings, health: Health, clock: Clock) -> Async
     async with (
         create_pool(dsn, settings.database, application="mcp") as pool,
         ControlClient(settings.mcp.control_url, setting=CONTROL_URL) as control,
-        Outgoing(settings.outgoing, purpose="mcp_events") as outgoing,
+        Outgoing(outgoing_settings(settings.outgoing), purpose="mcp_events") as outgoing,
     ):
         health.add("postgres", lambda: postgres_problem(pool))
         agents = Agents(pool, clock, timedelta(seconds=settings.mcp.token_seconds))
@@ -61,7 +62,7 @@ async def serving_mcp(settings: Settings, health: Health, clock: Clock) -> Async
             settings, pool, clock, agents, outgoing, event_keys(settings.mcp, keys), source=EVENT_VARIABLE
         )
         bound = ScopedServer(
-            _toolbox(pool, control, clock),
+            _toolbox(pool, control, clock, events),
             uses,
             clock,
             version=version("slotwire"),
@@ -77,6 +78,8 @@ async def serving_mcp(settings: Settings, health: Health, clock: Clock) -> Async
                 stop.set()
 
 
-def _toolbox(pool: Pool, control: ControlClient, clock: Clock) -> Toolbox:
+def _toolbox(pool: Pool, control: ControlClient, clock: Clock, events: McpEvents) -> Toolbox:
     grants = ToolGrants(pool, clock)
-    return Toolbox(OwnBench(pool, clock), CalendlyBench(control, grants), DeedsBench(control, grants))
+    return Toolbox(
+        OwnBench(pool, clock), HappeningsBench(events), CalendlyBench(control, grants), DeedsBench(control, grants)
+    )

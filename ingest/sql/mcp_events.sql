@@ -84,6 +84,13 @@ FROM unhurried, unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]
 WHERE s.id = n.id AND s.position = n.was
 RETURNING s.id, s.gap_from
 
+-- name: note_deliveries
+-- Write into the audit what was sent, and whether it was acknowledged.
+SELECT slotwire.note_mcp_use(n.use, $5, s.agent, s.user_uri, 'events.deliver', n.target,
+                             CASE WHEN n.code IS NULL THEN 'done' ELSE 'failed' END, n.code)
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n (use, id, target, code)
+JOIN slotwire.mcp_subscriptions s ON s.id = n.id
+
 -- name: verified_endpoint
 -- Whether an address has answered a challenge lately.
 SELECT true FROM slotwire.mcp_endpoints WHERE agent = $1 AND user_uri = $2 AND url = $3 AND verified_at > $4

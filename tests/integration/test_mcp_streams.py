@@ -94,7 +94,7 @@ async def test_a_stream_tells_where_it_is_first_and_then_what_comes(world: World
         middle = [params for what, params in reader.told if what == "event"][1]["cursor"]
     polled = await world.poll(agent, middle)
     assert [each["eventId"] for each in polled["events"]] == [str(later[1].id)]
-    assert len(world.events._feed) == 0, "a reader that left is followed no more"
+    assert len(world.events.feed) == 0, "a reader that left is followed no more"
 
 
 async def test_heartbeats_carry_the_place_past_what_was_not_wanted(world: World) -> None:

@@ -14,7 +14,7 @@ import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.mcp.events import delivery
+from slotwire.ingest.mcp.events import delivery, verdicts
 from slotwire.ingest.mcp.events.profiles import PROFILES, EventsProblem, EventsRefused
 from slotwire.ingest.mcp.events.subscriptions import MAX_CHALLENGES
 from tests.support.mcp_events import (
@@ -270,8 +270,8 @@ async def test_who_never_answers_is_given_up_and_suspended(world: World, hook: S
         assert refreshed["deliveryStatus"]["lastError"] == "http_5xx"
         deliveries.ring()
         await until(lambda: _is_at(world, made["id"], last))
-    left = hook.event_ids[-(len(events) - delivery.SUSPEND_AFTER + 1) :]
-    assert left == [str(each.id) for each in events[delivery.SUSPEND_AFTER - 1 :]]
+    left = hook.event_ids[-(len(events) - verdicts.SUSPEND_AFTER + 1) :]
+    assert left == [str(each.id) for each in events[verdicts.SUSPEND_AFTER - 1 :]]
     assert tried < len(hook.messages)
 
 

@@ -43,7 +43,7 @@ INSERT INTO slotwire.connections (id, org, kind, user_uri, role, credential_id, 
     changed_at)
 VALUES (gen_random_uuid(), $1, 'personal_access_token', $2, $3, gen_random_uuid(), '\\x00', 'active', $4, $4, $4)
 """
-_MIRROR = """
+MIRROR = """
 INSERT INTO slotwire.relay_mirror AS m (shard, log_id, position, event_id, published_at)
 SELECT 0, l.log_id, $1, NULL, $2 FROM slotwire.log l
 ON CONFLICT (shard) DO UPDATE SET position = excluded.position
@@ -151,7 +151,7 @@ class World:
         if events:
             await append(self.writer, events)
         position = await self.end()
-        await self.owner.execute(_MIRROR, position, NOW)
+        await self.owner.execute(MIRROR, position, NOW)
         return position
 
     async def poll(self, agent: AgentPrincipal, cursor: str | None = None, **params: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.mcp_settings import McpSettings
+from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.mcp.process import serving_mcp
@@ -120,7 +121,8 @@ async def mcp_world(database: Database, *, seed: str = "mcp") -> AsyncIterator[M
                     token_keys=(SecretStr(f"k1:{random_key()}"),),
                     allowed_origins=("https://ui.test",),
                 )
-                mine = with_role(settings.model_copy(update={"mcp": chosen}), "mcp")
+                outgoing = OutgoingSettings(allow_local=True)
+                mine = with_role(settings.model_copy(update={"mcp": chosen, "outgoing": outgoing}), "mcp")
                 async with _served(mine, clock) as url:
                     yield McpWorld(url, mine, running, api, owner, clock, http)
     finally:

@@ -11,20 +11,24 @@ ended is sent again, with the same event id.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable, SlotwireError
+from slotwire.ingest.foundation.mcp_events_metrics import (
+    MCP_EVENT_SECONDS,
+    MCP_EVENT_SUBSCRIPTIONS,
+    MCP_EVENTS_GIVEN_UP,
+)
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.mcp.events.access import EventAccess
 from slotwire.ingest.mcp.events.feed import Feed, Follower
+from slotwire.ingest.mcp.events.held import HeldSubscription, is_worth_keeping
 from slotwire.ingest.mcp.events.occurrences import LogEvent, WantedEvents
 from slotwire.ingest.mcp.events.profiles import EventsProblem
-from slotwire.ingest.mcp.events.sender import TryOutcome, WebhookSender
+from slotwire.ingest.mcp.events.sender import WebhookSender
 from slotwire.ingest.mcp.events.slots import DeliverySlots
 from slotwire.ingest.mcp.events.subscriptions import (
     DeliveryStep,
@@ -33,6 +37,7 @@ from slotwire.ingest.mcp.events.subscriptions import (
     message_id,
     slot_of,
 )
+from slotwire.ingest.mcp.events.verdicts import TRY_AGAIN_SECONDS, judged
 
 LOOK_SECONDS = 1.0
 """How often subscriptions are looked for that another replica made or refreshed, and tries that are due."""
@@ -40,47 +45,8 @@ OVERLAP = timedelta(seconds=15)
 """By how much the clocks of replicas may differ."""
 QUIET_SECONDS = 120.0
 """How often a subscription that nothing comes for keeps its place, and is asked whether it may go on."""
-SEEN_AGAIN = timedelta(hours=12)
-"""How old the note may get that nothing was published after a place; retention keeps at least seven days."""
-TRY_AGAIN_SECONDS = (1.0, 10.0, 60.0, 240.0, 480.0)
-"""When a message is tried again, after each failure: six tries within 14 minutes, then it is given up."""
-SUSPEND_AFTER = 5
-"""Events that are given up in a row because nobody answers: then nothing is sent before the next refresh."""
 STOP_SECONDS = 5.0
 """How long requests under way may take to end when the process stops."""
-
-
-@dataclass(eq=False)
-class HeldSubscription:
-    """A subscription that this process delivers.
-
-    Attributes:
-        now: as it was last read or moved.
-        follower: what comes for it.
-        pending: what was read and is not settled.
-        task: delivers; None while there is nothing to do.
-        again: whether something came while it ran.
-        kept_at: when its place was last kept, by the loop's clock.
-        checked: whether retention has taken nothing from it.
-        gap_refused: whether its endpoint does not take note of the gap.
-    """
-
-    now: WebhookSubscription
-    follower: Follower | None = None
-    pending: deque[LogEvent] = field(default_factory=deque[LogEvent])
-    task: asyncio.Task[None] | None = None
-    again: bool = False
-    kept_at: float = 0.0
-    checked: bool = False
-    gap_refused: bool = False
-
-    def begin_anew(self, subscription: WebhookSubscription) -> None:
-        """Read on from where the subscription is."""
-        self.now, self.checked, self.gap_refused = subscription, False, False
-        self.pending.clear()
-        if self.follower is not None:
-            self.follower.leave()
-            self.follower = None
 
 
 class WebhookDeliveries:
@@ -162,6 +128,7 @@ class WebhookDeliveries:
             if held.now.next_try_at is None or held.now.next_try_at <= now:
                 self._due.discard(held)
                 self._begin(held)
+        MCP_EVENT_SUBSCRIPTIONS.set(len(self.held))
         await self._chores()
 
     async def _chores(self) -> None:
@@ -277,7 +244,12 @@ class WebhookDeliveries:
     async def _deliver(self, held: HeldSubscription, event: LogEvent) -> bool:
         if not await self._still(held):
             return held.now.id in self.held
-        step = self._judged(held.now, await self._sender.event(held.now, event), event.position)
+        outcome = await self._sender.event(held.now, event)
+        step = replace(judged(held.now, outcome, event.position, self._clock.now(), self._again), about=event.id)
+        if outcome.error is None:
+            MCP_EVENT_SECONDS.observe(max(0.0, (self._clock.now() - event.recorded_at).total_seconds()))
+        elif step.gap == "new":
+            MCP_EVENTS_GIVEN_UP.inc()
         if (
             await self._move(held, step)
             and held.pending
@@ -291,7 +263,7 @@ class WebhookDeliveries:
         if not await self._still(held):
             return held.now.id in self.held
         outcome = await self._sender.gap(held.now, f"msg_gap_{held.now.id[:12]}_{held.now.gap_from}")
-        step = self._judged(held.now, outcome, held.now.position)
+        step = judged(held.now, outcome, held.now.position, self._clock.now(), self._again)
         if step.gap == "new":
             # It is told with the next refresh instead; until then cursors stay before it.
             held.gap_refused = True
@@ -315,22 +287,6 @@ class WebhookDeliveries:
             self._drop(held)
         else:
             self._renew(held, fresh)
-
-    def _judged(self, it: WebhookSubscription, outcome: TryOutcome, position: int) -> DeliveryStep:
-        """Say what a try means for a subscription."""
-        now = self._clock.now()
-        if outcome.error is None:
-            return DeliveryStep(it.id, it.position, position, delivered_at=now)
-        error = outcome.error
-        if not outcome.final and it.tries < len(self._again):
-            wait = self._again[it.tries] * random.uniform(1.0, 1.25)  # noqa: S311 - spreads requests, hides nothing
-            due = now + timedelta(seconds=wait)
-            return DeliveryStep(
-                it.id, it.position, it.position, it.seen_at, it.tries + 1, due, it.given_up, last_error=error
-            )
-        if not outcome.final and it.given_up + 1 >= SUSPEND_AFTER:
-            return DeliveryStep(it.id, it.position, it.position, it.seen_at, last_error=error, active=False)
-        return DeliveryStep(it.id, it.position, position, given_up=it.given_up + 1, last_error=error, gap="new")
 
     async def _move(self, held: HeldSubscription, step: DeliveryStep) -> bool:
         """Commit what became of a try; False: another replica was quicker, or the subscription is gone."""
@@ -360,7 +316,7 @@ class WebhookDeliveries:
         if loop.time() - held.kept_at < QUIET_SECONDS or not await self._still(held):
             return False
         held.kept_at, it = loop.time(), held.now
-        if follower is held.follower and not held.pending and _is_worth_keeping(it, follower):
+        if follower is held.follower and not held.pending and is_worth_keeping(it, follower):
             step = DeliveryStep(it.id, it.position, follower.position, follower.seen_at, given_up=it.given_up)
             await self._move(held, replace(step, last_error=it.last_error))
         return False
@@ -376,14 +332,6 @@ class WebhookDeliveries:
             if outcome.error is None or outcome.final or seconds is None or self._stopping:
                 return
             await asyncio.sleep(seconds)
-
-
-def _is_worth_keeping(it: WebhookSubscription, follower: Follower) -> bool:
-    """Say whether a follower has passed something, or has seen anew that there was nothing to pass."""
-    if follower.position > it.position:
-        return True
-    seen = follower.seen_at
-    return seen is not None and (it.seen_at is None or seen - it.seen_at >= SEEN_AGAIN)
 
 
 async def _first(first: asyncio.Event, second: asyncio.Event, seconds: float) -> None:

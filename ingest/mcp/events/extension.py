@@ -56,7 +56,7 @@ class EventsExtension(Extension):
             "events/subscribe": self._subscribe,
             "events/unsubscribe": self._unsubscribe,
         }
-        return [MethodBinding(method, _Params, _answering(answer)) for method, answer in answers.items()]
+        return [MethodBinding(method, _Params, self._answering(method, answer)) for method, answer in answers.items()]
 
     async def _list(self, principal: AgentPrincipal, params: dict[str, Any], _: _Context) -> dict[str, Any]:
         if params.get("cursor") is not None:
@@ -71,7 +71,13 @@ class EventsExtension(Extension):
         if context.request_id is None:  # pragma: no cover - a request has an id
             raise AssertionError
 
+        is_begun = False
+
         async def send(method: str, told: dict[str, Any]) -> None:
+            nonlocal is_begun
+            if not is_begun:  # a client ends its stream by going away, and then nothing is written any more
+                is_begun = True
+                await self._events.note(principal, "events/stream")
             notification = cast("ServerNotification", _Told(method=method, params=told))
             await context.session.send_notification(notification, related_request_id=context.request_id)
 
@@ -83,18 +89,21 @@ class EventsExtension(Extension):
     async def _unsubscribe(self, principal: AgentPrincipal, params: dict[str, Any], _: _Context) -> dict[str, Any]:
         return await self._events.subscribing.unsubscribe(principal, params)
 
+    def _answering(self, method: str, answer: _Answer) -> Callable[[_Context, _Params], Awaitable[dict[str, Any]]]:
+        """Turn refusals into errors of JSON-RPC, with the numbers of the agent's profile; write the audit."""
 
-def _answering(answer: _Answer) -> Callable[[_Context, _Params], Awaitable[dict[str, Any]]]:
-    """Turn refusals into errors of JSON-RPC, with the numbers of the agent's profile."""
+        async def handler(context: _Context, params: _Params) -> dict[str, Any]:
+            principal = current_principal()
+            try:
+                answered = await answer(principal, dict(params.model_extra or {}), context)
+            except EventsRefused as refused:
+                await self._events.note(principal, method, refused.problem)
+                number = profile_of(principal.profile).errors[refused.problem]
+                raise MCPError(number, refused.message, refused.data) from None
+            except DatabaseUnavailable:
+                raise MCPError(INTERNAL_ERROR, "The events cannot be read now. Try again in some seconds.") from None
+            if method not in ("events/list", "events/stream"):
+                await self._events.note(principal, method)
+            return answered
 
-    async def handler(context: _Context, params: _Params) -> dict[str, Any]:
-        principal = current_principal()
-        try:
-            return await answer(principal, dict(params.model_extra or {}), context)
-        except EventsRefused as refused:
-            number = profile_of(principal.profile).errors[refused.problem]
-            raise MCPError(number, refused.message, refused.data) from None
-        except DatabaseUnavailable:
-            raise MCPError(INTERNAL_ERROR, "The events cannot be read now. Try again in some seconds.") from None
-
-    return handler
+        return handler

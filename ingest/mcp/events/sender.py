@@ -11,6 +11,7 @@ import orjson
 
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import OutgoingFailed, OutgoingRefused
+from slotwire.ingest.foundation.mcp_events_metrics import MCP_EVENT_TRIES
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing.retries import FINAL
 from slotwire.ingest.foundation.outgoing.signing import standard_webhook_headers
@@ -70,6 +71,12 @@ class WebhookSender:
         old = to.old_secret if to.old_secret_until is not None and now < to.old_secret_until else None
         headers = standard_webhook_headers(to.secret, name, now, body, also=() if old is None else (old,))
         headers |= {"Content-Type": "application/json", SUBSCRIPTION_HEADER: to.id}
+        outcome = await self._tried(to, body, headers)
+        result = "acknowledged" if outcome.error is None else "final" if outcome.final else "failed"
+        MCP_EVENT_TRIES.labels(message.get("type", "event"), result).inc()
+        return outcome
+
+    async def _tried(self, to: WebhookSubscription, body: bytes, headers: dict[str, str]) -> TryOutcome:
         try:
             answer = await self._outgoing.post(to.url, body, headers)
         except OutgoingRefused:

@@ -10,6 +10,7 @@ from typing import Any
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.mcp_events_metrics import MCP_EVENT_STREAMS
 from slotwire.ingest.mcp.events.access import EventAccess
 from slotwire.ingest.mcp.events.feed import Feed, Follower
 from slotwire.ingest.mcp.events.occurrences import LogEvent
@@ -80,6 +81,7 @@ class Streams:
                 max=MAX_STREAMS,
             )
         self._open[identity] = self._open.get(identity, 0) + 1
+        MCP_EVENT_STREAMS.inc()
         follower = Follower(self._feed, asked.wanted, asked.shard, start.position, start.seen_at)
         meta = {SUBSCRIPTION: request_id}
 
@@ -90,6 +92,7 @@ class Streams:
             await self._run(principal, asked, follower, tell, truncated=start.truncated, not_before=not_before)
         finally:
             follower.leave()
+            MCP_EVENT_STREAMS.dec()
             self._open[identity] -= 1
             if not self._open[identity]:
                 del self._open[identity]

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.postgres import Pool, borrowed
 from slotwire.ingest.foundation.sealing import SealingKeys
 from slotwire.ingest.mcp.events.cursors import CursorScope
@@ -96,6 +96,7 @@ class DeliveryStep:
         last_error: why this try failed; None: it did not.
         gap: what it does to the note of a gap.
         active: whether more is sent before the next refresh.
+        about: the event that was sent, for the audit; None: none was.
     """
 
     id: str
@@ -109,6 +110,7 @@ class DeliveryStep:
     last_error: str | None = None
     gap: Gap = ""
     active: bool = True
+    about: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,15 @@ class WebhookSubscriptions:
         ]
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(QUERIES["advance"], *columns, self._clock.now())
+            if sent := [step for step in steps if step.about is not None]:
+                await connection.execute(
+                    QUERIES["note_deliveries"],
+                    [ordered_id(self._clock.now()) for _ in sent],
+                    [step.id for step in sent],
+                    [f"/v1/events/{step.about}" for step in sent],
+                    [step.last_error for step in sent],
+                    self._clock.now(),
+                )
         moved = {row["id"]: MovedTo(row["gap_from"]) for row in rows}
         return [moved.get(step.id) for step in steps]
 

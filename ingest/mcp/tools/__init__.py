@@ -7,5 +7,6 @@ toolbox   lists the tools that a principal has, and runs no other
 calls     Calendly's operations, through `control`
 deeds     book, cancel, reschedule, mark and clear: once for each key
 every     the names of all tools
+happenings events as tools, for hosts that know no MCP Events
 own       bookings with their timeline, the health of subscriptions, what waits for a person
 """

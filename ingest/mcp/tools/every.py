@@ -7,6 +7,7 @@ from functools import cache
 from types import MappingProxyType
 
 from slotwire.ingest.mcp.tools.deeds import DEEDS
+from slotwire.ingest.mcp.tools.happenings import HAPPENINGS
 from slotwire.ingest.mcp.tools.own import OWN
 from slotwire.ingest.mcp.tools.table import OPERATE, READ, SCHEDULE, Tool, of_operations
 
@@ -16,7 +17,7 @@ PRESETS = (READ, SCHEDULE, OPERATE)
 @cache
 def every_tool() -> Mapping[str, Tool]:
     """Return every tool, by name."""
-    return MappingProxyType({**of_operations(), **DEEDS, **OWN})
+    return MappingProxyType({**of_operations(), **DEEDS, **OWN, **HAPPENINGS})
 
 
 def expanded(chosen: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
