@@ -13,10 +13,11 @@ from uuid import UUID
 
 import asyncpg
 
+from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.records import Lane, Partition, Record, event_id_of
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import read_queries, translated
+from slotwire.ingest.foundation.postgres import borrowed, read_queries, translated
 
 HEADS_AT_ONCE = 500
 """Lanes that one look at the queue finds due, at most."""
@@ -25,6 +26,8 @@ _ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
 _QUERIES = read_queries("slotwire.handlers", "queue.sql")
 
 Place = tuple[Partition, Lane]
+_Settled = tuple[Partition, int, UUID | None]
+"""A record's partition and offset, and its dead letter if it was driven again."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,9 @@ class PostgresQueue:
         self._agent = agent
         self._clock = clock
         self._limits = settings.max_queued, settings.max_queued_per_key
+        # Many lanes have their turns at once, when what waited for one moment is due.
+        self._first = CallBatcher(self._load_first)
+        self._gone = CallBatcher(self._remove)
 
     async def lanes(self, partitions: Collection[Partition]) -> set[Place]:
         """Return the lanes of partitions in which records wait."""
@@ -101,17 +107,14 @@ class PostgresQueue:
 
     async def head(self, partition: Partition, lane: Lane) -> QueuedRecord | None:
         """Return the first record of a lane; None when the lane is empty."""
-        with translated():
-            row = await self._pool.fetchrow(_QUERIES["queue_head"], self._agent, *partition, lane)
-        if row is None:
-            return None
-        names = (name.decode(errors="surrogateescape") for name in row["header_names"])
-        headers = tuple(zip(names, row["header_values"], strict=True))
-        if row["edited"]:  # the reference is to the data as it was
-            headers = tuple((name, value) for name, value in headers if name != "ce_dataref")
-        record = Record(partition, row["record_offset"], row["key"], row["value"], headers, row["published_at"])
-        about = (row["attempts"], row["due_at"], row["letter"], row["newer_sequence"], bool(row["edited"]))
-        return QueuedRecord(record, *about)
+        return await self._first((partition, lane))
+
+    async def _load_first(self, places: tuple[Place, ...], reply: Reply[Place, QueuedRecord | None]) -> None:
+        columns = (*_columns([partition for partition, _ in places]), [lane for _, lane in places])
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(_QUERIES["queue_first"], self._agent, *columns)
+        found = {(Partition(row["topic"], row["partition"]), row["lane"]): _queued(row) for row in rows}
+        reply({place: found.get(place) for place in places})
 
     async def postpone(self, record: Record, *, attempts: int, due_at: datetime) -> None:
         """Have a record that waits be tried again later."""
@@ -119,11 +122,16 @@ class PostgresQueue:
             place = (self._agent, *record.partition, record.offset)
             await self._pool.execute(_QUERIES["queue_postpone"], *place, attempts, due_at)
 
-    async def settle(self, record: Record) -> None:
-        """Take a record off; its dead letter is settled, unless it was given up again."""
-        with translated():
-            place = (self._agent, *record.partition, record.offset)
-            await self._pool.execute(_QUERIES["queue_settle"], *place, self._clock.now())
+    async def settle(self, queued: QueuedRecord) -> None:
+        """Take a record off, unless its dead letter is driven again; that is settled, unless it was given up again."""
+        await self._gone((queued.record.partition, queued.record.offset, queued.letter))
+
+    async def _remove(self, settled: tuple[_Settled, ...], reply: Reply[_Settled, None]) -> None:
+        columns = (*_columns([partition for partition, _, _ in settled]), [offset for _, offset, _ in settled])
+        letters = [letter for _, _, letter in settled]
+        async with borrowed(self._pool) as connection:
+            await connection.execute(_QUERIES["queue_settle"], self._agent, *columns, self._clock.now(), letters)
+        reply(dict.fromkeys(settled))
 
     async def passed(self, record: Record, sequence: int) -> bool:
         """Note that a record of a lane with dead letters is settled; returns whether one is older than it."""
@@ -136,6 +144,17 @@ class PostgresQueue:
         with translated():
             rows = await self._pool.fetch(_QUERIES["queue_heads"], self._agent, *_columns(partitions), by, limit)
         return {(Partition(row["topic"], row["partition"]), row["lane"]) for row in rows}
+
+
+def _queued(row: asyncpg.Record) -> QueuedRecord:
+    names = (name.decode(errors="surrogateescape") for name in row["header_names"])
+    headers = tuple(zip(names, row["header_values"], strict=True))
+    if row["edited"]:  # the reference is to the data as it was
+        headers = tuple((name, value) for name, value in headers if name != "ce_dataref")
+    partition = Partition(row["topic"], row["partition"])
+    record = Record(partition, row["record_offset"], row["key"], row["value"], headers, row["published_at"])
+    about = (row["attempts"], row["due_at"], row["letter"], row["newer_sequence"], bool(row["edited"]))
+    return QueuedRecord(record, *about)
 
 
 def _columns(partitions: Collection[Partition]) -> tuple[list[str], list[int]]:

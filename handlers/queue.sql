@@ -11,13 +11,17 @@ SELECT h.topic, h.partition, h.lane FROM (
 ) h
 WHERE h.due_at <= $4 LIMIT $5
 
--- name: queue_head
--- The first record of a lane, with what its dead letter says where it is driven again.
-SELECT q.record_offset, q.key, q.value, q.header_names, q.header_values, q.published_at, q.attempts, q.due_at,
-       q.letter, d.newer_sequence, d.edited_at IS NOT NULL AS edited
-FROM slotwire.agent_queue q LEFT JOIN slotwire.dead_letters d ON d.id = q.letter
-WHERE q.agent = $1 AND q.topic = $2 AND q.partition = $3 AND q.lane = $4
-ORDER BY q.record_offset LIMIT 1
+-- name: queue_first
+-- The first record of each of some lanes, with what its dead letter says where it is driven again.
+SELECT w.topic, w.partition, w.lane, q.record_offset, q.key, q.value, q.header_names, q.header_values, q.published_at,
+       q.attempts, q.due_at, q.letter, d.newer_sequence, d.edited_at IS NOT NULL AS edited
+FROM unnest($2::text[], $3::integer[], $4::bytea[]) AS w (topic, partition, lane)
+CROSS JOIN LATERAL (
+    SELECT * FROM slotwire.agent_queue q
+    WHERE q.agent = $1 AND q.topic = w.topic AND q.partition = w.partition AND q.lane = w.lane
+    ORDER BY q.record_offset LIMIT 1
+) q
+LEFT JOIN slotwire.dead_letters d ON d.id = q.letter
 
 -- name: queue_put
 -- Put a record at the end of its lane, unless the lane or the agent has no room; answers whether it waits there now.
@@ -41,10 +45,14 @@ UPDATE slotwire.agent_queue SET attempts = $5, due_at = $6
 WHERE agent = $1 AND topic = $2 AND partition = $3 AND record_offset = $4
 
 -- name: queue_settle
--- A record that waited is settled; so is its dead letter, unless it was given up again.
+-- Records that waited are settled; so are their dead letters, unless they were given up again. One whose dead letter is
+-- driven again meanwhile stays.
 WITH gone AS (
-    DELETE FROM slotwire.agent_queue WHERE agent = $1 AND topic = $2 AND partition = $3 AND record_offset = $4
-    RETURNING letter
+    DELETE FROM slotwire.agent_queue q
+    USING unnest($2::text[], $3::integer[], $4::bigint[], $6::uuid[]) AS w (topic, partition, record_offset, letter)
+    WHERE q.agent = $1 AND q.topic = w.topic AND q.partition = w.partition AND q.record_offset = w.record_offset
+      AND q.letter IS NOT DISTINCT FROM w.letter
+    RETURNING q.letter
 )
 UPDATE slotwire.dead_letters SET state = 'settled', changed_at = $5
 WHERE id IN (SELECT letter FROM gone) AND state = 'queued'

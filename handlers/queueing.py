@@ -152,7 +152,7 @@ class Queueing:
                 return result
             if queued.letter is None or result.status is RecordStatus.DEAD_LETTERED:
                 await self._remember(queued.record, result, stopping)
-            await self._ask(partial(self._queue.settle, queued.record), stopping)
+            await self._ask(partial(self._queue.settle, queued), stopping)
 
     async def _postpone(self, queued: QueuedRecord, result: RecordResult, stopping: asyncio.Event) -> None:
         due_at = self._clock.now() + timedelta(seconds=result.pause)

@@ -158,6 +158,7 @@ async def test_a_firing_is_tried_again_given_up_and_driven_again(setup: AgentSet
         assert dict(letter.headers)["ce_type"] == b"io.slotwire.firing.work"
         (row,) = await setup.pool.fetch("SELECT id, org, reason, attempts FROM slotwire.dead_letters")
         assert tuple(row)[1:] == ("ACME", "not today", 3)
+        await until(lambda: _is_empty(setup))
         driven = "SELECT slotwire.redrive_letters($1, ARRAY[$2::uuid], NULL, false, 10)"
         assert await bookings.owner.fetchval(driven, clock.now(), row["id"]) == row["id"]
         await until(lambda: _count(setup, 1))
@@ -167,6 +168,34 @@ async def test_a_firing_is_tried_again_given_up_and_driven_again(setup: AgentSet
 
 async def _queued_until(setup: AgentSetup, due_at: datetime) -> bool:
     return bool(await setup.pool.fetchval("SELECT due_at = $1 FROM slotwire.agent_queue", due_at))
+
+
+async def test_a_firing_waits_for_an_approval(setup: AgentSetup, bookings: Bookings) -> None:
+    """Its run is set aside, its place in the queue is free, and it goes on when somebody has decided."""
+    agent, clock = Agent("asking"), bookings.clock
+
+    @agent.every(HOUR)
+    async def work(firing: Firing, ctx: Context) -> None:
+        if (await ctx.approval("go", what={"n": 1}, person="finance", timeout=timedelta(days=1))).approved:
+            await noted(ctx, firing)
+
+    await bookings.add("ACME")
+    async with running_agents(setup.runner(agent, clock=clock, **SOON)):
+        await looked(setup, clock, "work")
+        clock.advance(HOUR)
+        await until(lambda: _asked(setup))
+        await until(lambda: _is_empty(setup))
+        decide = "SELECT slotwire.decide_approval(id, digest, true, 'me', $1) FROM slotwire.approvals"
+        assert await bookings.owner.fetchval(decide, clock.now())
+        await until(lambda: _count(setup, 1))
+
+
+async def _asked(setup: AgentSetup) -> bool:
+    return bool(await setup.pool.fetchval("SELECT count(*) FROM slotwire.approvals"))
+
+
+async def _is_empty(setup: AgentSetup) -> bool:
+    return not await setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_queue")
 
 
 def reminding() -> Agent:
