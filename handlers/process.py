@@ -127,6 +127,7 @@ def install(
                 output_folder=settings.agents.output_folder,
                 attendance_folder=settings.agents.attendance_folder,
                 stores=Stores(pool, settings.kafka),
+                logs_personal_data=settings.agents.log_messages,
             )
 
 

@@ -79,6 +79,7 @@ class ShippedAgent(Agent, Generic[S]):
         form: the class of its settings, which `slotwire.ingest.foundation.agent_settings` lists under its name.
         output_folder: where it writes files; None: it writes none.
         attendance_folder: where it finds who came to a meeting; None: nowhere.
+        logs_personal_data: whether a dry run may show all that would be sent.
     """
 
     def __init__(self, name: str, form: type[S], **options: Any) -> None:
@@ -102,6 +103,7 @@ class ShippedAgent(Agent, Generic[S]):
         self._allow_local = False
         self.output_folder: Path | None = None
         self.attendance_folder: Path | None = None
+        self.logs_personal_data = False
         self._known: OrderedDict[str, _Known[S]] = OrderedDict()
 
     def install(
@@ -114,6 +116,7 @@ class ShippedAgent(Agent, Generic[S]):
         output_folder: Path | None = None,
         attendance_folder: Path | None = None,
         stores: Stores | None = None,
+        logs_personal_data: bool = False,
     ) -> None:
         """Say where its settings are, and how it reaches receivers. Its process does so before the first event.
 
@@ -125,10 +128,11 @@ class ShippedAgent(Agent, Generic[S]):
             output_folder: where it writes files; None: it writes none.
             attendance_folder: where it finds who came to a meeting; None: nowhere.
             stores: the process's Postgres and Kafka, for agents that keep more than a handler's transaction does.
+            logs_personal_data: whether a dry run may show all that would be sent.
         """
         self._source, self._outgoing, self._allow_local = source, outgoing, allow_local
         self._mailer, self.output_folder, self.attendance_folder = mailer, output_folder, attendance_folder
-        self._stores = stores
+        self._stores, self.logs_personal_data = stores, logs_personal_data
         self._known.clear()
 
     @property

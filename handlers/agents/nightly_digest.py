@@ -154,7 +154,8 @@ async def _deliver(ctx: Context, settings: NightlyDigestSettings, digest: Planne
     waiting = [] if window.host is not None else await ctx.bookings.waiting()
     words = rendered(facts_of(window, bookings, changes, waiting))
     if settings.dry_run:
-        agent.would(ctx, "send a digest", reader=digest.key, subject=words.subject)
+        whole = {"text": words.text} if agent.logs_personal_data else {}
+        agent.would(ctx, "send a digest", reader=digest.key, subject=words.subject, **whole)
         return
     made = DigestToSend(digest.id(ctx.organization, until), ctx.organization, window.day, ctx.clock.now(), words)
     ways = DigestWays(agent.mailer, agent.outgoing, agent.output_folder)

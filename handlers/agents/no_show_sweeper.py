@@ -98,7 +98,7 @@ async def look(moment: Moment, ctx: Context) -> Outcome | None:
     try:
         action = await ctx.calendly.act(verb)
     except RequestRefused as error:
-        if error.code != "not_granted" or verb != "clear_no_show":
+        if error.code != "no_own_mark":
             raise
         action = {"state": "refused", "reason": error.code}  # the mark is somebody else's
     if action["state"] in {"open", "not_sent"}:

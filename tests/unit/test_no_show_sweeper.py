@@ -177,7 +177,7 @@ async def test_a_mark_of_somebody_else_is_left(trial: Trial, monkeypatch: pytest
     """It was there before ours, so `control` refuses to clear it: asked once, and then left."""
     monkeypatch.setattr(agent, "attendance", Door(False, True, True))
     trial.calendly.answers["mark_no_show"] = {"state": "done_by_other"}
-    trial.calendly.answers["clear_no_show"] = RequestRefused("not yours", code="not_granted")
+    trial.calendly.answers["clear_no_show"] = RequestRefused("not yours", code="no_own_mark")
     for schedule in ("first-look", "second-look", "last-look"):
         assert await looked(trial, schedule, no_show=True) is RecordStatus.DONE
     assert [action["verb"] for _, action in trial.calendly.acted] == ["mark_no_show", "clear_no_show"]
@@ -186,7 +186,7 @@ async def test_a_mark_of_somebody_else_is_left(trial: Trial, monkeypatch: pytest
 async def test_control_decides_whose_mark_it_is(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a memory of our own, `control` is asked, and its refusal is remembered."""
     monkeypatch.setattr(agent, "attendance", Door(True, True))
-    trial.calendly.answers["clear_no_show"] = RequestRefused("not yours", code="not_granted")
+    trial.calendly.answers["clear_no_show"] = RequestRefused("not yours", code="no_own_mark")
     for schedule in ("first-look", "second-look"):
         assert await looked(trial, schedule, no_show=True) is RecordStatus.DONE
     assert [action["verb"] for _, action in trial.calendly.acted] == ["clear_no_show"]

@@ -58,6 +58,19 @@ AGENTS = (
         healthy={'slotwire_agent_settings_disabled{agent="notify"}': "0x90"},
     ),
     Alert(
+        "SlotwireDigestsNotSent",
+        'sum by (way) (increase(slotwire_digests_total{outcome="failed"}[6h])) > 1',
+        wait="0m",
+        severity="ticket",
+        summary="Digests by {{ $labels.way }} do not reach their readers.",
+        runbook="digest-not-sent.md",
+        faulty={'slotwire_digests_total{way="mail",outcome="failed"}': "0x10 1x29 2x80"},
+        healthy={
+            'slotwire_digests_total{way="mail",outcome="failed"}': "1x90",
+            'slotwire_digests_total{way="mail",outcome="sent"}': "0+1x90",
+        },
+    ),
+    Alert(
         "SlotwireRunHeld",
         'time() - min by (agent, state) (slotwire_run_oldest_timestamp_seconds{state=~"unknown|diverged"}) > 300',
         wait="0m",

@@ -147,7 +147,7 @@ class GrantedCallActions(ResourceActions):
 
         Raises:
             RequestRefused: this agent may not act, the verb is not one of `ACTS`, the event is about no booking, or the
-                action is for something else than the event (`not_granted`).
+                action is for something else than the event (`not_granted`); the agent has set no mark (`no_own_mark`).
             ValidationError: it is not an action.
         """
         allowed = self.settings.actions.agents
@@ -177,7 +177,7 @@ class GrantedCallActions(ResourceActions):
         """Return the no-show mark that the agent has set on the grant's invitee, as its receipts say.
 
         Raises:
-            RequestRefused: it has set none (`not_granted`).
+            RequestRefused: it has set none (`no_own_mark`).
         """
         if grant.invitee is None:
             return None
@@ -186,7 +186,9 @@ class GrantedCallActions(ResourceActions):
                 _ACTIONS_SQL["own_mark"], grant.org, agent_caller(grant.agent), grant.invitee
             )
         if found is None:
-            raise _not_granted("this agent has set no mark on the invitee", "It may take back its own marks only.")
+            raise RequestRefused(
+                "this agent has set no mark on the invitee, and may take back none but its own", code="no_own_mark"
+            )
         return found
 
     async def _connection(self, grant: CallGrant) -> ConnectionRecord:
