@@ -14,8 +14,8 @@ from slotwire.ingest.mcp.events.catalogue import canonical
 from slotwire.ingest.mcp.events.cursors import CursorScope, EventCursors, LogPlace
 from slotwire.ingest.mcp.events.profiles import EventsProblem, EventsRefused
 from slotwire.ingest.mcp.principal import AgentPrincipal
-from slotwire.schemas.events import InviteeCanceled, InviteeRescheduled
-from tests.support.mcp_events import CREATED, EVENT_TYPES, HOST, KEY, USERS, World, booked, mcp_world
+from slotwire.schemas.events import InviteeCanceled, InviteeRescheduled, ScheduledEventChanged
+from tests.support.mcp_events import CREATED, EVENT_TYPES, HOST, KEY, NOW, USERS, World, booked, mcp_world
 
 
 @pytest.fixture
@@ -110,6 +110,28 @@ async def test_a_reschedule_is_one_event_for_those_whom_it_concerns(world: World
         for each, was in zip((host, other), begin, strict=True)
     ]
     assert [[each["eventId"] for each in answer["events"]] for answer in answers] == [[str(moved.id)], []]
+
+
+async def test_a_change_of_a_meeting_is_for_its_hosts(world: World) -> None:
+    """Those before and after; where the hosts are not what has changed, those that are known."""
+    await world.connect(f"{USERS}OTHER")
+    host, other = world.agent(), world.agent(f"{USERS}OTHER")
+    name, meeting = ScheduledEventChanged.type, "https://api.calendly.com/scheduled_events/E1"
+    begin = [await world.events.poll(each, {"name": name}) for each in (host, other)]
+    await world.owner.execute(
+        "INSERT INTO slotwire.upcoming_meetings (org, scheduled_event, start_time, told) VALUES ('A', $1, $2, $3)",
+        *(meeting, NOW, f'{{"hosts": ["{HOST}"]}}'),
+    )
+    moved = replace(booked(1), type=name, subject=meeting, id=UUID(int=5), data=b'{"before": {}, "after": {}}')
+    given = replace(
+        moved, subject="E2", id=UUID(int=6), data=b'{"before": {"hosts": ["%s"]}}' % f"{USERS}OTHER".encode()
+    )
+    await world.publish(moved, given)
+    seen = [
+        await world.events.poll(each, {"name": name, "cursor": was["cursor"]})
+        for each, was in zip((host, other), begin, strict=True)
+    ]
+    assert [[each["eventId"] for each in answer["events"]] for answer in seen] == [[str(moved.id)], [str(given.id)]]
 
 
 async def test_an_occurrence_is_enough_to_recognise_and_nothing_to_act_with(world: World) -> None:

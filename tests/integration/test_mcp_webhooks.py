@@ -231,10 +231,14 @@ async def test_what_is_given_up_is_a_gap_that_is_told(world: World, hook: Subscr
     made = await world.subscribe(agent, hook.url)
     hook.statuses = [410]
     lost, after = booked(2), booked(3)
+    own_ids = PROFILES[profile].own_message_ids
     async with delivering(world.events):
         last = await world.publish(lost, after)
         await until(lambda: _is_at(world, made["id"], last))
     bodies = [orjson.loads(each.body) for each in hook.messages]
+    named = [each.headers["webhook-id"] for each in hook.messages]
+    assert (named[0] == str(lost.id)) is not own_ids
+    assert named[0].startswith("msg_event_") is own_ids
     if PROFILES[profile].tells_gaps:
         assert [body.get("type", "event") for body in bodies] == ["event", "gap", "event"]
         assert (await world.poll(agent, bodies[1]["cursor"]))["events"][0]["eventId"] == str(after.id)

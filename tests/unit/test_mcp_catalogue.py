@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from slotwire.ingest.mcp.events.catalogue import LEFT_OUT, arguments_of, descriptor, kept_of, read_arguments
+from slotwire.ingest.mcp.events.challenge import failure_word, status_word
 from slotwire.ingest.mcp.events.occurrences import LogEvent
 from slotwire.ingest.mcp.events.profiles import PROFILES, EventsProblem, EventsRefused
 from slotwire.schemas.events import BY_TYPE, InviteeCreated
@@ -65,6 +66,13 @@ def test_profiles_differ_where_their_texts_do() -> None:
     assert (draft.unknown_is_unsubscribed, chatgpt.unknown_is_unsubscribed) == (False, True)
 
 
+def test_a_failure_is_told_in_the_words_of_the_profile() -> None:
+    """Whatever kept an answer from coming is one of the words that `lastError` knows."""
+    words = [failure_word(each) for each in ("timeout", "tls_error", "name_unknown", "disconnected")]
+    assert words == ["timeout", "tls_error", "connection_refused", "connection_refused"]
+    assert [status_word(each) for each in (302, 404, 500, 599)] == ["http_4xx", "http_4xx", "http_5xx", "http_5xx"]
+
+
 def test_whom_an_event_concerns_is_read_from_any_type() -> None:
     """Hosts of a meeting, the owner of an event type, the user of a connection or of a subscription for one user."""
     seen = {
@@ -76,6 +84,8 @@ def test_whom_an_event_concerns_is_read_from_any_type() -> None:
         '{"user": "u1", "kind": "oauth"}': {"u1"},
         '{"scope": "user", "subject": "u1"}': {"u1"},
         '{"hosts": ["u1", "u2"], "invitees": ["i1"]}': {"u1", "u2"},
+        '{"before": {"hosts": ["u1"]}, "after": {"hosts": ["u2"], "guests": ["g"]}}': {"u1", "u2"},
+        '{"before": {"hosts": null}, "after": {}}': set(),
         '{"scope": "organization", "subject": null}': set(),
         '{"scheduled_event": "E1", "profile": null}': set(),
     }

@@ -29,6 +29,7 @@ LEFT_OUT = frozenset(
         "description_plain",
         "event_guests",
         "extra",
+        "guests",
         "idempotency_key",
         "internal_note",
         "join_url",

@@ -95,6 +95,8 @@ class LogEvent:
         profile = data.get("profile") or {}
         users = {each.get("user") for each in members}
         users |= {data.get("user"), profile.get("owner"), *self.hosts, *(data.get("hosts") or ())}
+        for side in (data.get("before"), data.get("after")):
+            users |= set((side.get("hosts") if isinstance(side, dict) else None) or ())
         if data.get("scope") == "user":
             users.add(data.get("subject"))
         is_event_type = self.type.startswith("com.calendly.event_type.")
