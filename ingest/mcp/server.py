@@ -49,6 +49,14 @@ CONFIRM = "confirm"
 """The name of the question to a person."""
 
 
+DECLINED = Outcome(
+    "Not done (declined): the person who was asked does not want it. Do not ask again.",
+    result="refused",
+    code="declined",
+)
+"""What a call comes to whose question was answered with no."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """The library's server, as an ASGI application."""
@@ -129,8 +137,9 @@ class ScopedServer(MCPServer[Any]):
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {name[:100]}. tools/list names those that there are.")
         if tool is None:
             return await self._call_extension(who, name, arguments, context)
-        call = Call(ordered_id(self._clock.now()), who, tool, arguments, confirmed=_confirmed(tool, arguments, context))
-        outcome = await self._toolbox.run(call)
+        agreed = _agreed(tool, arguments, context)
+        call = Call(ordered_id(self._clock.now()), who, tool, arguments, confirmed=agreed is True)
+        outcome = DECLINED if agreed is False else await self._toolbox.run(call)
         MCP_CALL_SECONDS.observe(perf_counter() - begun)
         await self._note(who, name, outcome, call)
         if outcome.asks is not None:
@@ -199,9 +208,10 @@ def _digest(tool: Tool, arguments: dict[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps([tool.name, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _confirmed(tool: Tool, arguments: dict[str, Any], context: Context[Any, Any] | None) -> bool:
+def _agreed(tool: Tool, arguments: dict[str, Any], context: Context[Any, Any] | None) -> bool | None:
+    """Return whether a person agreed to this call; None: nobody was asked about it."""
     if context is None or context.request_state != _digest(tool, arguments):
-        return False
+        return None
     answer = (context.input_responses or {}).get(CONFIRM)
     if not isinstance(answer, ElicitResult) or answer.action != "accept":
         return False

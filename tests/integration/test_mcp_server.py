@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.connection_models import ConnectionRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE
+from slotwire.ingest.simulator.model import API
+from tests.support.management_api import write_organization
 from tests.support.mcp_server import McpWorld, mcp_world, told
 
 
@@ -65,9 +69,9 @@ async def test_a_token_is_good_for_one_endpoint_until_it_ends(world: McpWorld) -
         assert refused.headers["WWW-Authenticate"].endswith(f'resource_metadata="{metadata}"')
     assert (await world.raw("other", token, "tools/list")).status_code == 401
     assert (await world.raw("nobody", token, "tools/list")).status_code == 401
-    world.clock.advance(timedelta(seconds=899))
+    world.advance(899)
     assert (await world.raw("helper", token, "tools/list")).status_code == 200
-    world.clock.advance(timedelta(seconds=1))
+    world.advance(1)
     assert (await world.raw("helper", token, "tools/list")).status_code == 401
     fresh = await world.token(agent)
     await world.api.actions.mcp_agents.revoke(COMMAND_LINE, agent.id)
@@ -113,3 +117,35 @@ async def test_other_hosts_and_pages_of_other_sites_are_refused(world: McpWorld)
     assert answers == [421, 403, 200]
     long = await world.raw("helper", token, "tools/call", {"name": "x", "arguments": {"y": "z" * 300_000}})
     assert long.status_code == 413
+
+
+async def test_fifty_users_of_one_agent_never_meet(database: Database) -> None:
+    """One agent, fifty-two tokens at once: every call at Calendly is made with the token of the user it is for."""
+    async with mcp_world(database, organizations=13) as world:
+        tokens = {f"{API}/users/{token.user}": token.value for token in world.simulator.world.tokens}
+        everywhere = [organization.rpartition("/")[2] for organization in world.simulator.world.organizations]
+        for org in everywhere[1:]:
+            await write_organization(database, org)
+        add = world.api.actions.connections.add
+        requests = [ConnectionRequest(token=SecretStr(token)) for token in list(tokens.values())[1:]]
+        await asyncio.gather(*(add(COMMAND_LINE, None, request) for request in requests))
+        agent = await world.agent(organizations=tuple(everywhere), tools=("read",))
+        assert (await world.exchange(agent)).json()["error"] == "invalid_scope"
+        before = world.simulator.gate.calls.summary()["calls"]
+
+        async def ask(user: str) -> None:
+            mine = await world.token(agent, f"user:{user.rpartition('/')[2]}")
+            params = {"name": "get_current_user", "arguments": {}}
+            me = (await world.raw("helper", mine, "tools/call", params)).json()["result"]["structuredContent"]
+            assert me["item"]["uri"] == user
+            params = {"name": "list_event_types", "arguments": {}}
+            kinds = (await world.raw("helper", mine, "tools/call", params)).json()["result"]["structuredContent"]
+            assert {each["profile"]["owner"] for each in kinds["items"]} == {user}
+
+        await asyncio.gather(*map(ask, tokens))
+        made = world.simulator.gate.calls.listing(int(str(before)), 1_000, lambda _: True)
+        assert {f"{API}/users/{call.user}" for call in made} == set(tokens)
+        assert len({(call.token, call.user) for call in made}) == len(tokens)
+        assert not [call for call in made if call.foreign]
+        uses = [use for use in await world.uses("done") if use["action"] == "mcp.get_current_user"]
+        assert {use["user_uri"] for use in uses} == set(tokens)

@@ -7,17 +7,16 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import httpx
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from pydantic import SecretStr
 
-from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.mcp_settings import McpSettings
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
@@ -28,11 +27,12 @@ from slotwire.ingest.operate.mcp_agent_models import McpAgentRequest, NewMcpAgen
 from slotwire.ingest.operate.organization_models import OrganizationRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.ingest.simulator.clock import DrivenClock
 from tests.support.management_api import ManagementApi, management_api
 from tests.support.mcp_request import wire_request
+from tests.support.owner import owner_rows
 from tests.support.public_endpoint import random_key, settings_for, with_role
-
-NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+from tests.support.simulated_calendly import AMPLE, STILL
 
 
 @dataclass
@@ -43,8 +43,7 @@ class McpWorld:
     settings: Settings
     simulator: Simulator
     api: ManagementApi
-    owner: asyncpg.Connection[asyncpg.Record]
-    clock: ManualClock
+    database: Database
     http: httpx.AsyncClient
 
     @property
@@ -57,6 +56,10 @@ class McpWorld:
     def org(self) -> str:
         """The connected organization."""
         return self.simulator.organization.rpartition("/")[2]
+
+    def advance(self, seconds: float) -> None:
+        """Move everybody's clock."""
+        self.simulator.engine.advance(timedelta(seconds=seconds))
 
     async def agent(self, name: str = "helper", **given: Any) -> NewMcpAgent:
         """Register an agent."""
@@ -97,7 +100,8 @@ class McpWorld:
 
     async def uses(self, *results: str) -> Sequence[Mapping[str, Any]]:
         """Return what the audit has of agents."""
-        rows = await self.owner.fetch(
+        rows = await owner_rows(
+            self.database,
             "SELECT agent, user_uri, org, action, target, result, code FROM slotwire.uses"
             " WHERE agent IS NOT NULL AND result = ANY ($1) ORDER BY id",
             list(results or ("done", "refused", "failed")),
@@ -106,31 +110,33 @@ class McpWorld:
 
 
 @asynccontextmanager
-async def mcp_world(database: Database, *, seed: str = "mcp") -> AsyncIterator[McpWorld]:
-    """Run everything while the block runs."""
-    clock = ManualClock(NOW)
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        async with simulator(Options(seed=seed)) as running, httpx.AsyncClient(timeout=20) as http:
-            settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
-            async with management_api(settings, clock=clock) as api:
-                await api.actions.organizations.add(COMMAND_LINE, OrganizationRequest(token=running.owner_token))
-                chosen = McpSettings(
-                    port=0,
-                    control_url=api.url,
-                    token_keys=(SecretStr(f"k1:{random_key()}"),),
-                    allowed_origins=("https://ui.test",),
-                )
-                outgoing = OutgoingSettings(allow_local=True)
-                mine = with_role(settings.model_copy(update={"mcp": chosen, "outgoing": outgoing}), "mcp")
-                async with _served(mine, clock) as url:
-                    yield McpWorld(url, mine, running, api, owner, clock, http)
-    finally:
-        await owner.close()
+async def mcp_world(database: Database, *, organizations: int = 1) -> AsyncIterator[McpWorld]:
+    """Run everything while the block runs; the clock moves only when the test moves it."""
+    clock = DrivenClock(real=lambda: STILL)
+    chosen = Options(seed="mcp", organizations=organizations, rate_limit=AMPLE, clock=clock)
+    async with simulator(chosen) as running, httpx.AsyncClient(timeout=20) as http:
+        calendly = CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)
+        settings = settings_for(database).model_copy(update={"calendly": calendly})
+        async with management_api(settings, clock=clock) as api:
+            await api.actions.organizations.add(COMMAND_LINE, OrganizationRequest(token=running.owner_token))
+            mine = mcp_settings(settings, api.url)
+            async with served_mcp(mine, clock) as url:
+                yield McpWorld(url, mine, running, api, database, http)
+
+
+def mcp_settings(settings: Settings, control_url: str) -> Settings:
+    """Return the settings of the server: its role, its keys, a free port."""
+    mine = McpSettings(
+        port=0,
+        control_url=control_url,
+        token_keys=(SecretStr(f"k1:{random_key()}"),),
+        allowed_origins=("https://ui.test",),
+    )
+    return with_role(settings.model_copy(update={"mcp": mine, "outgoing": OutgoingSettings(allow_local=True)}), "mcp")
 
 
 @asynccontextmanager
-async def _served(settings: Settings, clock: ManualClock) -> AsyncIterator[str]:
+async def served_mcp(settings: Settings, clock: Clock) -> AsyncIterator[str]:
     """Serve in a task of its own: the library's scopes have to end in the task that began them, a fixture's do not."""
     begun, stop = asyncio.get_running_loop().create_future(), asyncio.Event()
 
