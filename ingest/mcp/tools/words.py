@@ -125,7 +125,6 @@ ARGUMENTS: Mapping[str, str] = MappingProxyType(
         "emails": "Mail addresses.",
         "end_time": "The end of the time, RFC 3339 with an offset: 2026-12-02T09:00:00Z.",
         "event_type": "The event type's URI or id, as list_event_types shows it.",
-        "event_types": "The event type's URI or id.",
         "form": "The routing form's URI or id.",
         "group": "The group's URI or id.",
         "invitee": "The invitee's URI, as list_invitees or list_bookings shows it.",
