@@ -35,7 +35,7 @@ from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.mcp import asgi
 from slotwire.ingest.mcp.agents import Agents
 from slotwire.ingest.mcp.asgi import Application
-from slotwire.ingest.mcp.oauth import RESOURCE_METADATA, SERVER_METADATA, TOKEN, TokenEndpoint, TokenRefused
+from slotwire.ingest.mcp.oauth import AUTHORIZE, RESOURCE_METADATA, SERVER_METADATA, TOKEN, TokenEndpoint, TokenRefused
 from slotwire.ingest.mcp.principal import AgentPrincipal, acting_for
 from slotwire.ingest.mcp.tokens import TokenKeys
 from slotwire.ingest.mcp.uses import Uses
@@ -114,6 +114,7 @@ class _Door:
         """Build the application."""
         app = web.Application(middlewares=[self._checked], client_max_size=self._gate.settings.max_body_bytes)
         app.router.add_route("POST", TOKEN, self._token)
+        app.router.add_route("GET", AUTHORIZE, self._authorize)
         app.router.add_route("GET", SERVER_METADATA, self._server_metadata)
         app.router.add_route("GET", f"{RESOURCE_METADATA}/mcp/{_AGENT}", self._resource_metadata)
         app.router.add_route("*", f"/mcp/{_AGENT}", self._mcp)
@@ -159,6 +160,10 @@ class _Door:
 
     async def _resource_metadata(self, request: web.Request) -> web.Response:
         return _document(self._tokens.resource_metadata(request.match_info["agent"]))
+
+    async def _authorize(self, _: web.Request) -> web.Response:
+        """Say that nobody signs in here: tokens are for agents' secrets."""
+        return _problem(400, "unsupported_response_type", "nobody signs in here; ask your operator for a token")
 
     async def _token(self, request: web.Request) -> web.Response:
         if request.content_type != "application/x-www-form-urlencoded":

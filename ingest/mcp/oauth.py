@@ -20,6 +20,8 @@ from slotwire.ingest.mcp.agents import Agents, KnownAgent
 from slotwire.ingest.mcp.tokens import TokenKeys
 
 TOKEN = "/oauth/token"  # noqa: S105 -- because it is a path
+AUTHORIZE = "/oauth/authorize"
+"""Named in the metadata, because the official client reads none without it; it says that nobody signs in."""
 SERVER_METADATA = "/.well-known/oauth-authorization-server"
 RESOURCE_METADATA = "/.well-known/oauth-protected-resource"
 SCOPE = "mcp"
@@ -123,6 +125,7 @@ class TokenEndpoint:
         """Describe the authorization server (RFC 8414)."""
         return {
             "issuer": self.base,
+            "authorization_endpoint": self.base + AUTHORIZE,
             "token_endpoint": self.base + TOKEN,
             "grant_types_supported": ["client_credentials"],
             "response_types_supported": [],

@@ -87,9 +87,11 @@ async def test_the_token_endpoint_gives_what_was_asked_and_no_more(world: McpWor
     [issuer] = resource["authorization_servers"]
     server = (await world.http.get(f"{issuer}/.well-known/oauth-authorization-server")).json()
     assert (server["issuer"], server["grant_types_supported"]) == (world.url, ["client_credentials"])
+    browser = await world.http.get(server["authorization_endpoint"], params={"response_type": "code"})
+    assert (browser.status_code, browser.json()["error"]) == (400, "unsupported_response_type")
     given = await world.exchange(agent, resource=resource["resource"], scope="mcp")
     identity = world.user.rpartition("/")[2]
-    assert (given.json()["token_type"], given.json()["expires_in"]) == ("Bearer", 900)
+    assert (given.json()["token_type"], given.json()["expires_in"]) == ("Bearer", 899)
     assert given.json()["scope"] == f"mcp user:{identity}"
     wrong = {
         "invalid_client": {"client_secret": "slwm_" + "A" * 43},

@@ -110,9 +110,11 @@ class McpWorld:
 
 
 @asynccontextmanager
-async def mcp_world(database: Database, *, organizations: int = 1) -> AsyncIterator[McpWorld]:
-    """Run everything while the block runs; the clock moves only when the test moves it."""
-    clock = DrivenClock(real=lambda: STILL)
+async def mcp_world(
+    database: Database, *, organizations: int = 1, clock: DrivenClock | None = None
+) -> AsyncIterator[McpWorld]:
+    """Run everything while the block runs; without a clock of the test's, it moves only when the test moves it."""
+    clock = clock or DrivenClock(real=lambda: STILL)
     chosen = Options(seed="mcp", organizations=organizations, rate_limit=AMPLE, clock=clock)
     async with simulator(chosen) as running, httpx.AsyncClient(timeout=20) as http:
         calendly = CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)
