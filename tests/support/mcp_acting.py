@@ -10,12 +10,17 @@ import httpx
 from slotwire.ingest.local.databases import Database
 from tests.support.actions_setup import ActionsSetup, actions_setup
 from tests.support.mcp_server import McpWorld, mcp_settings, served_mcp
+from tests.support.owner import owner_connection
 
 
 @asynccontextmanager
 async def acting_world(database: Database) -> AsyncIterator[tuple[McpWorld, ActionsSetup]]:
     """Run everything while the block runs."""
-    async with actions_setup(database) as setup, httpx.AsyncClient(timeout=20) as http:
+    async with (
+        actions_setup(database) as setup,
+        httpx.AsyncClient(timeout=20) as http,
+        owner_connection(database) as owner,
+    ):
         settings = mcp_settings(setup.settings, setup.api.url)
         async with served_mcp(settings, setup.clock) as url:
-            yield McpWorld(url, settings, setup.calendly, setup.api, database, http), setup
+            yield McpWorld(url, settings, setup.calendly, setup.api, owner, http), setup

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -30,7 +31,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.clock import DrivenClock
 from tests.support.management_api import ManagementApi, management_api
 from tests.support.mcp_request import wire_request
-from tests.support.owner import owner_rows
+from tests.support.owner import owner_connection
 from tests.support.public_endpoint import random_key, settings_for, with_role
 from tests.support.simulated_calendly import AMPLE, STILL
 
@@ -43,7 +44,7 @@ class McpWorld:
     settings: Settings
     simulator: Simulator
     api: ManagementApi
-    database: Database
+    owner: asyncpg.Connection[asyncpg.Record]
     http: httpx.AsyncClient
 
     @property
@@ -56,6 +57,11 @@ class McpWorld:
     def org(self) -> str:
         """The connected organization."""
         return self.simulator.organization.rpartition("/")[2]
+
+    @property
+    def clock(self) -> Clock:
+        """Everybody's."""
+        return self.simulator.engine.clock
 
     def advance(self, seconds: float) -> None:
         """Move everybody's clock."""
@@ -100,8 +106,7 @@ class McpWorld:
 
     async def uses(self, *results: str) -> Sequence[Mapping[str, Any]]:
         """Return what the audit has of agents."""
-        rows = await owner_rows(
-            self.database,
+        rows = await self.owner.fetch(
             "SELECT agent, user_uri, org, action, target, result, code FROM slotwire.uses"
             " WHERE agent IS NOT NULL AND result = ANY ($1) ORDER BY id",
             list(results or ("done", "refused", "failed")),
@@ -116,14 +121,18 @@ async def mcp_world(
     """Run everything while the block runs; without a clock of the test's, it moves only when the test moves it."""
     clock = clock or DrivenClock(real=lambda: STILL)
     chosen = Options(seed="mcp", organizations=organizations, rate_limit=AMPLE, clock=clock)
-    async with simulator(chosen) as running, httpx.AsyncClient(timeout=20) as http:
+    async with (
+        simulator(chosen) as running,
+        httpx.AsyncClient(timeout=20) as http,
+        owner_connection(database) as owner,
+    ):
         calendly = CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)
         settings = settings_for(database).model_copy(update={"calendly": calendly})
         async with management_api(settings, clock=clock) as api:
             await api.actions.organizations.add(COMMAND_LINE, OrganizationRequest(token=running.owner_token))
             mine = mcp_settings(settings, api.url)
             async with served_mcp(mine, clock) as url:
-                yield McpWorld(url, mine, running, api, database, http)
+                yield McpWorld(url, mine, running, api, owner, http)
 
 
 def mcp_settings(settings: Settings, control_url: str) -> Settings:
