@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -104,3 +105,39 @@ async def test_refusals_by_calendly_are_waited_out_longer_each_time(setup: Actio
             setup.between.refuse = lambda _: None
         [record] = await setup.round()
     assert (record.state, len(setup.bookings())) == ("done", FREE + 1)
+
+
+async def test_half_a_reschedule_is_not_called_off(setup: ActionsSetup) -> None:
+    """The new slot is booked and the cancellation of the old one held back: it goes on, whoever wants it not done."""
+    assert setup.between is not None
+    await setup.rows("UPDATE slotwire.connection_capabilities SET plan = 'enterprise', stage = 'paid'")
+    invitee = setup.bookings()[0]
+
+    def limited(request: web.Request) -> Answer | None:
+        return (429, {"message": "Too Many Requests"}) if request.path.endswith("/cancellation") else None
+
+    setup.between.refuse = limited
+    later = setup.start(200).isoformat()
+    half = await setup.act({"verb": "reschedule", "invitee": invitee.uri, "start_time": later})
+    assert (half.state, half.step, half.calls, half.untouched) == ("not_sent", "cancel", 0, False)
+    with pytest.raises(RequestRefused, match="nothing to decide"):
+        await decide(setup.actions.pool, setup.clock, half, "not_done", who="somebody", why="not wanted any more")
+    setup.between.refuse = lambda _: None
+    await setup.advance(seconds=63)
+    [done] = await setup.round()
+    assert (done.state, setup.meeting(invitee.uri).status) == ("done", "canceled")
+
+
+async def test_two_people_decide_once(setup: ActionsSetup) -> None:
+    """At the same moment, and while the chore goes on with it: one decision stays, the other hears of it."""
+    held = await setup.act(booking(setup, 60))
+    pool = setup.actions.pool
+    said = [decide(pool, setup.clock, held, "not_done", who=who, why="off") for who in ("one", "other")]
+    ended = await asyncio.gather(*said, return_exceptions=True)
+    [refused] = [each for each in ended if isinstance(each, BaseException)]
+    assert isinstance(refused, RequestRefused)
+    assert refused.code == "changed_meanwhile"
+    await setup.advance(seconds=DAY + 60)
+    assert await setup.round() == []
+    assert len(setup.bookings()) == FREE
+    assert [each["state"] for each in await setup.told()][-1] == "not_done"

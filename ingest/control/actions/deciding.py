@@ -13,7 +13,7 @@ from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Pool
 
 DECIDABLE = frozenset({"person", "not_seen", "probable"})
-"""States about which a person may decide. Of what was not sent at all they may decide that it is not done any more."""
+"""States about which a person may decide. What was not sent at all they may call off: it is not done any more."""
 
 
 async def decide(
@@ -24,13 +24,12 @@ async def decide(
     Raises:
         RequestRefused: there is nothing to decide (`not_to_decide`), or it was settled meanwhile (`changed_meanwhile`).
     """
-    called_off = record.state == "not_sent" and record.calls == 0 and outcome == "not_done"
-    if record.state not in DECIDABLE and not called_off:
+    if record.state not in DECIDABLE and not (record.untouched and outcome == "not_done"):
         raise RequestRefused(
             f"there is nothing to decide: the action is {record.state}",
             code="not_to_decide",
             remedy="A person decides about actions that are `person`, `not_seen` or `probable`, and may call off, with"
-            " not_done, what is `not_sent`.",
+            " not_done, one of which nothing was sent (`not_sent`, in its first step).",
         )
     now = clock.now()
     after = (

@@ -130,6 +130,12 @@ class ActionRecord:
         return Held.read(self.facts.get("held")) if self.state == "not_sent" else None
 
     @property
+    def untouched(self) -> bool:
+        """Whether certainly nothing was done for it: no call of its first step has left."""
+        first = "cancel" if self.plan == "cancel_first" else "book"
+        return self.state == "not_sent" and self.calls == 0 and (self.verb != "reschedule" or self.step == first)
+
+    @property
     def may_lose_slot(self) -> bool:
         """Of a reschedule: whether the old slot may be given up first."""
         return bool(self.facts.get("may_lose_slot"))
