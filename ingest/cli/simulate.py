@@ -138,7 +138,9 @@ def edit_event(
     as_json: AsJson = False,
 ) -> None:
     """Edit a scheduled event as in a calendar: Calendly sends no webhook about it."""
-    _act(url, "edit-event", as_json, event=event, host=host, start=start, end=end, guests=guest, place=place)
+    with connected(url) as client:
+        done = client.post("edit-event", event=event, host=host, start=start, end=end, guests=guest, place=place)
+    show(done if as_json else f"event        {done['event']}\nno webhook tells of it")
 
 
 @app.command("clear-no-show")

@@ -193,7 +193,7 @@ class Wiring:
 
     def control(self) -> Service:
         """The management API and the subscription manager."""
-        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin"))}
+        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin")), "SLOTWIRE_CHANGES__INTERVAL_MINUTES": "1"}
         return self._service("control", "control", health="control-health", settings=admin, role="control")
 
     def relay(self) -> Service:
