@@ -25,6 +25,7 @@ from slotwire.handlers.shipped import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import NotifySettings
 from slotwire.ingest.foundation.errors import OutgoingFailed, OutgoingRefused
 from slotwire.ingest.foundation.outgoing import Answer
+from slotwire.ingest.foundation.outgoing.retries import is_worth_another
 from slotwire.ingest.foundation.outgoing.signing import standard_webhook_headers, webhook_secret
 from slotwire.schemas.codec import encode_data, format_time
 from slotwire.schemas.envelope import Event
@@ -46,6 +47,7 @@ MAX_TYPED_CHARACTERS = 120
 agent = ShippedAgent(
     "notify",
     NotifySettings,
+    start="latest",  # nobody wants to be told of the last thirty days at once
     retry=RetryPolicy(attempts=24, first_seconds=1, factor=3, longest_seconds=900),  # over about four hours
     # What is given up depends on receivers: one organization's must not stop the agent for all others.
     limit=GiveUpLimit(run=100_000, window=1_000, share=1.0),
@@ -93,12 +95,12 @@ async def tell(event: Event[Any], ctx: Context) -> Outcome | None:
 async def _refused(ctx: Context, answer: Answer, sent: int) -> Outcome:
     """Do what an answer other than success asks for."""
     why = f"the receiver answered {answer.status}"
+    if is_worth_another(answer):
+        return await _not_told(ctx, why, after=answer.retry_after, disables=answer.status not in _ABOUT_THE_EVENT)
     if answer.status == HTTPStatus.GONE:
         await agent.disable(ctx.organization, f"{why}: it wants no more")
         return Reject(why)
-    if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Reject(f"{why}: {sent} bytes are too many for it")
-    return await _not_told(ctx, why, after=answer.retry_after, disables=answer.status not in _ABOUT_THE_EVENT)
+    return Reject(f"{why}: {sent} bytes are too many for it")
 
 
 async def _not_told(ctx: Context, why: str, *, after: float | None = None, disables: bool = True) -> Outcome:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,6 @@ import pytest
 from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingFailed, OutgoingRefused
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing.connections import MAX_ANSWER_BYTES
-from slotwire.ingest.foundation.outgoing.retries import OutgoingRetries, post_until_answered
-from slotwire.ingest.foundation.outgoing.signing import standard_webhook_headers
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tests.support.agent_setup import run_ready_tasks, until
@@ -23,6 +19,7 @@ from tests.support.receiver import ReceivedPost, answer, receiving, tls_for
 
 HOST = "receiver.example.com"
 HERE = "127.0.0.1"
+DAY = "Fri, 27 Nov 2026"
 
 
 class Names:
@@ -150,10 +147,11 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with receiving() as receiver, Outgoing(settings(timeout_seconds=0.3), purpose="test") as outgoing:
         url = f"http://localhost:{receiver.port}/secret"
-        receiver.answers(answer(302, b"", "Location: http://127.0.0.1:1/"), answer(503, b"no", "Retry-After: 7"))
-        assert (await outgoing.post(url, b"", {})).status == 302
-        later = await outgoing.post(url, b"", {})
-        assert (later.status, later.retry_after) == (503, 7)
+        dated = answer(429, b"", f"Date: {DAY} 10:00:00 GMT", f"Retry-After: {DAY} 10:00:30 GMT")
+        moved = answer(302, b"", "Location: http://127.0.0.1:1/", "Retry-After: soon")
+        receiver.answers(moved, answer(503, b"no", "Retry-After: 7"), dated)
+        found = [await outgoing.post(url, b"", {}) for _ in range(3)]
+        assert [(each.status, each.retry_after) for each in found] == [(302, None), (503, 7), (429, 30)]
         receiver.reply = endless
         cut = await outgoing.post(url, b"", {})
         assert (len(cut.body), cut.cut, cut.is_success) == (MAX_ANSWER_BYTES, True, True)
@@ -210,40 +208,3 @@ async def test_a_destination_is_asked_by_few_at_once() -> None:
             await run_ready_tasks()
             go.set()
     assert (most, len(receiver.received)) == (2, 5)
-
-
-async def test_a_message_is_sent_again_until_it_is_taken(caplog: pytest.LogCaptureFixture) -> None:
-    """Failures and refusals are tried again with the same id and body, freshly signed; 410 ends it, and tries do."""
-    caplog.set_level(logging.DEBUG)
-    tries, waited = 0, list[float]()
-
-    def headers() -> dict[str, str]:
-        nonlocal tries
-        tries += 1
-        return standard_webhook_headers(b"s" * 32, "evt_1", datetime.fromtimestamp(tries, UTC), b"{}")
-
-    async def wait(seconds: float) -> None:
-        waited.append(seconds)
-
-    async with receiving() as receiver, Outgoing(settings(), purpose="test") as outgoing:
-        url = f"http://{HERE}:{receiver.port}/secret-path"
-
-        async def send(attempts: int) -> int:
-            retries = OutgoingRetries(attempts=attempts)
-            return (await post_until_answered(outgoing, url, b"{}", headers, retries=retries, wait=wait)).status
-
-        receiver.answers(b"", answer(500), answer(429, b"", "Retry-After: 30"), answer(204))
-        assert await send(4) == 204
-        sent = receiver.received
-        assert len({(post.headers["webhook-id"], post.body) for post in sent}) == 1
-        assert len({post.headers["webhook-signature"] for post in sent}) == len(sent) == 4
-        assert 30 <= waited[2] <= 37.5
-        receiver.answers(answer(410))
-        assert await send(4) == 410
-        receiver.answers(answer(500))
-        assert await send(2) == 500
-    assert len(receiver.received) == 4 + 1 + 2
-    with pytest.raises(OutgoingFailed):
-        async with Outgoing(settings(), purpose="test") as outgoing:
-            await send(2)
-    assert "secret-path" not in caplog.text

@@ -148,7 +148,8 @@ async def connected(url: str) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def installed(values: Mapping[str, Any]) -> AsyncIterator[tuple[Receiver, MemorySettings]]:
     """Run a receiver, and have the agent tell it by these settings."""
-    outgoing = Outgoing(OutgoingSettings(allow_local=True, timeout_seconds=1), purpose="notify")
+    settings = OutgoingSettings(allow_local=True, timeout_seconds=1, per_second_per_destination=1000)
+    outgoing = Outgoing(settings, purpose="notify")
     async with receiving() as receiver, outgoing:
         url = f"http://127.0.0.1:{receiver.port}/in"
         source = MemorySettings({("notify", ""): {"url": url, "secret": SECRET, **values}})
@@ -191,7 +192,8 @@ async def test_a_dry_run_and_a_refused_address_reach_nobody() -> None:
     async with installed({"dry_run": True}) as (receiver, _):
         (result,) = await Trial(agent).deliver(invitee_created("I", 1))
         assert (result.status, receiver.connections) == (RecordStatus.DONE, 0)
-    async with receiving() as receiver, Outgoing(OutgoingSettings(), purpose="notify") as outgoing:
+    guarded = OutgoingSettings(per_second_per_destination=1000)
+    async with receiving() as receiver, Outgoing(guarded, purpose="notify") as outgoing:
         url = f"https://127.0.0.1:{receiver.port}/in"
         agent.install(MemorySettings({("notify", ""): {"url": url, "secret": SECRET}}), outgoing)
         trial = Trial(agent)
@@ -233,6 +235,12 @@ async def test_a_kill_between_send_and_settle_tells_the_same_again(
             return b""
 
         receiver.reply = deadly
+        begun = "SELECT count(*) FROM slotwire.agent_topics WHERE agent = 'notify'"
+
+        async def placed() -> bool:
+            return bool(await setup.pool.fetchval(begun) == len(agent.topics))
+
+        await until(placed)
         await setup.publish(*events)
         await until(lambda: child.returncode is not None)
         assert events[0].id not in await setup.inbox()

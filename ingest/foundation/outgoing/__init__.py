@@ -9,7 +9,7 @@ addresses   which addresses may be connected to (pure)
 connections looks up, judges, connects; the one file that knows the client library
 turns       how many requests at once, and in a second, to one destination
 client      Outgoing: a POST with all of this, counted
-retries     when and how often to ask again
+retries     after which answers to ask again (pure)
 signing     signatures as Standard Webhooks has them (pure)
 """
 
