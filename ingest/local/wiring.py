@@ -137,6 +137,7 @@ class Wiring:
             "SLOTWIRE_LOG__LEVEL": self.log_level,
             "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
             "SLOTWIRE_ACTIONS__AGENTS": "*",
+            "SLOTWIRE_AGENTS__ORGANIZATION_READERS": "availability-sync",
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true",
             OF_SHIPPED: f"local:{state.secret('agent-settings-key')}",

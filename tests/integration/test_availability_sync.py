@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from aiohttp import web
 
 from slotwire.handlers.agents.availability_sync.feed import opened_feed
 from slotwire.handlers.agents.availability_sync.store import HOLD, TakenOver, hold
@@ -17,7 +18,7 @@ from slotwire.handlers.calendly import ControlledCalls
 from slotwire.handlers.testing import event_of
 from slotwire.ingest.cli.acting import read_pages
 from slotwire.ingest.errors import SlotwireError
-from slotwire.ingest.foundation.errors import BrokerUnavailable, RequestRefused
+from slotwire.ingest.foundation.errors import BrokerUnavailable, ControlUnavailable, RequestRefused
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.availability_models import AvailabilityQuery
 from slotwire.ingest.operate.doctor_availability import availability
@@ -25,7 +26,8 @@ from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.events import ConnectionRestored, ConnectionRevoked, EventTypeUpdated
-from tests.support.availability_setup import AvailabilitySetup, availability_setup
+from tests.support.altered_calendly import Answer
+from tests.support.availability_setup import SETTINGS, AvailabilitySetup, availability_setup
 from tests.support.dying import dying
 
 CONNECTION: dict[str, Any] = {
@@ -99,6 +101,7 @@ async def test_one_writes_and_a_later_one_shuts_it_out(setup: AvailabilitySetup)
     assert tuple(row) == ("second", None, 2)
     await operators_see(setup)
     await others_may_not(setup)
+    await one_calendar_is_away(setup)
     await nobody_can_read(setup)
 
 
@@ -128,6 +131,28 @@ async def others_may_not(setup: AvailabilitySetup) -> None:
     grant = await setup.calls.grant(setup.calls.one)
     with pytest.raises(RequestRefused, match="organization reaches beyond"):
         await setup.calls.call(grant, "list-event-types", {"organization": ["ANOTHER"]})
+
+
+async def one_calendar_is_away(setup: AvailabilitySetup) -> None:
+    """A user whose own calendar Calendly cannot reach holds up no other, and is read with a later round."""
+    world = setup.world
+    away = uri("users", world.calendly.world.members(world.org)[1].id)
+
+    def alter(request: web.Request, *_: object) -> Answer | None:
+        asked = request.path.endswith("/user_busy_times") and request.query["user"] == away
+        return (424, {"title": "External Calendar Error", "message": "It cannot be reached."}) if asked else None
+
+    assert world.between is not None
+    world.between.alter = alter
+    await world.advance(minutes=SETTINGS.refresh_minutes)
+    with pytest.raises(ControlUnavailable):
+        await setup.round()
+    old = "SELECT DISTINCT user_uri FROM slotwire.availability WHERE read_at < $1"
+    stale = await world.rows(old, world.clock.now())
+    assert [row["user_uri"] for row in stale] == [away]
+    world.sees()
+    await setup.round()
+    await setup.agrees()
 
 
 async def nobody_can_read(setup: AvailabilitySetup) -> None:

@@ -14,13 +14,12 @@ import asyncpg
 import orjson
 from aiokafka import TopicPartition
 
-from slotwire.handlers.agent_settings import MemorySettings
 from slotwire.handlers.agents.availability_sync import agent
 from slotwire.handlers.agents.availability_sync.reading import ends_after
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
 from slotwire.handlers.calendly import ControlledCalls, EventCalendly
 from slotwire.handlers.past_events import past_event
-from slotwire.handlers.shipped import Stores
+from slotwire.handlers.process import install
 from slotwire.handlers.testing import Trial
 from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
 from slotwire.ingest.foundation.clock import Clock
@@ -31,6 +30,8 @@ from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings
 from slotwire.ingest.foundation.topic_admin import ensure_topics
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
+from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.availability import Availability, read_key
 from slotwire.schemas.topics import AVAILABILITY
@@ -189,7 +190,7 @@ async def availability_setup(database: Database, bootstrap: str, prefix: str) ->
         bootstrap_servers=bootstrap, topic_prefix=prefix, partitions=2, replication_factor=1, min_insync_replicas=1
     )
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(actions_setup(database, readers=(agent.name,)))
+        world = await stack.enter_async_context(actions_setup(database, altered=True, readers=(agent.name,)))
         await ensure_topics(kafka, [AVAILABILITY])
         control = await stack.enter_async_context(ControlClient(world.api.url))
         pool = await stack.enter_async_context(
@@ -197,8 +198,11 @@ async def availability_setup(database: Database, bootstrap: str, prefix: str) ->
         )
         rows = await world.rows("SELECT event_id FROM slotwire.events LIMIT 1")
         calls = GrantedByOne(pool, control, rows[0]["event_id"], world.clock)
-        source = MemorySettings({(agent.name, world.org): SETTINGS.model_dump(exclude_unset=True)})
-        agent.install(source, Outgoing(world.settings.outgoing, purpose="agents"), stores=Stores(pool, kafka))
+        values = SETTINGS.model_dump(exclude_unset=True)
+        wanted = AgentSettingsRequest(agent=agent.name, organization=world.org, settings=values)
+        await world.actions.agent_settings.set(COMMAND_LINE, wanted)
+        settings = world.settings.model_copy(update={"kafka": kafka})
+        install([agent], settings, pool, world.clock, Outgoing(settings.outgoing, purpose="agents"))
         trial = Trial(agent, pool=pool, clock=world.clock)
         trial.calendly = calls  # type: ignore[assignment]  # these are real
         yield AvailabilitySetup(world, pool, kafka, calls, trial.deployed(agent))

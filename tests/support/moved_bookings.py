@@ -160,7 +160,8 @@ class MovedBookings:
         ended = Counter[str]()
         for mail in self.asked:
             old, *new = at_calendly[mail]
-            row = rows[old.uri]
+            row = rows.get(old.uri)
+            assert row is not None, [each.why.reason for each in self.letters.dead_letters]
             said = f"{mail}: {row['state'], row['reason']}, {[each.status for each in (old, *new)]}"
             ended[row["state"]] += 1
             if row["state"] == "done":
@@ -184,5 +185,5 @@ async def moved_bookings(database: Database) -> AsyncIterator[MovedBookings]:
         begins = made.day.replace(hour=0)
         away = {"begins": begins.isoformat(), "ends": (begins + timedelta(days=1)).isoformat()}
         outgoing = Outgoing(setup.settings.outgoing, purpose="agents")
-        agent.install(MemorySettings({(agent.name, setup.org): {"away": [away]}}), outgoing)
+        agent.install(MemorySettings({(agent.name, setup.org): {"away": [away], "within_days": 30}}), outgoing)
         yield made

@@ -23,9 +23,10 @@ from slotwire.handlers.agents.availability_sync.reading import due
 from slotwire.handlers.agents.availability_sync.store import TakenOver, changed_query, known_of
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
 from slotwire.handlers.firings import Firing
+from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.shipped import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
-from slotwire.ingest.foundation.errors import BrokerUnavailable
+from slotwire.ingest.foundation.errors import BrokerUnavailable, ControlUnavailable, RequestRefused
 from slotwire.schemas.events import (
     ConnectionConnected,
     ConnectionRestored,
@@ -38,10 +39,16 @@ from slotwire.schemas.events import (
 )
 
 ROUND = timedelta(minutes=1)
-HELD_AGAIN = timedelta(seconds=30)
-"""When it is tried again where another process has the organization, and nobody would come back to it."""
+END_AGAIN = timedelta(seconds=30)
+"""When the end of a connection is tried again: of a removed organization no round would come."""
 
-agent = ShippedAgent("availability-sync", AvailabilitySettings, start="latest")
+agent = ShippedAgent(
+    "availability-sync",
+    AvailabilitySettings,
+    start="latest",
+    retry=RetryPolicy(attempts=100),
+    timeout_seconds=900,  # a round waits for its turns at Calendly
+)
 
 
 @agent.on(InviteeCreated, InviteeCanceled)
@@ -72,7 +79,7 @@ async def end_connection(event: Event[ConnectionRevoked], ctx: Context) -> Done 
     """Make a round at once: where nobody can read any more, tombstones say so. A removed organization has no other."""
     del event
     await agent.stores.pool.execute(changed_query(), ctx.organization, None, None, ctx.clock.now())
-    return Done() if await _round(ctx) else Retry(HELD_AGAIN)
+    return Done() if await _round(ctx) else Retry(END_AGAIN)
 
 
 @agent.every(ROUND, missed="skip")
@@ -89,7 +96,7 @@ async def _note(ctx: Context, changed: Iterable[tuple[str | None, str | None]]) 
 
 
 async def _round(ctx: Context) -> bool:
-    """Make a round; False where another process makes one."""
+    """Make a round; False where it came to no end: what is left is for the next one, a minute later."""
     settings, org = await agent.settings(ctx.organization), ctx.organization
     if settings is None or settings.dry_run:
         known = await known_of(agent.stores.pool, org)
@@ -103,11 +110,10 @@ async def _round(ctx: Context) -> bool:
         made = await sync_organization(
             *(org, ctx.calendly, agent.stores.pool, agent.stores.kafka, ctx.clock, settings), writer=writer
         )
-    except TakenOver:
+    except (TakenOver, BrokerUnavailable, ControlUnavailable, RequestRefused) as problem:
+        # One organization's trouble is not the agent's: what is stale is shown, and nothing is lost.
+        ctx.log.warning("not_synced", error=problem.in_one_line)
         return False
-    except BrokerUnavailable as problem:  # what is written is published by the next round
-        ctx.log.warning("not_published", error=problem.message)
-        return True
     if made is not None and made != Synced():
         ctx.log.info("synced", read=made.read, published=made.published, tombstones=made.tombstones)
     return made is not None
