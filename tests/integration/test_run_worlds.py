@@ -1,4 +1,4 @@
-"""Any interleaving of kills, events, timeouts and deploys ends every run in one of the stated outcomes."""
+"""Any interleaving of kills, events, timeouts, decisions and deploys ends every run in one of the stated outcomes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ from tests.support.run_world import CLAIM_SECONDS, DAY, World, answers
 
 ACTIONS = st.lists(
     st.one_of(
-        st.sampled_from(["booked", "ends", "ends", "deploy", "a day", "claims end"]),
+        st.sampled_from(["booked", "booked", "ends", "ends", "deploy", "a day", "claims end", "decide"]),
         st.tuples(st.integers(0, 30), st.integers(1, 4)),
     ),
     min_size=4,
     max_size=16,
 )
 NUMBERS = count()
+
+
+@pytest.fixture
+async def operator(database: Database) -> AsyncIterator[Pool]:
+    """Connections of the role of `control`."""
+    limits = DatabaseSettings(pool_size=1)
+    async with create_pool(database.url_of["control"], limits, application="test") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -41,9 +49,9 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
         yield opened
 
 
-async def played(pool: Pool, actions: list[str | tuple[int, int]]) -> World:
+async def played(pool: Pool, operator: Pool, actions: list[str | tuple[int, int]]) -> World:
     """Play what a world goes through, and let it come to its end."""
-    world = World(pool, next(NUMBERS))
+    world = World(pool, operator, next(NUMBERS))
     world.publish(ends=False)
     for action in actions:
         match action:
@@ -51,6 +59,8 @@ async def played(pool: Pool, actions: list[str | tuple[int, int]]) -> World:
                 world.publish(ends=action == "ends")
             case "deploy":
                 world.deploy()
+            case "decide":
+                await world.decide()
             case "a day":
                 world.clock.advance(DAY)
             case "claims end":
@@ -74,9 +84,15 @@ async def judge(pool: Pool, world: World) -> None:
         if not isinstance(event.data, InviteeCreated):
             continue
         here = event.sequence
+        told = {what for position, what in done if position == here and what.startswith("told ")}
+        if here % 2 == 0:
+            assert done[here, "mail"] == 1, "a person who looks makes it once"
+            assert told == {f"told {world.decided.get(here, 'expired')}"}, (
+                "an approval ends as it was decided, or by time"
+            )
+            continue
         assert done[here, "charge"] <= 1, "a step without retry is called once"
         assert done[here, "charge"] or done[here, "ask"], "or it is told as unknown"
-        told = {what for position, what in done if position == here and what.startswith("told ")}
         later = [each.sequence for each in world.log if each.sequence > here and answers(each)]
         ended = {f"told {later[0]}"} if later else {"told nothing"}
         assert told == ended or (told == {"told nothing"} and here in world.silent), (here, told, later)
@@ -86,14 +102,18 @@ async def judge(pool: Pool, world: World) -> None:
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
-async def test_any_interleaving_ends_in_a_stated_outcome(pool: Pool, actions: list[str | tuple[int, int]]) -> None:
-    """Members die between any two calls, events come, days pass, a version is deployed: once each, or told."""
-    await judge(pool, await played(pool, actions))
+async def test_any_interleaving_ends_in_a_stated_outcome(
+    pool: Pool, operator: Pool, actions: list[str | tuple[int, int]]
+) -> None:
+    """Members die between any two calls, events and decisions come, days pass, a version is deployed: once, or told."""
+    await judge(pool, await played(pool, operator, actions))
 
 
 @pytest.mark.soak
 @settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS)
-async def test_any_of_many_interleavings_ends_so(pool: Pool, actions: list[str | tuple[int, int]]) -> None:
+async def test_any_of_many_interleavings_ends_so(
+    pool: Pool, operator: Pool, actions: list[str | tuple[int, int]]
+) -> None:
     """The long form."""
-    await judge(pool, await played(pool, actions))
+    await judge(pool, await played(pool, operator, actions))

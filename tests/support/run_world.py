@@ -1,12 +1,13 @@
-"""A world for runs: one chain's log, members that die between any two calls, time, and deploys, on a real Postgres.
+"""A world for runs: one chain's log, members that die between any two calls, time, deploys, and a person who decides.
 
-Kafka's part is played by a list and a committed offset: a member is given the records from that offset on, one by one,
-and dies wherever its life ends. What the world outside saw stays.
+Postgres is real. A list and a committed offset play the part of Kafka: a member is given the records from that offset
+on, one by one, and dies wherever its life ends. What the world outside saw stays.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,8 @@ from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.operate import approval_pages, run_pages
+from slotwire.ingest.operate.agent_filter import AgentFilter
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCanceled, InviteeCreated
 from tests.support.agent_setup import NOTE_EFFECT, invitee_created
@@ -38,6 +41,10 @@ from tests.support.long_work import canceled
 DAY = timedelta(days=1)
 CLAIM_SECONDS = 5.0
 PLACE = Partition("world", 0)
+_OPEN = """
+SELECT id, agent, event_id, name, org, person, what, digest, state, asked_at, expires_at, decided_at, decided_by
+FROM slotwire.approvals WHERE agent = $1 AND state = 'open'
+"""
 
 
 class Killed(BaseException):
@@ -89,12 +96,15 @@ class World:
     Attributes:
         outside: what the steps did: the event's position, and which step.
         silent: the positions whose waits were ended by time while no answer was in the log.
+        decided: how a person has decided about approvals, by position.
         deaths: members that died.
     """
 
-    def __init__(self, pool: Pool, number: int) -> None:
+    def __init__(self, pool: Pool, operator: Pool, number: int) -> None:
         self.outside: list[tuple[int, str]] = []
         self.silent: set[int] = set()
+        self.decided: dict[int, str] = {}
+        self._operator = operator
         self.deaths = 0
         self.log: list[Event[Any]] = []
         self.clock = ManualClock(datetime(2026, 3, 1, tzinfo=UTC))
@@ -112,6 +122,22 @@ class World:
         """Publish the next event of the chain."""
         position = len(self.log) + 1
         self.log.append((canceled if ends else invitee_created)(self.name, position))
+
+    async def decide(self) -> None:
+        """Let a person decide about what is asked for, and say how steps ended, as they find outside."""
+        now = self.clock.now()
+        for row in await self._operator.fetch(_OPEN, self.name):
+            asked = approval_pages.ApprovalRow(**row)
+            position = int(json.loads(asked.what)["of"])
+            approved = position % 4 == 0
+            if await approval_pages.decide(self._operator, asked.id, asked.digest, approved=approved, by="x", now=now):
+                self.decided[position] = "approved" if approved else "denied"
+        for run in await run_pages.read_page(
+            self._operator, AgentFilter(None, self.name, "unknown"), before=None, limit=50
+        ):
+            position = next(each.sequence for each in self.log if each.id == run.event_id)
+            result = b"null" if (position, "mail") in self.outside else None
+            assert await run_pages.decide_step(self._operator, run, "mail", result, by="x", why="seen", now=now)
 
     async def work(self, moments: int | None, *, records: int) -> None:
         """Let a new member handle so many records, and the runs that are due then, as long as it lives."""
@@ -131,9 +157,12 @@ class World:
             # Its claims hold for a while; a member that comes at once waits for their end.
 
     async def finish(self) -> None:
-        """Let members work that do not die, until all waits have ended."""
+        """Let members work that do not die, until all waits have ended and everything is decided."""
         await self.work(None, records=len(self.log))
         self.clock.advance(2 * DAY)
+        for _ in range(3):  # a step, then an approval, and what follows from them
+            await self.work(None, records=0)
+            await self.decide()
         await self.work(None, records=0)
 
     async def _fire(self, member: Handling) -> None:
@@ -181,6 +210,14 @@ class World:
 
                 return call
 
+            if event.sequence % 2 == 0:
+                await ctx.step("mail", does("mail"))
+                asked = await ctx.approval("refund", what={"of": event.sequence}, person="x", timeout=DAY)
+                ended = "expired" if asked.expired else "approved" if asked.approved else "denied"
+                await ctx.step("tell", does(f"told {ended}"), on_unknown="retry")
+                async with ctx.transaction() as connection:
+                    await connection.execute(NOTE_EFFECT, event.id, self.name, event.sequence)
+                return
             try:
                 await ctx.step(first, does("charge"))
             except StepOutcomeUnknown:
