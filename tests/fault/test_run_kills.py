@@ -169,14 +169,14 @@ class Flow:
 
 
 async def killed_again_and_again(
-    setup: AgentSetup, database: Database, folder: Path, *, events: int, kills: int, every: int, seed: int
+    setup: AgentSetup, database: Database, folder: Path, *, events: int, kills: int, every: int, seed: int, named: bool
 ) -> None:
     """Kill members while events flow and approvals are open; now and then one leaves; half-way comes a new version."""
     chance = random.Random(seed)  # noqa: S311 - a schedule that can be drawn again, no secret
     operator = await asyncpg.connect(database.url_of["control"])
     flow = Flow(setup, operator, every)
     try:
-        async with Members(setup, folder, FIRST, claim_seconds="1") as members:
+        async with Members(setup, folder, FIRST, named=named, claim_seconds="1") as members:
             for turn in range(kills):
                 await flow.publish(events * (turn + 1) // kills - len(flow.booked))
                 await flow.after(chance.randint(1, max(1, events // kills // 3)))
@@ -232,13 +232,15 @@ async def as_promised(setup: AgentSetup, flow: Flow) -> None:
 
 async def test_steps_waits_and_approvals_across_kills(setup: AgentSetup, database: Database, tmp_path: Path) -> None:
     """Named members killed at some moments, one sent away, another version deployed: everything once, or told."""
-    await killed_again_and_again(setup, database, tmp_path, events=240, kills=4, every=24, seed=5)
+    await killed_again_and_again(setup, database, tmp_path, events=240, kills=4, every=24, seed=5, named=True)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("named", [True, False])
 async def test_steps_waits_and_approvals_across_twenty_kills(
-    setup: AgentSetup, database: Database, tmp_path: Path, seed: int
+    setup: AgentSetup, database: Database, tmp_path: Path, *, named: bool
 ) -> None:
-    """The long form: twenty kills while 5,000 events flow."""
-    await killed_again_and_again(setup, database, tmp_path, events=5_000, kills=20, every=50, seed=seed)
+    """The long form: twenty kills while 5,000 events flow, with stable names and without."""
+    await killed_again_and_again(
+        setup, database, tmp_path, events=5_000, kills=20, every=50, seed=int(named), named=named
+    )
