@@ -18,10 +18,10 @@ from standardwebhooks.webhooks import Webhook
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.schemas.events import BY_TYPE
-from tests.support.mcp_events import CREATED, MIRROR, SECRET, booked, subscriber, until
+from tests.support.mcp_events import CREATED, SECRET, booked, subscriber, until
 from tests.support.mcp_request import wire_request
 from tests.support.mcp_server import McpWorld, mcp_world, told
-from tests.support.relay_setup import LoggedEvent, append
+from tests.support.published import publish
 
 
 @pytest.fixture
@@ -42,13 +42,6 @@ async def ask(client: Any, method: str, params: dict[str, Any]) -> dict[str, Any
     asked = mcp_types.Request[dict[str, Any], str](method=method, params=params)
     found: Answered = await client.session.send_request(asked, Answered)
     return dict(found.model_extra or {})
-
-
-async def publish(world: McpWorld, *events: LoggedEvent) -> None:
-    """Append events, and say that they are published."""
-    await append(world.owner, events)
-    position = await world.owner.fetchval("SELECT max(position) FROM slotwire.events")
-    await world.owner.execute(MIRROR, position, world.clock.now())
 
 
 @asynccontextmanager
@@ -81,7 +74,7 @@ async def test_one_event_is_the_same_by_every_way(world: McpWorld) -> None:
         made = await ask(client, "events/subscribe", {"name": CREATED, "arguments": {}, "delivery": delivery})
         async with reading(world, "helper", token, {"name": CREATED, "cursor": begin["cursor"]}) as [lines]:
             assert (await anext(lines))["method"] == "notifications/events/active"
-            await publish(world, event)
+            await publish(world.owner, world.clock.now(), event)
             streamed = (await anext(lines))["params"]
             polled = await ask(client, "events/poll", {"name": CREATED, "arguments": {}, "cursor": begin["cursor"]})
             await until(lambda: bool(hook.event_ids))
@@ -114,13 +107,13 @@ async def test_tools_go_on_where_they_were_and_say_what_is_wrong(world: McpWorld
     agent = await world.agent(tools=("get_recent_events", "wait_for_event"))
     async with world.client("helper", await world.token(agent)) as client:
         events = [booked(number, host=world.user, org=world.org) for number in range(1, 6)]
-        await publish(world, *events)
+        await publish(world.owner, world.clock.now(), *events)
         recent = told(await client.call_tool("get_recent_events", {"type": CREATED, "limit": 2}))
         assert [each["eventId"] for each in recent["items"]] == [str(each.id) for each in events[-2:]]
         nothing = told(await client.call_tool("wait_for_event", {"type": CREATED, "seconds": 1}))
         assert nothing["items"] == []
         later = booked(6, host=world.user, org=world.org)
-        await publish(world, later)
+        await publish(world.owner, world.clock.now(), later)
         for page in (recent["next_page"], nothing["next_page"]):
             more = told(await client.call_tool("get_recent_events", {"type": CREATED, "page": page}))
             assert [each["eventId"] for each in more["items"]] == [str(later.id)]
