@@ -71,6 +71,16 @@ AGENTS = (
         },
     ),
     Alert(
+        "SlotwireMcpEventsGivenUp",
+        "sum(increase(slotwire_mcp_events_given_up_total[1h])) > 0",
+        wait="0m",
+        severity="ticket",
+        summary="Events were not told to a webhook of an agent of MCP.",
+        runbook="mcp-events-given-up.md",
+        faulty={"slotwire_mcp_events_given_up_total": "0x10 1x80"},
+        healthy={"slotwire_mcp_events_given_up_total": "5x90"},
+    ),
+    Alert(
         "SlotwireRunHeld",
         'time() - min by (agent, state) (slotwire_run_oldest_timestamp_seconds{state=~"unknown|diverged"}) > 300',
         wait="0m",
