@@ -78,6 +78,7 @@ def list_agents(
     from slotwire.ingest.foundation.author_environment import begin_without_secrets
 
     begin_without_secrets()
+    from slotwire.handlers.firings import firing_partition
     from slotwire.handlers.registry import group_name, load_agent
     from slotwire.handlers.shipped_names import shipped_agents
     from slotwire.ingest.foundation.settings import load_settings
@@ -87,6 +88,7 @@ def list_agents(
     for reference in references or shipped_agents():
         agent = load_agent(reference)
         topics = [prefix + topic.name for topic in agent.topics]
+        fired = [firing_partition(prefix).topic] if agent.schedules else []
         found = {
             "agent": agent.name,
             "reference": reference,
@@ -97,7 +99,7 @@ def list_agents(
                 for each in agent.schedules.values()
             ],
             "topics": topics,
-            "dead_letters": [dead_letter_topic(topic, agent.name) for topic in topics],
+            "dead_letters": [dead_letter_topic(topic, agent.name) for topic in (*topics, *fired)],
             "attempts": agent.retry.attempts,
         }
         if as_json:

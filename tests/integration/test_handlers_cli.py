@@ -106,9 +106,13 @@ async def test_agents_are_listed() -> None:
     text = await slotwire("agents", "list", env={"SLOTWIRE_KAFKA__TOPIC_PREFIX": "eu."})
     assert "demo  (slotwire.handlers.agents.demo:agent, group eu.demo)" in text.stdout
     assert "com.calendly.invitee.canceled.v1" in text.stdout
-    (line,) = (await slotwire("agents", "list", "--json", env={})).stdout.splitlines()
-    found = json.loads(line)
-    assert (found["agent"], found["group"]) == ("demo", "demo")
+    lines = (await slotwire("agents", "list", "--json", env={})).stdout.splitlines()
+    listed = {each["agent"]: each for each in map(json.loads, lines)}
+    (work,) = listed["nightly-digest"]["schedules"]
+    assert work == {"schedule": "digest", "times": "cron 0,30 * * * * UTC", "missed": work["missed"]}
+    assert listed["nightly-digest"]["dead_letters"] == ["slotwire.firings.nightly-digest.dlq"]
+    found = listed["demo"]
+    assert (found["group"], found["schedules"]) == ("demo", [])
     assert found["dead_letters"] == [f"{topic}.demo.dlq" for topic in found["topics"]]
     assert "calendly.invitee" in found["topics"]
 

@@ -154,7 +154,7 @@ async def test_a_record_on_which_our_own_code_fails_is_given_up(monkeypatch: pyt
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("alice@example.com")
 
-    monkeypatch.setattr("slotwire.handlers.handle.decode", fail)
+    monkeypatch.setattr("slotwire.handlers.handle.read_event", fail)
     trial = Trial(agent_of())
     (result,) = await trial.deliver_records(GOOD)
     assert (result.status, result.reason) == (RecordStatus.DEAD_LETTERED, "defect: raised KeyError")
