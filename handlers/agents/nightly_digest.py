@@ -52,6 +52,7 @@ agent = ShippedAgent(
     # What is given up depends on readers: one organization's must not stop the agent for all others.
     limit=GiveUpLimit(run=100_000, window=1_000, share=1.0),
     timeout_seconds=300,
+    concurrency=10,  # all organizations may be due at once, and a mail server takes few connections
 )
 
 

@@ -76,6 +76,7 @@ agent = NoShowSweeper(
     # What is given up depends on sources: one organization's must not stop the agent for all others.
     limit=GiveUpLimit(run=100_000, window=1_000, share=1.0),
     timeout_seconds=120,
+    concurrency=20,  # many meetings end at the full hour
 )
 
 

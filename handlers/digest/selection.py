@@ -1,7 +1,7 @@
 """Makes the facts of a digest from what was read of bookings. Pure.
 
-A move is told by three events: the new booking, the end of the old one, and the move itself. It is one change here. If
-the move itself is not known yet, the two halves are told as what they are.
+A move is told by three events: the new booking, the end of the old one, and the move itself, once both are known. It is
+one change here, told by the last of them: a half that came alone is told when the other one has come.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from slotwire.handlers.digest.facts import (
 from slotwire.ingest.foundation.mail_message import address_of
 from slotwire.schemas.calendly import EventMembership, InviteePayload
 from slotwire.schemas.events import (
+    EventData,
     InviteeCanceled,
     InviteeCreated,
     InviteeNoShowCreated,
@@ -130,8 +131,15 @@ def _changes(changes: Sequence[BookingChange]) -> Iterator[DigestChange]:
     halves = {(InviteeCreated.type, move.uri) for move in moves}
     halves |= {(InviteeCanceled.type, move.old_invitee) for move in moves}
     for change in changes:
-        if (change.type, change.invitee) not in halves:
+        if (change.type, change.invitee) not in halves and not _is_half(change.data):
             yield _change(_KINDS[change.type], change)
+
+
+def _is_half(data: EventData | None) -> bool:
+    """Say whether an event says itself that it is half of a move."""
+    if isinstance(data, InviteeCreated):
+        return data.old_invitee is not None
+    return isinstance(data, InviteeCanceled) and (bool(data.rescheduled) or data.part_of_action is not None)
 
 
 def _change(kind: ChangeKind, change: BookingChange) -> DigestChange:
