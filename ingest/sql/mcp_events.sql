@@ -82,7 +82,7 @@ FROM unhurried, unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]
                        $7::smallint[], $8::timestamptz[], $9::text[], $10::text[], $11::boolean[])
     AS n (id, was, position, seen_at, tries, next_try_at, given_up, delivered_at, last_error, gap, active)
 WHERE s.id = n.id AND s.position = n.was
-RETURNING s.id, s.gap_from
+RETURNING s.id, s.gap_from, s.version, s.active, s.expires_at
 
 -- name: note_deliveries
 -- Write into the audit what was sent, and whether it was acknowledged.

@@ -23,7 +23,7 @@ from slotwire.ingest.foundation.mcp_events_metrics import (
     MCP_EVENTS_GIVEN_UP,
 )
 from slotwire.ingest.foundation.telemetry import get_logger
-from slotwire.ingest.mcp.events.access import EventAccess
+from slotwire.ingest.mcp.events.access import FRESH_SECONDS, EventAccess
 from slotwire.ingest.mcp.events.feed import Feed, Follower
 from slotwire.ingest.mcp.events.held import HeldSubscription, is_worth_keeping
 from slotwire.ingest.mcp.events.occurrences import LogEvent, WantedEvents
@@ -275,13 +275,18 @@ class WebhookDeliveries:
 
     async def _still(self, held: HeldSubscription) -> bool:
         """Say whether a subscription is as it was read; if not, go on with it as it is, or let go of it."""
-        state = await self._subscriptions.state(held.now.id)
+        told, loop_time = held.state, asyncio.get_running_loop().time()
+        if told is not None and loop_time - told[1] < FRESH_SECONDS:
+            state: tuple[int, bool, datetime] | None = told[0]  # just told by the move before, in a row of events
+        else:
+            state = await self._subscriptions.state(held.now.id)
         if state == (held.now.version, True, held.now.expires_at) and self.held.get(held.now.id) is held:
             return True
         await self._read_again(held)
         return False
 
     async def _read_again(self, held: HeldSubscription) -> None:
+        held.state = None
         fresh = await self._subscriptions.find(held.now.id)
         if fresh is None or slot_of(fresh.id) not in self._mine:
             self._drop(held)
@@ -295,6 +300,7 @@ class WebhookDeliveries:
             held.begin_anew(held.now)
             await self._read_again(held)
             return False
+        held.state = moved.state, asyncio.get_running_loop().time()
         held.now = replace(
             held.now,
             position=step.position,

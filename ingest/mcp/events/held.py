@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from slotwire.ingest.mcp.events.feed import Follower
 from slotwire.ingest.mcp.events.occurrences import LogEvent
@@ -27,6 +27,7 @@ class HeldSubscription:
         again: whether something came while it ran.
         kept_at: when its place was last kept, by the loop's clock.
         checked: whether retention has taken nothing from it.
+        state: version, whether it is active, and its end, as its last move has told, and when that was.
         gap_refused: whether its endpoint does not take note of the gap.
     """
 
@@ -38,6 +39,7 @@ class HeldSubscription:
     kept_at: float = 0.0
     checked: bool = False
     gap_refused: bool = False
+    state: tuple[tuple[int, bool, datetime], float] | None = None
 
     def begin_anew(self, subscription: WebhookSubscription) -> None:
         """Read on from where the subscription is."""

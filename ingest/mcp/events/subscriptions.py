@@ -119,9 +119,11 @@ class MovedTo:
 
     Attributes:
         gap_from: what came after here was given up, and its client has not been told.
+        state: version, whether it is active, and its end, as they were then.
     """
 
     gap_from: int | None
+    state: tuple[int, bool, datetime]
 
 
 def subscription_id(scope: CursorScope, url: str) -> str:
@@ -248,7 +250,9 @@ class WebhookSubscriptions:
                     [step.last_error for step in sent],
                     self._clock.now(),
                 )
-        moved = {row["id"]: MovedTo(row["gap_from"]) for row in rows}
+        moved = {
+            row["id"]: MovedTo(row["gap_from"], (row["version"], row["active"], row["expires_at"])) for row in rows
+        }
         return [moved.get(step.id) for step in steps]
 
     async def _states(self, ids: Sequence[str]) -> Sequence[tuple[int, bool, datetime] | None]:
