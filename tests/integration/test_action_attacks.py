@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from slotwire.ingest.control.actions.records import read_action
+from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate.roles import Role
+from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from slotwire.ingest.simulator.model import Faults
 from tests.support.actions_setup import MAIL, ActionsSetup, actions_setup
 from tests.support.altered_calendly import Answer
@@ -145,10 +146,33 @@ async def test_who_joins_before_a_late_cancel_is_not_canceled_with_the_others(se
     assert (held.state, held.calls) == ("not_sent", 0)
     setup.book_directly(event=meeting.id, email="second@example.test")
     setup.between.refuse = lambda _: None
-    await setup.advance(seconds=70)
+    await setup.advance(seconds=150)
     [refused] = await setup.round()
     assert (refused.state, "2 active invitees" in str(refused.reason)) == ("refused", True)
     assert len(setup.bookings()) == 2
+
+
+async def test_a_move_that_a_restore_forgot_is_not_made_again(setup: ActionsSetup) -> None:
+    """Its old booking is canceled, so the new one is looked for by its tag; where there is none it is refused."""
+    old, canceled = [setup.book_directly(start=setup.start(hours), email=MAIL) for hours in (30, 40)]
+    intents = [
+        {"verb": "reschedule", "invitee": each.uri, "start_time": setup.start(90 + number).isoformat()}
+        for number, each in enumerate((old, canceled))
+    ]
+    moved = await setup.act(intents[0], key="one")
+    assert moved.state == "done"
+    setup.calendly.engine.cancel_event(setup.meeting(canceled.uri).id, "Host", "ill")
+    await setup.advance(hours=1)
+    await setup.rows("DELETE FROM slotwire.actions")
+    await setup.rows("UPDATE slotwire.actions_server SET server = 'another'")
+    again = await setup.act(intents[0], key="one")
+    assert (again.id == moved.id, again.state, again.invitee) == (False, "done", moved.invitee)
+    refused = await setup.act({**intents[1], "may_lose_slot": True}, key="two")
+    assert (refused.state, "canceled already" in str(refused.reason)) == ("refused", True)
+    assert [each.uri for each in setup.bookings()] == [moved.invitee]
+    assert (await setup.actions.performed.confirm_restore(COMMAND_LINE)).changed
+    with pytest.raises(RequestRefused, match="canceled already"):
+        await setup.act(intents[1], key="three")
 
 
 async def test_a_booking_that_a_restore_forgot_is_found_without_its_tag(database: Database) -> None:

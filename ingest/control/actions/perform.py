@@ -119,7 +119,8 @@ class Performer:
             return await self._again(known), False
         connection = await self._connection(asked)
         async with self.connections.acting(connection, behalf=behalf_of(asked.caller, asked.key)) as calendly:
-            new, move = await prepare(calendly, asked, connection, mark, now=self.clock.now(), tags=self.tags)
+            now, forgotten = self.clock.now(), not await remembered(self.pool)
+            new, move = await prepare(calendly, asked, connection, mark, now=now, tags=self.tags, forgotten=forgotten)
             began, now = asyncio.get_running_loop().time(), self.clock.now()
             record = await intend(self.pool, new, move, now=now, due_at=now + CLAIM)
             if record.id != new.id:  # somebody used the key at the same moment
@@ -186,11 +187,12 @@ class Performer:
         self, record: ActionRecord, calendly: CalendlyTransport, connection: ConnectionRecord
     ) -> StepResult | None:
         """Look before a call that may not be the first, or is made later than its caller looked."""
-        forgotten = not await remembered(self.pool)
+        only = record.step == "book" and bool(record.facts.get("only_looked_for"))
+        forgotten = only or not await remembered(self.pool)
         if record.calls > 1 or forgotten:
             found = await seen_at_calendly(calendly, record, connection, forgotten=forgotten)
-            if found is not None:
-                return found
+            if found is not None or only:
+                return found or StepRefused("this invitee's booking is canceled already, so it cannot be moved")
         if self.clock.now() <= record.intended_at + CLAIM:
             return None
         joined = await joined_since(calendly, record)

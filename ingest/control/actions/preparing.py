@@ -104,8 +104,18 @@ async def prepare(
     *,
     now: datetime,
     tags: bool,
+    forgotten: bool,
 ) -> tuple[NewAction, AcceptRow | None]:
     """Look at what is to be changed, and make the intent, with what the writer is told of a reschedule.
+
+    Args:
+        calendly: as whom.
+        asked: what is asked for.
+        connection: whose `calendly` is.
+        mark: tells one request from another under the same key.
+        now: the time.
+        tags: whether bookings are tagged.
+        forgotten: after a restore, the key may have been used before.
 
     Raises:
         RequestRefused: `cancels_everyone`, `invitee_not_active` or `slots_overlap`.
@@ -122,18 +132,9 @@ async def prepare(
         case CancelIntent():
             _require_few(await scheduled_events.get(calendly, intent.scheduled_event), everyone=intent.everyone)
         case RescheduleIntent():
-            old = await invitees.get(calendly, intent.invitee)
-            meeting = await scheduled_events.get(calendly, old.event)
-            overlaps = _require_movable(intent, old, meeting)
-            booking = await _booking(calendly, intent, old, meeting)
+            booking, facts = await _moved(calendly, intent, forgotten=forgotten)
             request["booking"] = booking.model_dump(mode="json")
-            plan, step = ("cancel_first", "cancel") if overlaps else ("new_first", "book")
-            facts = {
-                "plan": plan,
-                "old_event": old.event,
-                "old_start": moment(meeting.start_time),
-                "may_lose_slot": intent.may_lose_slot,
-            }
+            step = "cancel" if facts["plan"] == "cancel_first" else "book"
             given = {} if booking.tracking is None else booking.tracking.model_dump()
             move = move_row(
                 asked.org,
@@ -157,6 +158,26 @@ async def prepare(
         *(target_of(intent), written, tag, step, facts),
     )
     return new, move
+
+
+async def _moved(
+    calendly: CalendlyTransport, intent: RescheduleIntent, *, forgotten: bool
+) -> tuple[BookIntent, dict[str, Any]]:
+    """Look at what is to be moved; return the booking of the new slot, and what is known of the old one."""
+    old = await invitees.get(calendly, intent.invitee)
+    meeting = await scheduled_events.get(calendly, old.event)
+    # After a restore it may have been moved under this key before: then that is looked for, and nothing booked.
+    moved = forgotten and old.status != "active"
+    overlaps = not moved and _require_movable(intent, old, meeting)
+    facts = {
+        "plan": "cancel_first" if overlaps else "new_first",
+        "old_event": old.event,
+        "old_start": moment(meeting.start_time),
+        "may_lose_slot": intent.may_lose_slot and not moved,
+    }
+    if moved:
+        facts["only_looked_for"] = True
+    return await _booking(calendly, intent, old, meeting), facts
 
 
 def _require_few(meeting: ScheduledEventResource, *, everyone: bool) -> None:
@@ -195,7 +216,7 @@ def _require_movable(intent: RescheduleIntent, old: InviteeResource, meeting: Sc
         raise RequestRefused(
             "this invitee's booking is canceled already, so it cannot be moved",
             code="invitee_not_active",
-            remedy="Book anew.",
+            remedy="Book a new slot, if nobody has moved this booking.",
         )
     _require_few(meeting, everyone=intent.everyone)
     if any(each.year not in YEARS for each in (meeting.start_time, meeting.end_time or meeting.start_time)):
