@@ -106,6 +106,8 @@ async def test_only_the_agents_key_opens_what_is_set(database: Database) -> None
         ours = general.model_copy(update={"organization": "ORG", "settings": {**values, "dry_run": False}})
         made = await api.actions.agent_settings.set(COMMAND_LINE, ours)
         await api.actions.agent_settings.set(COMMAND_LINE, general)
+        again = await api.actions.agent_settings.set(COMMAND_LINE, ours.model_copy(update={"settings": {}}))
+        assert (again.id, again.version, again.secrets) == (made.id, 2, made.secrets), "the same, sealed again"
         stranger = await api.key(Role.OPERATOR, "OTHER")
         assert (await api.ask("GET", "/v1/agents/settings", stranger)).json()["items"] == []
         assert (await api.ask("DELETE", f"/v1/agents/settings/{made.id}", stranger)).status_code == 404
