@@ -9,8 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from slotwire.ingest.foundation import migrations
-from slotwire.ingest.foundation.agent_settings.stored import seal_secrets, settings_keys
-from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.foundation.settings import (
     CalendlySettings,
@@ -30,12 +28,6 @@ from slotwire.schemas.topics import TOPICS
 from tests.support.command import environment, slotwire
 from tests.support.connections_setup import write_connection
 from tests.support.public_endpoint import make_hook, random_key, settings_for
-
-SHIPPED = """
-INSERT INTO slotwire.agent_settings
-    (id, agent, org, document, secret_names, sealed, changed_at, changed_by, disabled_at, disabled_why)
-VALUES (gen_random_uuid(), 'notify', '', '{}', '{url}', $1, $2, 'test', $2, 'the receiver answered 410')
-"""
 
 
 def settings_of(database: Database, kafka_bootstrap: str, topic_prefix: str) -> Settings:
@@ -243,22 +235,6 @@ async def test_a_vault_key_that_is_gone_fails(database: Database) -> None:
     assert found.state == "failed"
     assert "'test'" in found.message
     assert "SLOTWIRE_VAULT__KEYS" in found.remedy
-
-
-async def test_receivers_that_are_gone_are_named(database: Database) -> None:
-    """Settings of a shipped agent that it had to disable are a warning, and secrets without their key fail."""
-    settings = settings_for(database)
-    sealed = seal_secrets(settings_keys(settings.agents), "notify", "", {"url": "https://receiver.example.com/"})
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        await owner.execute(SHIPPED, sealed, datetime.now(UTC))
-    finally:
-        await owner.close()
-    found = (await findings(settings))["agent settings"]
-    assert (found.state, "notify (1, the first for all)" in found.message) == ("warning", True)
-    assert "receiver-gone.md" in found.remedy
-    another = settings.model_copy(update={"agents": AgentsSettings()})
-    assert (await findings(another))["agent settings"].state == "failed"
 
 
 async def test_keys_still_in_use_are_counted(database: Database) -> None:

@@ -22,15 +22,18 @@ from slotwire.handlers.agent_settings import MemorySettings, PostgresSettings
 from slotwire.handlers.agents.notify import agent
 from slotwire.handlers.testing import RecordStatus, Trial
 from slotwire.ingest.errors import RequestRefused
-from slotwire.ingest.foundation.agent_settings.stored import VARIABLE, settings_keys
+from slotwire.ingest.foundation.agent_settings.stored import VARIABLE, seal_secrets, settings_keys
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
+from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
+from slotwire.ingest.operate.doctor import examine
+from slotwire.ingest.operate.findings import Finding
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
 from tests.support.command import environment, slotwire
@@ -44,6 +47,11 @@ LOCAL = "http://127.0.0.1:1"
 MOVED = """
 UPDATE slotwire.agent_settings SET sealed = (SELECT sealed FROM slotwire.agent_settings WHERE org = 'ORG')
 WHERE org = 'OTHER'
+"""
+GONE = """
+INSERT INTO slotwire.agent_settings
+    (id, agent, org, document, secret_names, sealed, changed_at, changed_by, disabled_at, disabled_why)
+VALUES (gen_random_uuid(), 'notify', '', '{}', '{url}', $1, $2, 'test', $2, 'the receiver answered 410')
 """
 KEYS = f"k1:{encode_base64url(secrets.token_bytes(32))}"
 
@@ -135,6 +143,22 @@ async def test_only_the_agents_key_opens_what_is_set(database: Database) -> None
         assert not [word for word in ("capability", SECRET) if word in rows]
         with pytest.raises(ConfigurationError, match="does not open"):
             await source.find("notify", "OTHER")
+
+
+async def test_receivers_that_are_gone_are_named(database: Database) -> None:
+    """Settings that an agent had to disable are a warning of the doctor, and secrets without their key fail."""
+    settings = settings_for(database)
+    sealed = seal_secrets(settings_keys(settings.agents), "notify", "", {"url": URL})
+    async with connected(database.owner_url) as owner:
+        await owner.execute(GONE, sealed, SystemClock().now())
+
+    async def found(settings: Settings) -> Finding:
+        return [each async for each in examine(settings, SystemClock()) if each.check == "agent settings"][0]
+
+    said = await found(settings)
+    assert (said.state, "notify (1, the first for all)" in said.message) == ("warning", True)
+    assert "receiver-gone.md" in said.remedy
+    assert (await found(settings.model_copy(update={"agents": AgentsSettings()}))).state == "failed"
 
 
 @asynccontextmanager
