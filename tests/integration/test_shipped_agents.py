@@ -153,7 +153,7 @@ async def test_receivers_that_are_gone_are_named(database: Database) -> None:
         await owner.execute(GONE, sealed, SystemClock().now())
 
     async def found(settings: Settings) -> Finding:
-        return [each async for each in examine(settings, SystemClock()) if each.check == "agent settings"][0]
+        return {each.check: each async for each in examine(settings, SystemClock())}["agent settings"]
 
     said = await found(settings)
     assert (said.state, "notify (1, the first for all)" in said.message) == ("warning", True)
