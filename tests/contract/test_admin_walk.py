@@ -19,6 +19,7 @@ from slotwire.ingest.operate.cursors import (
     write_id_place,
     write_log_place,
     write_name_place,
+    write_offer_place,
     write_time_place,
 )
 from slotwire.ingest.operate.idempotency import HEADER
@@ -89,6 +90,7 @@ def pair(attempt: Attempt, populated: PopulatedApi) -> tuple[str, str]:
         "subject": (INVITEE, INVITEE + "9"),
         "target": (INVITEE, INVITEE + "9"),
         "user": (f"{API}/users/{owner(populated)}", f"{API}/users/NOBODY"),
+        "event_type": (f"{API}/event_types/CALL", f"{API}/event_types/NONE"),
         "agent": ("crm", "nobody"),
         "event": (str(populated.ids["events"]), str(NOBODY)),
         "email": ("ada@example.com", "nobody@example.com"),
@@ -112,6 +114,9 @@ def cursors(kind: str, route: Route, populated: PopulatedApi) -> tuple[str, str]
         return write_booking_place((INVITEE, populated.org)), write_booking_place((INVITEE, "NOBODY"))
     if kind == "organizations":
         return write_name_place(kind, populated.org), write_name_place(kind, populated.org + "0")
+    if kind == "availability":
+        user, event_type = f"{API}/users/{owner(populated)}", f"{API}/event_types/CALL"
+        return write_offer_place((populated.org, user, event_type)), write_offer_place(("NOBODY", user, event_type))
     if kind in {"keys", "mcp_agents", "connections", "subscriptions", "reconciliations"}:
         return write_time_place(kind, (EPOCH, populated.ids[kind])), write_time_place(kind, (EPOCH, NOBODY))
     return write_id_place(kind, UUID(int=200 << 64)), write_id_place(kind, UUID(int=(200 << 64) + 1))

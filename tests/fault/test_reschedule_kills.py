@@ -12,7 +12,7 @@ from slotwire.ingest.simulator.draws import Draws
 from tests.support.action_storm import FAULTS, WEBHOOKS
 from tests.support.moved_bookings import MovedBookings, moved_bookings
 
-SAMPLE = 6
+SAMPLE = 4
 AWAITS = 170
 """Awaits of most runs that come to an end."""
 

@@ -203,6 +203,19 @@ async def write_booking(database: Database, org: str, invitee: str, *, waits_sin
     )
 
 
+async def write_availability(database: Database, org: str, user: str, event_type: str) -> None:
+    """Have availability been read, and published."""
+    await _as_owner(
+        database, "INSERT INTO slotwire.availability_writers (org, writer) VALUES ($1, 'somebody')", [(org,)]
+    )
+    await _as_owner(
+        database,
+        "INSERT INTO slotwire.availability (org, user_uri, event_type, ends, read_at, version, published)"
+        " VALUES ($1, $2, $3, $4, $4, 1, 1)",
+        [(org, user, event_type, EPOCH)],
+    )
+
+
 async def _as_owner(database: Database, sql: str, rows: list[tuple[object, ...]]) -> None:
     connection = await asyncpg.connect(database.owner_url)
     try:

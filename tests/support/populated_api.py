@@ -52,6 +52,7 @@ from slotwire.ingest.operate.routes.base import Route
 from slotwire.ingest.operate.run_models import StepDecision
 from slotwire.ingest.operate.subscription_models import SubscriptionRequest
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
+from slotwire.ingest.simulator.model import API
 from slotwire.schemas.codec import encode_data
 from slotwire.schemas.ids import last_segment
 from tests.support.agent_setup import invitee_created
@@ -60,6 +61,7 @@ from tests.support.management_api import (
     ManagementApi,
     management_api,
     write_approval,
+    write_availability,
     write_booking,
     write_deliveries,
     write_events,
@@ -256,6 +258,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
             await write_parked(database, parked.id)
             await write_booking(database, org, INVITEE)
             await write_booking(database, OTHER, INVITEE + "2")
+            owner = running.world.members(org)[0].id
+            await write_availability(database, org, f"{API}/users/{owner}", f"{API}/event_types/CALL")
             await write_quarantine(database, OTHER, [b"{}"], first=300)
             kept = await write_quarantine(database, org, [b"{}"] * 2, first=200)
             hole = await api.actions.reconciliations.create(COMMAND_LINE, ReconciliationRequest(organization=org))

@@ -110,7 +110,9 @@ async def _round(ctx: Context) -> bool:
         made = await sync_organization(
             *(org, ctx.calendly, agent.stores.pool, agent.stores.kafka, ctx.clock, settings), writer=writer
         )
-    except (TakenOver, BrokerUnavailable, ControlUnavailable, RequestRefused) as problem:
+    except TakenOver:
+        return False
+    except (BrokerUnavailable, ControlUnavailable, RequestRefused) as problem:
         # One organization's trouble is not the agent's: what is stale is shown, and nothing is lost.
         ctx.log.warning("not_synced", error=problem.in_one_line)
         return False

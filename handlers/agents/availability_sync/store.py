@@ -11,7 +11,6 @@ import orjson
 
 from slotwire.handlers.agents.availability_sync.reading import Known, Offer
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.errors import SlotwireError
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.schemas.availability import BusyTime, OpenSlot
 
@@ -21,11 +20,8 @@ HOLD = timedelta(minutes=5)
 _SQL = read_queries("slotwire.handlers.agents.availability_sync", "availability_sync.sql")
 
 
-class TakenOver(SlotwireError):
+class TakenOver(Exception):
     """Another writer has the organization by now; nothing was changed."""
-
-    def __init__(self) -> None:
-        super().__init__("another process writes this organization's availability by now")
 
 
 @dataclass(frozen=True, slots=True)
