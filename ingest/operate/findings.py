@@ -42,6 +42,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "organizations",
                 "holes",
                 "actions",
+                "changes",
                 "dead letters",
                 "runs",
                 "agent tables",
