@@ -27,7 +27,6 @@
     │   ├── ScopeMissing                the token lacks scopes: tick them
     │   ├── PlanMissing                 the organization's plan does not include it: its owner upgrades
     │   └── PageRefused                 a list must be begun again: control/calendly_client/pages.py
-    ├── TakenOver                       another process writes an organization's availability: handlers/agents/
     └── NotLoopback                     the simulator was asked to send elsewhere: simulator/transport.py
 
 Exceptions of three libraries are caught in these files of `ingest/` and nowhere else; everything above them sees ours:
