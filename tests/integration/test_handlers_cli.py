@@ -152,12 +152,14 @@ async def test_an_authors_code_sees_no_key(tmp_path: Path) -> None:
     (tmp_path / "mine_curious.py").write_text(
         "import os\nfrom pathlib import Path\nfrom slotwire.handlers.agents.demo import agent\n"
         "seen = repr(dict(os.environ)) + repr([each.read_bytes() for each in Path('/proc/self').glob('environ')])\n"
-        "print([name for name in ('VAULT__', 'HOOK_KEYS', 'OAUTH__', 'MIGRATE__', 'KAFKA__') if name in seen])\n"
+        "names = ('VAULT__', 'HOOK_KEYS', 'OAUTH__', 'MIGRATE__', 'SETTINGS_KEYS', 'KAFKA__')\n"
+        "print([name for name in names if name in seen])\n"
     )
     env = {
         "SLOTWIRE_VAULT__KEYS": f"k:{secret}",
         "SLOTWIRE_HTTP__HOOK_KEYS": secret,
         "SLOTWIRE_OAUTH__CLIENT_SECRET": secret,
+        "SLOTWIRE_AGENTS__SETTINGS_KEYS": f"k:{secret}",
         "SLOTWIRE_MIGRATE__DATABASE_URL": "postgresql://owner:secret@127.0.0.1:1/d",
         "SLOTWIRE_KAFKA__TOPIC_PREFIX": "eu.",
     }

@@ -21,6 +21,7 @@ from standardwebhooks import Webhook
 from slotwire.handlers.agent_settings import MemorySettings, PostgresSettings
 from slotwire.handlers.agents.notify import agent
 from slotwire.handlers.testing import RecordStatus, Trial
+from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.errors import RequestRefused
 from slotwire.ingest.foundation.agent_settings.stored import VARIABLE, seal_secrets, settings_keys
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
@@ -30,6 +31,7 @@ from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.settings import Settings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
 from slotwire.ingest.operate.doctor import examine
@@ -146,7 +148,7 @@ async def test_only_the_agents_key_opens_what_is_set(database: Database) -> None
 
 
 async def test_receivers_that_are_gone_are_named(database: Database) -> None:
-    """Settings that an agent had to disable are a warning of the doctor, and secrets without their key fail."""
+    """Settings that an agent had to disable are counted, and a warning of the doctor; secrets without a key fail."""
     settings = settings_for(database)
     sealed = seal_secrets(settings_keys(settings.agents), "notify", "", {"url": URL})
     async with connected(database.owner_url) as owner:
@@ -159,6 +161,9 @@ async def test_receivers_that_are_gone_are_named(database: Database) -> None:
     assert (said.state, "notify (1, the first for all)" in said.message) == ("warning", True)
     assert "receiver-gone.md" in said.remedy
     assert (await found(settings.model_copy(update={"agents": AgentsSettings()}))).state == "failed"
+    async with management_api(settings) as api:
+        await Observer(api.actions.pool, SystemClock(), settings.metrics).run_once()
+    assert REGISTRY.get_sample_value("slotwire_agent_settings_disabled", {"agent": "notify"}) == 1
 
 
 @asynccontextmanager
