@@ -34,7 +34,7 @@ class McpSettings(SettingsGroup):
     """The management API of `slotwire control`, which makes the calls to Calendly: http://control:8081, for example."""
     allowed_origins: Names = ()
     """Web origins whose pages may call, for example `https://inspector.example.com`. A request without `Origin` is not
-    a page's."""
+    a page's. With a public address of this machine, its pages may call, too."""
     max_connections: int = Field(1_000, ge=1)
     """The most open connections; a stream of events holds one. For a further one, the connection that has waited
     longest for its client is closed."""

@@ -83,24 +83,34 @@ async def _admin_key(actions: Actions, owner: Principal, stored: str) -> str:
     return (await actions.keys.create(owner, KeyRequest(role=Role.ADMIN, label="slotwire local"))).key
 
 
-async def mcp_token(settings: Settings, name: str) -> str:
-    """Register an agent of MCP with every preset, unless there is one, and make a token for the demo's owner."""
+async def mcp_token(settings: Settings, name: str, organization: str) -> str:
+    """Register an agent of MCP with every preset, unless there is one, and make a token for who was connected first.
+
+    Args:
+        settings: the shared settings of the installation.
+        name: of the agent.
+        organization: the URI of the demo's organization.
+    """
     from slotwire.ingest.errors import RequestRefused
     from slotwire.ingest.foundation.clock import clock_of
     from slotwire.ingest.operate.mcp_agent_models import McpAgentRequest, McpTokenRequest
+    from slotwire.ingest.operate.models import PageQuery
     from slotwire.ingest.operate.process import operating
     from slotwire.ingest.operate.roles import Principal, Role
+    from slotwire.schemas.ids import last_segment
 
-    owner, request = Principal(Role.ADMIN), McpTokenRequest()
+    owner, org = Principal(Role.ADMIN), last_segment(organization)
     async with operating(settings, clock_of(settings), application="local") as actions:
         try:
             await actions.mcp_agents.create(
-                owner, McpAgentRequest(name=name, tools=("operate",), label="slotwire local")
+                owner,
+                McpAgentRequest(name=name, organizations=(org,), tools=("operate",), label="slotwire local"),
             )
         except RequestRefused as error:
             if error.code != "name_taken":
                 raise
-        return (await actions.mcp_agents.issue(owner, name, request)).token
+        first = (await actions.connections.list(owner, org, PageQuery(limit=1))).items[0]
+        return (await actions.mcp_agents.issue(owner, name, McpTokenRequest(user=first.user_uri))).token
 
 
 async def start_story(simulator_url: str) -> None:

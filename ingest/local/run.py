@@ -201,7 +201,7 @@ class Installation:
         state = self.wiring.stack.state
         self._subscription = await subscribe(self.wiring.settings(), state.stored_secret("admin-key"))
         state.store_secret("admin-key", self._subscription.admin_key)
-        self._mcp_token = await mcp_token(self.wiring.settings(), MCP_AGENT)
+        self._mcp_token = await mcp_token(self.wiring.settings(), MCP_AGENT, self._subscription.organization)
 
     async def _ready_line(self) -> ReadyLine:
         wiring, subscription = self.wiring, self._subscription

@@ -151,9 +151,17 @@ class _Door:
         if request.headers.get(hdrs.HOST, "") not in self._hosts:
             return _problem(421, "invalid_request", "this host is not served here")
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and origin not in self._gate.settings.allowed_origins:
+        if origin is not None and not self._may_call(origin):
             return _problem(403, "invalid_request", "pages of this origin may not call")
         return await handler(request)
+
+    def _may_call(self, origin: str) -> bool:
+        """Whether a page may call: one that is allowed, or one of this machine if the listener is for it alone."""
+        if origin in self._gate.settings.allowed_origins:
+            return True
+        page = urlsplit(origin)
+        own = (urlsplit(self._tokens.base).hostname or "", page.hostname or "")
+        return page.scheme == "http" and all(map(is_loopback, own))
 
     async def _server_metadata(self, _: web.Request) -> web.Response:
         return _document(self._tokens.server_metadata())
