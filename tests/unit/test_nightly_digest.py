@@ -18,6 +18,7 @@ from slotwire.ingest.foundation.errors import OutgoingFailed
 from slotwire.ingest.foundation.mail_message import Mail
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.schemas.events import InviteeCreated
 
 SIX = datetime(2026, 12, 1, 18, 0, tzinfo=UTC)
@@ -198,11 +199,14 @@ async def test_a_dry_run_sends_nothing_and_takes_nothing_away(world: World) -> N
 
 
 async def test_without_settings_nothing_is_sent(world: World) -> None:
-    """Nor where what they need is not there; that is said, and tried again."""
+    """Nor where what they need is not there; that is counted, and tried again."""
     agent.install(world.settings, Outgoing(OutgoingSettings(), purpose="test"), mailer=world.post)
     assert await world.fire(SIX) is RecordStatus.DONE
     assert not world.trial.chains.remembered
     world.wanted(file=True)
     agent.output_folder = None
+    labels = {"way": "file", "outcome": "failed"}
+    before = REGISTRY.get_sample_value("slotwire_digests_total", labels) or 0
     assert await world.fire(SIX + HALF_HOUR) is RecordStatus.DONE
     assert json.loads(world.trial.chains.remembered["TRIAL", STATE])["sent"]["file"]["failures"] == 1
+    assert REGISTRY.get_sample_value("slotwire_digests_total", labels) == before + 1
