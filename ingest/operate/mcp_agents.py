@@ -100,7 +100,7 @@ async def by_name(pool: Pool, name: str) -> McpAgent:
 
 
 async def revoke(pool: Pool, agent: UUID, org: str | None, now: datetime) -> McpAgent:
-    """Revoke an agent with its tokens, effective at once, and tell those that serve it. A second time changes nothing.
+    """Revoke an agent with its tokens, effective at once. A second time changes nothing.
 
     Raises:
         RequestRefused: there is none within reach.

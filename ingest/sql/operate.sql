@@ -549,13 +549,10 @@ FROM slotwire.mcp_agents
 WHERE name = $1
 
 -- name: revoke_mcp_agent
--- Revoke an agent of MCP, and tell those that serve it; the time of the first revocation stays.
-WITH gone AS (
-    UPDATE slotwire.mcp_agents SET revoked_at = coalesce(revoked_at, $3)
-    WHERE id = $1 AND ($2::text IS NULL OR org = $2)
-    RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
-)
-SELECT gone.* FROM gone, LATERAL (SELECT pg_notify('slotwire_mcp_agents', gone.id::text)) AS told
+-- Revoke an agent of MCP; the time of the first revocation stays.
+UPDATE slotwire.mcp_agents SET revoked_at = coalesce(revoked_at, $3)
+WHERE id = $1 AND ($2::text IS NULL OR org = $2)
+RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
 
 -- name: mcp_users_of_agent
 -- The connected users that an agent of MCP may act for, or one of them.

@@ -16,7 +16,11 @@ from tools.sources import PACKAGES, ROOT, repository_files
 DOCKERFILE = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
 INSTRUCTIONS = [line.split(maxsplit=1) for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
 
-FOUND_BY_OTHERS = {"cramjam": "aiokafka's codecs", "rich": "typer's help and errors"}
+FOUND_BY_OTHERS = {
+    "cramjam": "aiokafka's codecs",
+    "rich": "typer's help and errors",
+    "tzdata": "zoneinfo, on a system without zones",
+}
 """Dependencies that no module of ours imports, and who does."""
 
 
