@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slotwire.handlers import author_cli
+from slotwire.handlers.author import author_cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slotwire.handlers.offsets import OffsetMove
+    from slotwire.handlers.consume.offsets import OffsetMove
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 _EXAMPLE = "crm.agent:agent, or notify, which comes with Slotwire"
@@ -46,9 +46,9 @@ def run(
     from slotwire.ingest.foundation.author_environment import OF_SHIPPED, begin_without_secrets
 
     begin_without_secrets(but={OF_SHIPPED} if are_shipped(references) else ())
+    from slotwire.handlers.author.shown_runs import ShownRuns
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
-    from slotwire.handlers.shown_runs import ShownRuns
     from slotwire.ingest.foundation import lifecycle
     from slotwire.ingest.foundation.clock import SystemClock
     from slotwire.ingest.foundation.log_output import configure_logging
@@ -140,7 +140,7 @@ def rewind(
     """
     import asyncio
 
-    from slotwire.handlers.offsets import rewind as move_back
+    from slotwire.handlers.consume.offsets import rewind as move_back
     from slotwire.ingest.foundation.settings import load_settings
 
     _show(asyncio.run(move_back(load_settings().kafka, agent, to, topic=topic)), as_json=as_json)
@@ -158,7 +158,7 @@ def skip(
     """Have a stopped agent continue past records that cannot be read, for example a damaged batch."""
     import asyncio
 
-    from slotwire.handlers.offsets import skip as move_on
+    from slotwire.handlers.consume.offsets import skip as move_on
     from slotwire.ingest.foundation.settings import load_settings
 
     moved = asyncio.run(move_on(load_settings().kafka, agent, topic, partition, records))

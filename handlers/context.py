@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from slotwire.handlers.approvals import Decision, approval
-from slotwire.handlers.bookings import OrganizationBookings
-from slotwire.handlers.calendly import Calls, EventCalendly
-from slotwire.handlers.chains import BookingChain, Chains, ChainState
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.endings import Suspended
 from slotwire.handlers.firings import Firing, FiringData, Moment
-from slotwire.handlers.inbox import AlreadyDone, Inbox, NotCommitted
-from slotwire.handlers.steps import Run
+from slotwire.handlers.long_work.approvals import Decision, approval
+from slotwire.handlers.long_work.endings import Suspended
+from slotwire.handlers.long_work.steps import Run
+from slotwire.handlers.reach.bookings import OrganizationBookings
+from slotwire.handlers.reach.calendly import Calls, EventCalendly
+from slotwire.handlers.reach.chains import BookingChain, Chains, ChainState
+from slotwire.handlers.settle.inbox import AlreadyDone, Inbox, NotCommitted
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.envelope import Event

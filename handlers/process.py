@@ -10,31 +10,31 @@ from uuid import UUID
 
 import asyncpg
 
-from slotwire.handlers import dead_letters
-from slotwire.handlers.agent_queue import PostgresQueue
-from slotwire.handlers.agent_settings import PostgresSettings
-from slotwire.handlers.calendly import ControlledCalls
-from slotwire.handlers.chains import PostgresChains
-from slotwire.handlers.consume import Member, Membership
-from slotwire.handlers.dead_letters import KafkaDeadLetters
-from slotwire.handlers.due import DueRuns
-from slotwire.handlers.fire import FiringLoop
+from slotwire.handlers.author.shown_runs import ShownRuns
+from slotwire.handlers.author.tables import require_tables
+from slotwire.handlers.consume.member import Member, Membership
+from slotwire.handlers.consume.placement import place
+from slotwire.handlers.dispatch.due import DueRuns
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.queueing import Queueing
+from slotwire.handlers.dispatch.runs import Runs
 from slotwire.handlers.firings import firing_partition
-from slotwire.handlers.handle import Handling
 from slotwire.handlers.hooks import StartFailed, held
-from slotwire.handlers.inbox import PostgresInbox
-from slotwire.handlers.letters import KeptLetters
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.patience import OUTAGE_RETRY, drawn
-from slotwire.handlers.placement import place
-from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.queueing import Queueing
+from slotwire.handlers.reach.calendly import ControlledCalls
+from slotwire.handlers.reach.chains import PostgresChains
 from slotwire.handlers.registry import Agent, group_name
-from slotwire.handlers.runs import Runs
-from slotwire.handlers.schedule_store import ScheduleStore
-from slotwire.handlers.shipped import ShippedAgent, Stores
-from slotwire.handlers.shown_runs import ShownRuns
-from slotwire.handlers.tables import require_tables
+from slotwire.handlers.schedule.fire import FiringLoop
+from slotwire.handlers.schedule.schedule_store import ScheduleStore
+from slotwire.handlers.settle import dead_letters
+from slotwire.handlers.settle.agent_queue import PostgresQueue
+from slotwire.handlers.settle.dead_letters import KafkaDeadLetters
+from slotwire.handlers.settle.inbox import PostgresInbox
+from slotwire.handlers.settle.letters import KeptLetters
+from slotwire.handlers.shipped.agent import ShippedAgent, Stores
+from slotwire.handlers.shipped.settings import PostgresSettings
 from slotwire.ingest.foundation.agent_settings import settings_keys
 from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.control_client import ControlClient

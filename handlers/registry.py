@@ -12,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
+from slotwire.handlers.long_work.versions import JournalMigration
 from slotwire.handlers.outcome import Outcome
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.schedules import Schedules
 from slotwire.handlers.shipped_names import reference_of
 from slotwire.handlers.signatures import EXAMPLE, check_handler
-from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData

@@ -136,17 +136,16 @@ class Schedules:
         Raises:
             ConfigurationError: an argument is out of bounds, or the function cannot be used.
         """
-        moments: dict[MomentKind, timedelta | None] = {
-            "before_start": before_start,
-            "after_start": after_start,
-            "after_end": after_end,
-        }
-        given = [(kind, away) for kind, away in moments.items() if away is not None]
-        match time, timezone, given:
-            case (str(day),), str(), []:
-                return self._registration(times_of_day(day, timezone), missed, name)
-            case (), None, [(kind, away)]:
-                return self._registration(moment_times(kind, away), missed, name)
+        moments: tuple[tuple[MomentKind, timedelta | None], ...] = (
+            ("before_start", before_start),
+            ("after_start", after_start),
+            ("after_end", after_end),
+        )
+        given = [(kind, away) for kind, away in moments if away is not None]
+        if len(time) == 1 and timezone is not None and not given:
+            return self._registration(times_of_day(time[0], timezone), missed, name)
+        if not time and timezone is None and len(given) == 1:
+            return self._registration(moment_times(*given[0]), missed, name)
         raise ConfigurationError(
             f"agent {self.name}: @agent.at() takes a time and its zone, or one moment of a booking",
             remedy=f"Write {_DAILY}, or {_MOMENT}.",

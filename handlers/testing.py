@@ -21,26 +21,26 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import SecretStr
 
-from slotwire.handlers.calendly import MemoryCalls
-from slotwire.handlers.chains import BookingSnapshot, Chains, MemoryChains, PostgresChains
+from slotwire.handlers.author.tables import migrate_tables
 from slotwire.handlers.database import DatabaseRow
-from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.handle import Handling
+from slotwire.handlers.dispatch.dispatcher import Dispatcher
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
 from slotwire.handlers.hooks import held
-from slotwire.handlers.inbox import Inbox, PostgresInbox
-from slotwire.handlers.journal import unpack
+from slotwire.handlers.long_work.journal import unpack
+from slotwire.handlers.long_work.trial_journal import MemoryJournal
 from slotwire.handlers.patience import PauseRefused
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.process import opened_pool
+from slotwire.handlers.reach.calendly import MemoryCalls
+from slotwire.handlers.reach.chains import BookingSnapshot, Chains, MemoryChains, PostgresChains
 from slotwire.handlers.records import Partition, Record, SetAsideRecord
 from slotwire.handlers.registry import Agent
 from slotwire.handlers.results import RecordResult, RecordStatus
-from slotwire.handlers.runs import Runs
-from slotwire.handlers.tables import migrate_tables
-from slotwire.handlers.trial_firings import trial_record
-from slotwire.handlers.trial_inbox import MemoryInbox
-from slotwire.handlers.trial_journal import MemoryJournal
+from slotwire.handlers.schedule.trial_firings import trial_record
+from slotwire.handlers.settle.dead_letters import GiveUpReason
+from slotwire.handlers.settle.inbox import Inbox, PostgresInbox
+from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.ingest.foundation.clock import Clock, ManualClock, SystemClock
 from slotwire.ingest.foundation.postgres import Pool, connect
 from slotwire.ingest.foundation.settings import Settings

@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from slotwire.handlers.digest import rendered
-from slotwire.handlers.digest.facts import (
+from slotwire.handlers.shipped.digest import rendered
+from slotwire.handlers.shipped.digest.facts import (
     AttentionKind,
     ChangeKind,
     DigestAttention,

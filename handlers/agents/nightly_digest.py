@@ -14,12 +14,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from slotwire.handlers.bookings import MAX_BOOKINGS
 from slotwire.handlers.context import Context
-from slotwire.handlers.digest import rendered
-from slotwire.handlers.digest.days import span_of
-from slotwire.handlers.digest.delivery import DigestToSend, DigestWays
-from slotwire.handlers.digest.plan import (
+from slotwire.handlers.firings import Firing
+from slotwire.handlers.outcome import Done
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.reach.bookings import MAX_BOOKINGS
+from slotwire.handlers.shipped.agent import ShippedAgent
+from slotwire.handlers.shipped.digest import rendered
+from slotwire.handlers.shipped.digest.days import span_of
+from slotwire.handlers.shipped.digest.delivery import DigestToSend, DigestWays
+from slotwire.handlers.shipped.digest.plan import (
     MAX_HOSTS,
     Memories,
     PlannedDigest,
@@ -32,11 +36,7 @@ from slotwire.handlers.digest.plan import (
     remembered,
     written,
 )
-from slotwire.handlers.digest.selection import facts_of, hosts_of
-from slotwire.handlers.firings import Firing
-from slotwire.handlers.outcome import Done
-from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.shipped.digest.selection import facts_of, hosts_of
 from slotwire.ingest.foundation.agent_settings import NightlyDigestSettings
 from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingFailed, OutgoingRefused, SlotwireError
 from slotwire.ingest.foundation.outgoing_metrics import DIGESTS

@@ -18,7 +18,12 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from slotwire.handlers.attendance import (
+from slotwire.handlers.context import Context
+from slotwire.handlers.firings import Moment
+from slotwire.handlers.outcome import Done, Outcome, Retry
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.shipped.agent import ShippedAgent
+from slotwire.handlers.shipped.attendance import (
     AskedAttendance,
     Attendance,
     AttendedInvitee,
@@ -27,11 +32,6 @@ from slotwire.handlers.attendance import (
     MarkMemory,
     what_follows,
 )
-from slotwire.handlers.context import Context
-from slotwire.handlers.firings import Moment
-from slotwire.handlers.outcome import Done, Outcome, Retry
-from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
-from slotwire.handlers.shipped import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import NoShowSweeperSettings
 from slotwire.ingest.foundation.errors import ConfigurationError, RequestRefused
 

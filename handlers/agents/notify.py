@@ -21,7 +21,7 @@ import orjson
 from slotwire.handlers.context import Context
 from slotwire.handlers.outcome import MAX_RETRY_AFTER_SECONDS, Outcome, Reject, Retry
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.shipped.agent import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import NotifySettings
 from slotwire.ingest.foundation.errors import OutgoingFailed, OutgoingRefused
 from slotwire.ingest.foundation.outgoing import Answer
@@ -72,7 +72,7 @@ _LOOKALIKES = str.maketrans(
     "\u2039\u203a\uff06\uff20\u2217\uff3f\u223c\u02cb\u2223\uff3b\uff3d\uff08\uff09\uff03\uff3c\ua789\u2215",
 )
 """For each character that a chat gives a meaning, one that looks the same and has none."""
-_DOT_IN_WORD = re.compile(r"\.(?=\w)")
+_DOT_IN_WORD = re.compile(r"\.(?=\.*[^\s.])")
 
 
 @agent.on(*EVENT_CLASSES)

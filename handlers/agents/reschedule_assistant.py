@@ -17,10 +17,10 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from slotwire.handlers import Context, Done, Event, Reject, Retry
-from slotwire.handlers.calendly import EventCalendly
 from slotwire.handlers.firings import Moment
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.reach.calendly import EventCalendly
+from slotwire.handlers.shipped.agent import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import Prefer, RescheduleSettings
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.schemas.calendly import InviteePayload, ScheduledEvent

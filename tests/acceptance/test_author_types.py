@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slotwire.handlers.new_project import make_project
+from slotwire.handlers.author.new_project import make_project
 from tests.support.checkers import Findings, mypy, pyright
 from tools.sources import ROOT, repository_files
 

@@ -39,7 +39,7 @@ def test_the_wheel_holds_our_one_namespace_and_nothing_else(wheel: zipfile.Path)
     assert {
         "slotwire/ingest/local/kafka-jars.txt",
         "slotwire/ingest/sql/log.sql",
-        "slotwire/handlers/inbox.sql",
+        "slotwire/handlers/sql/inbox.sql",
     } <= packed
     assert any(name.startswith("slotwire/ingest/sql/migrations/") and name.endswith(".sql") for name in packed)
 

@@ -32,8 +32,8 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from slotwire.handlers import Agent, Context
+from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.handlers.testing import record_of
-from slotwire.handlers.trial_inbox import MemoryInbox
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import StackOptions, embedded_stack, ephemeral_folder
 from slotwire.schemas.codec import decode

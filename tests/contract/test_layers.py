@@ -35,7 +35,33 @@ PLANTED = {
     ),
     "one-writer": ("ingest.control.backfill", "import slotwire.ingest.log.normalize", "ingest.log.normalize"),
     "pure-core": ("ingest.log.join", "import asyncpg", "asyncpg"),
-    "lanes": ("handlers.lanes", "import slotwire.handlers.consume", "handlers.consume"),
+    "lanes": ("handlers.dispatch.lanes", "import slotwire.handlers.consume.member", "handlers.consume.member"),
+    "handlers-author": (
+        "handlers.author.tables",
+        "import slotwire.handlers.author.past_events",
+        "handlers.author.past_events",
+    ),
+    "handlers-consume": (
+        "handlers.consume.watch",
+        "import slotwire.handlers.consume.placement",
+        "handlers.consume.placement",
+    ),
+    "handlers-dispatch": (
+        "handlers.dispatch.lanes",
+        "import slotwire.handlers.dispatch.handle",
+        "handlers.dispatch.handle",
+    ),
+    "handlers-long-work": (
+        "handlers.long_work.versions",
+        "import slotwire.handlers.long_work.steps",
+        "handlers.long_work.steps",
+    ),
+    "handlers-schedule": (
+        "handlers.schedule.due_firings",
+        "import slotwire.handlers.schedule.fire",
+        "handlers.schedule.fire",
+    ),
+    "handlers-settle": ("handlers.settle.ledger", "import slotwire.handlers.settle.inbox", "handlers.settle.inbox"),
     "verbs-know-no-http": (
         "ingest.operate.actions.keys",
         "import slotwire.ingest.operate.routes.keys",
@@ -48,7 +74,7 @@ PLANTED = {
     "doors-to-mcp": ("ingest.operate.mcp_agents", "import jwt", "jwt"),
     "one-vault": ("ingest.keys.signing_keys", "from cryptography.hazmat.primitives import hmac", "cryptography"),
     "one-list-of-metrics": ("ingest.log.writer", "from prometheus_client import Counter", "prometheus_client"),
-    "one-door-to-traces": ("handlers.attempt", "from opentelemetry import trace", "opentelemetry"),
+    "one-door-to-traces": ("handlers.dispatch.attempt", "from opentelemetry import trace", "opentelemetry"),
     "simulator-is-apart": (
         "ingest.simulator.signature",
         "import slotwire.ingest.receive.verify",
@@ -120,6 +146,7 @@ def test_a_turned_arrow_is_refused(contract: str, broken: dict[str, str]) -> Non
         ("relay", "ingest/relay"),
         ("mcp-events", "ingest/mcp/events"),
         ("lanes", "handlers"),
+        ("handlers-dispatch", "handlers/dispatch"),
     ],
 )
 def test_a_new_file_takes_its_place(contract: str, package: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from slotwire.ingest.local.databases import Database
 ROOT = Path(__file__).parents[2]
 FILES = sorted(
     path.relative_to(ROOT)
-    for folder in ("ingest/sql", "handlers", "handlers/agents/availability_sync")
+    for folder in ("ingest/sql", "handlers/sql", "handlers/agents/availability_sync")
     for path in (ROOT / folder).glob("*.sql")
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slotwire.handlers.digest import rendered
+from slotwire.handlers.shipped.digest import rendered
 from tests.property.test_digest import HOSTILE, typed_everywhere
 from tests.support.chromium import chromium
 

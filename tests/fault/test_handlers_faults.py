@@ -17,8 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.inbox import AlreadyDone, PostgresInbox
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.settle.inbox import AlreadyDone, PostgresInbox
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database

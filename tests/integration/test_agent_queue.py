@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Reject, Retry
-from slotwire.handlers.settle import MAX_REMEMBERED
+from slotwire.handlers.settle.ledger import MAX_REMEMBERED
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.control import retention
 from slotwire.ingest.foundation.agents_settings import AgentsSettings

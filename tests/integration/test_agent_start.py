@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from confluent_kafka.admin import AdminClient
 
 from slotwire.handlers import Agent
-from slotwire.handlers.groups import speaking_for
-from slotwire.handlers.placement import place
+from slotwire.handlers.consume.groups import speaking_for
+from slotwire.handlers.consume.placement import place
 from slotwire.handlers.policy import Start
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import BrokerUnavailable, ConfigurationError

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Event
-from slotwire.handlers.chains import BookingChain
-from slotwire.handlers.past_events import past_event, try_event
+from slotwire.handlers.author.past_events import past_event, try_event
+from slotwire.handlers.author.tables import MAX_NAME, migrate_tables, require_tables, schema_of
 from slotwire.handlers.policy import RetryPolicy
-from slotwire.handlers.tables import MAX_NAME, migrate_tables, require_tables, schema_of
+from slotwire.handlers.reach.chains import BookingChain
 from slotwire.handlers.testing import RecordStatus, event_of, trial_on_postgres
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.control_client import ControlClient

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from slotwire.handlers.agents.availability_sync.feed import opened_feed
 from slotwire.handlers.agents.availability_sync.store import HOLD, TakenOver, hold
-from slotwire.handlers.calendly import ControlledCalls
+from slotwire.handlers.reach.calendly import ControlledCalls
 from slotwire.handlers.testing import event_of
 from slotwire.ingest.cli.acting import read_pages
 from slotwire.ingest.errors import SlotwireError

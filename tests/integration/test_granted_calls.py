@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from slotwire.handlers.calendly import ControlledCalls, EventCalendly
+from slotwire.handlers.reach.calendly import ControlledCalls, EventCalendly
 from slotwire.ingest.foundation.actions_settings import ActionsSettings
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock

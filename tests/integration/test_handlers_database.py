@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import DatabaseConnection, DatabaseRow
-from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.attempt import FailedRun, RunResult, SuccessfulRun, UncountedRun, run_once
-from slotwire.handlers.calendly import MemoryCalls
-from slotwire.handlers.chains import MemoryChains
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.dispatch.attempt import FailedRun, RunResult, SuccessfulRun, UncountedRun, run_once
+from slotwire.handlers.reach.calendly import MemoryCalls
+from slotwire.handlers.reach.chains import MemoryChains
+from slotwire.handlers.settle.dead_letters import GiveUpReason
+from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import Connection, Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings

@@ -16,9 +16,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.dead_letters import LEFT_OUT
 from slotwire.handlers.policy import GiveUpLimit
 from slotwire.handlers.records import Record
+from slotwire.handlers.settle.dead_letters import LEFT_OUT
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from slotwire.handlers.bookings import OrganizationBookings, PostgresBookings, WaitingForPerson
+from slotwire.handlers.reach.bookings import OrganizationBookings, PostgresBookings, WaitingForPerson
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database

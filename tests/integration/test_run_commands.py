@@ -11,18 +11,18 @@ from uuid import UUID
 import pytest
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.calendly import MemoryCalls
-from slotwire.handlers.chains import MemoryChains
-from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.endings import StepOutcomeUnknown
-from slotwire.handlers.handle import Handling
-from slotwire.handlers.inbox import PostgresInbox
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
+from slotwire.handlers.long_work.endings import StepOutcomeUnknown
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.policy import RetryPolicy
-from slotwire.handlers.postgres_journal import PostgresJournal
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.reach.calendly import MemoryCalls
+from slotwire.handlers.reach.chains import MemoryChains
 from slotwire.handlers.records import Record, SetAsideRecord
 from slotwire.handlers.results import RecordStatus
-from slotwire.handlers.runs import Runs
+from slotwire.handlers.settle.dead_letters import GiveUpReason
+from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.handlers.testing import Trial, record_of
 from slotwire.ingest.control import retention
 from slotwire.ingest.control.observation import Observer

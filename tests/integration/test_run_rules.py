@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.endings import StepOutcomeUnknown
-from slotwire.handlers.journal import Busy, ClaimRequest, Entry, RunClaim, SetAside, pack
-from slotwire.handlers.postgres_journal import PostgresJournal
+from slotwire.handlers.long_work.endings import StepOutcomeUnknown
+from slotwire.handlers.long_work.journal import Busy, ClaimRequest, Entry, RunClaim, SetAside, pack
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.local.databases import Database

@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Firing, Moment, Reject, Retry
-from slotwire.handlers.calendly import ControlledCalls
-from slotwire.handlers.due_firings import MAX_LATE
+from slotwire.handlers.reach.calendly import ControlledCalls
+from slotwire.handlers.schedule.due_firings import MAX_LATE
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused

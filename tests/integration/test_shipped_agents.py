@@ -18,8 +18,8 @@ import asyncpg
 import pytest
 from standardwebhooks import Webhook
 
-from slotwire.handlers.agent_settings import MemorySettings, PostgresSettings
 from slotwire.handlers.agents.notify import agent
+from slotwire.handlers.shipped.settings import MemorySettings, PostgresSettings
 from slotwire.handlers.testing import RecordStatus, Trial
 from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.errors import RequestRefused

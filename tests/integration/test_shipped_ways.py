@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook
 
-from slotwire.handlers.attendance import AskedAttendance, AttendedInvitee, AttendedMeeting
-from slotwire.handlers.digest import rendered
-from slotwire.handlers.digest.delivery import DigestToSend, DigestWays
+from slotwire.handlers.shipped.attendance import AskedAttendance, AttendedInvitee, AttendedMeeting
+from slotwire.handlers.shipped.digest import rendered
+from slotwire.handlers.shipped.digest.delivery import DigestToSend, DigestWays
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import OutgoingFailed
 from slotwire.ingest.foundation.mail import SmtpMailer

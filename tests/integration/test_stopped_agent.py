@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Reject
-from slotwire.handlers.offsets import MAX_SKIPPED
+from slotwire.handlers.consume.offsets import MAX_SKIPPED
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated

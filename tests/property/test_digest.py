@@ -13,9 +13,9 @@ from uuid import UUID
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slotwire.handlers.digest import rendered
-from slotwire.handlers.digest.facts import DigestFacts, DigestPerson, RenderedDigest
-from slotwire.handlers.digest.words import quoted, visible
+from slotwire.handlers.shipped.digest import rendered
+from slotwire.handlers.shipped.digest.facts import DigestFacts, DigestPerson, RenderedDigest
+from slotwire.handlers.shipped.digest.words import quoted, visible
 from slotwire.ingest.foundation.mail_message import Mail, message_of
 from tools.digest_picture import EXAMPLE
 

@@ -8,8 +8,8 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slotwire.handlers.dispatch import Dispatcher
-from slotwire.handlers.lanes import Lanes
+from slotwire.handlers.dispatch.dispatcher import Dispatcher
+from slotwire.handlers.dispatch.lanes import Lanes
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.testing import record_of

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slotwire.handlers.policy import GiveUpCounter, GiveUpLimit, RetryPolicy
-from slotwire.handlers.settle import OffsetLedger
+from slotwire.handlers.settle.ledger import OffsetLedger
 
 
 @given(

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from slotwire.handlers.process import AgentRunner
 from slotwire.handlers.registry import Agent
-from slotwire.handlers.settle import read_settled
+from slotwire.handlers.settle.ledger import read_settled
 from slotwire.handlers.testing import event_of, record_of
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock, SystemClock

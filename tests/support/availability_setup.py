@@ -17,9 +17,9 @@ from aiokafka import TopicPartition
 from slotwire.handlers.agents.availability_sync import agent
 from slotwire.handlers.agents.availability_sync.reading import ends_after
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
-from slotwire.handlers.calendly import ControlledCalls, EventCalendly
-from slotwire.handlers.past_events import past_event
+from slotwire.handlers.author.past_events import past_event
 from slotwire.handlers.process import install
+from slotwire.handlers.reach.calendly import ControlledCalls, EventCalendly
 from slotwire.handlers.testing import Trial
 from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
 from slotwire.ingest.foundation.clock import Clock

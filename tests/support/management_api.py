@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 
-from slotwire.handlers.dead_letters import GiveUpReason
-from slotwire.handlers.journal import Asked, ClaimRequest, Entry, RunClaim, pack
-from slotwire.handlers.letters import KeptLetters
-from slotwire.handlers.postgres_journal import PostgresJournal
+from slotwire.handlers.long_work.journal import Asked, ClaimRequest, Entry, RunClaim, pack
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.records import Record
+from slotwire.handlers.settle.dead_letters import GiveUpReason
+from slotwire.handlers.settle.letters import KeptLetters
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.listener import listen

@@ -12,18 +12,18 @@ from typing import Any
 
 import asyncpg
 
-from slotwire.handlers.agent_settings import MemorySettings
 from slotwire.handlers.agents.reschedule_assistant import agent
-from slotwire.handlers.calendly import ControlledCalls
-from slotwire.handlers.chains import PostgresChains
-from slotwire.handlers.handle import Handling
-from slotwire.handlers.inbox import PostgresInbox
-from slotwire.handlers.past_events import past_event
-from slotwire.handlers.postgres_journal import PostgresJournal
+from slotwire.handlers.author.past_events import past_event
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.reach.calendly import ControlledCalls
+from slotwire.handlers.reach.chains import PostgresChains
 from slotwire.handlers.records import Record
 from slotwire.handlers.results import RecordStatus
-from slotwire.handlers.runs import Runs
+from slotwire.handlers.settle.inbox import PostgresInbox
+from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.handlers.testing import Trial, record_of
 from slotwire.ingest.errors import CalendlyError, SlotwireError
 from slotwire.ingest.foundation.control_client import ControlClient

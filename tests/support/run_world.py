@@ -15,19 +15,19 @@ from typing import Any
 from uuid import UUID
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.calendly import MemoryCalls
-from slotwire.handlers.chains import MemoryChains
-from slotwire.handlers.endings import StepOutcomeUnknown
-from slotwire.handlers.handle import Handling
-from slotwire.handlers.inbox import PostgresInbox
-from slotwire.handlers.journal import unpack
-from slotwire.handlers.postgres_journal import PostgresJournal
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
+from slotwire.handlers.long_work.endings import StepOutcomeUnknown
+from slotwire.handlers.long_work.journal import unpack
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
+from slotwire.handlers.long_work.versions import JournalMigration
 from slotwire.handlers.problems import Problems
+from slotwire.handlers.reach.calendly import MemoryCalls
+from slotwire.handlers.reach.chains import MemoryChains
 from slotwire.handlers.records import Partition, SetAsideRecord
 from slotwire.handlers.results import RecordStatus
-from slotwire.handlers.runs import Runs
+from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.handlers.testing import Trial, record_of
-from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.postgres import Pool
 from slotwire.ingest.foundation.telemetry import get_logger

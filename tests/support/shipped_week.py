@@ -11,10 +11,10 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from slotwire.handlers.agent_settings import MemorySettings
-from slotwire.handlers.attendance import AttendedInvitee, AttendedMeeting
 from slotwire.handlers.process import AgentRunner
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.shipped.agent import ShippedAgent
+from slotwire.handlers.shipped.attendance import AttendedInvitee, AttendedMeeting
+from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import OutgoingFailed
 from slotwire.ingest.foundation.mail_message import Mail

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent, BookingSnapshot, Context, Event
-from slotwire.handlers.chains import MAX_STATE_BYTES
 from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.process import opened_pool
+from slotwire.handlers.reach.chains import MAX_STATE_BYTES
 from slotwire.handlers.testing import RecordStatus, Trial, TrialClock, event_of
 from slotwire.ingest.foundation.errors import ConfigurationError, ControlUnavailable, RequestRefused
 from slotwire.ingest.foundation.settings import Settings

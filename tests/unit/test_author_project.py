@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slotwire.handlers.dev import look_at
-from slotwire.handlers.new_project import MAX_NAME, make_project
+from slotwire.handlers.author.dev import look_at
+from slotwire.handlers.author.new_project import MAX_NAME, make_project
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.registry import load_agent
 from slotwire.ingest.foundation.errors import ConfigurationError

@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from slotwire.handlers.bookings import MAX_BOOKINGS, BookingChange, OrganizationBooking, WaitingForPerson
-from slotwire.handlers.digest import rendered
-from slotwire.handlers.digest.days import changes_clocks, latest_moment, span_of
-from slotwire.handlers.digest.facts import AttentionKind, ChangeKind, DigestFacts, DigestMeeting, DigestPerson
-from slotwire.handlers.digest.page import MAX_PEOPLE, MAX_SHOWN
-from slotwire.handlers.digest.plan import (
+from slotwire.handlers.reach.bookings import MAX_BOOKINGS, BookingChange, OrganizationBooking, WaitingForPerson
+from slotwire.handlers.shipped.digest import rendered
+from slotwire.handlers.shipped.digest.days import changes_clocks, latest_moment, span_of
+from slotwire.handlers.shipped.digest.facts import AttentionKind, ChangeKind, DigestFacts, DigestMeeting, DigestPerson
+from slotwire.handlers.shipped.digest.page import MAX_PEOPLE, MAX_SHOWN
+from slotwire.handlers.shipped.digest.plan import (
     FIRST_AT_MOST,
     LONGEST_PAUSE,
     MAX_HOSTS,
@@ -30,7 +30,7 @@ from slotwire.handlers.digest.plan import (
     remembered,
     written,
 )
-from slotwire.handlers.digest.selection import DigestWindow, facts_of, hosts_of
+from slotwire.handlers.shipped.digest.selection import DigestWindow, facts_of, hosts_of
 from slotwire.ingest.foundation.agent_settings.nightly_digest import NightlyDigestSettings
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import EventData, InviteeCanceled, InviteeCreated, InviteeNoShowCreated, InviteeRescheduled

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent, Context, Done, Reject, Retry
-from slotwire.handlers.inbox import AlreadyDone
 from slotwire.handlers.outcome import MAX_REASON_CHARACTERS, MAX_RETRY_AFTER_SECONDS, Outcome
 from slotwire.handlers.policy import MAX_ATTEMPTS, MAX_PAUSE_SECONDS, GiveUpLimit, RetryPolicy
 from slotwire.handlers.records import Record
+from slotwire.handlers.settle.inbox import AlreadyDone
 from slotwire.handlers.testing import MAX_PAUSES, RecordStatus, Trial, event_of, record_of
 from slotwire.ingest.foundation.errors import ConfigurationError, DatabaseUnavailable, SchemaMismatch
 from slotwire.schemas.envelope import Event
@@ -354,7 +354,7 @@ def test_bounds_are_accepted_and_values_past_them_refused() -> None:
 
 async def test_a_long_reason_is_cut() -> None:
     """A reason of the greatest length is written whole into its header; a longer one is cut."""
-    from slotwire.handlers.dead_letters import GiveUpReason, error_headers
+    from slotwire.handlers.settle.dead_letters import GiveUpReason, error_headers
     from slotwire.ingest.foundation.clock import SystemClock
 
     record = record_of(invitee_created("k", 1))

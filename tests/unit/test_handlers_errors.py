@@ -8,16 +8,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.attempt import MAX_MESSAGE_CHARACTERS
-from slotwire.handlers.calendly import MemoryCalls
-from slotwire.handlers.chains import MemoryChains
-from slotwire.handlers.handle import Handling
+from slotwire.handlers.dispatch.attempt import MAX_MESSAGE_CHARACTERS
+from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
+from slotwire.handlers.long_work.trial_journal import MemoryJournal
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.problems import Problems
-from slotwire.handlers.runs import Runs
+from slotwire.handlers.reach.calendly import MemoryCalls
+from slotwire.handlers.reach.chains import MemoryChains
+from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.handlers.testing import Trial, record_of
-from slotwire.handlers.trial_inbox import MemoryInbox
-from slotwire.handlers.trial_journal import MemoryJournal
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.schemas.envelope import Event

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent, Context, Reject
-from slotwire.handlers.endings import StepOutcomeUnknown, StepResultTooLarge
+from slotwire.handlers.long_work.endings import StepOutcomeUnknown, StepResultTooLarge
+from slotwire.handlers.long_work.steps import MAX_ENTRIES, MAX_NAME_CHARACTERS, MAX_RESULT_BYTES
 from slotwire.handlers.policy import RetryPolicy
-from slotwire.handlers.steps import MAX_ENTRIES, MAX_NAME_CHARACTERS, MAX_RESULT_BYTES
 from slotwire.handlers.testing import RecordStatus, Trial, TrialClock
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import (

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from slotwire.handlers import Agent, Context
-from slotwire.handlers.approvals import MAX_ASKED_BYTES, MAX_PERSON_CHARACTERS
-from slotwire.handlers.steps import MAX_WAIT
+from slotwire.handlers.long_work.approvals import MAX_ASKED_BYTES, MAX_PERSON_CHARACTERS
+from slotwire.handlers.long_work.steps import MAX_WAIT
+from slotwire.handlers.long_work.versions import JournalMigration
 from slotwire.handlers.testing import RecordStatus, Trial
-from slotwire.handlers.versions import JournalMigration
 from slotwire.ingest.errors import ConfigurationError
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.schemas.envelope import Event

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from slotwire.handlers.agent_settings import MemorySettings
 from slotwire.handlers.agents.nightly_digest import STATE, agent
-from slotwire.handlers.bookings import BookingChange, OrganizationBooking
+from slotwire.handlers.reach.bookings import BookingChange, OrganizationBooking
+from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.handlers.testing import RecordStatus, Trial, TrialClock
 from slotwire.ingest.foundation.errors import OutgoingFailed
 from slotwire.ingest.foundation.mail_message import Mail

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from slotwire.handlers import attendance
-from slotwire.handlers.agent_settings import MemorySettings
 from slotwire.handlers.agents.no_show_sweeper import agent
-from slotwire.handlers.attendance import (
+from slotwire.handlers.shipped import attendance
+from slotwire.handlers.shipped.attendance import (
     AttendedInvitee,
     AttendedMeeting,
     FileAttendance,
@@ -20,6 +19,7 @@ from slotwire.handlers.attendance import (
     rows_of_csv,
     what_follows,
 )
+from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.handlers.testing import BookingSnapshot, RecordStatus, Trial, TrialClock
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.outgoing import Outgoing

@@ -100,6 +100,8 @@ def test_a_chat_reads_one_line_without_names() -> None:
 
 @given(st.text(max_size=200))
 @example(TYPED)
+@example(".:")
+@example("a..b c.-d .")
 @settings(max_examples=50)
 def test_what_people_typed_means_nothing_to_a_chat(text: str) -> None:
     """No mention, link, markup, hidden character or second line is left of any text, and not too much of it."""

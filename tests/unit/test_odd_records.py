@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slotwire.handlers import Agent, Context, Reject
-from slotwire.handlers.dead_letters import (
+from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
+from slotwire.handlers.records import Record
+from slotwire.handlers.settle.dead_letters import (
     LEFT_OUT,
     MAX_LETTER_HEADER_BYTES,
     MAX_LETTER_KEY_BYTES,
@@ -21,8 +23,6 @@ from slotwire.handlers.dead_letters import (
     error_headers,
     letters,
 )
-from slotwire.handlers.policy import GiveUpLimit, RetryPolicy
-from slotwire.handlers.records import Record
 from slotwire.handlers.testing import RecordStatus, Trial, record_of
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.schemas.codec import UndecodableRecord, decode
@@ -154,7 +154,7 @@ async def test_a_record_on_which_our_own_code_fails_is_given_up(monkeypatch: pyt
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("alice@example.com")
 
-    monkeypatch.setattr("slotwire.handlers.handle.read_event", fail)
+    monkeypatch.setattr("slotwire.handlers.dispatch.handle.read_event", fail)
     trial = Trial(agent_of())
     (result,) = await trial.deliver_records(GOOD)
     assert (result.status, result.reason) == (RecordStatus.DEAD_LETTERED, "defect: raised KeyError")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slotwire.handlers.agent_settings import MemorySettings
 from slotwire.handlers.agents.reschedule_assistant import agent
+from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.handlers.testing import BookingSnapshot, RecordStatus, Trial, event_of
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.errors import RequestRefused

@@ -24,7 +24,7 @@ from slotwire.handlers.agents.availability_sync.store import TakenOver, changed_
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
 from slotwire.handlers.firings import Firing
 from slotwire.handlers.policy import RetryPolicy
-from slotwire.handlers.shipped import ShippedAgent
+from slotwire.handlers.shipped.agent import ShippedAgent
 from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
 from slotwire.ingest.foundation.errors import BrokerUnavailable, ControlUnavailable, RequestRefused
 from slotwire.schemas.events import (

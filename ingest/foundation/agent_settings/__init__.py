@@ -1,6 +1,6 @@
 """The settings of agents that come with Slotwire, for each organization: their forms, and how they are kept.
 
-Operators set them through the management API; the agents read their own, by `slotwire.handlers.shipped`.
+Operators set them through the management API; the agents read their own, by `slotwire.handlers.shipped.agent`.
 
 form    ShippedSettings: what all of them share; which fields are secrets
 availability  of the agent that keeps when users can be booked

@@ -1,0 +1,82 @@
+"""What an agent does, for the eyes of its author: a line an event, and the author's own line in every error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slotwire.handlers.places import described, own_places
+from slotwire.handlers.records import Record
+from slotwire.handlers.results import RecordResult, RecordStatus
+from slotwire.ingest.foundation.clock import Clock
+
+if TYPE_CHECKING:
+    from slotwire.handlers.context import Context
+    from slotwire.handlers.dispatch.attempt import FailedRun
+
+_ANSWERS = {
+    RecordStatus.DONE: "done",
+    RecordStatus.FILTERED: "left out by where=",
+    RecordStatus.SKIPPED: "done before",
+    RecordStatus.DEAD_LETTERED: "dead letter",
+    RecordStatus.POSTPONED: "waits",
+    RecordStatus.SET_ASIDE: "set aside, waits",
+    RecordStatus.HELD: "held for a person",
+    RecordStatus.HANDED_BACK: "handed back",
+}
+
+
+def to_stdout(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+class ShownRuns:
+    """Prints what came, what was answered and how long it took.
+
+    A failed run has its lines before that of its event: the exception with its message, which may hold personal data,
+    and the author's lines that it came through.
+    """
+
+    def __init__(self, clock: Clock, say: Callable[[str], None] = to_stdout) -> None:
+        self._clock = clock
+        self._say = say
+
+    def failed(self, context: Context, run: FailedRun) -> None:
+        """Print why a run failed."""
+        event = context.event
+        self._say(f"{self._now()}  {short_type(event.type)}  {event.id}  attempt {context.attempt} failed")
+        for line in lines_of(run):
+            self._say(f"    {line}")
+
+    def settled(self, record: Record, result: RecordResult, seconds: float) -> None:
+        """Print what became of a record, and how long it took."""
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+        what = (
+            f"{short_type(record.type or 'no event')}  {headers.get('ce_id', '')}  {headers.get('slotwire-origin', '')}"
+        )
+        answer = _ANSWERS[result.status]
+        if result.status is RecordStatus.DEAD_LETTERED:
+            answer = f"{answer} after {result.attempts} attempts: {result.reason}"
+        if result.status is RecordStatus.POSTPONED:
+            answer = f"{answer} for {result.pause:.0f} s"
+        self._say(f"{self._now()}  {what.strip()}  {answer}  {seconds * 1000:.1f} ms")
+
+    def _now(self) -> str:
+        return f"{self._clock.now().astimezone():%H:%M:%S}"
+
+
+def lines_of(run: FailedRun) -> list[str]:
+    """Return why a run failed: the exception with its message, and the author's own lines, the innermost first."""
+    if run.error is None:
+        return [run.reason]
+    said = described(run.error)
+    first = said if run.reason == f"raised {type(run.error).__name__}" else f"{run.reason}: {said}"
+    return [first, *map(str, own_places(run.error) or [run.trace])]
+
+
+def short_type(kind: str) -> str:
+    """Return a type without what all have: `invitee.created`."""
+    return kind.removeprefix("com.calendly.").removeprefix("io.slotwire.").removesuffix(".v1")

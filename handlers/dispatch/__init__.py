@@ -1,0 +1,12 @@
+"""From a record to its result: lanes in order, keys concurrently, tries again or gives up.
+
+dispatcher  runs the lanes, within a limit
+lanes       order per key, keys concurrently
+handle      one record: decode, skip, run, try again, give up
+attempt     one run of a handler
+runs        the runs of one agent in one process
+resume      lets runs that were set aside go on when an event of their key comes
+queueing    handles them in turn with the others
+slots       how many runs go on at once
+due         which runs go on without an event
+"""

@@ -1,0 +1,236 @@
+"""One run of a handler, and the meaning of what it returned or raised."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache
+from time import monotonic
+from typing import Any
+
+from slotwire.handlers.context import Context
+from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, Suspended, TroubledRun
+from slotwire.handlers.long_work.steps import Run
+from slotwire.handlers.outcome import Done, Reject, Retry
+from slotwire.handlers.registry import Agent
+from slotwire.handlers.settle.dead_letters import GiveUpReason
+from slotwire.handlers.settle.inbox import AlreadyDone, NotCommitted
+from slotwire.ingest.foundation.errors import (
+    ConfigurationError,
+    ControlUnavailable,
+    DatabaseUnavailable,
+    SchemaMismatch,
+    SlotwireError,
+)
+from slotwire.ingest.foundation.telemetry import HANDLER_SECONDS
+from slotwire.ingest.foundation.tracing import tracing
+from slotwire.schemas.envelope import Event
+
+_MAX_FRAMES = 6
+_UNTRACED = nullcontext()
+_seconds = cache(HANDLER_SECONDS.labels)
+"""The series is found once: that costs as much as many a handler."""
+MAX_MESSAGE_CHARACTERS = 500
+"""Of an exception's message in the log."""
+
+
+@dataclass(frozen=True)
+class SuccessfulRun:
+    """The event has had its effect, by this run or by an earlier one, or shall have none.
+
+    Attributes:
+        by_another: another run had committed the effect before.
+        filtered: the handler's filter does not take the event, and nothing ran.
+        marked: this run has already committed the mark that the event is done.
+    """
+
+    by_another: bool = False
+    filtered: bool = False
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """The run failed; another one may follow.
+
+    Attributes:
+        reason: one line, without the exception's message, which may contain personal data.
+        trace: modules, lines and functions of the failure, without values.
+        pause: the seconds the handler asked to wait; None if it did not.
+        message: the exception's message, for a log that may hold personal data; empty without one.
+        error: the exception itself, for the eyes of the author.
+        unknown: the step whose outcome is not known; None if that is not why.
+    """
+
+    reason: str
+    trace: str = ""
+    pause: float | None = None
+    message: str = field(default="", compare=False, repr=False)
+    error: BaseException | None = field(default=None, compare=False, repr=False)
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
+class UncountedRun:
+    """The run failed because a server was away or a migration missing. It does not count as an attempt."""
+
+    problem: SlotwireError
+
+
+TimeLimit = Callable[[float], asyncio.Timeout]
+"""Makes the limit of a run from its seconds; a trial's follows its own clock."""
+RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason | Ending
+
+
+async def run_once(agent: Agent, context: Context, limit: TimeLimit = asyncio.timeout) -> RunResult:
+    """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result.
+
+    A run that goes on was taken by the filter when it began.
+    """
+    run = context.run
+    if run is None:
+        return _filtered(agent, context) or await _run(agent, context, limit)
+    result = (None if run.known is not None else _filtered(agent, context)) or await _run(agent, context, limit)
+    try:
+        return await _judged(context, run, result)
+    except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
+        return UncountedRun(error)
+
+
+async def _judged(context: Context, run: Run, result: RunResult) -> RunResult:
+    """Return how a run with a journal ended: it may have been set aside, whatever its handler made of that."""
+    if context.committed or context.already_done:
+        return result
+    match run.ending, result:
+        case TroubledRun(problem), _:
+            return UncountedRun(problem)
+        case None, SuccessfulRun(filtered=False):
+            return FailedRun(run.refused) if run.refused is not None else await run.complete() or result
+        case None, FailedRun(unknown=str(step)) if run.claimed:
+            return await run.hold("unknown", f"it is not known how step {step!r} ended")
+    return run.ending or result
+
+
+async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
+    event = context.event
+    handler = agent.handlers[event.type]
+    deadline = limit(agent.timeout_seconds)
+    result: RunResult
+    began = monotonic()
+    try:
+        with _span(context):
+            async with deadline:
+                outcome: object = await handler(event, context)
+    except AlreadyDone:
+        return SuccessfulRun(by_another=True)
+    except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
+        timed_out = isinstance(error, TimeoutError) and deadline.expired()
+        result = _judge(error, context, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
+    else:
+        result = _read(outcome, context)
+    finally:
+        _seconds(agent.name, event.type).observe(monotonic() - began)
+    if context.already_done:
+        return SuccessfulRun(by_another=True)  # the handler caught AlreadyDone
+    if context.committed and isinstance(result, FailedRun | GiveUpReason):
+        # The effect is committed and cannot be tried again, so the handler's author has to be told.
+        text = f"failed after its transaction had committed: {result.reason}"
+        return GiveUpReason(text, context.attempt, result.trace)
+    return result
+
+
+def _span(context: Context) -> AbstractContextManager[object]:
+    if not tracing().on:
+        return _UNTRACED
+    event = context.event
+    about = {"agent": context.agent, "event": str(event.id), "type": event.type, "attempt": str(context.attempt)}
+    return tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
+
+
+def _judge(error: BaseException, context: Context, reason: str) -> RunResult:
+    """Say what follows from what a handler raised; raise what is not its own."""
+    match error:
+        case NotCommitted():
+            reason = error.reason
+        case DatabaseUnavailable() | ControlUnavailable() | SchemaMismatch() | ConfigurationError() if (
+            not context.committed
+        ):
+            return UncountedRun(error)
+        case StepOutcomeUnknown() if not error.again:
+            return replace(_failure(error), unknown=error.step)
+        case asyncio.CancelledError():
+            # A library can cancel from inside; our task is cancelled only if it was asked to be.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise error
+        case Exception() | SystemExit() | Suspended():
+            pass
+        case BaseExceptionGroup() if error.subgroup(Suspended) is not None:
+            pass  # of a task group of the handler's
+        case _:
+            raise error
+    return _failure(error, reason)
+
+
+def not_taken(agent: Agent, event: Event[Any]) -> bool:
+    """Whether the handler's filter does not take an event. One that fails is asked again in a run, which fails."""
+    try:
+        return agent.takes(event) is False
+    except Exception:  # noqa: BLE001 - told by the run
+        return False
+
+
+def _filtered(agent: Agent, context: Context) -> SuccessfulRun | FailedRun | None:
+    """Ask the handler's filter; None where the event is taken."""
+    try:
+        taken = agent.takes(context.event)
+    except Exception as error:  # noqa: BLE001 - an author's function
+        return _failure(error, f"its filter raised {type(error).__name__}")
+    if taken is True:
+        return None
+    if taken is False:
+        return SuccessfulRun(filtered=True)
+    return FailedRun(f"its filter returned {type(taken).__name__}, not True or False")
+
+
+def _read(outcome: object, context: Context) -> RunResult:
+    match outcome:
+        case None | Done() if context.not_committed is not None:
+            return FailedRun(context.not_committed)
+        case None | Done():
+            return SuccessfulRun(marked=context.committed)
+        case Retry():
+            return FailedRun("the handler asked for another try", pause=outcome.seconds)
+        case Reject():
+            return GiveUpReason(_written(outcome.reason), context.attempt)
+        case _:  # the first check of what the handler returned
+            return FailedRun(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
+
+
+def _failure(error: BaseException, reason: str = "") -> FailedRun:
+    message = _written(error)[:MAX_MESSAGE_CHARACTERS]
+    return FailedRun(reason or f"raised {type(error).__name__}", trace_of(error), message=message, error=error)
+
+
+def trace_of(error: BaseException) -> str:
+    """Return where an exception was raised, the innermost place first: modules, lines and functions, without values.
+
+    The last place is always the outermost one, the handler itself: of a deep trace the middle is left out.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    if len(frames) > _MAX_FRAMES:
+        frames = frames[:1] + frames[1 - _MAX_FRAMES :]
+    return _written(" < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames)))
+
+
+def _written(text: object) -> str:
+    """Return a text as a header and the log can hold it: halves of characters are replaced."""
+    return str(text).encode(errors="replace").decode()
+
+
+def _module(path: str) -> str:
+    """Shorten a path to the file's folder and name: the rest differs from machine to machine."""
+    return "/".join(path.replace("\\", "/").split("/")[-2:])

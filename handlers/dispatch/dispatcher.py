@@ -1,0 +1,276 @@
+"""Runs lanes: an organization's records of one key in order, lanes of a partition concurrently, within a limit.
+
+Retries happen inside a record's own turn, so they delay their lane only. A partition has at most its share of the
+agent's limit in flight, so one slow key cannot take the room of other partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from typing import Any
+
+from slotwire.handlers.dispatch.lanes import Lanes
+from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord
+from slotwire.handlers.results import RecordResult, RecordStatus
+from slotwire.handlers.settle.ledger import MAX_TRACKED, OffsetLedger
+from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
+
+CANCEL_SECONDS = 2.0
+"""How long an interrupted handler may take to end before the dispatcher stops waiting for it."""
+
+Handle = Callable[[Record, asyncio.Event], Awaitable[RecordResult]]
+TakeTurn = Callable[[LaneTurn, asyncio.Event], Awaitable[RecordResult]]
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class _OpenPartition:
+    """A partition that is assigned to us.
+
+    Attributes:
+        ready: whether its records may be handled.
+        resumed: set but while partitions move: meanwhile nothing of it begins.
+        idle: set while nothing of it runs.
+    """
+
+    def __init__(self, *, ready: bool) -> None:
+        self.ready = ready
+        self.ledger = OffsetLedger()
+        self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
+        self.tasks: dict[Lane, asyncio.Task[None]] = {}
+        self.stopping = asyncio.Event()
+        self.resumed, self.idle = asyncio.Event(), asyncio.Event()
+        self.resumed.set()
+        self.idle.set()
+        self.running = 0
+
+
+class Dispatcher:
+    """Takes delivered records of the open partitions, and settles them.
+
+    Attributes:
+        changed: set when a record was settled, and when partitions were opened or closed. The one who waits clears it.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        agent: str,
+        max_in_flight: int,
+        spawn: Spawn,
+        take_turn: TakeTurn | None = None,
+        counted: bool = True,
+    ) -> None:
+        """Make a dispatcher without partitions.
+
+        Args:
+            handle: handles one record and returns the result.
+            agent: the agent's name, for metrics.
+            max_in_flight: records in flight in all partitions together; each has an equal share, at least 1.
+            spawn: starts a task that its owner waits for, for example a TaskGroup's `create_task`.
+            take_turn: handles what waits in a lane's queue; its result says whether the lane goes on.
+            counted: whether the metric of the agent is of this one.
+        """
+        self.changed = asyncio.Event()
+        self._handle = handle
+        self._take_turn = take_turn
+        self._max_in_flight = max_in_flight
+        self._spawn = spawn
+        self._open: dict[Partition, _OpenPartition] = {}
+        # Asked for when somebody looks, since setting it costs as much as many a handler.
+        if counted:
+            CONSUMER_IN_FLIGHT.labels(agent).set_function(lambda: self.in_flight)
+
+    @property
+    def partitions(self) -> AbstractSet[Partition]:
+        """The partitions that are open."""
+        return self._open.keys()
+
+    @property
+    def in_flight(self) -> int:
+        """Count the records in flight."""
+        return sum(item.ledger.unsettled for item in self._open.values())
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether a partition has more than half of its share in flight."""
+        half = self._share // 2
+        return any(item.ledger.unsettled > half for item in self._open.values())
+
+    @property
+    def _share(self) -> int:
+        return max(1, self._max_in_flight // max(1, len(self._open)))
+
+    @property
+    def unready(self) -> Collection[Partition]:
+        """The open partitions that are not ready yet."""
+        return [partition for partition, item in self._open.items() if not item.ready]
+
+    def open(self, partitions: Iterable[Partition], *, ready: bool = True) -> None:
+        """Open partitions that were just assigned; those already open do not change.
+
+        Args:
+            partitions: which.
+            ready: whether their records may be handled now; else `make_ready` says when.
+        """
+        for partition in partitions:
+            self._open.setdefault(partition, _OpenPartition(ready=ready))
+        self.changed.set()
+
+    def make_ready(self, partitions: Mapping[Partition, AbstractSet[int]]) -> None:
+        """Have the records of partitions be handled from now on, of those that are still open.
+
+        Args:
+            partitions: which, each with the offsets that an earlier member had settled.
+        """
+        for partition, settled in partitions.items():
+            if partition in self._open:
+                self._open[partition].ledger.remember(settled)
+                self._open[partition].ready = True
+        self.changed.set()
+
+    def turn(self, turn: LaneTurn | SetAsideRecord) -> None:
+        """Give a lane its turn, or let a record that was set aside have one, if its partition is still open."""
+        item = self._open.get(turn.partition)
+        if item is not None and not item.stopping.is_set():
+            self._start(item, turn)
+
+    def rooms(self) -> Mapping[Partition, int]:
+        """Return how many more records each partition may have in flight; partitions without room are left out."""
+        share = self._share
+        rooms: dict[Partition, int] = {}
+        for partition, item in self._open.items():
+            room = min(share - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
+            if room > 0 and item.ready and item.resumed.is_set() and not item.stopping.is_set():
+                rooms[partition] = room
+        return rooms
+
+    def deliver(self, partition: Partition, records: Iterable[Record], *, position: int) -> None:
+        """Take records in the order they were read.
+
+        Args:
+            partition: where they come from.
+            records: the records.
+            position: the offset at which reading continues after them.
+
+        Raises:
+            KeyError: the partition is not open.
+        """
+        item = self._open[partition]
+        for record in records:
+            if item.ledger.deliver(record.offset):
+                self._start(item, record)
+        item.ledger.advance(position)
+
+    def reads(self, partition: Partition) -> bool:
+        """Whether records of a partition may be delivered now."""
+        item = self._open.get(partition)
+        return item is not None and item.ready and item.resumed.is_set()
+
+    def advance(self, partition: Partition, position: int) -> None:
+        """Note the offset at which reading continues in a partition, if it is ours now: markers move it, too."""
+        if self.reads(partition):
+            self._open[partition].ledger.advance(position)
+
+    def position(self, partition: Partition) -> int:
+        """Return the offset up to which an open partition was read; -1 where that is not known."""
+        item = self._open.get(partition)
+        return -1 if item is None or item.ledger.position is None else item.ledger.position
+
+    def committable(self) -> dict[Partition, int]:
+        """Return the offset that may be committed now, for each partition that has one."""
+        offsets = {partition: item.ledger.committable() for partition, item in self._open.items()}
+        return {partition: offset for partition, offset in offsets.items() if offset is not None}
+
+    def commits(self) -> dict[Partition, tuple[int, str]]:
+        """Return what `committable` does, each with what is settled behind it."""
+        return {
+            partition: (offset, self._open[partition].ledger.settled_behind())
+            for partition, offset in self.committable().items()
+        }
+
+    async def pause(self, grace: float) -> None:
+        """Begin nothing further until `resume`; wait for what runs, at most `grace` seconds."""
+        for item in self._open.values():
+            item.resumed.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for item in tuple(self._open.values()):
+                    await item.idle.wait()
+
+    def resume(self, kept: Collection[Partition]) -> dict[Partition, int]:
+        """Go on with partitions that were kept, and interrupt the work of all others, which are forgotten.
+
+        Returns:
+            The offset at which reading continues, of each of the kept ones that were read before.
+        """
+        for partition, item in tuple(self._open.items()):
+            if partition not in kept or not item.ready or item.ledger.position is None:
+                del self._open[partition]
+                item.stopping.set()
+                for task in tuple(item.tasks.values()):
+                    task.cancel()
+            item.resumed.set()
+        self.changed.set()
+        return {partition: self.position(partition) for partition in self._open}
+
+    async def stop(self, grace: float) -> None:
+        """Start no further record; let running ones finish for `grace` seconds, then interrupt them.
+
+        The partitions stay open, so that settled records can still be committed; `close` closes them.
+        """
+        for item in self._open.values():
+            item.stopping.set()
+            item.resumed.set()
+        running = {task for item in self._open.values() for task in item.tasks.values()}
+        if running:
+            _, running = await asyncio.wait(running, timeout=grace)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=CANCEL_SECONDS)
+
+    def close(self) -> None:
+        """Forget all partitions. Records that were not settled will be delivered again, here or elsewhere."""
+        self._open.clear()
+        self.changed.set()
+
+    def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
+        lane = job.lane
+        if item.lanes.add(lane, job):
+            item.tasks[lane] = self._spawn(self._work(item, lane, job))
+
+    async def _work(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
+        """Handle the records and turns of a lane until none is left."""
+        job: Record | LaneTurn | None = first
+        try:
+            while job is not None:
+                if not item.resumed.is_set():
+                    await item.resumed.wait()
+                result = await self._done(job, item)
+                if result.status is RecordStatus.HANDED_BACK:
+                    item.lanes.abandon(lane)
+                    return
+                if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
+                    item.ledger.settle(job.offset)
+                    self.changed.set()
+                job = item.lanes.finish(lane)
+        finally:
+            del item.tasks[lane]
+
+    async def _done(self, job: Record | LaneTurn, item: _OpenPartition) -> RecordResult:
+        item.running += 1
+        item.idle.clear()
+        try:
+            if isinstance(job, Record):
+                return await self._handle(job, item.stopping)
+            if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
+                raise AssertionError
+            return await self._take_turn(job, item.stopping)
+        finally:
+            item.running -= 1
+            if not item.running:
+                item.idle.set()

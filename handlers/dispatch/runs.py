@@ -1,0 +1,157 @@
+"""The runs of one agent in one process: which ones an event concerns, which one goes on, and who works on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from slotwire.handlers.long_work.journal import Journal, StoredRun, lane_key, unpack
+from slotwire.handlers.long_work.steps import Candidate, Run
+from slotwire.handlers.records import Record, event_id_of
+from slotwire.handlers.registry import Agent
+from slotwire.handlers.settle.agent_queue import QueuedRecord
+from slotwire.ingest.foundation.clock import Clock
+from slotwire.schemas.codec import UndecodableRecord
+from slotwire.schemas.envelope import Event
+
+BUSY_SECONDS = (0.05, 1.0)
+"""The shortest and the longest pause before a run that another member holds is asked for again."""
+
+T = TypeVar("T")
+
+
+class Runs:
+    """The runs of one agent.
+
+    An agent that uses no step, wait or approval pays for none: until it has a run, its journal is asked only once for
+    each assignment of partitions.
+
+    Attributes:
+        journal: where they are stored.
+        at_work: the events whose runs this process works on.
+        queued: the events whose runs are due, and wait for the turn of their key.
+    """
+
+    def __init__(self, agent: Agent, journal: Journal, clock: Clock) -> None:
+        self.journal = journal
+        self.at_work: set[UUID] = set()
+        self.queued: set[UUID] = set()
+        self._agent = agent
+        self._clock = clock
+        self._in_use: bool | None = None
+        self._asking = asyncio.Lock()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the agent may have runs."""
+        return self._in_use is not False
+
+    def forget(self) -> None:
+        """Ask the journal again: partitions were assigned, whose runs another member may have begun."""
+        self._in_use = None
+        self.queued.clear()
+
+    async def concerning(self, record: Record) -> tuple[StoredRun, ...]:
+        """Return the runs that a record may concern: those of its key, in the order of the log."""
+        if self._in_use is None:
+            async with self._asking:
+                if self._in_use is None:
+                    # Also where a run of this process has begun meanwhile.
+                    self._in_use = await self.journal.in_use() or bool(self._in_use)
+        return await self.journal.of_key(lane_key(record)) if self._in_use else ()
+
+    def whole(self, known: StoredRun, *, candidate: Candidate | None = None, place: int | None = None) -> Work | None:
+        """Return the work on a run that was set aside; None where this process does not finish it."""
+        if known.record is None or self._agent.code_of(known.version) is None:
+            return None
+        try:
+            return Work(*unpack(known.record), known, candidate=candidate, place=place)
+        except UndecodableRecord:  # of a type that came with a later version
+            return None
+
+    async def at_work_on(
+        self, work: Work, stopping: asyncio.Event, settle: Callable[[Work, asyncio.Event], Awaitable[T]]
+    ) -> T:
+        """Work on an event: hold its claim while `settle` runs, and give it back if that raises."""
+        event_id = work.event.id
+        self.queued.discard(event_id)
+        self.at_work.add(event_id)
+        work.begin(self._agent, self.journal, self._clock, stopping)
+        try:
+            return await settle(work, stopping)
+        except BaseException:
+            await work.run.release()
+            raise
+        finally:
+            self.at_work.discard(event_id)
+            if work.run.claimed:
+                self._in_use = True
+
+    async def give_up(self, record: Record, reason: str) -> None:
+        """Keep the journal of a record that is a dead letter, if it has one."""
+        if self.in_use and (event_id := event_id_of(record)) is not None:
+            await self.journal.give_up(event_id, reason)
+
+    def pause_until(self, time: datetime) -> float:
+        """Return how long to pause, in seconds, before a run that another member holds is asked for again."""
+        return min(max((time - self._clock.now()).total_seconds(), BUSY_SECONDS[0]), BUSY_SECONDS[1])
+
+
+@dataclass
+class Work:
+    """The runs of one event, one after the other.
+
+    Attributes:
+        record: its record.
+        event: the event.
+        known: its run as it was stored before; None for a first one.
+        queued: what the agent's queue says of it, if it comes from there.
+        candidate: a later event that may end its wait.
+        place: the offset up to which the partition was read when it was due; None if it is not.
+        failures: the runs that counted.
+        code: the agent whose handlers it runs.
+        run: the one that runs, or ran last.
+    """
+
+    record: Record
+    event: Event[Any]
+    known: StoredRun | None = None
+    queued: QueuedRecord | None = None
+    candidate: Candidate | None = None
+    place: int | None = None
+    failures: int = 0
+    code: Agent = field(init=False)
+    run: Run = field(init=False)
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether its offset has passed."""
+        return self.known is not None and self.known.record is not None
+
+    def begin(self, agent: Agent, journal: Journal, clock: Clock, stopping: asyncio.Event) -> None:
+        """Begin the first run of a process: with the code that finishes the version that the run began on."""
+        known = self.known
+        attempts = (0 if known is None else known.attempts, 0 if self.queued is None else self.queued.attempts)
+        self.failures = max(attempts)
+        self.code = agent if known is None else agent.code_of(known.version) or agent
+        self.run = Run(
+            journal=journal,
+            record=self.record,
+            event=self.event,
+            idempotency_key=f"{agent.name}:{self.event.id}",
+            version=self.code.version,
+            migration=None if known is None else agent.migration_of(known.version),
+            clock=clock,
+            stopping=stopping,
+            known=known,
+            candidate=self.candidate,
+            place=self.place,
+        )
+
+    def again(self) -> None:
+        """Begin the next run, after one that failed."""
+        self.run = self.run.again(self.failures)

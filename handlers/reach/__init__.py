@@ -1,0 +1,6 @@
+"""What a handler reaches: bookings, the chain's state, and Calendly.
+
+chains    the bookings of an event's chain, and what the agent remembers of it
+bookings  the bookings of an event's organization, beyond its chain
+calendly  calls to Calendly for an event, through `slotwire control`
+"""
