@@ -141,7 +141,7 @@ class Schedules:
             ("after_start", after_start),
             ("after_end", after_end),
         )
-        given = [(kind, away) for kind, away in moments if away is not None]
+        given: list[tuple[MomentKind, timedelta]] = [(kind, away) for kind, away in moments if away is not None]
         if len(time) == 1 and timezone is not None and not given:
             return self._registration(times_of_day(time[0], timezone), missed, name)
         if not time and timezone is None and len(given) == 1:
