@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 
 import httpx
 
@@ -29,6 +30,10 @@ def stated(process: str) -> set[str]:
     """Return what the reference says that a process shows."""
     rows = re.findall(r"^\| `(\w+)` \| \w+ \| [^|]*\| ([^|]+) \|", REFERENCE, re.MULTILINE)
     return {name for name, processes in rows if process in processes.split(", ")}
+
+
+def _keys_of_mcp() -> dict[str, str]:
+    return {"SLOTWIRE_MCP__TOKEN_KEYS": f"k1:{secrets.token_urlsafe(32)}"}
 
 
 async def scrape(child: Process) -> str:
@@ -70,10 +75,11 @@ async def until_one_of(children: list[Process], names: tuple[str, ...]) -> int:
 async def test_each_process_shows_what_the_reference_says(stack: Stack, database: Database, topic_prefix: str) -> None:
     """Every metric of its row, the kernel's numbers, and no zero of a metric that is another process's."""
     async with end_to_end(stack, database, topic_prefix) as flow:
-        env = {**flow.env, "SLOTWIRE_ADMIN__PORT": str(free_port())}
-        async with process("control", env=env) as control:
+        env = {**flow.env, "SLOTWIRE_ADMIN__PORT": str(free_port()), "SLOTWIRE_MCP__PORT": "0", **_keys_of_mcp()}
+        async with process("control", env=env) as control, process("mcp", "serve", env=env) as mcp:
             await control.until_ready()
-            for name, child in zip(PROCESSES, (flow.serve, flow.relay, control, flow.agent), strict=True):
+            await mcp.until_ready()
+            for name, child in zip(PROCESSES, (flow.serve, flow.relay, control, flow.agent, mcp), strict=True):
                 shown = families(await scrape(child))
                 assert {each for each in shown if not each.startswith("process_")} == stated(name), name
                 assert {"process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"} <= set(shown)

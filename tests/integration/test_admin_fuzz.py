@@ -58,7 +58,7 @@ async def schemathesis(url: str, key: str, folder: Path, *options: str, seconds:
 )
 async def test_whatever_is_sent(role: Role, bound: bool, phases: str, database: Database, tmp_path: Path) -> None:
     """With a key of each role: no 5xx, no status, type, header or form of an answer that is not described."""
-    options = ("--phases", phases, "--max-examples", "3", "--seed", "1")
+    options = ("--phases", phases, "--max-examples", "2", "--seed", "1")
     await fuzz(database, tmp_path, role, *options, bound=bound, seconds=60)
 
 

@@ -104,14 +104,14 @@ def check_readable(row: Any) -> None:
     assert decode(encode_headers(attributes), row["data"]).id == row["event_id"]
 
 
-@settings(_ROUND, max_examples=50)
+@settings(_ROUND, max_examples=20)
 @given(bodies=st.lists(any_bodies(), min_size=1, max_size=BODIES))
 async def test_every_body_is_answered_and_stored(bodies: list[bytes], setup: Setup) -> None:
     """Valid and broken bodies in one commit: none fails its neighbours, none is lost."""
     await check(setup, bodies, {"stored", "duplicate", "quarantined"})
 
 
-@settings(_ROUND, max_examples=25)
+@settings(_ROUND, max_examples=12)
 @given(bodies=st.lists(valid_bodies(), min_size=1, max_size=BODIES))
 async def test_a_valid_body_is_never_quarantined(bodies: list[bytes], setup: Setup) -> None:
     """Whatever Calendly's words allow becomes events, or is a copy of one."""

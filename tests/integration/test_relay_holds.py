@@ -20,7 +20,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.relay.cursor import FIRST_WINDOW, WINDOW_GROWTH, read_cursor
 from slotwire.ingest.relay.log_reader import CursorFrom
 from slotwire.ingest.relay.shard import PARKED_RUN_LIMIT
-from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, TOPICS
+from slotwire.schemas.topics import EVENT_TOPICS, INVITEE, RELAY_CURSOR
 from tests.support.odd_records import RawName, send_raw
 from tests.support.relay_setup import (
     LoggedEvent,
@@ -180,7 +180,8 @@ async def test_a_missing_topic_is_reported_at_once(bare: RelaySetup) -> None:
     async with leading_relay(bare.settings) as (relay, _):
         with pytest.raises(TopicUnavailable) as held:
             await relay.step()
-    assert set(held.value.topics) == {full_name(bare.settings.kafka, topic) for topic in TOPICS if topic != INVITEE}
+    missing = {RELAY_CURSOR, *EVENT_TOPICS} - {INVITEE}
+    assert set(held.value.topics) == {full_name(bare.settings.kafka, topic) for topic in missing}
 
 
 async def test_a_lost_cursor_stops_it(setup: RelaySetup) -> None:
