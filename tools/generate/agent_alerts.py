@@ -117,7 +117,7 @@ AGENTS = (
         severity="ticket",
         summary="Availability was not read at Calendly for {{ $value | humanizeDuration }}.",
         runbook="availability-stale.md",
-        faulty={"slotwire_availability_read_timestamp_seconds": "0x240"},
+        faulty={"slotwire_availability_read_timestamp_seconds": "-7200x240"},
         healthy={"slotwire_availability_read_timestamp_seconds": "0+60x240"},
     ),
     Alert(
