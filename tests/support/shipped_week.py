@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -147,13 +147,18 @@ class ShippedWorld:
         """Wait until the agent's schedules are known: what is due from now on fires."""
         await until(lambda: self.agents.pool.fetchval("SELECT EXISTS (SELECT FROM slotwire.agent_schedules)"))
 
-    async def settled(self, fired: int) -> None:
-        """Wait until so many firings have fired, and all have come to their end."""
+    async def settled(self, *, fired: int = 0, due: datetime | None = None) -> None:
+        """Wait until so many firings have fired, up to that of a time, and all have come to their end."""
 
         async def over() -> bool:
-            left = await self.agents.pool.fetchval("SELECT count(*) FROM slotwire.agent_queue")
-            found = await self.agents.pool.fetchval("SELECT sum(fired) FROM slotwire.agent_schedules")
-            return bool(left == 0 and found >= fired)
+            # In one statement: a firing that is put into the queue between two would count as fired and as not there.
+            found = await self.agents.pool.fetchrow(
+                "SELECT sum(fired) AS fired, max(fired_due) AS due,"
+                " EXISTS (SELECT FROM slotwire.agent_queue) AS waiting FROM slotwire.agent_schedules"
+            )
+            assert found is not None
+            reached = due is None or (found["due"] is not None and found["due"] >= due)
+            return bool(reached and found["fired"] >= fired and not found["waiting"])
 
         await until(over)
 
