@@ -38,24 +38,25 @@ class SmtpMailer:
                 "no mail server is set", remedy=f"Set {_PREFIX}HOST and {_PREFIX}SENDER for the process of the agent."
             )
         tls = None if settings.security == "none" else _trusted(settings.ca_file)
+        client = aiosmtplib.SMTP(
+            hostname=settings.host,
+            port=settings.port,
+            username=settings.username,
+            password=None if settings.password is None else settings.password.get_secret_value(),
+            local_hostname=settings.sender.rpartition("@")[2],  # not the name of this machine
+            use_tls=settings.security == "tls",
+            start_tls=settings.security == "starttls",
+            tls_context=tls,
+            timeout=settings.timeout_seconds,
+        )
+        message = message_of(mail, settings.sender)
         try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                await aiosmtplib.send(
-                    message_of(mail, settings.sender),
-                    sender=settings.sender,
-                    recipients=[mail.to],
-                    hostname=settings.host,
-                    port=settings.port,
-                    username=settings.username,
-                    password=None if settings.password is None else settings.password.get_secret_value(),
-                    local_hostname=settings.sender.rpartition("@")[2],  # not the name of this machine
-                    use_tls=settings.security == "tls",
-                    start_tls=settings.security == "starttls",
-                    tls_context=tls,
-                    timeout=settings.timeout_seconds,
-                )
+            async with asyncio.timeout(settings.timeout_seconds), client:
+                await client.send_message(message, sender=settings.sender, recipients=[mail.to])
         except (aiosmtplib.SMTPException, OSError) as error:
             raise _failed(error) from None
+        finally:
+            client.close()  # it does not by itself where it is cut off while it connects
 
 
 def _trusted(ca_file: str | None) -> ssl.SSLContext:

@@ -199,15 +199,18 @@ async def test_what_a_server_refuses_is_said_without_an_address(trust: Trust) ->
     assert "cannot be reached" in said["unreachable"]
     assert not [text for text in said.values() if "ops" in text or "@" in text]
 
-    gone = asyncio.Event()
+    came, gone = asyncio.Event(), asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
         await reader.read()
         writer.close()
+        await writer.wait_closed()
         gone.set()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server_without_words:
-        await failed(server_without_words.sockets[0].getsockname()[1], timeout_seconds=0.05)
+        while not came.is_set():  # on a busy machine it may not even connect in that time
+            await failed(server_without_words.sockets[0].getsockname()[1], timeout_seconds=0.5)
         await gone.wait()
     assert "in time" in said["timeout"]
 
