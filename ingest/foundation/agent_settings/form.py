@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, ValidationInfo
 
-from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingRefused
+from slotwire.ingest.foundation.outgoing.signing import webhook_secret
+from slotwire.ingest.foundation.outgoing.target import read_target
 
 ALLOW_LOCAL = "allow_local"
 """In the context of a validation: whether an address on this machine may be named."""
+
+
+def can_be_asked(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    """Check the address of a receiver, if there is one."""
+    try:
+        if value is not None:
+            read_target(value.get_secret_value(), local=bool((info.context or {}).get(ALLOW_LOCAL)))
+    except OutgoingRefused as error:
+        raise ValueError(error.message) from None
+    return value
+
+
+def can_sign(value: SecretStr | None) -> SecretStr | None:
+    """Check a secret that webhooks are signed with, if there is one."""
+    if value is not None:
+        webhook_secret(value.get_secret_value())
+    return value
 
 
 class ShippedSettings(BaseModel):

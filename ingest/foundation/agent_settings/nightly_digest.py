@@ -7,13 +7,10 @@ from datetime import time
 from typing import Annotated, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from slotwire.ingest.foundation.agent_settings.form import ALLOW_LOCAL, ShippedSettings
-from slotwire.ingest.foundation.errors import OutgoingRefused
+from slotwire.ingest.foundation.agent_settings.form import ShippedSettings, can_be_asked, can_sign
 from slotwire.ingest.foundation.mail_message import address_of
-from slotwire.ingest.foundation.outgoing.signing import webhook_secret
-from slotwire.ingest.foundation.outgoing.target import read_target
 from slotwire.ingest.foundation.settings_base import Names
 from slotwire.schemas.ids import last_segment
 
@@ -54,31 +51,14 @@ class NightlyDigestSettings(ShippedSettings):
     """Mail addresses that get the organization's digest, each a mail of its own."""
     file: bool = False
     """Write it into `SLOTWIRE_AGENTS__OUTPUT_FOLDER`, as text and as HTML."""
-    webhook: SecretStr | None = None
+    webhook: Annotated[SecretStr | None, AfterValidator(can_be_asked)] = None
     """The address of a receiver, https. It may hold a token, so it is kept like a secret."""
-    webhook_secret: SecretStr | None = None
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(can_sign)] = None
     """What the webhook is signed with: `whsec_` and base64 of 24 to 64 bytes."""
     each_host: bool = False
     """Also send everybody who hosts a meeting on that day their own, to the address that Calendly has for them."""
     host_timezones: Names = Field((), max_length=MAX_ZONES)
     """Time zones of hosts who are elsewhere: `USER=ZONE`, by the URI of the user or its last segment."""
-
-    @field_validator("webhook")
-    @classmethod
-    def _webhook_can_be_asked(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        try:
-            if value is not None:
-                read_target(value.get_secret_value(), local=bool((info.context or {}).get(ALLOW_LOCAL)))
-        except OutgoingRefused as error:
-            raise ValueError(error.message) from None
-        return value
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _secret_has_its_form(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            webhook_secret(value.get_secret_value())
-        return value
 
     @field_validator("mail")
     @classmethod

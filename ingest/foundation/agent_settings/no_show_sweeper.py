@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, SecretStr, model_validator
 
-from slotwire.ingest.foundation.agent_settings.form import ALLOW_LOCAL, ShippedSettings
-from slotwire.ingest.foundation.errors import OutgoingRefused
-from slotwire.ingest.foundation.outgoing.signing import webhook_secret
-from slotwire.ingest.foundation.outgoing.target import read_target
+from slotwire.ingest.foundation.agent_settings.form import ShippedSettings, can_be_asked, can_sign
 
 
 class NoShowSweeperSettings(ShippedSettings):
@@ -20,27 +17,10 @@ class NoShowSweeperSettings(ShippedSettings):
 
     source: Literal["file", "receiver"] = "file"
     """Who knows who came. `file`: files in `SLOTWIRE_AGENTS__ATTENDANCE_FOLDER`; `receiver`: `url` is asked."""
-    url: SecretStr | None = None
+    url: Annotated[SecretStr | None, AfterValidator(can_be_asked)] = None
     """The receiver's address, https. It may hold a token, so it is kept like a secret."""
-    secret: SecretStr | None = None
+    secret: Annotated[SecretStr | None, AfterValidator(can_sign)] = None
     """What the question is signed with: `whsec_` and base64 of 24 to 64 bytes."""
-
-    @field_validator("url")
-    @classmethod
-    def _url_can_be_asked(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        try:
-            if value is not None:
-                read_target(value.get_secret_value(), local=bool((info.context or {}).get(ALLOW_LOCAL)))
-        except OutgoingRefused as error:
-            raise ValueError(error.message) from None
-        return value
-
-    @field_validator("secret")
-    @classmethod
-    def _secret_has_its_form(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            webhook_secret(value.get_secret_value())
-        return value
 
     @model_validator(mode="after")
     def _a_receiver_is_named(self) -> Self:

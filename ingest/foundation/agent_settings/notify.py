@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from slotwire.ingest.foundation.agent_settings.form import ALLOW_LOCAL, ShippedSettings
-from slotwire.ingest.foundation.errors import OutgoingRefused
-from slotwire.ingest.foundation.outgoing.signing import webhook_secret
-from slotwire.ingest.foundation.outgoing.target import read_target
+from slotwire.ingest.foundation.agent_settings.form import ShippedSettings, can_be_asked, can_sign
 from slotwire.ingest.foundation.settings_base import Names
 from slotwire.schemas.events import BY_TYPE
 from slotwire.schemas.ids import last_segment
@@ -26,14 +23,14 @@ class NotifySettings(ShippedSettings):
 
     goes_with: ClassVar[Mapping[str, frozenset[str]]] = {"secret": frozenset({"url"})}
 
-    url: SecretStr
+    url: Annotated[SecretStr, AfterValidator(can_be_asked)]
     """The receiver's address, https. It may hold a token, so it is kept like a secret."""
     form: Literal["webhook", "chat"] = "webhook"
     """`webhook`: the event as JSON, signed as Standard Webhooks has it. `chat`: one line, `{"text": …}`, as incoming
     webhooks of chats take it."""
-    secret: SecretStr | None = None
+    secret: Annotated[SecretStr | None, AfterValidator(can_sign)] = None
     """What the webhook is signed with: `whsec_` and base64 of 24 to 64 bytes."""
-    previous_secret: SecretStr | None = None
+    previous_secret: Annotated[SecretStr | None, AfterValidator(can_sign)] = None
     """Another one that it is signed with too, while the receiver changes from it."""
     types: Names = Field((), max_length=MAX_NAMES)
     """Only events of these types, for example `com.calendly.invitee.created.v1`; all if empty."""
@@ -45,22 +42,6 @@ class NotifySettings(ShippedSettings):
     """Send the links with which anybody can cancel or move a booking, and other links that open something."""
     name_invitees: bool = False
     """In a chat, name the invitee: everybody in the channel reads it."""
-
-    @field_validator("url")
-    @classmethod
-    def _url_can_be_asked(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        try:
-            read_target(value.get_secret_value(), local=bool((info.context or {}).get(ALLOW_LOCAL)))
-        except OutgoingRefused as error:
-            raise ValueError(error.message) from None
-        return value
-
-    @field_validator("secret", "previous_secret")
-    @classmethod
-    def _secret_has_its_form(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            webhook_secret(value.get_secret_value())
-        return value
 
     @field_validator("types")
     @classmethod
