@@ -245,8 +245,6 @@ class Handling:
         while True:
             context = self._context(work)
             match await self._run_in_turn(work.code, context, stopping):
-                case SuccessfulRun() as ended:
-                    return await self._ended(work, context, ended, stopping)
                 case UncountedRun(problem):
                     self._problems.begin(_server_of(problem), problem)
                     outages += 1
