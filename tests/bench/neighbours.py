@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 
@@ -36,7 +37,7 @@ FLOOD_RATE = 40.0
 """Bodies of A a second: several times what the writer gets through of the worst."""
 FLOODERS = 8
 """Connections of A, each with one request under way."""
-TURNS = 5
+TURNS = 9
 """Turns of A with usual bodies, and as many with the worst, one after the other."""
 COSTLIEST = 8
 """Bodies that A sends in turn: those that cost most CPU for their bytes, and those of which the events are largest."""
@@ -83,7 +84,7 @@ class Way:
 
 @dataclass(slots=True)
 class Times:
-    """What was measured of B in turns of one kind (`answers` in s, `settled` in ms), and how many A had answered."""
+    """What was measured of B in one turn or several (`answers` in s, `settled` in ms), and how many A had answered."""
 
     answers: list[float] = field(default_factory=list)
     settled: list[float] = field(default_factory=list)
@@ -95,22 +96,46 @@ class Times:
         times = [percentile(each, share) for each in (ordered, sorted(self.settled)) for share in (0.5, 0.99)]
         return Way(len(self.answers), *times)
 
+    def over(self, other: Times) -> tuple[float, float]:
+        """Return this turn's answers over another one's: p50 and p99."""
+        mine, its = self.way(), other.way()
+        return mine.answer_p50 / its.answer_p50, mine.answer_p99 / its.answer_p99
+
+    @classmethod
+    def of(cls, turns: Iterable[Times]) -> Times:
+        """Put turns together."""
+        whole = cls()
+        for each in turns:
+            whole.answers += each.answers
+            whole.settled += each.settled
+            whole.sent += each.sent
+        return whole
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """B's way quiet, beside A's usual bodies and its worst; how many of A's were answered; what the worst cost."""
+    """B's way quiet, beside A's usual bodies and its worst; how many of A's were answered; what the worst cost.
+
+    Attributes:
+        turns: B's answers in a turn of A's worst bodies over those in the turn of usual ones before it: p50 and p99.
+    """
 
     quiet: Way
     usual: Way
     worst: Way
     usual_sent: int
     worst_sent: int
+    turns: tuple[tuple[float, float], ...]
     costs: tuple[Cost, ...]
 
     @property
     def ratios(self) -> tuple[float, float]:
-        """B's answers beside A's worst bodies over those beside its usual ones: p50 and p99."""
-        return self.worst.answer_p50 / self.usual.answer_p50, self.worst.answer_p99 / self.usual.answer_p99
+        """B's answers beside A's worst bodies over those beside its usual ones, p50 and p99: the median of the turns.
+
+        One stall of the disk decides the p99 of all answers together, and only that of one turn.
+        """
+        middle, last = (statistics.median(each) for each in zip(*self.turns, strict=True))
+        return middle, last
 
 
 def cost_of(worst: WorstBody) -> Cost:
@@ -149,11 +174,12 @@ async def measure_neighbours(stage: Stage, *, seconds: float, say: Callable[[str
     size = sum(each.body_bytes for each, _ in chosen) // len(chosen)
     serve, relay = stage.ours("serve", "serve"), stage.ours("relay", "relay")
     async with started(serve, relay):
-        alone, as_usual, at_worst = Times(), Times(), Times()
-        await _beside(stage, flooder, [], seconds, alone)
+        alone, turns = await _beside(stage, flooder, [], seconds), list[tuple[Times, Times]]()
         for _ in range(TURNS):
-            await _beside(stage, flooder, usual(flooder, size, int(FLOOD_RATE * seconds / 4)), seconds / 4, as_usual)
-            await _beside(stage, flooder, [body for _, body in chosen], seconds / 4, at_worst)
+            bodies = usual(flooder, size, int(FLOOD_RATE * seconds / 4))
+            beside_usual = await _beside(stage, flooder, bodies, seconds / 4)
+            turns.append((beside_usual, await _beside(stage, flooder, [body for _, body in chosen], seconds / 4)))
+    as_usual, at_worst = (Times.of(each) for each in zip(*turns, strict=True))
     quiet, usual_way, worst_way = alone.way(), as_usual.way(), at_worst.way()
     for name, way in (("quiet", quiet), ("beside usual bodies", usual_way), ("beside the worst", worst_way)):
         say(
@@ -161,11 +187,14 @@ async def measure_neighbours(stage: Stage, *, seconds: float, say: Callable[[str
             f" in the log after {way.settled_p50:.1f}, p99 {way.settled_p99:.1f} ms"
         )
     say(f"A: {as_usual.sent} usual and {at_worst.sent} of the worst bodies answered; {last_segment(hook.organization)}")
-    return Neighbours(quiet, usual_way, worst_way, as_usual.sent, at_worst.sent, tuple(cost for cost, _ in chosen))
+    ratios = tuple(worst.over(usual) for usual, worst in turns)
+    costs = tuple(cost for cost, _ in chosen)
+    return Neighbours(quiet, usual_way, worst_way, as_usual.sent, at_worst.sent, ratios, costs)
 
 
-async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: float, times: Times) -> None:
-    """Send B's bookings while A sends, until all of both are in the log; add what was measured."""
+async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: float) -> Times:
+    """Send B's bookings while A sends, until all of both are in the log; return what was measured."""
+    times = Times()
     began = time.time()
     ends = time.monotonic() + seconds
     async with httpx.AsyncClient(timeout=60) as ours, asyncio.TaskGroup() as group:
@@ -173,7 +202,8 @@ async def _beside(stage: Stage, flooder: Target, bodies: list[bytes], seconds: f
         await _steady(ours, stage.target, ends, times.answers)
     await stage.until(SETTLED, 1, seconds=240)
     times.settled += [float(row[0]) for row in await stage.connection.fetch(WAY, stage.org, began)]
-    times.sent += 0 if sent is None else sent.result()
+    times.sent = 0 if sent is None else sent.result()
+    return times
 
 
 async def _flooded(to: Target, bodies: list[bytes], seconds: float) -> int:

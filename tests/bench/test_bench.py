@@ -122,9 +122,10 @@ def test_a_missed_way_is_named() -> None:
     quiet, late, later = (Spans(10, 1, 1, p50, 99) for p50 in (10.0, 15.0, 15.1))
     assert Results(backfill=BackfillWay(1, 1, quiet, late)).missed == []
     assert "backfill" in Results(backfill=BackfillWay(1, 1, quiet, later)).missed[0]
-    usual, worst, slower = Way(1, 5.0, 10.0, 5.0, 10.0), Way(1, 6.0, 12.0, 90.0, 250.0), Way(1, 5.0, 12.1, 5.0, 10.0)
-    assert Results(neighbours=Neighbours(usual, usual, worst, 1, 1, ())).missed == []
-    assert "worst" in Results(neighbours=Neighbours(usual, usual, slower, 1, 1, ())).missed[0]
+    way, stall = Way(1, 5.0, 10.0, 5.0, 10.0), (1.0, 9.0)
+    holds, misses = ((0.9, 1.0), (1.2, 1.2), stall), ((0.9, 1.0), (1.0, 1.21), stall)
+    assert Results(neighbours=Neighbours(way, way, way, 1, 1, holds, ())).missed == []
+    assert "worst" in Results(neighbours=Neighbours(way, way, way, 1, 1, misses, ())).missed[0]
 
 
 def test_another_checkout_is_known_by_either_layout(tmp_path: Path) -> None:

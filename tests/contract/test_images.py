@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.children import free_port
 from tests.support.image_registry import ImageRegistry, image_registry
 from tools.release.images import (
     DEFAULT_DOMAIN,
@@ -96,8 +96,7 @@ def test_pinning_again_changes_what_moved_only(registry: ImageRegistry, copies: 
 
 def test_without_a_registry_it_says_so_and_goes_on(copies: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Where no registry answers, every image is named as not pinned with the reason, and no file changes."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
     before = {path: path.read_text(encoding="utf-8") for path in copies}
     named = {image.place[0] for text in before.values() for image in images_in(text)}
     done = pin(copies, Registries(dict.fromkeys(named, nowhere)), refresh=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -16,9 +17,12 @@ import httpx
 from slotwire.ingest.foundation.migrations import PROCESSES
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import PREFIX
+from slotwire.ingest.local.state import port_is_free
 from tests.support.plain_http import NO_TLS
 
 READY_SECONDS = 20
+PORTS = range(10_000, 20_000)
+_taken = list[socket.socket]()
 
 
 def environment(settings: Settings, **extra: str) -> dict[str, str]:
@@ -38,11 +42,23 @@ def environment(settings: Settings, **extra: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that no test of this machine is given again while this process lives.
+
+    It lies below the ports that systems choose for connections, so none of these takes it before its listener is up.
+    The UDP port of the same number is held as the mark that it is taken.
+    """
+    while True:
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        port = secrets.choice(PORTS)
+        try:
+            mark.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        if port_is_free(port):
+            _taken.append(mark)
+            return port
+        mark.close()
 
 
 @dataclass
