@@ -12,8 +12,9 @@ import asyncpg
 
 from slotwire.handlers.author.shown_runs import ShownRuns
 from slotwire.handlers.author.tables import require_tables
-from slotwire.handlers.consume.member import Member, Membership
-from slotwire.handlers.consume.placement import place
+from slotwire.handlers.consume.member import Member
+from slotwire.handlers.consume.membership import Membership
+from slotwire.handlers.consume.placement import OFFSETS_LOST, Placement
 from slotwire.handlers.dispatch.due import DueRuns
 from slotwire.handlers.dispatch.handle import Handling
 from slotwire.handlers.dispatch.queueing import Queueing
@@ -35,6 +36,7 @@ from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.handlers.settle.letters import KeptLetters
 from slotwire.handlers.shipped.agent import ShippedAgent, Stores
 from slotwire.handlers.shipped.settings import PostgresSettings
+from slotwire.ingest.foundation.agent_metrics import CONSUMER_OFFSETS_LOST
 from slotwire.ingest.foundation.agent_settings import settings_keys
 from slotwire.ingest.foundation.clock import Clock, clock_of
 from slotwire.ingest.foundation.control_client import ControlClient
@@ -183,6 +185,8 @@ class AgentRunner:
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
             grace=agent.grace_seconds,
         )
+        self._placement = Placement(pool, agent=agent.name, group=self.membership.group, start=agent.start, clock=clock)
+        self._offsets_lost = CONSUMER_OFFSETS_LOST.labels(agent.name)
         self._firings = firing_partition(settings.kafka.topic_prefix)
         for topic in self.lettered_topics:
             DEAD_LETTERS.labels(agent.name, topic)  # from 0 on, so that the first one is seen to be added
@@ -259,6 +263,8 @@ class AgentRunner:
                 failures = 0
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
                 self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
+                if isinstance(error, BrokerUnavailable) and error.reason == OFFSETS_LOST:
+                    self._offsets_lost.set(1)
                 failures += 1
                 pause = OUTAGE_RETRY.pause(failures, drawn())
                 await wait_for(stop, pause)
@@ -307,14 +313,15 @@ class AgentRunner:
         async with opened_client(kafka, client=f"agent-{self.agent.name}") as client:
             topics = await require_topics(client, self.membership.topics)
         await dead_letters.ensure_topics(kafka, self.agent.name, self.membership.topics)
-        await place(
+        await self._placement.decide(kafka, topics)
+        self._offsets_lost.set(0)
+        member = Member(
+            self.membership,
             kafka,
-            self._pool,
-            agent=self.agent.name,
-            group=self.membership.group,
-            topics=topics,
-            start=self.agent.start,
-            clock=self._clock,
+            self._settings.agents,
+            self._queueing,
+            self._due,
+            self._placement,
+            self.problems,
         )
-        member = Member(self.membership, kafka, self._settings.agents, self._queueing, self._due, self.problems)
         await member.run(stop, self._handling.halted)

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_SECONDS = 5.0
 
-_GONE = {
-    "offset_out_of_range": "the records that come next are gone, older than Kafka keeps them,",
-    "no_offset_for_partition": "Kafka has forgotten where a partition continues",
-}
-"""Why nothing can be read at our place, by aiokafka's errors."""
+_GONE = "offset_out_of_range"
+"""aiokafka's error where no records are left at our place."""
+NOT_PLACED = "no_offset_for_partition"
+"""Its error where the group has no offset: of a partition that is not ready yet."""
 
 
 async def close_consumer(consumer: Any, log: FilteringBoundLogger) -> None:
@@ -60,8 +59,9 @@ def readable(agent: str, topics: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except BrokerUnavailable as error:
-        if (gone := _GONE.get(error.reason)) is None:
+        if error.reason != _GONE:
             raise
+        gone = "the records that come next are gone, older than Kafka keeps them,"
         raise offsets_lost(agent, " or ".join(topics), gone) from error
     except Exception as error:
         what = error.reason if isinstance(error, RecordRefused) else type(error).__name__

@@ -1,30 +1,18 @@
-"""Speak for a consumer group without joining it: where it continues, and where it shall.
-
-The broker takes offsets from somebody who is no member only while the group has none.
-"""
+"""Ask for a consumer group without joining it: where it continues, and where its topics begin and end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import OffsetAndMetadata
 
 from slotwire.handlers.policy import Start
-from slotwire.ingest.foundation.errors import BrokerUnavailable
 from slotwire.ingest.foundation.kafka import REQUEST_TIMEOUT_SECONDS, connecting, translated
 from slotwire.ingest.foundation.kafka_connection import connection_options
 from slotwire.ingest.foundation.settings import KafkaSettings
-
-_GROUP_HAS_MEMBERS = frozenset({"commit_failed", "unknown_member_id", "illegal_generation"})
-"""Why a broker refuses offsets of a group from somebody who is none of its members."""
-
-
-class GroupHasMembers(Exception):
-    """The group has members, who would overwrite where it continues."""
 
 
 @asynccontextmanager
@@ -75,22 +63,3 @@ async def resolve(
                 return ends
             found = await consumer.offsets_for_times(dict.fromkeys(asked, int(start.timestamp() * 1_000)))
     return {each: ends[each] if (at := found.get(each)) is None else min(at.offset, ends[each]) for each in asked}
-
-
-async def commit(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
-    """Have the group continue at offsets.
-
-    Raises:
-        GroupHasMembers: nothing was changed.
-        BrokerUnavailable: the broker does not answer.
-    """
-    if not offsets:
-        return
-    try:
-        with translated():
-            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                await consumer.commit({each: OffsetAndMetadata(offset, "") for each, offset in offsets.items()})
-    except BrokerUnavailable as error:
-        if error.reason in _GROUP_HAS_MEMBERS:
-            raise GroupHasMembers from error
-        raise

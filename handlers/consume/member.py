@@ -7,14 +7,22 @@ What an agent may rely on is in docs/howto/write-an-agent.md, "What is promised"
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
-from slotwire.handlers.consume.careful_consumer import close_consumer, first_of, is_set, readable, record_from
+from slotwire.handlers.consume.careful_consumer import (
+    NOT_PLACED,
+    close_consumer,
+    first_of,
+    is_set,
+    readable,
+    record_from,
+)
+from slotwire.handlers.consume.membership import Membership
+from slotwire.handlers.consume.placement import UNDECIDED, Placement
 from slotwire.handlers.consume.watch import Watch
 from slotwire.handlers.dispatch.dispatcher import Dispatcher
 from slotwire.handlers.dispatch.due import DueRuns
@@ -42,48 +50,15 @@ how long a partition that was full waits until it is fetched again."""
 COMMIT_INTERVAL_SECONDS = 0.5
 RUNS_INTERVAL_SECONDS = 0.5
 """How often to look for runs that are to go on without an event. An agent without runs is not asked for any."""
-LOOK_SECONDS = 0.5
-"""How often it is looked which scheduled work is due: how late a firing may begin."""
-QUEUE_SECONDS = 1.0
-"""How often the agent's queue is looked at: how late what is due may begin."""
 ANSWER_TIMEOUT_SECONDS = 5.0
 """How long the broker may take for a commit or another request; aiokafka itself would retry for ever."""
 START_TIMEOUT_SECONDS = 60.0
 """Joining waits until the other members have given back their partitions and the sessions of dead ones have expired."""
-REVOKE_GRACE_SECONDS = 4.0
-"""How long running handlers may take to finish when partitions move. The whole group waits for us meanwhile."""
 REBALANCE_TIMEOUT_SECONDS = 30.0
 """How long the group waits for a member to give back its partitions: longer than the grace, an interruption and a
 commit together. A dead member is noticed by its session, not by this. aiokafka's own limit for a request is 40 s."""
 NEVER_MS = 86_400_000
 """aiokafka's limit between two polls, disabled: polls do not depend on handlers, and `Watch` checks progress."""
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Which agent joins which group for which topics.
-
-    Attributes:
-        agent: the agent's name.
-        group: the consumer group's full name.
-        topics: their full names.
-        interval: seconds between two checks of progress.
-        stuck_after: seconds of lag without progress after which the consumer is replaced.
-        queue_interval: seconds between two looks at the agent's queue.
-        look_interval: seconds between two looks at what scheduled work is due.
-        move_grace: how long running handlers may take to finish before partitions move, in seconds.
-        grace: how long running handlers may take to finish at a stop, in seconds; None: as the settings say.
-    """
-
-    agent: str
-    group: str
-    topics: tuple[str, ...]
-    interval: float = 5.0
-    stuck_after: float = 30.0
-    queue_interval: float = QUEUE_SECONDS
-    move_grace: float = REVOKE_GRACE_SECONDS
-    look_interval: float = LOOK_SECONDS
-    grace: float | None = None
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
@@ -96,11 +71,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         agents: AgentsSettings,
         queueing: Queueing,
         due: DueRuns,
+        placement: Placement,
         problems: Problems,
     ) -> None:
         self._membership = membership
         self._kafka = kafka
         self._agents = agents
+        self._placement = placement
         self._queueing = queueing
         self._due = due
         self._problems = problems
@@ -154,7 +131,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             "max_poll_interval_ms": NEVER_MS,
             "isolation_level": "read_committed",
             "enable_auto_commit": False,
-            "auto_offset_reset": "none",  # `placement` has committed an offset for each partition
+            "auto_offset_reset": "none",  # `_make_ready` commits where a new agent begins
             "fetch_max_wait_ms": FETCH_WAIT_MS,
         }
 
@@ -184,12 +161,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 await dispatcher.changed.wait()
                 continue
             full = len(rooms) < len(dispatcher.partitions)
-            with readable(self._membership.agent, self._membership.topics), translated():
-                batches = await self._consumer.getmany(
-                    *(TopicPartition(*partition) for partition in rooms),
-                    timeout_ms=0 if full else int(POLL_SECONDS * 1000),
-                    max_records=min(rooms.values(), default=1),
-                )
+            batches = await self._poll(rooms, seconds=0 if full else POLL_SECONDS)
             with translated():
                 for place, records in batches.items():
                     if not dispatcher.reads(Partition(*place)):
@@ -204,6 +176,21 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 # A poll that finds records never waits; let the lanes run, too. With much in flight many end at once:
                 # to read them one by one, as each makes room, would cost more than most handlers.
                 await asyncio.sleep(PACE_SECONDS if dispatcher.is_pressed else 0)
+
+    async def _poll(self, rooms: Mapping[Partition, int], *, seconds: float) -> dict[TopicPartition, list[Any]]:
+        """Read what comes within so many seconds; of all partitions while none is ours."""
+        try:
+            with readable(self._membership.agent, self._membership.topics), translated():
+                batches: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
+                    *(TopicPartition(*partition) for partition in rooms),
+                    timeout_ms=int(seconds * 1000),
+                    max_records=min(rooms.values(), default=1),
+                )
+        except BrokerUnavailable as error:
+            if error.reason == NOT_PLACED:
+                return {}
+            raise
+        return batches
 
     async def _commit_settled(self) -> None:
         """Commit at intervals.
@@ -230,15 +217,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         if not offsets:
             return True
         try:
-            with translated():
-                async with asyncio.timeout(self._patience):
-                    await self._consumer.commit({TopicPartition(*key): value for key, value in offsets.items()})
+            await self._send(offsets)
         except BrokerUnavailable as error:
             # Expected while partitions move: the records are delivered again, and the inbox knows them.
             self._log.info("commit_failed", reason=error.reason)
             return False
         self._committed.update(offsets)
         return True
+
+    async def _send(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        with translated():
+            async with asyncio.timeout(self._patience):
+                await self._consumer.commit({TopicPartition(*key): value for key, value in offsets.items()})
 
     async def _tend_queue(self) -> None:
         """Make new partitions ready once their fences are known, and give lanes their turns."""
@@ -250,6 +240,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 for turn in await self._queueing.due(dispatcher.partitions):
                     dispatcher.turn(turn)
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
+                if isinstance(error, BrokerUnavailable) and error.reason == UNDECIDED:
+                    raise
                 self._problems.begin("queue_unread", error)
             else:
                 self._problems.end("queue_unread")
@@ -257,23 +249,34 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             self._assignment.clear()
 
     async def _make_ready(self, partitions: Collection[Partition]) -> None:
-        """Have records of new partitions be handled, unless partitions move meanwhile: then this is done again."""
+        """Have records of new partitions be handled, unless partitions move meanwhile: then this is done again.
+
+        Where the group has no offset, the one at which the agent begins is committed first.
+        """
         moves = self._moves
         put_in_force = await self._queueing.load(partitions)
-        settled = await self._settled_before(partitions)
+        known = await self._committed_before(partitions)
+        starts = await self._placement.starts(set(partitions) - known.keys())
+        if moves != self._moves:
+            return
+        if starts:
+            await self._send({partition: (offset, "") for partition, offset in starts.items()})
+        await self._placement.begin(partitions)
         if moves == self._moves:
+            with translated():
+                for partition, offset in starts.items():
+                    self._consumer.seek(TopicPartition(*partition), offset)
             put_in_force()
-            self._dispatcher.make_ready(settled)
+            self._dispatcher.make_ready({each: read_settled(*known.get(each, (0, ""))) for each in partitions})
 
-    async def _settled_before(self, partitions: Collection[Partition]) -> dict[Partition, frozenset[int]]:
-        """Return the offsets that earlier members had settled behind what they committed."""
+    async def _committed_before(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, str]]:
+        """Return what earlier members have committed: offsets, and what was settled behind them."""
         places = [TopicPartition(*partition) for partition in partitions]
         with translated():
             async with asyncio.timeout(self._patience):
                 # The public `committed()` leaves out what was written beside an offset.
                 found = await self._consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001 - see above
-        known = {Partition(*place): read_settled(at.offset, at.metadata) for place, at in found.items()}
-        return {partition: known.get(partition, frozenset()) for partition in partitions}
+        return {Partition(*place): (at.offset, at.metadata) for place, at in found.items()}
 
     async def _go_on_with_runs(self) -> None:
         """Let runs go on whose time has come, once their partitions are read to the ends that these have now."""

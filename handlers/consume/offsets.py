@@ -5,26 +5,32 @@ Only offsets move. What the inbox has as done is skipped when it is read again; 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
-from slotwire.handlers.consume.groups import GroupHasMembers, commit, read_committed, resolve, speaking_for
-from slotwire.ingest.foundation.errors import RequestRefused
+from slotwire.handlers.consume.groups import read_committed, resolve, speaking_for
+from slotwire.ingest.foundation.errors import BrokerUnavailable, RequestRefused
 from slotwire.ingest.foundation.kafka import (
+    REQUEST_TIMEOUT_SECONDS,
     TopicState,
     describe_topics,
     full_name,
     opened_client,
+    translated,
 )
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.schemas.topics import EVENT_TOPICS
 
 MAX_SKIPPED = 10_000
 """Records that one call skips at most: a damaged batch holds fewer."""
+_GROUP_HAS_MEMBERS = frozenset({"commit_failed", "unknown_member_id", "illegal_generation"})
+"""Why a broker refuses offsets from somebody who is no member: it takes them only while the group has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +138,20 @@ async def _partitions(settings: KafkaSettings, agent: str, topic: str | None) ->
 
 
 async def _commit(consumer: AIOKafkaConsumer, moves: Sequence[OffsetMove], agent: str) -> None:
-    moved = {TopicPartition(each.topic, each.partition): each.after for each in moves if each.after != each.before}
+    moved = {
+        TopicPartition(each.topic, each.partition): OffsetAndMetadata(each.after, "")
+        for each in moves
+        if each.after != each.before
+    }
+    if not moved:
+        return
     try:
-        await commit(consumer, moved)
-    except GroupHasMembers:
+        with translated():
+            async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                await consumer.commit(moved)
+    except BrokerUnavailable as error:
+        if error.reason not in _GROUP_HAS_MEMBERS:
+            raise
         raise RequestRefused(
             f"agent {agent} runs, and would overwrite where it continues",
             code="agent_running",

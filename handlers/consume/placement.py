@@ -1,20 +1,22 @@
-"""Where a new agent begins: resolved once to offsets, committed for every partition before the first record is read.
+"""Where a new agent begins: decided once for every partition of a topic, and committed before the first record is read.
 
-From then on Kafka says where the agent continues. Where Kafka has forgotten it, because the group was without a member
-for longer than the broker keeps offsets, or because the records are gone, the agent holds: a silent jump to the oldest
-or the newest record would repeat or lose events.
+What was decided first stays, in Postgres: whoever is assigned a partition of which the group has no offset commits that
+one, as a member of the group. From then on Kafka says where the agent continues. Where Kafka has forgotten it, because
+the group was without a member for longer than the broker keeps offsets, or because the records are gone, the agent
+holds: a silent jump to the oldest or the newest record would repeat or lose events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from slotwire.handlers.consume.groups import GroupHasMembers, commit, read_committed, resolve, speaking_for
+from slotwire.handlers.consume.groups import read_committed, resolve, speaking_for
 from slotwire.handlers.policy import Start
+from slotwire.handlers.records import Partition
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import BrokerUnavailable
 from slotwire.ingest.foundation.kafka import TopicDescription
@@ -22,11 +24,11 @@ from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.telemetry import get_logger
 
-_QUERIES = read_queries("slotwire.handlers.sql", "inbox.sql")
+_QUERIES = read_queries("slotwire.handlers.sql", "starts.sql")
 OFFSETS_LOST = "offsets_lost"
 """Why an agent holds whose place Kafka does not know, or does not have records for, any more."""
-
-_log = get_logger("placement")
+UNDECIDED = "undecided"
+"""Why a member leaves that was assigned a partition of which nobody has decided where the agent begins."""
 
 
 def offsets_lost(agent: str, topic: str, what: str) -> BrokerUnavailable:
@@ -35,62 +37,121 @@ def offsets_lost(agent: str, topic: str, what: str) -> BrokerUnavailable:
         f"{what} in {topic}: the agent does not choose another place by itself",
         reason=OFFSETS_LOST,
         remedy=f"Choose one: slotwire agents rewind {agent} --topic {topic} --to TIME\n"
-        "  docs/runbooks/agent-stopped.md says what each choice repeats or leaves out.",
+        "  docs/runbooks/offsets-lost.md says what each choice repeats or leaves out.",
     )
 
 
-async def place(
-    kafka: KafkaSettings,
-    pool: asyncpg.Pool[asyncpg.Record],
-    *,
-    agent: str,
-    group: str,
-    topics: Sequence[TopicDescription],
-    start: Start,
-    clock: Clock,
-) -> None:
-    """Have an agent that is new in a topic begin there, and check that one that is not can continue.
+class Placement:
+    """Where one agent begins, and whether it has."""
 
-    Args:
-        kafka: the broker.
-        pool: the database, which remembers where an agent has begun.
-        agent: its name.
-        group: its consumer group.
-        topics: those it reads, all of them ready.
-        start: where it begins.
-        clock: for what is remembered.
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, group: str, start: Start, clock: Clock
+    ) -> None:
+        """Take what is needed.
 
-    Raises:
-        BrokerUnavailable: the broker does not answer, or has lost the agent's place (`offsets_lost`).
-        DatabaseUnavailable: Postgres is away.
-    """
-    with translated():
-        rows = await pool.fetch(_QUERIES["begun"], agent, [topic.name for topic in topics])
-    begun = {row["topic"] for row in rows}
-    async with speaking_for(kafka, group, client=f"agent-{agent}") as consumer:
-        for topic in topics:
-            partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-            known = await read_committed(consumer, partitions)
-            lacking = [each for each in partitions if each not in known]
-            if lacking and topic.name in begun:
-                raise offsets_lost(agent, topic.name, f"Kafka has forgotten where {len(lacking)} partitions continue")
-            begins = await resolve(consumer, list(known), "earliest")
-            if gone := [each for each, offset in known.items() if offset < begins[each]]:
-                what = f"the records that come next in {len(gone)} partitions are gone, older than Kafka keeps them,"
-                raise offsets_lost(agent, topic.name, what)
-            if lacking:
-                # An agent of a version that remembered nothing began at the oldest record.
-                offsets = await resolve(consumer, lacking, "earliest" if known else start)
-                try:
-                    await commit(consumer, offsets)
-                except GroupHasMembers:
-                    raise BrokerUnavailable(
-                        f"another member of {group} joins now", reason="joining", remedy="It is waited for."
-                    ) from None
-                _log.info("agent_begins", agent=agent, topic=topic.name, start=_said(start))
-            if topic.name not in begun:
-                with translated():
-                    await pool.execute(_QUERIES["begin"], agent, topic.name, _said(start), clock.now())
+        Args:
+            pool: the database, which keeps where it begins.
+            agent: its name.
+            group: its consumer group.
+            start: where it begins in a topic that is new to it.
+            clock: for what is kept.
+        """
+        self._pool = pool
+        self._agent = agent
+        self._group = group
+        self._start = start
+        self._clock = clock
+        self._log = get_logger("placement").bind(agent=agent)
+
+    async def decide(self, kafka: KafkaSettings, topics: Sequence[TopicDescription]) -> None:
+        """Decide where the agent begins in what is new to it, and check that it can continue in everything else.
+
+        Args:
+            kafka: the broker.
+            topics: those it reads, all of them ready.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, or has lost the agent's place (`offsets_lost`).
+            DatabaseUnavailable: Postgres is away.
+        """
+        # Before the committed offsets are read: then each that Postgres says was committed is among them.
+        names = [topic.name for topic in topics]
+        with translated():
+            rows = await self._pool.fetch(_QUERIES["starts"], self._agent, names)
+            before = {row["topic"] for row in await self._pool.fetch(_QUERIES["topics_begun"], self._agent, names)}
+        decided: dict[str, dict[int, bool]] = {}
+        for row in rows:
+            decided.setdefault(row["topic"], {})[row["partition"]] = row["begun"]
+        async with speaking_for(kafka, self._group, client=f"agent-{self._agent}") as consumer:
+            for topic in topics:
+                await self._decide(consumer, topic, decided.get(topic.name, {}), placed=topic.name in before)
+
+    async def _decide(
+        self, consumer: AIOKafkaConsumer, topic: TopicDescription, decided: Mapping[int, bool], *, placed: bool
+    ) -> None:
+        """Decide for one topic.
+
+        Args:
+            consumer: asks for the group.
+            topic: which.
+            decided: the partitions that were decided before, and whether the agent has begun there.
+            placed: whether the agent has begun to read the topic with the version before.
+        """
+        places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        known = await read_committed(consumer, places)
+        lacking = [each for each in places if each not in known]
+        if lost := [each for each in lacking if (decided.get(each.partition) if decided else placed)]:
+            raise offsets_lost(self._agent, topic.name, f"Kafka has forgotten where {len(lost)} partitions continue")
+        begins = await resolve(consumer, list(known), "earliest")
+        if gone := [each for each, offset in known.items() if offset < begins[each]]:
+            what = f"the records that come next in {len(gone)} partitions are gone, older than Kafka keeps them,"
+            raise offsets_lost(self._agent, topic.name, what)
+        if new := [each for each in places if each.partition not in decided]:
+            # A partition that was added to the topic has nothing older than the agent's start. And an agent of a
+            # version that remembered nothing began at the oldest record.
+            found = await resolve(consumer, lacking, "earliest" if known or decided else self._start)
+            await self._keep(topic.name, {each: {**known, **found}[each] for each in new}, begun=known)
+
+    async def _keep(
+        self, topic: str, offsets: Mapping[TopicPartition, int], *, begun: Collection[TopicPartition]
+    ) -> None:
+        with translated():
+            await self._pool.execute(
+                _QUERIES["decide"],
+                *(self._agent, topic, _said(self._start), self._clock.now()),
+                *([each.partition for each in offsets], list(offsets.values()), [each in begun for each in offsets]),
+            )
+
+    async def starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return where the agent begins in partitions of which its group has no offset.
+
+        Raises:
+            BrokerUnavailable: it has begun there, or nothing is decided (`undecided`): `decide` says which, or decides.
+            DatabaseUnavailable: Postgres is away.
+        """
+        if not partitions:
+            return {}
+        with translated():
+            rows = await self._pool.fetch(_QUERIES["starts"], self._agent, list({each.topic for each in partitions}))
+        found = {Partition(row["topic"], row["partition"]): row["start_offset"] for row in rows if not row["begun"]}
+        if not found.keys() >= set(partitions):
+            raise BrokerUnavailable("the place of a partition has to be decided first", reason=UNDECIDED)
+        return {each: found[each] for each in partitions}
+
+    async def begin(self, partitions: Collection[Partition]) -> None:
+        """Note that the group has an offset of partitions: what it begins to read has a place from now on.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away.
+        """
+        with translated():
+            rows = await self._pool.fetch(
+                _QUERIES["begin"],
+                *(self._agent, [each.topic for each in partitions], [each.number for each in partitions]),
+                self._clock.now(),
+            )
+        for topic in sorted({row["topic"] for row in rows}):
+            self._log.info("agent_begins", topic=topic, start=_said(self._start))
 
 
 def _said(start: Start) -> str:

@@ -23,15 +23,6 @@ SELECT EXISTS (SELECT FROM slotwire.inbox
 -- Whether an event has the mark that was written with a certain time: that of one run.
 SELECT EXISTS (SELECT FROM slotwire.inbox WHERE agent = $1 AND event_id = $2 AND done_at = $3);
 
--- name: begun
--- In which of some topics an agent has begun to read.
-SELECT topic FROM slotwire.agent_topics WHERE agent = $1 AND topic = ANY ($2::text[]);
-
--- name: begin
--- An agent begins to read a topic.
-INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ($1, $2, $3, $4)
-ON CONFLICT (agent, topic) DO NOTHING;
-
 -- name: data_of_event
 -- The data of an event that was too large to travel with its record.
 SELECT data FROM slotwire.event_of($1);

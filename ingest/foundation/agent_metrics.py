@@ -36,6 +36,12 @@ SCHEDULE_LATE = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+CONSUMER_OFFSETS_LOST = Gauge(
+    "slotwire_consumer_offsets_lost",
+    "1 while an agent holds because Kafka has lost where it continues, or the records that come next.",
+    ["agent"],
+    registry=of("agents"),
+)
 FIRINGS = Counter(
     "slotwire_firings",
     "Firings of scheduled work, by outcome: fired; passed: missed or too many at once, and not done late.",

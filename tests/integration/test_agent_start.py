@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from confluent_kafka.admin import AdminClient
 
 from slotwire.handlers import Agent
 from slotwire.handlers.consume.groups import speaking_for
-from slotwire.handlers.consume.placement import place
+from slotwire.handlers.consume.placement import Placement
 from slotwire.handlers.policy import Start
+from slotwire.handlers.testing import event_of
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import BrokerUnavailable, ConfigurationError
-from slotwire.ingest.foundation.kafka import opened_client, require_topics
+from slotwire.ingest.foundation.exposition import REGISTRY
+from slotwire.ingest.foundation.kafka import full_name, opened_client, require_topics
+from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event
-from slotwire.schemas.events import InviteeCreated
+from slotwire.schemas.events import InviteeCreated, RoutingFormSubmissionCreated
+from slotwire.schemas.topics import ROUTING_FORM
 from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, running_agents, until
 from tests.support.command import slotwire
+from tests.support.fork_server import Forked
 
 PARTITIONS = 2
+END_WAITS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+CODE = """
+from slotwire.handlers import Agent
+from slotwire.schemas.events import InviteeCreated
+
+agent = Agent("late")
+
+@agent.on(InviteeCreated)
+async def note(event, ctx):
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (sequence) VALUES ($1)", event.sequence)
+"""
 
 
 @pytest.fixture
@@ -64,6 +87,33 @@ async def run_until(setup: AgentSetup, agent: Agent, seen: list[int], wanted: se
             return await setup.committed(group_of(setup)) == await setup.ends()
 
         await until(caught_up)
+
+
+@asynccontextmanager
+async def administering(setup: AgentSetup) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Open a client of the broker for who administers it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=setup.settings.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def decide(setup: AgentSetup, start: Start, *, kafka: KafkaSettings | None = None) -> None:
+    """Decide where the agent begins, as a member does before it joins."""
+    async with opened_client(setup.settings.kafka, client="test") as client:
+        topics = await require_topics(client, [setup.topic])
+    placement = Placement(setup.pool, agent="late", group=group_of(setup), start=start, clock=SystemClock())
+    await placement.decide(kafka or setup.settings.kafka, topics)
+
+
+async def starts(setup: AgentSetup) -> list[tuple[int, int, bool]]:
+    """Read what is kept of the agent: partition, offset, and whether it has begun there."""
+    rows = await setup.pool.fetch(
+        "SELECT partition, start_offset, begun_at IS NOT NULL FROM slotwire.agent_starts ORDER BY topic, partition"
+    )
+    return [tuple(row) for row in rows]
 
 
 @pytest.mark.parametrize(("start", "given"), [("earliest", {1, 2, 3, 4}), ("latest", {3, 4})])
@@ -129,6 +179,7 @@ async def test_an_agent_whose_place_is_forgotten_holds(setup: AgentSetup) -> Non
 
         await until(held)
         assert "slotwire agents rewind late --topic" in (await runner.problems.check() or "")
+        assert REGISTRY.get_sample_value("slotwire_consumer_offsets_lost", {"agent": "late"}) == 1
     assert sorted(seen) == [1, 2]
     told = await slotwire(
         *("agents", "rewind", "late", "--topic", setup.topic, "--to", "2020-01-01T00:00:00Z"), env=setup.environment()
@@ -137,6 +188,7 @@ async def test_an_agent_whose_place_is_forgotten_holds(setup: AgentSetup) -> Non
     assert told.stdout.count("nowhere -> 0 of") == PARTITIONS
     await run_until(setup, noting(seen), seen, {3})
     assert sorted(seen) == [1, 2, 3], "the inbox skips what is done"
+    assert REGISTRY.get_sample_value("slotwire_consumer_offsets_lost", {"agent": "late"}) == 0
 
 
 async def test_an_agent_whose_records_are_gone_holds(setup: AgentSetup) -> None:
@@ -146,14 +198,10 @@ async def test_an_agent_whose_records_are_gone_holds(setup: AgentSetup) -> None:
     await run_until(setup, noting(seen), seen, {1, 2})
     await publish(setup, 3, 4, 5, 6)
     ends = await setup.ends()
-    admin = AIOKafkaAdminClient(bootstrap_servers=setup.settings.kafka.bootstrap_servers)
-    await admin.start()
-    try:
+    async with administering(setup) as admin:
         await admin.delete_records(
             {TopicPartition(setup.topic, n): RecordsToDelete(ends[n]) for n in range(PARTITIONS)}
         )
-    finally:
-        await admin.close()
     await publish(setup, 7)
     runner = setup.runner(noting(seen))
     async with running_agents(runner):
@@ -171,53 +219,131 @@ async def test_an_agent_whose_records_are_gone_holds(setup: AgentSetup) -> None:
     assert sorted(seen) == [1, 2, 7]
 
 
-async def test_two_members_begin_together(setup: AgentSetup) -> None:
-    """Whoever is first places the agent; the other finds it placed, and both work."""
-    await publish(setup, *range(1, 11))
+async def test_what_is_decided_first_stays(setup: AgentSetup) -> None:
+    """Two members decide on `latest` at once, and die before they join; later ones begin at the same offsets."""
+    await publish(setup, 1, 2)
+    await asyncio.gather(decide(setup, "latest"), decide(setup, "latest"))
+    decided = await starts(setup)
+    assert decided == [(number, end, False) for number, end in sorted((await setup.ends()).items())]
+    await publish(setup, *range(3, 11))
+    await decide(setup, "latest")
+    assert await starts(setup) == decided
     seen: list[int] = []
-    async with running_agents(setup.runner(noting(seen), instance="one"), setup.runner(noting(seen), instance="two")):
-        await until(lambda: len(seen) == 10)
-    assert sorted(seen) == list(range(1, 11))
+    one, two = (setup.runner(noting(seen, "latest"), instance=name) for name in ("one", "two"))
+    async with running_agents(one, two):
+        await until(lambda: len(seen) == 8)
+    assert sorted(seen) == list(range(3, 11))
+    assert await starts(setup) == [(number, offset, True) for number, offset, _ in decided]
+
+
+async def test_a_member_that_is_killed_as_it_begins_repeats_and_loses_nothing(
+    setup: AgentSetup, tmp_path: Path
+) -> None:
+    """Its offsets are committed, and that it has begun is not noted: the next member continues there."""
+    (tmp_path / "late_agent.py").write_text(CODE)
+    await publish(setup, 1, 2)
+    await decide(setup, "earliest")
+    async with setup.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM slotwire.agent_starts FOR UPDATE")
+        child = Forked(("agents", "run", "late_agent:agent"), setup.environment(), tmp_path)
+
+        async def committed() -> bool:
+            return await setup.committed(group_of(setup)) == {0: 0, 1: 0}
+
+        await until(committed)
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        assert await setup.pool.fetch(END_WAITS)
+    assert (await setup.effects(), [begun for *_, begun in await starts(setup)]) == ([], [False, False])
+    child = Forked(("agents", "run", "late_agent:agent"), setup.environment(), tmp_path)
+    try:
+
+        async def noted() -> bool:
+            return sorted(row["sequence"] for row in await setup.effects()) == [1, 2]
+
+        await until(noted)
+    finally:
+        os.kill(child.pid, signal.SIGTERM)
+        await child.wait()
+    assert [begun for *_, begun in await starts(setup)] == [True, True]
+
+
+async def test_a_new_version_begins_a_topic_beside_members_of_the_old_one(setup: AgentSetup) -> None:
+    """A rolling update waits for the new version before it ends the old one, whose members keep their group."""
+    topic = full_name(setup.settings.kafka, ROUTING_FORM)
+    forms = [
+        event_of(RoutingFormSubmissionCreated(uri=f"https://api.calendly.com/routing_form_submissions/{n}"), sequence=n)
+        for n in (11, 12)
+    ]
+    seen: list[int] = []
+    newer = noting(seen, "latest")
+
+    @newer.on(RoutingFormSubmissionCreated)
+    async def note(event: Event[RoutingFormSubmissionCreated], ctx: object) -> None:
+        seen.append(event.sequence)
+
+    await setup.publish(forms[0], topic=topic)
+    async with running_agents(setup.runner(noting(seen), instance="old")):
+        await publish(setup, 1)
+        await until(lambda: seen == [1])
+        runner = setup.runner(newer, instance="new")
+        async with running_agents(runner):
+
+            async def ready() -> bool:
+                return await runner.problems.check() is None
+
+            await until(ready)
+            await setup.publish(forms[1], topic=topic)
+            await publish(setup, 2, 3)
+            await until(lambda: sorted(seen) == [1, 2, 3, 12])
+
+
+async def test_partitions_that_a_topic_gets_later_begin_at_their_first_record(setup: AgentSetup) -> None:
+    """They are no loss, and nothing in them is older than the agent's start."""
+    seen: list[int] = []
+    await decide(setup, "latest")
+    await publish(setup, 1, 2)
+    await run_until(setup, noting(seen, "latest"), seen, {1, 2})
+    async with administering(setup) as admin:
+        await admin.create_partitions({setup.topic: NewPartitions(4)})
+    await publish(setup, *range(3, 23))
+    async with running_agents(setup.runner(noting(seen, "latest"))):
+        await until(lambda: len(seen) == 22)
+    assert sorted(seen) == list(range(1, 23))
+    assert [number for number, _, begun in await starts(setup) if begun] == [0, 1, 2, 3]
 
 
 async def test_an_agent_of_a_version_that_remembered_nothing_goes_on(setup: AgentSetup) -> None:
     """Its committed offsets count; a partition that it had not reached begins at the oldest record, as it did then."""
     await publish(setup, 1, 2, 3, 4)
-    async with opened_client(setup.settings.kafka, client="test") as client:
-        topics = await require_topics(client, [setup.topic])
-    before = TopicPartition(setup.topic, 0)
     async with speaking_for(setup.settings.kafka, group_of(setup), client="test") as consumer:
-        consumer.assign([before])
+        consumer.assign([before := TopicPartition(setup.topic, 0)])
         await consumer.commit({before: 1})
-    await place(
-        setup.settings.kafka,
-        setup.pool,
-        agent="late",
-        group=group_of(setup),
-        topics=topics,
-        start="latest",
-        clock=SystemClock(),
-    )
-    begun = await setup.pool.fetch("SELECT agent, topic, start FROM slotwire.agent_topics")
-    assert await setup.committed(group_of(setup)) == {0: 1, 1: 0}
-    assert [tuple(row) for row in begun] == [("late", setup.topic, "latest")]
+    await decide(setup, "latest")
+    assert await starts(setup) == [(0, 1, True), (1, 0, False)]
+
+
+async def test_an_agent_of_the_version_before_goes_on_or_holds(setup: AgentSetup) -> None:
+    """Nothing is decided where its group has offsets; where Kafka has forgotten them, it holds."""
+    await publish(setup, 1, 2, 3, 4)
+    begun = "INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ('late', $1, 'latest', now())"
+    await setup.pool.execute(begun, setup.topic)
+    with pytest.raises(BrokerUnavailable, match="Kafka has forgotten where 2 partitions continue"):
+        await decide(setup, "earliest")
+    assert await starts(setup) == []
+    async with speaking_for(setup.settings.kafka, group_of(setup), client="test") as consumer:
+        consumer.assign(places := [TopicPartition(setup.topic, number) for number in range(PARTITIONS)])
+        await consumer.commit(dict.fromkeys(places, 1))
+    await decide(setup, "earliest")
+    assert await starts(setup) == [(0, 1, True), (1, 1, True)]
 
 
 async def test_a_broker_that_is_away_places_nobody(setup: AgentSetup) -> None:
-    """The placement fails, and nothing is remembered."""
-    async with opened_client(setup.settings.kafka, client="test") as client:
-        topics = await require_topics(client, [setup.topic])
+    """Nothing is decided, and nothing is remembered."""
     away = setup.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
     with pytest.raises(BrokerUnavailable):
-        await place(
-            away,
-            setup.pool,
-            agent="late",
-            group=group_of(setup),
-            topics=topics,
-            start="earliest",
-            clock=SystemClock(),
-        )
+        await decide(setup, "earliest", kafka=away)
+    assert await starts(setup) == []
     assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_topics") == 0
 
 

@@ -67,14 +67,15 @@ class AgentSetup:
         """The full name of the invitees' topic."""
         return full_name(self.settings.kafka, INVITEE)
 
-    async def publish(self, *events: Event[Any], batch: int = 50) -> None:
-        """Write events as the relay does: in transactions, whose markers take offsets."""
+    async def publish(self, *events: Event[Any], batch: int = 50, topic: str | None = None) -> None:
+        """Write events as the relay does: in transactions, whose markers take offsets; default topic: the invitees'."""
         async with transactional(self.settings.kafka.bootstrap_servers) as producer:
             for start in range(0, len(events), batch):
                 async with producer.transaction():
                     for event in events[start : start + batch]:
                         record = record_of(event)
-                        await producer.send(self.topic, record.value, record.key, headers=list(record.headers))
+                        to = topic or self.topic
+                        await producer.send(to, record.value, record.key, headers=list(record.headers))
 
     def runner(
         self, agent: Agent, *, instance: str | None = None, clock: Clock | None = None, **limits: Any

@@ -178,7 +178,6 @@ async def rollout(stack: Stack, topic_prefix: str, old: Version) -> AsyncIterato
             SLOTWIRE_KAFKA__REPLICATION_FACTOR="1",
             SLOTWIRE_KAFKA__MIN_INSYNC_REPLICAS="1",
             SLOTWIRE_AGENTS__GROUP_INSTANCE_ID="ledger",
-            SLOTWIRE_AGENTS__SESSION_TIMEOUT_SECONDS="6",
         )
         migrated = await old.run("migrate", env=env)
         assert migrated.code == 0, migrated.stderr

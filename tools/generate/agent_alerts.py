@@ -38,6 +38,16 @@ AGENTS = (
         healthy={'slotwire_consumer_stuck{agent="crm"}': "0 1 0x90"},
     ),
     Alert(
+        "SlotwireOffsetsLost",
+        "max by (agent) (slotwire_consumer_offsets_lost) == 1",
+        wait="0m",
+        severity="page",
+        summary="Kafka has lost where agent {{ $labels.agent }} continues, and it holds.",
+        runbook="offsets-lost.md",
+        faulty={'slotwire_consumer_offsets_lost{agent="crm"}': "0 1x90"},
+        healthy={'slotwire_consumer_offsets_lost{agent="crm"}': "0x90"},
+    ),
+    Alert(
         "SlotwireQueueFull",
         "max by (agent) (slotwire_consumer_queue_full) == 1",
         wait="2m",

@@ -1,0 +1,28 @@
+-- Where agents begin to read.
+
+-- name: starts
+-- Where an agent begins in the partitions of some topics, and whether it has.
+SELECT topic, partition, start_offset, begun_at IS NOT NULL AS begun
+FROM slotwire.agent_starts WHERE agent = $1 AND topic = ANY ($2::text[])
+
+-- name: topics_begun
+-- In which of some topics an agent has begun to read, as the version before wrote it.
+SELECT topic FROM slotwire.agent_topics WHERE agent = $1 AND topic = ANY ($2::text[])
+
+-- name: decide
+-- Decide where an agent begins in partitions of a topic. What was decided before stays.
+WITH told AS ( -- to the version before, which reads nothing else
+    INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (agent, topic) DO NOTHING
+)
+INSERT INTO slotwire.agent_starts (agent, topic, partition, start_offset, decided_at, begun_at)
+SELECT $1, $2, d.partition, d.start_offset, $4, CASE WHEN d.begun THEN $4 END
+FROM unnest($5::integer[], $6::bigint[], $7::boolean[]) AS d (partition, start_offset, begun)
+ORDER BY d.partition
+ON CONFLICT (agent, topic, partition) DO NOTHING
+
+-- name: begin
+-- An agent's offsets of some partitions are committed: it has begun there. Answers where it had not before.
+UPDATE slotwire.agent_starts SET begun_at = $4
+WHERE agent = $1 AND begun_at IS NULL AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
+RETURNING topic, partition
