@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from slotwire.handlers.long_work.versions import JournalMigration
     from slotwire.handlers.outcome import Done, Reject, Retry
     from slotwire.handlers.reach.chains import BookingChain, BookingSnapshot
+    from slotwire.handlers.reach.mcp_tokens import RunToken
     from slotwire.handlers.registry import Agent
     from slotwire.schemas.envelope import Event
 
@@ -67,6 +68,7 @@ __all__ = [
     "Moment",
     "Reject",
     "Retry",
+    "RunToken",
     "StepOutcomeUnknown",
 ]
 
@@ -81,6 +83,7 @@ _HOMES = {
     "Done": "slotwire.handlers.outcome",
     "Event": "slotwire.schemas.envelope",
     "Firing": "slotwire.handlers.firings",
+    "RunToken": "slotwire.handlers.reach.mcp_tokens",
     "Moment": "slotwire.handlers.firings",
     "JournalMigration": "slotwire.handlers.long_work.versions",
     "Reject": "slotwire.handlers.outcome",

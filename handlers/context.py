@@ -17,6 +17,7 @@ from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.reach.bookings import OrganizationBookings
 from slotwire.handlers.reach.calendly import Calls, EventCalendly
 from slotwire.handlers.reach.chains import BookingChain, Chains, ChainState
+from slotwire.handlers.reach.mcp_tokens import RunToken, RunTokens
 from slotwire.handlers.settle.inbox import AlreadyDone, Inbox, NotCommitted
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.telemetry import get_logger
@@ -79,6 +80,7 @@ class Context:
     not_committed: str | None = field(default=None, init=False)
     _open: bool = field(default=False, init=False, repr=False)
     _connection: DatabaseConnection | None = field(default=None, init=False, repr=False)
+    _tokens: RunTokens | None = field(default=None, init=False, repr=False)
 
     @cached_property
     def log(self) -> FilteringBoundLogger:
@@ -144,6 +146,34 @@ class Context:
         if firing.kind == "after_end":
             return found.booking.end_time == firing.end_time
         return found.booking.start_time == firing.start_time
+
+    async def mcp_token(self) -> RunToken:
+        """Get a token of the MCP server for a model that reads what strangers typed: it reaches this chain only.
+
+            mcp = await ctx.mcp_token()
+            http = create_mcp_http_client(headers={"Authorization": f"Bearer {mcp.token}"})
+            async with http, Client(streamable_http_client(mcp.url, http_client=http)) as client:
+                ...
+
+        It acts as the first host of the meeting who is connected, with the tools that an operator gave to the agent of
+        MCP that is for runs of this agent (`slotwire mcp agents add NAME --runs-of AGENT`), as far as they are about
+        this chain of bookings. It ends when this run does, however it does; 15 s after its process has died; and after
+        15 minutes. Call it again for another one.
+
+        Raises:
+            RequestRefused: there is no such agent of MCP, or the event is about no booking of a connected user.
+            ConfigurationError, DatabaseUnavailable: do not catch them: the event is then tried again, and the run does
+                not count as an attempt.
+            RuntimeError: the run has ended.
+        """
+        if self._tokens is None:
+            self._tokens = RunTokens(self.calls, self.calendly.new_grant, self.clock)
+        return await self._tokens.get()
+
+    async def ended(self) -> None:
+        """End what ends with the run. Called by the runtime."""
+        if self._tokens is not None:
+            await self._tokens.end()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:

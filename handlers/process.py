@@ -208,7 +208,9 @@ class AgentRunner:
             runs=runs,
             dead_letters=KeptLetters(pool, self._dead_letters, agent=agent.name, clock=clock),
             chains=PostgresChains(pool, agent=agent.name, clock=clock),
-            calls=ControlledCalls(pool, control or ControlClient(""), agent=agent.name, clock=clock),
+            calls=ControlledCalls(
+                pool, control or ControlClient(""), agent=agent.name, clock=clock, mcp_url=settings.mcp.public_url
+            ),
             problems=self.problems,
             clock=clock,
             postpone_after=POSTPONE_SECONDS,

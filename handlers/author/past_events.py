@@ -19,6 +19,7 @@ from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.long_work.trial_journal import MemoryJournal
 from slotwire.handlers.reach.calendly import ControlledCalls
 from slotwire.handlers.reach.chains import PostgresChains
+from slotwire.handlers.reach.mcp_tokens import RunToken
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.registry import Agent
 from slotwire.handlers.settle.dead_letters import GiveUpReason
@@ -164,6 +165,26 @@ class _TriedCalls:
         del grant
         self._say(f"  at Calendly, not asked for: {name}: {_shortened(dict(action))}")
         return {"state": "done"}
+
+    async def token_of_run(self, grant: str, run: UUID) -> RunToken:
+        """Give none.
+
+        Raises:
+            RequestRefused: always.
+        """
+        del grant, run
+        raise RequestRefused(
+            "an event that is tried gets no token of the MCP server: what its tools do cannot be taken back",
+            code="not_granted",
+        )
+
+    async def keep_run(self, run: UUID) -> bool:
+        """Say that there is none."""
+        del run
+        return False
+
+    async def end_run(self, run: UUID) -> None:
+        """End nothing."""
 
 
 class _TriedInbox:

@@ -133,6 +133,7 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         result = _read(outcome, context)
     finally:
         _seconds(agent.name, event.type).observe(monotonic() - began)
+        await context.ended()
     if context.already_done:
         return SuccessfulRun(by_another=True)  # the handler caught AlreadyDone
     if context.committed and isinstance(result, FailedRun | GiveUpReason):

@@ -14,9 +14,10 @@ from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
-from slotwire.ingest.foundation.clock import Clock
+from slotwire.handlers.reach.mcp_tokens import PREFIX, RunCalls, RunToken
+from slotwire.ingest.foundation.clock import Clock, ordered_id
 from slotwire.ingest.foundation.control_client import ControlClient
-from slotwire.ingest.foundation.errors import RequestRefused
+from slotwire.ingest.foundation.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
 
 _QUERIES = read_queries("slotwire.handlers.sql", "inbox.sql")
@@ -28,7 +29,7 @@ _FIELDS = {"invitee_name": "name"}
 Values = Mapping[str, Sequence[str]]
 
 
-class Calls(Protocol):
+class Calls(RunCalls, Protocol):
     """Makes calls to Calendly for events: through `slotwire control`, or in memory for an agent's own tests."""
 
     async def grant(self, event_id: UUID) -> str:
@@ -130,11 +131,14 @@ class EventCalendly:
             except RequestRefused as error:
                 if error.code != "unauthenticated":
                     raise
-        if self._firing:
-            self._grant = await self._calls.grant_firing(self._event_id, self._user)
-        else:
-            self._grant = await self._calls.grant(self._event_id)
+        self._grant = await self.new_grant()
         return await ask(self._grant)
+
+    async def new_grant(self) -> str:
+        """Get a grant for what the event is about, or the firing. Called by the runtime."""
+        if self._firing:
+            return await self._calls.grant_firing(self._event_id, self._user)
+        return await self._calls.grant(self._event_id)
 
 
 def _plain(value: object) -> object:
@@ -152,11 +156,23 @@ def _texts(value: object) -> list[str]:
 class ControlledCalls:
     """Calls of one agent, through `slotwire control`."""
 
-    def __init__(self, database: Pool | Connection, control: ControlClient, *, agent: str, clock: Clock) -> None:
+    def __init__(
+        self, database: Pool | Connection, control: ControlClient, *, agent: str, clock: Clock, mcp_url: str = ""
+    ) -> None:
+        """Take what it needs.
+
+        Args:
+            database: grants, and gives tokens.
+            control: makes the calls.
+            agent: the agent's name.
+            clock: the time.
+            mcp_url: the address of the MCP server, without a path; empty where there is none for agents.
+        """
         self._database = database
         self._control = control
         self._agent = agent
         self._clock = clock
+        self._mcp_url = mcp_url
 
     async def grant(self, event_id: UUID) -> str:
         """Get a grant for the calls of one event.
@@ -207,6 +223,35 @@ class ControlledCalls:
         """Do something; see `EventCalendly.act`."""
         return await self._control.act(grant, name, action)
 
+    async def token_of_run(self, grant: str, run: UUID) -> RunToken:
+        """Give a run a token of the MCP server; see `Context.mcp_token`."""
+        if not self._mcp_url:
+            raise ConfigurationError(
+                "handlers have no way to the MCP server here",
+                remedy="Set SLOTWIRE_MCP__PUBLIC_URL as `slotwire mcp serve` has it.",
+            )
+        now, token = self._clock.now(), PREFIX + secrets.token_urlsafe(32)
+        digests = [hashlib.sha256(each.encode()).digest() for each in (token, grant)]
+        with translated():
+            given = await self._database.fetchrow(_QUERIES["give_mcp_run"], *digests, run, ordered_id(now), now)
+        if given is None:
+            raise RequestRefused(
+                f"no agent of MCP is for runs of {self._agent}, or the event is about no booking of a connected user",
+                code="not_granted",
+                remedy=f"An operator registers one: slotwire mcp agents add NAME --runs-of {self._agent}",
+            )
+        return RunToken(f"{self._mcp_url}/mcp/{given['name']}", token, given["expires_at"])
+
+    async def keep_run(self, run: UUID) -> bool:
+        """Say that a run goes on; returns whether its tokens are still good."""
+        with translated():
+            return bool(await self._database.fetchval(_QUERIES["keep_mcp_run"], run, self._clock.now()))
+
+    async def end_run(self, run: UUID) -> None:
+        """End the tokens of a run."""
+        with translated():
+            await self._database.execute(_QUERIES["end_mcp_run"], run)
+
 
 def _new_grant() -> tuple[str, bytes]:
     """Make a grant, and what is kept of it."""
@@ -222,11 +267,15 @@ class MemoryCalls:
         answers: what a call answers, by its operation, and an action, by its verb: a test sets them.
         made: the calls that were made, each with its values.
         acted: the actions that were asked for, each with its name and what was to be done.
+        mcp: the token that `ctx.mcp_token()` gives: a test sets it.
+        mcp_runs: the runs that have a token and have not ended.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     made: list[tuple[str, Values]] = field(default_factory=list)
     acted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    mcp: RunToken | None = None
+    mcp_runs: set[UUID] = field(default_factory=set)
 
     async def grant(self, event_id: UUID) -> str:
         """Grant anything."""
@@ -247,6 +296,26 @@ class MemoryCalls:
         del grant
         self.acted.append((name, dict(action)))
         return self._answer(str(action["verb"]))
+
+    async def token_of_run(self, grant: str, run: UUID) -> RunToken:
+        """Return what the test has set."""
+        del grant
+        if self.mcp is None:
+            raise RequestRefused(
+                "this trial has no token of the MCP server",
+                code="not_granted",
+                remedy="Set one: trial.calendly.mcp = RunToken(url, token, expires_at)",
+            )
+        self.mcp_runs.add(run)
+        return self.mcp
+
+    async def keep_run(self, run: UUID) -> bool:
+        """Say whether the run has not ended."""
+        return run in self.mcp_runs
+
+    async def end_run(self, run: UUID) -> None:
+        """Note that it has."""
+        self.mcp_runs.discard(run)
 
     def _answer(self, asked: str) -> Any:
         if asked not in self.answers:

@@ -48,6 +48,18 @@ ON CONFLICT (agent, org, key) DO UPDATE SET value = excluded.value, changed_at =
 -- Have `slotwire control` make calls to Calendly for an event; whether the log has it.
 SELECT slotwire.grant_calls($1, $2, $3, $4);
 
+-- name: give_mcp_run
+-- Give a run a token of the MCP server, with its grant: which agent of MCP it is for, and until when.
+SELECT name, expires_at FROM slotwire.give_mcp_run($1, $2, $3, $4, $5);
+
+-- name: keep_mcp_run
+-- A run goes on: whether its tokens are still good.
+SELECT slotwire.keep_mcp_run($1, $2);
+
+-- name: end_mcp_run
+-- End the tokens of a run.
+SELECT slotwire.end_mcp_run($1);
+
 -- name: settings_for
 -- What a shipped agent does for an organization, as somebody set it.
 SELECT org, version, document, sealed, disabled_at, disabled_why FROM slotwire.agent_settings_for($1, $2);

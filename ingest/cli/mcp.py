@@ -53,7 +53,7 @@ def serve() -> None:
 
 
 @agents.command()
-def add(
+def add(  # noqa: PLR0913 - options of a command
     *,
     name: Name,
     organization: Annotated[
@@ -74,6 +74,13 @@ def add(
         str, typer.Option(help="How its host speaks MCP Events: draft (October 2026), chatgpt, or final.")
     ] = "draft",
     label: Annotated[str, typer.Option(help="What it is for.", show_default=False)] = "",
+    runs_of: Annotated[
+        str | None,
+        typer.Option(
+            "--runs-of",
+            help="An agent of yours: runs of its handlers may get tokens, each for its booking and while it runs.",
+        ),
+    ] = None,
     as_json: AsOneJson = False,
 ) -> None:
     """Register an agent and print its secret, this once, on standard output. Only its hash is stored."""
@@ -88,6 +95,7 @@ def add(
         event_types=_names(event_types),
         profile=profile,
         label=label,
+        runs_of=runs_of,
     )
     made = act("mcp", lambda actions, who: actions.mcp_agents.create(who, request))
     if as_json:
@@ -119,6 +127,8 @@ def show(*, agent: Annotated[UUID, typer.Argument(help="The agent's id.")], as_j
         typer.echo(json_line(found))
         return
     _print([found], as_json=False)
+    if found.runs_of is not None:
+        typer.echo(f"\nruns of the agent {found.runs_of} may get tokens of it, each for its own chain of bookings")
     for title, names in (
         ("users", found.users or ("every connected user",)),
         ("tools", found.tools),

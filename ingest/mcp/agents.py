@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,8 @@ from slotwire.ingest.mcp.tokens import Claims
 
 SECRET = re.compile(r"slwm_[A-Za-z0-9_-]{43}", re.ASCII)
 """The form of an agent's secret: 256 random bits."""
+RUN_TOKEN = re.compile(r"slwr_[A-Za-z0-9_-]{43}", re.ASCII)
+"""The form of the token of a handler's run: as many."""
 CHOICES = 20
 """Users that are named to an agent that has to choose one."""
 
@@ -79,23 +82,39 @@ class Agents:
         found = await self._principal(claims)
         return found if found is not None and found.name == name else None
 
+    async def of_run(self, token: str, name: str) -> AgentPrincipal | None:
+        """Return whom the token of a handler's run acts for at the endpoint of an agent; None once the run has ended.
+
+        Raises:
+            DatabaseUnavailable: Postgres is away.
+        """
+        digest = hashlib.sha256(token.encode()).digest()
+        with translated():
+            row = await self.pool.fetchrow(_SQL["mcp_run_of"], digest, self.clock.now())
+        if row is None or row["name"] != name:
+            return None
+        given = {"agent": row["agent"], "chain": UUID(row["chain"]), "expires_at": row["expires_at"], "of_run": True}
+        return _read(row, **given)
+
     async def _principal(self, claims: Claims) -> AgentPrincipal | None:
         rows = await self._rows(claims.agent, claims.user, 1)
         if not rows:
             return None
         [row] = rows
-        return AgentPrincipal(
-            agent=claims.agent,
-            name=row["name"],
-            organization=row["organization"],
-            user=row["user_uri"],
-            tools=frozenset(row["tools"]),
-            event_types=frozenset(row["event_types"]),
-            chain=claims.chain,
-            expires_at=claims.expires_at,
-            profile=row["profile"],
-        )
+        return _read(row, agent=claims.agent, chain=claims.chain, expires_at=claims.expires_at)
 
     async def _rows(self, agent: UUID, user: str | None, most: int) -> Sequence[asyncpg.Record]:
         with translated():
             return await self.pool.fetch(_SQL["mcp_users_of"], agent, user, most)
+
+
+def _read(row: asyncpg.Record, **more: Any) -> AgentPrincipal:
+    return AgentPrincipal(
+        name=row["name"],
+        organization=row["organization"],
+        user=row["user_uri"],
+        tools=frozenset(row["tools"]),
+        event_types=frozenset(row["event_types"]),
+        profile=row["profile"],
+        **more,
+    )

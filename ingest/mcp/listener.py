@@ -33,7 +33,7 @@ from slotwire.ingest.foundation.refused_addresses import RefusedAddresses
 from slotwire.ingest.foundation.settings_base import is_loopback
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.mcp import asgi
-from slotwire.ingest.mcp.agents import Agents
+from slotwire.ingest.mcp.agents import RUN_TOKEN, Agents
 from slotwire.ingest.mcp.asgi import Application
 from slotwire.ingest.mcp.oauth import AUTHORIZE, RESOURCE_METADATA, SERVER_METADATA, TOKEN, TokenEndpoint, TokenRefused
 from slotwire.ingest.mcp.principal import AgentPrincipal, acting_for
@@ -217,7 +217,10 @@ class _Door:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        claims = self._gate.keys.read(token.strip(), self._tokens.audience(name), self._gate.clock.now())
+        token = token.strip()
+        if RUN_TOKEN.fullmatch(token):
+            return await self._gate.agents.of_run(token, name)
+        claims = self._gate.keys.read(token, self._tokens.audience(name), self._gate.clock.now())
         return None if claims is None else await self._gate.agents.behind(claims, name)
 
 

@@ -27,6 +27,7 @@ class AgentPrincipal:
         chain: the one chain of bookings it may reach; None for all of the user's.
         expires_at: when the token ends, aware, in UTC.
         profile: the wire profile of MCP Events that its host expects: `draft`, `chatgpt` or `final`.
+        of_run: the token is a handler's run's, and ends with it.
     """
 
     agent: UUID
@@ -38,6 +39,7 @@ class AgentPrincipal:
     chain: UUID | None
     expires_at: datetime
     profile: str = "draft"
+    of_run: bool = False
 
     @property
     def identity(self) -> tuple[str, str]:

@@ -16,6 +16,8 @@ MAX_USERS = 1_000
 MAX_TOOLS = 200
 MAX_TYPES = 100
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+HANDLERS = r"^[a-z][a-z0-9-]{0,62}$"
+"""The name of an agent of handlers, as its code has it."""
 
 User = Annotated[str, Field(pattern=r"^https://api\.calendly\.com/users/[A-Za-z0-9_-]{1,200}$")]
 """A user's URI at Calendly."""
@@ -42,6 +44,9 @@ class McpAgentRequest(Model):
     """How its host speaks MCP Events: as the draft of October 2026, as ChatGPT, or as the final text."""
     label: str = Field("", max_length=MAX_LABEL)
     """What it is for."""
+    runs_of: str | None = Field(None, pattern=HANDLERS)
+    """An agent of yours, by the name in its code: each run of its handlers may get a token, for the chain of bookings
+    that it is about, which ends with the run."""
 
 
 class McpAgentItem(Model):
@@ -56,6 +61,8 @@ class McpAgentItem(Model):
     event_types: tuple[str, ...]
     profile: EventsProfile
     label: str
+    runs_of: str | None
+    """The agent whose handlers' runs may get tokens of it; null: none."""
     created_at: datetime
     revoked_at: datetime | None
     """When it was revoked; null while it works."""

@@ -35,6 +35,7 @@ class McpAgent:
     profile: Literal["draft", "chatgpt", "final"]
     label: str
     created_at: datetime
+    runs_of: str | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
@@ -54,7 +55,9 @@ async def create(pool: Pool, agent: McpAgent, secret: SecretStr) -> None:
     row = (agent.id, agent.name, digest, agent.orgs, agent.users, agent.tools, agent.event_types)
     try:
         with translated():
-            stored = await pool.fetchval(_SQL["insert_mcp_agent"], *row, agent.profile, agent.label, agent.created_at)
+            stored = await pool.fetchval(
+                _SQL["insert_mcp_agent"], *row, agent.profile, agent.label, agent.created_at, agent.runs_of
+            )
     except RowRefused as error:
         raise RequestRefused(
             "an agent has this name already",

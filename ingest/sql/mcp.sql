@@ -8,6 +8,10 @@ SELECT agent, name FROM slotwire.mcp_agent_of($1, $2)
 -- The connected users that an agent may act for, or one of them.
 SELECT name, org, organization, user_uri, tools, event_types, profile FROM slotwire.mcp_users_of($1, $2, $3)
 
+-- name: mcp_run_of
+-- Whom the token of a handler's run acts for.
+SELECT agent, name, organization, user_uri, tools, event_types, profile, chain, expires_at FROM slotwire.mcp_run_of($1, $2)
+
 -- name: grant_mcp_call
 -- Grant an agent one call.
 SELECT slotwire.grant_mcp_call($1, $2, $3, $4, $5, $6, $7)

@@ -522,15 +522,15 @@ WHERE hash IN (SELECT hash FROM slotwire.call_grants WHERE expires_at <= $1 ORDE
 
 -- name: insert_mcp_agent
 -- Register an agent of MCP, if all of its organizations are known.
-INSERT INTO slotwire.mcp_agents (id, name, hash, orgs, users, tools, event_types, profile, label, created_at)
-SELECT $1, $2, $3, $4::text[], $5, $6, $7, $8, $9, $10
+INSERT INTO slotwire.mcp_agents (id, name, hash, orgs, users, tools, event_types, profile, label, created_at, runs_of)
+SELECT $1, $2, $3, $4::text[], $5, $6, $7, $8, $9, $10, $11
 WHERE (SELECT count(*) FROM slotwire.organizations o WHERE o.org = ANY ($4::text[]) AND o.ended_at IS NULL)
       = cardinality($4::text[])
 RETURNING id
 
 -- name: mcp_agents_page
 -- Agents of MCP of one organization alone, or all, oldest first, after a place.
-SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, runs_of, revoked_at, last_used_at
 FROM slotwire.mcp_agents
 WHERE ($1::text IS NULL OR org = $1)
   AND ($2::timestamptz IS NULL OR (created_at, id) > ($2, $3::uuid))
@@ -538,13 +538,13 @@ ORDER BY created_at, id LIMIT $4
 
 -- name: mcp_agent
 -- One agent of MCP, of an organization alone or of any.
-SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, runs_of, revoked_at, last_used_at
 FROM slotwire.mcp_agents
 WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: mcp_agent_named
 -- The agent of MCP with a name.
-SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+SELECT id, name, orgs, users, tools, event_types, profile, label, created_at, runs_of, revoked_at, last_used_at
 FROM slotwire.mcp_agents
 WHERE name = $1
 
@@ -552,7 +552,7 @@ WHERE name = $1
 -- Revoke an agent of MCP; the time of the first revocation stays.
 UPDATE slotwire.mcp_agents SET revoked_at = coalesce(revoked_at, $3)
 WHERE id = $1 AND ($2::text IS NULL OR org = $2)
-RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, revoked_at, last_used_at
+RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, runs_of, revoked_at, last_used_at
 
 -- name: mcp_users_of_agent
 -- The connected users that an agent of MCP may act for, or one of them.

@@ -225,8 +225,14 @@ def test_only_mcp_has_the_keys_of_tokens(everything: Path, monkeypatch: pytest.M
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(said), encoding="utf-8")
     found = workloads(folder)
     secrets = {("slotwire-mcp", "url"), ("slotwire-mcp", "token-keys")}
-    assert {name for name, process in found.items() if process.secrets() & secrets} == {"mcp"}
-    mcp = found["mcp"]
+    assert {name for name, process in found.items() if process.secrets() & secrets} == {"mcp", "doctor-mcp"}
+    mcp, examines = found["mcp"], found["doctor-mcp"]
+    assert examines.container["args"] == ["doctor", "--process", "mcp"]
+    assert (examines.secrets(), examines.files(), examines.environment()) == (
+        *(mcp.secrets(), mcp.files(), mcp.environment()),
+    )
+    [address] = [each for each in found["agents"].container["env"] if each["name"] == "SLOTWIRE_MCP__PUBLIC_URL"]
+    assert address["valueFrom"]["configMapKeyRef"]["name"] in mcp.maps
     assert mcp.secrets() == secrets
     assert mcp.container["args"] == ["mcp", "serve"]
     settings = parsed(mcp, monkeypatch)
@@ -236,7 +242,9 @@ def test_only_mcp_has_the_keys_of_tokens(everything: Path, monkeypatch: pytest.M
         assert mcp.container[probe] == found["control"].container[probe]
     policies = {doc["metadata"]["name"]: doc["spec"] for doc in rendered(folder) if doc["kind"] == "NetworkPolicy"}
     [rule] = policies["slotwire-control"]["ingress"]
-    assert {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "slotwire-mcp"}}} in rule["from"]
+    for name in ("mcp", "doctor"):
+        assert {"podSelector": {"matchLabels": {"app.kubernetes.io/name": f"slotwire-{name}"}}} in rule["from"]
+    assert policies["slotwire-doctor-mcp"]["egress"][0]["ports"] == rule["ports"]
     readme = (K8S / "README.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in readme for _, key in secrets)
 

@@ -15,6 +15,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.model import SimulatedInvitee
 from tests.support.actions_setup import ActionsSetup
 from tests.support.mcp_acting import acting_world
+from tests.support.mcp_runs import HANDLERS, event_of, running_handler
 from tests.support.mcp_server import McpWorld, told
 
 World = tuple[McpWorld, ActionsSetup]
@@ -121,35 +122,53 @@ async def obey(client: Client, text: str, mine: SimulatedInvitee, other: Simulat
     return [await client.call_tool(name, arguments) for name, arguments in tries]
 
 
+async def agrees(_: object, __: object) -> ElicitResult:
+    """Agree to whatever is asked."""
+    return ElicitResult(action="accept", content={"confirm": True})
+
+
 async def test_injected_texts_reach_nothing_outside_the_chain(world: World) -> None:
-    """A client that obeys whatever it reads neither changes nor sees another booking; its own task works."""
+    """A client with a run's token that obeys whatever it reads neither changes nor sees another booking."""
     mcp, setup = world
+    group = setup.event_type(limit=10).rpartition("/")[2]
     other = setup.book_directly(name="Somebody Else", start=setup.start(50))
     texts = [text.format(other=other.uri.partition("/invitees/")[0], invitee=other.uri) for text in INJECTED]
-    mine = setup.book_directly(name=" ".join(texts)[:900], start=setup.start(60))
+    mine = setup.book_directly(name=" ".join(texts)[:900], start=setup.start(60), event_type=group)
+    meeting = mine.uri.partition("/invitees/")[0]
+    beside = setup.book_directly(event=setup.meeting(mine.uri).id, email="beside@example.test")
     await setup.written()
-    [row] = await setup.rows("SELECT chain_key FROM slotwire.bookings WHERE invitee = $1", mine.uri)
-    agent = await mcp.agent(tools=("operate", "list_contacts", "delete_contact"))
-    async with mcp.client("helper", await mcp.token(agent, f"chain:{row['chain_key']}")) as client:
-        listed = {tool.name for tool in (await client.list_tools()).tools}
-        assert not listed & {"book_meeting", "list_scheduled_events", "list_contacts", "list_bookings", "clear_no_show"}
-        story = told(await client.call_tool("get_booking_timeline", {"invitee": mine.uri}))
-        assert [each["invitee"] for each in story["item"]["bookings"]] == [mine.uri]
-        [place] = [each for each in story["untrusted"] if each.endswith("/data/name")]
-        value: Any = story
-        for part in place[1:].split("/"):
-            value = value[int(part) if isinstance(value, list) else part]
-        assert texts[0] in value
-        assert "cancel_url" not in json.dumps(story)
-        for text in texts:
-            for answer in await obey(client, text, mine, other):
-                assert answer.is_error, answer.structured_content
-        moved = told(
-            await client.call_tool(
-                "reschedule_meeting", {"invitee": mine.uri, "start_time": setup.start(90).isoformat()}
-            )
-        )["item"]
-        assert moved["state"] == "done"
+    await mcp.agent(tools=("operate", "list_contacts", "delete_contact"), runs_of=HANDLERS)
+    async with running_handler(mcp, await event_of(setup, mine.uri)) as ctx:
+        token = await ctx.mcp_token()
+        async with mcp.client("helper", token.token, elicitation_callback=agrees) as client:
+            listed = {tool.name for tool in (await client.list_tools()).tools}
+            assert not listed & {"book_meeting", "list_scheduled_events", "list_contacts", "list_bookings"}
+            story = told(await client.call_tool("get_booking_timeline", {"invitee": mine.uri}))
+            assert [each["invitee"] for each in story["item"]["bookings"]] == [mine.uri]
+            [place] = [each for each in story["untrusted"] if each.endswith("/data/name")]
+            value: Any = story
+            for part in place[1:].split("/"):
+                value = value[int(part) if isinstance(value, list) else part]
+            assert texts[0] in value
+            assert "cancel_url" not in json.dumps(story)
+            for text in texts:
+                for answer in await obey(client, text, mine, other):
+                    assert answer.is_error, answer.structured_content
+            # Somebody else has booked the same meeting.
+            invitees = told(await client.call_tool("list_invitees", {"scheduled_event": meeting}))
+            assert [each["uri"] for each in invitees["items"]] == [mine.uri]
+            for act in (
+                ("cancel_meeting", {"scheduled_event": meeting}),
+                ("mark_no_show", {"invitee": beside.uri}),
+                ("reschedule_meeting", {"invitee": mine.uri, "start_time": setup.start(90).isoformat()}),
+            ):
+                assert (await client.call_tool(*act)).is_error
+            assert len(setup.bookings()) == 3
+            setup.calendly.engine.cancel(beside.uri.rpartition("/")[2])
+            await setup.written()
+            again = {"invitee": mine.uri, "start_time": setup.start(90).isoformat(), "idempotency_key": "alone"}
+            assert told(await client.call_tool("reschedule_meeting", again))["item"]["state"] == "done"
     [left] = [each for each in setup.bookings() if each.uri == other.uri]
     assert left.no_show is None
     assert len(setup.bookings()) == 2
+    assert (await mcp.raw("helper", token.token, "tools/list")).status_code == 401

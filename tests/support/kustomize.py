@@ -24,7 +24,7 @@ _KNOWN = frozenset(
 )  # fmt: skip
 _KEYS = ("name", "mountPath", "containerPort", "topologyKey")
 """What identifies an entry of a list in a strategic merge; a list whose entries have none is replaced."""
-_REFERENCES = {"configMapRef": "ConfigMap", "secretKeyRef": "Secret"}
+_REFERENCES = {"configMapRef": "ConfigMap", "configMapKeyRef": "ConfigMap", "secretKeyRef": "Secret"}
 GENERATED = "-generated"
 """Stands for the hash that ends the names of generated ConfigMaps and Secrets."""
 

@@ -7,20 +7,23 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import AsyncMock
 
 import pytest
 
-from slotwire.handlers import Agent, BookingSnapshot
+from slotwire.handlers import Agent, BookingSnapshot, RunToken
 from slotwire.handlers.registry import load_agent
-from slotwire.handlers.testing import RecordStatus, Trial, event_of
+from slotwire.handlers.testing import RecordStatus, Trial, TrialClock, event_of
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 
 HOWTO = (Path(__file__).parents[2] / "docs" / "howto" / "write-an-agent.md").read_text(encoding="utf-8")
-CRM, TYPES, KNOWS, READS, ACTS, POLICY, TEST = re.findall(
+CRM, TYPES, KNOWS, READS, ACTS, MODEL, POLICY, TEST = re.findall(
     r"^```python\n(.*?)^```", HOWTO, flags=re.DOTALL | re.MULTILINE
 )
 [SAVEPOINT] = re.findall(r"^  ```python\n(.*?)^  ```", HOWTO, flags=re.DOTALL | re.MULTILINE)
@@ -88,6 +91,29 @@ async def test_what_a_handler_knows_is_there(package: Path) -> None:
     results = await bouncer.deliver(event_of(created), event_of(created, sequence=2, origin="backfill"))
     assert {each.status for each in results} == {RecordStatus.DONE, RecordStatus.FILTERED}
     assert bouncer.calendly.acted == [("cancel", {"verb": "cancel", "reason": "We are closed that day"})]
+
+
+async def test_a_trial_has_a_token_where_a_test_sets_it(package: Path) -> None:
+    """Without one it is refused, with what to set; with one the agent works, and the run has ended afterwards."""
+    (package / "concierge.py").write_text(MODEL)
+    uri = "https://api.calendly.com/scheduled_events/E/invitees/I"
+    created = InviteeCreated(uri=uri, booking=BookingState(state="active", revision=1, chain_root=uri))
+    trial = Trial(load_agent("my_agents.concierge:agent"), clock=TrialClock())
+    module = vars(sys.modules["my_agents.concierge"])
+    used: list[tuple[object, int]] = []
+
+    def noted(headers: object) -> nullcontext[None]:
+        used.append((headers, len(trial.calendly.mcp_runs)))
+        return nullcontext()
+
+    module |= {"create_mcp_http_client": noted, "streamable_http_client": lambda url, **_: url}
+    module |= {"Client": nullcontext, "model": AsyncMock()}
+    [result] = await trial.deliver(event_of(created))
+    assert result.status is RecordStatus.DEAD_LETTERED
+    trial.calendly.mcp = RunToken("https://mcp.test/mcp/tools", "slwr_x", TrialClock().now() + timedelta(minutes=15))
+    [result] = await trial.deliver(event_of(created, sequence=2))
+    assert (result.status, used) == (RecordStatus.DONE, [({"Authorization": "Bearer slwr_x"}, 1)])
+    assert trial.calendly.mcp_runs == set()
 
 
 async def test_handlers_of_several_classes_work(package: Path) -> None:

@@ -70,7 +70,10 @@ class EventsExtension(Extension):
     async def _stream(self, principal: AgentPrincipal, params: dict[str, Any], context: _Context) -> dict[str, Any]:
         if context.request_id is None:  # pragma: no cover - a request has an id
             raise AssertionError
-
+        if principal.of_run:
+            raise EventsRefused(
+                EventsProblem.FORBIDDEN, "this token ends with the run it was made for: use events/poll"
+            )
         is_begun = False
 
         async def send(method: str, told: dict[str, Any]) -> None:

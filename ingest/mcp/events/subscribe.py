@@ -111,9 +111,11 @@ class Subscribing:
         """End a subscription, whatever its type and arguments are worth by now.
 
         Raises:
-            EventsRefused: there is none, and the agent's host wants to be told.
+            EventsRefused: there is none, and the agent's host wants to be told; or the agent acts for one chain of
+                bookings only.
             DatabaseUnavailable: Postgres is away.
         """
+        _require_all(principal)
         scope = CursorScope(principal.identity, str(params.get("name")), canonical(params.get("arguments")))
         delivery = params.get("delivery")
         url = str(delivery.get("url")) if isinstance(delivery, dict) else ""
@@ -124,10 +126,7 @@ class Subscribing:
 
     async def _ordered(self, principal: AgentPrincipal, params: dict[str, Any]) -> _Order:
         asked = await self._requests.asked(principal, params.get("name"), params.get("arguments"))
-        if principal.chain is not None:
-            raise EventsRefused(
-                EventsProblem.FORBIDDEN, "a token for one booking ends with the run it was made for: use events/poll"
-            )
+        _require_all(principal)
         delivery = params.get("delivery")
         if not isinstance(delivery, dict):
             raise EventsRefused(EventsProblem.INVALID_PARAMS, "delivery must be an object")
@@ -273,3 +272,11 @@ def _life(params: dict[str, Any]) -> timedelta:
     if type(asked) is not int or asked < 0:
         raise EventsRefused(EventsProblem.INVALID_PARAMS, "ttlMs must be a whole number of milliseconds, or null")
     return min(max(timedelta(milliseconds=min(asked, 2**40)), MIN_TTL), MAX_TTL)
+
+
+def _require_all(principal: AgentPrincipal) -> None:
+    """Refuse a token for one chain of bookings: subscriptions are of everything that the agent has."""
+    if principal.chain is not None:
+        raise EventsRefused(
+            EventsProblem.FORBIDDEN, "a token for one booking ends with the run it was made for: use events/poll"
+        )

@@ -158,9 +158,15 @@ class DeedsBench:
         try:
             found = await self.control.act_as_agent(grant, key_of(call), action)
         except RequestRefused as error:
-            if error.code == ASKS:
-                raise AskFirst(f"{error.message[:1].upper()}{error.message[1:]}. Cancel it for all of them?") from None
-            raise
+            if error.code != ASKS:
+                raise
+            if call.who.chain is not None:
+                raise RequestRefused(
+                    f"{error.message}, and this token is for one chain of bookings",
+                    code="not_granted",
+                    remedy="Tell the person whom you work for.",
+                ) from None
+            raise AskFirst(f"{error.message[:1].upper()}{error.message[1:]}. Cancel it for all of them?") from None
         told = found if isinstance(found, dict) else {}
         shown = {name: told.get(name) for name in SHOWN}
         # What we wrote ourselves: states, ids and addresses of Calendly.

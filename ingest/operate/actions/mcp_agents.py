@@ -59,6 +59,7 @@ class McpAgentActions(ResourceActions):
                 profile=request.profile,
                 label=request.label,
                 created_at=self.clock.now(),
+                runs_of=request.runs_of,
             )
             entry.target = made.id
             secret = mcp_agents.mint()
@@ -125,6 +126,7 @@ def agent_item(agent: McpAgent) -> McpAgentItem:
         event_types=tuple(agent.event_types),
         profile=agent.profile,
         label=agent.label,
+        runs_of=agent.runs_of,
         created_at=agent.created_at,
         revoked_at=agent.revoked_at,
         last_used_at=agent.last_used_at,

@@ -19,7 +19,7 @@ from slotwire.ingest.control.calendly_client.pages import MAX_TOKEN
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
-from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused
 from slotwire.ingest.foundation import operation_table
 from slotwire.ingest.foundation.operation_table import Operation
 from slotwire.ingest.foundation.postgres import read_queries, translated
@@ -33,6 +33,7 @@ from slotwire.ingest.operate.roles import Principal, Role
 from slotwire.schemas.ids import last_segment
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
+_INVITEES = "list-event-invitees"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,11 @@ class McpCallActions(ResourceActions):
             about = await self._about(grant, chosen, request)
             async with self._acting(grant) as calendly:
                 found = without_hooks(await operations.perform(calendly, paged(prepared, request)))
-        return {**_told(chosen, found), "target": about}
+            told = _told(chosen, found)
+            if grant.chain is not None and chosen.name == _INVITEES:
+                # Others may have booked the same meeting.
+                told = {**told, "items": [each for each in told["items"] if await self._is_of_chain(grant, each)]}
+        return {**told, "target": about}
 
     async def act(self, grant: McpGrant, request: GrantedAction, performed: PerformedActions) -> ActionItem:
         """Have something done, once for the agent, its user and the key.
@@ -112,6 +117,8 @@ class McpCallActions(ResourceActions):
         if VERBS.get(grant.tool) != action.verb:
             raise _not_granted(f"the grant is for {grant.tool}")
         await self._require_chain(grant, target_of(action))
+        if grant.chain is not None and getattr(action, "everyone", False):
+            raise _not_granted("this token is for one chain of bookings, and others have booked the same meeting")
         connection = await self._connection(grant)
         key = f"{last_segment(grant.user_uri)[:80]}:{request.name}"
         wanted = ActionRequest(organization=grant.org, idempotency_key=key, connection=connection.id, action=action)
@@ -128,12 +135,15 @@ class McpCallActions(ResourceActions):
         return invitee or meeting
 
     async def _require_chain(self, grant: McpGrant, uri: str) -> None:
-        if grant.chain is None:
-            return
-        with translated():
-            within = await self.pool.fetchval(_SQL["mcp_in_chain"], grant.org, grant.user_uri, grant.chain, uri)
-        if not within:
+        if grant.chain is not None and not await self._is_of_chain(grant, {"uri": uri}):
             raise _not_granted("this token is for one chain of bookings, and that is not of it")
+
+    async def _is_of_chain(self, grant: McpGrant, booking: object) -> bool:
+        uri = booking.get("uri") if isinstance(booking, dict) else None
+        with translated():
+            return isinstance(uri, str) and bool(
+                await self.pool.fetchval(_SQL["mcp_in_chain"], grant.org, grant.user_uri, grant.chain, uri)
+            )
 
     async def _connection(self, grant: McpGrant) -> ConnectionRecord:
         """Return the user's own connection: nobody else's stands in for it."""
@@ -188,12 +198,18 @@ def _booking_of(chosen: Operation, values: Mapping[str, Any]) -> tuple[str | Non
     return meeting, f"{meeting}/invitees/{last_segment(values['invitee_uuid'][0])}"
 
 
-def _told(chosen: Operation, found: object) -> Mapping[str, object]:
+def _told(chosen: Operation, found: object) -> Mapping[str, Any]:
     if chosen.listed:
         document = found if isinstance(found, dict) else {}
-        pagination = document.get("pagination")
+        collection, pagination = document.get("collection"), document.get("pagination")
+        if not isinstance(collection, list):
+            raise CalendlyError(
+                f"{chosen.name}: Calendly answered with no list",
+                problem=CalendlyProblem.UNEXPECTED,
+                remedy="Try again later.",
+            )
         token = pagination.get("next_page_token") if isinstance(pagination, dict) else None
-        return {"items": document.get("collection") or [], "next_page": token}
+        return {"items": collection, "next_page": token if isinstance(token, str) and token else None}
     if isinstance(found, dict) and set(found) == {"resource"}:
         return {"item": found["resource"]}
     return {"item": found}
