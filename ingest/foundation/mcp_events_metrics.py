@@ -27,4 +27,9 @@ MCP_EVENT_SECONDS = Histogram(
 MCP_EVENT_SUBSCRIPTIONS = Gauge(
     "slotwire_mcp_event_subscriptions", "Subscriptions of MCP Events that this process delivers.", registry=of("mcp")
 )
+MCP_EVENT_BUSY = Gauge(
+    "slotwire_mcp_event_subscriptions_busy",
+    "Subscriptions of MCP Events that are read or sent to at this moment: after a start all are, until they catch up.",
+    registry=of("mcp"),
+)
 MCP_EVENT_STREAMS = Gauge("slotwire_mcp_event_streams", "Open streams of MCP Events.", registry=of("mcp"))

@@ -69,9 +69,16 @@ class Agents:
         """
         return [row["user_uri"] for row in await self._rows(agent, user, CHOICES)]
 
-    async def now(self, agent: UUID, user: str) -> AgentPrincipal | None:
-        """Return what an agent has of a user now; see `principal.Authority`."""
-        return await self._principal(Claims(agent, user, None, self.clock.now() + self.token_life))
+    async def now(self, pairs: Sequence[tuple[UUID, str]]) -> Sequence[AgentPrincipal | None]:
+        """Return what agents have of users now; see `principal.Authority`."""
+        agents, users = zip(*pairs, strict=True)
+        with translated():
+            rows = await self.pool.fetch(_SQL["mcp_now"], agents, users)
+        ends, found = self.clock.now() + self.token_life, {row["place"]: row for row in rows}
+        return [
+            None if (row := found.get(place)) is None else _read(row, agent=agent, chain=None, expires_at=ends)
+            for place, (agent, _) in enumerate(pairs, 1)
+        ]
 
     async def behind(self, claims: Claims, name: str) -> AgentPrincipal | None:
         """Return whom a token acts for at the endpoint of an agent; None if it does not any more.

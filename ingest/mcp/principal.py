@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -50,11 +50,12 @@ class AgentPrincipal:
 class Authority(Protocol):
     """Says what an agent has now: `agents.Agents` asks Postgres."""
 
-    async def now(self, agent: UUID, user: str) -> AgentPrincipal | None:
-        """Return what an agent has of a user now; None: it was revoked or never given the user, or the user is gone.
+    async def now(self, pairs: Sequence[tuple[UUID, str]]) -> Sequence[AgentPrincipal | None]:
+        """Return what agents have of users now, in the order of the pairs.
 
-        Ask before each thing that is sent: a revocation is then effective at once. The principal has no chain, and
-        ends with the next token that could be issued.
+        None: the agent was revoked or never given the user, or the user is gone. Ask before each thing that is sent: a
+        revocation is then effective at once. The principals have no chain, and end with the next token that could be
+        issued.
 
         Raises:
             DatabaseUnavailable: Postgres is away.

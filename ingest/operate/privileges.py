@@ -62,6 +62,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "mcp_run_of",
         "mcp_sight",
         "mcp_users_of",
+        "note_mcp_deliveries",
         "note_mcp_use",
     ),
     "control": (

@@ -12,6 +12,12 @@ SELECT name, org, organization, user_uri, tools, event_types, profile FROM slotw
 -- Whom the token of a handler's run acts for.
 SELECT agent, name, organization, user_uri, tools, event_types, profile, chain, expires_at FROM slotwire.mcp_run_of($1, $2)
 
+-- name: mcp_now
+-- What agents have of users now, by the place of the question.
+SELECT q.place, u.name, u.organization, u.user_uri, u.tools, u.event_types, u.profile
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS q (agent, user_uri, place)
+CROSS JOIN LATERAL slotwire.mcp_users_of(q.agent, q.user_uri, 1) AS u
+
 -- name: grant_mcp_call
 -- Grant an agent one call.
 SELECT slotwire.grant_mcp_call($1, $2, $3, $4, $5, $6, $7)

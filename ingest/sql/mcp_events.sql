@@ -6,9 +6,11 @@ SELECT log_id, shard, position, complete FROM slotwire.mcp_heads()
 -- From which position on all events are kept.
 SELECT position, since FROM slotwire.mcp_kept($1)
 
--- name: sight
--- What a connected user sees of an organization.
-SELECT shard, whole FROM slotwire.mcp_sight($1, $2)
+-- name: sights
+-- What connected users see of an organization, by the place of the question.
+SELECT q.place, s.shard, s.whole
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS q (org, user_uri, place)
+CROSS JOIN LATERAL slotwire.mcp_sight(q.org, q.user_uri) AS s
 
 -- name: published
 -- What is published after a position: of everybody, or of one type of one organization.
@@ -59,37 +61,41 @@ DELETE FROM slotwire.mcp_subscriptions WHERE id = $1 RETURNING id
 SELECT * FROM slotwire.mcp_subscriptions WHERE slot = ANY ($1) AND expires_at > $2
 
 -- name: changed_of_slots
--- Those of them that were made or refreshed since a time.
-SELECT * FROM slotwire.mcp_subscriptions WHERE changed_at > $1 AND slot = ANY ($2) AND expires_at > $3
+-- Which of them were made or refreshed since a time.
+SELECT id, version FROM slotwire.mcp_subscriptions WHERE changed_at > $1 AND slot = ANY ($2) AND expires_at > $3
+
+-- name: some_subscriptions
+-- Some, by their ids.
+SELECT * FROM slotwire.mcp_subscriptions WHERE id = ANY ($1)
 
 -- name: versions
 -- Whether subscriptions are still there and as they were, asked before something is sent to them.
 SELECT id, version, active, expires_at FROM slotwire.mcp_subscriptions WHERE id = ANY ($1)
 
 -- name: advance
--- What became of a try, for several subscriptions: each moves only if it is where it was read. A give-up leaves a gap in
--- the same commit. Losing the last of these commits in a crash repeats a delivery, with the same event id.
-WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true) AS done)
-UPDATE slotwire.mcp_subscriptions s SET
-    position = n.position, seen_at = n.seen_at, tries = n.tries, next_try_at = n.next_try_at, given_up = n.given_up,
-    last_delivery_at = coalesce(n.delivered_at, s.last_delivery_at),
-    last_error = n.last_error,
-    failed_since = CASE WHEN n.last_error IS NOT NULL THEN coalesce(s.failed_since, $12) END,
-    gap_from = CASE WHEN n.gap = 'told' THEN NULL WHEN n.gap = 'new' THEN coalesce(s.gap_from, n.was) ELSE s.gap_from END,
-    gap_told = CASE WHEN n.gap = '' THEN s.gap_told END,
-    active = n.active
-FROM unhurried, unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::smallint[], $6::timestamptz[],
-                       $7::smallint[], $8::timestamptz[], $9::text[], $10::text[], $11::boolean[])
-    AS n (id, was, position, seen_at, tries, next_try_at, given_up, delivered_at, last_error, gap, active)
-WHERE s.id = n.id AND s.position = n.was
-RETURNING s.id, s.gap_from, s.version, s.active, s.expires_at
-
--- name: note_deliveries
--- Write into the audit what was sent, and whether it was acknowledged.
-SELECT slotwire.note_mcp_use(n.use, $5, s.agent, s.user_uri, 'events.deliver', n.target,
-                             CASE WHEN n.code IS NULL THEN 'done' ELSE 'failed' END, n.code)
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS n (use, id, target, code)
-JOIN slotwire.mcp_subscriptions s ON s.id = n.id
+-- What became of tries, for several subscriptions: each moves only if it is where it was read. A give-up leaves a gap in
+-- the same commit, and what was sent gets into the audit with it. Losing the last of these commits in a crash repeats
+-- deliveries, with the same event ids.
+WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true) AS done),
+moved AS (
+    UPDATE slotwire.mcp_subscriptions s SET
+        position = n.position, seen_at = n.seen_at, tries = n.tries, next_try_at = n.next_try_at, given_up = n.given_up,
+        last_delivery_at = coalesce(n.delivered_at, s.last_delivery_at),
+        last_error = n.last_error,
+        failed_since = CASE WHEN n.last_error IS NOT NULL THEN coalesce(s.failed_since, $12) END,
+        gap_from = CASE WHEN n.gap = 'told' THEN NULL WHEN n.gap = 'new' THEN coalesce(s.gap_from, n.was)
+                        ELSE s.gap_from END,
+        gap_told = CASE WHEN n.gap = '' THEN s.gap_told END,
+        active = n.active
+    FROM unhurried, unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::smallint[],
+                           $6::timestamptz[], $7::smallint[], $8::timestamptz[], $9::text[], $10::text[],
+                           $11::boolean[])
+        AS n (id, was, position, seen_at, tries, next_try_at, given_up, delivered_at, last_error, gap, active)
+    WHERE s.id = n.id AND s.position = n.was
+    RETURNING s.id, s.gap_from, s.version, s.active, s.expires_at
+)
+SELECT noted.rows, m.id, m.gap_from, m.version, m.active, m.expires_at
+FROM (SELECT slotwire.note_mcp_deliveries($12, $13, $14, $15, $16) AS rows) AS noted LEFT JOIN moved m ON true
 
 -- name: verified_endpoint
 -- Whether an address has answered a challenge lately.

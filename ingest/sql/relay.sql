@@ -34,8 +34,11 @@ FROM (
 WHERE bytes_before < $4 ORDER BY position
 
 -- name: write_mirror
--- Copy the cursor. It may lag behind, so its commit need not wait for the disk: nothing resumes from it silently.
-WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true) AS done)
+-- Copy the cursor, and tell those who serve what is published. It may lag behind, so its commit need not wait for the disk:
+-- nothing resumes from it silently.
+WITH unhurried AS (
+    SELECT set_config('synchronous_commit', 'off', true) AS done, pg_notify('slotwire_mcp', 'published') AS told
+)
 INSERT INTO slotwire.relay_mirror AS m (shard, log_id, position, event_id, published_at)
 SELECT $1, $2, $3, $4, $5 FROM unhurried
 ON CONFLICT (shard) DO UPDATE SET

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.deliveries import Mint, Target
+from tests.bench.deliveries import Delivery, Mint, Target
 from tests.bench.load import Connection, NotAcknowledged, percentile
 from tests.bench.stage import BenchError
 
@@ -49,9 +50,10 @@ class Spans:
 class Chain:
     """Sends deliveries and learns when they were answered and handled."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, make: Callable[[], Delivery] | None = None) -> None:
+        """Take the hook, and what makes deliveries: for that hook, unless it is said."""
         self._target = target
-        self._mint = Mint(target)
+        self._make = make or Mint(target).delivery
         self._free: asyncio.Queue[Connection] = asyncio.Queue()
         self._answers: dict[Connection, asyncio.Future[float]] = {}
         self._handled: dict[str, asyncio.Future[float]] = {}
@@ -84,7 +86,7 @@ class Chain:
             BenchError: it was refused or lost.
         """
         loop = asyncio.get_running_loop()
-        delivery = self._mint.delivery()
+        delivery = self._make()
         connection = await self._free.get()
         answer = self._answers[connection] = loop.create_future()
         handled = self._handled[delivery.invitee] = loop.create_future()

@@ -57,29 +57,31 @@ class Mint:
     def __init__(self, target: Target) -> None:
         told = orjson.loads(PAYLOAD.read_bytes())
         payload, event = told["payload"], told["payload"]["scheduled_event"]
-        payload.update(questions_and_answers=[], email="toni@example.com")
+        payload.update(questions_and_answers=[], email="toni@DOMAIN")
         event.update(name="Intro")
         event["event_memberships"][0].update(user_email="charlie@example.com")
-        self._body = orjson.dumps(told).replace(b"%", b"%%").replace(*_SLOTS[0]).replace(*_SLOTS[1])
+        body = orjson.dumps(told).replace(b"%", b"%%").replace(*_SLOTS[0]).replace(*_SLOTS[1])
+        self._body = body.replace(b"@DOMAIN", b"@%(domain)b")
         self._key = target.key.encode()
         self._head = (
             f"POST {target.path} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\nUser-Agent: slotwire-bench\r\n"
             "Content-Type: application/json\r\n"
         ).encode()
 
-    def body(self) -> tuple[str, bytes]:
-        """Make a body about an invitee nobody has seen; returns the invitee's id and the body."""
+    def body(self, domain: str = "example.com") -> tuple[str, bytes]:
+        """Make a body about an invitee nobody has seen, of a domain; returns the invitee's id and the body."""
         invitee = _new_id()
-        return invitee, self._body % {b"event": _new_id().encode(), b"invitee": invitee.encode()}
+        filled = {b"event": _new_id().encode(), b"invitee": invitee.encode(), b"domain": domain.encode()}
+        return invitee, self._body % filled
 
     def documents(self) -> tuple[object, object]:
         """Make the documents of another invitee and of its scheduled event, as REST gives them."""
         payload = orjson.loads(self.body()[1])["payload"]
         return payload, payload.pop("scheduled_event")
 
-    def delivery(self) -> Delivery:
-        """Make a signed request about an invitee nobody has seen."""
-        invitee, body = self.body()
+    def delivery(self, domain: str = "example.com") -> Delivery:
+        """Make a signed request about an invitee nobody has seen, of a domain."""
+        invitee, body = self.body(domain)
         moment = str(int(time.time())).encode()
         digest = hmac.digest(self._key, moment + b"." + body, hashlib.sha256).hex()
         length = str(len(body)).encode()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.mcp.events import delivery, verdicts
+from slotwire.ingest.mcp.events import delivery, rounds, verdicts
 from slotwire.ingest.mcp.events.profiles import PROFILES, EventsProblem, EventsRefused
 from slotwire.ingest.mcp.events.subscriptions import MAX_CHALLENGES
 from tests.support.mcp_events import (
@@ -31,6 +32,8 @@ from tests.support.mcp_events import (
 )
 from tests.support.receiver import ReceivedPost, answer
 
+CHAIN = str(uuid4())
+"""The key of one booking: its events come one after the other."""
 OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(64))).decode()
 
 
@@ -57,14 +60,14 @@ def verified(post: ReceivedPost, secret: str = SECRET, *, after: timedelta = tim
 
 
 async def test_a_subscription_is_verified_and_then_delivered_in_order(world: World, hook: Subscriber) -> None:
-    """Challenge first; then each event once, in the log's order, with all headers and a cursor; the place is kept."""
+    """Challenge first; then each event of a booking once, in order, with headers and a cursor; the place is kept."""
     agent = world.agent()
     await world.publish(booked(1))
     made = await world.subscribe(agent, hook.url)
     [challenge] = hook.receiver.received
     assert verified(challenge)["type"] == "verification"
     assert challenge.headers["webhook-id"].startswith("msg_verification_")
-    events = [booked(2), booked(3, email="x@elsewhere.example"), booked(4)]
+    events = [booked(2, key=CHAIN), booked(3, key=CHAIN, email="x@elsewhere.example"), booked(4, key=CHAIN)]
     async with delivering(world.events):
         last = await world.publish(*events)
         await until(lambda: len(hook.messages) == 3)
@@ -203,7 +206,7 @@ async def test_a_failure_is_tried_again_with_the_same_id_and_a_new_signature(wor
         hook.statuses = [503]
         before = (await world.subscription(held["id"]))["position"]
         async with delivering(world.events) as deliveries:
-            events = [booked(2), booked(3)]
+            events = [booked(2, key=CHAIN), booked(3, key=CHAIN)]
             last = await world.publish(*events)
             await until(lambda: len(hook.messages) == 1 and len(lively.messages) == 2)
             await until(lambda: _has_tried(world, held["id"], 1))
@@ -230,7 +233,7 @@ async def test_what_is_given_up_is_a_gap_that_is_told(world: World, hook: Subscr
     await world.publish(booked(1))
     made = await world.subscribe(agent, hook.url)
     hook.statuses = [410]
-    lost, after = booked(2), booked(3)
+    lost, after = booked(2, key=CHAIN), booked(3, key=CHAIN)
     own_ids = PROFILES[profile].own_message_ids
     async with delivering(world.events):
         last = await world.publish(lost, after)
@@ -259,7 +262,7 @@ async def test_who_never_answers_is_given_up_and_suspended(world: World, hook: S
     await world.publish(booked(1))
     made = await world.subscribe(agent, hook.url)
     hook.statuses = [500] * 200
-    world.events.deliveries._again = ()
+    world.events.deliveries._rounds.again = ()
     events = [booked(number) for number in range(2, 10)]
     async with delivering(world.events) as deliveries:
         last = await world.publish(*events)
@@ -355,7 +358,8 @@ async def test_what_nothing_comes_for_keeps_its_place_and_what_ended_is_removed(
     world: World, hook: Subscriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A subscription moves past events of others and reads none of them again; one that ended a day ago is gone."""
-    monkeypatch.setattr(delivery, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(rounds, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "SWEEP_SECONDS", 0.0)
     made = await world.subscribe(world.agent(), hook.url, arguments={"invitee_domain": "rare.example"}, ttlMs=None)
     ended = await world.subscribe(world.agent(), hook.url, ttlMs=60_000)
     async with delivering(world.events) as deliveries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -44,8 +44,9 @@ INSERT INTO slotwire.connections (id, org, kind, user_uri, role, credential_id, 
 VALUES (gen_random_uuid(), $1, 'personal_access_token', $2, $3, gen_random_uuid(), '\\x00', 'active', $4, $4, $4)
 """
 MIRROR = """
+WITH told AS (SELECT pg_notify('slotwire_mcp', 'published'))
 INSERT INTO slotwire.relay_mirror AS m (shard, log_id, position, event_id, published_at)
-SELECT 0, l.log_id, $1, NULL, $2 FROM slotwire.log l
+SELECT 0, l.log_id, $1, NULL, $2 FROM slotwire.log l, told
 ON CONFLICT (shard) DO UPDATE SET position = excluded.position
 """
 
@@ -56,9 +57,9 @@ class GivenAgents:
     def __init__(self) -> None:
         self.given: dict[tuple[UUID, str], AgentPrincipal] = {}
 
-    async def now(self, agent: UUID, user: str) -> AgentPrincipal | None:
-        """Return what an agent has of a user now."""
-        return self.given.get((agent, user))
+    async def now(self, pairs: Sequence[tuple[UUID, str]]) -> Sequence[AgentPrincipal | None]:
+        """Return what agents have of users now."""
+        return [self.given.get(each) for each in pairs]
 
 
 def booked(

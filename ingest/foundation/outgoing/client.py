@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from time import perf_counter
 from typing import Self
@@ -51,13 +51,22 @@ class Outgoing:
         """Close its connections."""
         await self._connections.aclose()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        first: Callable[[], Awaitable[None]] | None = None,
+    ) -> Answer:
         """Send a body once, and return the answer, whatever its status is.
 
         Args:
             url: the receiver's address. It may be a secret, and appears in no message, log or metric.
             body: what is sent.
             headers: beside those of the request itself. Nothing that a stranger typed belongs there.
+            first: awaited once the request's turn has come, which may be seconds later: what it raises leaves the
+                request unsent.
 
         Raises:
             OutgoingRefused: the address may not be connected to, or is written so that nobody should; asking again
@@ -69,6 +78,8 @@ class Outgoing:
         try:
             target = read_target(url, local=self._settings.allow_local)
             async with self._turns.taken(target.destination):
+                if first is not None:
+                    await first()
                 answer = await self._connections.post(target, body, headers, self._settings.timeout_seconds)
             outcome = f"{answer.status // 100}xx"
         except (OutgoingRefused, OutgoingFailed) as error:

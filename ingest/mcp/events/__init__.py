@@ -17,7 +17,8 @@ challenge      an address has to show that it wants what it is sent
 subscriptions  webhook subscriptions as they are stored
 slots          which of them this process delivers
 held           one that it delivers, with what comes for it
-delivery       delivers them, one request at a time for each
+delivery       begins each as soon as there is something for it
+rounds         one round of requests of one, and what became of them in one commit
 sender         one try: signs, sends, says what came of it
 verdicts       what a try means for a subscription
 together       many small questions to Postgres as few

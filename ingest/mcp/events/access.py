@@ -9,7 +9,8 @@ from uuid import UUID
 from slotwire.ingest.mcp.events.occurrences import WantedEvents
 from slotwire.ingest.mcp.events.profiles import WireProfile, profile_of
 from slotwire.ingest.mcp.events.published import PublishedLog
-from slotwire.ingest.mcp.principal import Authority
+from slotwire.ingest.mcp.events.together import Together
+from slotwire.ingest.mcp.principal import AgentPrincipal, Authority
 from slotwire.schemas.ids import last_segment
 
 FRESH_SECONDS = 0.4
@@ -38,12 +39,13 @@ class EventGrant:
 
 
 class EventAccess:
-    """Answers from memory what was asked a moment ago."""
+    """Answers from memory what was asked a moment ago, and asks for many at once."""
 
     def __init__(self, authority: Authority, log: PublishedLog) -> None:
-        self._authority = authority
         self._log = log
+        self._principals: Together[tuple[UUID, str], AgentPrincipal | None] = Together(authority.now)
         self._known: dict[tuple[UUID, str], tuple[float, asyncio.Future[EventGrant | None]]] = {}
+        self._forgotten = 0
 
     async def grant(self, agent: UUID, user: str) -> EventGrant | None:
         """Say what an agent may be told for a user; None: nothing any more.
@@ -51,12 +53,19 @@ class EventAccess:
         Raises:
             DatabaseUnavailable: Postgres is away; then nothing is sent.
         """
-        key, now = (agent, user), asyncio.get_running_loop().time()
+        while True:
+            forgotten = self._forgotten
+            found = await self._remembered((agent, user))
+            if forgotten == self._forgotten:  # else it was asked before something was revoked
+                return found
+
+    async def _remembered(self, key: tuple[UUID, str]) -> EventGrant | None:
+        now = asyncio.get_running_loop().time()
         known = self._known.get(key)
         if known is None or now - known[0] >= FRESH_SECONDS:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            known = self._known[key] = (now, asyncio.ensure_future(self._look(agent, user)))
+            known = self._known[key] = (now, asyncio.ensure_future(self._look(*key)))
         try:
             # Several may wait for one look: none of them that is cancelled takes it from the others.
             return await asyncio.shield(known[1])
@@ -66,7 +75,7 @@ class EventAccess:
             raise
 
     async def _look(self, agent: UUID, user: str) -> EventGrant | None:
-        principal = await self._authority.now(agent, user)
+        principal = await self._principals((agent, user))
         if principal is None:
             return None
         sight = await self._log.sight(last_segment(principal.organization), user)
@@ -75,5 +84,6 @@ class EventAccess:
         return EventGrant(principal.event_types, sight.whole, profile_of(principal.profile))
 
     def forget(self) -> None:
-        """Ask anew from now on: something was revoked."""
+        """Ask anew from now on, and those who wait for an answer too: something was revoked."""
+        self._forgotten += 1
         self._known.clear()

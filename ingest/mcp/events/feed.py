@@ -1,6 +1,6 @@
 """What is published, as it comes: read once for all subscriptions and streams of the process, and found by an index.
 
-    feed ──reads what is new──▶ index: organization, type ▶ user, event type, domain ──▶ followers, a queue each
+    rung ─▶ feed ──reads what is new──▶ index: organization, type ▶ user, event type, domain ──▶ followers, a queue each
 
 A follower that is behind, or whose queue is full, reads the log for itself until it has caught up. So one that nobody
 empties costs a bounded queue, and holds nobody.
@@ -9,7 +9,7 @@ empties costs a bounded queue, and holds nobody.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -21,8 +21,8 @@ from slotwire.ingest.mcp.events.published import PublishedLog, ShardHead
 
 MAX_QUEUED = 100
 """Events that wait for one follower in memory."""
-POLL_SECONDS = 0.05
-"""How often the feed asks how far the log is published, while anybody follows."""
+POLL_SECONDS = 0.25
+"""How often the feed asks how far the log is published where nobody rings, while anybody follows."""
 RETRY_SECONDS = 1.0
 """How long it waits when Postgres is away."""
 
@@ -35,7 +35,7 @@ class Follower:
         shard: of its organization.
         position: everything up to here was given out by `read`, or is not wanted.
         seen_at: when nothing was published after it; None where that is not known.
-        bell: rung when there may be something to read.
+        on_offer: called when something was put into the queue, or did not fit; rings `bell` unless it is replaced.
     """
 
     def __init__(
@@ -45,11 +45,25 @@ class Follower:
         self.shard = shard
         self.position = position
         self.seen_at = seen_at
-        self.bell = asyncio.Event()
-        self.on_offer: Callable[[], None] = self.bell.set
+        self.on_offer: Callable[[], object] = self.ring
         self._feed = feed
-        self._queue: deque[LogEvent] | None = None
+        self._queue: list[LogEvent] | None = None
         self._joined_at = 0
+        self._bell: asyncio.Event | None = None
+
+    @property
+    def bell(self) -> asyncio.Event:
+        """Set when there may be something to read. Ten thousand that nobody waits for have none."""
+        if self._bell is None:
+            self._bell = asyncio.Event()
+            if self._queue:
+                self._bell.set()
+        return self._bell
+
+    def ring(self) -> None:
+        """Wake who waits."""
+        if self._bell is not None:
+            self._bell.set()
 
     @property
     def is_behind(self) -> bool:
@@ -62,10 +76,11 @@ class Follower:
         Raises:
             DatabaseUnavailable: Postgres is away; nothing was given out.
         """
-        self.bell.clear()
+        if self._bell is not None:
+            self._bell.clear()
         if self._queue is None:
             self._joined_at = await self._feed.join(self)
-            self._queue = deque()
+            self._queue = []
         if self.position < self._joined_at:
             page = await self._feed.log.of(self.wanted, self.shard, self.position, self._joined_at)
             self.position, self.seen_at = page.reached, None
@@ -110,6 +125,7 @@ class Feed:
         self._index: dict[tuple[str, str], dict[tuple[str | None, ...], set[Follower]]] = defaultdict(dict)
         self._followers: set[Follower] = set()
         self._somebody = asyncio.Event()
+        self._bell = asyncio.Event()
 
     def __len__(self) -> int:
         """Return how many follow."""
@@ -146,19 +162,24 @@ class Feed:
         if not self._followers:
             self._somebody.clear()
 
+    def ring(self) -> None:
+        """Read now: something was published."""
+        self._bell.set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Read what is published until `stop` is set. While nobody follows, nothing is read."""
         log = get_logger("mcp")
         while not stop.is_set():
             if not self._followers:
-                await _either(self._somebody, stop)
+                await first_of(self._somebody, stop)
                 continue
+            self._bell.clear()
             try:
                 await self.run_once()
             except SlotwireError as problem:
                 log.warning("feed_held", error=problem.message)
                 await wait_for(stop, RETRY_SECONDS)
-            await wait_for(stop, POLL_SECONDS)
+            await first_of(self._bell, stop, seconds=POLL_SECONDS)
 
     async def run_once(self) -> None:
         """Read what was published since the last time, and offer it.
@@ -186,10 +207,11 @@ class Feed:
                     self.leave(follower)
 
 
-async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
-    waiting = {asyncio.ensure_future(first.wait()), asyncio.ensure_future(second.wait())}
+async def first_of(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Wait until one of some events is set, for at most so long."""
+    waiting = [asyncio.ensure_future(each.wait()) for each in events]
     try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in waiting:
             each.cancel()

@@ -76,6 +76,7 @@ class WireProfile:
         tells_gaps: whether a webhook is told of gaps and of its end (`gap`, `terminated`).
         own_message_ids: whether `webhook-id` is made for each message, instead of being the event's id.
         unknown_is_unsubscribed: whether to unsubscribe what is not there succeeds.
+        at_once: requests to one webhook that may be under way together, each of another booking.
     """
 
     name: str
@@ -84,10 +85,11 @@ class WireProfile:
     tells_gaps: bool = True
     own_message_ids: bool = False
     unknown_is_unsubscribed: bool = False
+    at_once: int = 8
 
 
 DRAFT = WireProfile("draft", _DRAFT)
-CHATGPT = WireProfile("chatgpt", _SKETCH, modes=("webhook",), tells_gaps=False, unknown_is_unsubscribed=True)
+CHATGPT = WireProfile("chatgpt", _SKETCH, modes=("webhook",), tells_gaps=False, unknown_is_unsubscribed=True, at_once=1)
 FINAL = WireProfile("final", _DRAFT, own_message_ids=True)
 PROFILES: Mapping[str, WireProfile] = MappingProxyType({each.name: each for each in (DRAFT, CHATGPT, FINAL)})
 """By name. An agent that says nothing else is served by the draft's."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
+
+import asyncpg
 
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import SchemaMismatch
 from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries
 from slotwire.ingest.mcp.events.occurrences import LogEvent, WantedEvents
+from slotwire.ingest.mcp.events.together import Together
 
 READ_EVENTS = 500
 """Events that are read at once."""
@@ -82,6 +86,10 @@ class PublishedLog:
         self.log_id = UUID(int=0)
         self._pool = pool
         self._clock = clock
+        self._sights: Together[tuple[str, str], UserSight | None] = Together(self._see)
+        self._pages: dict[tuple[int, str, str], Together[tuple[int, int], LogPage]] = {}
+        self._heads: Together[None, LogHeads] = Together(self._ends)
+        self._kept: Together[None, asyncpg.Record | None] = Together(self._first_range)
 
     async def heads(self) -> LogHeads:
         """Ask how far each shard is published.
@@ -90,6 +98,9 @@ class PublishedLog:
             DatabaseUnavailable: Postgres is away.
             SchemaMismatch: there is no log yet.
         """
+        return await self._heads(None)
+
+    async def _ends(self, asked: Sequence[None]) -> Sequence[LogHeads]:
         now = self._clock.now()
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(QUERIES["heads"])
@@ -97,21 +108,45 @@ class PublishedLog:
             raise SchemaMismatch("the log has not been made", remedy="Run `slotwire migrate`.")
         shards = {row["shard"]: ShardHead(row["position"], now if row["complete"] else None) for row in rows}
         self.log_id = rows[0]["log_id"]
-        return LogHeads(self.log_id, MappingProxyType(shards))
+        return [LogHeads(self.log_id, MappingProxyType(shards))] * len(asked)
 
     async def sight(self, org: str, user: str) -> UserSight | None:
         """Ask what a user sees; None: they are not connected."""
-        async with borrowed(self._pool) as connection:
-            row = await connection.fetchrow(QUERIES["sight"], org, user)
-        return None if row is None else UserSight(row["shard"], row["whole"])
+        return await self._sights((org, user))
 
     async def everything(self, shard: int, after: int, upto: int) -> LogPage:
         """Read the next events of a shard, of all organizations."""
         return await self._read(shard, None, None, after, upto)
 
     async def of(self, wanted: WantedEvents, shard: int, after: int, upto: int) -> LogPage:
-        """Read the next events of the type that is wanted, of its organization, whether they are wanted or not."""
-        return await self._read(shard, wanted.org, wanted.name, after, upto)
+        """Read the next events of the type that is wanted, of its organization, whether they are wanted or not.
+
+        Those who ask for the same at the same time, and stand near each other, share one reading.
+        """
+        key = (shard, wanted.org, wanted.name)
+        shared = self._pages.setdefault(key, Together(partial(self._shared, key)))
+        try:
+            return await shared((after, upto))
+        finally:
+            if shared.is_idle:
+                self._pages.pop(key, None)
+
+    async def _shared(self, key: tuple[int, str, str], asked: Sequence[tuple[int, int]]) -> Sequence[LogPage]:
+        upto = max(each for _, each in asked)
+        pages: dict[int, LogPage] = {}
+        page: LogPage | None = None
+        for after in sorted({each for each, _ in asked}):
+            if page is None or after >= page.reached:
+                page = await self._read(*key, after, upto)
+            pages[after] = LogPage([event for event in page.events if event.position > after], page.reached)
+        return [pages[after] for after, _ in asked]
+
+    async def _see(self, asked: Sequence[tuple[str, str]]) -> Sequence[UserSight | None]:
+        orgs, users = zip(*asked, strict=True)
+        async with borrowed(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["sights"], orgs, users)
+        found = {row["place"]: UserSight(row["shard"], row["whole"]) for row in rows}
+        return [found.get(place) for place in range(1, len(asked) + 1)]
 
     async def _read(self, shard: int, org: str | None, name: str | None, after: int, upto: int) -> LogPage:
         async with borrowed(self._pool) as connection:
@@ -128,11 +163,15 @@ class PublishedLog:
         """
         if position // RANGE >= head // RANGE or position >= head:
             return None
-        async with borrowed(self._pool) as connection:
-            kept = await connection.fetchrow(QUERIES["kept"], self._clock.now())
+        kept = await self._kept(None)
         if kept is None or position >= kept["position"]:
             return None
         if seen_at is not None and seen_at >= kept["since"] + SKEW:
             return None
         first: int = kept["position"]
         return first
+
+    async def _first_range(self, asked: Sequence[None]) -> Sequence[asyncpg.Record | None]:
+        async with borrowed(self._pool) as connection:
+            row = await connection.fetchrow(QUERIES["kept"], self._clock.now())
+        return [row for _ in asked]

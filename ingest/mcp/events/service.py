@@ -32,7 +32,7 @@ from slotwire.ingest.mcp.principal import AgentPrincipal, Authority
 from slotwire.ingest.mcp.uses import Uses
 
 AT_ONCE, PER_SECOND = 50, 1_000
-"""Requests to one destination: all subscriptions of a host of agents go to one, each with one request under way."""
+"""Requests to one destination: all subscriptions of a host of agents go to one."""
 
 
 def outgoing_settings(settings: OutgoingSettings) -> OutgoingSettings:
@@ -90,7 +90,7 @@ class McpEvents:
             self.feed,
             self.access,
             WebhookSender(outgoing, cursors, log, clock),
-            DeliverySlots(settings),
+            DeliverySlots(settings, self.heard),
             clock,
         )
         self.subscribing = Subscribing(
@@ -113,6 +113,18 @@ class McpEvents:
                 result=result,
                 code=code,
             )
+
+    def heard(self, told: str) -> None:
+        """Take a notice: see `slotwire.tell_mcp`. Where none comes, it is asked anyway, a bit later."""
+        what, _, whom = told.partition(" ")
+        if what == "published":
+            self.feed.ring()
+        elif what == "access":
+            self.access.forget()
+            self.deliveries.less_for(whom)
+            self.streams.look()
+        elif what == "ended":
+            self.deliveries.ended(whom)
 
     @property
     def is_stopping(self) -> bool:

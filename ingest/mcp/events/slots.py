@@ -2,10 +2,12 @@
 
 Each replica takes its share of the slots. One that is killed loses its session, and so its slots, at once; one that is
 frozen loses them after `LEASE_SECONDS` of silence. Two that both believe to have a slot for a moment deliver doubles
-with the same id, and one of them finds that the position has moved.
+with the same id, and one of them finds that the position has moved. The same session hears what others tell.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from slotwire.ingest.foundation.postgres import Session, close, connect, translated
 from slotwire.ingest.foundation.settings import Settings
@@ -14,6 +16,8 @@ from slotwire.ingest.mcp.events.subscriptions import SLOTS
 
 LEASE_SECONDS = 10
 """After so much silence the server ends the session."""
+CHANNEL = "slotwire_mcp"
+"""Where `slotwire.tell_mcp`, `slotwire.end_mcp_subscription` and the relay tell what is new."""
 _CLOSE_SECONDS = 1.0
 
 
@@ -24,9 +28,11 @@ class DeliverySlots:
         mine: the slots that this process has.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, heard: Callable[[str], object]) -> None:
+        """Take the settings; `heard` is called with each notice that comes while the session lasts."""
         self.mine: frozenset[int] = frozenset()
         self._settings = settings
+        self._heard = heard
         self._session: Session | None = None
 
     async def renew(self) -> frozenset[int]:
@@ -67,10 +73,14 @@ class DeliverySlots:
             with translated():
                 await session.execute(QUERIES["end_in_silence"], f"{LEASE_SECONDS}s")
                 await session.execute(QUERIES["join_replicas"])
+                await session.add_listener(CHANNEL, self._notice)
         except BaseException:
             session.terminate()
             raise
         return session
+
+    def _notice(self, _connection: object, _pid: int, _channel: str, told: object) -> None:
+        self._heard(str(told))
 
     async def leave(self) -> None:
         """Leave all slots."""

@@ -54,6 +54,12 @@ class Streams:
         self._clock = clock
         self._heartbeat = heartbeat
         self._open: dict[tuple[str, str], int] = {}
+        self._followers: set[Follower] = set()
+
+    def look(self) -> None:
+        """Have every stream ask now whether it may go on."""
+        for follower in self._followers:
+            follower.ring()
 
     async def __call__(
         self, principal: AgentPrincipal, params: dict[str, Any], request_id: str | int, send: Send
@@ -83,6 +89,7 @@ class Streams:
         self._open[identity] = self._open.get(identity, 0) + 1
         MCP_EVENT_STREAMS.inc()
         follower = Follower(self._feed, asked.wanted, asked.shard, start.position, start.seen_at)
+        self._followers.add(follower)
         meta = {SUBSCRIPTION: request_id}
 
         async def tell(what: str, **told: Any) -> None:
@@ -92,6 +99,7 @@ class Streams:
             await self._run(principal, asked, follower, tell, truncated=start.truncated, not_before=not_before)
         finally:
             follower.leave()
+            self._followers.discard(follower)
             MCP_EVENT_STREAMS.dec()
             self._open[identity] -= 1
             if not self._open[identity]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from sys import intern
 from typing import Literal
 from uuid import UUID
 
@@ -39,7 +40,7 @@ Gap = Literal["", "new", "told"]
 """What a try does to the note of a gap: nothing, something was given up, or the client knows of it now."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WebhookSubscription:
     """A webhook subscription. See the columns of `slotwire.mcp_subscriptions`."""
 
@@ -96,7 +97,7 @@ class DeliveryStep:
         last_error: why this try failed; None: it did not.
         gap: what it does to the note of a gap.
         active: whether more is sent before the next refresh.
-        about: the event that was sent, for the audit; None: none was.
+        sent: the events that were sent, each with why that failed, for the audit.
     """
 
     id: str
@@ -110,7 +111,7 @@ class DeliveryStep:
     last_error: str | None = None
     gap: Gap = ""
     active: bool = True
-    about: UUID | None = None
+    sent: Sequence[tuple[UUID, str | None]] = ()
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,15 @@ class WebhookSubscriptions:
             rows = await connection.fetch(QUERIES["of_slots"], sorted(slots), self._clock.now())
         return [self.read(row) for row in rows]
 
-    async def changed(self, slots: Iterable[int], since: datetime) -> Sequence[WebhookSubscription]:
-        """Read those of some slots that were made or refreshed since a time."""
+    async def changed(
+        self, slots: Iterable[int], since: datetime, known: Callable[[str, int], bool]
+    ) -> Sequence[WebhookSubscription]:
+        """Read those of some slots that were made or refreshed since a time, but for versions that are known."""
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(QUERIES["changed_of_slots"], since, sorted(slots), self._clock.now())
-        return [self.read(row) for row in rows]
+            ids = [row["id"] for row in rows if not known(row["id"], row["version"])]
+            fresh = await connection.fetch(QUERIES["some_subscriptions"], ids) if ids else []
+        return [self.read(row) for row in fresh]
 
     async def remove(self, subscription: str) -> bool:
         """End one; return whether it was there."""
@@ -211,16 +216,10 @@ class WebhookSubscriptions:
         """
         context = ("mcp_subscriptions", row["id"])
         old = None if row["old_secret"] is None else self._sealing.open(row["old_secret"], context=context)
-        told = dict(row)
-        return WebhookSubscription(
-            **{
-                **{name: told[name] for name in WebhookSubscription.__dataclass_fields__ if name in told},
-                "user": row["user_uri"],
-                "profile": profile_of(row["profile"]),
-                "secret": self._sealing.open(row["secret"], context=context),
-                "old_secret": old,
-            }
-        )
+        told = {name: value for name, value in row.items() if name in WebhookSubscription.__dataclass_fields__}
+        told |= {name: intern(told[name]) for name in ("org", "name", "arguments")}  # thousands have the same
+        told |= {"user": intern(row["user_uri"]), "profile": profile_of(row["profile"]), "old_secret": old}
+        return WebhookSubscription(**told | {"secret": self._sealing.open(row["secret"], context=context)})
 
     async def _advance(self, steps: Sequence[DeliveryStep]) -> Sequence[MovedTo | None]:
         columns = [
@@ -239,17 +238,16 @@ class WebhookSubscriptions:
                 "active",
             )
         ]
+        now = self._clock.now()
+        sent = [(step.id, *each) for step in steps for each in step.sent]
+        audit = (
+            [ordered_id(now) for _ in sent],
+            [subscription for subscription, _, _ in sent],
+            [f"/v1/events/{event}" for _, event, _ in sent],
+            [error for _, _, error in sent],
+        )
         async with borrowed(self._pool) as connection:
-            rows = await connection.fetch(QUERIES["advance"], *columns, self._clock.now())
-            if sent := [step for step in steps if step.about is not None]:
-                await connection.execute(
-                    QUERIES["note_deliveries"],
-                    [ordered_id(self._clock.now()) for _ in sent],
-                    [step.id for step in sent],
-                    [f"/v1/events/{step.about}" for step in sent],
-                    [step.last_error for step in sent],
-                    self._clock.now(),
-                )
+            rows = await connection.fetch(QUERIES["advance"], *columns, now, *audit)
         moved = {
             row["id"]: MovedTo(row["gap_from"], (row["version"], row["active"], row["expires_at"])) for row in rows
         }

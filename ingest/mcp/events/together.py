@@ -26,6 +26,11 @@ class Together(Generic[A, R]):
         self._waiting: list[tuple[A, asyncio.Future[R]]] = []
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return self._running is None
+
     async def __call__(self, question: A) -> R:
         """Ask one; raises what the call raises."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from slotwire.ingest.mcp.events.sender import TryOutcome
 from slotwire.ingest.mcp.events.subscriptions import DeliveryStep, WebhookSubscription
@@ -31,3 +32,9 @@ def judged(
     if not outcome.final and it.given_up + 1 >= SUSPEND_AFTER:
         return DeliveryStep(it.id, it.position, it.position, it.seen_at, last_error=error, active=False)
     return DeliveryStep(it.id, it.position, position, given_up=it.given_up + 1, last_error=error, gap="new")
+
+
+def unmoved(it: WebhookSubscription, sent: Sequence[tuple[UUID, str | None]] = ()) -> DeliveryStep:
+    """Return the step that leaves a subscription as it is."""
+    place = (it.id, it.position, it.position, it.seen_at)
+    return DeliveryStep(*place, it.tries, it.next_try_at, it.given_up, last_error=it.last_error, sent=sent)
