@@ -34,7 +34,13 @@ collect_ignore = ["support/author_project"]  # a project of its own, tested by a
 
 # More room and fewer checkpoints than at home; what is acknowledged is as durable as ever.
 _TUNING = StackOptions(
-    ephemeral=True, postgres={"max_connections": "300", "checkpoint_timeout": "30min", "max_wal_size": "4GB"}
+    ephemeral=True,
+    postgres={
+        "max_connections": "300",
+        "checkpoint_timeout": "30min",
+        "max_wal_size": "4GB",
+        "scram_iterations": "1",  # passwords of the stack are random: nobody can guess them, and logins are quick
+    },
 )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from tests.support.agent_setup import (
     running_agents,
     until,
 )
+from tests.support.fork_server import Forked
 
 MORTAL = """
 import asyncio, os, signal
@@ -109,12 +109,7 @@ async def killed_again_and_again(
     await setup.publish(*events)
     died = 0
     while True:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "mortal_agent:agent"),
-            cwd=folder,
-            env=setup.environment(),
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        child = Forked(("agents", "run", "mortal_agent:agent"), setup.environment(), folder)
         done = asyncio.create_task(setup.settle(events))
         ended = asyncio.create_task(child.wait())
         await asyncio.wait({done, ended}, return_when=asyncio.FIRST_COMPLETED)

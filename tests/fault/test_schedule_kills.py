@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.local.databases import Database
 from tests.support.agent_setup import AgentSetup, agent_setup, until
+from tests.support.fork_server import Forked
 from tests.support.schedules_setup import Bookings, invitee_of
 
 AUTHORS = """
@@ -56,18 +55,9 @@ async def test_a_killed_process_leaves_its_firing_to_another(
     """
     (tmp_path / "sweeper.py").write_text(AUTHORS)
     environment = {**setup.environment(), "SLOTWIRE_AGENTS__CLAIM_SECONDS": "1"}
-    command = (sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "sweeper:agent")
+    command = ("agents", "run", "sweeper:agent")
     owner = await asyncpg.connect(database.owner_url)
-    running = [
-        await asyncio.create_subprocess_exec(
-            *command,
-            cwd=tmp_path,
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        for _ in range(2)
-    ]
+    running = [Forked(command, environment, tmp_path) for _ in range(2)]
     try:
         await until(lambda: _count(owner, "slotwire.agent_schedules", 1))
         now = SystemClock().now()
@@ -81,8 +71,7 @@ async def test_a_killed_process_leaves_its_firing_to_another(
         await until(lambda: _count(owner, "slotwire.agent_queue", 0))
     finally:
         for process in running:
-            if process.returncode is None:
-                process.terminate()
+            process.terminate()
         ended = [await process.wait() for process in running]
         effects = await owner.fetch("SELECT key FROM effects")
         done = await owner.fetchval("SELECT count(*) FROM slotwire.inbox")

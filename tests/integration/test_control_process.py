@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, simulator
 from slotwire.schemas.ids import last_segment
 from tests.support.command import environment, slotwire
+from tests.support.fork_server import Forked, piped
 from tests.support.public_endpoint import settings_for
 
 START_SECONDS = 30
@@ -26,12 +25,11 @@ class Control:
     """The running process."""
 
     url: str
-    child: asyncio.subprocess.Process
+    child: Forked
     lines: list[str] = field(default_factory=list)
 
     async def line(self) -> str:
         """Return the next line of its log."""
-        assert self.child.stderr is not None
         self.lines.append((await self.child.stderr.readline()).decode())
         return self.lines[-1]
 
@@ -39,22 +37,14 @@ class Control:
 @asynccontextmanager
 async def control(env: Mapping[str, str]) -> AsyncIterator[Control]:
     """Run the process while the block runs; then stop it as an operator does, and read the rest of its log."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "slotwire.ingest.cli", "control", env=env, stderr=asyncio.subprocess.PIPE
-    )
-    assert child.stderr is not None
-    try:
+    async with piped("control", env=env) as child:
         async with asyncio.timeout(START_SECONDS):
             first = (await child.stderr.readline()).decode()
         running = Control(json.loads(first)["url"], child, [first])
         yield running
-        child.send_signal(signal.SIGTERM)
+        child.terminate()
         async with asyncio.timeout(START_SECONDS):
             running.lines += (await child.stderr.read()).decode().splitlines()
-            await child.wait()
-    finally:
-        if child.returncode is None:
-            child.kill()
             await child.wait()
 
 

@@ -56,17 +56,18 @@ async def test_rows_and_sequences_are_as_new(stack: Stack) -> None:
         await left_open.execute("SELECT 1")
     assert await pool.borrow() == database
     assert await contents(database) == new
+    await write_organization(database, "ORG")
+    assert await pool.give_back(database)
+    assert await contents(await pool.borrow()) == new
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "CREATE TABLE slotwire.more (id bigint)",
         "ALTER TABLE slotwire.bookings ADD COLUMN more bigint",
         "ALTER TABLE slotwire.connections DISABLE TRIGGER connections_step",
         "DROP INDEX IF EXISTS slotwire.events_key; CREATE INDEX more ON slotwire.events (key)",
         "GRANT DELETE ON slotwire.audit TO PUBLIC",
-        "CREATE SCHEMA more",
         "CREATE FUNCTION slotwire.more() RETURNS bigint LANGUAGE sql AS 'SELECT 1'",
         f"ALTER ROLE {RUNTIME} IN DATABASE {{name}} SET synchronous_commit = off",
         "ALTER DATABASE {name} CONNECTION LIMIT 1000",
@@ -77,12 +78,37 @@ async def test_rows_and_sequences_are_as_new(stack: Stack) -> None:
         ),
     ],
 )
-async def test_a_changed_database_is_not_lent_again(stack: Stack, change: str) -> None:
-    """After a change of tables, triggers, rights, functions or settings, or much growth, the next one is fresh."""
-    pool = DatabasePool(stack.postgres)
-    database = await pool.borrow()
+async def test_a_changed_database_is_not_lent_again(stack: Stack, database_pool: DatabasePool, change: str) -> None:
+    """After a change of tables, triggers, rights, functions or settings, or much growth, it is dropped."""
+    database = await database_pool.borrow()
+    await _do(stack, database, change.format(name=database.name))
+    assert not await database_pool.give_back(database)
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        await asyncpg.connect(database.owner_url)
+
+
+async def test_tables_and_schemas_that_were_added_are_dropped(stack: Stack, database_pool: DatabasePool) -> None:
+    """They go with what belongs to them, partitions of ours too, and the database is lent again, as new."""
+    database = await database_pool.borrow()
+    new = await contents(database)
+    await _do(
+        stack,
+        database,
+        "CREATE TABLE more (n bigserial PRIMARY KEY, text text); GRANT ALL ON more TO PUBLIC;"
+        "CREATE SCHEMA another; CREATE TABLE another.one (n bigint REFERENCES more);"
+        "CREATE TABLE slotwire.kept (n bigint); GRANT SELECT ON slotwire.kept TO PUBLIC;"
+        "INSERT INTO slotwire.kept VALUES (1);"
+        "CREATE TABLE slotwire.part PARTITION OF slotwire.events FOR VALUES FROM (8000000000) TO (8000000001);"
+        "GRANT SELECT ON slotwire.part TO PUBLIC",
+    )
+    assert await contents(database) != new
+    assert await database_pool.give_back(database)
+    assert await database_pool.borrow() == database
+    assert await contents(database) == new
+    await database_pool.give_back(database)
+
+
+async def _do(stack: Stack, database: Database, change: str) -> None:
     connection = await asyncpg.connect(stack.postgres.url(SUPERUSER, database.name))
-    await connection.execute(change.format(name=database.name))
+    await connection.execute(change)
     await connection.close()
-    assert not await pool.give_back(database)
-    assert (await pool.borrow()).name != database.name

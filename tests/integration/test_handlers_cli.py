@@ -8,7 +8,6 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -17,6 +16,7 @@ import pytest
 from slotwire.ingest.local.databases import Database
 from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
 from tests.support.command import slotwire
+from tests.support.fork_server import Forked, piped
 
 COMMAND = (sys.executable, "-m", "slotwire.ingest.cli", "agents")
 
@@ -28,27 +28,8 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
         yield made
 
 
-@asynccontextmanager
-async def process(setup: AgentSetup, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the command as a child."""
-    child = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env=setup.environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-
-
-async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, str]:
+async def log_line(child: Forked, event: str) -> dict[str, str]:
     """Read the child's log up to an event."""
-    assert child.stderr is not None
     while True:
         line: dict[str, str] = json.loads(await child.stderr.readline())
         if line["event"] == event:
@@ -57,11 +38,11 @@ async def log_line(child: asyncio.subprocess.Process, event: str) -> dict[str, s
 
 async def test_the_demo_agent_prints_events_and_stops_cleanly(setup: AgentSetup) -> None:
     """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
-    async with process(setup, "run", "slotwire.handlers.agents.demo:json_agent") as child, asyncio.timeout(30):
+    command = ("agents", "run", "slotwire.handlers.agents.demo:json_agent")
+    async with piped(*command, env=setup.environment()) as child, asyncio.timeout(30):
         health = (await log_line(child, "agents_started"))["health"]
         await log_line(child, "partitions_assigned")
         await setup.publish(invitee_created("chain", 1))
-        assert child.stdout is not None
         facts = json.loads(await child.stdout.readline())
         assert (facts["chain"], facts["what"]) == ("chain", "booked")
         assert 0 <= facts["latency_ms"] < 10_000
@@ -82,13 +63,8 @@ async def test_the_demo_agent_prints_events_and_stops_cleanly(setup: AgentSetup)
 async def test_an_agent_that_waits_is_alive_but_not_ready(setup: AgentSetup) -> None:
     """Without its topics the process lives, is not ready, and readiness names the command to run."""
     changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{setup.settings.kafka.topic_prefix}none."}
-    child = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("run", "slotwire.handlers.agents.demo:agent"),
-        env={**setup.environment(), **changed},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(30):
+    env = {**setup.environment(), **changed}
+    async with piped("agents", "run", "slotwire.handlers.agents.demo:agent", env=env) as child, asyncio.timeout(30):
         health = (await log_line(child, "agents_started"))["health"]
         held = await log_line(child, "agent_held")
         async with httpx.AsyncClient(base_url=health) as client:

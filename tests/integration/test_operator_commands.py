@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.model import uri
 from slotwire.schemas.ids import last_segment
 from tests.support.command import CommandResult, environment, slotwire
+from tests.support.fork_server import piped
 from tests.support.management_api import management_api, write_events
 from tests.support.public_endpoint import settings_for
 
@@ -184,24 +184,14 @@ async def test_events_are_followed(stop: signal.Signals, terminal: Terminal, dat
     """`tail` prints what is committed after it began (or after a position), once each, until interrupted."""
     before = [str(item) for item in await write_events(database, "ORG", 2)]
     first = (await terminal.rows("events", "list"))[0]["sequence"]
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "slotwire.ingest.cli", "events", "tail", "--json", "--after", str(first)),
-        env=terminal.env,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert child.stdout is not None
-    try:
-        async with asyncio.timeout(30):
-            seen = [json.loads(await child.stdout.readline())["id"]]
-            after = [str(item) for item in await write_events(database, "ORG", 3)]
-            seen += [json.loads(await child.stdout.readline())["id"] for _ in after]
-            child.send_signal(stop)
-            rest = await child.stdout.read()
-            code = await child.wait()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+    command = ("events", "tail", "--json", "--after", str(first))
+    async with asyncio.timeout(30), piped(*command, env=terminal.env) as child:
+        seen = [json.loads(await child.stdout.readline())["id"]]
+        after = [str(item) for item in await write_events(database, "ORG", 3)]
+        seen += [json.loads(await child.stdout.readline())["id"] for _ in after]
+        child.send_signal(stop)
+        rest = await child.stdout.read()
+        code = await child.wait()
     assert seen == [before[1], *after]
     assert (rest, code) == (b"", 0)
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -39,6 +38,7 @@ from slotwire.ingest.operate.findings import Finding
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
 from tests.support.command import environment, slotwire
+from tests.support.fork_server import Forked
 from tests.support.management_api import management_api, write_organization
 from tests.support.public_endpoint import settings_for
 from tests.support.receiver import ReceivedPost, Receiver, answer, receiving
@@ -249,16 +249,15 @@ async def test_a_kill_between_send_and_settle_tells_the_same_again(
     quiet = replace(invitee_created("quiet", 3), source="/organizations/QUIET")
     events = [invitee_created("one", 1), invitee_created("one", 2), quiet]
 
-    async def start() -> asyncio.subprocess.Process:
-        arguments = (sys.executable, "-m", "slotwire.ingest.cli", "agents", "run", "notify")
-        return await asyncio.create_subprocess_exec(*arguments, env=env, stderr=asyncio.subprocess.DEVNULL)
+    def start() -> Forked:
+        return Forked(("agents", "run", "notify"), env, tmp_path)
 
     async with receiving() as receiver:
         told = ("agents", "settings", "set", "notify", "--secret", "url=-")
         ours = (*told, "--secret", f"secret={file}", "--organization", "TRIAL")
         for command in ((*told, "form=chat", "dry_run=true"), ours):
             assert (await slotwire(*command, env=env, stdin=f"http://127.0.0.1:{receiver.port}/in")).code == 0
-        child = await start()
+        child = start()
 
         async def deadly(_: ReceivedPost, __: asyncio.StreamWriter) -> bytes:
             child.send_signal(signal.SIGKILL)
@@ -276,7 +275,7 @@ async def test_a_kill_between_send_and_settle_tells_the_same_again(
         await until(lambda: child.returncode is not None)
         assert events[0].id not in await setup.inbox()
         receiver.answers(answer(200))
-        child = await start()
+        child = start()
         try:
             await setup.settle(events)
         finally:

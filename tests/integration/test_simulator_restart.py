@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.simulator.app import Options, simulator
 from slotwire.ingest.simulator.database import NUMBER_BLOCK
+from tests.support.fork_server import Forked, piped
 from tests.support.plain_http import NO_TLS
 from tests.support.simulated_calendly import INVITEE_EVENTS, KEY, receiving, simulated_calendly
 
@@ -63,23 +63,15 @@ async def test_the_seed_makes_the_same_tokens_without_a_file() -> None:
 
 
 @asynccontextmanager
-async def _child(state: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient, dict[str, str]]]:
+async def _child(state: Path) -> AsyncIterator[tuple[Forked, httpx.AsyncClient, dict[str, str]]]:
     arguments = ("simulate", "serve", "--port", "0", "--state-file", str(state), "--json", "--first-retry", "0.05")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLOTWIRE_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "slotwire.ingest.cli", *arguments, stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    assert process.stdout is not None
-    try:
+    async with piped(*arguments, env=environment) as process:
         async with asyncio.timeout(60):
             ready = json.loads(await process.stdout.readline())
         head = {"Authorization": f"Bearer {ready['simulator_token']}"}
         async with httpx.AsyncClient(base_url=ready["simulator_url"], headers=head, verify=NO_TLS, timeout=30) as http:
             yield process, http, ready
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def test_a_message_is_stored_before_it_is_sent(tmp_path: Path) -> None:

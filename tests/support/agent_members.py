@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -79,8 +77,7 @@ class Members:
 
     async def _end(self, place: int, how: signal.Signals) -> None:
         process = self._running.pop(place)
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, how)
+        process.send_signal(how)
         # One that is told to stop before it has begun to listen is ended by the system.
         assert await process.wait() in {-how, 0 if how is signal.SIGTERM else -how}
         self.killed += how is signal.SIGKILL

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -18,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -30,12 +32,18 @@ _NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations",
 _IMPORTED = (
     "slotwire.ingest.cli",
     "slotwire.handlers.process",
+    "slotwire.ingest.mcp.process",
     "slotwire.ingest.operate.actions",
     "slotwire.ingest.operate.admin_api",
+    "slotwire.ingest.operate.process",
     "slotwire.ingest.operate.vault_rotation",
     "slotwire.ingest.control.hole_rounds",
+    "slotwire.ingest.cli.simulate",
     "slotwire.ingest.control.oauth_listener",
     "slotwire.ingest.control.rounds",
+    "slotwire.ingest.simulator.app",
+    "slotwire.ingest.receive.process",
+    "slotwire.ingest.relay.process",
     "tests.support.dying_control",
     *(f"slotwire.ingest.cli.{noun}" for noun in _NOUNS),
 )
@@ -74,27 +82,82 @@ def run(
 
 
 class Forked:
-    """A command that runs until it is told to end.
+    """A command that runs until it is told to end, as `asyncio.subprocess.Process` is one.
 
     Attributes:
         pid: its own.
+        returncode: its code, or its signal with a minus; None while it runs.
+        stdout: what it prints, if it was begun by `piped`.
+        stderr: its errors, likewise.
     """
 
-    def __init__(self, arguments: tuple[str, ...], env: Mapping[str, str], folder: Path) -> None:
-        """Begin it; what it writes is nobody's."""
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    def __init__(self, arguments: tuple[str, ...], env: Mapping[str, str], folder: Path, *streams: int) -> None:
+        """Begin it, in a running loop.
+
+        Args:
+            arguments: of `slotwire`.
+            env: its environment.
+            folder: where it runs.
+            streams: descriptors of its input, its output and its errors; without them what it writes is nobody's.
+        """
         self._line = socket.socket(socket.AF_UNIX)
         self._line.connect(_address())
         request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(folder)}).encode()
         with Path(os.devnull).open("r+b") as nowhere:
-            socket.send_fds(self._line, [request], [nowhere.fileno()] * 3)
+            socket.send_fds(self._line, [request], list(streams or [nowhere.fileno()] * 3))
         self.pid = int(self._line.recv(32))
+        self.returncode: int | None = None
         self._line.setblocking(False)
+        self._end = asyncio.ensure_future(self._ended())
+
+    async def _ended(self) -> int:
+        try:
+            self.returncode = int(await asyncio.get_running_loop().sock_recv(self._line, 32))
+        finally:
+            self._line.close()
+        return self.returncode
 
     async def wait(self) -> int:
-        """Wait for its end, once; returns its code, or its signal with a minus."""
-        code = int(await asyncio.get_running_loop().sock_recv(self._line, 32))
-        self._line.close()
-        return code
+        """Wait for its end; returns its code, or its signal with a minus."""
+        return await asyncio.shield(self._end)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def piped(*arguments: str, env: Mapping[str, str]) -> AsyncIterator[Forked]:
+    """Run a command of which the block reads what it writes; if it still runs at the end, it is killed."""
+    async with AsyncExitStack() as closing:
+        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        readers = []
+        for each in ours:
+            reader, writer = await asyncio.open_connection(sock=each)
+            closing.callback(writer.close)
+            readers.append(reader)
+        running = Forked(arguments, env, Path.cwd(), 0, *(each.fileno() for each in theirs))
+        for each in theirs:
+            each.close()
+        running.stdout, running.stderr = readers
+        try:
+            yield running
+        finally:
+            running.kill()
+            await running.wait()
 
 
 def put_command(folder: Path) -> None:
@@ -135,6 +198,8 @@ def serve(path: str) -> None:
     """Fork for each request, until terminated."""
     for name in _IMPORTED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is never scanned again stays shared with those who are forked
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

@@ -130,10 +130,11 @@ class Processes:
     async def start(self, *names: str) -> None:
         """Start processes; they may not be ready yet."""
         for name in names:
-            env = self.version.environment(self._rollout.env, SLOTWIRE_HTTP__PORT=str(self._port))
+            env = {**self._rollout.env, "SLOTWIRE_HTTP__PORT": str(self._port)}
             words = ("agents", "run", "tests.support.ledger_agent:agent") if name == "agents" else (name,)
             ending = AsyncExitStack()
-            self.running[name] = await ending.enter_async_context(process(*words, env=env)), ending
+            running = process(*words, env=env, version=self.version.path)
+            self.running[name] = await ending.enter_async_context(running), ending
 
     async def until_ready(self) -> None:
         """Wait until all are ready."""

@@ -59,9 +59,9 @@ class Version:
 
     path: Path
 
-    def environment(self, env: Mapping[str, str], **more: str) -> dict[str, str]:
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of one of its processes."""
-        return {**env, **more, "PYTHONPATH": str(self.path)}
+        return {**env, "PYTHONPATH": str(self.path)}
 
     async def run(self, *arguments: str, env: Mapping[str, str]) -> CommandResult:
         """Run one of its commands to its end."""
