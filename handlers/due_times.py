@@ -23,6 +23,9 @@ MomentKind: TypeAlias = Literal["before_start", "after_start", "after_end"]
 MISSED_AFTER = timedelta(seconds=60)
 """What is found due that much too late was missed: nobody was there to fire it."""
 MIN_EVERY = timedelta(seconds=1)
+MAX_EVERY = timedelta(days=366)
+MAX_CRON = 200
+"""Characters of a cron string."""
 MAX_AWAY = timedelta(days=366)
 """How far a moment may be from the start or the end of its meeting."""
 MAX_COUNTED = 1_000
@@ -30,6 +33,8 @@ MAX_COUNTED = 1_000
 _TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
 _LOOK_BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), timedelta(days=366), timedelta(days=9 * 366))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OF_THE_MACHINE = re.compile(r"localtime|posixrules|Factory|(?:posix|right)/.*")
+"""Zones that differ from machine to machine, or count leap seconds, which nobody else does."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,10 @@ def times_of_day(time: str, timezone: str) -> CronTimes:
     Raises:
         ConfigurationError: it is none, or there is no such time zone.
     """
-    found = _TIME_OF_DAY.fullmatch(time)
+    found = _TIME_OF_DAY.fullmatch(_text(time))
     if found is None:
         raise ConfigurationError(
-            f"{time!r} is no time of day", remedy='Write hours and minutes: @agent.at("07:00", timezone=…).'
+            f"{_shown(time)} is no time of day", remedy='Write hours and minutes: @agent.at("07:00", timezone=…).'
         )
     return CronTimes(f"{int(found[2])} {int(found[1])} * * *", zone_of(timezone))
 
@@ -143,49 +148,68 @@ def cron_times(expression: str, timezone: str) -> CronTimes:
     """Read a cron string of five fields.
 
     Raises:
-        ConfigurationError: it is none, it names no time, or there is no such time zone.
+        ConfigurationError: it is none, it names no time, it is too long, or there is no such time zone.
     """
     zone = zone_of(timezone)
-    fields = expression.split()
+    fields = _text(expression).split()
+    if len(fields) != 5:  # with six the first one would count seconds
+        raise _no_cron(expression, "it has not five fields")
+    written = " ".join(fields)
+    if len(written) > MAX_CRON:
+        raise _no_cron(expression, f"it has more than {MAX_CRON} characters")
     try:
-        next(CronSim(expression, _EPOCH.astimezone(zone)))
+        next(CronSim(written, _EPOCH.astimezone(zone)))
     except (CronSimError, StopIteration) as error:
         raise _no_cron(expression, str(error) or "it names no time") from error
-    if len(fields) != 5:  # with six the first one counts seconds
-        raise _no_cron(expression, "it has not five fields")
-    return CronTimes(" ".join(fields), zone)
+    return CronTimes(written, zone)
 
 
 def _no_cron(expression: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"the cron string {expression!r} cannot be used: {why}",
+        f"the cron string {_shown(expression)} cannot be used: {why}",
         remedy="Write minute, hour, day of month, month and day of week: 0 7 * * 1-5.",
     )
+
+
+def _text(value: object) -> str:
+    """Return a text as it is; what is none is as little a time as an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    """Show what an author wrote; a long text by its beginning."""
+    shown = repr(value)
+    return shown if len(shown) <= MAX_CRON else f"{shown[:MAX_CRON]}…"
 
 
 def interval_times(interval: timedelta) -> IntervalTimes:
     """Read an interval.
 
     Raises:
-        ConfigurationError: it is too short.
+        ConfigurationError: it is too short or too long, or no timedelta.
     """
-    if interval < MIN_EVERY:
+    if not _is_between(MIN_EVERY, interval, MAX_EVERY):
         raise ConfigurationError(
-            f"an interval of {interval} is too short",
-            remedy=f"Give a timedelta of {MIN_EVERY.seconds} second at least.",
+            f"an interval of {_shown(interval)} cannot be used",
+            remedy=f"Give a timedelta of {MIN_EVERY.seconds} second to {MAX_EVERY.days} days: timedelta(minutes=15).",
         )
     return IntervalTimes(interval)
+
+
+def _is_between(least: timedelta, value: object, most: timedelta) -> bool:
+    return isinstance(value, timedelta) and least <= value <= most
 
 
 def moment_times(kind: MomentKind, away: timedelta) -> MomentTimes:
     """Read a moment of bookings.
 
     Raises:
-        ConfigurationError: it is too far from its meeting.
+        ConfigurationError: it is too far from its meeting, before it or no timedelta.
     """
-    if not timedelta(0) <= away <= MAX_AWAY:
+    if not _is_between(timedelta(0), away, MAX_AWAY):
         raise ConfigurationError(
-            f"{kind}={away} is too far from the meeting", remedy=f"Give a timedelta of 0 to {MAX_AWAY.days} days."
+            f"{kind}={_shown(away)} cannot be used",
+            remedy=f"Give a timedelta of 0 to {MAX_AWAY.days} days: {kind}=timedelta(hours=1).",
         )
     return MomentTimes(kind, away)
 
@@ -194,14 +218,19 @@ def zone_of(name: str) -> ZoneInfo:
     """Return a time zone by its name.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, or it is not the same on every machine.
     """
     try:
-        return ZoneInfo(name)
+        found = ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(
-            f"{name!r} is no time zone", remedy='Name one of the IANA database: "Europe/Berlin", "UTC".'
-        ) from error
+        raise _no_zone(name, "is no time zone") from error
+    if _OF_THE_MACHINE.fullmatch(name):
+        raise _no_zone(name, "is not the same time zone on every machine")
+    return found
+
+
+def _no_zone(name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{_shown(name)} {why}", remedy='Name one of the IANA database: "Europe/Berlin", "UTC".')
 
 
 def count_between(times: ClockTimes, after: datetime, before: datetime) -> int:

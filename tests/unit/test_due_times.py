@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,6 +12,8 @@ from slotwire.handlers import Agent, Context, Firing, Moment
 from slotwire.handlers.due_times import (
     MAX_AWAY,
     MAX_COUNTED,
+    MAX_CRON,
+    MAX_EVERY,
     ClockTimes,
     count_between,
     cron_times,
@@ -21,6 +24,8 @@ from slotwire.handlers.due_times import (
 from slotwire.handlers.schedules import Schedule
 from slotwire.ingest.foundation.errors import ConfigurationError
 
+AT_LIMIT = "17" + ",7" * ((MAX_CRON - len("17 7 * * *")) // 2)
+"""As many minutes as a cron string may have."""
 BERLIN, NEW_YORK, LORD_HOWE, PHOENIX = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Phoenix"
 
 
@@ -112,6 +117,24 @@ def test_cron_strings_and_intervals() -> None:
         lambda: cron_times("0 0 7 * * *", BERLIN),
         lambda: cron_times("0 0 30 2 *", BERLIN),
         lambda: cron_times("61 0 * * *", BERLIN),
+        lambda: cron_times("@daily", BERLIN),
+        lambda: cron_times("0 7 * * 5-1", BERLIN),
+        lambda: cron_times("0 7 * * 1\x00", BERLIN),
+        lambda: cron_times(f"{AT_LIMIT},7 7 * * *", BERLIN),
+        lambda: cron_times(f"{'9' * 5_000} 7 * * *", BERLIN),
+        lambda: cron_times(cast("str", None), BERLIN),
+        lambda: cron_times("0 7 * * *", cast("str", 1)),
+        lambda: cron_times("0 7 * * *", "localtime"),
+        lambda: cron_times("0 7 * * *", "right/Europe/Berlin"),
+        lambda: cron_times("0 7 * * *", "Europe/Berlin\x00"),
+        lambda: cron_times("0 7 * * *", "../" * 1_000),
+        lambda: times_of_day(cast("str", 7), BERLIN),
+        lambda: interval_times(cast("timedelta", 5)),
+        lambda: interval_times(timedelta(microseconds=1)),
+        lambda: interval_times(-timedelta(days=1)),
+        lambda: interval_times(MAX_EVERY + timedelta(seconds=1)),
+        lambda: interval_times(timedelta.max),
+        lambda: moment_times("after_start", cast("timedelta", 0)),
         lambda: interval_times(timedelta(milliseconds=999)),
         lambda: moment_times("after_end", timedelta(seconds=-1)),
         lambda: moment_times("after_end", MAX_AWAY + timedelta(seconds=1)),
@@ -127,8 +150,25 @@ def test_what_cannot_be_due_is_refused_with_a_remedy(declare: Any) -> None:
     with pytest.raises(ConfigurationError) as refused:
         declare()
     assert refused.value.remedy
+    assert len(str(refused.value)) < 2 * MAX_CRON
     interval_times(timedelta(seconds=1))
+    interval_times(MAX_EVERY)
     moment_times("before_start", MAX_AWAY)
+    assert len(cron_times(f"{AT_LIMIT} 7 * * *", BERLIN).expression) == MAX_CRON
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "due"),
+    [
+        (" 0\t7\n* * MON-FRI ", "Europe/Kyiv", "11-27 05:00"),  # a link to another name is the same zone
+        ("0 7 * * 7", "Europe/Kiev", "11-29 05:00"),
+        ("0 7 L * *", "UTC", "11-30 07:00"),
+        ("30 6 * nov fri#4", "Etc/GMT+1", "11-27 07:30"),
+    ],
+)
+def test_cron_strings_that_others_write_are_read(text: str, zone: str, due: str) -> None:
+    """Names, Sunday as 7, the last day, the fourth Friday, any white space: from where the day begins."""
+    assert cron_times(text, zone).after(utc("11-27 00:00")) == utc(due)
 
 
 async def _work(firing: Firing, ctx: Context) -> None:
@@ -156,3 +196,26 @@ def test_an_agent_knows_its_schedules() -> None:
 
 async def named(firing: Firing, ctx: Context) -> None:
     """Do nothing, under a name that a schedule may have."""
+
+
+CHANGES = [
+    # A day on which clocks change, from 23:30 before it on; when 02:30 is due, and how many hours the day has.
+    (BERLIN, "03-28 22:30", "03-29 01:00", 23),
+    (BERLIN, "10-24 21:30", "10-25 00:30", 25),
+    (NEW_YORK, "03-08 04:30", "03-08 07:00", 23),
+    (NEW_YORK, "11-01 03:30", "11-01 07:30", 25),
+    (LORD_HOWE, "10-03 13:00", "10-03 15:30", 23.5),
+    (LORD_HOWE, "04-04 12:30", "04-04 16:00", 24.5),
+    (PHOENIX, "03-08 06:30", "03-08 09:30", 24),
+]
+
+
+@pytest.mark.parametrize(("zone", "begin", "due", "hours"), CHANGES)
+def test_at_and_cron_go_by_the_wall_and_every_by_time(zone: str, begin: str, due: str, hours: float) -> None:
+    """A time of the day and a cron string once, right after a gap; an hour and an interval as much as passes."""
+    span = utc(begin), utc(begin) + timedelta(hours=hours)
+    assert due_between(times_of_day("02:30", zone), *span) == [utc(due)]
+    assert due_between(cron_times("30 2 * * *", zone), *span) == [utc(due)]
+    assert len(due_between(cron_times("0 * * * *", zone), *span)) == int(hours)
+    assert len(due_between(interval_times(timedelta(minutes=30)), *span)) == 2 * hours
+    assert span[1].astimezone(ZoneInfo(zone)).strftime("%H:%M") == "23:30"
