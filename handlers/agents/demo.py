@@ -6,6 +6,8 @@
 All events of a booking and its reschedules have the same symbol and colour, so that you can follow them. The last
 column is the time from the delivery's arrival to this handler. No person is named: an invitee is shown by the first
 characters of its identifier.
+
+When a meeting begins, which Calendly tells nobody, it prints a line, too: that is a moment, derived from the booking.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from slotwire.handlers import Agent, Context, Event
+from slotwire.handlers import Agent, Context, Event, Moment
 from slotwire.schemas.events import (
     EVENT_CLASSES,
     InviteeCanceled,
@@ -57,11 +59,21 @@ async def print_json(event: Event[Any], ctx: Context) -> None:
     _print(json.dumps(facts_of(event, latency_ms=_latency_ms(ctx))))
 
 
+@agent.at(after_start=timedelta(0))
+async def begun(moment: Moment, ctx: Context) -> None:
+    """Print a line for a person when a meeting begins."""
+    _print(line_of_moment(moment, ctx.event.key, late=_late(moment, ctx), colour=sys.stdout.isatty()))
+
+
+@json_agent.at(after_start=timedelta(0), name="begun")
+async def begun_json(moment: Moment, ctx: Context) -> None:
+    """Print a line for a program when a meeting begins."""
+    _print(json.dumps(facts_of_moment(moment, ctx, late=_late(moment, ctx))))
+
+
 def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
     """Return an event as a line: symbol, invitee, what happened, which meeting, when, the state now, latency."""
     data = event.data
-    number = hashlib.sha256(event.key.encode()).digest()[0] % len(_SYMBOLS)
-    symbol = f"\x1b[{_COLOURS[number]}m{_SYMBOLS[number]}\x1b[0m" if colour else _SYMBOLS[number]
     word = _word_of(event)
     if isinstance(data, InviteeCanceled) and data.rescheduled:
         word = "moved away"
@@ -69,12 +81,54 @@ def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
     about = _shortened(_meeting_of(data))
     if isinstance(data, InviteeRescheduled) and data.old_start_time:
         about = f"from {_when(data.old_start_time)}"
-    story = f"{word:<{_WORD_WIDTH}}  {about}"
-    state = _state_of(data)
     mark = " (inferred)" if event.inferred else ""
-    invitee = last_segment(event.subject)[:8]
-    what = f"{invitee:<8}  {story:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
-    return f"{symbol} {what} {latency_ms:6.1f} ms{mark}"
+    what = _columns(event.subject, word, about, when, _state_of(data))
+    return f"{_symbol_of(event.key, colour=colour)} {what} {latency_ms:6.1f} ms{mark}"
+
+
+def line_of_moment(moment: Moment, key: str, *, late: timedelta, colour: bool) -> str:
+    """Return the beginning of a meeting as a line, with the symbol of its booking; the last column is how late it is.
+
+    Args:
+        moment: which meeting begins.
+        key: of its firing.
+        late: how late it is.
+        colour: whether the line goes to a terminal.
+    """
+    chain = key.partition(" ")[2]
+    until = f"until {_when(moment.end_time)}"
+    what = _columns(moment.invitee, "begins", until, _when(moment.start_time), "active")
+    said = (
+        f"{late.total_seconds():6.1f} s"
+        if late < timedelta(hours=1)
+        else str(timedelta(seconds=int(late.total_seconds())))
+    )
+    return f"{_symbol_of(chain, colour=colour)} {what} {said} late"
+
+
+def facts_of_moment(moment: Moment, ctx: Context, *, late: timedelta) -> dict[str, Any]:
+    """Return the same facts by name."""
+    return {
+        "id": str(moment.id),
+        "type": ctx.event.type,
+        "organization": ctx.organization,
+        "chain": ctx.event.key.partition(" ")[2],
+        "subject": moment.invitee,
+        "what": "begins",
+        "start_time": moment.start_time.astimezone(UTC).isoformat(),
+        "latency_ms": round(late.total_seconds() * 1000, 1),
+    }
+
+
+def _columns(subject: str, word: str, about: str, when: str, state: str) -> str:
+    story = f"{word:<{_WORD_WIDTH}}  {about}"
+    invitee = last_segment(subject)[:8]
+    return f"{invitee:<8}  {story:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
+
+
+def _symbol_of(chain: str, *, colour: bool) -> str:
+    number = hashlib.sha256(chain.encode()).digest()[0] % len(_SYMBOLS)
+    return f"\x1b[{_COLOURS[number]}m{_SYMBOLS[number]}\x1b[0m" if colour else _SYMBOLS[number]
 
 
 def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
@@ -111,6 +165,10 @@ def _print(line: str) -> None:
 def _latency_ms(ctx: Context) -> float:
     since = ctx.event.recorded_time or ctx.published_at
     return max(0.0, (ctx.started_at - since).total_seconds() * 1000)
+
+
+def _late(moment: Moment, ctx: Context) -> timedelta:
+    return max(timedelta(0), ctx.started_at - moment.due)
 
 
 def _meeting_of(data: Any) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from slotwire.handlers import Agent
 from slotwire.handlers.agents.demo import agent as demo
 from slotwire.handlers.agents.demo import facts_of, json_agent, line_of
-from slotwire.handlers.testing import RecordStatus, Trial, event_of
+from slotwire.handlers.testing import BookingSnapshot, RecordStatus, Trial, event_of
 from slotwire.schemas.calendly import ScheduledEvent
 from slotwire.schemas.events import (
     EVENT_CLASSES,
@@ -96,8 +96,15 @@ def test_facts_are_json() -> None:
 
 @pytest.mark.parametrize("agent", [demo, json_agent])
 async def test_it_prints_every_event(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both forms handle every published type, one line an event."""
+    """Both forms handle every published type, one line an event; and say when a meeting begins, with its symbol."""
     assert set(agent.events) == set(EVENT_CLASSES)
-    (result,) = await Trial(agent).deliver(event_of(created()))
+    trial, end = Trial(agent), START + timedelta(minutes=30)
+    (result,) = await trial.deliver(event_of(created(), key=URI))
     assert result.status is RecordStatus.DONE
-    assert capsys.readouterr().out.count("\n") == 1
+    booked = capsys.readouterr().out
+    booking = BookingSnapshot(URI, "active", scheduled_event=MEETING.uri, start_time=START, end_time=end)
+    await trial.fire("begun", booking=booking)
+    begun = capsys.readouterr().out
+    assert (booked.count("\n"), begun.count("\n"), begun[0]) == (1, 1, booked[0])
+    assert "8f2c41d0" in begun
+    assert "begins" in begun
