@@ -137,18 +137,23 @@ def show(
     organization: Named,
     as_json: AsOneJson = False,
 ) -> None:
-    """Show one organization and its wanted subscriptions."""
+    """Show one organization, its wanted subscriptions, and when its meetings were last compared."""
     found = act("organizations", lambda actions, who: actions.organizations.get(who, organization))
     if as_json:
         typer.echo(json_line(found))
         return
     for name in type(found).model_fields:
-        if name not in {"wanted", "connections"}:
+        if name not in {"wanted", "connections", "compared"}:
             typer.echo(f"{name + ':':<15}{cell(getattr(found, name))}")
     typer.echo(f"{'connections:':<15}{', '.join(found.connections) or 'none'}")
     for want in found.wanted:
         whose = f"{want.scope} {want.subject}" if want.subject else want.scope
         typer.echo(f"{'wanted:':<15}{whose}: {', '.join(want.events)}")
+    if (last := found.compared) is not None:
+        took = f"{last.meetings} meetings, {last.calls} calls, {last.changes} changes"
+        why = f", {last.attempts} failures in a row: {last.problem}" if last.problem else ""
+        when = "not yet" if last.ended_at is None else cell(last.ended_at)
+        typer.echo(f"{'compared:':<15}{when}: {took}; next {cell(last.due_at)}{why}")
 
 
 @app.command()

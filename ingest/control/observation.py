@@ -38,7 +38,13 @@ from slotwire.ingest.foundation.agent_metrics import (
     LETTERS_OPEN,
     SCHEDULE_LATE,
 )
-from slotwire.ingest.foundation.calendly_metrics import ACTION_OLDEST, ACTIONS_WAITING, CHANGE_SWEEP_OLDEST
+from slotwire.ingest.foundation.calendly_metrics import (
+    ACTION_OLDEST,
+    ACTIONS_WAITING,
+    CHANGE_SWEEP_LATE,
+    CHANGE_SWEEP_OLDEST,
+)
+from slotwire.ingest.foundation.changes_settings import ChangesSettings
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.exposition import Readings
@@ -83,7 +89,7 @@ OTHERS = "others"
 
 _SHOWN: tuple[Readings, ...] = (
     *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
-    *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE),
+    *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE, CHANGE_SWEEP_LATE, CHANGE_SWEEP_OLDEST),
     *(AVAILABILITY_READ, AVAILABILITY_UNPUBLISHED),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
@@ -104,10 +110,16 @@ class Observer:
     """Reads and shows, if no other process does."""
 
     def __init__(
-        self, pool: Pool, clock: Clock, settings: MetricsSettings, retention: RetentionSettings | None = None
+        self,
+        pool: Pool,
+        clock: Clock,
+        settings: MetricsSettings,
+        retention: RetentionSettings | None = None,
+        changes: ChangesSettings | None = None,
     ) -> None:
         self._pool, self._clock, self._settings = pool, clock, settings
         self._retention = retention or RetentionSettings()
+        self._swept_every = None if changes is None else changes.interval_minutes
         self._holder = uuid4()
         self._profiles: dict[str, WeekProfile] = {}
         self._learnt: datetime | None = None
@@ -186,8 +198,7 @@ class Observer:
         actions = {row["state"]: row for row in await self._pool.fetch(_ACTIONS["count_actions"])}
         self._show(ACTIONS_WAITING, {(each,): actions[each]["actions"] if each in actions else 0 for each in WAITING})
         self._show(ACTION_OLDEST, {(state,): row["oldest"].timestamp() for state, row in actions.items()})
-        swept = await sweeps_state(self._pool)
-        self._show(CHANGE_SWEEP_OLDEST, {} if swept.oldest is None else {(): swept.oldest.timestamp()})
+        await self._show_sweeps(now)
         row = await self._pool.fetchrow(_SQL["observe"], now)
         if row is None:  # pragma: no cover - a SELECT without FROM gives one row
             raise AssertionError
@@ -219,6 +230,14 @@ class Observer:
             self._show(AVAILABILITY_UNPUBLISHED, {(): kept["unpublished"]})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})
         self._show(POSTGRES_CONNECTIONS_LIMIT, {(): row["connections_limit"]})
+
+    async def _show_sweeps(self, now: datetime) -> None:
+        oldest = (await sweeps_state(self._pool)).oldest
+        self._show(CHANGE_SWEEP_OLDEST, {} if oldest is None else {(): oldest.timestamp()})
+        late: dict[tuple[str, ...], float] = {}
+        if oldest is not None and self._swept_every is not None:
+            late[()] = max(0.0, (now - oldest).total_seconds() - 60 * self._swept_every)
+        self._show(CHANGE_SWEEP_LATE, late)
 
     def _show(self, readings: Readings, values: dict[tuple[str, ...], float]) -> None:
         readings.replace(values, fresh_seconds=FRESH_ROUNDS * self._settings.interval_seconds)

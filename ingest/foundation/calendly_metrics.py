@@ -65,6 +65,14 @@ CHANGE_SWEEP_OLDEST = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+CHANGE_SWEEP_LATE = Readings(
+    "slotwire_change_sweep_late_seconds",
+    "How much longer than the interval the organization was not swept for changes that has waited longest, in seconds;"
+    " missing where none is swept.",
+    [],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 ACTIONS = Counter(
     "slotwire_actions",
     "Actions of which it was found out what became of them, by verb and state: done, probable, done_by_other, refused,"

@@ -34,6 +34,7 @@ doctor_network   its checks of Kafka, and of what goes over a network
 doctor_organizations its checks of each organization
 doctor_agents    its checks of what agents gave up, wait for and can read
 doctor_availability its check of when users can be booked
+doctor_schedules its check of scheduled work
 findings         what a check finds, and which checks a process needs
 process          composition root of `slotwire control`, and the pool of a command
 """

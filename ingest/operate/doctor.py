@@ -18,7 +18,14 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.settings_base import is_loopback
 from slotwire.ingest.keys.hooks import HookAddresses
 from slotwire.ingest.keys.vault import Vault
-from slotwire.ingest.operate import doctor_agents, doctor_availability, doctor_organizations, privileges, uses
+from slotwire.ingest.operate import (
+    doctor_agents,
+    doctor_availability,
+    doctor_organizations,
+    doctor_schedules,
+    privileges,
+    uses,
+)
 from slotwire.ingest.operate.doctor_network import calls_of_agents, calls_of_mcp, encryption, kafka_findings
 from slotwire.ingest.operate.findings import CHECKS, MAX_NAMED, Finding, Process, asked, failed, ok
 
@@ -164,6 +171,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "agent tables": lambda: doctor_agents.agent_tables(connection, settings),
             "agent settings": lambda: doctor_agents.agent_settings(connection, settings),
             "availability": lambda: doctor_availability.availability(connection, clock),
+            "schedules": lambda: doctor_schedules.schedules(connection, clock),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

@@ -48,6 +48,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "agent tables",
                 "agent settings",
                 "availability",
+                "schedules",
             }
         ),
         "agents": frozenset({"kafka", "calls"}),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from uuid import UUID
 
 from pydantic import Field, SecretStr
 
+from slotwire.ingest.control.changes.sweep_records import SweepState
 from slotwire.ingest.control.connection_states import ConnectionState
 from slotwire.ingest.control.organization_records import MAX_EXTERNAL_ID, OrganizationRecord
 from slotwire.ingest.control.organizations import AddOrganizationResult, RemoveOrganizationResult
@@ -51,11 +53,34 @@ class OrganizationItem(Model):
     """The states of its connections."""
 
 
+class ComparedItem(Model):
+    """How the comparing of an organization's upcoming meetings is, which finds changes that no webhook tells."""
+
+    due_at: datetime
+    """When it begins or goes on. While a process is at it: when another one may take over."""
+    began_at: datetime | None
+    """When the one under way began; null between two."""
+    ended_at: datetime | None
+    """When the last whole one ended; null if none did yet."""
+    meetings: int
+    """Meetings compared by the one under way, or the last."""
+    calls: int
+    """Calls to Calendly that it took."""
+    changes: int
+    """Changes that it told."""
+    attempts: int
+    """Failures in a row."""
+    problem: str | None
+    """Why the last attempt failed; null if it did not."""
+
+
 class OrganizationDetail(OrganizationItem):
     """An organization with its wanted subscriptions."""
 
     wanted: tuple[WantedItem, ...]
     """The subscription manager makes and maintains these."""
+    compared: ComparedItem | None
+    """How the comparing of its upcoming meetings is; null where `SLOTWIRE_CHANGES__INTERVAL_MINUTES` is unset."""
 
 
 class OrganizationPage(Page):
@@ -142,10 +167,13 @@ def organization_item(organization: OrganizationRecord) -> OrganizationItem:
     return OrganizationItem.model_validate(_fields(organization))
 
 
-def organization_detail(organization: OrganizationRecord, wanted: tuple[WantedSubscription, ...]) -> OrganizationDetail:
-    """Show an organization with its wanted subscriptions."""
+def organization_detail(
+    organization: OrganizationRecord, wanted: tuple[WantedSubscription, ...], sweep: SweepState | None
+) -> OrganizationDetail:
+    """Show an organization with its wanted subscriptions, and how the comparing of its meetings is."""
+    compared = None if sweep is None else asdict(sweep)
     return OrganizationDetail.model_validate(
-        {**_fields(organization), "wanted": [wanted_item(want) for want in wanted]}
+        {**_fields(organization), "wanted": [wanted_item(want) for want in wanted], "compared": compared}
     )
 
 

@@ -31,6 +31,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "booked_with",
         "booking_changes",
         "bookings_between",
+        "bookings_now",
         "chain_of",
         "disable_agent_settings",
         "end_mcp_run",

@@ -141,5 +141,5 @@ def _database_chores(pool: Pool, clock: Clock, settings: Settings) -> dict[str, 
         "retention": retention.run(pool, clock, settings.retention),
         "idempotency": idempotency.run(pool, clock),
         "budgets": idle_budgets.run(pool, clock),
-        "observation": Observer(pool, clock, settings.metrics, settings.retention).run(),
+        "observation": Observer(pool, clock, settings.metrics, settings.retention, settings.changes).run(),
     }

@@ -24,6 +24,15 @@ WHERE s.declared AND o.ended_at IS NULL
   AND ($3::text IS NULL OR (s.agent, s.schedule, o.org) > ($3, $4::text, $5::text))
 ORDER BY s.agent, s.schedule, o.org LIMIT $6
 
+-- name: scheduled_agents
+-- Each agent with scheduled work: how much, since when the latest of it is due, and which process of it fires.
+SELECT s.agent, count(*) AS schedules, min(s.since) AS since, (array_agg(s.schedule ORDER BY s.since))[1] AS latest,
+       f.owner IS NOT NULL AS taken, f.seen_at
+FROM (SELECT agent, schedule, CASE WHEN kind = 'clock' THEN coalesce(next_at, reached) ELSE reached END AS since
+      FROM slotwire.agent_schedules WHERE declared) AS s
+LEFT JOIN slotwire.agent_firers f ON f.agent = s.agent
+GROUP BY s.agent, f.owner, f.seen_at ORDER BY s.agent
+
 -- name: late_schedules
 -- For how long scheduled work is due that nobody has fired, in seconds, of agents that fired within a week.
 SELECT agent, schedule, extract(epoch FROM greatest($1 - since, interval '0')) AS seconds

@@ -76,6 +76,10 @@ CROSS JOIN LATERAL (
     SELECT data FROM slotwire.events WHERE subject = b.invitee AND org = $1 AND type = $3 ORDER BY position DESC LIMIT 1
 ) AS t
 
+-- name: sweep_state
+-- How the sweep of an organization is.
+SELECT due_at, began_at, ended_at, meetings, calls, changes, attempts, problem FROM slotwire.change_sweeps WHERE org = $1
+
 -- name: sweeps_state
 -- How many organizations are swept, when the one that waits longest was last swept whole, and what the last sweeps took.
 SELECT count(*) AS organizations, count(*) FILTER (WHERE s.ended_at IS NULL) AS never,

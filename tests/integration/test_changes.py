@@ -15,12 +15,13 @@ from slotwire.ingest.control.changes.sweep_records import claim
 from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.foundation.changes_settings import ChangesSettings
-from slotwire.ingest.foundation.settings import MetricsSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate import doctor_organizations
 from slotwire.ingest.simulator.edits import EventEdit, edit_event
 from slotwire.ingest.simulator.model import Faults, SimulatedScheduledEvent, uri
 from tests.support.actions_setup import ActionsSetup, actions_setup
+from tests.support.command import environment, slotwire
 from tests.support.dying import dying
 
 CHANGED = "io.slotwire.scheduled_event.changed.v1"
@@ -118,10 +119,13 @@ async def test_a_sweep_costs_what_it_says_and_goes_over_pages(setup: ActionsSetu
     async with pool.acquire() as connection:
         found = await doctor_organizations.changes(connection, settings, setup.clock)
         assert (found.state, "128 meetings in 3 calls" in found.message) == ("ok", True), found.message
+        shown = await slotwire("organizations", "show", setup.org, env=environment(setup.settings))
+        assert "128 meetings, 3 calls, 0 changes; next " in shown.stdout.splitlines()[-1]
         engine.advance(timedelta(minutes=40))
+        assert await Observer(pool, setup.clock, settings.metrics, settings.retention, EVERY).run_once()
+        assert REGISTRY.get_sample_value("slotwire_change_sweep_late_seconds") == 30 * 60
         assert (await doctor_organizations.changes(connection, settings, setup.clock)).state == "warning"
         assert (await doctor_organizations.changes(connection, setup.settings, setup.clock)).state == "ok"
-    assert await Observer(pool, setup.clock, MetricsSettings()).run_once()
     await setup.advance(days=15)
     assert await swept(setup) == []
     assert len(await setup.rows("SELECT * FROM slotwire.upcoming_meetings")) == 1, "those that started are forgotten"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import uuid4
 
 import asyncpg
 
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.local.databases import Database
-from slotwire.ingest.operate import doctor_agents
+from slotwire.ingest.operate import doctor_agents, doctor_schedules
 from tests.support.management_api import write_letter, write_organization, write_unknown
 from tests.support.public_endpoint import settings_for
 
@@ -40,3 +41,59 @@ async def test_what_waits_for_somebody_is_a_warning(database: Database) -> None:
         assert (shared.state, "agent_crm, agent_mailer" in shared.message) == ("ok", True)
     finally:
         await owner.close()
+
+
+DECLARED = """
+INSERT INTO slotwire.agent_schedules (agent, schedule, kind, times, away_seconds, missed, declared, begun_at, reached,
+    reached_key, looked_at, next_at)
+SELECT $1, schedule, kind, 'in words', CASE WHEN kind <> 'clock' THEN 0 END, 'skip', true, $2, $2, '', $2,
+    CASE WHEN kind = 'clock' THEN $2::timestamptz + interval '1 hour' END
+FROM (VALUES ('nightly', 'clock'), ('begun', 'after_start')) AS work (schedule, kind)
+"""
+
+
+async def test_scheduled_work_that_nobody_fires_is_a_warning(database: Database) -> None:
+    """Where all processes have left at once, where one was killed after a while; not after a week out of service."""
+    clock = ManualClock(SystemClock().now())
+    owner = await asyncpg.connect(database.owner_url)
+
+    async def found() -> tuple[str, str]:
+        checked = await doctor_schedules.schedules(owner, clock)
+        return checked.state, checked.message
+
+    async def fired(at: datetime, *, left: bool = False) -> None:
+        await owner.execute(
+            "INSERT INTO slotwire.agent_firers (agent, owner, seen_at) VALUES ('concierge', $1, $2)"
+            " ON CONFLICT (agent) DO UPDATE SET owner = $1, seen_at = $2",
+            *(None if left else uuid4(), at),
+        )
+        await owner.execute("UPDATE slotwire.agent_schedules SET reached = $1", at)
+
+    try:
+        assert await found() == ("ok", "no agent has scheduled work, or none has run yet")
+        await owner.execute(DECLARED, "concierge", clock.now())
+        assert await found() == ("warning", f"2 of 1 agents: concierge; {LEFT}")
+        await fired(clock.now())
+        assert await found() == ("ok", "2 of 1 agents: concierge")
+        await fired(clock.now(), left=True)
+        assert await found() == ("warning", f"2 of 1 agents: concierge; {LEFT}")
+        await fired(clock.now())
+        clock.advance(doctor_schedules.WARNING)
+        assert await found() == ("ok", "2 of 1 agents: concierge")
+        clock.advance(timedelta(seconds=1))
+        state, message = await found()
+        assert (state, "; begun of concierge is due since 20" in message) == ("warning", True)
+        await owner.execute("UPDATE slotwire.agent_schedules SET reached = $1", clock.now())
+        state, message = await found()
+        assert (state, "; nobody fires for concierge since 20" in message) == ("warning", True)
+        clock.advance(timedelta(hours=1))
+        await fired(clock.now())
+        state, message = await found()
+        assert (state, "; nightly of concierge is due since 20" in message) == ("warning", True)
+        clock.advance(doctor_schedules.UNUSED)
+        assert await found() == ("ok", "0 of 0 agents: none; not run for a week: concierge")
+    finally:
+        await owner.close()
+
+
+LEFT = "nobody fires for concierge: all its processes have stopped, or it is past its limit of dead letters"

@@ -90,6 +90,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "agent tables",
         "agent settings",
         "availability",
+        "schedules",
         "kafka",
         "topics",
         "cursor",

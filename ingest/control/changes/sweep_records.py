@@ -90,6 +90,20 @@ class SweepsState:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class SweepState:
+    """How the sweep of one organization is; see the columns of `slotwire.change_sweeps`."""
+
+    due_at: datetime
+    began_at: datetime | None
+    ended_at: datetime | None
+    meetings: int
+    calls: int
+    changes: int
+    attempts: int
+    problem: str | None
+
+
 class SweepElsewhere(Exception):
     """Another process has the sweep by now."""
 
@@ -181,6 +195,13 @@ async def tell(
         )
     if not row["tell_changes"]:
         raise SweepElsewhere
+
+
+async def sweep_state(pool: Pool, org: str) -> SweepState | None:
+    """Say how the sweep of an organization is; None where it is not swept."""
+    with translated():
+        row = await pool.fetchrow(_SQL["sweep_state"], org)
+    return None if row is None else SweepState(**row)
 
 
 async def sweeps_state(connection: Pool | Connection) -> SweepsState:

@@ -10,6 +10,7 @@ from uuid import UUID
 from slotwire.ingest.control.backfill import BACKGROUND_RETRIES, BackfillProgress
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.calendly_client.uses import Behalf
+from slotwire.ingest.control.changes.sweep_records import sweep_state
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.operate.actions.base import WRITER_SECONDS, ResourceActions
 from slotwire.ingest.operate.cursors import read_name_place, write_name_place
@@ -43,11 +44,12 @@ class OrganizationActions(ResourceActions):
         return OrganizationPage(items=tuple(map(organization_item, found)), next_cursor=cursor)
 
     async def get(self, who: Principal, org: str) -> OrganizationDetail:
-        """Read one organization with its wanted subscriptions."""
+        """Read one organization with its wanted subscriptions, and how the comparing of its meetings is."""
         who.require(Role.READER)
         who.reach(org)
         organizations = self.organizations(who)
-        return organization_detail(await organizations.get(org), await organizations.subscriptions.wanted(org))
+        found, wanted = await organizations.get(org), await organizations.subscriptions.wanted(org)
+        return organization_detail(found, wanted, await sweep_state(self.pool, org))
 
     async def add(self, who: Principal, request: OrganizationRequest) -> OrganizationAdded:
         """Connect a token's user, subscribe the organization, and record what is to be fetched."""

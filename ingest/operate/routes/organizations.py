@@ -66,7 +66,7 @@ ROUTES = (
     Route(
         "GET",
         "/v1/organizations/{org}",
-        "Read one organization with its wanted subscriptions.",
+        "Read one organization with its wanted subscriptions, and how the comparing of its meetings is.",
         Role.READER,
         _get,
         OrganizationDetail,
