@@ -28,6 +28,10 @@ from slotwire.ingest.receive.accept import QUERIES as DOOR
 from slotwire.ingest.receive.accept import OwnEvent, own_row
 
 ROUND_SECONDS = 1.0
+"""The longest pause between two rounds: one begins when a moment comes that was seen before."""
+MIN_PAUSE_SECONDS = 0.005
+MAX_AHEAD = timedelta(minutes=5)
+"""A moment that was told further than this beyond the time begins again from there: the clock was ahead."""
 PAGE = 200
 """Bookings read at a time, and events that come in at once: as a backfill does, it leaves room for webhooks."""
 NOTE_AFTER = timedelta(seconds=10)
@@ -55,7 +59,8 @@ async def run(pool: Pool, clock: Clock, settings: MeetingsSettings) -> None:
     """Make rounds until cancelled; without the setting, forget how far they came."""
     if not settings.events:
         await repeat(lambda: _end(pool), stage="meetings", seconds=3600.0)
-    await repeat(MeetingTeller(pool, clock, settings).run_once, stage="meetings", seconds=ROUND_SECONDS)
+    teller = MeetingTeller(pool, clock, settings)
+    await repeat(teller.run_once, stage="meetings", seconds=teller.pause)
 
 
 async def _end(pool: Pool) -> None:
@@ -71,6 +76,13 @@ class MeetingTeller:
         self._clock = clock
         self._lead = timedelta(minutes=settings.starting_minutes)
         self._recent: dict[UUID, datetime] = {}
+        self._soon: list[datetime] = []
+
+    def pause(self) -> float:
+        """Say how many seconds to wait until the next round: until a moment comes that was seen, if that is soon."""
+        if not self._soon:
+            return ROUND_SECONDS
+        return min(ROUND_SECONDS, max(MIN_PAUSE_SECONDS, (min(self._soon) - self._clock.now()).total_seconds()))
 
     async def run_once(self) -> None:
         """Tell what has come.
@@ -78,20 +90,26 @@ class MeetingTeller:
         Raises:
             DatabaseUnavailable: some were not told; the next round does the rest.
         """
-        now = self._clock.now()
+        now, self._soon = self._clock.now(), []
         self._recent = {event: at for event, at in self._recent.items() if now - at < 2 * OVERLAP}
         for moment in MOMENTS:
             telling = _Telling(self._pool, self._clock, moment, self._lead, self._recent)
             while await telling.some():
                 pass
+            self._soon += [] if telling.soon is None else [telling.soon]
 
 
 class _Telling:
-    """Tells one moment, a page at a time; `recent` are events that came in and may not be written yet."""
+    """Tells one moment, a page at a time; `recent` are events that came in and may not be written yet.
+
+    Attributes:
+        soon: when the next one comes, if it comes before the next round.
+    """
 
     def __init__(
         self, pool: Pool, clock: Clock, moment: MeetingMoment, lead: timedelta, recent: dict[UUID, datetime]
     ) -> None:
+        self.soon: datetime | None = None
         self._pool = pool
         self._recent = recent
         self._now = clock.now()
@@ -103,7 +121,9 @@ class _Telling:
         """Tell a page of what has come, and behind the last one what was overlooked; return whether there is more."""
         was = await self._was()
         until = max(self._now, was.reached)
-        found = await self._read(was.reached, was.reached_key, until, None)
+        ahead = await self._read(was.reached, was.reached_key, until + timedelta(seconds=ROUND_SECONDS), None)
+        found = [each for each in ahead if self._at(each) <= until]
+        self.soon = self._at(ahead[len(found)]) if len(ahead) > len(found) else None
         to = replace(was, reached=until, reached_key="")
         if len(found) == PAGE:
             to = replace(was, reached=self._at(found[-1]), reached_key=_place(found[-1]))
@@ -122,6 +142,9 @@ class _Telling:
     async def _was(self) -> Told:
         with translated():
             row = await self._pool.fetchrow(_SQL["meetings_told"], self._moment)
+            if row is not None and row["reached"] - self._now > MAX_AHEAD:
+                await self._pool.execute(_SQL["end_meeting"], self._moment, row["reached"])
+                row = None
             if row is None:
                 await self._pool.execute(_SQL["begin_meetings"], self._moment, self._now)
                 row = await self._pool.fetchrow(_SQL["meetings_told"], self._moment)

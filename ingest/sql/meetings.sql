@@ -9,6 +9,10 @@ ON CONFLICT (kind) DO NOTHING
 -- Tell none any more.
 DELETE FROM slotwire.meetings_told
 
+-- name: end_meeting
+-- Forget how far a moment was told, unless somebody has moved it.
+DELETE FROM slotwire.meetings_told WHERE kind = $1 AND reached = $2
+
 -- name: meetings_told
 -- Up to where a moment of scheduled events was told.
 SELECT begun_at, reached, reached_key, looked_at FROM slotwire.meetings_told WHERE kind = $1

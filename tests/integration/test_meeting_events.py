@@ -11,7 +11,7 @@ import pytest
 
 from slotwire.ingest.control import meeting_rounds
 from slotwire.ingest.control.meeting_events import MAX_LATE
-from slotwire.ingest.control.meeting_rounds import PAGE, MeetingTeller
+from slotwire.ingest.control.meeting_rounds import PAGE, ROUND_SECONDS, MeetingTeller
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.meetings_settings import MeetingsSettings
 from slotwire.ingest.foundation.postgres import Pool, create_pool
@@ -140,3 +140,28 @@ async def test_without_the_setting_none_is_told(bookings: Bookings, pool: Pool) 
     clock.advance(2 * MINUTE)
     await MeetingTeller(pool, clock, ON).run_once()
     assert await bookings.owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 0
+
+
+async def test_a_clock_that_was_ahead_does_not_silence_what_comes(
+    database: Database, bookings: Bookings, pool: Pool
+) -> None:
+    """Set forward by days and back: what comes from then on is told, and what was told meanwhile is not told again."""
+    clock = bookings.clock
+    teller = MeetingTeller(pool, clock, ON)
+    await teller.run_once()
+    await bookings.book("later", BEGIN + 90 * MINUTE)
+    assert teller.pause() == ROUND_SECONDS
+    clock.advance(timedelta(hours=2))
+    await teller.run_once()
+    clock.advance(-timedelta(hours=2))
+    await bookings.book("soon", BEGIN + MINUTE)
+    await bookings.move("later", BEGIN + MINUTE + timedelta(milliseconds=200))
+    clock.advance(MINUTE - timedelta(milliseconds=300))
+    await teller.run_once()
+    assert teller.pause() == pytest.approx(0.3), "the next round begins when the first one starts"
+    clock.advance(MINUTE)
+    await teller.run_once()
+    await write_all(settings_for(database), clock=clock)
+    times = {(each[0], each[2]) for each in await told(bookings) if each[1] == "later"}
+    assert times == {("started", 1), ("started", 90), ("ended", 120)}
+    assert ("started", "soon", 1) in await told(bookings)
