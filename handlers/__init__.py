@@ -16,6 +16,7 @@ shipped       what the agents that come with Slotwire stand on
 shipped_names  their names
 signatures    whether a handler takes the events it is registered for
 context       the second argument of a handler
+batching      many small calls as few large ones
 database      the type of the connection that `ctx.transaction()` yields
 outcome       what a handler returns: Done, Retry, Reject
 policy        when to try again, when to give up, when to stop

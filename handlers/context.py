@@ -140,12 +140,12 @@ class Context:
         """
         if not isinstance(firing, Moment):
             return True
-        found = await self.booking()
-        if found is None or found.booking.state != "active":
+        found = await self.chains.times(self.organization, self.event.subject, self._connection)
+        if found is None or found.state != "active":
             return False
         if firing.kind == "after_end":
-            return found.booking.end_time == firing.end_time
-        return found.booking.start_time == firing.start_time
+            return found.end_time == firing.end_time
+        return found.start_time == firing.start_time
 
     async def mcp_token(self) -> RunToken:
         """Get a token of the MCP server for a model that reads what strangers typed: it reaches this chain only.

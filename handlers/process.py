@@ -286,7 +286,6 @@ class AgentRunner:
         loop = FiringLoop(
             self.agent,
             self._schedules,
-            self._queue,
             self._queued_firings,
             self._due_firings,
             partition=self._firings,

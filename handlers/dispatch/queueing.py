@@ -19,7 +19,7 @@ from slotwire.handlers.patience import Interrupted
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord, sequence_of
 from slotwire.handlers.results import RecordResult, RecordStatus
-from slotwire.handlers.settle.agent_queue import Place, PostgresQueue, QueuedRecord
+from slotwire.handlers.settle.agent_queue import HEADS_AT_ONCE, Place, PostgresQueue, QueuedRecord
 from slotwire.ingest.foundation.agent_metrics import FIRINGS_WAITING
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.lifecycle import wait_for
@@ -33,7 +33,11 @@ _HANDED_BACK = RecordResult(RecordStatus.HANDED_BACK)
 
 
 class Queueing:
-    """Handles the records of one agent, and those that wait in its queue."""
+    """Handles the records of one agent, and those that wait in its queue.
+
+    Attributes:
+        waiting: how many of the loaded partitions waited, when it was last asked what is due.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Queueing:
         firings: bool = False,
     ) -> None:
         self._handling = handling
+        self.waiting = 0
         self._queue = queue
         self._problems = problems
         self._clock = clock
@@ -81,20 +86,23 @@ class Queueing:
             self._lettered.pop(partition, None)
         self._turning = {place for place in self._turning if place[0] in self._fenced}
         if not self._fenced:
+            self.waiting = 0
             self._queued.set(0)
 
-    async def due(self, partitions: Collection[Partition]) -> list[LaneTurn]:
+    async def due(self, partitions: Collection[Partition], *, at_once: int = HEADS_AT_ONCE) -> list[LaneTurn]:
         """Return the turns of loaded partitions that have come, and not those that were returned and have not ended.
+
+        Args:
+            partitions: which.
+            at_once: how many lanes are looked at, at most, with those that have their turn.
 
         Raises:
             DatabaseUnavailable, SchemaMismatch, ConfigurationError: ask again later.
         """
         ours = [each for each in partitions if each in self._fenced]
-        found = await self._queue.due(ours) - self._turning if ours else set()
-        if found or any(self._fenced.values()):
-            self._queued.set(await self._queue.length(ours))
-        else:
-            self._queued.set(0)
+        found = await self._queue.due(ours, at_once) - self._turning if ours else set()
+        self.waiting = await self._queue.length(ours) if found or any(self._fenced.values()) else 0
+        self._queued.set(self.waiting)
         turns = [LaneTurn(partition, lane) for partition, lane in found if partition in self._fenced]
         self._turning.update((turn.partition, turn.lane) for turn in turns)
         return turns

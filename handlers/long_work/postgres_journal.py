@@ -9,6 +9,7 @@ from uuid import UUID, uuid4, uuid5
 
 import asyncpg
 
+from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.long_work.journal import (
     Asked,
     Busy,
@@ -24,7 +25,6 @@ from slotwire.handlers.long_work.journal import (
 )
 from slotwire.handlers.long_work.versions import JournalMigration
 from slotwire.handlers.records import Partition
-from slotwire.handlers.settle.batching import CallBatcher, Reply
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import borrowed, read_queries, translated
 

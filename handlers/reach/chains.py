@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from slotwire.handlers.database import DatabaseConnection
+from slotwire.handlers.batching import CallBatcher, Reply
+from slotwire.handlers.database import DatabaseConnection, DatabaseRow
 from slotwire.handlers.reach.bookings import BookingSource, MemoryBookings, PostgresBookings
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import Connection, Pool, read_queries, translated
@@ -68,6 +69,15 @@ class BookingChain:
     chain: tuple[BookingSnapshot, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BookingTimes:
+    """What says whether a moment still belongs to its booking; see `BookingSnapshot`."""
+
+    state: str
+    start_time: datetime | None
+    end_time: datetime | None
+
+
 class Chains(Protocol):
     """Where the runtime finds what is known of chains: in Postgres, or in memory for an agent's own tests.
 
@@ -83,6 +93,10 @@ class Chains(Protocol):
         self, organization: str, invitee: str, within: DatabaseConnection | None
     ) -> tuple[BookingSnapshot, ...]:
         """Read the chain of a booking; nothing where the booking is not known."""
+        ...
+
+    async def times(self, organization: str, invitee: str, within: DatabaseConnection | None) -> BookingTimes | None:
+        """Read whether a booking is active, and its times; None where it is not known."""
         ...
 
     async def state(self, organization: str, key: str, within: DatabaseConnection | None) -> dict[str, Any]:
@@ -164,6 +178,8 @@ class PostgresChains:
         self._agent = agent
         self._clock = clock
         self.beyond = PostgresBookings(database, clock=clock)
+        # Many moments have come at once, where many meetings start at once.
+        self._times = CallBatcher(self._load_times)
 
     async def bookings(
         self, organization: str, invitee: str, within: DatabaseConnection | None
@@ -172,6 +188,22 @@ class PostgresChains:
         with translated():
             rows = await (within or self._database).fetch(_QUERIES["chain"], organization, invitee, MAX_CHAIN)
         return tuple(BookingSnapshot(**{**row, "hosts": tuple(row["hosts"])}) for row in map(dict, rows))
+
+    async def times(self, organization: str, invitee: str, within: DatabaseConnection | None) -> BookingTimes | None:
+        """Read whether a booking is active, and its times, with those of others that are asked for meanwhile."""
+        if within is None:
+            return await self._times((organization, invitee))
+        with translated():
+            rows = await within.fetch(_QUERIES["bookings_now"], [organization], [invitee])
+        return next(iter(_times(rows).values()), None)
+
+    async def _load_times(
+        self, places: tuple[tuple[str, str], ...], reply: Reply[tuple[str, str], BookingTimes | None]
+    ) -> None:
+        asked = [list(column) for column in zip(*places, strict=True)]
+        with translated():
+            found = _times(await self._database.fetch(_QUERIES["bookings_now"], *asked))
+        reply({place: found.get(place) for place in places})
 
     async def state(self, organization: str, key: str, within: DatabaseConnection | None) -> dict[str, Any]:
         """Read what the agent remembers of a chain."""
@@ -183,6 +215,12 @@ class PostgresChains:
         """Write what the agent remembers, in the transaction of a connection."""
         with translated():
             await connection.execute(_QUERIES["write_state"], self._agent, organization, key, value, self._clock.now())
+
+
+def _times(rows: Iterable[DatabaseRow]) -> dict[tuple[str, str], BookingTimes]:
+    return {
+        (row["org"], row["invitee"]): BookingTimes(row["state"], row["start_time"], row["end_time"]) for row in rows
+    }
 
 
 @dataclass
@@ -205,6 +243,12 @@ class MemoryChains:
         """Return what the test has set."""
         del within
         return self.known.get((organization, invitee), ())
+
+    async def times(self, organization: str, invitee: str, within: DatabaseConnection | None) -> BookingTimes | None:
+        """Return those of a booking that the test has set."""
+        chain = await self.bookings(organization, invitee, within)
+        found = next((each for each in chain if each.invitee == invitee), None)
+        return None if found is None else BookingTimes(found.state, found.start_time, found.end_time)
 
     async def state(self, organization: str, key: str, within: DatabaseConnection | None) -> dict[str, Any]:
         """Return what the agent remembers of a chain."""

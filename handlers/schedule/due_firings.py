@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
-from uuid import UUID
 
 from slotwire.handlers.due_times import MISSED_AFTER, ClockTimes, MomentTimes, count_between
 from slotwire.handlers.firings import Meeting, firing_record
-from slotwire.handlers.records import Partition, Record, event_id_of
+from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.schedule.schedule_store import FoundMeeting, Reached, ScheduleStep, ScheduleStore, Span
 from slotwire.handlers.schedules import Schedule
 
@@ -22,6 +21,10 @@ OVERLAP = timedelta(seconds=30)
 """How long a change of a booking may take from its time to its commit."""
 
 
+_FoundMoment = tuple[str, str, str, datetime]
+"""A moment: the schedule, whose booking it is of, and when it is due."""
+
+
 class DueFirings:
     """Finds what is due of one agent's schedules."""
 
@@ -29,7 +32,7 @@ class DueFirings:
         self._store = store
         self._agent = agent
         self._partition = partition
-        self._overlooked: dict[UUID, datetime] = {}
+        self._judged: dict[_FoundMoment, datetime] = {}
 
     async def of_clock(self, schedule: Schedule, times: ClockTimes, was: Reached, now: datetime) -> ScheduleStep | None:
         """Find what is due of a schedule of the clock; None if nothing is.
@@ -55,9 +58,19 @@ class DueFirings:
             to = replace(to, key=served[-1][0])
         return ScheduleStep(to, records, due, passed, due if passed else None, next_at)
 
-    async def of_moments(self, schedule: Schedule, times: MomentTimes, was: Reached, now: datetime) -> ScheduleStep:
-        """Find the moments of bookings that have come."""
-        until = max(now, was.time)
+    async def of_moments(
+        self, schedule: Schedule, times: MomentTimes, was: Reached, now: datetime, *, ahead: timedelta
+    ) -> ScheduleStep:
+        """Find the moments of bookings that have come, or are about to.
+
+        Args:
+            schedule: whose moments.
+            times: of the schedule.
+            was: up to where it has come.
+            now: the time.
+            ahead: how far into the future it is looked.
+        """
+        until = max(now + ahead, was.time)
         span = Span(was.time - times.shift, was.key, until - times.shift)
         found = await self._store.meetings(span, of_end=times.of_end, changed_since=None, most=PAGE)
         to = replace(was, time=until, key="")
@@ -72,29 +85,26 @@ class DueFirings:
         begin = max(was.begun_at, now - MAX_LATE)
         span, since = Span(begin - times.shift, "", was.time - times.shift), was.looked_at - OVERLAP
         steps: list[ScheduleStep] = []
-        for each in [each for each, at in self._overlooked.items() if at < since]:
-            del self._overlooked[each]
+        for each in [each for each, at in self._judged.items() if at < since and each[0] == schedule.name]:
+            del self._judged[each]
         while True:
             found = await self._store.meetings(span, of_end=times.of_end, changed_since=since, most=PAGE)
             to = replace(was, looked_at=now) if len(found) < PAGE else was
-            fresh = [each for each in found if self._is_fresh(schedule, times, each, now)]
+            fresh = [each for each in found if _moment_of(schedule, times, each) not in self._judged]
             steps.append(self._step(schedule, times, fresh, to, now))
             if len(found) < PAGE:
                 return steps
             span = replace(span, after=_due(found[-1], times) - times.shift, behind=found[-1].place)
 
-    def _is_fresh(self, schedule: Schedule, times: MomentTimes, found: FoundMeeting, now: datetime) -> bool:
-        """Whether a moment that was overlooked is found for the first time."""
-        made = event_id_of(self._record(schedule, times, found))
-        if made is None or made in self._overlooked:
-            return False
-        self._overlooked[made] = now
-        return True
+    def forget(self) -> None:
+        """Forget what was found: it may not have been put into the queue."""
+        self._judged.clear()
 
     def _step(
         self, schedule: Schedule, times: MomentTimes, found: Iterable[FoundMeeting], to: Reached, now: datetime
     ) -> ScheduleStep:
         judged = [(each, _judged(each, schedule, times, to.begun_at, now)) for each in found]
+        self._judged |= {_moment_of(schedule, times, each): now for each, what in judged if what != "never"}
         fires = [each for each, what in judged if what == "fires"]
         passed = [_due(each, times) for each, what in judged if what == "passed"]
         records = [self._record(schedule, times, each) for each in fires]
@@ -114,6 +124,10 @@ class DueFirings:
             tenant=found.tenant,
             meeting=meeting,
         )
+
+
+def _moment_of(schedule: Schedule, times: MomentTimes, found: FoundMeeting) -> _FoundMoment:
+    return schedule.name, found.org, found.invitee, _due(found, times)
 
 
 def _due(found: FoundMeeting, times: MomentTimes) -> datetime:

@@ -124,7 +124,8 @@ class ScheduleStore:
         """Begin or go on to be the process that fires; returns whether it is this one."""
         stale = self._seen if monotonic() - self._seen_at >= self.lease_seconds else None
         with translated():
-            if await self._pool.fetchval(_QUERIES["take_firing"], self._agent, self.owner, *(stale or (None, None))):
+            asked = (self._agent, self.owner, *(stale or (None, None)), self._clock.now())
+            if await self._pool.fetchval(_QUERIES["take_firing"], *asked):
                 self._seen = None
                 return True
             row = await self._pool.fetchrow(_QUERIES["firer"], self._agent)
@@ -156,6 +157,16 @@ class ScheduleStore:
             row["schedule"]: Reached(row["begun_at"], row["reached"], row["reached_key"], row["looked_at"])
             for row in rows
         }
+
+    async def turn_back(self, schedule: Schedule, was: Reached) -> None:
+        """Have a schedule go on from now, where it has come to a time that is still to come: the clock was ahead.
+
+        Another process may have moved it meanwhile.
+        """
+        now = self._clock.now()
+        _, _, _, _, _, next_at = _row(schedule, now)
+        with translated():
+            await self._pool.execute(_QUERIES["turn_back"], self._agent, schedule.name, was.time, was.key, now, next_at)
 
     async def organizations(self, at: datetime, behind: str, most: int) -> list[tuple[str, str | None]]:
         """Return some of the organizations that a firing of the clock is for, each with the user's own name for it.

@@ -2,7 +2,6 @@
 
 ledger        which offset may be committed
 inbox         which events are done, in Postgres
-batching      many small calls to the inbox as few large ones
 dead_letters  records that were given up, in Kafka
 letters       the same in Postgres, for operators
 agent_queue   records that are handled later, in Postgres

@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
+from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.records import Lane, Partition, Record, event_id_of
-from slotwire.handlers.settle.batching import CallBatcher, Reply
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.postgres import borrowed, read_queries, translated
@@ -72,9 +72,9 @@ class PostgresQueue:
         """Return the lanes of partitions in which records wait."""
         return await self._heads(partitions, _ALWAYS, None)
 
-    async def due(self, partitions: Collection[Partition]) -> set[Place]:
-        """Return the lanes of partitions whose first record may be handled now."""
-        return await self._heads(partitions, self._clock.now(), HEADS_AT_ONCE)
+    async def due(self, partitions: Collection[Partition], at_once: int = HEADS_AT_ONCE) -> set[Place]:
+        """Return the lanes of partitions whose first record may be handled now; at most so many."""
+        return await self._heads(partitions, self._clock.now(), at_once)
 
     async def lettered(self, partitions: Collection[Partition]) -> set[Place]:
         """Return the lanes of partitions that have dead letters which may be driven again."""

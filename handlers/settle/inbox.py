@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
+from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.settle.batching import CallBatcher, Reply
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.postgres import borrowed, is_lost, read_queries, translated

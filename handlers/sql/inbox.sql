@@ -35,6 +35,10 @@ SELECT * FROM slotwire.event_of($1);
 -- A booking and the others of its chain, the oldest first.
 SELECT * FROM slotwire.chain_of($1, $2, $3);
 
+-- name: bookings_now
+-- How some bookings are now.
+SELECT * FROM slotwire.bookings_now($1, $2);
+
 -- name: read_state
 -- What an agent remembers of a chain.
 SELECT value FROM slotwire.agent_state WHERE agent = $1 AND org = $2 AND key = $3;

@@ -2,8 +2,8 @@
 
 -- name: take_firing
 -- Begin or go on to be the process of an agent that fires: where there is none, or one at a beat where it stands still.
-INSERT INTO slotwire.agent_firers AS f (agent, owner) VALUES ($1, $2)
-ON CONFLICT (agent) DO UPDATE SET owner = excluded.owner, beat = f.beat + 1
+INSERT INTO slotwire.agent_firers AS f (agent, owner, seen_at) VALUES ($1, $2, $5)
+ON CONFLICT (agent) DO UPDATE SET owner = excluded.owner, beat = f.beat + 1, seen_at = excluded.seen_at
 WHERE f.owner IS NULL OR f.owner = excluded.owner OR (f.owner = $3 AND f.beat = $4)
 RETURNING true
 
@@ -49,6 +49,12 @@ UPDATE slotwire.agent_schedules
 SET reached = $3, reached_key = $4, looked_at = $5, next_at = $6, fired = fired + $7,
     fired_due = coalesce($8, fired_due), passed = passed + $9, passed_due = coalesce($10, passed_due)
 WHERE agent = $1 AND schedule = $2
+
+-- name: turn_back
+-- Have a schedule go on from a time that is earlier than it has come to.
+UPDATE slotwire.agent_schedules
+SET begun_at = least(begun_at, $5), reached = $5, reached_key = '', looked_at = least(looked_at, $5), next_at = $6
+WHERE agent = $1 AND schedule = $2 AND reached = $3 AND reached_key = $4 AND reached > $5
 
 -- name: reserve_offsets
 -- Take so many offsets for firings of an agent; answers the first.

@@ -73,6 +73,7 @@ PLANTED = {
     "one-door-to-calendly": ("ingest.control.subscriptions", "import httpx", "httpx"),
     "doors-to-mcp": ("ingest.operate.mcp_agents", "import jwt", "jwt"),
     "one-vault": ("ingest.keys.signing_keys", "from cryptography.hazmat.primitives import hmac", "cryptography"),
+    "one-door-to-mail": ("handlers.agents.nightly_digest", "import aiosmtplib", "aiosmtplib"),
     "one-list-of-metrics": ("ingest.log.writer", "from prometheus_client import Counter", "prometheus_client"),
     "one-door-to-traces": ("handlers.dispatch.attempt", "from opentelemetry import trace", "opentelemetry"),
     "simulator-is-apart": (

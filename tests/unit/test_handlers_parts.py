@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from slotwire.handlers.batching import MAX_BATCH_CALLS, CallBatcher, Reply
 from slotwire.handlers.consume.watch import Watch
 from slotwire.handlers.dispatch.dispatcher import Dispatcher
 from slotwire.handlers.dispatch.lanes import Lanes
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
 from slotwire.handlers.results import RecordResult, RecordStatus
-from slotwire.handlers.settle.batching import MAX_BATCH_CALLS, CallBatcher, Reply
 from slotwire.handlers.settle.ledger import MAX_TRACKED, OffsetLedger
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.errors import TopicUnavailable
