@@ -32,13 +32,13 @@ class Runs:
 
     Attributes:
         journal: where they are stored.
-        at_work: the events whose runs this process works on.
+        at_work: what this process works on, by the event.
         queued: the events whose runs are due, and wait for the turn of their key.
     """
 
     def __init__(self, agent: Agent, journal: Journal, clock: Clock) -> None:
         self.journal = journal
-        self.at_work: set[UUID] = set()
+        self.at_work: dict[UUID, Work] = {}
         self.queued: set[UUID] = set()
         self._agent = agent
         self._clock = clock
@@ -79,7 +79,7 @@ class Runs:
         """Work on an event: hold its claim while `settle` runs, and give it back if that raises."""
         event_id = work.event.id
         self.queued.discard(event_id)
-        self.at_work.add(event_id)
+        self.at_work[event_id] = work
         work.begin(self._agent, self.journal, self._clock, stopping)
         try:
             return await settle(work, stopping)
@@ -87,13 +87,17 @@ class Runs:
             await work.run.release()
             raise
         finally:
-            self.at_work.discard(event_id)
+            self.at_work.pop(event_id, None)
             if work.run.claimed:
                 self._in_use = True
 
     async def give_up(self, record: Record, reason: str) -> None:
         """Keep the journal of a record that is a dead letter, if it has one."""
-        if self.in_use and (event_id := event_id_of(record)) is not None:
+        event_id = event_id_of(record)
+        if event_id is None:
+            return
+        work = self.at_work.get(event_id)
+        if self.in_use or (work is not None and work.run.claimed):  # it may be the agent's very first
             await self.journal.give_up(event_id, reason)
 
     def pause_until(self, time: datetime) -> float:
