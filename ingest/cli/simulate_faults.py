@@ -24,13 +24,20 @@ def faults(  # noqa: PLR0913 -- one option a fault
         bool | None, typer.Option("--keep-signature/--sign-again", help="Whether retries keep the first signature.")
     ] = None,
     rate_limit: Annotated[int | None, typer.Option(help="REST requests per user and minute.")] = None,
-    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls that fail with 502.")] = None,
+    rest_error_rate: Annotated[float | None, typer.Option(help="Share of REST calls that fail with an error.")] = None,
+    rest_error_status: Annotated[int | None, typer.Option(help="Status of that error, from 500.")] = None,
     rest_lost_answer_rate: Annotated[
-        float | None, typer.Option(help="Share of REST calls that are carried out, then answered 502.")
+        float | None, typer.Option(help="Share of REST calls that are carried out, then answered with it.")
+    ] = None,
+    rest_unanswered_rate: Annotated[
+        float | None, typer.Option(help="Share of REST calls that are carried out and never answered.")
+    ] = None,
+    rest_limited_rate: Annotated[
+        float | None, typer.Option(help="Share of REST calls that are refused with 429.")
     ] = None,
     rest_delay_seconds: Annotated[float | None, typer.Option(help="Seconds that each REST answer takes.")] = None,
     rest_faults: Annotated[
-        str | None, typer.Option(help="Which REST calls those two hit: all, or writes.", show_default=False)
+        str | None, typer.Option(help="Which REST calls those hit: all, or writes.", show_default=False)
     ] = None,
     booking_webhook: Annotated[
         str | None,
@@ -59,7 +66,10 @@ def faults(  # noqa: PLR0913 -- one option a fault
             retries_keep_signature=keep_signature,
             rate_limit=rate_limit,
             rest_error_rate=rest_error_rate,
+            rest_error_status=rest_error_status,
             rest_lost_answer_rate=rest_lost_answer_rate,
+            rest_unanswered_rate=rest_unanswered_rate,
+            rest_limited_rate=rest_limited_rate,
             rest_delay_seconds=rest_delay_seconds,
             rest_faults=rest_faults,
             booking_webhook=booking_webhook,

@@ -6,9 +6,10 @@ These addresses are the simulator's own, not Calendly's. They need no token; the
     GET  /simulator/clock · POST {advance_seconds}
     GET  /simulator/faults · POST {duplicate_rate, drop_rate, lost_answer_rate, wrong_signature_rate,
                                    delay_seconds, retries_keep_signature, rate_limit, rest_error_rate,
-                                   rest_lost_answer_rate, rest_delay_seconds, gives_up_after_meeting,
-                                   departed_silent, token_error_rate, token_lost_answer_rate}; what is left
-                                   out stays
+                                   rest_error_status, rest_lost_answer_rate, rest_unanswered_rate,
+                                   rest_limited_rate, rest_delay_seconds, rest_faults, booking_webhook,
+                                   gives_up_after_meeting, departed_silent, token_error_rate,
+                                   token_lost_answer_rate}; what is left out stays
     POST /simulator/book {organization, event_type, event, email, name, start, location, places, …}
     POST /simulator/cancel {invitee, by, reason} · /simulator/cancel-event {event, reason}
     POST /simulator/reschedule {invitee, start, order, delay_seconds}

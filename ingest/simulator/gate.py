@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TypeAlias
 
 import orjson
@@ -14,11 +15,14 @@ from aiohttp import web
 from slotwire.ingest.simulator.calls import Owners, RestCall, RestCallLog, token_mark, values_in
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.model import Json, SimulatedUser, Token
+from slotwire.ingest.simulator.model import Faults, Json, SimulatedUser, Token
 from slotwire.ingest.simulator.problems import SimulatedRefusal, lacks_scope, unauthenticated
 from slotwire.ingest.simulator.rates import DEFAULT_RATE_LIMIT, FREE_RATE_LIMIT, Rates, RateState
 
 FULL_ACCESS = "default"
+NO_ANSWER = 444
+"""The status under which the log of calls has one that was carried out and not answered."""
+NO_FAULTS = Faults()
 WHY_NOT = {"revoked": "was revoked", "expired": "expired"}
 
 
@@ -78,6 +82,8 @@ class RestGate:
                 status = answer.status
                 if self._engine.sender.faults.rest_delay_seconds:
                     await asyncio.sleep(self._engine.sender.faults.rest_delay_seconds)
+                if isinstance(answer, _NoAnswer) and request.transport is not None:
+                    request.transport.close()
             finally:
                 self.calls.add(replace(call, number=self.calls.next_number(), status=status))
             return answer
@@ -88,22 +94,29 @@ class RestGate:
         rate = RateState(self.rate_limit, 0, 0.0)
         self._requests += 1
         draws = Draws(self._engine.seed, "request", self._requests)
-        faults = self._engine.sender.faults
-        hit = faults.rest_faults == "all" or request.method != "GET"
-        if hit and draws.chance(faults.rest_error_rate):
-            return bad_gateway()
+        others = Draws(self._engine.seed, "request", self._requests, "limited or unanswered")
+        faults = self._faults(request)
+        if draws.chance(faults.rest_error_rate):
+            return failed(faults.rest_error_status)
         try:
             caller = self._caller(request)
             rate = self.rates.call(caller.user.id, self.limit_of(caller.user), self._clock.now())
+            if others.chance(faults.rest_limited_rate):
+                rate = replace(rate, used=rate.limit + 1)
             self._check(caller, rate, scope)
             answer = await handler(request, caller)
         except SimulatedRefusal as refusal:
             answer = json_answer(refusal.body, refusal.status)
         answer.headers.update(self.rates.headers(rate))
-        # The handler may have taken a while: what was set meanwhile counts.
+        faults = self._faults(request)  # the handler may have taken a while: what was set meanwhile counts
+        if others.chance(faults.rest_unanswered_rate):
+            return _NoAnswer(status=NO_ANSWER)
+        return failed(faults.rest_error_status) if draws.chance(faults.rest_lost_answer_rate) else answer
+
+    def _faults(self, request: web.Request) -> Faults:
+        """Return the faults that may hit a call."""
         faults = self._engine.sender.faults
-        hit = faults.rest_faults == "all" or request.method != "GET"
-        return bad_gateway() if hit and draws.chance(faults.rest_lost_answer_rate) else answer
+        return faults if faults.rest_faults == "all" or request.method != "GET" else NO_FAULTS
 
     async def _call(self, request: web.Request) -> RestCall:
         token = self._token(request)
@@ -146,13 +159,17 @@ class RestGate:
         return self.rate_limit if pays else min(self.rate_limit, FREE_RATE_LIMIT)
 
 
-def bad_gateway() -> web.Response:
+class _NoAnswer(web.Response):
+    """In place of an answer that never comes."""
+
+
+def failed(status: int = HTTPStatus.BAD_GATEWAY) -> web.Response:
     """Return the answer of the proxy before Calendly when Calendly does not answer: HTML without rate-limit headers.
 
     Source: docs/reference/calendly.md, "REST".
     """
-    page = "<html><head><title>502 Bad Gateway</title></head><body>simulated</body></html>"
-    return web.Response(status=502, text=page, content_type="text/html")
+    page = f"<html><head><title>{status}</title></head><body>simulated</body></html>"
+    return web.Response(status=status, text=page, content_type="text/html")
 
 
 def json_answer(body: Json, status: int = 200) -> web.Response:

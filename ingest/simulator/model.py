@@ -291,11 +291,13 @@ class Attempt:
 class Faults:
     """Faults to inject. Rates go from 0 to 1; seed, message and attempt (or REST request) decide each case.
 
-    With `rest_error_rate` a REST call is not carried out and answered with an HTML error. With
-    `rest_lost_answer_rate` it is carried out and answered with the same error. `token_…` are the same two for
-    `/oauth/token`. A REST answer takes `rest_delay_seconds` of the machine's time.
+    With `rest_error_rate` a REST call is not carried out and answered with an HTML error of `rest_error_status`. With
+    `rest_lost_answer_rate` it is carried out and answered with the same error, with `rest_unanswered_rate` it is
+    carried out and its connection closed without an answer. `token_…` are the first two for `/oauth/token`, with 502.
+    With `rest_limited_rate` a call is refused as one beyond the rate limit is. A REST answer takes
+    `rest_delay_seconds` of the machine's time, and so does the lack of one.
 
-    With `rest_faults` of `writes` those two hit only calls that are no GET.
+    With `rest_faults` of `writes` these hit only calls that are no GET.
 
     Three settings stand for what Calendly's documents leave open: `gives_up_after_meeting` ends the retries of a
     message 24 h after its meeting, `departed_silent` sends nothing to a subscription whose creator or user has left,
@@ -309,7 +311,10 @@ class Faults:
     delay_seconds: float = 0.0
     retries_keep_signature: bool = False
     rest_error_rate: float = 0.0
+    rest_error_status: int = 502
     rest_lost_answer_rate: float = 0.0
+    rest_unanswered_rate: float = 0.0
+    rest_limited_rate: float = 0.0
     rest_delay_seconds: float = 0.0
     rest_faults: Literal["all", "writes"] = "all"
     gives_up_after_meeting: bool = False

@@ -24,7 +24,7 @@ from slotwire.ingest.simulator import requests
 from slotwire.ingest.simulator.control import read
 from slotwire.ingest.simulator.draws import Draws
 from slotwire.ingest.simulator.engine import Engine
-from slotwire.ingest.simulator.gate import RestGate, bad_gateway, json_answer
+from slotwire.ingest.simulator.gate import RestGate, failed, json_answer
 from slotwire.ingest.simulator.model import Json, uri
 from slotwire.ingest.simulator.oauth_grants import ACCESS_LIFE, Grants, RefreshToken, challenge_of, same
 from slotwire.ingest.simulator.problems import SimulatedRefusal, not_found
@@ -110,13 +110,13 @@ class OAuthCalls:
         self._requests += 1
         draws, faults = Draws(self._engine.seed, "token request", self._requests), self._engine.sender.faults
         if draws.chance(faults.token_error_rate):
-            return bad_gateway()
+            return failed()
         try:
             answer = json_answer(await self._token(request))
         except TokenRefusal as refusal:
             return json_answer(refusal.body, refusal.status)
         self._engine.commit()
-        return bad_gateway() if draws.chance(faults.token_lost_answer_rate) else answer
+        return failed() if draws.chance(faults.token_lost_answer_rate) else answer
 
     async def _token(self, request: web.Request) -> Json:
         form = await self._authenticated(request)

@@ -54,7 +54,10 @@ class FaultChange(ControlRequest):
     delay_seconds: float | None = Field(None, ge=0, le=86_400)
     retries_keep_signature: bool | None = None
     rest_error_rate: Rate | None = None
+    rest_error_status: int | None = Field(None, ge=500, le=599)
     rest_lost_answer_rate: Rate | None = None
+    rest_unanswered_rate: Rate | None = None
+    rest_limited_rate: Rate | None = None
     rest_delay_seconds: float | None = Field(None, ge=0, le=60)
     rest_faults: Literal["all", "writes"] | None = None
     gives_up_after_meeting: bool | None = None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from slotwire.ingest.simulator.app import Options
@@ -266,15 +267,38 @@ async def test_browsers_are_not_answered(head: dict[str, str]) -> None:
 
 
 async def test_rest_can_fail_before_or_after_the_change(calendly: SimulatedCalendly) -> None:
-    """An error answers HTML and does nothing; a lost answer looks the same, but the change is made."""
+    """An error answers HTML and does nothing; a lost answer looks the same, but the change is made.
+
+    One beyond the limit has not been made, and one that is never answered has.
+    """
     (invitee,) = (await calendly.act("book"))["invitees"]
-    for fault, marked in (("rest_error_rate", False), ("rest_lost_answer_rate", True)):
-        await calendly.act("faults", **{fault: 1.0})
-        answer = await calendly.http.post("/invitee_no_shows", json={"invitee": invitee})
-        assert (answer.status_code, answer.headers["content-type"]) == (502, "text/html; charset=utf-8")
-        await calendly.act("faults", **{fault: 0.0})
-        found = (await calendly.http.get(invitee.removeprefix("https://api.calendly.com"))).json()["resource"]
-        assert (found["no_show"] is not None) is marked
+    path = invitee.removeprefix("https://api.calendly.com")
+
+    async def marked() -> bool:
+        return (await calendly.http.get(path)).json()["resource"]["no_show"] is not None
+
+    async def mark(**fault: float) -> httpx.Response | None:
+        await calendly.act("faults", **fault)
+        try:
+            return await calendly.http.post("/invitee_no_shows", json={"invitee": invitee})
+        except httpx.RemoteProtocolError:
+            return None
+        finally:
+            await calendly.act("faults", **dict.fromkeys(fault, 0.0) | {"rest_error_status": 502})
+
+    for status, fault, made in (
+        (500, {"rest_error_rate": 1.0, "rest_error_status": 500}, False),
+        (502, {"rest_lost_answer_rate": 1.0}, True),
+    ):
+        answer = await mark(**fault)
+        assert answer is not None
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert await marked() is made
+    await calendly.act("clear-no-show", invitee=invitee)
+    refused = await mark(rest_limited_rate=1.0)
+    assert refused is not None
+    assert (refused.status_code, refused.headers["x-ratelimit-remaining"], await marked()) == (429, "0", False)
+    assert (await mark(rest_unanswered_rate=1.0), await marked()) == (None, True)
 
 
 async def test_rest_can_be_slow(calendly: SimulatedCalendly) -> None:
