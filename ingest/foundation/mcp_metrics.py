@@ -14,7 +14,8 @@ MCP_REQUESTS = Counter(
 )
 MCP_CALLS = Counter(
     "slotwire_mcp_calls",
-    "Calls of tools, by tool (`unknown`: one that the agent does not have) and result: done, refused, failed.",
+    "Calls of tools, by tool (`unknown`: one that the agent does not have) and result: done, refused, failed, or gone:"
+    " the client went away before the answer.",
     ["tool", "result"],
     registry=of("mcp"),
 )

@@ -45,12 +45,16 @@ BODY_SECONDS = 10.0
 """A body that has not arrived after this time is answered 408."""
 MAX_FORM_BYTES = 8_192
 """A longer request for a token is refused with 413."""
+MAX_FIELDS = 50
+"""Fields of such a request."""
 FREE_REFUSALS = 30
 """Refused tokens and secrets of one address in a minute that are answered at once; others a second late."""
 REFUSAL_SECONDS = 1.0
 REFUSALS_WAITING = 500
 GRACE_SECONDS = 2.0
 """How long a stop waits for requests; streams are over then."""
+ONCE = (hdrs.HOST, hdrs.ORIGIN, hdrs.AUTHORIZATION)
+"""Headers that decide who comes in: of two, somebody between may have read the other one."""
 _AGENT = "{agent:[a-z0-9][a-z0-9-]{0,62}}"
 _JSON = "application/json"
 
@@ -117,7 +121,8 @@ class _Door:
         app.router.add_route("GET", AUTHORIZE, self._authorize)
         app.router.add_route("GET", SERVER_METADATA, self._server_metadata)
         app.router.add_route("GET", f"{RESOURCE_METADATA}/mcp/{_AGENT}", self._resource_metadata)
-        app.router.add_route("*", f"/mcp/{_AGENT}", self._mcp)
+        # The library would open a stream for GET that nothing is sent on, and that ends with no token.
+        app.router.add_route("POST", f"/mcp/{_AGENT}", self._mcp)
         return app
 
     def opened(self, public: str, own: str) -> None:
@@ -125,9 +130,7 @@ class _Door:
         self._tokens = TokenEndpoint(public, self._gate.agents, self._gate.keys, self._gate.clock)
         mine = urlsplit(own)
         local = [f"{name}:{mine.port}" for name in ("127.0.0.1", "localhost", "[::1]")]
-        self._hosts = frozenset(
-            {urlsplit(public).netloc, mine.netloc, *(local if is_loopback(mine.hostname or "") else ())}
-        )
+        self._hosts = frozenset({*_hosts(public), mine.netloc, *(local if is_loopback(mine.hostname or "") else ())})
 
     @web.middleware
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -144,11 +147,16 @@ class _Door:
         except DatabaseUnavailable:
             response = _problem(503, "temporarily_unavailable", "try again in a moment")
             response.headers[hdrs.RETRY_AFTER] = "2"
+        except Exception as defect:  # noqa: BLE001 - the edge: a defect of ours is counted, and tells nobody anything
+            _log.error("request_defect", what=what, reason=type(defect).__name__)
+            response = _problem(500, "server_error", "the server failed on this request")
         MCP_REQUESTS.labels(what, response.status).inc()
         return response
 
     async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.headers.get(hdrs.HOST, "") not in self._hosts:
+        if any(len(request.headers.getall(name, ())) > 1 for name in ONCE):
+            return _problem(400, "invalid_request", f"{', '.join(ONCE)}: each may be there once")
+        if request.headers.get(hdrs.HOST, "").lower() not in self._hosts:
             return _problem(421, "invalid_request", "this host is not served here")
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and not self._may_call(origin):
@@ -177,7 +185,10 @@ class _Door:
         if request.content_type != "application/x-www-form-urlencoded":
             return _problem(400, "invalid_request", "send the form application/x-www-form-urlencoded")
         body = await _body(request, MAX_FORM_BYTES)
-        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+        try:
+            form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        except ValueError:
+            return _problem(400, "invalid_request", f"the form has more than {MAX_FIELDS} fields")
         try:
             issued = await self._tokens.issue(form, request.headers.get(hdrs.AUTHORIZATION, ""))
         except TokenRefused as refused:
@@ -199,6 +210,8 @@ class _Door:
             response = _problem(401, "invalid_token", "this needs a token of this agent: the metadata says where from")
             response.headers[hdrs.WWW_AUTHENTICATE] = self._tokens.challenge(name)
             return response
+        if request.content_type != _JSON:
+            return _problem(415, "invalid_request", f"send {_JSON}")
         body = await _body(request, self._gate.settings.max_body_bytes)
         user = AuthenticatedUser(
             AccessToken(
@@ -222,6 +235,14 @@ class _Door:
             return await self._gate.agents.of_run(token, name)
         claims = self._gate.keys.read(token, self._tokens.audience(name), self._gate.clock.now())
         return None if claims is None else await self._gate.agents.behind(claims, name)
+
+
+def _hosts(public: str) -> tuple[str, str]:
+    """Return how clients write the host of an address: with and without the port that its scheme has anyway."""
+    found = urlsplit(public.lower())
+    port = found.port or (443 if found.scheme == "https" else 80)
+    name = f"[{found.hostname}]" if ":" in (found.hostname or "") else found.hostname or ""
+    return found.netloc, f"{name}:{port}"
 
 
 async def _body(request: web.Request, most: int) -> bytes:

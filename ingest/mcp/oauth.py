@@ -7,7 +7,6 @@ made for it (`slotwire mcp token`), or none.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,9 +158,11 @@ def _one(form: Mapping[str, Sequence[str]], name: str) -> str:
 def _client(form: Mapping[str, Sequence[str]], authorization: str) -> tuple[str, str]:
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() == "basic":
+        if form.get("client_secret"):
+            raise TokenRefused("invalid_request", "the secret is there twice: in the header and in the form")
         try:
             name, _, secret = base64.b64decode(encoded.strip(), validate=True).decode("ascii").partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # also of characters that base64 does not have
             raise TokenRefused("invalid_client", "the header `Authorization` cannot be read", 401) from None
         return unquote_plus(name), unquote_plus(secret)
     return _one(form, "client_id"), _one(form, "client_secret")

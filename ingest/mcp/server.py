@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+import anyio
 import orjson
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
@@ -55,6 +57,12 @@ DECLINED = Outcome(
     code="declined",
 )
 """What a call comes to whose question was answered with no."""
+
+
+GONE = Outcome("", structured={}, result="gone", code="client_gone")
+"""What a call comes to whose client has gone before its answer."""
+GONE_SECONDS = 2.0
+"""How long the audit of such a call may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +145,30 @@ class ScopedServer(MCPServer[Any]):
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {name[:100]}. tools/list names those that there are.")
         if tool is None:
             return await self._call_extension(who, name, arguments, context)
-        agreed = _agreed(tool, arguments, context)
-        call = Call(ordered_id(self._clock.now()), who, tool, arguments, confirmed=agreed is True)
-        outcome = DECLINED if agreed is False else await self._toolbox.run(call)
+        read = self._toolbox.read(tool, arguments)
+        call = Call(ordered_id(self._clock.now()), who, tool, arguments if isinstance(read, Outcome) else read)
+        outcome = read if isinstance(read, Outcome) else await self._outcome(call, context)
         MCP_CALL_SECONDS.observe(perf_counter() - begun)
         await self._note(who, name, outcome, call)
         if outcome.asks is not None:
-            return _asking(outcome.asks, tool, arguments, context)
+            return _asking(outcome.asks, tool, call.arguments, context)
         return CallToolResult(
             content=[TextContent(type="text", text=outcome.text)],
             structured_content=outcome.structured,
             is_error=outcome.result != "done",
         )
+
+    async def _outcome(self, call: Call, context: Context[Any, Any] | None) -> Outcome:
+        """Run a call. What it asked for may happen although its client has gone, so that is in the audit, too."""
+        agreed = _agreed(call.tool, call.arguments, context)
+        if agreed is False:
+            return DECLINED
+        try:
+            return await self._toolbox.run(replace(call, confirmed=agreed is True))
+        except asyncio.CancelledError:
+            with anyio.move_on_after(GONE_SECONDS, shield=True):
+                await self._note(call.who, call.tool.name, GONE, call)
+            raise
 
     async def _is_extensions(self, name: str) -> bool:
         return any(tool.name == name for tool in await super().list_tools())
@@ -203,12 +223,12 @@ def told(tool: Tool) -> ToldTool:
     )
 
 
-def _digest(tool: Tool, arguments: dict[str, Any]) -> str:
+def _digest(tool: Tool, arguments: Mapping[str, Any]) -> str:
     """Return what ties an answer to the question that was asked: it is sealed on its way."""
-    return hashlib.sha256(orjson.dumps([tool.name, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(orjson.dumps([tool.name, dict(arguments)], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _agreed(tool: Tool, arguments: dict[str, Any], context: Context[Any, Any] | None) -> bool | None:
+def _agreed(tool: Tool, arguments: Mapping[str, Any], context: Context[Any, Any] | None) -> bool | None:
     """Return whether a person agreed to this call; None: nobody was asked about it."""
     if context is None or context.request_state != _digest(tool, arguments):
         return None
@@ -219,7 +239,7 @@ def _agreed(tool: Tool, arguments: dict[str, Any], context: Context[Any, Any] | 
 
 
 def _asking(
-    question: str, tool: Tool, arguments: dict[str, Any], context: Context[Any, Any] | None
+    question: str, tool: Tool, arguments: Mapping[str, Any], context: Context[Any, Any] | None
 ) -> CallToolResult | InputRequiredResult:
     """Ask a person where the client can; else say how they can do it."""
     if context is not None and context.request_context.protocol_version >= ASKS_SINCE:

@@ -123,7 +123,7 @@ class TokenKeys:
                 datetime.fromtimestamp(found["exp"], UTC),
             )
             begins = datetime.fromtimestamp(found["iat"], UTC)
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, AttributeError):
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, AttributeError, RecursionError):
             return None
         return claims if begins - AHEAD <= now < claims.expires_at else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from slotwire.ingest.foundation.listener import listen
 from tests.support.plain_http import NO_TLS
 
 Answer = tuple[int, Any]
-"""Status and document."""
+"""Status and document; octets are answered as they are, as HTML if they are that."""
 Alter = Callable[[web.Request, int, Any], Answer | None]
 """Returns the answer to give instead, or None to leave it as it is."""
 
@@ -28,6 +28,7 @@ class AlteredCalendly:
         alter: what is done to each answer.
         refuse: what is answered in place of asking the simulator, if anything.
         asked: the paths that were asked, in their order.
+        holding: awaited before each answer.
     """
 
     upstream: str
@@ -35,6 +36,7 @@ class AlteredCalendly:
     refuse: Callable[[web.Request], Answer | None] = lambda _: None
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    holding: Callable[[web.Request], Awaitable[None]] | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
         """Pass a request on."""
@@ -49,6 +51,11 @@ class AlteredCalendly:
         document = orjson.loads(told.content) if told.content else None
         altered = self.alter(request, told.status_code, document)
         status, document = altered or (told.status_code, document)
+        if self.holding is not None:
+            await self.holding(request)
+        if isinstance(document, bytes):
+            kind = "text/html" if document.startswith(b"<") else "application/json"
+            return web.Response(status=status, body=document, content_type=kind)
         body = b"" if document is None else orjson.dumps(document)
         return web.Response(status=status, body=body, content_type="application/json")
 

@@ -14,10 +14,10 @@ from tests.support.owner import owner_connection
 
 
 @asynccontextmanager
-async def acting_world(database: Database) -> AsyncIterator[tuple[McpWorld, ActionsSetup]]:
-    """Run everything while the block runs."""
+async def acting_world(database: Database, *, altered: bool = False) -> AsyncIterator[tuple[McpWorld, ActionsSetup]]:
+    """Run everything while the block runs. With `altered`, the test may change Calendly's answers."""
     async with (
-        actions_setup(database) as setup,
+        actions_setup(database, altered=altered) as setup,
         httpx.AsyncClient(timeout=20) as http,
         owner_connection(database) as owner,
     ):

@@ -78,6 +78,8 @@ def test_no_other_algorithm_and_no_missing_claim_is_accepted() -> None:
     for name in claims:
         less = {each: value for each, value in claims.items() if each != name}
         assert keys.read(jwt.encode(less, key, algorithm="HS256", headers={"kid": "a"}), HERE, NOW) is None, name
+    nested = base64.urlsafe_b64encode(b"[" * 2_900).rstrip(b"=").decode()
+    assert keys.read(f"{nested}.e30.AA", HERE, NOW) is None
     odd = {**claims, "exp": 10**30}
     assert keys.read(jwt.encode(odd, key, algorithm="HS256", headers={"kid": "a"}), HERE, NOW) is None
 

@@ -12,6 +12,7 @@ from mcp_types import INTERNAL_ERROR, Notification, RequestParams, ServerNotific
 from pydantic import ConfigDict
 
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
+from slotwire.ingest.mcp.arguments import ArgumentsRefused, readable
 from slotwire.ingest.mcp.events.catalogue import descriptor
 from slotwire.ingest.mcp.events.profiles import EventsProblem, EventsRefused, profile_of
 from slotwire.ingest.mcp.principal import AgentPrincipal, current_principal
@@ -98,7 +99,7 @@ class EventsExtension(Extension):
         async def handler(context: _Context, params: _Params) -> dict[str, Any]:
             principal = current_principal()
             try:
-                answered = await answer(principal, dict(params.model_extra or {}), context)
+                answered = await answer(principal, _read(params), context)
             except EventsRefused as refused:
                 await self._events.note(principal, method, refused.problem)
                 number = profile_of(principal.profile).errors[refused.problem]
@@ -110,3 +111,10 @@ class EventsExtension(Extension):
             return answered
 
         return handler
+
+
+def _read(params: _Params) -> dict[str, Any]:
+    try:
+        return readable(params.model_extra or {})
+    except ArgumentsRefused as refused:
+        raise EventsRefused(EventsProblem.INVALID_PARAMS, str(refused)) from None

@@ -16,6 +16,7 @@ from slotwire.ingest.foundation.errors import (
     SlotwireError,
 )
 from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.mcp.arguments import ArgumentsRefused, readable
 from slotwire.ingest.mcp.principal import AgentPrincipal
 from slotwire.ingest.mcp.tools.results import MAX_BYTES, ToolAnswer, text_of
 from slotwire.ingest.mcp.tools.table import Tool
@@ -109,20 +110,31 @@ class Toolbox:
         """Return the tools that a principal has, by name."""
         return [tool for name in sorted(who.tools) if (tool := self.find(who, name)) is not None]
 
+    def read(self, tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any] | Outcome:
+        """Return the arguments of a call as its tool takes them; or what the call comes to, where it does not."""
+        try:
+            found = readable(arguments)
+        except ArgumentsRefused as refused:
+            return _not_done("arguments_invalid", str(refused), "Correct it and call again.")
+        wrong = next(iter(self._checks[tool.name].iter_errors(found)), None)
+        if wrong is None:
+            return found
+        place = "/".join(map(str, wrong.absolute_path)) or "arguments"
+        return _not_done("arguments_invalid", f"{place}: {wrong.message[:300]}", "Correct it and call again.")
+
     async def run(self, call: Call) -> Outcome:
         """Run a tool that was found. Errors become an outcome that says what to do next."""
-        wrong = next(iter(self._checks[call.tool.name].iter_errors(dict(call.arguments))), None)
-        if wrong is not None:
-            place = "/".join(map(str, wrong.absolute_path)) or "arguments"
-            return _not_done("arguments_invalid", f"{place}: {wrong.message[:300]}", "Correct it and call again.")
         try:
             answer = await self._runs[call.tool.name](call)
+            structured = answer.structured
+            text = text_of(structured)
         except AskFirst as asking:
             return Outcome(asking.question, result="refused", code="asks_first", asks=asking.question)
         except SlotwireError as error:
             return _failed(call.tool, error)
-        structured = answer.structured
-        text = text_of(structured)
+        except Exception as defect:  # noqa: BLE001 - the edge: the library would show its text to whoever called
+            _log.error("tool_defect", tool=call.tool.name, call=str(call.id), reason=type(defect).__name__)
+            return _not_done("defect", "the server failed on this call", "Tell its operator.", result="failed")
         if len(text) > MAX_BYTES:
             return _not_done("too_long", "the answer is too long", "Ask for less: a smaller limit or a shorter time.")
         return Outcome(text, structured, target=answer.target)
