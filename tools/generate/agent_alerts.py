@@ -91,6 +91,47 @@ AGENTS = (
         healthy={"slotwire_mcp_events_given_up_total": "5x90"},
     ),
     Alert(
+        "SlotwireMcpCallsFail",
+        'sum(increase(slotwire_mcp_calls_total{result="failed"}[15m])) > 5'
+        ' and sum(increase(slotwire_mcp_calls_total{result="failed"}[15m]))'
+        " > 0.2 * sum(increase(slotwire_mcp_calls_total[15m]))",
+        wait="5m",
+        severity="page",
+        summary="More than a fifth of the calls that agents of MCP make fail.",
+        runbook="mcp-calls-fail.md",
+        faulty={
+            'slotwire_mcp_calls_total{tool="list_bookings",result="failed"}': "0+2x90",
+            'slotwire_mcp_calls_total{tool="list_bookings",result="done"}': "0+4x90",
+        },
+        healthy={
+            'slotwire_mcp_calls_total{tool="list_bookings",result="failed"}': "0+2x90",
+            'slotwire_mcp_calls_total{tool="list_bookings",result="done"}': "0+20x90",
+        },
+    ),
+    Alert(
+        "SlotwireMcpAnswersFail",
+        'sum by (what) (increase(slotwire_mcp_requests_total{status=~"5.."}[15m])) > 5',
+        wait="5m",
+        severity="page",
+        summary="Requests to the MCP server for {{ $labels.what }} fail.",
+        runbook="mcp-calls-fail.md#answers-of-5xx",
+        faulty={'slotwire_mcp_requests_total{what="token",status="503"}': "0+2x90"},
+        healthy={'slotwire_mcp_requests_total{what="token",status="200"}': "0+20x90"},
+    ),
+    Alert(
+        "SlotwireMcpTokensRefused",
+        'sum(increase(slotwire_mcp_requests_total{what="token",status=~"4.."}[1h])) > 100',
+        wait="0m",
+        severity="ticket",
+        summary="The token endpoint of the MCP server refuses agents, or somebody guesses their secrets.",
+        runbook="mcp-tokens-refused.md",
+        faulty={'slotwire_mcp_requests_total{what="token",status="401"}': "0+3x90"},
+        healthy={
+            'slotwire_mcp_requests_total{what="token",status="401"}': "0 1 2x88",
+            'slotwire_mcp_requests_total{what="token",status="200"}': "0+20x90",
+        },
+    ),
+    Alert(
         "SlotwireRunHeld",
         'time() - min by (agent, state) (slotwire_run_oldest_timestamp_seconds{state=~"unknown|diverged"}) > 300',
         wait="0m",

@@ -102,6 +102,16 @@ PANELS = (
         "retried is a failed run that is tried again; dead_lettered was given up.",
     ),
     Panel(
+        "What became of the calls of agents of MCP?",
+        "reqps",
+        {
+            "calls {{result}}": _rate("slotwire_mcp_calls_total", "result"),
+            "{{what}} {{status}}": 'sum by (what, status) (rate(slotwire_mcp_requests_total{status=~"[45].."}'
+            "[$__rate_interval]))",
+        },
+        "refused is an answer to the agent; failed is ours or Calendly's. 401 of token: a secret that is none.",
+    ),
+    Panel(
         "Who is silent, and is it unusual?",
         "percentunit",
         {"{{organization}}": "bottomk(10, min by (organization) (slotwire_silence_probability))"},
