@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests start hundreds of processes, and two read all test files: with bytecode they need not compile them each time.
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with a Postgres and a Kafka of its own. Whole files go to whichever is free, the longest folders first.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder

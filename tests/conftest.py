@@ -7,6 +7,7 @@ other. Both take whole files from one list, the longest first; the tests of a fi
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import secrets
@@ -26,6 +27,10 @@ from tests.support.database_pool import DatabasePool
 # A slow machine is no failure of the code, and whoever sees a failure can repeat it: the line to do so is printed.
 settings.register_profile("slotwire", settings.default, deadline=None, print_blob=True)
 settings.load_profile("slotwire")
+
+gc.set_threshold(20_000, 20, 50)
+# A tool brings it. With it jsonschema compiles 38 grammars of IRIs, which takes more than a second; we have no IRI.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # because this is how an import is refused
 
 _FIRST = ("fault", "acceptance", "integration", "contract", "migration", "bench", "property", "unit")
 _FILES = pytest.StashKey[dict[str, None]]()
@@ -115,6 +120,17 @@ def topic_prefix() -> str:
 
 def _report(line: str) -> None:
     sys.stderr.write(f"{line}\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while modules and tests are made: they live as long as the process."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

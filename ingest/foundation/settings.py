@@ -247,10 +247,10 @@ class TracesSettings(SettingsGroup):
 
 
 class MetricsSettings(SettingsGroup):
-    """What `slotwire control` reads in Postgres for its metrics."""
+    """What `slotwire control` reads in Postgres for its metrics, and how long the relay shows what it has read."""
 
     interval_seconds: float = Field(15.0, ge=1, le=300)
-    """How often it reads. What was not read again after twice as long is shown no more."""
+    """How often it reads. What is not read again is shown no more: after twice as long, of the relay after as long."""
     organizations: int = Field(200, ge=0, le=2000)
     """How many organizations, the oldest first, have metrics of their own; all others are shown as one, `others`."""
 

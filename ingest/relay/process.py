@@ -52,8 +52,6 @@ BACK_OFF_SECONDS = (0.1, 5.0)
 STOP_SECONDS = 3.0
 """How long a stop waits for the running transaction."""
 LAG_SECONDS = 1.0
-FRESH_SECONDS = 15.0
-"""How long what was read of backlog and lag is shown at the least."""
 
 _log = get_logger("relay")
 
@@ -91,7 +89,8 @@ async def run_relay(
         ConfigurationError: an address is missing or cannot be read, or `cursor_from` names no place of this log, or
             one that leaves out more than was confirmed.
     """
-    status = RelayStatus(max(FRESH_SECONDS, 3 * settings.relay.poll_interval_seconds))
+    # What was read of backlog and lag is shown for so long, unless it is read again.
+    status = RelayStatus(max(settings.metrics.interval_seconds, 3 * settings.relay.poll_interval_seconds))
     health.add("relay", status.problem)
     log = await _identity(settings, stop, status)
     if log is None:

@@ -53,7 +53,7 @@ def read_kustomization(folder: Path) -> Document:
     Raises:
         AssertionError: it has a field that this module does not know.
     """
-    found: Document = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    found: Document = _documents(folder / "kustomization.yaml")[0]
     assert set(found) <= _KNOWN, f"{folder.name}: unknown to the tests' renderer: {set(found) - _KNOWN}"
     return found
 
@@ -65,19 +65,25 @@ def variables(path: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def _documents(path: Path) -> list[Document]:
+    """Read a file of YAML with the loader in C, which is ten times as fast, where there is one."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return list(yaml.load_all(path.read_text(encoding="utf-8"), loader))
+
+
 def _accumulated(folder: Path, documents: list[Document] | None = None) -> list[Document]:
     said = read_kustomization(folder)
     documents = [] if documents is None else documents
     for name in said.get("resources", ()):
         path = folder / name
-        documents += _accumulated(path) if path.is_dir() else list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        documents += _accumulated(path) if path.is_dir() else _documents(path)
     for name in said.get("components", ()):
         documents = _accumulated(folder / name, documents)
     for kind, field in (("ConfigMap", "configMapGenerator"), ("Secret", "secretGenerator")):
         for entry in said.get(field, ()):
             _generate(documents, kind, entry, folder)
     for patch in said.get("patches", ()):
-        for content in yaml.safe_load_all((folder / patch["path"]).read_text(encoding="utf-8")):
+        for content in _documents(folder / patch["path"]):
             _patch(documents, content, patch.get("target"))
     for document in documents:
         if "namespace" in said and document["kind"] not in CLUSTER_WIDE:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -50,8 +51,9 @@ def pages(made: str) -> dict[str, str]:
     return {**files, PAGE_PATH: "\n".join(_page(made)) + "\n"}
 
 
-def json_schemas() -> dict[str, Schema]:
-    """Return the JSON Schema of each published type's data, by type."""
+@cache
+def json_schemas() -> Mapping[str, Schema]:
+    """Return the JSON Schema of each published type's data, by type, made once."""
     return {cls.type: json_schema(cls) for cls in EVENT_CLASSES}
 
 
