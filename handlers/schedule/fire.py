@@ -43,7 +43,8 @@ AHEAD_LOOKS = 2
 """For how many looks moments are put into the queue before they come: at that time they wait there already."""
 ROOM_SECONDS = 0.05
 """How soon a full queue is looked at again."""
-MIN_PAUSE_SECONDS = 0.002
+MIN_PAUSE_SECONDS = 0.1
+"""The shortest pause between two looks, where more is due every few milliseconds."""
 
 
 class FiringLoop:

@@ -29,7 +29,8 @@ from slotwire.ingest.receive.accept import OwnEvent, own_row
 
 ROUND_SECONDS = 1.0
 """The longest pause between two rounds: one begins when a moment comes that was seen before."""
-MIN_PAUSE_SECONDS = 0.005
+MIN_PAUSE_SECONDS = 0.2
+"""The shortest one, where one comes every few milliseconds."""
 MAX_AHEAD = timedelta(minutes=5)
 """A moment that was told further than this beyond the time begins again from there: the clock was ahead."""
 PAGE = 200
