@@ -7,6 +7,7 @@ audit                         what operators do, one file per resource of `inges
 agent_runs agent_approvals agent_settings agent_schedules
                               under `slotwire agents`, whose other commands are of another package
 connect_links                 under `slotwire connections`
+mcp_subscriptions             under `slotwire mcp`
 simulate                      the small Calendly; simulate_access, simulate_faults and simulator_calls belong to it
 acting                        how commands act: options checked like a request, then one operation
 options listing token_file    what commands share: options, how they print, how they read a token

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from slotwire.ingest.cli import mcp_subscriptions
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import json_line, print_items
 from slotwire.ingest.cli.options import AsJson, AsOneJson, Organization
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 agents = typer.Typer(no_args_is_help=True, add_completion=False, help="Agents that may reach Slotwire by MCP.")
 app.add_typer(agents, name="agents")
+app.add_typer(mcp_subscriptions.app, name="subscriptions")
 
 Name = Annotated[str, typer.Argument(help="The agent's name.")]
 

@@ -27,6 +27,7 @@ uses             what was done with customers' credentials
 narrowing        what a list says that took too long
 booking_pages    pages of bookings, and the timeline of one
 mcp_agents       agents of MCP, of whose secrets only a hash is stored
+mcp_subscriptions  what they have subscribed to, without secrets and addresses
 vault_rotation   encrypts all secrets with the vault's first key
 privileges       its checks of functions, roles and logins in the database
 doctor           checks an installation, or what one process needs, and says what to do

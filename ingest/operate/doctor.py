@@ -172,6 +172,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "agent settings": lambda: doctor_agents.agent_settings(connection, settings),
             "availability": lambda: doctor_availability.availability(connection, clock),
             "schedules": lambda: doctor_schedules.schedules(connection, clock),
+            "mcp subscriptions": lambda: doctor_agents.mcp_subscriptions(connection, clock),
         }
         for check, question in questions.items():
             if process is None or check in CHECKS[process]:

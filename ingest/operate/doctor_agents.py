@@ -19,6 +19,10 @@ HELD = frozenset({"unknown", "diverged", "overdue"})
 MAX_SECRETS_TRIED = 100
 """Settings whose secrets are opened, newest first."""
 
+MCP_WARNING = timedelta(minutes=10)
+"""A webhook subscription of MCP Events that fails for so long, or to which nothing comes, needs somebody."""
+
+_OPERATE = read_queries("slotwire.ingest.sql", "operate.sql")
 _LETTERS = read_queries("slotwire.ingest.sql", "dead_letters.sql")
 _RUNS = read_queries("slotwire.ingest.sql", "agent_runs.sql")
 _SETTINGS = read_queries("slotwire.ingest.sql", "agent_settings.sql")
@@ -90,3 +94,20 @@ async def agent_settings(connection: Connection, settings: Settings) -> Finding:
             remedy="docs/runbooks/receiver-gone.md says what to do; slotwire agents settings show lists them.",
         )
     return ok("agent settings", f"no receiver is gone; the secrets of {len(rows)} agents and organizations open")
+
+
+async def mcp_subscriptions(connection: Connection, clock: Clock) -> Finding:
+    """Name webhook subscriptions of agents of MCP that do not come on."""
+    now = clock.now()
+    with translated():
+        rows = await connection.fetch(_OPERATE["mcp_subscriptions_stuck"], now, now - MCP_WARNING, MAX_NAMED)
+    if not rows:
+        return ok("mcp subscriptions", "none is suspended, fails for long, or waits")
+    named = ", ".join(f"{row['agent_name'] or 'a removed agent'} at {row['host']} ({row['why']})" for row in rows)
+    more = rows[0]["stuck"] - len(rows)
+    return Finding(
+        check="mcp subscriptions",
+        state="warning",
+        message=f"do not come on: {named}" + (f", and {more} more" if more else ""),
+        remedy="slotwire mcp subscriptions list shows them; docs/runbooks/mcp-events-given-up.md says what to do.",
+    )

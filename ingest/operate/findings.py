@@ -49,6 +49,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "agent settings",
                 "availability",
                 "schedules",
+                "mcp subscriptions",
             }
         ),
         "agents": frozenset({"kafka", "calls"}),

@@ -554,6 +554,21 @@ UPDATE slotwire.mcp_agents SET revoked_at = coalesce(revoked_at, $3)
 WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 RETURNING id, name, orgs, users, tools, event_types, profile, label, created_at, runs_of, revoked_at, last_used_at
 
+-- name: mcp_subscriptions_seen
+-- Webhook subscriptions of agents of MCP, oldest first, after a place: one, or of an organization, an agent, a state.
+SELECT id, agent, agent_name, org AS organization, user_uri AS "user", event_type, arguments, host, profile, state,
+       position AS watermark, waiting_since, gap, tries, next_try_at, last_delivery_at, last_error, failed_since,
+       created_at, expires_at
+FROM slotwire.mcp_subscriptions_seen($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: end_mcp_subscription
+-- End a webhook subscription of an agent of MCP, and tell the process that delivers it.
+SELECT org FROM slotwire.end_mcp_subscription($1, $2)
+
+-- name: mcp_subscriptions_stuck
+-- Webhook subscriptions of agents of MCP that do not come on, those that have been so the longest first.
+SELECT id, org, agent_name, host, why, since, stuck FROM slotwire.mcp_subscriptions_stuck($1, $2, $3)
+
 -- name: mcp_users_of_agent
 -- The connected users that an agent of MCP may act for, or one of them.
 SELECT name, org, organization, user_uri FROM slotwire.mcp_users_of($1, $2, $3)

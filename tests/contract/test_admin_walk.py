@@ -79,7 +79,8 @@ ATTEMPTS = list(attempts())
 def pair(attempt: Attempt, populated: PopulatedApi) -> tuple[str, str]:
     """Return what names something of the organization, and what names nothing."""
     path = attempt.route.path.split("/")
-    about = next((word for word in reversed(path) if word in populated.ids), "keys")
+    words = ("/".join(path[2:4]), *reversed(path))
+    about = next((word for word in words if word in populated.ids), "keys")
     pairs = {
         "org": (populated.org, "NOBODY"),
         "organization": (populated.org, "NOBODY"),
@@ -92,6 +93,7 @@ def pair(attempt: Attempt, populated: PopulatedApi) -> tuple[str, str]:
         "user": (f"{API}/users/{owner(populated)}", f"{API}/users/NOBODY"),
         "event_type": (f"{API}/event_types/CALL", f"{API}/event_types/NONE"),
         "agent": ("crm", "nobody"),
+        "agent_id": (str(populated.ids["agents"]), str(NOBODY)),
         "event": (str(populated.ids["events"]), str(NOBODY)),
         "email": ("ada@example.com", "nobody@example.com"),
         "Idempotency-Key": ("used", "new"),
@@ -117,7 +119,7 @@ def cursors(kind: str, route: Route, populated: PopulatedApi) -> tuple[str, str]
     if kind == "availability":
         user, event_type = f"{API}/users/{owner(populated)}", f"{API}/event_types/CALL"
         return write_offer_place((populated.org, user, event_type)), write_offer_place(("NOBODY", user, event_type))
-    if kind in {"keys", "mcp_agents", "connections", "subscriptions", "reconciliations"}:
+    if kind in {"keys", "mcp_agents", "mcp_subscriptions", "connections", "subscriptions", "reconciliations"}:
         return write_time_place(kind, (EPOCH, populated.ids[kind])), write_time_place(kind, (EPOCH, NOBODY))
     return write_id_place(kind, UUID(int=200 << 64)), write_id_place(kind, UUID(int=(200 << 64) + 1))
 

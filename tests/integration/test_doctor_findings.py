@@ -91,6 +91,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "agent settings",
         "availability",
         "schedules",
+        "mcp subscriptions",
         "kafka",
         "topics",
         "cursor",

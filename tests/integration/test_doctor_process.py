@@ -27,7 +27,7 @@ EXPECTED: dict[Process, list[str]] = {
         *["unwritten", "ranges", "retention"],
         *["sealed keys", "vault use", "oauth app", "server connections", "connections", "deliveries"],
         *["rate limits", "organizations", "holes", "actions", "changes", "dead letters", "runs", "agent tables"],
-        *["agent settings", "availability"],
+        *["agent settings", "availability", "schedules", "mcp subscriptions"],
     ],
     "agents": ["settings", *POSTGRES, "kafka", "topics"],
     "mcp": ["settings", "mcp", *POSTGRES],

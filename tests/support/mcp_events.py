@@ -170,12 +170,9 @@ class World:
         return self.events.subscribing.subscribe(agent, asked)
 
 
-@asynccontextmanager
-async def opened_events(
-    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None
-) -> AsyncIterator[Callable[[], McpEvents]]:
-    """Open what the methods of a process need; yields what puts them together."""
-    settings = Settings(
+def events_settings(database_url: str) -> Settings:
+    """Return the settings of a process that delivers to this machine."""
+    return Settings(
         database_url=SecretStr(database_url),
         database=DatabaseSettings(pool_size=8),
         outgoing=OutgoingSettings(
@@ -184,6 +181,14 @@ async def opened_events(
         public_url="http://127.0.0.1:1",
         calendly=CalendlySettings(api_url="http://127.0.0.1:1", auth_url="http://127.0.0.1:1"),
     )
+
+
+@asynccontextmanager
+async def opened_events(
+    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None
+) -> AsyncIterator[Callable[[], McpEvents]]:
+    """Open what the methods of a process need; yields what puts them together."""
+    settings = events_settings(database_url)
     async with (
         create_pool(database_url, settings.database, application="mcp") as pool,
         Outgoing(settings.outgoing, purpose="mcp_events") as outgoing,
@@ -197,9 +202,9 @@ async def opened_events(
 
 
 @asynccontextmanager
-async def mcp_world(database: Database) -> AsyncIterator[World]:
+async def mcp_world(database: Database, *, now: datetime = NOW) -> AsyncIterator[World]:
     """Open connections and put a process's methods together; nothing is delivered yet."""
-    clock, agents = ManualClock(NOW), GivenAgents()
+    clock, agents = ManualClock(now), GivenAgents()
     owner = await asyncpg.connect(database.owner_url)
     writer = await asyncpg.connect(database.runtime_url)
     try:

@@ -72,6 +72,7 @@ from tests.support.management_api import (
     write_run,
     write_unknown,
 )
+from tests.support.mcp_subscribed import write_mcp_subscription
 from tests.support.oauth_setup import RETURN, granted, oauth_settings
 from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
@@ -139,7 +140,8 @@ class PopulatedApi:
     def path(self, route: Route, *, org: str | None = None) -> str:
         """Fill a route's path and what its query cannot do without."""
         words = route.path.split("/")
-        about = next((word for word in (f"{words[2]}/{words[-1]}", *reversed(words)) if word in self.ids), "")
+        pairs = (f"{words[2]}/{words[-1]}", "/".join(words[2:4]))
+        about = next((word for word in (*pairs, *reversed(words)) if word in self.ids), "")
         path = route.path.format(org=org or self.org, id=self.ids.get(about, uuid4()))
         needed = {} if route.query is None else PARAMETERS.get(route.query, {})
         return f"{path}?{urlencode(needed)}" if needed else path
@@ -293,6 +295,8 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "keys": key.id,
                 "agents": agent.id,
                 "mcp_agents": agent.id,
+                "mcp/subscriptions": (subscribed := await write_mcp_subscription(database, org, agent.id)),
+                "mcp_subscriptions": subscribed,
                 "reconciliations": hole.id,
                 "signing-keys": await api.actions.pool.fetchval(
                     "SELECT id FROM slotwire.signing_keys WHERE subscription_id = $1", added.subscriptions[0].id

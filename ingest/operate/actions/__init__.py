@@ -24,6 +24,7 @@ agent_settings  list, get, set, unset: what agents that come with Slotwire do
 schedules      list: the scheduled work of agents
 runs           list, get, decide, cancel: runs of agents that have steps or waits
 mcp_agents     list, get, create, revoke, issue: agents that reach us by MCP
+mcp_subscriptions  list, get, delete: what they have subscribed to by MCP Events
 mcp_calls      find, call, act: what they ask Calendly for
 keys           list, create, revoke: keys of the management API; rotate_vault, vault_use: keys of the vault
 audit          list; and a row for a caller whose role is too low
@@ -54,6 +55,7 @@ from slotwire.ingest.operate.actions.granted_calls import GrantedCallActions
 from slotwire.ingest.operate.actions.keys import KeyActions
 from slotwire.ingest.operate.actions.mcp_agents import McpAgentActions
 from slotwire.ingest.operate.actions.mcp_calls import McpCallActions
+from slotwire.ingest.operate.actions.mcp_subscriptions import McpSubscriptionActions
 from slotwire.ingest.operate.actions.organizations import OrganizationActions
 from slotwire.ingest.operate.actions.parked_events import ParkedEventActions
 from slotwire.ingest.operate.actions.quarantine import QuarantineActions
@@ -101,6 +103,7 @@ class Actions:
     calendly_api: CalendlyActions
     granted_calls: GrantedCallActions
     mcp_agents: McpAgentActions
+    mcp_subscriptions: McpSubscriptionActions
     mcp_calls: McpCallActions
     keys: KeyActions
     audit: AuditActions
@@ -139,6 +142,7 @@ class Actions:
             CalendlyActions(*base),
             GrantedCallActions(*base),
             McpAgentActions(*base),
+            McpSubscriptionActions(*base),
             McpCallActions(*base),
             KeyActions(*base),
             AuditActions(*base),
