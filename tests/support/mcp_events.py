@@ -185,13 +185,14 @@ def events_settings(database_url: str) -> Settings:
 
 @asynccontextmanager
 async def opened_events(
-    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None
+    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None, at_once: int = 50
 ) -> AsyncIterator[Callable[[], McpEvents]]:
     """Open what the methods of a process need; yields what puts them together."""
     settings = events_settings(database_url)
+    outgoing_settings = settings.outgoing.model_copy(update={"at_once_per_destination": at_once})
     async with (
         create_pool(database_url, settings.database, application="mcp") as pool,
-        Outgoing(settings.outgoing, purpose="mcp_events") as outgoing,
+        Outgoing(outgoing_settings, purpose="mcp_events") as outgoing,
     ):
 
         def made() -> McpEvents:

@@ -39,13 +39,17 @@ class EventGrant:
 
 
 class EventAccess:
-    """Answers from memory what was asked a moment ago, and asks for many at once."""
+    """Answers from memory what was asked a moment ago, and asks for many at once.
+
+    Attributes:
+        forgotten: how often somebody was said to have less than before.
+    """
 
     def __init__(self, authority: Authority, log: PublishedLog) -> None:
         self._log = log
         self._principals: Together[tuple[UUID, str], AgentPrincipal | None] = Together(authority.now)
         self._known: dict[tuple[UUID, str], tuple[float, asyncio.Future[EventGrant | None]]] = {}
-        self._forgotten = 0
+        self.forgotten = 0
 
     async def grant(self, agent: UUID, user: str) -> EventGrant | None:
         """Say what an agent may be told for a user; None: nothing any more.
@@ -54,9 +58,9 @@ class EventAccess:
             DatabaseUnavailable: Postgres is away; then nothing is sent.
         """
         while True:
-            forgotten = self._forgotten
+            forgotten = self.forgotten
             found = await self._remembered((agent, user))
-            if forgotten == self._forgotten:  # else it was asked before something was revoked
+            if forgotten == self.forgotten:  # else it was asked before something was revoked
                 return found
 
     async def _remembered(self, key: tuple[UUID, str]) -> EventGrant | None:
@@ -85,5 +89,5 @@ class EventAccess:
 
     def forget(self) -> None:
         """Ask anew from now on, and those who wait for an answer too: something was revoked."""
-        self._forgotten += 1
+        self.forgotten += 1
         self._known.clear()
