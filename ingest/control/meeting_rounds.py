@@ -127,9 +127,11 @@ class _Telling:
         self.soon = self._at(ahead[len(found)]) if len(ahead) > len(found) else None
         to = replace(was, reached=until, reached_key="")
         if len(found) == PAGE:
+            found = _whole(found)
             to = replace(was, reached=self._at(found[-1]), reached_key=_place(found[-1]))
         elif self._now - was.looked_at >= LOOK_AGAIN:
-            found += await self._overlooked(was)
+            known = {_place(each) for each in found}  # those at just `was.reached` may be among both
+            found += [each for each in await self._overlooked(was) if _place(each) not in known]
             to = replace(to, looked_at=self._now)
         events = await self._events(found, was.begun_at)
         if not events and not to.reached_key and to.reached - was.reached < NOTE_AFTER:
@@ -195,6 +197,14 @@ class _Telling:
                 await connection.execute(DOOR["notify"], str(shard))
         if grown["tell_meetings"] is not None:
             self._recent.update((event.id, self._now) for _, event in events)
+
+
+def _whole(page: list[MeetingBooking]) -> list[MeetingBooking]:
+    """Leave the last scheduled event of a page to the next one, which has all of its bookings; not a page of one."""
+    end = len(page)
+    while end and page[end - 1].scheduled_event == page[-1].scheduled_event:
+        end -= 1
+    return page[:end] or page
 
 
 def _place(booking: MeetingBooking) -> str:

@@ -11,6 +11,10 @@ SELECT o.org, $1 FROM slotwire.organizations o
 WHERE o.ended_at IS NULL AND NOT EXISTS (SELECT FROM slotwire.change_sweeps s WHERE s.org = o.org)
 ON CONFLICT (org) DO NOTHING
 
+-- name: hasten_sweeps
+-- Have sweeps be due now that would be later than any begins or goes on: they were more rarely, or the clock was ahead.
+UPDATE slotwire.change_sweeps SET due_at = $1 WHERE due_at > $2
+
 -- name: claim_sweep
 -- Claim the sweep that has been due for longest until $2; one that begins goes up to $3. No row if none is due.
 UPDATE slotwire.change_sweeps s SET

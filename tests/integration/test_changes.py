@@ -154,3 +154,14 @@ async def test_a_sweep_that_dies_anywhere_tells_each_change_once(setup: ActionsS
     after = [each["after"]["guests"] for each in told]
     assert sorted(after) == sorted([f"guest{number}@example.test"] for number in range(1, edits + 1))
     assert edits > 3
+
+
+async def test_a_sweep_that_would_be_due_too_late_is_due_now(setup: ActionsSetup) -> None:
+    """Where it was made weekly and is now made every ten minutes, or the clock was a year ahead; not a claimed one."""
+    assert await swept(setup, EVERY.model_copy(update={"interval_minutes": 10_000.0})) == []
+    assert await swept(setup) == []
+    await setup.rows("UPDATE slotwire.change_sweeps SET due_at = $1", setup.clock.now() + timedelta(days=366))
+    assert await swept(setup, minutes=1) == []
+    await setup.advance(minutes=11)
+    assert await claim(setup.actions.pool, setup.clock.now(), timedelta(days=1)) is not None
+    assert await sweep_rounds.run_once(organizations(setup), EVERY) == {}

@@ -107,12 +107,18 @@ async def test_each_moment_is_told_once(database: Database, bookings: Bookings, 
 
 
 async def test_many_at_one_time_come_in_by_pages(database: Database, bookings: Bookings, pool: Pool) -> None:
-    """At the limit of a page and past it, each organization's in its place; a second round finds nothing to tell."""
+    """At the limit of a page and past it, each organization's in its place; a second round finds nothing to tell.
+
+    Of a meeting of three that a page would cut, one event has all three.
+    """
     clock = bookings.clock
     teller = MeetingTeller(pool, clock, ON)
     await teller.run_once()
-    for number in range(PAGE + 1):
+    for number in range(PAGE - 1):
         await bookings.book(f"m{number}", BEGIN + MINUTE, org=("ACME", "BETA")[number % 2])
+    for name in ("x1", "x2", "x3"):
+        await bookings.book(name, BEGIN + MINUTE, meeting="n-cut")
+    await bookings.book("y", BEGIN + MINUTE, org="BETA")
     clock.advance(MINUTE)
     for _ in range(2):
         await teller.run_once()
@@ -121,6 +127,11 @@ async def test_many_at_one_time_come_in_by_pages(database: Database, bookings: B
     assert rows == [("ACME", PAGE // 2 + 1), ("BETA", PAGE // 2)]
     await write_all(settings_for(database), clock=clock)
     assert len(await told(bookings)) == PAGE + 1
+    row = await bookings.owner.fetchrow("SELECT data FROM slotwire.events WHERE key = $1", EVENTS + "n-cut")
+    assert row is not None
+    assert MeetingStarted.model_validate_json(row["data"]).invitees == [
+        invitee_of(name, "n-cut") for name in ("x1", "x2", "x3")
+    ]
 
 
 async def _forgotten(bookings: Bookings) -> bool:

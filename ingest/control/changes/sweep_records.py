@@ -108,6 +108,12 @@ class SweepElsewhere(Exception):
     """Another process has the sweep by now."""
 
 
+async def hasten(pool: Pool, now: datetime, latest: timedelta) -> None:
+    """Have sweeps be due now that are due later than any can be: they were made more rarely, or the clock was ahead."""
+    with translated():
+        await pool.execute(_SQL["hasten_sweeps"], now, now + max(latest, LEASE))
+
+
 async def claim(pool: Pool, now: datetime, ahead: timedelta) -> SweepClaim | None:
     """Claim the sweep that has been due for longest; None if none is."""
     with translated():

@@ -19,6 +19,7 @@ from slotwire.ingest.control.changes.sweep_records import (
     claim,
     finish,
     forget,
+    hasten,
     release,
 )
 from slotwire.ingest.control.organizations import Organizations
@@ -64,6 +65,8 @@ async def run_once(organizations: Organizations, settings: ChangesSettings) -> d
         DatabaseUnavailable: the sweeps cannot be claimed.
     """
     found: dict[str, SweepOutcome] = {}
+    latest = max(timedelta(minutes=settings.interval_minutes or 0), LAST_AGAIN)
+    await hasten(organizations.pool, organizations.clock.now(), latest)
 
     async def some() -> None:
         while True:
