@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SCHEDULE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """The form of a schedule's name: by default that of its function."""
+MAX_SCHEDULES = 100
+"""Works of an agent: what is due of each is looked up with every look."""
 _DAILY = '@agent.at("07:00", timezone="Europe/Berlin") above `async def f(firing: Firing, ctx: Context)`'
 _MOMENT = "@agent.at(before_start=timedelta(hours=1)) above `async def f(moment: Moment, ctx: Context)`"
 
@@ -203,6 +205,11 @@ class Schedules:
         if name in self._schedules:
             raise ConfigurationError(
                 f"agent {self.name} has two works called {name}", remedy="Give one of them another name: name=…"
+            )
+        if len(self._schedules) >= MAX_SCHEDULES:
+            raise ConfigurationError(
+                f"agent {self.name} has more than {MAX_SCHEDULES} scheduled works",
+                remedy="Make one of several that are due alike, or another agent.",
             )
         return name
 

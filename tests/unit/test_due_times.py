@@ -21,7 +21,7 @@ from slotwire.handlers.due_times import (
     moment_times,
     times_of_day,
 )
-from slotwire.handlers.schedules import Schedule
+from slotwire.handlers.schedules import MAX_SCHEDULES, Schedule
 from slotwire.ingest.foundation.errors import ConfigurationError
 
 AT_LIMIT = "17" + ",7" * ((MAX_CRON - len("17 7 * * *")) // 2)
@@ -192,6 +192,10 @@ def test_an_agent_knows_its_schedules() -> None:
     assert agent.topics == ()
     with pytest.raises(ConfigurationError, match="two works called remind"):
         agent.every(timedelta(hours=1), name="remind")(_work)
+    for number in range(len(agent.schedules), MAX_SCHEDULES):
+        agent.every(timedelta(hours=1), name=f"work{number}")(_work)
+    with pytest.raises(ConfigurationError, match="more than 100 scheduled works"):
+        agent.every(timedelta(hours=1), name="one-more")(_work)
 
 
 async def named(firing: Firing, ctx: Context) -> None:
