@@ -29,8 +29,8 @@ async def schedules(connection: Connection, clock: Clock) -> Finding:
     used = [row for row in rows if row not in unused]
     wrong = [said for row in used if (said := _problem(row, now))]
     work = sum(row["schedules"] for row in used)
-    message = f"{work} of {len(used)} agents: " + (", ".join(row["agent"] for row in used[:MAX_NAMED]) or "none")
-    message += ", …" if len(used) > MAX_NAMED else ""
+    named = ", ".join(row["agent"] for row in used[:MAX_NAMED]) or "none"
+    message = f"{len(used)} agents have {work} works: {named}" + (", …" if len(used) > MAX_NAMED else "")
     if unused:
         message += f"; not run for a week: {', '.join(row['agent'] for row in unused[:MAX_NAMED])}"
     if not wrong:
