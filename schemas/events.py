@@ -44,6 +44,7 @@ __all__ = [
     "EventTypeUpdated",
     "InviteeCanceled",
     "InviteeCreated",
+    "InviteeErased",
     "InviteeNoShowCreated",
     "InviteeNoShowDeleted",
     "InviteeRescheduled",
@@ -253,12 +254,29 @@ class InviteeRescheduled(EventData):
     """The new invitee's booking."""
 
 
+class InviteeErased(EventData):
+    """A person was erased, and this was one of their invitees. Erase what you store of it; its URI stays what it is."""
+
+    type: ClassVar[str] = "io.slotwire.invitee.erased.v1"
+    topic: ClassVar[Topic] = INVITEE
+
+    uri: str
+    """The invitee."""
+    organization: str
+    """The organization's URI."""
+    erasure_id: UUID
+    """The erasure, which may have several invitees."""
+    erased_at: Time
+    """When it ended here. Records in Kafka stay until their retention."""
+
+
 EVENT_CLASSES: tuple[type[EventData], ...] = (
     InviteeCreated,
     InviteeCanceled,
     InviteeNoShowCreated,
     InviteeNoShowDeleted,
     InviteeRescheduled,
+    InviteeErased,
     RoutingFormSubmissionCreated,
     EventTypeCreated,
     EventTypeUpdated,

@@ -99,6 +99,11 @@ def chain_key(organization: str, invitee: str) -> ChainKey:
     return ChainKey(_named_text(_CHAINS, f"{organization}\n{invitee}"))
 
 
+def folded_address(email: str) -> str:
+    """Write an e-mail address as it is compared: spaces around it and its case do not matter."""
+    return email.strip().lower()
+
+
 def person_digest(email: str) -> str:
     """Return the SHA-256, in hex, of an e-mail address, folded: spaces around it and its case do not matter."""
     return hashlib.sha256(email.strip().casefold().encode()).hexdigest()

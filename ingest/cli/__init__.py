@@ -2,8 +2,8 @@
 
 local serve relay control     run processes, as `mcp serve` does
 migrate doctor                prepare an installation, and check it
-organizations connections subscriptions events bookings availability quarantine dead_letters reconcile calendly mcp keys
-audit                         what operators do, one file per resource of `ingest/operate/actions/`
+organizations connections subscriptions events bookings availability quarantine dead_letters reconcile erase calendly
+mcp keys audit                what operators do, one file per resource of `ingest/operate/actions/`
 agent_runs agent_approvals agent_settings agent_schedules
                               under `slotwire agents`, whose other commands are of another package
 connect_links                 under `slotwire connections`
@@ -47,6 +47,7 @@ _COMMANDS = (
     "quarantine",
     "dead-letters",
     "reconcile",
+    "erase",
     "actions",
     "calendly",
     "mcp",

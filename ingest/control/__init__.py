@@ -57,6 +57,7 @@ round_records         what a round leaves for the next
 activity              counts webhooks by organization, hour and subscription
 ranges                a chore: makes the partitions of the coming days
 idle_budgets          a chore: removes the rate budgets of users whom nobody acts as
+erasure               takes a person's data out of everything that is stored, and ends what agents do for them
 retention             a chore: removes what is old and no longer needed
 observation           a chore of one process: reads Postgres for everybody's metrics
 silence               pure: how usual an organization's silence is, by its own hours of the week

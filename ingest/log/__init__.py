@@ -7,11 +7,13 @@ parts      pure: how much there is in a body, counted before anything is made of
 booking    pure: the state of one invitee
 move       pure: what is known of a reschedule by an action
 replacing  pure: which invitee replaces which by such an action
+erased     pure: what is left of facts about somebody who was erased
 join       pure: a fact and the rows it touches give new rows and events
 joined     the rows and events that a join leads to
 outcome    what became of a delivery, as an enum
 batch      pure: the facts of some deliveries, as the arguments of one append
 backlog    what is accepted and not settled, and what of it comes next: a share per tenant
+known      what is read for a batch: bookings, moves, erasures
 writer     takes over a shard, and appends step by step
 counts     what the writer counts and says of what it has settled
 

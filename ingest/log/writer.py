@@ -30,13 +30,11 @@ from slotwire.ingest.foundation.telemetry import APPEND_SECONDS, WAITING, get_lo
 from slotwire.ingest.foundation.tracing import moment, tracing
 from slotwire.ingest.log.backlog import MAX_BYTES, Backlog, Place, delivery_of
 from slotwire.ingest.log.batch import AppendTooLarge, Batch, BookingKey, EventRow, OverdueClear
-from slotwire.ingest.log.booking import Booking, booking_of
-from slotwire.ingest.log.counts import alarm_shared, count_results
+from slotwire.ingest.log.booking import Booking
+from slotwire.ingest.log.counts import count_results
 from slotwire.ingest.log.delivery import Delivery
-from slotwire.ingest.log.join import named
-from slotwire.ingest.log.move import Move
+from slotwire.ingest.log.known import read_bookings, read_erased, read_moves
 from slotwire.ingest.log.normalize import Fact, InviteeEvent, InviteeFact, QuarantineFact, defect, normalize
-from slotwire.ingest.log.replacing import Replacing, concerned, tags_in
 
 SUSPICIOUS_ATTEMPTS = 3
 """From this take-over on at one head deliveries are tried one by one: two ended the process among others already."""
@@ -293,11 +291,11 @@ class Writer:
         return await self._write(told)
 
     async def _append(self, facts: Sequence[Fact | OverdueClear], deliveries: Sequence[Delivery]) -> list[Appended]:
-        began, head, (_, backlog) = moment(), self.head, self._opened()
+        began, head, (connection, backlog) = moment(), self.head, self._opened()
         if not head.same_server:
             raise DatabaseUnavailable("the log is on another server than before: nothing is appended", reason="moved")
-        moves = await self._read_moves(facts)
-        facts = moves.follow(facts)
+        moves, erased = await read_moves(connection, facts), await read_erased(connection, facts)
+        facts = erased.without(moves.follow(facts))
         batch = Batch(facts, await self._read_bookings(facts))
         positions = [each.position for each in deliveries]
         place, now = backlog.head_after(positions), self._clock.now()
@@ -306,7 +304,10 @@ class Writer:
             return []
         told = (self._shard, head.epoch, head.version, now, place.position, place.total)
         written_as = (*told, batch.result_rows(), rows, batch.booking_rows(), batch.root_rows())
-        if moves.changed:
+        if erased.positions:
+            lost = (erased.positions, erased.subjects())
+            row = await self._call("append_erased", *written_as, moves.rows(), *lost)
+        elif moves.changed:
             row = await self._call("append_moves", *written_as, moves.rows())
         else:
             row = await self._call("append", *written_as)
@@ -323,43 +324,9 @@ class Writer:
             trace.told("write", "INTERNAL", spans, began=began)
         return [Appended(row["previous_event"], [each for each in rows if each.id in new], written)]
 
-    async def _read_moves(self, facts: Sequence[Fact | OverdueClear]) -> Replacing:
-        """Read which reschedules by actions some facts may be part of: nearly always no fact can be of any."""
-        orgs, invitees = concerned(facts)
-        if not orgs:
-            return Replacing()
-        connection, _ = self._opened()
-        with translated():
-            rows = await connection.fetch(_SQL["read_moves"], orgs, invitees, tags_in(facts))
-        return Replacing(Move(**dict(row)) for row in rows)
-
     async def _read_bookings(self, facts: Sequence[Fact | OverdueClear]) -> dict[BookingKey, Booking]:
-        """Read the rows that facts are joined with. A booking that another organization was told of is an alarm."""
-        wanted: set[BookingKey] = set()
-        told: set[BookingKey] = set()
-        for each in facts:
-            fact = each.fact if isinstance(each, OverdueClear) else each
-            if isinstance(fact, InviteeFact):
-                org = fact.delivery.tenant.org
-                told.add((org, fact.payload.uri))
-                wanted.update((org, uri) for uri in (*named(fact.payload), fact.replaces) if uri is not None)
-        if not wanted:
-            return {}
         connection, _ = self._opened()
-        keys = sorted(wanted)
-        with translated():
-            rows = await connection.fetch(
-                _SQL["read_bookings"], [org for org, _ in keys], [invitee for _, invitee in keys]
-            )
-        known: dict[BookingKey, Booking] = {}
-        owners = [*told]
-        for row in rows:
-            if row["org"] == row["asked"]:
-                known[row["org"], row["invitee"]] = booking_of(dict(row))
-            elif row["state"] != "named":
-                owners.append((row["org"], row["invitee"]))
-        alarm_shared(told, owners)
-        return known
+        return await read_bookings(connection, facts)
 
     async def _call(self, name: str, *arguments: object) -> Any:
         connection = self._connection

@@ -164,6 +164,7 @@ async def _postgres(settings: Settings, clock: Clock, process: Process | None) -
             "rate limits": lambda: doctor_organizations.rate_limits(connection, clock),
             "organizations": lambda: doctor_organizations.organizations(connection, settings),
             "holes": lambda: doctor_organizations.holes(connection, clock),
+            "erasures": lambda: doctor_organizations.erasures(connection, clock),
             "actions": lambda: doctor_organizations.actions(connection, clock),
             "changes": lambda: doctor_organizations.changes(connection, settings, clock),
             "dead letters": lambda: doctor_agents.dead_letters(connection, clock),

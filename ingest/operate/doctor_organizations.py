@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RATES_SEEN = timedelta(minutes=10)
 """How long ago a user's calls may have been counted to be told; clocks may differ by a minute of it."""
+ERASURES_WARNING = timedelta(hours=1)
+"""An erasure that did not end goes on only when somebody asks for it again."""
 HOLES_WARNING = timedelta(hours=1)
 """A hole that is not filled after so long needs somebody's help, or has very much to fetch."""
 MAX_KEYS_TRIED = 100
@@ -210,6 +212,21 @@ async def holes(connection: Connection, clock: Clock) -> Finding:
         message=f"{said}; for more than an hour: {', '.join(row['late'])}",
         remedy="Each with its progress: slotwire reconcile --list\n"
         "  `unwatched` needs a credential. To fetch now and see why it fails: slotwire reconcile ORG",
+    )
+
+
+async def erasures(connection: Connection, clock: Clock) -> Finding:
+    """Say how many people were to be erased and are not yet."""
+    with translated():
+        rows = await connection.fetch(_SQL["open_erasures"], clock.now() - ERASURES_WARNING)
+    if not rows:
+        return ok("erasures", "none is open")
+    return Finding(
+        check="erasures",
+        state="warning",
+        message=f"{len(rows)} did not end within an hour, of {_named(rows)}",
+        remedy="Each with its beginning: slotwire erase --list\n"
+        "  Ask for the same again, and it goes on: slotwire erase ORG --email ADDRESS",
     )
 
 

@@ -41,6 +41,7 @@ CHECKS: Mapping[Process, frozenset[str]] = MappingProxyType(
                 "rate limits",
                 "organizations",
                 "holes",
+                "erasures",
                 "actions",
                 "changes",
                 "dead letters",

@@ -131,7 +131,7 @@ def _pages(actions: Actions, settings: Settings, flow: ConnectFlow | None) -> Pu
 
 def _database_chores(pool: Pool, clock: Clock, settings: Settings) -> dict[str, Coroutine[Any, Any, None]]:
     """Return the chores that ask Postgres alone, by their names."""
-    from slotwire.ingest.control import idle_budgets, meeting_rounds, ranges, retention
+    from slotwire.ingest.control import erasure, idle_budgets, meeting_rounds, ranges, retention
     from slotwire.ingest.control.observation import Observer
     from slotwire.ingest.operate import idempotency
 
@@ -139,6 +139,7 @@ def _database_chores(pool: Pool, clock: Clock, settings: Settings) -> dict[str, 
         "meetings": meeting_rounds.run(pool, clock, settings.meetings),
         "ranges": ranges.run(pool, clock),
         "retention": retention.run(pool, clock, settings.retention),
+        "erasures": erasure.run(pool, clock),
         "idempotency": idempotency.run(pool, clock),
         "budgets": idle_budgets.run(pool, clock),
         "observation": Observer(pool, clock, settings.metrics, settings.retention, settings.changes).run(),

@@ -498,6 +498,10 @@ SELECT k.id, k.sealed, s.id AS subscription_id, s.org
 FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
 WHERE s.state <> 'ended' ORDER BY k.created_at DESC LIMIT $1
 
+-- name: open_erasures
+-- Erasures that were asked for before $1 and did not end.
+SELECT org FROM slotwire.erasures WHERE state = 'open' AND asked_at < $1 ORDER BY id
+
 -- name: open_holes
 -- Holes that are not closed, of organizations that are not removed: how many, when the first was noticed, and which ones that was before $1, at most $2 of them.
 WITH open AS (

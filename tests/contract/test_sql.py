@@ -41,6 +41,7 @@ PROCESSES = {
     "runs.sql": ("agents",),
     "control.sql": ("control", "serve"),
     "connections.sql": ("control",),
+    "erasures.sql": ("control",),
     "holes.sql": ("control",),
     "mcp.sql": ("mcp",),
     "meetings.sql": ("control",),

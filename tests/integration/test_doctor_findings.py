@@ -83,6 +83,7 @@ async def test_all_is_well(database: Database, kafka_bootstrap: str, topic_prefi
         "rate limits",
         "organizations",
         "holes",
+        "erasures",
         "actions",
         "changes",
         "dead letters",

@@ -42,6 +42,7 @@ from slotwire.ingest.operate.dead_letter_models import (
     LetterDiscardRequest,
     RedriveRequest,
 )
+from slotwire.ingest.operate.erasure_models import ErasureRequest
 from slotwire.ingest.operate.mcp_agent_models import McpAgentRequest
 from slotwire.ingest.operate.models import EventQuery, KeyRequest
 from slotwire.ingest.operate.organization_models import OrganizationRequest, RenameRequest
@@ -116,6 +117,10 @@ BODIES: Mapping[type[BaseModel], Callable[[Simulator], dict[str, object]]] = {
     McpAgentRequest: lambda running: {
         "name": "made-in-passing",
         "organizations": [last_segment(running.organization)],
+    },
+    ErasureRequest: lambda running: {
+        "organization": last_segment(running.organization),
+        "email": "nobody@example.org",
     },
     KeyRequest: lambda _: {"role": "reader", "label": "made in passing"},
 }
@@ -293,6 +298,10 @@ async def populated_api(database: Database, seed: str, limits: Limits | None = N
                 "connect-links": (await make_link(api, org)).id,
                 "exchange": await make_pending(api, settings, running, org),
                 "keys": key.id,
+                "erasures": await api.actions.pool.fetchval(
+                    "SELECT erasure FROM slotwire.begin_erasure($1, $2, 'gone@example.org', '{}', 'somebody', $3)",
+                    *(uuid4(), org, api.actions.clock.now()),
+                ),
                 "agents": agent.id,
                 "mcp_agents": agent.id,
                 "mcp/subscriptions": (subscribed := await write_mcp_subscription(database, org, agent.id)),

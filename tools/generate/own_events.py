@@ -16,6 +16,7 @@ from slotwire.ingest.control.changes.meeting_facts import changed_event, read_fa
 from slotwire.ingest.control.connection_events import change_event, connected_event, revoked_event
 from slotwire.ingest.control.connection_records import ConnectionRecord
 from slotwire.ingest.control.connection_states import ConnectionStatus
+from slotwire.ingest.control.erasure import erased_event
 from slotwire.ingest.control.meeting_events import MOMENTS, MeetingBooking, meeting_events
 from slotwire.ingest.control.subscription_events import disabled_event, restored_event
 from slotwire.ingest.control.subscription_facts import SubscriptionRecord
@@ -24,7 +25,7 @@ from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.codec import (
     encode_data,
 )
-from slotwire.schemas.ids import OrganizationUri
+from slotwire.schemas.ids import OrganizationUri, chain_key
 
 API = "https://api.calendly.com"
 
@@ -36,6 +37,15 @@ def own_events() -> Iterator[dict[str, Any]]:
     yield _action_event()
     yield from _meeting_events()
     yield _change_event()
+    yield _erased_event()
+
+
+def _erased_event() -> dict[str, Any]:
+    """Return the event of an invitee who was erased."""
+    invitee = f"{API}/scheduled_events/EVENT/invitees/INVITEE"
+    now = datetime(2026, 11, 23, 9, 0, 0, 125000, tzinfo=UTC)
+    organization = f"{API}/organizations/ORGANIZATION"
+    return _own(erased_event(organization, invitee, chain_key(organization, invitee), UUID(int=7), now))
 
 
 def _change_event() -> dict[str, Any]:

@@ -16,6 +16,7 @@ availability   list: when users can be booked
 quarantine     list, get, retry, discard
 dead_letters   list, get, redrive, redrive_all, edit, discard: what agents gave up
 reconciliations  list, get, create, run: holes, and the fetches that fill them
+erasures       list, get, create: people whose data is taken out of everything
 granted_calls  find, call: what an agent asks Calendly for while it handles an event
 actions        list, get, create, decide, confirm_restore: what callers have done at Calendly
 calendly       call: any operation of Calendly's API
@@ -50,6 +51,7 @@ from slotwire.ingest.operate.actions.connect_links import ConnectLinkActions
 from slotwire.ingest.operate.actions.connections import ConnectionActions
 from slotwire.ingest.operate.actions.dead_letters import DeadLetterActions
 from slotwire.ingest.operate.actions.deliveries import DeliveryActions
+from slotwire.ingest.operate.actions.erasures import ErasureActions
 from slotwire.ingest.operate.actions.events import EventActions
 from slotwire.ingest.operate.actions.granted_calls import GrantedCallActions
 from slotwire.ingest.operate.actions.keys import KeyActions
@@ -94,6 +96,7 @@ class Actions:
     organizations: OrganizationActions
     subscriptions: SubscriptionActions
     reconciliations: ReconciliationActions
+    erasures: ErasureActions
     performed: PerformedActions
     signing_keys: SigningKeyActions
     runs: RunActions
@@ -133,6 +136,7 @@ class Actions:
             OrganizationActions(*base),
             SubscriptionActions(*base),
             ReconciliationActions(*base),
+            ErasureActions(*base),
             PerformedActions(*base),
             SigningKeyActions(*base),
             RunActions(*base),
