@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -55,6 +56,14 @@ GRACE_SECONDS = 2.0
 """How long a stop waits for requests; streams are over then."""
 ONCE = (hdrs.HOST, hdrs.ORIGIN, hdrs.AUTHORIZATION)
 """Headers that decide who comes in: of two, somebody between may have read the other one."""
+SHARED = MappingProxyType(
+    {
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST",
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "Authorization, Content-Type, MCP-Protocol-Version, Mcp-Method, Mcp-Name",
+        hdrs.ACCESS_CONTROL_MAX_AGE: "600",
+    }
+)
+"""What a browser is told before a page of an allowed origin calls."""
 _AGENT = "{agent:[a-z0-9][a-z0-9-]{0,62}}"
 _JSON = "application/json"
 
@@ -117,6 +126,7 @@ class _Door:
     def app(self) -> web.Application:
         """Build the application."""
         app = web.Application(middlewares=[self._checked], client_max_size=self._gate.settings.max_body_bytes)
+        app.on_response_prepare.append(self._share)
         app.router.add_route("POST", TOKEN, self._token)
         app.router.add_route("GET", AUTHORIZE, self._authorize)
         app.router.add_route("GET", SERVER_METADATA, self._server_metadata)
@@ -161,7 +171,17 @@ class _Door:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and not self._may_call(origin):
             return _problem(403, "invalid_request", "pages of this origin may not call")
+        if origin is not None and request.method == hdrs.METH_OPTIONS:
+            return web.Response(status=204, headers=SHARED)
         return await handler(request)
+
+    async def _share(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let a page of an allowed origin read the answer: its browser would keep it from the page."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and self._may_call(origin):
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = hdrs.WWW_AUTHENTICATE
+            response.headers[hdrs.VARY] = hdrs.ORIGIN
 
     def _may_call(self, origin: str) -> bool:
         """Whether a page may call: one that is allowed, or one of this machine if the listener is for it alone."""

@@ -25,6 +25,7 @@ from mcp_types import (
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    GetPromptResult,
     InputRequiredResult,
     TextContent,
     ToolAnnotations,
@@ -129,6 +130,17 @@ class ScopedServer(MCPServer[Any]):
         found = [told(tool) for tool in self._toolbox.listed(who)]
         found += [tool for tool in await super().list_tools() if tool.name in who.tools]
         return sorted(found, key=lambda tool: tool.name)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Say that there are no prompts: the library would say that we have failed.
+
+        Raises:
+            MCPError: always.
+        """
+        del arguments, context
+        raise MCPError(INVALID_PARAMS, f"Unknown prompt: {name[:100]}. There are none.")
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None

@@ -140,6 +140,10 @@ async def test_arguments_that_nothing_can_take_are_refused_with_words(world: Mcp
     for wrong in wrongs:
         answer = await call(world, token, "tools/call", {"name": "list_event_types", "arguments": wrong})
         assert answer["error"]["code"] == -32602
+    for method, name, value in (("prompts/get", "name", "x"), ("resources/read", "uri", "x://y")):
+        headers, body = wire_request(token, method, {name: value})
+        status, answer = await send(world, token, body, {**headers, "Mcp-Name": value})
+        assert (status, answer["error"]["code"]) == (400, -32602), answer
     refused = [use["code"] for use in await world.uses("refused", "failed")]
     assert refused == ["arguments_invalid"] * len(odd)
     for method in ("events/poll", "events/stream", "events/subscribe", "events/unsubscribe"):

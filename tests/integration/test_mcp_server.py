@@ -120,6 +120,15 @@ async def test_other_hosts_and_pages_of_other_sites_are_refused(world: McpWorld)
         )
     ]
     assert answers == [421, 403, 403, 403, 200, 200]
+    # A browser asks first, and keeps the answer from a page that is not named in it.
+    for origin, status, shared in (("https://ui.test", 204, "https://ui.test"), ("https://evil.example", 403, None)):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        before = await world.http.options(f"{world.url}/mcp/helper", headers=asked)
+        after = await world.raw("helper", None, "tools/list", headers={"Origin": origin})
+        assert (before.status_code, before.headers.get("Access-Control-Allow-Origin")) == (status, shared)
+        assert ("Authorization" in before.headers.get("Access-Control-Allow-Headers", "")) == (status == 204)
+        assert after.headers.get("Access-Control-Allow-Origin") == shared
+        assert "Access-Control-Allow-Credentials" not in after.headers
     long = await world.raw("helper", token, "tools/call", {"name": "x", "arguments": {"y": "z" * 300_000}})
     assert long.status_code == 413
 
