@@ -80,11 +80,11 @@ class AgentSetup:
     def runner(
         self, agent: Agent, *, instance: str | None = None, clock: Clock | None = None, **limits: Any
     ) -> AgentRunner:
-        """Make a member; `limits` are fields of the membership."""
+        """Make a member; `limits` are fields of the membership. It commits behind a transaction's marker at once."""
         agents = self.settings.agents.model_copy(update={"group_instance_id": instance})
         settings = self.settings.model_copy(update={"agents": agents})
         runner = AgentRunner(agent, settings, self.pool, clock or SystemClock())
-        runner.membership = replace(runner.membership, **limits)
+        runner.membership = replace(runner.membership, **{"interval": 0.2, **limits})
         return runner
 
     def environment(self) -> dict[str, str]:
