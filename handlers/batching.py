@@ -32,7 +32,7 @@ class CallBatcher(Generic[K, R]):
                 can, because the callers continue then, or raises.
         """
         self._call = call
-        self._waiting: dict[K, asyncio.Future[R]] = {}
+        self._waiting: dict[K, list[asyncio.Future[R]]] = {}
         self._carrier: asyncio.Task[None] | None = None
 
     async def __call__(self, key: K) -> R:
@@ -41,12 +41,11 @@ class CallBatcher(Generic[K, R]):
         Raises:
             Exception: what the batch raised; every caller in it gets the same.
         """
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, []).append(future)
         if self._carrier is None:
             self._carrier = asyncio.create_task(self._carry(), name="batched calls")
-        return await asyncio.shield(future)
+        return await future
 
     async def _carry(self) -> None:
         try:
@@ -61,14 +60,15 @@ class CallBatcher(Generic[K, R]):
             self._carrier = None
 
 
-def _reply(batch: Mapping[K, asyncio.Future[R]], results: Mapping[K, R]) -> None:
-    for key, future in batch.items():
-        if not future.done():
-            future.set_result(results[key])
+def _reply(batch: Mapping[K, list[asyncio.Future[R]]], results: Mapping[K, R]) -> None:
+    for key, futures in batch.items():
+        for future in futures:
+            if not future.done():
+                future.set_result(results[key])
 
 
-def _fail(batch: Mapping[K, asyncio.Future[R]], error: Exception) -> None:
-    for future in batch.values():
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # retrieved, so that asyncio does not warn when the caller is gone
+def _fail(batch: Mapping[K, list[asyncio.Future[R]]], error: Exception) -> None:
+    for futures in batch.values():
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)

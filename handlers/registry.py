@@ -141,6 +141,7 @@ class Agent(Schedules):
         self._filters: dict[str, Where[Any]] = {}
         self._classes: list[type[EventData]] = []
         self._takeovers: dict[str, Agent | JournalMigration] = {}
+        self._shown = MappingProxyType(self._handlers)
 
     # Without the overloads mypy would take two classes for their common base, and refuse `Event[A | B]`.
     @overload
@@ -270,7 +271,7 @@ class Agent(Schedules):
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers by the events' types, and scheduled work by the types of its firings."""
-        return MappingProxyType(self._handlers)
+        return self._shown
 
     def takes(self, event: Event[Any]) -> object:
         """Ask whether the handler takes an event of its type; True without a filter. A filter may answer anything."""

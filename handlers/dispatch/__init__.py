@@ -4,6 +4,7 @@ dispatcher  runs the lanes, within a limit
 lanes       order per key, keys concurrently
 handle      one record: decode, skip, run, try again, give up
 attempt     one run of a handler
+isolation   with context variables and a limit of time of its own
 runs        the runs of one agent in one process
 resume      lets runs that were set aside go on when an event of their key comes
 queueing    handles them in turn with the others

@@ -7,11 +7,13 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 from typing import Any
 
 from slotwire.handlers.context import Context
+from slotwire.handlers.dispatch import isolation
+from slotwire.handlers.dispatch.isolation import RanTooLong, isolated
 from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, Suspended, TroubledRun
 from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.outcome import Done, Reject, Retry
@@ -91,9 +93,10 @@ async def run_once(agent: Agent, context: Context, limit: TimeLimit = asyncio.ti
     A run that goes on was taken by the filter when it began.
     """
     run = context.run
-    if run is None:
-        return _filtered(agent, context) or await _run(agent, context, limit)
-    result = (None if run.known is not None else _filtered(agent, context)) or await _run(agent, context, limit)
+    known = run is not None and run.known is not None
+    result = (None if known else _filtered(agent, context)) or await _run(agent, context, limit)
+    if run is None or run.untouched:
+        return result
     try:
         return await _judged(context, run, result)
     except (DatabaseUnavailable, SchemaMismatch, ConfigurationError) as error:
@@ -117,18 +120,17 @@ async def _judged(context: Context, run: Run, result: RunResult) -> RunResult:
 async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     event = context.event
     handler = agent.handlers[event.type]
-    deadline = limit(agent.timeout_seconds)
     result: RunResult
     began = monotonic()
     try:
         with _span(context):
-            async with deadline:
-                outcome: object = await handler(event, context)
+            outcome: object = await isolated(handler(event, context), partial(limit, agent.timeout_seconds))
     except AlreadyDone:
         return SuccessfulRun(by_another=True)
+    except RanTooLong as error:
+        result = _judge(error.__cause__ or error, context, f"ran longer than {agent.timeout_seconds:g} s")
     except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
-        timed_out = isinstance(error, TimeoutError) and deadline.expired()
-        result = _judge(error, context, f"ran longer than {agent.timeout_seconds:g} s" if timed_out else "")
+        result = _judge(error, context)
     else:
         result = _read(outcome, context)
     finally:
@@ -151,7 +153,7 @@ def _span(context: Context) -> AbstractContextManager[object]:
     return tracing().span("handle", "CONSUMER", parent=event.traceparent, usual=AlreadyDone, **about)
 
 
-def _judge(error: BaseException, context: Context, reason: str) -> RunResult:
+def _judge(error: BaseException, context: Context, reason: str = "") -> RunResult:
     """Say what follows from what a handler raised; raise what is not its own."""
     match error:
         case NotCommitted():
@@ -221,7 +223,7 @@ def trace_of(error: BaseException) -> str:
 
     The last place is always the outermost one, the handler itself: of a deep trace the middle is left out.
     """
-    frames = traceback.extract_tb(error.__traceback__)[1:]
+    frames = [each for each in traceback.extract_tb(error.__traceback__)[1:] if each.filename != isolation.__file__]
     if len(frames) > _MAX_FRAMES:
         frames = frames[:1] + frames[1 - _MAX_FRAMES :]
     return _written(" < ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in reversed(frames)))

@@ -2,14 +2,19 @@
 
 Retries happen inside a record's own turn, so they delay their lane only. A partition has at most its share of the
 agent's limit in flight, so one slow key cannot take the room of other partitions.
+
+Lanes are worked on by tasks. As long as what they do waits for nothing, one task works on lane after lane, since a task
+costs as much as many a handler; else each lane has one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from slotwire.handlers.dispatch.lanes import Lanes
@@ -20,6 +25,8 @@ from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
 CANCEL_SECONDS = 2.0
 """How long an interrupted handler may take to end before the dispatcher stops waiting for it."""
+HOG_SECONDS = 0.01
+"""After how long a worker begins no further lane, and lets others have the loop."""
 
 Handle = Callable[[Record, asyncio.Event], Awaitable[RecordResult]]
 TakeTurn = Callable[[LaneTurn, asyncio.Event], Awaitable[RecordResult]]
@@ -31,6 +38,10 @@ class _OpenPartition:
 
     Attributes:
         ready: whether its records may be handled.
+        due: the lanes that nobody works on yet, each with its first job.
+        workers: the tasks that work on lanes.
+        spare: how many of them have not begun.
+        waits: whether jobs wait for something: then each lane gets a worker at once.
         resumed: set but while partitions move: meanwhile nothing of it begins.
         idle: set while nothing of it runs.
     """
@@ -39,7 +50,10 @@ class _OpenPartition:
         self.ready = ready
         self.ledger = OffsetLedger()
         self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
-        self.tasks: dict[Lane, asyncio.Task[None]] = {}
+        self.due: deque[tuple[Lane, Record | LaneTurn]] = deque()
+        self.workers: set[asyncio.Task[None]] = set()
+        self.spare = 0
+        self.waits = False
         self.stopping = asyncio.Event()
         self.resumed, self.idle = asyncio.Event(), asyncio.Event()
         self.resumed.set()
@@ -211,7 +225,8 @@ class Dispatcher:
             if partition not in kept or not item.ready or item.ledger.position is None:
                 del self._open[partition]
                 item.stopping.set()
-                for task in tuple(item.tasks.values()):
+                item.due.clear()
+                for task in tuple(item.workers):
                     task.cancel()
             item.resumed.set()
         self.changed.set()
@@ -225,7 +240,7 @@ class Dispatcher:
         for item in self._open.values():
             item.stopping.set()
             item.resumed.set()
-        running = {task for item in self._open.values() for task in item.tasks.values()}
+        running = {task for item in self._open.values() for task in item.workers}
         if running:
             _, running = await asyncio.wait(running, timeout=grace)
         for task in running:
@@ -241,36 +256,58 @@ class Dispatcher:
     def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
         lane = job.lane
         if item.lanes.add(lane, job):
-            item.tasks[lane] = self._spawn(self._work(item, lane, job))
+            item.due.append((lane, job))
+            if item.waits or not item.spare:
+                self._add_worker(item)
 
-    async def _work(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
+    def _add_worker(self, item: _OpenPartition) -> None:
+        item.spare += 1
+        item.workers.add(self._spawn(self._work(item)))
+
+    async def _work(self, item: _OpenPartition) -> None:
+        """Work on lanes until none is due. While one works, another one is there to begin if it waits."""
+        task = asyncio.current_task()
+        item.spare -= 1
+        item.waits = item.running > 0
+        try:
+            for _ in range(len(item.due) - 1 - item.spare if item.waits else 0):
+                self._add_worker(item)
+            began = monotonic()
+            while item.due and monotonic() - began < HOG_SECONDS:
+                lane, job = item.due.popleft()
+                if item.due and not item.spare:
+                    self._add_worker(item)
+                await self._work_on(item, lane, job)
+        finally:
+            item.workers.discard(task)
+        if item.due and not item.spare:
+            self._add_worker(item)
+
+    async def _work_on(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
         """Handle the records and turns of a lane until none is left."""
         job: Record | LaneTurn | None = first
-        try:
-            while job is not None:
-                if not item.resumed.is_set():
-                    await item.resumed.wait()
-                result = await self._done(job, item)
-                if result.status is RecordStatus.HANDED_BACK:
-                    item.lanes.abandon(lane)
-                    return
-                if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
-                    item.ledger.settle(job.offset)
-                    self.changed.set()
-                job = item.lanes.finish(lane)
-        finally:
-            del item.tasks[lane]
+        while job is not None:
+            while not item.resumed.is_set():
+                await item.resumed.wait()
+            item.running += 1
+            item.idle.clear()
+            try:
+                result = await self._done(job, item.stopping)
+            finally:
+                item.running -= 1
+                if not item.running:
+                    item.idle.set()
+            if result.status is RecordStatus.HANDED_BACK:
+                item.lanes.abandon(lane)
+                return
+            if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
+                item.ledger.settle(job.offset)
+                self.changed.set()
+            job = item.lanes.finish(lane)
 
-    async def _done(self, job: Record | LaneTurn, item: _OpenPartition) -> RecordResult:
-        item.running += 1
-        item.idle.clear()
-        try:
-            if isinstance(job, Record):
-                return await self._handle(job, item.stopping)
-            if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
-                raise AssertionError
-            return await self._take_turn(job, item.stopping)
-        finally:
-            item.running -= 1
-            if not item.running:
-                item.idle.set()
+    def _done(self, job: Record | LaneTurn, stopping: asyncio.Event) -> Awaitable[RecordResult]:
+        if isinstance(job, Record):
+            return self._handle(job, stopping)
+        if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
+            raise AssertionError
+        return self._take_turn(job, stopping)

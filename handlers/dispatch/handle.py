@@ -132,7 +132,13 @@ class Handling:
             return RecordResult(RecordStatus.HANDED_BACK)
         began = monotonic()
         try:
-            result = await self._handled(record, stopping, queued)
+            try:
+                result = await self._handle(record, stopping, queued)
+            except (Interrupted, PauseRefused):
+                raise
+            except Exception as defect:  # noqa: BLE001 - whatever is in a record, it costs that record only
+                # One on which our own code fails is given up, so that it ends neither agent nor partition.
+                result = await self._give_up(record, self._defect(defect), stopping, queued)
         except Interrupted:
             return RecordResult(RecordStatus.HANDED_BACK)
         self._settled(record, result, began)
@@ -142,20 +148,12 @@ class Handling:
         kind = record.type
         if self._show is not None and (kind is None or kind in self._agent.handlers):
             self._show.settled(record, result, monotonic() - began)
-        if result.status not in {RecordStatus.HANDED_BACK, RecordStatus.POSTPONED}:
+        status = result.status
+        if status is not RecordStatus.HANDED_BACK and status is not RecordStatus.POSTPONED:
             known = kind in BY_TYPE or kind in self._agent.handlers
-            self._counted(kind if known else "unknown", result.status).inc()
-        if result.status is RecordStatus.DONE:
+            self._counted(kind if known else "unknown", status).inc()
+        if status is RecordStatus.DONE:
             self._giving_up.succeeded()
-
-    async def _handled(self, record: Record, stopping: asyncio.Event, queued: QueuedRecord | None) -> RecordResult:
-        """Handle a record; one on which our own code fails is given up, so that it ends neither agent nor partition."""
-        try:
-            return await self._handle(record, stopping, queued)
-        except (Interrupted, PauseRefused):
-            raise
-        except Exception as defect:  # noqa: BLE001 - whatever is in a record, it costs that record only
-            return await self._give_up(record, self._defect(defect), stopping, queued)
 
     def _defect(self, defect: Exception) -> GiveUpReason:
         self._log.error("record_not_handled", reason=type(defect).__name__, trace=trace_of(defect))
@@ -165,11 +163,16 @@ class Handling:
         if isinstance(record, SetAsideRecord):
             return await self._go_on(record, stopping)
         handled = record.type is None or record.type in self._agent.handlers
-        runs = await self._resumption.concerning(record, stopping)
+        runs = await self._resumption.concerning(record, stopping) if self._runs.in_use else ()
         if not handled and not any(record.type in run.awaited for run in runs):
             return RecordResult(RecordStatus.SKIPPED)
         try:
-            event = await self._read(record, stopping)
+            try:
+                event = read_event(record)
+            except UndecodableRecord as error:
+                if error.reason != "data_elsewhere":
+                    raise
+                event = await self._fetched(record, stopping)
         except UndecodableRecord as error:
             if not handled:
                 return RecordResult(RecordStatus.SKIPPED)
@@ -220,12 +223,8 @@ class Handling:
     async def _is_done(self, event_id: UUID, stopping: asyncio.Event) -> bool:
         return await self.patience.until_answered("postgres", lambda: self._inbox.seen(event_id), stopping)
 
-    async def _read(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
-        try:
-            return read_event(record)
-        except UndecodableRecord as error:
-            if error.reason != "data_elsewhere":
-                raise
+    async def _fetched(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
+        """Read a record whose data is in the log."""
         # Decoding got as far as the data, so the identifier is there, once, and well-formed.
         event_id = UUID(next(value for name, value in record.headers if name == "ce_id" and value).decode())
         fetched = await self.patience.until_answered("postgres", lambda: self._inbox.data_of(event_id), stopping)

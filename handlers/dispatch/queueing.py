@@ -124,7 +124,8 @@ class Queueing:
             while True:
                 result = await self._handling.handle(record, stopping, queued=queued)
                 if result.status is not RecordStatus.POSTPONED:
-                    await self._remember(record, result, stopping)
+                    if self._lettered.get(record.partition) or result.status is RecordStatus.DEAD_LETTERED:
+                        await self._remember(record, result, stopping)
                     return result
                 queued = QueuedRecord(record, result.attempts, self._clock.now() + timedelta(seconds=result.pause))
                 if await self._put_first(queued, stopping):

@@ -114,6 +114,11 @@ class Run:
         return self._claim is not None
 
     @property
+    def untouched(self) -> bool:
+        """Whether nothing of it is stored, and its handler has asked for nothing."""
+        return self._claim is None and self.known is None and self.ending is None and self.refused is None
+
+    @property
     def has_journal(self) -> bool:
         """Whether anything of the run is stored."""
         return self._claim is not None or self.known is not None

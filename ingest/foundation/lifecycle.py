@@ -17,6 +17,17 @@ from typing import Any
 from slotwire.ingest.foundation.open_files import raise_limit
 
 
+def collect_rarely() -> None:
+    """Set the collector of garbage for a process that serves.
+
+    Imported modules live as long as the process, so it need not scan them again. Deliveries make too few objects for
+    frequent collections to pay.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """Run a process's main coroutine on uvloop until it returns.
 
@@ -25,11 +36,7 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
     """
     import uvloop
 
-    # Imported modules live as long as the process, so the collector need not scan them again. Deliveries make too few
-    # objects for frequent collections to pay.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    collect_rarely()
     raise_limit()
 
     async def body() -> None:

@@ -34,6 +34,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.handlers.testing import record_of
+from slotwire.ingest.foundation.lifecycle import collect_rarely
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import StackOptions, embedded_stack, ephemeral_folder
 from slotwire.schemas.codec import decode
@@ -157,6 +158,7 @@ async def take_turn(setup: AgentSetup, name: str, records: int) -> Spent:
         "asyncpg": lambda: asyncpg_turn(setup, meter),
         "transaction": lambda: agent_turn(setup, meter, writes=True),
     }
+    collect_rarely()  # as a process of ours does
     await ways[name]()
     return meter.spent()
 

@@ -108,6 +108,35 @@ class TestDispatcher:
             slow.set()
         assert dispatcher.committable() == {ONE: 12}
 
+    async def test_a_task_is_made_for_who_waits(self) -> None:
+        """Keys whose handlers wait for nothing share a task; each of those that wait has one, and all begin."""
+        release = asyncio.Event()
+        release.set()
+        tasks: list[asyncio.Task[None] | None] = []
+
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
+            del record, stopping
+            tasks.append(asyncio.current_task())
+            if not release.is_set():
+                await release.wait()
+            return RecordResult(RecordStatus.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=100, spawn=group.create_task)
+            dispatcher.open([ONE])
+            for first in (0, 50):
+                dispatcher.deliver(ONE, records(ONE, first, 50), position=first + 50)
+                while dispatcher.in_flight:
+                    await run_ready_tasks()
+            assert (len(tasks), len(set(tasks))) == (100, 2)
+            release.clear()
+            dispatcher.deliver(ONE, records(ONE, 100, 50), position=150)
+            while len(tasks) < 150:
+                await run_ready_tasks()
+            release.set()
+        assert len(set(tasks[100:])) == 50
+        assert dispatcher.committable() == {ONE: 150}
+
     async def test_another_organization_s_record_of_the_key_is_not_delayed(self) -> None:
         """Two are told of one resource, so their records have one key; neither waits for the other's."""
         slow = asyncio.Event()
