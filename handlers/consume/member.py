@@ -104,6 +104,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 take_turn=self._queueing.take_turn,
                 agent=self._membership.agent,
                 max_in_flight=self._agents.max_in_flight,
+                max_held=self._agents.max_held,
                 spawn=lanes.create_task,
             )
             self._consumer = AIOKafkaConsumer(**self._options())

@@ -1,7 +1,8 @@
 """Runs lanes: an organization's records of one key in order, lanes of a partition concurrently, within a limit.
 
 Retries happen inside a record's own turn, so they delay their lane only. A partition has at most its share of the
-agent's limit in flight, so one slow key cannot take the room of other partitions.
+agent's limits: of lanes in work, and of records that it holds. So one slow key cannot take the room of other
+partitions; and as long as what waits behind it fits in the second share, not that of other keys either.
 
 Lanes are worked on by tasks. As long as what they do waits for nothing, one task works on lane after lane, since a task
 costs as much as many a handler; else each lane has one.
@@ -75,6 +76,7 @@ class Dispatcher:
         agent: str,
         max_in_flight: int,
         spawn: Spawn,
+        max_held: int = 0,
         take_turn: TakeTurn | None = None,
         counted: bool = True,
     ) -> None:
@@ -83,8 +85,9 @@ class Dispatcher:
         Args:
             handle: handles one record and returns the result.
             agent: the agent's name, for metrics.
-            max_in_flight: records in flight in all partitions together; each has an equal share, at least 1.
+            max_in_flight: lanes in work in all partitions together; each has an equal share, at least 1.
             spawn: starts a task that its owner waits for, for example a TaskGroup's `create_task`.
+            max_held: records in work, or behind one of their lane, likewise; never less than may be in work.
             take_turn: handles what waits in a lane's queue; its result says whether the lane goes on.
             counted: whether the metric of the agent is of this one.
         """
@@ -92,6 +95,7 @@ class Dispatcher:
         self._handle = handle
         self._take_turn = take_turn
         self._max_in_flight = max_in_flight
+        self._max_held = max(max_in_flight, max_held)
         self._spawn = spawn
         self._open: dict[Partition, _OpenPartition] = {}
         # Asked for when somebody looks, since setting it costs as much as many a handler.
@@ -110,13 +114,12 @@ class Dispatcher:
 
     @property
     def is_pressed(self) -> bool:
-        """Whether a partition has more than half of its share in flight."""
-        half = self._share // 2
-        return any(item.ledger.unsettled > half for item in self._open.values())
+        """Whether a partition has more than half of its share in work."""
+        half = self._share(self._max_in_flight) // 2
+        return any(item.lanes.keys > half for item in self._open.values())
 
-    @property
-    def _share(self) -> int:
-        return max(1, self._max_in_flight // max(1, len(self._open)))
+    def _share(self, limit: int) -> int:
+        return max(1, limit // max(1, len(self._open)))
 
     @property
     def unready(self) -> Collection[Partition]:
@@ -153,11 +156,11 @@ class Dispatcher:
             self._start(item, turn)
 
     def rooms(self) -> Mapping[Partition, int]:
-        """Return how many more records each partition may have in flight; partitions without room are left out."""
-        share = self._share
+        """Return how many more records each partition may be given; partitions without room are left out."""
+        share, held = self._share(self._max_in_flight), self._share(self._max_held)
         rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
-            room = min(share - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
+            room = min(share - item.lanes.keys, held - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
             if room > 0 and item.ready and item.resumed.is_set() and not item.stopping.is_set():
                 rooms[partition] = room
         return rooms

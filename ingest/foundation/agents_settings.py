@@ -15,7 +15,10 @@ class AgentsSettings(SettingsGroup):
     group_instance_id: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """A stable name of this member, for example the pod's, so that a rolling restart moves no partitions."""
     max_in_flight: int = Field(500, ge=1)
-    """The most events a member handles or holds at once."""
+    """The most keys whose events a member handles at once."""
+    max_held: int = Field(2_000, ge=1)
+    """The most events a member holds in memory: those that it handles, and those behind them of the same keys. Past it
+    a slow key delays the others of its partition. Never less than `max_in_flight`."""
     max_queued: int = Field(10_000, ge=1)
     """The most events of an agent that wait in Postgres for a later attempt, or behind one; then partitions hold."""
     max_queued_per_key: int = Field(1_000, ge=1)

@@ -12,6 +12,7 @@ import pytest
 from slotwire.handlers import Agent, Context, Reject, Retry
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.testing import record_of
+from slotwire.ingest.foundation.exposition import REGISTRY
 from slotwire.ingest.foundation.kafka import opened_client, require_topics
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -129,6 +130,36 @@ async def test_a_poison_event_becomes_a_dead_letter_and_its_partition_goes_on(se
         async with transactional(setup.settings.kafka.bootstrap_servers) as producer, producer.transaction():
             await producer.send(setup.topic, letter.value, letter.key, headers=list(letter.headers))
         await until(lambda: handled[-1] == 7)
+
+
+async def test_what_waits_behind_a_slow_key_is_held_and_bounded_and_delays_no_other(setup: AgentSetup) -> None:
+    """More of one key than may be in work: all others are handled; of the slow one no more is read than may be held."""
+    agent = Agent("slow")
+    handled: list[tuple[str, int]] = []
+    release = asyncio.Event()
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+        del ctx
+        if event.key == "slow":
+            await release.wait()
+        handled.append((event.key, event.sequence))
+
+    limits = setup.settings.agents.model_copy(update={"max_in_flight": 20, "max_held": 400})
+    setup.settings = setup.settings.model_copy(update={"agents": limits})
+    others = {(f"key-{n}", n) for n in range(40)}
+    await setup.publish(*(invitee_created("slow", n) for n in range(60)), *(invitee_created(*each) for each in others))
+    await setup.publish(*(invitee_created("slow", n) for n in range(60, 200)))
+
+    def held() -> float | None:
+        return REGISTRY.get_sample_value("slotwire_consumer_in_flight", {"agent": "slow"})
+
+    async with running_agents(setup.runner(agent)):
+        await until(lambda: len(handled) == len(others) and held() == 100)  # of four partitions, one is the slow key's
+        assert set(handled) == others
+        release.set()
+        await until(lambda: len(handled) == len(others) + 200)
+    assert [number for key, number in handled if key == "slow"] == list(range(200))
 
 
 async def test_a_rejection_and_a_retry_do_what_they_say(setup: AgentSetup) -> None:

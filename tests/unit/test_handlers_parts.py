@@ -108,6 +108,33 @@ class TestDispatcher:
             slow.set()
         assert dispatcher.committable() == {ONE: 12}
 
+    async def test_what_waits_behind_a_slow_key_takes_no_room_of_others_up_to_a_limit(self) -> None:
+        """Of a share of two keys one is slow: what waits behind it is held, and others handled, until it is full."""
+        slow, handled = asyncio.Event(), []
+
+        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
+            del stopping
+            if record.key == b"slow":
+                await slow.wait()
+            else:
+                handled.append(record.offset)
+            return RecordResult(RecordStatus.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=4, max_held=20, spawn=group.create_task)
+            dispatcher.open([ONE, TWO])
+            dispatcher.deliver(ONE, records(ONE, 0, 9, key="slow"), position=9)
+            assert dispatcher.rooms() == {ONE: 1, TWO: 2}
+            dispatcher.deliver(ONE, records(ONE, 9, 1), position=10)
+            assert dispatcher.rooms() == {TWO: 2}
+            while not handled:
+                await run_ready_tasks()
+            assert dispatcher.rooms() == {ONE: 1, TWO: 2}
+            dispatcher.deliver(ONE, records(ONE, 10, 1, key="slow"), position=11)
+            assert dispatcher.rooms() == {TWO: 2}
+            slow.set()
+        assert (handled, dispatcher.committable()) == ([9], {ONE: 11})
+
     async def test_a_task_is_made_for_who_waits(self) -> None:
         """Keys whose handlers wait for nothing share a task; each of those that wait has one, and all begin."""
         release = asyncio.Event()
