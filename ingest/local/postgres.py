@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -106,6 +107,19 @@ class EmbeddedPostgres(EmbeddedServer):
             await self._provision(connection)
         finally:
             await connection.close()
+
+    async def checkpoint(self) -> None:
+        """Write to disk what a stop would have to, while others still stop. A server that does not answer is left."""
+        from slotwire.ingest.foundation.postgres import translated
+
+        with suppress(SlotwireError):
+            connection = await self._connect() if self.running else None
+            if connection is not None:
+                try:
+                    with translated():
+                        await connection.execute("CHECKPOINT")
+                finally:
+                    connection.terminate()
 
     def _home(self) -> Path:
         """Return the folder of Postgres's files, owned by its account; create it if it is missing."""

@@ -24,8 +24,8 @@ from slotwire.ingest.local.state import StateFolder
 from slotwire.ingest.local.supervisor import AfterStart, Process, Service, Supervisor, Unit
 from slotwire.ingest.local.wiring import MCP_AGENT, Wiring
 
-STOP_SECONDS = 4.0
-"""For everything together; the rest is killed, so that the command ends within 5 s."""
+STOP_SECONDS = 4.4
+"""For everything together, a process and then a server; the rest is killed, so that the command ends within 5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +138,19 @@ class Installation:
             await together(*(unit.kill() for unit in late))
 
     async def _stop_in_order(self) -> None:
-        """Stop Kafka as soon as the relay and the agent have ended, and Postgres last."""
+        """Stop Kafka as soon as the relay and the agent have ended, and Postgres last: it has begun to write before."""
         stops = {process.name: asyncio.create_task(process.stop()) for process in self.processes}
 
         async def stop_broker() -> None:
             await _ended(stops[name] for name in stops.keys() & {"relay", "demo-agent"})
             await self.wiring.stack.kafka.stop()
 
-        await together(stop_broker(), _ended(stops.values()))
+        checkpoint = asyncio.create_task(self.wiring.stack.postgres.checkpoint())
+        try:
+            await together(stop_broker(), _ended(stops.values()))
+        finally:
+            checkpoint.cancel()
+            await asyncio.wait({checkpoint})
         await self.wiring.stack.stop()
 
     async def _database_side(self) -> None:

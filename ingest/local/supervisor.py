@@ -18,8 +18,8 @@ from slotwire.ingest.local.state import StateFolder
 
 READY_SECONDS = 60.0
 """How long a process may take until it is ready."""
-STOP_SECONDS = 2.5
-"""How long a process may take to stop; Postgres and Kafka need the rest of the 5 s."""
+STOP_SECONDS = 2.0
+"""How long a process may take to stop; Postgres and Kafka, which stop after them, need as long."""
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 20.0

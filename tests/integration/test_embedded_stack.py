@@ -12,7 +12,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.local.kafka import answers
+from slotwire.ingest.local.run import STOP_SECONDS
 from slotwire.ingest.local.stack import Stack
+from slotwire.ingest.local.supervisor import STOP_SECONDS as PROCESS_STOP_SECONDS
 
 
 async def _value(url: str, query: str) -> object:
@@ -121,6 +123,22 @@ async def test_a_killed_postgres_comes_back_with_what_it_acknowledged(
     connection.terminate()
     await breakable_stack.postgres.restart()
     assert await _value(database.owner_url, "SELECT count(*) FROM kept") == 100
+
+
+async def test_postgres_has_little_left_to_write_when_it_is_stopped(stack: Stack, database: Database) -> None:
+    """While processes stop it writes down what it has, and the whole stop leaves both servers their time after that."""
+
+    async def written() -> object:
+        return await _value(stack.superuser_url, "SELECT redo_lsn FROM pg_control_checkpoint()")
+
+    before = await written()
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("CREATE TABLE left_to_write AS SELECT generate_series(1, 1000)")
+    await owner.close()
+    await stack.postgres.checkpoint()
+    assert await written() != before
+    for server in (stack.postgres, stack.kafka):
+        assert PROCESS_STOP_SECONDS + sum(seconds for _, seconds in server.stop_steps) <= STOP_SECONDS
 
 
 async def test_a_killed_kafka_comes_back_with_its_topics(breakable_stack: Stack, topic_prefix: str) -> None:
