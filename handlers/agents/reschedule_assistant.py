@@ -95,7 +95,7 @@ class Booked:
 def _zone(name: str | None) -> ZoneInfo:
     try:
         return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):  # the invitee's browser said it
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # the invitee's browser said it: "Europe" is a folder
         return ZoneInfo("UTC")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
 import secrets
-import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,12 +34,11 @@ from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
 from slotwire.ingest.operate.doctor import examine
 from slotwire.ingest.operate.findings import Finding
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
-from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created, until
+from tests.support.agent_setup import AgentSetup, agent_setup, invitee_created
 from tests.support.command import environment, slotwire
-from tests.support.fork_server import Forked
 from tests.support.management_api import management_api, write_organization
 from tests.support.public_endpoint import settings_for
-from tests.support.receiver import ReceivedPost, Receiver, answer, receiving
+from tests.support.receiver import Receiver, answer, receiving
 
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 URL = "https://receiver.example.com/in/capability"
@@ -55,6 +52,27 @@ INSERT INTO slotwire.agent_settings
     (id, agent, org, document, secret_names, sealed, changed_at, changed_by, disabled_at, disabled_why)
 VALUES (gen_random_uuid(), 'notify', '', '{}', '{url}', $1, $2, 'test', $2, 'the receiver answered 410')
 """
+LATER = "2026-12-24T00:00:00+01:00"
+WRONG: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("reschedule-assistant", {"reason": "away\x00"}),
+    ("reschedule-assistant", {"reason": "\ud800"}),
+    ("reschedule-assistant", {"event_types": ["a\x00b"]}),
+    ("reschedule-assistant", {"away": [{"begins": "2026-12-24", "ends": LATER}]}),
+    ("reschedule-assistant", {"away": [{"begins": LATER, "ends": LATER}]}),
+    ("reschedule-assistant", {"away": {"begins": LATER}}),
+    ("reschedule-assistant", {"within_days": 10**30}),
+    ("availability-sync", {"days": "NaN"}),
+    ("availability-sync", {"days": [14]}),
+    ("nightly-digest", {"at": "18:15"}),
+    ("nightly-digest", {"at": {"hour": 18}}),
+    ("nightly-digest", {"mail": "ops@example.com\r\nBcc: all@example.com"}),
+    ("nightly-digest", {"timezone": "Europe"}),
+    ("nightly-digest", {"timezone": "../../etc/localtime"}),
+    ("nightly-digest", {"host_timezones": "ADA\x00=UTC"}),
+    ("no-show-sweeper", {"source": "door"}),
+    ("no-show-sweeper", {"dry_run": "perhaps"}),
+)
+"""Settings of a wrong form, each with one field."""
 KEYS = f"k1:{encode_base64url(secrets.token_bytes(32))}"
 
 
@@ -127,6 +145,12 @@ async def test_only_the_agents_key_opens_what_is_set(database: Database) -> None
         moved = AgentSettingsRequest(agent="notify", organization="ORG", settings={"url": f"{URL}/2"})
         with pytest.raises(RequestRefused, match="give it again"):
             await api.actions.agent_settings.set(COMMAND_LINE, moved)
+        for name, wrong in WRONG:
+            asked = AgentSettingsRequest(agent=name, organization="ORG", settings=wrong)
+            with pytest.raises(RequestRefused) as refused:
+                await api.actions.agent_settings.set(COMMAND_LINE, asked)
+            assert refused.value.code == "settings_invalid", wrong
+            assert set(wrong) & set(re.split(r"\W+", refused.value.message)), "it says which field"
     async with connected(database.url_of["agents"]) as connection:
         for forbidden in ("SELECT 1 FROM slotwire.agent_settings", "SELECT slotwire.unset_agent_settings(NULL, NULL)"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -234,52 +258,3 @@ async def test_a_dry_run_and_a_refused_address_reach_nobody() -> None:
             trial.dead_letters[0].why.reason
             == "127.0.0.1 means an address that may not be connected to: it is this machine"
         )
-
-
-async def test_a_kill_between_send_and_settle_tells_the_same_again(
-    setup: AgentSetup, database: Database, tmp_path: Path
-) -> None:
-    """Where the process dies when a receiver has an event, the next one sends the same id and body, and settles it."""
-    addresses = ("SLOTWIRE_PUBLIC_URL", "SLOTWIRE_CALENDLY__API_URL", "SLOTWIRE_CALENDLY__AUTH_URL")
-    env = setup.environment() | dict.fromkeys(addresses, LOCAL)
-    env |= {VARIABLE: KEYS, "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true", "SLOTWIRE_AGENTS__SESSION_TIMEOUT_SECONDS": "6"}
-    await write_organization(database, "TRIAL")
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    quiet = replace(invitee_created("quiet", 3), source="/organizations/QUIET")
-    events = [invitee_created("one", 1), invitee_created("one", 2), quiet]
-
-    def start() -> Forked:
-        return Forked(("agents", "run", "notify"), env, tmp_path)
-
-    async with receiving() as receiver:
-        told = ("agents", "settings", "set", "notify", "--secret", "url=-")
-        ours = (*told, "--secret", f"secret={file}", "--organization", "TRIAL")
-        for command in ((*told, "form=chat", "dry_run=true"), ours):
-            assert (await slotwire(*command, env=env, stdin=f"http://127.0.0.1:{receiver.port}/in")).code == 0
-        child = start()
-
-        async def deadly(_: ReceivedPost, __: asyncio.StreamWriter) -> bytes:
-            child.send_signal(signal.SIGKILL)
-            await child.wait()
-            return b""
-
-        receiver.reply = deadly
-        begun = "SELECT count(*) FROM slotwire.agent_topics WHERE agent = 'notify'"
-
-        async def placed() -> bool:
-            return bool(await setup.pool.fetchval(begun) == len(agent.topics))
-
-        await until(placed)
-        await setup.publish(*events)
-        await until(lambda: child.returncode is not None)
-        assert events[0].id not in await setup.inbox()
-        receiver.answers(answer(200))
-        child = start()
-        try:
-            await setup.settle(events)
-        finally:
-            child.send_signal(signal.SIGTERM)
-            await child.wait()
-    assert [post.headers["webhook-id"] for post in receiver.received] == [str(events[n].id) for n in (0, 0, 1)]
-    assert receiver.received[0].body == receiver.received[1].body

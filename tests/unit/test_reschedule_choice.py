@@ -87,7 +87,8 @@ def test_notice_and_the_invitees_clock() -> None:
     assert found == offered[1]
 
 
-def test_what_calendly_says_of_a_booking() -> None:
+@pytest.mark.parametrize("zone", ["../etc/passwd", "Europe", "x" * 300, "UTC\x00", "Nowhere/Land"])
+def test_what_calendly_says_of_a_booking(zone: str) -> None:
     """Hosts, times and the number of places; a zone that nobody knows is UTC, and without a start there is nothing."""
     meeting = ScheduledEvent(
         uri="https://api.calendly.com/scheduled_events/E",
@@ -96,7 +97,7 @@ def test_what_calendly_says_of_a_booking() -> None:
         event_memberships=[EventMembership(user=HOST)],
         invitees_counter=InviteesCounter(limit=1, active=1),
     )
-    invitee = InviteePayload(uri="https://api.calendly.com/scheduled_events/E/invitees/I", timezone="../etc/passwd")
+    invitee = InviteePayload(uri="https://api.calendly.com/scheduled_events/E/invitees/I", timezone=zone)
     found = Booked.of(invitee, meeting)
     assert found is not None
     assert (found.hosts, found.group, str(found.slot.zone), found.slot.end) == ((HOST,), False, "UTC", at(25, 10))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingRefused
 from slotwire.ingest.foundation.outgoing.signing import webhook_secret
@@ -32,6 +32,19 @@ def can_sign(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value as JSON has it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield str(name)
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
 class ShippedSettings(BaseModel):
     """The settings of one agent for one organization, or for all that have none of their own.
 
@@ -49,6 +62,13 @@ class ShippedSettings(BaseModel):
 
     dry_run: bool = False
     """Only say in the log what would be done, and do nothing outside."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _texts_can_be_kept(cls, value: object) -> object:
+        if any("\x00" in each for each in _texts(value)):
+            raise ValueError("must not have a character of zero")
+        return value
 
     @classmethod
     def secret_names(cls) -> frozenset[str]:
