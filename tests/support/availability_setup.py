@@ -6,16 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import orjson
-from aiokafka import TopicPartition
 
 from slotwire.handlers.agents.availability_sync import agent
-from slotwire.handlers.agents.availability_sync.reading import ends_after
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
 from slotwire.handlers.author.past_events import past_event
 from slotwire.handlers.process import install
@@ -24,7 +20,6 @@ from slotwire.handlers.testing import Trial
 from slotwire.ingest.foundation.agent_settings import AvailabilitySettings
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.control_client import ControlClient
-from slotwire.ingest.foundation.kafka import full_name
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings, KafkaSettings
@@ -32,16 +27,12 @@ from slotwire.ingest.foundation.topic_admin import ensure_topics
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.agent_settings_models import AgentSettingsRequest
 from slotwire.ingest.operate.roles import COMMAND_LINE
-from slotwire.ingest.simulator.model import uri
-from slotwire.schemas.availability import Availability, read_key
+from slotwire.schemas.availability import Availability
 from slotwire.schemas.topics import AVAILABILITY
 from tests.support.actions_setup import ActionsSetup, actions_setup
-from tests.support.agent_setup import reading
+from tests.support.kept_availability import Kept, KeptAvailability
 
 SETTINGS = AvailabilitySettings(days=7, refresh_minutes=30, calls_a_round=200)
-
-Kept = dict[tuple[str, str], tuple[list[tuple[datetime, int | None]], list[tuple[datetime, datetime]]]]
-"""Slots and busy times to come, by user and event type."""
 
 
 class GrantedByOne(ControlledCalls):
@@ -93,71 +84,30 @@ class AvailabilitySetup:
         """Let the agent make a round."""
         await self.trial.fire("refresh", organization=self.world.org)
 
-    async def at_calendly(self) -> Kept:
-        """Ask Calendly itself, as the organization's owner."""
-        world, now, found = self.world, self.world.clock.now(), Kept()
-        first, ends = now + timedelta(minutes=1), ends_after(now, SETTINGS.days)
-        span = {"start_time": first.isoformat(), "end_time": ends.isoformat()}
-        for host in world.calendly.world.members(world.org):
-            user = uri("users", host.id)
-            busy = await self._ask("user_busy_times", {**span, "user": user})
-            for each in world.calendly.world.offers(world.org):
-                if each.active and each.owner == host.id:
-                    kind = uri("event_types", each.id)
-                    slots = await self._ask("event_type_available_times", {**span, "event_type": kind})
-                    found[user, kind] = _to_come(slots, busy, now)
-        return found
+    @property
+    def kept(self) -> KeptAvailability:
+        """What is kept, beside what Calendly says."""
+        return KeptAvailability(self.world.calendly, self.kafka, self.world.rows, SETTINGS.days)
 
-    async def _ask(self, path: str, query: dict[str, str]) -> list[dict[str, Any]]:
-        world = self.world
-        headers = {"Authorization": f"Bearer {world.calendly.owner_token}"}
-        answer = await world.api.client.get(f"{world.calendly.url}/{path}", params=query, headers=headers)
-        found: list[dict[str, Any]] = answer.json()["collection"]
-        return found
+    async def at_calendly(self) -> Kept:
+        """Ask Calendly itself."""
+        return await self.kept.at_calendly()
 
     async def in_table(self) -> Kept:
         """Read the table."""
-        rows = await self.world.rows("SELECT * FROM slotwire.availability WHERE NOT gone")
-        now = self.world.clock.now()
-        return {
-            (row["user_uri"], row["event_type"]): _to_come(orjson.loads(row["slots"]), orjson.loads(row["busy"]), now)
-            for row in rows
-        }
+        return await self.kept.in_table()
 
     async def in_topic(self) -> Kept:
         """Read what a consumer of the topic has at its end."""
-        now, last = self.world.clock.now(), await self.records()
-        return {
-            read_key(key): _to_come(
-                [each.model_dump(mode="json") for each in value.slots],
-                [each.model_dump(mode="json") for each in value.busy],
-                now,
-            )
-            for key, value in last.items()
-            if value is not None
-        }
+        return await self.kept.in_topic()
 
     async def records(self) -> dict[bytes, Availability | None]:
-        """Read the last record of each key; None is a tombstone."""
-        topic = full_name(self.kafka, AVAILABILITY)
-        places = [TopicPartition(topic, number) for number in range(self.kafka.partitions)]
-        found: dict[bytes, Availability | None] = {}
-        async with reading(self.kafka.bootstrap_servers) as consumer:
-            consumer.assign(places)
-            await consumer.seek_to_beginning()
-            ends = await consumer.end_offsets(places)
-            for place in places:
-                while await consumer.position(place) < ends[place]:
-                    for records in (await consumer.getmany(place, timeout_ms=50)).values():
-                        for each in records:
-                            found[each.key] = each.value and Availability.model_validate_json(each.value)
-        return found
+        """Read the last record of each key of the topic."""
+        return await self.kept.records()
 
     async def agrees(self) -> None:
         """Check that table and topic are what Calendly says."""
-        told = await self.at_calendly()
-        assert await self.in_table() == told
-        assert await self.in_topic() == told
+        await self.kept.agrees()
 
     async def until_current(self) -> None:
         """Make rounds until one has nothing to do."""
@@ -166,21 +116,6 @@ class AvailabilitySetup:
                 made = await self.round()
                 if made is not None and not made.read and not made.published:
                     return
-
-
-def _to_come(slots: list[Any], busy: list[Any], now: datetime) -> Any:
-    return (
-        [
-            (at, each["invitees_remaining"])
-            for each in slots
-            if (at := datetime.fromisoformat(each["start_time"])) > now + timedelta(minutes=1)
-        ],
-        sorted(
-            (datetime.fromisoformat(each["start_time"]), end)
-            for each in busy
-            if (end := datetime.fromisoformat(each["end_time"])) > now + timedelta(minutes=1)
-        ),
-    )
 
 
 @asynccontextmanager
