@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slotwire.ingest.errors import BrokerUnavailable
+from slotwire.ingest.foundation import kafka, kafka_diagnosis
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.kafka import opened_client
 from slotwire.ingest.foundation.kafka_diagnosis import why_unreachable
@@ -97,6 +98,8 @@ def _open_files() -> int:
 async def test_a_broker_that_is_down_or_hangs_is_told(secured: SecuredKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing listens, nothing answers, or nobody knows the name: three sentences, and each names the broker."""
     forget_names(monkeypatch)
+    monkeypatch.setattr(kafka, "REQUEST_TIMEOUT_SECONDS", 1.0)  # its sentence is in question, and not its patience
+    monkeypatch.setattr(kafka_diagnosis, "PROBE_SECONDS", 0.5)
     async with refusing() as down, hanging() as hangs:
         for place, words in (
             (down.place, "is out of reach: nothing listens there"),

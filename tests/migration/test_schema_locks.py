@@ -34,7 +34,7 @@ MOST_SECONDS = 1.0
 """No lock is held, or queued for, longer than this."""
 SECONDS = 20
 PATIENT = MigrationLimits()
-LOADED = History(events=200_000, organizations=100, days=4, changes=1_000)
+LOADED = History(events=50_000, organizations=50, days=4, changes=500)
 MILLIONS = History(events=3_000_000, organizations=500, days=60, changes=100_000)
 ALTER = Migration("9001_pre_x", "ALTER TABLE slotwire.organizations ADD COLUMN planted text;\n")
 PLAIN = Migration("9001_pre_x", "CREATE INDEX planted_events ON slotwire.events (subject, org, time);\n")
@@ -201,7 +201,7 @@ async def migrate_loaded(stack: Stack, old: Version, history: History) -> Felt:
 
 
 async def test_no_lock_is_felt_for_a_second(stack: Stack, old: Version, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over 200,000 events, every migration since the last release, and one of each kind: nobody waits for a second."""
+    """Over 50,000 events, every migration since the last release, and one of each kind: nobody waits for a second."""
     know(monkeypatch, *planted())
     found = await migrate_loaded(stack, old, LOADED)
     assert found.kept_waiting == set()
