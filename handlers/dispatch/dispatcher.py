@@ -66,7 +66,7 @@ class Dispatcher:
     """Takes delivered records of the open partitions, and settles them.
 
     Attributes:
-        changed: set when a record was settled, and when partitions were opened or closed. The one who waits clears it.
+        changed: set when a job has ended, and when partitions were opened or closed. The one who waits clears it.
     """
 
     def __init__(
@@ -300,12 +300,12 @@ class Dispatcher:
                 item.running -= 1
                 if not item.running:
                     item.idle.set()
+            self.changed.set()
             if result.status is RecordStatus.HANDED_BACK:
                 item.lanes.abandon(lane)
                 return
             if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
                 item.ledger.settle(job.offset)
-                self.changed.set()
             job = item.lanes.finish(lane)
 
     def _done(self, job: Record | LaneTurn, stopping: asyncio.Event) -> Awaitable[RecordResult]:
