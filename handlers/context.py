@@ -157,8 +157,8 @@ class Context:
 
         It acts as the first host of the meeting who is connected, with the tools that an operator gave to the agent of
         MCP that is for runs of this agent (`slotwire mcp agents add NAME --runs-of AGENT`), as far as they are about
-        this chain of bookings. It ends when this run does, however it does; 15 s after its process has died; and after
-        15 minutes. Call it again for another one.
+        this chain of bookings. It ends when this run does, however it does, or has committed its `transaction()`; 15 s
+        after its process has died; and after 15 minutes. Call this again for another one.
 
         Raises:
             RequestRefused: there is no such agent of MCP, or the event is about no booking of a connected user.
