@@ -13,7 +13,7 @@ from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.firings import Firing, FiringData, Moment
 from slotwire.handlers.long_work.approvals import Decision, approval
 from slotwire.handlers.long_work.endings import Suspended
-from slotwire.handlers.long_work.steps import Run
+from slotwire.handlers.long_work.steps import RUN_IS_OVER, Run
 from slotwire.handlers.reach.bookings import OrganizationBookings
 from slotwire.handlers.reach.calendly import Calls, EventCalendly
 from slotwire.handlers.reach.chains import BookingChain, Chains, ChainState
@@ -79,6 +79,7 @@ class Context:
     already_done: bool = field(default=False, init=False)
     not_committed: str | None = field(default=None, init=False)
     _open: bool = field(default=False, init=False, repr=False)
+    _ended: bool = field(default=False, init=False, repr=False)
     _connection: DatabaseConnection | None = field(default=None, init=False, repr=False)
     _tokens: RunTokens | None = field(default=None, init=False, repr=False)
 
@@ -172,6 +173,9 @@ class Context:
 
     async def ended(self) -> None:
         """End what ends with the run. Called by the runtime."""
+        self._ended = True
+        if self.run is not None:
+            self.run.over = True
         if self._tokens is not None:
             await self._tokens.end()
 
@@ -196,6 +200,8 @@ class Context:
                 connection.transaction()` inside the block undoes a part instead.
             RuntimeError: this run has opened a transaction before.
         """
+        if self._ended:
+            raise RuntimeError(RUN_IS_OVER)
         if self.committed or self._open:
             raise RuntimeError("a run can open one transaction only: its commit marks the event as done")
         if self.run is not None and await self.run.complete() is not None:

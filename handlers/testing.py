@@ -12,7 +12,7 @@ asyncpg connection to a test database, or an object with the methods that the ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -230,16 +230,26 @@ class Trial:
     async def deliver_records(self, *records: Record) -> tuple[RecordResult, ...]:
         """Deliver records as they are, well-formed or not; see `deliver`."""
         before = len(self.results)
+        working: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as lanes:
-            dispatcher = Dispatcher(
-                self._handle, agent=self._agent.name, max_in_flight=len(records) or 1, spawn=lanes.create_task
-            )
+
+            def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+                working.append(lanes.create_task(work))
+                return working[-1]
+
+            dispatcher = Dispatcher(self._handle, agent=self._agent.name, max_in_flight=len(records) or 1, spawn=spawn)
             dispatcher.open([_PLACE])
             read = [record for record in records if not isinstance(record, SetAsideRecord)]
             dispatcher.deliver(_PLACE, read, position=self._offset)
             for record in records:
                 if isinstance(record, SetAsideRecord):
                     dispatcher.turn(record)
+            try:
+                while left := [each for each in working if not each.done()]:
+                    await asyncio.wait(left)
+            except BaseException:  # the test gives up: so do the handlers
+                await dispatcher.stop(0)
+                raise
         return tuple(self.results[before:])
 
     async def fire(

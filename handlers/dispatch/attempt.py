@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from time import monotonic
@@ -14,7 +14,7 @@ from typing import Any
 from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch import isolation
 from slotwire.handlers.dispatch.isolation import RanTooLong, isolated
-from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, Suspended, TroubledRun
+from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, TroubledRun
 from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.registry import Agent
@@ -133,6 +133,9 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         result = _judge(error, context)
     else:
         result = _read(outcome, context)
+        if _is_cancelled() and _cancelled_itself(context):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)  # it comes at the next pause
     finally:
         _seconds(agent.name, event.type).observe(monotonic() - began)
         await context.ended()
@@ -164,25 +167,40 @@ def _judge(error: BaseException, context: Context, reason: str = "") -> RunResul
             return UncountedRun(error)
         case StepOutcomeUnknown() if not error.again:
             return replace(_failure(error), unknown=error.step)
-        case asyncio.CancelledError():
-            # A library can cancel from inside; our task is cancelled only if it was asked to be.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise error
-        case Exception() | SystemExit() | Suspended():
-            pass
-        case BaseExceptionGroup() if error.subgroup(Suspended) is not None:
-            pass  # of a task group of the handler's
-        case _:
+        case asyncio.CancelledError() if not _cancelled_itself(context):
             raise error
+        case KeyboardInterrupt() | GeneratorExit():
+            raise error  # whoever stops the process, and the end of the loop
+        case _:
+            pass
     return _failure(error, reason)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _cancelled_itself(context: Context) -> bool:
+    """Whether a run was cancelled from inside, by a library or by itself; what is left of that is taken back.
+
+    The runtime says that it stops before it interrupts a run.
+    """
+    task = asyncio.current_task()
+    if task is None or context.run is None:
+        return task is not None and not task.cancelling()
+    if context.run.stopping.is_set():
+        return False
+    while task.cancelling():
+        task.uncancel()
+    return True
 
 
 def not_taken(agent: Agent, event: Event[Any]) -> bool:
     """Whether the handler's filter does not take an event. One that fails is asked again in a run, which fails."""
     try:
         return agent.takes(event) is False
-    except Exception:  # noqa: BLE001 - told by the run
+    except BaseException:  # noqa: BLE001 - told by the run
         return False
 
 
@@ -190,7 +208,7 @@ def _filtered(agent: Agent, context: Context) -> SuccessfulRun | FailedRun | Non
     """Ask the handler's filter; None where the event is taken."""
     try:
         taken = agent.takes(context.event)
-    except Exception as error:  # noqa: BLE001 - an author's function
+    except BaseException as error:  # noqa: BLE001 - an author's function
         return _failure(error, f"its filter raised {type(error).__name__}")
     if taken is True:
         return None
@@ -230,8 +248,14 @@ def trace_of(error: BaseException) -> str:
 
 
 def _written(text: object) -> str:
-    """Return a text as a header and the log can hold it: halves of characters are replaced."""
-    return str(text).encode(errors="replace").decode()
+    """Return a text as a header and the log can hold it: halves of characters are replaced.
+
+    An author's class may fail to say what it is.
+    """
+    try:
+        return str(text).encode(errors="replace").decode()
+    except Exception:  # noqa: BLE001 - an author's function
+        return f"a {type(text).__name__} that cannot be written"
 
 
 def _module(path: str) -> str:

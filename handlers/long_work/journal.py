@@ -22,6 +22,8 @@ from slotwire.schemas.envelope import Event
 
 EntryKind = Literal["step", "wait", "approval"]
 HeldState = Literal["unknown", "diverged", "parked"]
+MAX_NAME_CHARACTERS = 200
+"""Of a step, a wait or an approval."""
 LaneKey = tuple[str, str]
 """An organization, and a record's key."""
 
@@ -247,6 +249,13 @@ class Journal(Protocol):
 def lane_key(record: Record) -> LaneKey:
     """Return a record's organization and key as the journal has them."""
     return _text(record.header("ce_source")).rpartition("/")[2], _text(record.key)
+
+
+def can_name(name: object) -> bool:
+    """Whether the journal can keep a name: a text that is short, without NUL or halves of characters."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
+        return False
+    return "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def pack(record: Record, event: Event[Any]) -> bytes:

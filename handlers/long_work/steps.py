@@ -7,6 +7,7 @@ the same order. Where it does not, the run has diverged: it is held for a person
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from slotwire.handlers.long_work.endings import (
     TroubledRun,
 )
 from slotwire.handlers.long_work.journal import (
+    MAX_NAME_CHARACTERS,
     Busy,
     ClaimRequest,
     Entry,
@@ -37,6 +39,7 @@ from slotwire.handlers.long_work.journal import (
     RunClaim,
     SetAside,
     StoredRun,
+    can_name,
     pack,
     unpack,
 )
@@ -51,8 +54,8 @@ MAX_RESULT_BYTES = 65_536
 """Of what a step returns, as JSON."""
 MAX_ENTRIES = 1_000
 """Steps and waits of one run."""
-MAX_NAME_CHARACTERS = 200
 MAX_WAIT = timedelta(days=366)
+RUN_IS_OVER = "the run of the handler is over: what it started goes on without the context. Await it in the handler"
 RELEASE_SECONDS = 1.0
 """How long it may take to give a claim back when a run is interrupted."""
 
@@ -85,6 +88,7 @@ class Run:
         candidate: an event that may end its wait.
         place: the offset up to which the partition was read when the run was due; None if it is not due.
         ending: how the run ended before its handler did.
+        over: whether the handler has ended: what it has left behind comes to no step any more.
         refused: what the handler asked for and did not get; such a run is not done, whatever it returns.
     """
 
@@ -101,6 +105,7 @@ class Run:
     place: int | None = None
     ending: Ending | None = field(default=None, init=False)
     refused: str | None = field(default=None, init=False)
+    over: bool = field(default=False, init=False)
     _claim: RunClaim | None = field(default=None, init=False)
     _names: set[str] = field(default_factory=set, init=False)
     _cursor: int = field(default=0, init=False)
@@ -284,15 +289,7 @@ class Run:
         """Come to a step or wait; return its entry, or None where the journal ends before it."""
         if self.ending is not None:
             raise Suspended
-        if not 0 < len(name) <= MAX_NAME_CHARACTERS or "\0" in name:
-            raise ValueError(f"the name of a {kind} must be a text of 1 to {MAX_NAME_CHARACTERS} characters")
-        if self._under_way is not None:
-            self._refuse(f"{name!r} began during step {self._under_way!r}: one step or wait at a time")
-        if self._failed is not None:
-            self._refuse(
-                f"step {self._failed!r} had failed, and the handler went on to {name!r}: catch errors inside of the"
-                " step's function"
-            )
+        self._check_turn(kind, name)
         if self._claim is None:
             await self._begin()
         claim = self.owned()
@@ -308,6 +305,20 @@ class Run:
             await self.diverge(f"the handler came to {kind} {name!r} where its journal has {entry.kind} {entry.name!r}")
         self._cursor += 1
         return entry
+
+    def _check_turn(self, kind: EntryKind, name: str) -> None:
+        """Refuse what may not begin now."""
+        if self.over:
+            raise RuntimeError(RUN_IS_OVER)
+        if not can_name(name):
+            raise ValueError(f"the name of a {kind} must be a text of 1 to {MAX_NAME_CHARACTERS} characters")
+        if self._under_way is not None:
+            self._refuse(f"{name!r} began during step {self._under_way!r}: one step or wait at a time")
+        if self._failed is not None:
+            self._refuse(
+                f"step {self._failed!r} had failed, and the handler went on to {name!r}: catch errors inside of the"
+                " step's function"
+            )
 
     async def _begin(self) -> None:
         request = ClaimRequest(self.record, self.event, self.version, self.migration, self._resuming)
@@ -377,7 +388,9 @@ def _taken(where: Callable[[Event[D]], bool] | None, event: Event[D]) -> bool:
 def _dumped(name: str, value: object) -> bytes:
     try:
         result = orjson.dumps(value)
-    except TypeError as error:
+        if b"null" in result:  # orjson writes NaN and the infinities so
+            json.dumps(value, allow_nan=False, default=str)
+    except (TypeError, ValueError) as error:
         raise StepResultTooLarge(name, f"returned what JSON cannot hold: {error}") from None
     if len(result) > MAX_RESULT_BYTES:
         raise StepResultTooLarge(name, f"returned {len(result)} bytes of JSON, and {MAX_RESULT_BYTES} are kept")

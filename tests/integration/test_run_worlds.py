@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import count
+from uuid import UUID
 
 import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slotwire.handlers.long_work.journal import Entry
+from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
@@ -49,9 +52,14 @@ async def pool(database: Database) -> AsyncIterator[Pool]:
         yield opened
 
 
-async def played(pool: Pool, operator: Pool, actions: list[str | tuple[int, int]]) -> World:
+async def played(
+    pool: Pool,
+    operator: Pool,
+    actions: list[str | tuple[int, int]],
+    journal: type[PostgresJournal] = PostgresJournal,
+) -> World:
     """Play what a world goes through, and let it come to its end."""
-    world = World(pool, operator, next(NUMBERS))
+    world = World(pool, operator, next(NUMBERS), journal)
     world.publish(ends=False)
     for action in actions:
         match action:
@@ -107,6 +115,53 @@ async def test_any_interleaving_ends_in_a_stated_outcome(
 ) -> None:
     """Members die between any two calls, events and decisions come, days pass, a version is deployed: once, or told."""
     await judge(pool, await played(pool, operator, actions))
+
+
+class Late(PostgresJournal):
+    """Notes that a step has begun only when it has ended."""
+
+    async def start_step(self, event_id: UUID, epoch: int, number: int, name: str) -> bool:
+        """Note nothing yet."""
+        self._begun = (event_id, epoch, number, name)
+        return True
+
+    async def end_entry(
+        self, event_id: UUID, epoch: int, entry: Entry, result: bytes, *, position: int = 0, place: int = -1
+    ) -> bool:
+        """Note both."""
+        if entry.kind == "step":
+            assert await super().start_step(*self._begun)
+        return await super().end_entry(event_id, epoch, entry, result, position=position, place=place)
+
+
+class Deaf(PostgresJournal):
+    """Notes that a wait has ended by its time, whatever ended it."""
+
+    async def end_entry(
+        self, event_id: UUID, epoch: int, entry: Entry, result: bytes, *, position: int = 0, place: int = -1
+    ) -> bool:
+        """Note the end, and no answer."""
+        noted = b"null" if entry.kind == "wait" else result
+        return await super().end_entry(event_id, epoch, entry, noted, position=position, place=place)
+
+
+@pytest.mark.parametrize(("faulty", "first"), [(Late, 9), (Deaf, 23)])
+async def test_a_fault_of_the_journal_is_noticed(
+    pool: Pool, operator: Pool, faulty: type[PostgresJournal], first: int
+) -> None:
+    """Worlds in which a member dies about where the fault matters pass; with the fault planted they do not all."""
+    worlds: list[list[str | tuple[int, int]]] = [
+        ["ends", (moment, 3), "claims end"] for moment in range(first, first + 3)
+    ]
+    for actions in worlds:
+        await judge(pool, await played(pool, operator, actions))
+
+    async def with_the_fault() -> None:
+        for actions in worlds:
+            await judge(pool, await played(pool, operator, actions, faulty))
+
+    with pytest.raises(AssertionError):
+        await with_the_fault()
 
 
 @pytest.mark.soak

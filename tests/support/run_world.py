@@ -47,8 +47,8 @@ FROM slotwire.approvals WHERE agent = $1 AND state = 'open'
 """
 
 
-class Killed(BaseException):
-    """The member is dead: nothing of it goes on."""
+class Killed(KeyboardInterrupt):
+    """The member is dead: nothing of it goes on. Handlers may raise anything else and only fail."""
 
 
 class Life:
@@ -100,7 +100,10 @@ class World:
         deaths: members that died.
     """
 
-    def __init__(self, pool: Pool, operator: Pool, number: int) -> None:
+    def __init__(
+        self, pool: Pool, operator: Pool, number: int, journal: type[PostgresJournal] = PostgresJournal
+    ) -> None:
+        self._journal = journal
         self.outside: list[tuple[int, str]] = []
         self.silent: set[int] = set()
         self.decided: dict[int, str] = {}
@@ -166,7 +169,7 @@ class World:
         await self.work(None, records=0)
 
     async def _fire(self, member: Handling) -> None:
-        journal = PostgresJournal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
+        journal = self._journal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
         for due in await journal.due([PLACE], self._agent.versions, ()):
             record, event = unpack(due.record)
             if not any(each.sequence > event.sequence and answers(each) for each in self.log):
@@ -176,7 +179,7 @@ class World:
 
     def _member(self, life: Life) -> Handling:
         self._life = life
-        journal = PostgresJournal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
+        journal = self._journal(self._pool, agent=self.name, clock=self.clock, claim_seconds=CLAIM_SECONDS)
         inbox = PostgresInbox(self._pool, agent=self.name, clock=self.clock, idle_seconds=30)
         mortal: Any = Mortal(journal, life)
         dying: Any = Mortal(inbox, life)

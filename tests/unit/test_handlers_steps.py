@@ -11,7 +11,8 @@ import pytest
 
 from slotwire.handlers import Agent, Context, Reject
 from slotwire.handlers.long_work.endings import StepOutcomeUnknown, StepResultTooLarge
-from slotwire.handlers.long_work.steps import MAX_ENTRIES, MAX_NAME_CHARACTERS, MAX_RESULT_BYTES
+from slotwire.handlers.long_work.journal import MAX_NAME_CHARACTERS
+from slotwire.handlers.long_work.steps import MAX_ENTRIES, MAX_RESULT_BYTES
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.testing import RecordStatus, Trial, TrialClock
 from slotwire.schemas.envelope import Event
@@ -196,7 +197,8 @@ async def test_names_and_numbers_of_steps_have_limits() -> None:
 
     async def long_name(ctx: Context) -> None:
         await ctx.step("x" * MAX_NAME_CHARACTERS, Outside().does("x"))
-        for name in ("x" * (MAX_NAME_CHARACTERS + 1), "", "a\0b"):
+        refused: tuple[Any, ...] = ("x" * (MAX_NAME_CHARACTERS + 1), "", "a\0b", "a\ud800", 7, None, b"a", ["a"])
+        for name in refused:
             with pytest.raises(ValueError, match="must be a text"):
                 await ctx.step(name, Outside().does("x"))
 
