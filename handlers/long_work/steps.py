@@ -140,7 +140,7 @@ class Run:
             raise ValueError('on_unknown must be "raise" or "retry"')
         entry = await self.come_to("step", name)
         if entry is not None and entry.state == "ended":
-            answer: T = _loaded(entry.result)
+            answer: T = orjson.loads(entry.result or b"null")
             return answer
         if self.stopping.is_set():
             self.end(InterruptedRun())
@@ -166,7 +166,7 @@ class Run:
         result = _dumped(name, value)
         if not await self.written(self.journal.end_entry(self.event.id, epoch, started, result)):
             self.end(LostRun())
-        kept: T = _loaded(result)
+        kept: T = orjson.loads(result)
         return kept
 
     async def wait_for(
@@ -395,7 +395,3 @@ def _dumped(name: str, value: object) -> bytes:
     if len(result) > MAX_RESULT_BYTES:
         raise StepResultTooLarge(name, f"returned {len(result)} bytes of JSON, and {MAX_RESULT_BYTES} are kept")
     return result
-
-
-def _loaded(result: bytes | None) -> Any:
-    return orjson.loads(result or b"null")

@@ -27,6 +27,8 @@ _NONE_INSERTED = "INSERT 0 0"
 _ENDING = re.compile(r"\b(?:commit|rollback|abort|end|prepare)\b", re.IGNORECASE)
 _FAILED = "its transaction was rolled back: the handler caught {} of a statement, and Postgres commits nothing after it"
 _ENDED = "the handler ended its transaction by a statement of its own"
+_CLOSED = "the handler closed the connection of its transaction"
+_TWICE = "the handler used the connection of its transaction for two statements at once, or left one running"
 _IDLE = "Postgres ended its transaction: no statement for {:g} s (SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS)"
 
 
@@ -143,9 +145,10 @@ class PostgresInbox:
                 await self._commit(connection, transaction, event_id, statements)
             except BaseException as error:
                 lost = is_lost(connection)
+                if lost and transaction.is_closed_here and isinstance(error, Exception):
+                    raise NotCommitted(_CLOSED) from error
                 if not lost:
-                    with translated():
-                        await transaction.roll_back()
+                    await self._undo(transaction, error)
                 if not isinstance(error, Exception):
                     raise  # a cancellation stays one
                 if lost and statements is not None and statements.pause() >= self._idle_seconds:
@@ -160,6 +163,17 @@ class PostgresInbox:
         finally:
             with translated():
                 await self._pool.release(connection)
+
+    async def _undo(self, transaction: BriefTransaction, error: BaseException) -> None:
+        """Roll back. While a statement of the block still runs, that cannot be said: the connection is closed then."""
+        try:
+            with translated():
+                await transaction.roll_back()
+        except DatabaseUnavailable as problem:
+            if not isinstance(problem.__cause__, asyncpg.InterfaceError) or not isinstance(error, Exception):
+                raise
+            transaction.abandon()
+            raise NotCommitted(_TWICE) from error
 
     def _claim_of(self, event_id: UUID, at: datetime) -> str:
         before, between, behind = self._claiming

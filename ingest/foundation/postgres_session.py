@@ -55,6 +55,7 @@ class Session(_AsyncpgConnection):
         pooled: whether a pooler is between us and the server.
         server_process: the server's process that we had at the start; behind a pooler another one makes us unfit.
         is_ready: whether this use has undone already what a reset would undo.
+        closed_here: whether somebody of this process has closed it.
     """
 
     host: Host
@@ -63,6 +64,12 @@ class Session(_AsyncpgConnection):
     pooled = False
     server_process = 0
     is_ready = False
+    closed_here = False
+
+    def terminate(self) -> None:
+        """Close it without waiting; remember that it was not lost."""
+        self.closed_here = True
+        super().terminate()
 
     @property
     def read_only(self) -> bool:
@@ -105,6 +112,7 @@ class Session(_AsyncpgConnection):
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
         """Say goodbye; a server that does not answer is left."""
+        self.closed_here = True
         try:
             await super().close(timeout=CLOSE_SECONDS if timeout is None else timeout)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

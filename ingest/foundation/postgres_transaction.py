@@ -36,6 +36,16 @@ class BriefTransaction:
         """Whether the server has said, with its last answer, that a transaction is open."""
         return bool(self._session.is_in_transaction())
 
+    @property
+    def is_closed_here(self) -> bool:
+        """Whether this process has closed the connection, which was not lost."""
+        return bool(self._session.closed_here)
+
+    def abandon(self) -> None:
+        """Close the connection, so that the server undoes everything, also what runs."""
+        self._leave()
+        self._session.terminate()
+
     async def begin(self, statement: str, told: Callable[[LoggedQuery], None]) -> str:
         """Begin with a statement; returns its command tag. After an exception, call `roll_back`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import asyncpg
 import pytest
@@ -200,6 +201,41 @@ async def test_a_lost_connection_costs_no_attempt(bench: Bench) -> None:
     for block in (kill, noticing, swallowing):
         assert isinstance(await bench.run(block), UncountedRun), block
         assert (await bench.customers(), await bench.marked()) == ({"known"}, False)
+
+
+async def twice(connection: DatabaseConnection) -> None:
+    """Use the connection for two statements at once."""
+    await asyncio.gather(connection.execute("SELECT pg_sleep(60)"), connection.execute(INSERT, "new"))
+
+
+async def left_running(connection: DatabaseConnection) -> None:
+    """End the block while a statement runs."""
+    RUNNING.append(asyncio.create_task(connection.execute("SELECT pg_sleep(60)")))
+    await asyncio.sleep(0)
+
+
+async def closed(connection: DatabaseConnection) -> None:
+    """Close the connection, which is the runtime's."""
+    await connection.execute(INSERT, "new")
+    session: Any = connection
+    await session.close()
+
+
+RUNNING: list[asyncio.Task[str]] = []
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [(twice, "for two statements at once"), (left_running, "left one running"), (closed, "closed the connection")],
+)
+async def test_a_connection_that_the_handler_spoils_is_its_own_fault(bench: Bench, block: Block, why: str) -> None:
+    """It is a failed run, which counts, and no outage that is waited for; nothing is left, and the next run works."""
+    result = await bench.run(block)
+    assert isinstance(result, FailedRun)
+    assert why in result.reason
+    await asyncio.gather(*(RUNNING.pop() for _ in range(len(RUNNING))), return_exceptions=True)
+    assert (await bench.customers(), await bench.marked()) == ({"known"}, False)
+    assert await bench.run(lambda connection: connection.execute(INSERT, "next")) == SuccessfulRun(marked=True)
 
 
 @pytest.mark.parametrize("bench", [IDLE_SECONDS], indirect=True)
