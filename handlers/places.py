@@ -49,7 +49,10 @@ def own_places(error: BaseException) -> tuple[CodePlace, ...]:
 
 def described(error: BaseException) -> str:
     """Return an error as a person reads it: its class and its message, which may hold personal data."""
-    text = (str(error).splitlines() or [""])[0]
+    try:
+        text = (str(error).splitlines() or [""])[0]
+    except Exception:  # noqa: BLE001 - an author's class
+        text = "its message cannot be read"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -114,9 +115,10 @@ class Agent(Schedules):
                 f"agent {name} cannot start at {start!r}",
                 remedy='Use "earliest", "latest", or a time with a zone: datetime(2026, 11, 23, tzinfo=UTC).',
             )
-        if not VERSION.fullmatch(version):
+        said: object = version
+        if not (isinstance(said, str) and VERSION.fullmatch(said)):
             raise ConfigurationError(
-                f"agent {name} cannot have the version {version!r}",
+                f"agent {name} cannot have the version {version!r:.60}",
                 remedy="Use up to 40 letters, digits, dots, dashes and underscores.",
             )
         for most in (concurrency, organization_concurrency):
@@ -124,6 +126,9 @@ class Agent(Schedules):
                 raise ConfigurationError(
                     f"agent {name} cannot run {most} handlers at once", remedy=f"Give 1 to {MAX_CONCURRENCY}."
                 )
+        for seconds in (timeout_seconds, grace_seconds):
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise ConfigurationError(f"agent {name} cannot have a limit of {seconds} s", remedy="Give seconds.")
         super().__init__()
         self.name = name
         self.version = version
@@ -204,6 +209,12 @@ class Agent(Schedules):
             raise ConfigurationError(f"agent {self.name}: @agent.on() names no event", remedy=f"Write {EXAMPLE}.")
         for cls in classes:
             self._check_class(cls)
+        given: object = where
+        if given is not None and (not callable(given) or inspect.iscoroutinefunction(given)):
+            raise ConfigurationError(
+                f"agent {self.name}: where= takes a function that answers at once, not {where!r:.60}",
+                remedy='Write where=lambda event: event.origin == "webhook", for example.',
+            )
 
         def register(
             handler: Callable[[Event[Any], Context], Coroutine[Any, Any, R]], /
@@ -353,9 +364,9 @@ def load_agent(reference: str) -> Agent:
             f"there is no module {module_name}",
             remedy=f"Run the command where it can be imported. It is not in {here} or the installed packages.",
         ) from error
-    except SlotwireError:
+    except (SlotwireError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # `sys.exit`, too
         places = "\n".join(map(str, own_places(error)))
         raise ConfigurationError(f"{module_name} cannot be imported: {described(error)}", remedy=places) from error
     agent = getattr(module, name, None)

@@ -184,7 +184,12 @@ async def test_the_pool_grows_with_the_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"concurrency": 0}, {"concurrency": 91}, {"organization_concurrency": 0}, {"version": "é"}]
+    "wrong",
+    [
+        *({"concurrency": 0}, {"concurrency": 91}, {"organization_concurrency": 0}, {"version": "é"}, {"version": 7}),
+        *({"timeout_seconds": float("nan")}, {"timeout_seconds": float("inf")}, {"grace_seconds": -1.0}),
+    ],
+    ids=str,
 )
 def test_limits_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
     """An agent that cannot be is refused when its module is imported."""

@@ -73,8 +73,14 @@ def test_a_folder_that_is_there_is_left_alone(folder: Path) -> None:
             "mine_broken.py:3 in <module>: LIMIT",
         ),
         ("agent = 1\nasync def f(:\n", "SyntaxError: invalid syntax", "mine_broken.py:2: async def f(:"),
+        ("import sys\n\nLIMIT = sys.exit('no key')\n", "SystemExit: no key", "mine_broken.py:3 in <module>: LIMIT"),
+        (
+            "class Odd(BaseException):\n    def __str__(self):\n        raise LookupError\n\n\nLIMIT = 0\nraise Odd\n",
+            "Odd: its message cannot be read",
+            "mine_broken.py:7 in <module>: raise Odd",
+        ),
     ],
-    ids=["raises", "syntax"],
+    ids=["raises", "syntax", "exits", "odd"],
 )
 def test_a_module_that_fails_names_the_authors_line(folder: Path, source: str, message: str, place: str) -> None:
     """The exception's message and the author's own line, whatever library it was raised in."""

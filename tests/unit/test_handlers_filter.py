@@ -10,6 +10,7 @@ import pytest
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.testing import RecordStatus, Trial, event_of
+from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BookingState, InviteeCanceled, InviteeCreated
 from tests.support.agent_setup import invitee_created
@@ -67,6 +68,17 @@ async def test_an_answer_that_is_neither_fails(answer: object) -> None:
     (result,) = await trial.deliver(invitee_created("k", 1))
     assert (result.status, result.attempts, seen) == (RecordStatus.DEAD_LETTERED, 2, [])
     assert f"its filter returned {type(answer).__name__}" in result.reason
+
+
+async def _later(_: Event[InviteeCreated]) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("where", ["webhook", 1, _later], ids=["text", "number", "async"])
+def test_a_filter_that_cannot_be_one_is_refused_at_once(where: Any) -> None:
+    """No event has to come before its author is told."""
+    with pytest.raises(ConfigurationError, match="answers at once"):
+        Agent("crm").on(InviteeCreated, where=where)
 
 
 async def test_a_filter_that_raises_fails_and_is_asked_again() -> None:
