@@ -182,3 +182,13 @@ async def _is_at(world: World, subscription: str, position: int) -> bool:
 
 async def _has_tried(world: World, subscription: str, tries: int) -> bool:
     return bool((await world.subscription(subscription))["tries"] == tries)
+
+
+async def test_a_revocation_is_told_however_long_a_name_is(world: World) -> None:
+    """The longest URI of a user, of four octets a character, does not keep anybody from being revoked."""
+    longest = "\N{GRINNING FACE}" * 2_000
+    await world.connect(longest)
+    changed = await world.owner.execute(
+        "UPDATE slotwire.connections SET state = 'revoked', reason = 'gone' WHERE user_uri = $1", longest
+    )
+    assert changed == "UPDATE 1"
