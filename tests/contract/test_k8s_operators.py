@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slotwire.handlers.agents.demo import agent as demo_agent
+from slotwire.handlers.firings import FIRINGS
 from slotwire.ingest.foundation.migrations import PROCESSES, role_of
 from slotwire.ingest.local.jars import kafka_version
 from slotwire.schemas.topics import AVAILABILITY, RELAY_CURSOR, TOPICS
@@ -95,6 +96,7 @@ def test_each_process_may_do_in_kafka_what_it_does() -> None:
         if topic not in {RELAY_CURSOR, AVAILABILITY}:
             letters = allowed("agents", "topic", f"{topic.name}.{demo_agent.name}.dlq")
             assert {"Create", "Describe", "Write"} <= letters
+    assert {"Create", "Describe", "Write"} <= allowed("agents", "topic", f"{FIRINGS.name}.{demo_agent.name}.dlq")
     assert "Write" in allowed("relay", "transactionalId", "slotwire-relay-0")
     assert "Read" in allowed("agents", "group", demo_agent.name)
     assert not allowed("agents", "transactionalId", "slotwire-relay-0")

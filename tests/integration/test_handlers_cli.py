@@ -88,8 +88,8 @@ async def test_agents_are_listed() -> None:
     assert work == {"schedule": "digest", "times": "cron 0,30 * * * * UTC", "missed": work["missed"]}
     assert listed["nightly-digest"]["dead_letters"] == ["slotwire.firings.nightly-digest.dlq"]
     found = listed["demo"]
-    assert (found["group"], found["schedules"]) == ("demo", [])
-    assert found["dead_letters"] == [f"{topic}.demo.dlq" for topic in found["topics"]]
+    assert (found["group"], [work["schedule"] for work in found["schedules"]]) == ("demo", ["begun"])
+    assert found["dead_letters"] == [f"{topic}.demo.dlq" for topic in (*found["topics"], "slotwire.firings")]
     assert "calendly.invitee" in found["topics"]
 
 
