@@ -85,7 +85,7 @@ class Agent(Schedules):
         limit: how many events may be given up before the agent stops.
         timeout_seconds: a handler that runs longer is interrupted, and the run has failed.
         concurrency: the most runs at once in a process; the pool of database connections grows with it. None: as many
-            as events are in flight (`SLOTWIRE_AGENTS__MAX_IN_FLIGHT`).
+            as keys may be in work (`SLOTWIRE_AGENTS__MAX_IN_FLIGHT`).
         organization_concurrency: the most runs at once in a process for one organization.
         grace_seconds: how long running handlers may take to finish when the process stops; None: as the setting
             `SLOTWIRE_AGENTS__STOP_GRACE_SECONDS` says.

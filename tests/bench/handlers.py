@@ -32,6 +32,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from slotwire.handlers import Agent, Context
+from slotwire.handlers.consume.membership import Membership
 from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.lifecycle import collect_rarely
@@ -50,6 +51,8 @@ SLOW_SECONDS, SLOW_EVERY = 0.5, 50
 """How long the slow key's handler takes, and each how many events one is of that key."""
 CONTENDERS = ("bare", "no-op", "inbox", "asyncpg", "transaction")
 RATIOS = (("no-op", "bare", 2.0), ("inbox", "bare", None), ("transaction", "asyncpg", 1.5))
+INTERVAL = Membership.interval
+"""As members have it outside of tests."""
 INBOX_RATE = 3_000
 """Records a second of CPU that an agent with the inbox handles at least."""
 
@@ -119,7 +122,7 @@ async def agent_turn(setup: AgentSetup, meter: Meter, *, in_memory: bool = False
                 await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
         meter.tick()
 
-    runner = setup.runner(agent)
+    runner = setup.runner(agent, interval=INTERVAL)
     if in_memory:
         runner._handling._inbox = MemoryInbox()
     async with running_agents(runner):
@@ -231,7 +234,7 @@ async def way(setup: AgentSetup, *, seconds: float, rate: int, slow: bool) -> li
         await producer.send(setup.topic, record.value, record.key, headers=list(record.headers))
 
     try:
-        async with running_agents(setup.runner(agent)):
+        async with running_agents(setup.runner(agent, interval=INTERVAL)):
             while not ready.is_set():
                 await send(booked("first", int(time.monotonic() * 1_000)))
                 await asyncio.sleep(0.2)
