@@ -244,7 +244,7 @@ def _report(quiet: Run, quiet_seconds: float, attacked: Run, seconds: float, tol
 
 async def test_a_flood_on_every_port_refuses_no_delivery(database: Database) -> None:
     """While 2,600 hostile connections are held or made again, each delivery, probe and operator is answered 200."""
-    await besiege(database, quiet_seconds=2, seconds=5, pause=2)
+    await besiege(database, quiet_seconds=1, seconds=3, pause=1)
 
 
 @pytest.mark.soak
