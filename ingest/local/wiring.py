@@ -135,6 +135,7 @@ class Wiring:
             "SLOTWIRE_VAULT__KEYS": f"local:{state.secret('vault-key')}",
             "SLOTWIRE_LOCAL__CLOCK_FILE": str(self.clock_file),
             "SLOTWIRE_LOG__LEVEL": self.log_level,
+            "SLOTWIRE_HEALTH__PORT": "0",  # of processes that are started by hand: those of the stack have theirs
             "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
             "SLOTWIRE_ACTIONS__AGENTS": "*",
             "SLOTWIRE_AGENTS__ORGANIZATION_READERS": "availability-sync",

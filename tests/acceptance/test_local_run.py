@@ -292,6 +292,7 @@ def test_secrets_are_printed_in_the_ready_line_only(first: Running) -> None:
     assert json.loads((folder / "ready.json").read_text()) == first.ready
     for file in ("ready.json", "secrets.json", "slotwire.env", "agents.env", "logs"):
         assert (folder / file).stat().st_mode & 0o077 == 0, file
+    assert "SLOTWIRE_HEALTH__PORT=0" in (folder / "slotwire.env").read_text(), "agents run by hand beside serve"
 
 
 def test_a_second_one_on_the_same_folder_is_refused(first: Running, state_dir: Path) -> None:
