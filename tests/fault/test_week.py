@@ -65,7 +65,8 @@ async def test_a_week_ends_as_calendly_has_it(
 ) -> None:
     """Digests, availability, no-shows, moves and what is told are right, once each, whatever failed and died.
 
-    The agents are killed while a receiver and the mail server have what they sent, `control` while an action is made.
+    Where they only say what they would do, nothing was changed. The agents are killed while a receiver and the mail
+    server have what they sent, `control` while an action is made.
     """
     async with week_world(database, kafka_bootstrap, topic_prefix, tmp_path, failing=FAILING, together=True) as world:
         story = WeekStory(world, 1)
@@ -85,6 +86,7 @@ async def test_a_week_ends_as_calendly_has_it(
             await world.written()
             if day == AWAY_DAY:
                 story.away(day, 3)
+                story.elsewhere(day)
                 await killed_while_it_acts(world)
             if day == ENDING_DAY:
                 story.end_an_event_type()
@@ -120,6 +122,7 @@ async def test_a_long_week_ends_as_calendly_has_it(
                 if hour == HOURS[0]:
                     story.day(day, 6)
                     story.away(day, 3 if day < 3 else 0)
+                    story.elsewhere(day)
                 if (day, hour) == (ENDING_DAY, HOURS[1]):
                     story.end_an_event_type()
                 await asyncio.sleep(2 * draws.fraction())  # a kill may come at any moment

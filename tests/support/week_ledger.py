@@ -10,11 +10,13 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import orjson
+
 from slotwire.schemas.topics import INVITEE
 from tests.support.kept_availability import KeptAvailability
 from tests.support.relay_setup import committed_records
-from tests.support.week_story import WeekStory
-from tests.support.week_world import READER, WeekWorld
+from tests.support.week_story import ELSEWHERE, WeekStory
+from tests.support.week_world import AGENTS, READER, WeekWorld
 
 RESCHEDULED = "io.slotwire.invitee.rescheduled.v1"
 _HEADING = re.compile(r"^Bookings for \w+, (\d+ \w+ \d+)$", re.MULTILINE)
@@ -89,6 +91,7 @@ class WeekLedger:
         self.digests(unsure)
         await KeptAvailability(self.world.calendly, self.world.kafka, self.world.ask, days=10).agrees()
         await self.gone()
+        await self.nothing_elsewhere()
 
     async def moves(self) -> set[str]:
         """Each holds one booking, told as one move, or a person is to see to it and is told why; returns of whom."""
@@ -154,7 +157,8 @@ class WeekLedger:
 
     async def told(self) -> None:
         """Every event was told, with one id and one body, and those of a booking in their order."""
-        rows = await self.world.ask("SELECT event_id FROM slotwire.events WHERE position > $1", self.world.began_after)
+        ours = "SELECT event_id FROM slotwire.events WHERE position > $1 AND org = $2"
+        rows = await self.world.ask(ours, self.world.began_after, self.world.org)
         told = self.world.receivers.told
         assert {each.id for each in told} == {str(row["event_id"]) for row in rows}
         bodies, last = dict[str, object](), dict[str, int]()
@@ -206,6 +210,24 @@ class WeekLedger:
         kept = KeptAvailability(self.world.calendly, self.world.kafka, self.world.ask, days=10)
         [key] = [key.decode() for key, value in (await kept.records()).items() if value is None]
         assert key.endswith(self.story.ended)
+
+    async def nothing_elsewhere(self) -> None:
+        """Of the other organization each agent said what it would do, and nobody was reached and nothing changed."""
+        world, receivers = self.world, self.world.receivers
+        log = (world.folder / "agents.log").read_text().splitlines()
+        said = [orjson.loads(line) for line in log if '"event":"dry_run"' in line]
+        assert {(each["agent"], each["organization"]) for each in said} == {(name, world.other) for name in AGENTS}
+        calls = world.calendly.gate.calls
+        changed = calls.listing(0, 100_000, lambda each: each.organization == world.other and each.method != "GET")
+        assert {each.path for each in changed} == {"/webhook_subscriptions"}, "made when it was connected"
+        assert calls.foreign_count == 0
+        posts = (str(each.body) for each in (*receivers.told, *receivers.posted))
+        sent = (*posts, *(f"{each.to} {each.text}" for each in receivers.mails))
+        hosts = tuple(each.email for each in world.calendly.world.members(world.other))
+        assert not [each for each in sent for word in (world.other, ELSEWHERE, *hosts) if word in each]
+        assert not (world.output / world.other).exists()
+        assert await world.ask("SELECT FROM slotwire.availability WHERE org = $1", world.other) == []
+        assert await world.ask("SELECT FROM slotwire.actions WHERE org = $1", world.other) == []
 
 
 def _once(came: Iterable[tuple[str, str]]) -> list[str]:

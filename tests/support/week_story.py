@@ -26,6 +26,10 @@ ATTENDS: tuple[tuple[Attends, int], ...] = (
 )
 
 
+ELSEWHERE = "Stranger"
+"""Begins the names of those who book in the other organization."""
+
+
 @dataclass
 class Person:
     """Somebody who books once, and may move or cancel that.
@@ -85,6 +89,14 @@ class WeekStory:
         for place in range(bookings):
             start = self.world.away + timedelta(hours=9 + place % 7)
             self._booked(draws, f"{number}{place}a", start=start, group=place == 0)
+
+    def elsewhere(self, number: int) -> None:
+        """Let somebody book in the other organization who does not come, and somebody while nobody is there."""
+        tomorrow = self.world.now.replace(hour=10, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        for place, start in enumerate((tomorrow, self.world.away + timedelta(hours=10 + number))):
+            name = f"{ELSEWHERE} {number}{place}"
+            self.world.receivers.came[name] = False
+            self._engine.book(BookingDetails(organization=self.world.other, name=name, start=start))
 
     def end_an_event_type(self) -> None:
         """Switch one off that nobody books any more."""

@@ -1,4 +1,4 @@
-"""A simulated week of one organization whose agents all run.
+"""A simulated week of one organization whose agents all run, beside one for which they only say what they would do.
 
 Calendly, `serve`, `relay` and what agents reach are in this process; `control` and the agents are real processes, which
 are killed. Everybody goes by the simulator's clock.
@@ -138,6 +138,7 @@ class WeekWorld:
         control: the process.
         agents: the processes of the agents.
         connection: to the database, as its owner.
+        folder: for logs.
         output: where digests are written.
         began: when the week began.
         began_after: the place in the log after which `notify` tells what happens.
@@ -150,6 +151,7 @@ class WeekWorld:
     control: WeekProcess
     agents: Sequence[WeekProcess]
     connection: asyncpg.Connection[asyncpg.Record]
+    folder: Path
     output: Path
     began: datetime
     began_after: int = 0
@@ -159,6 +161,11 @@ class WeekWorld:
     def org(self) -> str:
         """The organization."""
         return last_segment(self.calendly.organization)
+
+    @property
+    def other(self) -> str:
+        """The organization for which everything is a dry run."""
+        return list(self.calendly.world.organizations)[1]
 
     @property
     def now(self) -> datetime:
@@ -185,9 +192,10 @@ class WeekWorld:
         self.calendly.engine.set_faults(Faults(**faults))
 
     async def wanted(self, agent: str, **values: Any) -> None:
-        """Set what the organization wants of an agent."""
-        asked = AgentSettingsRequest(agent=agent, organization=self.org, settings=values)
-        await self.actions.agent_settings.set(COMMAND_LINE, asked)
+        """Set what the organization wants of an agent; all others are to be told what that would do."""
+        for org, more in ((self.org, {}), (None, {"dry_run": True})):
+            asked = AgentSettingsRequest(agent=agent, organization=org, settings=values | more)
+            await self.actions.agent_settings.set(COMMAND_LINE, asked)
 
     async def advance(self, **by: float) -> None:
         """Move everybody's clock; what is due then at Calendly is sent, and written."""
@@ -254,7 +262,7 @@ async def week_world(
     output = folder / "digests"
     async with AsyncExitStack() as stack:
         shown = folder / "clock"
-        options = Options(seed="week", clock=clock, clock_file=shown, rate_limit=AMPLE)
+        options = Options(seed="week", organizations=2, clock=clock, clock_file=shown, rate_limit=AMPLE)
         calendly = await stack.enter_async_context(simulator(options))
         settings = settings_for(database, port=port).model_copy(
             update={
@@ -283,7 +291,8 @@ async def week_world(
             WeekProcess(("agents", "run", *names), {**env, MEMBER: f"week-{place}"}, folder)
             for place, names in enumerate([AGENTS] if together else [(name,) for name in AGENTS])
         ]
-        world = WeekWorld(calendly, settings, actions, receivers, control, agents, connection, output, clock.now())
+        places = (folder, output, clock.now())
+        world = WeekWorld(calendly, settings, actions, receivers, control, agents, connection, *places)
         await _set_up(world)
         for each in (control, *agents):
             each.start()
@@ -339,13 +348,14 @@ def _environment(settings: Settings, clock: Path, output: Path, mail: int) -> di
 
 
 async def _set_up(world: WeekWorld) -> None:
-    """Connect and subscribe the organization, and say what it wants of each agent."""
+    """Connect and subscribe the organizations, and say what is wanted of each agent."""
     # Other plans may book a hundred times a day.
     world.calendly.engine.changes.organization(world.org, "enterprise", None)
-    added = await world.actions.organizations.add(
-        COMMAND_LINE, OrganizationRequest(token=SecretStr(world.calendly.owner_token))
-    )
-    await world.actions.connections.probe(COMMAND_LINE, world.org, added.connection_id)
+    simulated = world.calendly.world
+    for org in simulated.organizations:
+        token = next(each.value for each in simulated.tokens if simulated.users[each.user].organization == org)
+        added = await world.actions.organizations.add(COMMAND_LINE, OrganizationRequest(token=SecretStr(token)))
+        await world.actions.connections.probe(COMMAND_LINE, org, added.connection_id)
     url = world.receivers.url
     await world.wanted("availability-sync", days=10, refresh_minutes=30, calls_a_round=300)
     await world.wanted("notify", url=f"{url}/notify", secret=SECRET)
