@@ -138,6 +138,7 @@ class Wiring:
             "SLOTWIRE_HEALTH__PORT": "0",  # of processes that are started by hand: those of the stack have theirs
             "SLOTWIRE_AGENTS__CONTROL_URL": self.admin_url,
             "SLOTWIRE_ACTIONS__AGENTS": "*",
+            "SLOTWIRE_CHANGES__INTERVAL_MINUTES": "1",
             "SLOTWIRE_AGENTS__ORGANIZATION_READERS": "availability-sync",
             "SLOTWIRE_AGENTS__LOG_MESSAGES": "true",
             "SLOTWIRE_OUTGOING__ALLOW_LOCAL": "true",
@@ -195,7 +196,7 @@ class Wiring:
 
     def control(self) -> Service:
         """The management API and the subscription manager."""
-        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin")), "SLOTWIRE_CHANGES__INTERVAL_MINUTES": "1"}
+        admin = {"SLOTWIRE_ADMIN__PORT": str(self._port("admin"))}
         return self._service("control", "control", health="control-health", settings=admin, role="control")
 
     def relay(self) -> Service:
