@@ -58,6 +58,8 @@ INBOX_CONNECTIONS = 3
 """What the inbox needs beside the handlers: it reads, marks, and fetches data that a record does not have."""
 MAX_POOL = 100
 _NOBODY = UUID(int=0)
+_OF_EVENTS, _OF_FIRINGS = ("kafka", "postgres"), ("kafka of firings", "postgres of firings")
+"""Names of problems with the two, of each of the two loops: what one can do again says nothing of the other."""
 """The identifier of no event: looking it up shows whether the inbox can be read."""
 
 
@@ -257,14 +259,15 @@ class AgentRunner:
             await self._dead_letters.close()
 
     async def _again(self, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
-        """Work, and again after each outage, until `stop` is set."""
+        """Work, and again after each outage, until `stop` is set. Events and firings have problems of their own."""
         failures = 0
         while not stop.is_set() and not self._handling.halted.is_set():
             try:
                 await work(stop)
                 failures = 0
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
-                self.problems.begin("kafka" if isinstance(error, BrokerUnavailable) else "postgres", error)
+                kafka, postgres = _OF_FIRINGS if work == self.fire_once else _OF_EVENTS
+                self.problems.begin(kafka if isinstance(error, BrokerUnavailable) else postgres, error)
                 if isinstance(error, BrokerUnavailable) and error.reason == OFFSETS_LOST:
                     self._offsets_lost.set(1)
                 failures += 1
@@ -280,9 +283,10 @@ class AgentRunner:
         """
         await require_working(self._pool)
         await require_tables(self._pool, self.agent)
-        self.problems.end("postgres")
+        kafka, postgres = _OF_FIRINGS
+        self.problems.end(postgres)
         await dead_letters.ensure_topics(self._settings.kafka, self.agent.name, [self._firings.topic])
-        self.problems.end("kafka")
+        self.problems.end(kafka)
         loop = FiringLoop(
             self.agent,
             self._schedules,

@@ -59,7 +59,7 @@ class Placement:
         self._pool = pool
         self._agent = agent
         self._group = group
-        self._start = start
+        self._start: Start = start
         self._clock = clock
         self._log = get_logger("placement").bind(agent=agent)
 
@@ -109,17 +109,17 @@ class Placement:
         if new := [each for each in places if each.partition not in decided]:
             # A partition that was added to the topic has nothing older than the agent's start. And an agent of a
             # version that remembered nothing began at the oldest record.
-            found = await resolve(consumer, lacking, "earliest" if known or decided else self._start)
+            start: Start = "earliest" if known or decided else self._start
+            found = await resolve(consumer, lacking, start)
             await self._keep(topic.name, {each: {**known, **found}[each] for each in new}, begun=known)
 
     async def _keep(
         self, topic: str, offsets: Mapping[TopicPartition, int], *, begun: Collection[TopicPartition]
     ) -> None:
+        places = [each.partition for each in offsets], list(offsets.values()), [each in begun for each in offsets]
         with translated():
             await self._pool.execute(
-                _QUERIES["decide"],
-                *(self._agent, topic, _said(self._start), self._clock.now()),
-                *([each.partition for each in offsets], list(offsets.values()), [each in begun for each in offsets]),
+                _QUERIES["decide"], self._agent, topic, _said(self._start), self._clock.now(), *places
             )
 
     async def starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
@@ -145,11 +145,8 @@ class Placement:
             DatabaseUnavailable: Postgres is away.
         """
         with translated():
-            rows = await self._pool.fetch(
-                _QUERIES["begin"],
-                *(self._agent, [each.topic for each in partitions], [each.number for each in partitions]),
-                self._clock.now(),
-            )
+            topics, numbers = [each.topic for each in partitions], [each.number for each in partitions]
+            rows = await self._pool.fetch(_QUERIES["begin"], self._agent, topics, numbers, self._clock.now())
         for topic in sorted({row["topic"] for row in rows}):
             self._log.info("agent_begins", topic=topic, start=_said(self._start))
 

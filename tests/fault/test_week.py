@@ -17,7 +17,7 @@ from tests.support.week_ledger import WeekLedger
 from tests.support.week_story import WeekStory
 from tests.support.week_world import ACTING, AGENTS, WeekWorld, week_world
 
-DAYS, SHORT_DAYS = 7, 4
+DAYS = 7
 AWAY_DAY, ENDING_DAY = 1, 2
 FAILING = {"notify": 0.15, "attendance": 0.05}
 """Of what these are asked; who sends a digest waits seconds for another try."""
@@ -79,7 +79,7 @@ async def test_some_days_end_as_calendly_has_them(
 
         world.receivers.interrupts = kill
         moment = world.now.replace(hour=18, minute=0, second=0, microsecond=0)
-        for day in range(SHORT_DAYS):
+        for day in range(DAYS):
             world.faults(**WEBHOOKS, **FAULTS[day % len(FAULTS)])
             await world.advance(seconds=max(0.0, (moment - timedelta(hours=11) - world.now).total_seconds()))
             story.day(day, 3)

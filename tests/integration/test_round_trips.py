@@ -88,13 +88,13 @@ async def setup(database: Database) -> AsyncIterator[Setup]:
 
 
 @pytest.mark.parametrize("deliveries", [UNIT, 9 * UNIT])
-async def test_a_batch_of_everything_is_three_statements(deliveries: int, setup: Setup) -> None:
-    """Ten or ninety deliveries: read them, read the bookings they name, append all that comes of them."""
+async def test_a_batch_of_everything_is_four_statements(deliveries: int, setup: Setup) -> None:
+    """Ten or ninety deliveries: read them, who of them was erased, and the bookings they name; append what comes."""
     await setup.accept(*mixed(deliveries // UNIT))
     sent = await setup.step()
     statements = [query.query.rpartition("FROM slotwire.")[2].split("\n")[0].strip("( ") for query in sent]
-    assert len(statements) == 3
-    assert statements[2] == "append"
+    assert len(statements) == 4
+    assert statements[3] == "append"
     units = deliveries // UNIT
     outcomes = await setup.owner.fetch("SELECT outcome, count(*) AS n FROM slotwire.results GROUP BY 1")
     assert {row["outcome"]: row["n"] for row in outcomes} == {

@@ -73,7 +73,8 @@ async def running_handler(mcp: McpWorld, event_id: UUID, *, interrupted: bool = 
         yield await given
         if interrupted:
             run.cancel()
-        finish.set()
+        else:
+            finish.set()
 
 
 def of_agents(mcp: McpWorld) -> Settings:
@@ -90,7 +91,7 @@ async def killed_while_it_runs(mcp: McpWorld, event_id: UUID) -> str:
     env = environment(settings, SLOTWIRE_MCP__PUBLIC_URL=mcp.url)
     stdin = f"{event_id}\n{mcp.clock.now().isoformat()}".encode()
     code, out, err = await asyncio.to_thread(lambda: fork_server.run((), env, stdin, entry=f"{__name__}:main"))
-    assert code == -signal.SIGKILL, err.decode()
+    assert code == -signal.SIGKILL, (code, out, err.decode())
     return out.decode()
 
 
