@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 
 from slotwire.ingest.control import meeting_rounds
 from slotwire.ingest.control.meeting_events import MAX_LATE
 from slotwire.ingest.control.meeting_rounds import PAGE, ROUND_SECONDS, MeetingTeller
-from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.meetings_settings import MeetingsSettings
 from slotwire.ingest.foundation.postgres import Pool, create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -22,7 +20,7 @@ from slotwire.schemas.ids import event_id
 from slotwire.schemas.topics import SCHEDULED_EVENT
 from tests.support.agent_setup import until
 from tests.support.public_endpoint import settings_for
-from tests.support.schedules_setup import EVENTS, HOST, ORGANIZATIONS, Bookings, invitee_of
+from tests.support.schedules_setup import EVENTS, HOST, ORGANIZATIONS, Bookings, bookings_of, invitee_of
 from tests.support.writing import write_all
 
 BEGIN = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -33,13 +31,9 @@ ON = MeetingsSettings(events=True)
 @pytest.fixture
 async def bookings(database: Database) -> AsyncIterator[Bookings]:
     """Organizations and bookings, at a time that the test moves."""
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        made = Bookings(owner, ManualClock(BEGIN))
+    async with bookings_of(database, BEGIN) as made:
         await made.add("ACME", "BETA")
         yield made
-    finally:
-        await owner.close()
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Moment, Retry
 from slotwire.handlers.schedule.due_firings import MAX_LATE, PAGE
-from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.local.databases import Database
 from tests.support.agent_setup import NOTE_EFFECT, AgentSetup, agent_setup, running_agents, until
 from tests.support.command import slotwire
@@ -27,7 +25,7 @@ from tests.support.firing_setup import (
     looked,
     queue_is_empty,
 )
-from tests.support.schedules_setup import EVENTS, Bookings, invitee_of
+from tests.support.schedules_setup import EVENTS, Bookings, bookings_of, invitee_of
 
 
 @pytest.fixture
@@ -40,11 +38,8 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
 @pytest.fixture
 async def bookings(database: Database) -> AsyncIterator[Bookings]:
     """Its organizations and bookings, at a time that the test moves."""
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        yield Bookings(owner, ManualClock(BEGIN))
-    finally:
-        await owner.close()
+    async with bookings_of(database, BEGIN) as made:
+        yield made
 
 
 def reminding() -> Agent:

@@ -8,12 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Firing, Moment, Reject, Retry
 from slotwire.handlers.reach.calendly import ControlledCalls
-from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.telemetry import REGISTRY
@@ -32,7 +30,7 @@ from tests.support.firing_setup import (
     noted,
     queue_is_empty,
 )
-from tests.support.schedules_setup import EVENTS, HOST, Bookings
+from tests.support.schedules_setup import EVENTS, HOST, Bookings, bookings_of
 
 
 @pytest.fixture
@@ -45,11 +43,8 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
 @pytest.fixture
 async def bookings(database: Database) -> AsyncIterator[Bookings]:
     """Its organizations and bookings, at a time that the test moves."""
-    owner = await asyncpg.connect(database.owner_url)
-    try:
-        yield Bookings(owner, ManualClock(BEGIN))
-    finally:
-        await owner.close()
+    async with bookings_of(database, BEGIN) as made:
+        yield made
 
 
 def hourly() -> Agent:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
+
 from slotwire.ingest.foundation.clock import ManualClock
+from slotwire.ingest.local.databases import Database
 
 EVENTS = "https://api.calendly.com/scheduled_events/"
 ORGANIZATIONS = "https://api.calendly.com/organizations/"
@@ -76,3 +81,13 @@ class Bookings:
             f"UPDATE slotwire.bookings SET {how}, changed_at = $2, revision = revision + 1 WHERE invitee = $1",
             *(invitee_of(name), self.clock.now(), *values),
         )
+
+
+@asynccontextmanager
+async def bookings_of(database: Database, begin: datetime) -> AsyncIterator[Bookings]:
+    """Reach a database's organizations and bookings, at a time that the test moves on from its beginning."""
+    owner = await asyncpg.connect(database.owner_url)
+    try:
+        yield Bookings(owner, ManualClock(begin))
+    finally:
+        await owner.close()
