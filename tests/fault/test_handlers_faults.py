@@ -189,15 +189,18 @@ async def torn_between_members(setup: AgentSetup, *, rounds: int, seed: int) -> 
     published: list[Event[InviteeCreated]] = []
     with capture_logs() as logs:
         async with running_agents(setup.runner(agent, interval=0.2)):
+            await until(lambda: _assigned(logs) == 1)
             for _ in range(rounds):
+                before = _assigned(logs)
                 async with running_agents(setup.runner(agent)) as leave:
                     for _ in range(4):
                         first = len(published)
                         more = [invitee_created(f"key-{n % 15}", n + 1) for n in range(first, first + 60)]
                         published.extend(more)
                         await setup.publish(*more)
-                    await until(lambda: _assigned(logs) >= 1)
+                    await until(lambda: _assigned(logs) >= before + 2)  # noqa: B023 - awaited before it moves on
                     leave.set()
+                await until(lambda: _assigned(logs) >= before + 3)  # noqa: B023 - awaited before it moves on
             await setup.settle(published)
     return _assigned(logs), published
 
@@ -210,7 +213,7 @@ async def test_rebalances_lose_duplicate_and_reorder_nothing(setup: AgentSetup) 
     """With a member that comes and goes every second, each key keeps its order and each event has one effect."""
     seed = random.SystemRandom().randrange(10**6)
     assignments, published = await torn_between_members(setup, rounds=3, seed=seed)
-    assert assignments >= 6, "the members did not rebalance"
+    assert assignments >= 10, "the members did not rebalance"
     assert one_effect_each(await setup.effects(), published), f"seed {seed}"
     assert in_order(await setup.effects()), f"seed {seed}"
 
@@ -220,7 +223,7 @@ async def test_many_rebalances_lose_duplicate_and_reorder_nothing(setup: AgentSe
     """The long form: fifty rounds of joining and leaving."""
     seed = random.SystemRandom().randrange(10**6)
     assignments, published = await torn_between_members(setup, rounds=50, seed=seed)
-    assert assignments >= 100, "the members did not rebalance"
+    assert assignments >= 151, "the members did not rebalance"
     assert one_effect_each(await setup.effects(), published), f"seed {seed}"
     assert in_order(await setup.effects()), f"seed {seed}"
 

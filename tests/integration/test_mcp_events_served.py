@@ -57,6 +57,11 @@ async def reading(world: McpWorld, agent: str, token: str, params: dict[str, Any
         yield [lines]
 
 
+async def delivered(world: McpWorld) -> bool:
+    """Say whether a delivery to the webhook is recorded as done."""
+    return "mcp.events.deliver" in {use["action"] for use in await world.uses("done")}
+
+
 async def test_one_event_is_the_same_by_every_way(world: McpWorld) -> None:
     """List, poll, stream, webhook and the tools: one event id; without a token nothing."""
     agent = await world.agent(tools=("get_recent_events", "wait_for_event"))
@@ -77,15 +82,17 @@ async def test_one_event_is_the_same_by_every_way(world: McpWorld) -> None:
             await publish(world.owner, world.clock.now(), event)
             streamed = (await anext(lines))["params"]
             polled = await ask(client, "events/poll", {"name": CREATED, "arguments": {}, "cursor": begin["cursor"]})
-            await until(lambda: bool(hook.event_ids))
+            await until(lambda: delivered(world))
             recent = told(await client.call_tool("get_recent_events", {"event_id": str(event.id)}))
             waited = told(await client.call_tool("wait_for_event", {"type": CREATED, "page": begin["cursor"]}))
             await world.api.actions.mcp_agents.revoke(COMMAND_LINE, agent.id)
             ended = await anext(lines)
             assert (ended["method"], ended["params"]["error"]["code"]) == ("notifications/events/terminated", -32024)
             assert (await anext(lines))["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 1
-    [post] = hook.messages
-    assert made["id"] == post.headers["x-mcp-subscription-id"]
+        await until(lambda: len(hook.messages) == 2)
+    [post, last] = hook.messages
+    assert {each.headers["x-mcp-subscription-id"] for each in (post, last)} == {made["id"]}
+    assert orjson.loads(last.body)["type"] == "terminated"
     ids = [each["eventId"] for each in (streamed, *polled["events"], *recent["items"], *waited["items"])]
     assert ids == [str(event.id)] * 4 == hook.event_ids * 4
     assert polled["events"][0] == recent["items"][0] == waited["items"][0]
