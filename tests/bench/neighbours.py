@@ -43,7 +43,7 @@ COSTLIEST = 8
 """Bodies that A sends in turn: those that cost most CPU for their bytes, and those of which the events are largest."""
 EVENTS = ("invitee.canceled", "event_type.updated", "contact.updated")
 TRIED_BYTES = 16_000
-"""Of a body of A: enough for half of the parts that a body may have, and as costly for its bytes as a larger one."""
+"""Of a body of A: enough for all the parts that a body may have, and as costly for its bytes as a larger one."""
 WAY = """
 SELECT extract(epoch FROM r.settled_at - d.received_at) * 1000 FROM slotwire.results r
 JOIN slotwire.deliveries d USING (shard, position) WHERE d.org = $1 AND d.received_at >= to_timestamp($2)

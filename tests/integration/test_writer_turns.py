@@ -102,7 +102,7 @@ def costly() -> bytes:
 
 
 async def test_an_append_takes_so_many_parts_and_the_rest_waits_its_turn(database: Database, owner: Connection) -> None:
-    """Bodies of 20 KB that cost as much as a body can: the oldest and two more, and each other tenant's beside them."""
+    """Small bodies that cost as much as a body can: the oldest and two more, and each other tenant's beside them."""
     assert STEP_PARTS == 2 * MAX_PARTS
     await let_in(owner, *(costly() for _ in range(7)))
     assert await turns(database, owner) == ["AAA", "AAA", "A"]
