@@ -43,9 +43,9 @@ def run(
     import asyncio
 
     from slotwire.handlers.shipped_names import are_shipped
-    from slotwire.ingest.foundation.author_environment import OF_SHIPPED, begin_without_secrets
+    from slotwire.ingest.foundation.author_environment import OF_MAIL, OF_SHIPPED, begin_without_secrets
 
-    begin_without_secrets(but={OF_SHIPPED} if are_shipped(references) else ())
+    begin_without_secrets(but={OF_SHIPPED, OF_MAIL} if are_shipped(references) else ())
     from slotwire.handlers.author.shown_runs import ShownRuns
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents

@@ -58,9 +58,9 @@ INBOX_CONNECTIONS = 3
 """What the inbox needs beside the handlers: it reads, marks, and fetches data that a record does not have."""
 MAX_POOL = 100
 _NOBODY = UUID(int=0)
+"""The identifier of no event: looking it up shows whether the inbox can be read."""
 _OF_EVENTS, _OF_FIRINGS = ("kafka", "postgres"), ("kafka of firings", "postgres of firings")
 """Names of problems with the two, of each of the two loops: what one can do again says nothing of the other."""
-"""The identifier of no event: looking it up shows whether the inbox can be read."""
 
 
 @asynccontextmanager
@@ -221,7 +221,7 @@ class AgentRunner:
         )
 
         self._queue = PostgresQueue(pool, agent=agent.name, clock=clock, settings=settings.agents)
-        about: dict[str, Any] = {"agent": agent.name, "problems": self.problems, "clock": clock}
+        about: dict[str, Any] = {"runs": runs, "agent": agent.name, "problems": self.problems, "clock": clock}
         self._queueing = Queueing(self._handling, self._queue, **about)
         self._queued_firings = Queueing(self._handling, self._queue, firings=True, **about)
         self._schedules = ScheduleStore(

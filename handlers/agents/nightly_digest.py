@@ -30,6 +30,7 @@ from slotwire.handlers.shipped.digest.plan import (
     days_of_hosts,
     due_hosts,
     due_readers,
+    fitting,
     plan_as_json,
     plan_from_json,
     read_memories,
@@ -86,10 +87,13 @@ async def _is_due(ctx: Context, settings: NightlyDigestSettings, now: datetime) 
 
 async def _planned(ctx: Context, settings: NightlyDigestSettings | None, now: datetime) -> dict[str, Any]:
     """Say which digests are due, and up to where they tell: the same for all tries of this firing."""
-    digests: list[PlannedDigest] = []
+    digests: Sequence[PlannedDigest] = []
     if settings is not None:
         known = await _memories(ctx, settings)
-        digests = [*due_readers(settings, known, now), *await _of_hosts(ctx, settings, known, now)]
+        due = [*due_readers(settings, known, now), *await _of_hosts(ctx, settings, known, now)]
+        digests = fitting(due)
+        if len(digests) < len(due):
+            ctx.log.warning("digests_left_out", due=len(due), planned=len(digests))
     until = await ctx.bookings.last_event()
     return {"which": _which(settings), "until": until, "digests": plan_as_json(digests)}
 
@@ -119,10 +123,10 @@ async def _of_hosts(
             full = len(page) > MAX_BOOKINGS
             start = max(page[-1].start_time, start + timedelta(microseconds=1)) if full else end
         here = {host: mail for host, mail in hosts.items() if settings.zone_of(host) == zone.key}
-        if len(here) > MAX_HOSTS:
-            ctx.log.warning("hosts_left_out", hosts=len(here), most=MAX_HOSTS)
         found += due_hosts(settings, known, now, here)
-    return found
+    if len(found) > MAX_HOSTS:
+        ctx.log.warning("hosts_left_out", hosts=len(found), most=MAX_HOSTS)
+    return found[:MAX_HOSTS]
 
 
 async def _sent(ctx: Context, settings: NightlyDigestSettings | None, digest: PlannedDigest, until: int) -> bool:

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 from slotwire.handlers.dispatch.handle import Handling
+from slotwire.handlers.dispatch.runs import Runs
 from slotwire.handlers.patience import Interrupted
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord, sequence_of
@@ -44,6 +46,7 @@ class Queueing:
         handling: Handling,
         queue: PostgresQueue,
         *,
+        runs: Runs,
         agent: str,
         problems: Problems,
         clock: Clock,
@@ -52,11 +55,13 @@ class Queueing:
         self._handling = handling
         self.waiting = 0
         self._queue = queue
+        self._runs = runs
         self._problems = problems
         self._clock = clock
         self._fenced: dict[Partition, set[Lane]] = {}
         self._lettered: dict[Partition, set[Lane]] = {}
         self._turning: set[Place] = set()
+        self._behind: dict[Place, set[UUID]] = {}
         self._without_room = 0
         self._full = CONSUMER_QUEUE_FULL.labels(agent)
         self._queued = (FIRINGS_WAITING if firings else CONSUMER_QUEUED).labels(agent)
@@ -85,6 +90,7 @@ class Queueing:
             self._fenced.pop(partition, None)
             self._lettered.pop(partition, None)
         self._turning = {place for place in self._turning if place[0] in self._fenced}
+        self._behind = {place: runs for place, runs in self._behind.items() if place[0] in self._fenced}
         if not self._fenced:
             self.waiting = 0
             self._queued.set(0)
@@ -103,6 +109,8 @@ class Queueing:
         found = await self._queue.due(ours, at_once) - self._turning if ours else set()
         self.waiting = await self._queue.length(ours) if found or any(self._fenced.values()) else 0
         self._queued.set(self.waiting)
+        if not self.waiting:  # what waited may also have been discarded
+            self._pass(*self._behind)
         turns = [LaneTurn(partition, lane) for partition, lane in found if partition in self._fenced]
         self._turning.update((turn.partition, turn.lane) for turn in turns)
         return turns
@@ -114,9 +122,7 @@ class Queueing:
         fenced = self._fenced[record.partition]
         lane = record.lane if fenced else b""
         if isinstance(record, SetAsideRecord):
-            # What waits in the lane came before its run was due, and may answer it: it is found due again then.
-            skipped = lane in fenced
-            return RecordResult(RecordStatus.SKIPPED) if skipped else await self._handling.handle(record, stopping)
+            return await self._go_on(record, stopping, fenced=lane in fenced)
         try:
             if lane in fenced and await self._put_behind(record, lane, stopping):
                 return RecordResult(RecordStatus.POSTPONED)
@@ -134,6 +140,24 @@ class Queueing:
         except Interrupted:
             return _HANDED_BACK
 
+    async def _go_on(self, record: SetAsideRecord, stopping: asyncio.Event, *, fenced: bool) -> RecordResult:
+        """Let a run go on that was found due, unless something waits in its lane: that came before, and may answer it.
+
+        Such a run is found due again when nothing waits there any more.
+        """
+        if fenced:
+            self._behind.setdefault((record.partition, record.lane), set()).add(record.event_id)
+            return RecordResult(RecordStatus.SKIPPED)
+        try:
+            return await self._handling.handle(record, stopping)
+        finally:
+            self._runs.queued.discard(record.event_id)
+
+    def _pass(self, *places: Place) -> None:
+        """Let runs be found due again that were behind what waited in lanes."""
+        for place in places:
+            self._runs.queued -= self._behind.pop(place, set())
+
     async def take_turn(self, turn: LaneTurn, stopping: asyncio.Event) -> RecordResult:
         """Handle the records that wait in a lane, as long as the first one is due."""
         try:
@@ -150,6 +174,7 @@ class Queueing:
             queued = await self._ask(lambda: self._queue.head(turn.partition, turn.lane), stopping)
             if queued is None:
                 fenced.discard(turn.lane)
+                self._pass((turn.partition, turn.lane))
                 return RecordResult(RecordStatus.DONE)
             if queued.due_at > self._clock.now():
                 return RecordResult(RecordStatus.POSTPONED)

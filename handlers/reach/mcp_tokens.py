@@ -78,10 +78,14 @@ class RunTokens:
             RuntimeError: the run has ended.
         """
         async with self._one_by_one:
-            if self._has_ended:
-                raise RuntimeError("the run has ended, and so have its tokens")
+            self._check()
             if self._token is None or not await self._is_good(self._token):
                 self._token = await self._calls.token_of_run(await self._grant(), self._run)
+                try:
+                    self._check()
+                except RuntimeError:  # meanwhile: whatever asked for it was left behind by the handler
+                    await self._end()
+                    raise
             if self._keeping is None:
                 self._keeping = asyncio.create_task(self._keep(asyncio.current_task()), name="mcp token")
             return self._token
@@ -89,9 +93,15 @@ class RunTokens:
     async def end(self) -> None:
         """End them: the run is over. Where Postgres is away they end by themselves."""
         self._has_ended = True
-        if self._keeping is None:
-            return
-        self._keeping.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await self._end()
+
+    def _check(self) -> None:
+        if self._has_ended:
+            raise RuntimeError("the run has ended, and so have its tokens")
+
+    async def _end(self) -> None:
         with suppress(SlotwireError, TimeoutError):
             async with asyncio.timeout(END_SECONDS):
                 await self._calls.end_run(self._run)

@@ -10,14 +10,19 @@ from slotwire.ingest.foundation.settings_base import PREFIX
 
 OF_SHIPPED = f"{PREFIX}AGENTS__SETTINGS_KEYS"
 """Opens what is secret in the settings of agents that come with Slotwire: for a process of these alone."""
+OF_MAIL = f"{PREFIX}MAIL__PASSWORD"
+"""Sends mail in our name: for such a process, too."""
 OF_OTHERS = (
     f"{PREFIX}VAULT__",
     f"{PREFIX}HTTP__HOOK_KEYS",
     f"{PREFIX}OAUTH__",
     f"{PREFIX}MIGRATE__DATABASE_URL",
+    f"{PREFIX}MCP__TOKEN_KEYS",
+    f"{PREFIX}MCP__EVENT_KEYS",
     OF_SHIPPED,
+    OF_MAIL,
 )
-"""Begin the settings that no author's agent needs: keys, the OAuth app, the owner of the database."""
+"""Begin the settings that no author's agent needs: every secret but those of its own servers, Postgres and Kafka."""
 
 
 def begin_without_secrets(*, but: Collection[str] = ()) -> None:

@@ -128,7 +128,7 @@ async def test_an_authors_code_sees_no_key(tmp_path: Path) -> None:
     (tmp_path / "mine_curious.py").write_text(
         "import os\nfrom pathlib import Path\nfrom slotwire.handlers.agents.demo import agent\n"
         "seen = repr(dict(os.environ)) + repr([each.read_bytes() for each in Path('/proc/self').glob('environ')])\n"
-        "names = ('VAULT__', 'HOOK_KEYS', 'OAUTH__', 'MIGRATE__', 'SETTINGS_KEYS', 'KAFKA__')\n"
+        "names = ('VAULT__', 'HOOK_KEYS', 'OAUTH__', 'MIGRATE__', 'SETTINGS_KEYS', 'MCP__', 'MAIL__', 'KAFKA__')\n"
         "print([name for name in names if name in seen])\n"
     )
     env = {
@@ -136,6 +136,9 @@ async def test_an_authors_code_sees_no_key(tmp_path: Path) -> None:
         "SLOTWIRE_HTTP__HOOK_KEYS": secret,
         "SLOTWIRE_OAUTH__CLIENT_SECRET": secret,
         "SLOTWIRE_AGENTS__SETTINGS_KEYS": f"k:{secret}",
+        "SLOTWIRE_MCP__TOKEN_KEYS": f"k:{secret}",
+        "SLOTWIRE_MCP__EVENT_KEYS": f"k:{secret}",
+        "SLOTWIRE_MAIL__PASSWORD": secret,
         "SLOTWIRE_MIGRATE__DATABASE_URL": "postgresql://owner:secret@127.0.0.1:1/d",
         "SLOTWIRE_KAFKA__TOPIC_PREFIX": "eu.",
     }

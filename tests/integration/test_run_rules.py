@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from slotwire.handlers import Agent, Context
+from slotwire.handlers import Agent, Context, Retry
 from slotwire.handlers.long_work.endings import StepOutcomeUnknown
 from slotwire.handlers.long_work.journal import Busy, ClaimRequest, Entry, RunClaim, SetAside, pack
 from slotwire.handlers.long_work.postgres_journal import PostgresJournal
@@ -97,6 +97,33 @@ async def test_a_downtime_turns_no_answer_into_a_timeout(setup: AgentSetup) -> N
     async with running_agents(setup.runner(agent, clock=clock)):
         await setup.settle(booked)
     assert ended == {"ends": 2_000, "quiet": None}
+
+
+async def test_a_wait_ends_although_something_of_its_key_waits_for_its_attempt(setup: AgentSetup) -> None:
+    """The time is over while a later event of the chain waits in the queue: once that is done, the run goes on."""
+    clock, ended = ManualClock(START), list[object]()
+    agent = Agent("behind")
+
+    @agent.on(InviteeCreated)
+    async def follow(event: Event[InviteeCreated], ctx: Context) -> Retry | None:
+        if event.sequence == 1:
+            ended.append(await ctx.wait_for(InviteeCanceled, timeout=DAY))
+            return None
+        return Retry(after=900) if ctx.attempt == 1 else None
+
+    first, second = invitee_created("k", 1), invitee_created("k", 2)
+    runner = setup.runner(agent, clock=clock, queue_interval=0.02)
+    async with running_agents(runner):
+        await setup.publish(first)
+        await until(lambda: setup.pool.fetchval("SELECT count(*) FROM slotwire.runs WHERE state = 'waiting'"))
+        clock.advance(DAY - timedelta(minutes=1))
+        await setup.publish(second)
+        await until(lambda: setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_queue"))
+        clock.advance(timedelta(minutes=2))
+        await until(lambda: first.id in runner._handling._runs.queued)  # found due, and behind the other
+        clock.advance(timedelta(minutes=15))
+        await setup.settle([first, second])
+    assert ended == [None]
 
 
 async def test_a_stop_ends_a_run_between_two_steps_and_it_goes_on_elsewhere(setup: AgentSetup) -> None:

@@ -80,3 +80,25 @@ async def test_a_token_is_replaced_before_it_ends() -> None:
     third = calls.mcp = RunToken(first.url, "slwr_3", clock.now() + timedelta(minutes=15))
     assert await tokens.get() is third
     await tokens.end()
+
+
+async def test_a_token_that_comes_after_the_run_has_ended_ends_at_once() -> None:
+    """A handler left behind what asked for it: it gets none, and nothing keeps it good."""
+    clock, asked, answer = TrialClock(), asyncio.Event(), asyncio.Event()
+    calls = Counted()
+    calls.mcp = RunToken("https://mcp.test/mcp/tools", "slwr_x", clock.now() + timedelta(minutes=15))
+
+    async def slow_grant() -> str:
+        asked.set()
+        await answer.wait()
+        return "granted"
+
+    tokens = RunTokens(calls, slow_grant, clock)
+    left_behind = asyncio.create_task(tokens.get())
+    await asked.wait()
+    await tokens.end()
+    answer.set()
+    with pytest.raises(RuntimeError, match="has ended"):
+        await left_behind
+    assert calls.mcp_runs == set()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "mcp token"]

@@ -12,6 +12,7 @@ import pytest
 
 from slotwire.handlers.agents.nightly_digest import STATE, agent
 from slotwire.handlers.reach.bookings import BookingChange, OrganizationBooking
+from slotwire.handlers.shipped.digest.plan import MAX_HOSTS
 from slotwire.handlers.shipped.settings import MemorySettings
 from slotwire.handlers.testing import RecordStatus, Trial, TrialClock
 from slotwire.ingest.foundation.errors import OutgoingFailed
@@ -81,7 +82,7 @@ class World:
         return (await self.trial.fire("digest", due=due)).status
 
 
-def told(name: str) -> InviteeCreated:
+def told(name: str, host: str = HOST, mail: str = ADA) -> InviteeCreated:
     """What an invitee told."""
     return InviteeCreated.model_validate(
         {
@@ -92,7 +93,7 @@ def told(name: str) -> InviteeCreated:
             "scheduled_event": {
                 "uri": "https://api.calendly.com/scheduled_events/E",
                 "name": "Intro",
-                "event_memberships": [{"user": HOST, "user_email": ADA, "user_name": "Ada"}],
+                "event_memberships": [{"user": host, "user_email": mail, "user_name": "Ada"}],
             },
         }
     )
@@ -182,6 +183,20 @@ async def test_hosts_get_what_is_theirs(world: World) -> None:
     (mail,) = world.post.sent
     assert (mail.to, "Meetings hosted by “Ada”" in mail.text, "Asia/Tokyo" in mail.text) == (ADA, True, True)
     assert mail.subject == "1 meeting on Wednesday, 2 December 2026"
+
+
+async def test_more_hosts_than_a_plan_has_room_for_hold_up_nobody(world: World) -> None:
+    """In three time zones with one moment, with long addresses: as many as fit get theirs, and the firing is done."""
+    zones, start = ("Europe/Berlin", "Europe/Paris", "Europe/Rome"), SIX + timedelta(hours=15)
+    ids, mail = [f"HOST{number:03}" for number in range(MAX_HOSTS + 3)], f"{'x' * 300}@example.com"
+    world.trial.chains.beyond.known = [
+        OrganizationBooking(f"I{one}", f"E{one}", start, hosts=(one,), created=told("Zoë", one, mail)) for one in ids
+    ]
+    elsewhere = ",".join(f"{one}={zones[number % 3]}" for number, one in enumerate(ids))
+    world.wanted(each_host=True, mail=OPS, timezone=zones[0], host_timezones=elsewhere)
+    assert await world.fire(SIX - timedelta(hours=1)) is RecordStatus.DONE
+    assert world.post.readers[0] == OPS
+    assert MAX_HOSTS / 2 < len(world.post.readers) <= MAX_HOSTS + 1
 
 
 async def test_a_dry_run_sends_nothing_and_takes_nothing_away(world: World) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from slotwire.ingest.errors import ConfigurationError
-from slotwire.ingest.foundation.settings import known_variables, load_settings
+from slotwire.ingest.foundation.author_environment import OF_OTHERS
+from slotwire.ingest.foundation.settings import Settings, known_variables, load_settings
+from slotwire.ingest.foundation.settings_base import PREFIX, SettingsGroup
 
 
 def problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ConfigurationError:
@@ -115,3 +117,18 @@ def test_receivers_on_this_machine_are_for_the_local_stack(monkeypatch: pytest.M
     assert load_settings().outgoing.allow_local
     said = problem(monkeypatch, SLOTWIRE_PUBLIC_URL="https://hooks.example.com")
     assert "SLOTWIRE_OUTGOING__ALLOW_LOCAL" in said.message
+
+
+def test_an_authors_code_is_left_no_secret_but_those_of_its_servers() -> None:
+    """Every setting that is a secret is kept out of such a process, but what it connects to Postgres and Kafka with."""
+    secret = set[str]()
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, SettingsGroup):
+            inner = group.model_fields.items()
+            secret |= {f"{PREFIX}{name}__{each}".upper() for each, of in inner if "SecretStr" in str(of.annotation)}
+        elif "SecretStr" in str(group):
+            secret.add(f"{PREFIX}{name}".upper())
+    assert len(secret) > 8
+    left = {name for name in secret if not name.startswith(OF_OTHERS)}
+    assert left == {f"{PREFIX}DATABASE_URL", f"{PREFIX}KAFKA__SASL_PASSWORD"}

@@ -47,7 +47,7 @@ _ATTENTION = {
     ),
     AttentionKind.CONNECTIONS: ("connection cannot act", "connections cannot act", "connections list"),
     AttentionKind.EXPIRING: ("connection ends soon", "connections end soon", "connections list"),
-    AttentionKind.HOLES: ("gap in what Calendly told", "gaps in what Calendly told", "reconcile list"),
+    AttentionKind.HOLES: ("gap in what Calendly told", "gaps in what Calendly told", "reconcile --list"),
     AttentionKind.QUARANTINE: ("delivery could not be read", "deliveries could not be read", "quarantine list"),
     AttentionKind.DEAD_LETTERS: (
         "event was given up by an agent",

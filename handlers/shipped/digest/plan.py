@@ -14,6 +14,8 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 from zoneinfo import ZoneInfo
 
+import orjson
+
 from slotwire.handlers.shipped.digest.days import latest_moment
 from slotwire.handlers.shipped.digest.selection import DigestWindow
 from slotwire.ingest.foundation.agent_settings.nightly_digest import NightlyDigestSettings
@@ -27,7 +29,9 @@ LONGEST_PAUSE = timedelta(hours=12)
 FORGOTTEN_AFTER = timedelta(days=60)
 """What is remembered of a host who got no digest for so long is forgotten."""
 MAX_HOSTS = 150
-"""Hosts of an organization that get their own digest on one day."""
+"""Hosts of an organization that get their own digest at one moment, whatever their time zones."""
+MAX_PLAN_BYTES = 60_000
+"""Of the digests of one moment as JSON: they are what a step remembers, which is bounded (`MAX_RESULT_BYTES`)."""
 HOSTS = "hosts"
 """What all hosts are remembered by together."""
 _IDS = uuid5(NAMESPACE_URL, "urn:slotwire:digest")
@@ -180,6 +184,16 @@ def written(known: Memories) -> dict[str, Any]:
 def plan_as_json(digests: Sequence[PlannedDigest]) -> list[dict[str, Any]]:
     """Write a plan as JSON."""
     return [{name: _text(value) for name, value in asdict(digest).items()} for digest in digests]
+
+
+def fitting(digests: Sequence[PlannedDigest]) -> Sequence[PlannedDigest]:
+    """Return as many digests as a plan has room for, in their order."""
+    left = MAX_PLAN_BYTES
+    for number, digest in enumerate(digests):
+        left -= len(orjson.dumps(plan_as_json([digest])))
+        if left < 0:
+            return digests[:number]
+    return digests
 
 
 def plan_from_json(plan: Sequence[Mapping[str, Any]]) -> list[PlannedDigest]:
