@@ -9,10 +9,11 @@ is for whoever runs it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+
+import orjson
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.firings import Firing
@@ -44,6 +45,9 @@ from slotwire.ingest.foundation.outgoing_metrics import DIGESTS
 
 STATE = "digests"
 """The key of what is remembered, beside the keys of chains."""
+SENDING = timedelta(seconds=200)
+"""How long a run goes on to send: readers whose turn does not come in it are tried again with those who cannot be
+reached. With a mail server that answers nothing, all of them would take longer than a run may."""
 
 agent = ShippedAgent(
     "nightly-digest",
@@ -73,10 +77,10 @@ async def send_digests(firing: Firing, ctx: Context) -> Done | None:
     async with ctx.transaction() as connection:
         if settings is not None:
             # Read again: a firing that comes late must not undo what a later one remembers.
-            state = await ctx.chains.state(ctx.organization, STATE, connection)
-            known = read_memories(state.get(plan["which"], {}))
-            state[plan["which"]] = written(remembered(known, sent, until, firing.due, settings))
-            await ctx.chains.remember(connection, ctx.organization, STATE, json.dumps(state))
+            which, place = plan["which"], _place(plan["which"])
+            known = read_memories((await ctx.chains.state(ctx.organization, place, connection)).get(which, {}))
+            state = {which: written(remembered(known, sent, until, firing.due, settings))}
+            await ctx.chains.remember(connection, ctx.organization, place, orjson.dumps(state).decode())
     return Done()
 
 
@@ -99,13 +103,19 @@ async def _planned(ctx: Context, settings: NightlyDigestSettings | None, now: da
 
 
 async def _memories(ctx: Context, settings: NightlyDigestSettings) -> Memories:
-    state = await ctx.chains.state(ctx.organization, STATE, None)
-    return read_memories(state.get(_which(settings), {}))
+    which = _which(settings)
+    state = await ctx.chains.state(ctx.organization, _place(which), None)
+    return read_memories(state.get(which, {}))
 
 
 def _which(settings: NightlyDigestSettings | None) -> str:
     """Name what is remembered: of dry runs apart, so that they take nothing from what is sent later."""
     return "dry_run" if settings is not None and settings.dry_run else "sent"
+
+
+def _place(which: str) -> str:
+    """Return the key of what is remembered of these."""
+    return STATE if which == "sent" else f"{STATE} {which}"
 
 
 async def _of_hosts(
@@ -131,6 +141,7 @@ async def _of_hosts(
 
 async def _sent(ctx: Context, settings: NightlyDigestSettings | None, digest: PlannedDigest, until: int) -> bool:
     """Send one digest, once in this firing; whether its reader has it."""
+    until = until if digest.until is None else digest.until
 
     async def send(_: str) -> bool:
         if settings is None:
@@ -152,6 +163,8 @@ async def _sent(ctx: Context, settings: NightlyDigestSettings | None, digest: Pl
 
 
 async def _deliver(ctx: Context, settings: NightlyDigestSettings, digest: PlannedDigest, until: int) -> None:
+    if ctx.clock.now() - ctx.started_at > SENDING:
+        raise OutgoingFailed("those before took too long", reason="limited", remedy="It is tried again later.")
     window = digest.window(until, settings)
     start, end = span_of(window.day, window.zone)
     bookings = await ctx.bookings.between(start, end, host=window.host)

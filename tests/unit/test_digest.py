@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
 import pytest
 
 from slotwire.handlers.reach.bookings import MAX_BOOKINGS, BookingChange, OrganizationBooking, WaitingForPerson
@@ -18,11 +19,12 @@ from slotwire.handlers.shipped.digest.page import MAX_PEOPLE, MAX_SHOWN
 from slotwire.handlers.shipped.digest.plan import (
     FIRST_AT_MOST,
     LONGEST_PAUSE,
-    MAX_HOSTS,
+    MAX_MEMORY_BYTES,
     ReaderMemory,
     days_of_hosts,
     due_hosts,
     due_readers,
+    hosts_key,
     mail_key,
     plan_as_json,
     plan_from_json,
@@ -118,19 +120,40 @@ def test_a_digest_is_due_once_for_its_moment() -> None:
 def test_a_reader_who_is_away_is_told_later_and_holds_up_nobody() -> None:
     """Tries are further and further apart, at most half a day; the others' memory goes on; theirs stays."""
     two = settings(file=True)
-    ops, desk = due_readers(two, {}, NOW)
+    desk, ops = due_readers(two, {}, NOW)
     known, now = remembered({}, {ops: False, desk: True}, 70, NOW, two), NOW
-    pauses = []
+    pauses, ids = list[timedelta](), {NOW: {ops.id("ORG", 70)}}
     for until in range(71, 80):
         tries = (now + step * timedelta(minutes=30) for step in range(1, 100))
         before, now = now, next(at for at in tries if OPS in {each.key for each in due_readers(two, known, at)})
         pauses.append(now - before)
         due = {each.key: each for each in due_readers(two, known, now)}
         assert due[OPS].after is None
+        same_day = due[OPS].moment == known[OPS].trying
+        assert due[OPS].until == (known[OPS].telling if same_day else None)
+        ids.setdefault(due[OPS].moment, set()).add(due[OPS].id("ORG", due[OPS].until or until))
         known = remembered(known, {each: each.key != OPS for each in due.values()}, until, now, two)
     assert pauses[:4] == [timedelta(minutes=30 * 2**n) for n in range(4)]
     assert max(pauses) == LONGEST_PAUSE
     assert (known[OPS].failures, known["file"].failures) == (10, 0)
+    assert [len(each) for each in ids.values()] == [1] * len(ids), "one id for all tries of a moment's digest"
+    assert read_memories(written(known)) == known
+
+
+def test_what_is_remembered_has_a_limit() -> None:
+    """Past it hosts are left out, first who got theirs the longest ago; readers, and who is owed one, stay."""
+    wanted = settings(mail=[f"reader{n}@example.com" for n in range(50)], each_host=True)
+    users = (f"https://api.calendly.com/users/{n:08}-89ab-cdef-0123-456789abcdef" for n in range(500))
+    hosts = dict.fromkeys(users, "host@example.com")
+    due = [*due_readers(wanted, {}, NOW), *due_hosts(wanted, {}, NOW, hosts)]
+    old, owed = due[50:400], due[:50] + due[400:550]
+    known = remembered(
+        {}, {replace(each, moment=NOW - timedelta(days=1)): True for each in old}, 70, NOW - timedelta(days=1), wanted
+    )
+    known = remembered(known, {each: each.host is None for each in owed}, 71, NOW, wanted)
+    assert MAX_MEMORY_BYTES - 500 < len(orjson.dumps(written(known))) <= MAX_MEMORY_BYTES
+    assert {each.key for each in owed} < set(known)
+    assert hosts_key("Europe/Berlin") in known
 
 
 def test_each_host_gets_their_own() -> None:
@@ -150,8 +173,6 @@ def test_each_host_gets_their_own() -> None:
     assert (date(2026, 12, 3), ZoneInfo("Asia/Tokyo")) in days_of_hosts(wanted, known, tokyo)
     (cy,) = due_hosts(wanted, known, tokyo, {"https://api.calendly.com/users/CY": "cy@example.com"})
     assert (cy.moment, cy.zone) == (tokyo, "Asia/Tokyo")
-    many = {f"https://api.calendly.com/users/{n:04}": "x@example.com" for n in range(MAX_HOSTS + 1)}
-    assert len(list(due_hosts(wanted, {}, NOW, many))) == MAX_HOSTS
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,14 +36,17 @@ class Post:
     Attributes:
         sent: what it was handed.
         away: readers that it takes no mail for.
+        refused: what it did not take.
     """
 
     sent: list[Mail] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
+    refused: list[Mail] = field(default_factory=list)
 
     async def send(self, mail: Mail) -> None:
         """Take a mail."""
         if mail.to in self.away:
+            self.refused.append(mail)
             raise OutgoingFailed("the mail server does not take mail for this reader", reason="recipient")
         self.sent.append(mail)
 
@@ -130,12 +134,16 @@ async def test_a_reader_is_told_once_a_day_what_is_new(world: World) -> None:
 
 
 async def test_one_who_cannot_be_reached_is_told_later_what_the_others_know(world: World) -> None:
-    """Three tries within a firing, under one id, and again half an hour later; nobody else gets anything twice."""
+    """Three tries within a firing, and again half an hour later, all with one id and the same changes.
+
+    Nobody else gets anything twice, and what happened between the tries is in the next digest.
+    """
     world.wanted(mail=f"{OPS},{ADA}", file=True)
     world.post.away.add(OPS)
     world.changed(1, "First")
     assert await world.fire(SIX) is RecordStatus.DONE
     assert world.post.readers == [ADA]
+    assert len(world.post.refused) == 3
     assert len(world.trial.pauses) == 2
     assert sorted(file.name for file in (world.folder / "TRIAL").iterdir()) == [
         "digest-2026-12-02.html",
@@ -145,11 +153,13 @@ async def test_one_who_cannot_be_reached_is_told_later_what_the_others_know(worl
     world.changed(2, "Second")
     await world.fire(SIX + HALF_HOUR)
     assert world.post.readers == [ADA, OPS]
-    assert all(f"“{name}”" in world.post.sent[1].text for name in ("First", "Second"))
+    assert {mail.id for mail in world.post.refused} == {world.post.sent[1].id}
+    assert ["“First”" in world.post.sent[1].text, "“Second”" in world.post.sent[1].text] == [True, False]
     await world.fire(SIX + 2 * HALF_HOUR)
     await world.fire(SIX + timedelta(days=1))
     assert sorted(world.post.readers[2:]) == sorted([ADA, OPS])
-    assert ["“Second”" in mail.text for mail in world.post.sent[2:] if mail.to == ADA] == [True]
+    for mail in world.post.sent[2:]:
+        assert ["“First”" in mail.text, "“Second”" in mail.text] == [False, True]
 
 
 async def test_what_changes_between_two_tries_changes_no_id(world: World) -> None:
@@ -172,6 +182,29 @@ async def test_what_changes_between_two_tries_changes_no_id(world: World) -> Non
     assert [mail.to for mail in attempts] == [OPS, OPS, ADA]
     assert attempts[0].id == attempts[1].id
     assert "“Late”" not in attempts[1].text
+
+
+async def test_a_mail_server_that_answers_nothing_costs_no_memory(world: World) -> None:
+    """However many wait for it, the run ends in time and remembers who has theirs: later only the others are tried."""
+    readers = [f"reader{number:02}@example.com" for number in range(20)]
+    world.wanted(mail=",".join((*readers, OPS)), file=True)
+    clock = world.trial._clock
+    assert isinstance(clock, TrialClock)
+
+    async def hangs(mail: Mail) -> None:
+        clock.advance(timedelta(seconds=30))
+        await asyncio.sleep(0)  # where the run's limit would end it
+        raise OutgoingFailed("the mail server did not answer in time", reason="timeout")
+
+    send, world.post.send = world.post.send, hangs  # type: ignore[method-assign]  # a server that hangs
+    assert await world.fire(SIX) is RecordStatus.DONE
+    assert not world.trial.dead_letters
+    remembered = json.loads(world.trial.chains.remembered["TRIAL", STATE])["sent"]
+    assert {memory["failures"] for key, memory in remembered.items() if key != "file"} == {1}
+    assert (world.folder / "TRIAL" / "digest-2026-12-02.txt").exists(), "it waits for nobody"
+    world.post.send = send  # type: ignore[method-assign]  # it is back
+    assert await world.fire(SIX + HALF_HOUR) is RecordStatus.DONE
+    assert sorted(world.post.readers) == sorted([*readers, OPS])
 
 
 async def test_hosts_get_what_is_theirs(world: World) -> None:
@@ -209,8 +242,11 @@ async def test_a_dry_run_sends_nothing_and_takes_nothing_away(world: World) -> N
     world.wanted(mail=OPS)
     await world.fire(SIX + HALF_HOUR)
     assert "“First”" in world.post.sent[0].text
-    state = json.loads(world.trial.chains.remembered["TRIAL", STATE])
-    assert {which: len(memories) for which, memories in state.items()} == {"dry_run": 2, "sent": 1}
+    states = [json.loads(world.trial.chains.remembered["TRIAL", key]) for key in (STATE, f"{STATE} dry_run")]
+    assert [{which: len(memories) for which, memories in state.items()} for state in states] == [
+        {"sent": 1},
+        {"dry_run": 2},
+    ]
 
 
 async def test_without_settings_nothing_is_sent(world: World) -> None:

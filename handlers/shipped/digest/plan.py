@@ -2,6 +2,10 @@
 
 Each reader has a memory of their own: up to which place in the log they were told, and for which moment. So a reader
 who could not be reached is told later what the others know, and nobody is told twice because another was away.
+
+The digest of a moment tells the same changes and has the same id, however often and in however many firings it is
+tried: nobody may know whether a try arrived, and a mail that has the id of an earlier one is not shown by many readers'
+programs. What happens between two tries is told by the next digest.
 """
 
 from __future__ import annotations
@@ -34,8 +38,13 @@ MAX_PLAN_BYTES = 60_000
 """Of the digests of one moment as JSON: they are what a step remembers, which is bounded (`MAX_RESULT_BYTES`)."""
 HOSTS = "hosts"
 """What all hosts are remembered by together."""
+MAX_MEMORY_BYTES = 60_000
+"""Of what is remembered of an organization's readers, as JSON: a state may have little more. Beyond it hosts are
+forgotten, first those who got their digest the longest ago: their next one tells of a day."""
 _IDS = uuid5(NAMESPACE_URL, "urn:slotwire:digest")
 _HOST, _MAIL = "host ", "mail "
+_OF_TRIES = frozenset({"trying", "telling"})
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +56,16 @@ class ReaderMemory:
         until: up to which place in the log it told.
         failures: tries in a row that failed since.
         tried: when the last of them was due.
+        trying: the moment of the digest that was tried.
+        telling: up to which place in the log it tells.
     """
 
     moment: datetime | None = None
     until: int = 0
     failures: int = 0
     tried: datetime | None = None
+    trying: datetime | None = None
+    telling: int = 0
 
 
 Memories = Mapping[str, ReaderMemory]
@@ -70,6 +83,7 @@ class PlannedDigest:
         zone: the name of the time zone.
         host: whose it is, by URI; None for the whole organization.
         mail: where to; None for a file or a webhook.
+        until: up to which place in the log it tells, where an earlier firing has tried it; None: as this one says.
     """
 
     key: str
@@ -79,6 +93,7 @@ class PlannedDigest:
     zone: str
     host: str | None = None
     mail: str | None = None
+    until: int | None = None
 
     def window(self, until: int, settings: NightlyDigestSettings) -> DigestWindow:
         """Return what it is about."""
@@ -97,8 +112,8 @@ def day_of(moment: datetime, zone: ZoneInfo, settings: NightlyDigestSettings) ->
 
 def readers_of(settings: NightlyDigestSettings) -> dict[str, str | None]:
     """Return the readers of the organization's own digest by their keys, with the addresses of those who get mail."""
-    found: dict[str, str | None] = {mail_key(address): address for address in settings.mail}
-    found |= {"file": None} if settings.file else {}
+    found: dict[str, str | None] = {"file": None} if settings.file else {}  # first: it waits for nobody
+    found |= {mail_key(address): address for address in settings.mail}
     return found | ({"webhook": None} if settings.webhook is not None else {})
 
 
@@ -140,8 +155,8 @@ def hosts_key(zone: str) -> str:
 def due_hosts(
     settings: NightlyDigestSettings, known: Memories, now: datetime, hosts: Mapping[str, str]
 ) -> Iterator[PlannedDigest]:
-    """Yield the digests of hosts that are due, at most `MAX_HOSTS`; `hosts` has their addresses by URI."""
-    for host in sorted(hosts)[:MAX_HOSTS]:
+    """Yield the digests of hosts that are due; `hosts` has their addresses by URI."""
+    for host in sorted(hosts):
         zone = ZoneInfo(settings.zone_of(host))
         due = _planned(_HOST + last_segment(host), latest_moment(now, settings.at, zone), zone, known, now)
         if due is not None:
@@ -158,27 +173,52 @@ def remembered(
     """Return what is remembered after digests were sent (True) or not (False)."""
     made = dict(known)
     for digest, sent in digests.items():
+        told = until if digest.until is None else digest.until
         before = known.get(digest.key, ReaderMemory())
         made[digest.key] = (
-            ReaderMemory(digest.moment, until) if sent else replace(before, failures=before.failures + 1, tried=now)
+            ReaderMemory(digest.moment, told)
+            if sent
+            else replace(before, failures=before.failures + 1, tried=now, trying=digest.moment, telling=told)
         )
     for _, zone in days_of_hosts(settings, known, now):
         made[hosts_key(zone.key)] = ReaderMemory(latest_moment(now, settings.at, zone), until)
     kept = readers_of(settings)
-    return {key: memory for key, memory in made.items() if key in kept or _is_kept(key, memory, now)}
+    return _bounded({key: memory for key, memory in made.items() if key in kept or _is_kept(key, memory, now)})
+
+
+def _bounded(known: Memories) -> dict[str, ReaderMemory]:
+    """Leave out hosts where it would be too much, first those who are owed nothing and whose digest is the oldest."""
+    size = len(orjson.dumps(written(known)))
+    kept = dict(known)
+    hosts = [key for key in known if key.startswith(_HOST)]
+    for key in sorted(hosts, key=lambda each: (known[each].failures > 0, _last(known[each]))):
+        if size <= MAX_MEMORY_BYTES:
+            break
+        size -= len(orjson.dumps(written({key: kept.pop(key)}))) - 1  # one comma in place of two brackets
+    return kept
 
 
 def read_memories(state: Mapping[str, Any]) -> dict[str, ReaderMemory]:
     """Read what was remembered."""
     return {
-        key: ReaderMemory(_time(each["moment"]), each["until"], each["failures"], _time(each["tried"]))
+        key: ReaderMemory(
+            _time(each["moment"]),
+            each["until"],
+            each["failures"],
+            _time(each["tried"]),
+            _time(each.get("trying")),
+            each.get("telling", 0),
+        )
         for key, each in state.items()
     }
 
 
 def written(known: Memories) -> dict[str, Any]:
     """Write what is remembered as JSON."""
-    return {key: {name: _text(value) for name, value in asdict(memory).items()} for key, memory in known.items()}
+    return {
+        key: {name: _text(value) for name, value in asdict(memory).items() if name not in _OF_TRIES or memory.trying}
+        for key, memory in known.items()
+    }
 
 
 def plan_as_json(digests: Sequence[PlannedDigest]) -> list[dict[str, Any]]:
@@ -210,10 +250,12 @@ def _planned(key: str, moment: datetime, zone: ZoneInfo, known: Memories, now: d
         return None
     if memory.moment is None:
         late = now - moment >= FIRST_AT_MOST and not memory.failures
-        return None if late else PlannedDigest(key, moment, None, moment - timedelta(days=1), zone.key)
-    if moment <= memory.moment:
+        due = None if late else PlannedDigest(key, moment, None, moment - timedelta(days=1), zone.key)
+    elif moment <= memory.moment:
         return None
-    return PlannedDigest(key, moment, memory.until, memory.moment, zone.key)
+    else:
+        due = PlannedDigest(key, moment, memory.until, memory.moment, zone.key)
+    return due if due is None or memory.trying != moment else replace(due, until=memory.telling)
 
 
 def _again(memory: ReaderMemory, now: datetime) -> bool:
@@ -225,8 +267,12 @@ def _again(memory: ReaderMemory, now: datetime) -> bool:
 
 
 def _is_kept(key: str, memory: ReaderMemory, now: datetime) -> bool:
-    last = max(filter(None, (memory.moment, memory.tried)), default=None)
-    return key.startswith((_HOST, HOSTS)) and last is not None and now - last < FORGOTTEN_AFTER
+    return key.startswith((_HOST, HOSTS)) and now - _last(memory) < FORGOTTEN_AFTER
+
+
+def _last(memory: ReaderMemory) -> datetime:
+    """Return when there was last something about a reader."""
+    return max(filter(None, (memory.moment, memory.tried)), default=_LONG_AGO)
 
 
 def _text(value: object) -> object:
