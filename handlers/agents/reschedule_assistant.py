@@ -10,6 +10,8 @@ with a person. docs/howto/move-bookings.md says how to set it up.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -197,7 +199,8 @@ def to_come(event: Event[InviteeCreated]) -> bool:
 @agent.on(InviteeCreated, where=to_come)
 async def keep_free(event: Event[InviteeCreated], ctx: Context) -> Done | Retry | Reject:
     """Move a booking that was made for a time in which somebody is away."""
-    return await _kept_free(ctx, event.data.uri, Booked.of(event.data, event.data.scheduled_event))
+    meeting = event.data.scheduled_event
+    return await _kept_free(ctx, event.data.uri, "" if meeting is None else meeting.uri, Booked.of(event.data, meeting))
 
 
 @agent.at(before_start=timedelta(days=7), name="week_before")
@@ -208,10 +211,10 @@ async def look_again(moment: Moment, ctx: Context) -> Done | Retry | Reject:
     found = await ctx.booking()
     slot = Slot(moment.start_time, moment.end_time, ZoneInfo("UTC"))
     hosts = () if found is None else found.booking.hosts
-    return await _kept_free(ctx, moment.invitee, Booked(slot, hosts, None))
+    return await _kept_free(ctx, moment.invitee, moment.scheduled_event, Booked(slot, hosts, None))
 
 
-async def _kept_free(ctx: Context, invitee: str, booked: Booked | None) -> Done | Retry | Reject:
+async def _kept_free(ctx: Context, invitee: str, meeting: str, booked: Booked | None) -> Done | Retry | Reject:
     """Move a booking if it is to be moved. A run that has begun goes on, whatever the settings say by now."""
     if ctx.run is None or ctx.run.known is None:
         settings = await agent.settings(ctx.organization)
@@ -220,7 +223,27 @@ async def _kept_free(ctx: Context, invitee: str, booked: Booked | None) -> Done 
     try:
         return await _Move(ctx, invitee).go()
     except NotMovable as reason:
+        start = "" if booked is None else booked.slot.start.astimezone(UTC).isoformat()
+        return await _left(ctx, meeting, start, str(reason))
+
+
+async def _left(ctx: Context, meeting: str, start: str, reason: str) -> Done | Reject:
+    """Tell a person once that a meeting's bookings are not moved, by one dead letter, until something is different.
+
+    Whichever of its invitees, and of the looks at them, comes first tells it. That is written before the dead letter
+    is, with who tells it: a run that ends in between does so again.
+    """
+    settings = await agent.settings(ctx.organization)
+    wanted = "" if settings is None else settings.model_dump_json()
+    if settings is not None and settings.dry_run:
+        return agent.would(ctx, "leave a booking to a person", why=reason)
+    about = hashlib.sha256(f"{start}\n{reason}\n{wanted}".encode()).hexdigest()
+    said = json.dumps({"about": about, "by": str(ctx.event.id)})
+    first = json.loads(await ctx.chains.first(ctx.organization, meeting, said))
+    if first["by"] == str(ctx.event.id):
         return Reject(f"the booking is not moved: {reason}")
+    ctx.log.info("not_movable_still", told_by=first["by"], why=reason)
+    return Done()
 
 
 class _Move:
@@ -318,10 +341,11 @@ def _ended(ctx: Context, done: dict[str, Any], plan: Plan) -> Done | Retry | Rej
             return Reject(f"it is not known whether the new slot is booked: slotwire actions show {done['id']}")
 
 
-def _refused(ctx: Context, refused: RequestRefused, plan: Plan) -> Done | Reject:
+def _refused(ctx: Context, refused: RequestRefused, plan: Plan) -> Done:
     """Say what follows where nothing was done.
 
     Raises:
+        NotMovable: nor will it be later.
         RequestRefused: it may be otherwise later: the agent may not act, or no connection can.
     """
     match refused.code:
@@ -330,7 +354,7 @@ def _refused(ctx: Context, refused: RequestRefused, plan: Plan) -> Done | Reject
         case "idempotency_key_reused":  # an earlier run asked for another slot, and its action says what came of it
             return _told(ctx, "tried_before", plan)
         case "cancels_everyone" | "slots_overlap" | "not_movable":
-            return Reject(f"the booking is not moved: {refused.message}")
+            raise NotMovable(refused.message) from refused
         case _:
             raise refused
 

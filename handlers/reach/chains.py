@@ -107,6 +107,10 @@ class Chains(Protocol):
         """Write what the agent remembers, as JSON, in the transaction of a connection."""
         ...
 
+    async def first(self, organization: str, key: str, value: str) -> str:
+        """Remember an object at once, unless one with the same `about` is remembered; return what is remembered."""
+        ...
+
 
 class ChainState:
     """What an agent remembers of the chain that an event belongs to: a JSON object, `ctx.state`.
@@ -216,6 +220,12 @@ class PostgresChains:
         with translated():
             await connection.execute(_QUERIES["write_state"], self._agent, organization, key, value, self._clock.now())
 
+    async def first(self, organization: str, key: str, value: str) -> str:
+        """Remember an object at once, unless one with the same `about` is remembered."""
+        asked = (self._agent, organization, key, value, self._clock.now())
+        with translated():
+            return str(await self._database.fetchval(_QUERIES["say_first"], *asked))
+
 
 def _times(rows: Iterable[DatabaseRow]) -> dict[tuple[str, str], BookingTimes]:
     return {
@@ -259,3 +269,9 @@ class MemoryChains:
         """Remember it."""
         del connection
         self.remembered[organization, key] = value
+
+    async def first(self, organization: str, key: str, value: str) -> str:
+        """Remember an object at once, unless one with the same `about` is remembered."""
+        if (await self.state(organization, key, None)).get("about") != _read(value).get("about"):
+            self.remembered[organization, key] = value
+        return self.remembered[organization, key]

@@ -48,6 +48,14 @@ SELECT value FROM slotwire.agent_state WHERE agent = $1 AND org = $2 AND key = $
 INSERT INTO slotwire.agent_state (agent, org, key, value, changed_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (agent, org, key) DO UPDATE SET value = excluded.value, changed_at = excluded.changed_at;
 
+-- name: say_first
+-- An agent remembers what something is about and who says it; where it remembers the same, who said that first.
+INSERT INTO slotwire.agent_state AS s (agent, org, key, value, changed_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (agent, org, key) DO UPDATE
+SET value = CASE WHEN s.value::json ->> 'about' = excluded.value::json ->> 'about' THEN s.value ELSE excluded.value END,
+    changed_at = excluded.changed_at
+RETURNING value;
+
 -- name: grant_calls
 -- Have `slotwire control` make calls to Calendly for an event; whether the log has it.
 SELECT slotwire.grant_calls($1, $2, $3, $4);

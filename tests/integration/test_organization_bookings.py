@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from slotwire.handlers.reach.bookings import OrganizationBookings, PostgresBookings, WaitingForPerson
+from slotwire.handlers.reach.chains import PostgresChains
 from slotwire.ingest.foundation.clock import ManualClock
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
@@ -188,3 +189,12 @@ async def test_an_agent_reads_what_waits_for_a_person(world: World) -> None:
     }
     assert found["holes"] == WaitingForPerson("holes", 1, NOW - timedelta(hours=2))
     assert [each.kind for each in await world.of(theirs).waiting()] == ["quarantine"]
+
+
+async def test_the_first_to_say_something_says_it(world: World) -> None:
+    """Whoever says the same later is answered with the first; something else, or elsewhere, is said again."""
+    chains = PostgresChains(world.agents, agent="telling", clock=ManualClock(NOW))
+    said = [f'{{"about": "{about}", "by": "{by}"}}' for about, by in (("one", "a"), ("one", "b"), ("two", "c"))]
+    assert [await chains.first("ORG", "meeting", each) for each in said] == [said[0], said[0], said[2]]
+    assert await chains.first("OTHER", "meeting", said[1]) == said[1]
+    assert await chains.state("ORG", "meeting", None) == {"about": "two", "by": "c"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -91,6 +92,34 @@ async def test_what_cannot_be_moved_is_a_dead_letter(change: dict[str, Any], why
     starts = {action["start_time"] for _, action in trial.calendly.acted}
     assert names == {"refused": ["move-1", "move-2", "move-3"], "not_seen": ["move-1"]}.get(state, names)
     assert len(starts) == len(names)
+
+
+async def test_a_person_is_told_once_until_something_changes() -> None:
+    """A group's invitees and all looks at them make one dead letter; other settings, or another time, one more.
+
+    The same record, driven again, is given up again; a dry run gives nothing up.
+    """
+    trial = trial_of(limit=10, reason="We are closed.")
+    other = booked().data.model_copy(update={"uri": f"{URI}2"})
+    await trial.deliver(booked(), event_of(other))
+    booking = BookingSnapshot(
+        *(URI, "active"), scheduled_event=MEETING.uri, start_time=START, end_time=START + timedelta(minutes=30)
+    )
+    await trial.fire("week_before", due=NOW, booking=booking)
+    await trial.fire("day_before", due=NOW, booking=booking)
+    assert len(trial.dead_letters) == 1
+    await trial.deliver(booked())
+    assert trial.results[-1].status is RecordStatus.DEAD_LETTERED
+    trial.dead_letters.pop()
+    for settings in ({"reason": "We moved."}, {"reason": "We moved.", "dry_run": True}):
+        agent.install(MemorySettings({(agent.name, "TRIAL"): {"away": [AWAY], **settings}}), agent.outgoing)
+        await trial.fire("hours_before", due=NOW, booking=booking)
+    assert len(trial.dead_letters) == 2
+    later = replace(booking, start_time=START + timedelta(hours=1), end_time=START + timedelta(hours=2))
+    agent.install(MemorySettings({(agent.name, "TRIAL"): {"away": [AWAY], "reason": "We moved."}}), agent.outgoing)
+    trial.chains.known.clear()
+    await trial.fire("week_before", due=NOW + timedelta(hours=1), booking=later)
+    assert len(trial.dead_letters) == 3
 
 
 @pytest.mark.parametrize(
