@@ -163,7 +163,16 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OutgoingFailed, match="in time") as raised:
             await outgoing.post(url, b"", {})
         assert (raised.value.reason, counted("timeout") - before) == ("timeout", 1)
-        for odd, reason in ((b"SMTP 220\r\n\r\n", "answer_unreadable"), (b"", "disconnected")):
+        short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+        headers = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200
+        for odd, reason in (
+            (b"SMTP 220\r\n\r\n", "answer_unreadable"),
+            (headers, "answer_unreadable"),
+            (short.replace(b"\r\n\r\n", b"\r\n" + b"Content-Length: 8\r\n\r\n"), "answer_unreadable"),
+            (b"HTTP/1.1 100 Continue\r\n\r\n" * 99, "timeout"),
+            (short, "timeout"),
+            (b"", "disconnected"),
+        ):
             receiver.answers(odd)
             with pytest.raises(OutgoingFailed) as raised:
                 await outgoing.post(url, b"", {})

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
 from slotwire.ingest.foundation.errors import OutgoingFailed, OutgoingRefused
+from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing.addresses import AddressRules
-from slotwire.ingest.foundation.outgoing.connections import Answer
+from slotwire.ingest.foundation.outgoing.connections import LOOKUPS_AT_ONCE, Answer
 from slotwire.ingest.foundation.outgoing.retries import is_worth_another
 from slotwire.ingest.foundation.outgoing.signing import standard_webhook_headers, webhook_secret
-from slotwire.ingest.foundation.outgoing.target import MAX_URL_CHARACTERS, read_target
+from slotwire.ingest.foundation.outgoing.target import (
+    MAX_HOST_CHARACTERS,
+    MAX_PART_CHARACTERS,
+    MAX_URL_CHARACTERS,
+    read_target,
+)
 from slotwire.ingest.foundation.outgoing.turns import MAX_IDLE_DESTINATIONS, WAIT_SECONDS, Turns
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 
@@ -88,6 +97,10 @@ def test_other_networks_cannot_be_allowed(network: str) -> None:
         ("https://0177.0.0.1/", "url"),
         ("https://127.0.0.1./", "url"),
         ("https://" + "a" * MAX_URL_CHARACTERS, "url"),
+        ("https://a..example.com/", "url"),
+        ("https://.example.com/", "url"),
+        (f"https://{'a' * (MAX_PART_CHARACTERS + 1)}.example.com/", "url"),
+        (f"https://{'a.' * (MAX_HOST_CHARACTERS // 2)}a/", "url"),
     ],
 )
 def test_odd_urls_are_refused(url: str, reason: str) -> None:
@@ -109,6 +122,8 @@ def test_urls_go_as_they_were_written() -> None:
     )
     longest = "https://example.com/" + "a" * (MAX_URL_CHARACTERS - 20)
     assert str(read_target(longest, local=False).url) == longest
+    longest = f"{'a' * MAX_PART_CHARACTERS}.{'a.' * ((MAX_HOST_CHARACTERS - MAX_PART_CHARACTERS - 1) // 2)}"
+    assert read_target(f"https://{longest}/", local=False).host == longest
 
 
 def test_http_is_for_this_machine_alone() -> None:
@@ -205,6 +220,39 @@ async def test_a_destination_has_a_rate() -> None:
     with pytest.raises(OutgoingFailed) as raised:
         await turn("a")
     assert raised.value.reason == "limited"
+
+
+async def test_a_name_server_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often such a name is asked for, one look-up of it runs; other names are found meanwhile."""
+    go, asked, system = threading.Event(), list[str](), socket.getaddrinfo
+
+    def looked_up(host: str, *more: Any, **named: Any) -> Any:
+        if not host.endswith(".example"):
+            return system(host, *more, **named)
+        asked.append(host)
+        if host == "slow.example":
+            go.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    settings = OutgoingSettings(at_once_per_destination=50, per_second_per_destination=1_000)
+
+    async def asking(host: str) -> str:
+        with pytest.raises((OutgoingRefused, OutgoingFailed)) as raised:
+            await outgoing.post(f"https://{host}/", b"", {})
+        assert isinstance(raised.value, OutgoingRefused | OutgoingFailed)
+        return raised.value.reason
+
+    async with Outgoing(settings, purpose="test") as outgoing:
+        try:
+            waiting = [asyncio.create_task(asking("slow.example")) for _ in range(LOOKUPS_AT_ONCE + 2)]
+            assert await asking("quick.example") == "address"
+            assert sorted(asked) == ["quick.example", "slow.example"]
+        finally:
+            go.set()
+        assert set(await asyncio.gather(*waiting)) == {"address"}
+        assert await asking("slow.example") == "address"
+        assert asked.count("slow.example") == 2, "what it means is asked again by the next connection"
 
 
 async def test_idle_destinations_are_forgotten_and_busy_ones_are_not() -> None:

@@ -36,8 +36,9 @@ MAX_CONNECTIONS = 100
 """Of one process, to all receivers."""
 MAX_ANSWER_BYTES = 65_536
 """What is read of an answer's body; the rest is left, and the connection closed."""
-LOOKUPS_AT_ONCE = 4
-"""A receiver's name server may be slow on purpose. Look-ups have threads of their own, so that nobody else waits."""
+LOOKUPS_AT_ONCE = 16
+"""Names that are looked up at once. A receiver's name server may be slow on purpose, and a look-up cannot be ended:
+they have threads of their own, and of one name one runs at a time, so that nobody else waits."""
 OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent", "expect"}
 )
@@ -126,6 +127,7 @@ class ReceiverConnections:
         self._rules = AddressRules.of(settings)
         self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="receivers")
         self._resolve = resolve or self._look_up
+        self._looking_up: dict[str, asyncio.Future[list[str]]] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, target: Target, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
@@ -183,10 +185,22 @@ class ReceiverConnections:
         return socket.socket(family=family, type=kind, proto=proto)
 
     async def _look_up(self, host: str) -> Sequence[str]:
-        def found() -> list[str]:
-            return [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        """Ask the system; whoever asks for the same name while it does gets the same answer."""
+        asked = self._looking_up.get(host)
+        if asked is None:
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, _addresses_of, host)
+            self._looking_up[host] = asked
+            asked.add_done_callback(lambda ended: self._looked_up(host, ended))
+        return await asyncio.shield(asked)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, found)
+    def _looked_up(self, host: str, ended: asyncio.Future[list[str]]) -> None:
+        del self._looking_up[host]
+        if not ended.cancelled():
+            ended.exception()  # whoever asked may have gone
+
+
+def _addresses_of(host: str) -> list[str]:
+    return [str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
 def _require(rules: AddressRules, address: str) -> None:

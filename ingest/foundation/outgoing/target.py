@@ -12,6 +12,8 @@ from slotwire.ingest.foundation.errors import OutgoingRefused
 from slotwire.ingest.foundation.settings_base import is_loopback
 
 MAX_URL_CHARACTERS = 2_048
+MAX_HOST_CHARACTERS, MAX_PART_CHARACTERS = 254, 63
+"""Of a name (RFC 1035), with a full stop at its end, and of what stands between two full stops."""
 _CHARACTERS = re.compile(r"[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=%#-]+", re.ASCII)
 _AUTHORITY = re.compile(r"[A-Za-z]+://([^/?#]*)", re.ASCII)
 _NUMBER = re.compile(r"\d+|0[xX][0-9a-fA-F]*", re.ASCII)
@@ -59,9 +61,15 @@ def read_target(url: str, *, local: bool) -> Target:
         raise _refused("cannot be read", "url") from None
     if parsed.scheme != "https" and not (parsed.scheme == "http" and local and host and is_loopback(host)):
         raise _refused("does not begin with https://", "scheme")
-    if not host or not port or _is_odd_number(host):
+    if not host or not port or _is_odd_number(host) or _is_no_name(host):
         raise _refused("has no host and port that can be connected to", "url")
     return Target(parsed, host)
+
+
+def _is_no_name(host: str) -> bool:
+    """Whether a host is longer than a name can be, in whole or in a part, or has an empty part; addresses have none."""
+    parts = host.removesuffix(".").split(".")
+    return len(host) > MAX_HOST_CHARACTERS or not all(0 < len(each) <= MAX_PART_CHARACTERS for each in parts)
 
 
 def _is_odd_number(host: str) -> bool:
