@@ -102,6 +102,24 @@ PANELS = (
         "retried is a failed run that is tried again; dead_lettered was given up.",
     ),
     Panel(
+        "Does scheduled work begin in time?",
+        "s",
+        {
+            "{{agent}}, 99 %": _quantile(0.99, "slotwire_firing_late_seconds", "agent"),
+            "{{agent}} {{schedule}}, not fired": "max by (agent, schedule) (slotwire_schedule_late_seconds) > 0",
+        },
+        "How late first runs begin, usually below 2 s; and for how long work is due that no process has fired.",
+    ),
+    Panel(
+        "Do receivers and readers take what agents send?",
+        "reqps",
+        {
+            "{{purpose}} {{outcome}}": _rate("slotwire_outgoing_requests_total", "purpose, outcome"),
+            "digest by {{way}} {{outcome}}": _rate("slotwire_digests_total", "way, outcome"),
+        },
+        "2xx and sent are usual. A word in place of a status: no answer came, or the address was refused.",
+    ),
+    Panel(
         "What became of the calls of agents of MCP?",
         "reqps",
         {
