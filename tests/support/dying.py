@@ -12,7 +12,14 @@ class Killed(BaseException):
     """The end of a process, as far as one can be played inside another."""
 
 
-async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[], None] | None, more: int = 0) -> int:
+async def dying(
+    work: Coroutine[Any, Any, Any],
+    place: int,
+    *,
+    cut: Callable[[], None] | None,
+    more: int = 0,
+    stopping: asyncio.Event | None = None,
+) -> int:
     """Run work up to its n-th wait and let it die there; return how often it waited if it came to its end.
 
     Args:
@@ -21,6 +28,7 @@ async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[],
         cut: called there; then the work is never resumed, as in a killed process, and `Killed` is raised. None cancels
             the task instead, and the work may clean up.
         more: how often the task is cancelled again at its next waits, while it cleans up.
+        stopping: set before the task is cancelled.
     """
     waits = 0
 
@@ -34,6 +42,8 @@ async def dying(work: Coroutine[Any, Any, Any], place: int, *, cut: Callable[[],
             raise Killed
         task = asyncio.current_task()
         assert task is not None
+        if stopping is not None:
+            stopping.set()
         task.cancel()
 
     await watched(work, waiting)

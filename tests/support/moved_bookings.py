@@ -112,11 +112,13 @@ class MovedBookings:
                 handling = self._handling(actions)
                 result.append((await handling.handle(record, stopping)).status)
 
-        task = asyncio.ensure_future(dying(handle(), place, cut=None))
+        # To a process that does not stop, a run that is cancelled has failed, and it goes on.
+        task = asyncio.ensure_future(dying(handle(), place, cut=None, stopping=stopping))
         await asyncio.wait({task})
         if not task.cancelled() and (error := task.exception()) is not None:
             assert isinstance(error, SlotwireError), error
         if not task.cancelled() and task.exception() is None:
+            assert place == 0 or task.result() < place, "it has outlived its death"
             self.waits = task.result()
         return bool(result) and result[0] is not RecordStatus.HANDED_BACK
 
