@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.calendly_client.transport import open_calendly
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from slotwire.ingest.control.oauth_listener import PublicPages
     from slotwire.ingest.foundation.health import Health
     from slotwire.ingest.foundation.postgres import Pool
-    from slotwire.ingest.foundation.settings import Settings
+    from slotwire.ingest.foundation.settings import CalendlySettings, Settings
+
+MakeBudgets: TypeAlias = "Callable[[Pool, Clock, CalendlySettings], Budgets]"
 
 
 @asynccontextmanager
-async def operating(settings: Settings, clock: Clock, *, application: str) -> AsyncIterator[Actions]:
+async def operating(
+    settings: Settings, clock: Clock, *, application: str, budgets: MakeBudgets = Budgets
+) -> AsyncIterator[Actions]:
     """Yield the operations on the database of the settings; its pool and connections to Calendly close with the block.
 
     Every command opens its own pool here; it connects with the first query. Keys of the management API are looked up on
@@ -39,6 +43,7 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
         settings: the database, and what operations need: keys of the vault, Calendly's address.
         clock: gives the time of each change.
         application: what Postgres shows as the connections' name.
+        budgets: makes the budgets of calls to Calendly.
 
     Raises:
         ConfigurationError: the database's address is missing or cannot be read.
@@ -48,7 +53,7 @@ async def operating(settings: Settings, clock: Clock, *, application: str) -> As
     async with (
         create_pool(dsn, settings.database, application=application, planner=FOR_LISTS) as pool,
         create_pool(dsn, one, application=f"{application}-keys") as keys,
-        open_calendly(settings.calendly, Budgets(pool, clock, settings.calendly)) as calendly,
+        open_calendly(settings.calendly, budgets(pool, clock, settings.calendly)) as calendly,
     ):
         yield Actions.on(pool, KeyLookup(keys, clock), settings, clock, calendly)
 

@@ -18,6 +18,7 @@ from slotwire.ingest.operate.roles import Role
 from slotwire.ingest.simulator.app import Options, simulator
 from tests.support.management_api import management_api
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 SECONDS = 120.0
 SCRIPT = """
@@ -86,8 +87,10 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.asyncio(loop_scope="module")
 async def test_it_creates_and_deletes_a_subscription(client: Path, database: Database) -> None:
     """From a token to a subscription and back, with typed answers; the simulator has what it should at the end."""
-    async with simulator(Options(seed="client")) as running:
-        settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+    async with simulator(Options(seed="client", rate_limit=AMPLE)) as running:
+        settings = settings_for(database).model_copy(
+            update={"calendly": CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)}
+        )
         async with management_api(settings) as api:
             key = await api.key(Role.OPERATOR)
             told = await child(sys.executable, "-c", SCRIPT, api.url, key, running.owner_token, folder=client)

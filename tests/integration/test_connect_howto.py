@@ -22,6 +22,7 @@ from tests.support import fork_server
 from tests.support.children import free_port
 from tests.support.command import CommandResult, environment, shell
 from tests.support.public_endpoint import running_endpoint, settings_for
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import until_written, writing
 from tools.documents import ROOT
 
@@ -145,9 +146,12 @@ REFUSALS: dict[str, Callable[[Reader], Awaitable[CommandResult]]] = {
 async def reader(database: Database, tmp_path: Path) -> AsyncIterator[Reader]:
     """Somebody with an account at the simulator, whose ids are those of `slotwire local`, `serve` and a writer."""
     port = free_port()
-    async with simulator(Options(organizations=2)) as calendly:
+    async with simulator(Options(organizations=2, rate_limit=AMPLE)) as calendly:
         settings = settings_for(database, port=port).model_copy(
-            update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
+            update={
+                "public_url": f"http://127.0.0.1:{port}",
+                "calendly": CalendlySettings(api_url=calendly.url, assumed_calls_per_minute=AMPLE),
+            }
         )
         programs = tmp_path / "programs"
         programs.mkdir()

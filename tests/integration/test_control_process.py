@@ -16,6 +16,7 @@ from slotwire.schemas.ids import last_segment
 from tests.support.command import environment, slotwire
 from tests.support.fork_server import Forked, piped
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 START_SECONDS = 30
 
@@ -50,7 +51,7 @@ async def control(env: Mapping[str, str]) -> AsyncIterator[Control]:
 
 async def test_it_serves_and_keeps_its_secrets(database: Database) -> None:
     """Adding, listing and removing work over HTTP; neither key, token, hook nor signing key is in the log."""
-    async with simulator(Options(seed="process")) as calendly:
+    async with simulator(Options(seed="process", rate_limit=AMPLE)) as calendly:
         env = environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url)
         made = await slotwire("keys", "api", "create", "--role", "admin", env=env)
         key, token = made.stdout.strip(), calendly.owner_token
@@ -82,7 +83,7 @@ async def test_it_serves_and_keeps_its_secrets(database: Database) -> None:
 
 async def test_it_goes_its_rounds(database: Database) -> None:
     """What somebody deleted at Calendly is there again a round later, made by the process alone."""
-    async with simulator(Options(seed="rounds")) as calendly:
+    async with simulator(Options(seed="rounds", rate_limit=AMPLE)) as calendly:
         env = environment(
             settings_for(database),
             SLOTWIRE_CALENDLY__API_URL=calendly.url,

@@ -26,6 +26,7 @@ from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from tests.support.management_api import ManagementApi, management_api, write_events
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
@@ -59,9 +60,9 @@ async def world(database: Database) -> AsyncIterator[World]:
     clock = ManualClock(NOW)
     owner, agents = await asyncpg.connect(database.owner_url), await asyncpg.connect(database.url_of["agents"])
     try:
-        async with simulator(Options(seed="granted")) as running:
+        async with simulator(Options(seed="granted", rate_limit=AMPLE)) as running:
             chosen = {
-                "calendly": CalendlySettings(api_url=running.url),
+                "calendly": CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE),
                 "actions": ActionsSettings(agents=("planner",)),
             }
             settings = settings_for(database).model_copy(update=chosen)

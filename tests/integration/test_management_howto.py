@@ -13,6 +13,7 @@ from slotwire.ingest.simulator.app import Options, simulator
 from tests.support.command import environment
 from tests.support.management_api import management_api, write_events
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "use-the-management-api.md"
 SECONDS = 60.0
@@ -43,8 +44,10 @@ def fits(shown: str) -> re.Pattern[str]:
 async def test_its_commands_run_and_show_what_it_says(database: Database, tmp_path: Path) -> None:
     """From a key to the audit, against the API and the simulator: every line that is shown is printed, in order."""
     commands, expected = script()
-    async with simulator(Options(seed="howto")) as running:
-        settings = settings_for(database).model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+    async with simulator(Options(seed="howto", rate_limit=AMPLE)) as running:
+        settings = settings_for(database).model_copy(
+            update={"calendly": CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)}
+        )
         (tmp_path / "token.txt").write_text(running.owner_token + "\n")
         await write_events(database, "ORG", 2)
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"

@@ -18,6 +18,7 @@ from tests.support.command import CommandResult, environment, slotwire
 from tests.support.fork_server import piped
 from tests.support.management_api import management_api, write_events
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Terminal:
 @pytest.fixture
 async def terminal(database: Database) -> AsyncIterator[Terminal]:
     """A terminal with the settings of one database and one simulator."""
-    async with simulator(Options(seed="operator")) as calendly:
+    async with simulator(Options(seed="operator", rate_limit=AMPLE)) as calendly:
         env = environment(settings_for(database), SLOTWIRE_CALENDLY__API_URL=calendly.url)
         yield Terminal(env, calendly)
 

@@ -17,6 +17,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from tests.support.command import CommandResult, environment, slotwire
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import writing
 
 
@@ -64,7 +65,7 @@ class Terminal:
 @pytest.fixture
 async def terminal(database: Database) -> AsyncIterator[Terminal]:
     """A terminal with the settings of one database and one simulator with two organizations."""
-    async with simulator(Options(seed="terminal", organizations=2)) as calendly:
+    async with simulator(Options(seed="terminal", organizations=2, rate_limit=AMPLE)) as calendly:
         settings = settings_for(database)
         yield Terminal(environment(settings, SLOTWIRE_CALENDLY__API_URL=calendly.url), calendly, settings)
 

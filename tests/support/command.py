@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from slotwire.ingest.foundation.settings import Settings
 from tests.support import fork_server
+from tests.support.simulated_calendly import AMPLE
 
 SECONDS = 60
 
@@ -24,6 +25,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "SLOTWIRE_VAULT__KEYS": _joined(settings.vault.keys),
         "SLOTWIRE_ADMIN__PORT": "0",
         "SLOTWIRE_HEALTH__PORT": "0",
+        "SLOTWIRE_CALENDLY__ASSUMED_CALLS_PER_MINUTE": str(AMPLE),
         **more,
     }
 

@@ -124,7 +124,9 @@ async def connections_setup(database: Database, *, organizations: int = 2) -> As
     clock = ManualClock(NOW)
     async with simulator(Options(seed="connections", organizations=organizations, rate_limit=AMPLE)) as running:
         settings = settings_for(database)
-        settings = settings.model_copy(update={"calendly": CalendlySettings(api_url=running.url)})
+        settings = settings.model_copy(
+            update={"calendly": CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)}
+        )
         async with (
             create_pool(database.runtime_url, settings.database, application="test") as pool,
             httpx.AsyncClient(base_url=running.url, timeout=20, verify=NO_TLS) as http,

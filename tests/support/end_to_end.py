@@ -21,6 +21,7 @@ from tests.support.command import slotwire
 from tests.support.owner import owner_rows
 from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import settings_for
+from tests.support.simulated_calendly import AMPLE
 
 RETRIES = DeliveryPolicy(first_retry_seconds=0.2, factor=1.5, max_retry_seconds=1.0)
 """Calendly's intervals are not known; a test must not wait for long ones."""
@@ -65,12 +66,13 @@ async def end_to_end(stack: Stack, database: Database, topic_prefix: str, **extr
     await owner.execute(f"{LEDGER}; GRANT ALL ON public.ledger, public.ledger_number_seq TO slotwire_agents")
     await owner.close()
     async with AsyncExitStack() as running:
-        world = await running.enter_async_context(simulator(Options(policy=RETRIES)))
+        world = await running.enter_async_context(simulator(Options(policy=RETRIES, rate_limit=AMPLE)))
         env = environment(
             settings,
             SLOTWIRE_HTTP__PORT=str(port),
             SLOTWIRE_MIGRATE__DATABASE_URL=database.owner_url,
             SLOTWIRE_CALENDLY__API_URL=world.url,
+            SLOTWIRE_CALENDLY__ASSUMED_CALLS_PER_MINUTE=str(AMPLE),
             SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS=stack.kafka_bootstrap_servers,
             SLOTWIRE_KAFKA__TOPIC_PREFIX=topic_prefix,
             SLOTWIRE_KAFKA__PARTITIONS="4",

@@ -15,6 +15,7 @@ import orjson
 from pydantic import SecretStr
 
 from slotwire.ingest.control import rounds
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.control.rounds import RoundOutcome
 from slotwire.ingest.foundation.settings import CalendlySettings, Settings
@@ -26,6 +27,7 @@ from slotwire.ingest.simulator.app import Options, Simulator, simulator
 from slotwire.ingest.simulator.clock import DrivenClock
 from slotwire.ingest.simulator.model import SimulatedSubscription
 from slotwire.schemas.ids import last_segment
+from tests.support.hurried_turns import hurried
 from tests.support.management_api import management_api
 from tests.support.owner import owner_rows
 from tests.support.plain_http import NO_TLS
@@ -118,7 +120,7 @@ class GuardedSetup:
 async def guarded_setup(
     database: Database, *, organizations: int = 1, still: bool = True
 ) -> AsyncIterator[GuardedSetup]:
-    """Run all of it; with `still`, the clock moves only when the test moves it."""
+    """Run all of it; with `still`, the clock moves only when the test moves it, and turns at Calendly come at once."""
     clock = DrivenClock(real=lambda: STILL) if still else DrivenClock()
     async with (
         receiving() as receiver,
@@ -128,7 +130,7 @@ async def guarded_setup(
             update={"public_url": receiver.url, "calendly": CalendlySettings(api_url=calendly.url)}
         )
         async with (
-            management_api(settings, clock=clock) as api,
+            management_api(settings, clock=clock, budgets=hurried if still else Budgets) as api,
             httpx.AsyncClient(base_url=calendly.url, timeout=30, verify=NO_TLS) as http,
         ):
             yield GuardedSetup(calendly, receiver, api.actions, settings, database, http)

@@ -23,6 +23,7 @@ from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
 from tests.support.altered_calendly import AlteredCalendly, Answer, altered_calendly
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
+from tests.support.simulated_calendly import AMPLE
 
 NOT_FOUND: Answer = (
     404,
@@ -75,7 +76,9 @@ async def connected(database: Database, *events: str) -> AsyncIterator[HolesSetu
     """Connect an organization, subscribed to these events or the usual ones."""
     async with organizations_setup(database, organizations=1) as of, altered_calendly(of.calendly.url) as between:
         await of.add(events=events)
-        settings = of.settings.model_copy(update={"calendly": CalendlySettings(api_url=between.url)})
+        settings = of.settings.model_copy(
+            update={"calendly": CalendlySettings(api_url=between.url, assumed_calls_per_minute=AMPLE)}
+        )
         actions = of.actions
         budgets = Budgets(actions.pool, actions.clock, settings.calendly)
         async with open_calendly(settings.calendly, budgets) as calendly:

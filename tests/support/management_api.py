@@ -17,6 +17,7 @@ from slotwire.handlers.records import Record
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.letters import KeptLetters
 from slotwire.handlers.testing import record_of
+from slotwire.ingest.control.calendly_client.budget import Budgets
 from slotwire.ingest.foundation.clock import Clock, SystemClock
 from slotwire.ingest.foundation.listener import listen
 from slotwire.ingest.foundation.postgres import create_pool
@@ -25,7 +26,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
 from slotwire.ingest.operate.admin_api import Limits, build_app
 from slotwire.ingest.operate.models import KeyRequest
-from slotwire.ingest.operate.process import operating
+from slotwire.ingest.operate.process import MakeBudgets, operating
 from slotwire.ingest.operate.roles import COMMAND_LINE, Role
 from slotwire.schemas.events import InviteeCanceled
 from tests.support.agent_setup import invitee_created
@@ -69,12 +70,16 @@ class ManagementApi:
 
 @asynccontextmanager
 async def management_api(
-    settings: Settings, *, clock: Clock | None = None, limits: Limits | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    limits: Limits | None = None,
+    budgets: MakeBudgets = Budgets,
 ) -> AsyncIterator[ManagementApi]:
     """Run the management API while the block runs, with the rights of its own role."""
     settings = with_role(settings, "control")
     async with (
-        operating(settings, clock or SystemClock(), application="control") as actions,
+        operating(settings, clock or SystemClock(), application="control", budgets=budgets) as actions,
         listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
         httpx.AsyncClient(timeout=20, verify=NO_TLS) as client,
     ):

@@ -34,6 +34,7 @@ from tests.support.management_api import ManagementApi, management_api
 from tests.support.owner import owner_rows
 from tests.support.plain_http import NO_TLS
 from tests.support.public_endpoint import running_endpoint, settings_for
+from tests.support.simulated_calendly import AMPLE
 from tests.support.writing import until_written, writing
 
 SEED = "oauth"
@@ -179,7 +180,10 @@ def oauth_settings(settings: Settings, calendly: str, *keys: str, listener: int,
         return_urls=(RETURN,),
     )
     return settings.model_copy(
-        update={"calendly": CalendlySettings(api_url=calendly, auth_url=calendly), "oauth": oauth}
+        update={
+            "calendly": CalendlySettings(api_url=calendly, auth_url=calendly, assumed_calls_per_minute=AMPLE),
+            "oauth": oauth,
+        }
     )
 
 
@@ -224,7 +228,7 @@ async def oauth_setup(
 ) -> AsyncIterator[OAuthSetup]:
     """Run all of it; without endpoint, nothing takes deliveries."""
     port, listener, clock = free_port(), free_port(), DrivenClock()
-    async with simulator(Options(seed=SEED, organizations=organizations, clock=clock)) as calendly:
+    async with simulator(Options(seed=SEED, organizations=organizations, clock=clock, rate_limit=AMPLE)) as calendly:
         settings = settings_for(database, port=port).model_copy(update={"public_url": f"http://127.0.0.1:{port}"})
         settings = oauth_settings(settings, calendly.url, listener=listener)
         async with (

@@ -96,7 +96,10 @@ async def organizations_setup(
     port = free_port()
     async with simulator(Options(seed="organizations", organizations=organizations, rate_limit=AMPLE)) as calendly:
         settings = settings_for(database, port=port).model_copy(
-            update={"public_url": f"http://127.0.0.1:{port}", "calendly": CalendlySettings(api_url=calendly.url)}
+            update={
+                "public_url": f"http://127.0.0.1:{port}",
+                "calendly": CalendlySettings(api_url=calendly.url, assumed_calls_per_minute=AMPLE),
+            }
         )
         async with (
             running_endpoint(settings) as endpoint,
