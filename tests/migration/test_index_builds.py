@@ -21,6 +21,7 @@ from slotwire.ingest.foundation.schema_locks import MigrationLimits
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support.children import environment
+from tests.support.fork_server import piped
 from tests.support.public_endpoint import settings_for
 from tests.support.versions import Version, planted
 
@@ -187,10 +188,10 @@ async def test_killed_while_it_waits_it_holds_up_nobody(
     observer = await asyncpg.connect(database.owner_url)
     try:
         async with holding(database, holder):
-            first = await new.spawn("migrate", "--pre", env=env)
-            await until(observer, PHASE, phase)
-            first.kill()
-            out, _ = await first.communicate()
+            async with piped("migrate", "--pre", env=env, version=new.path) as first:
+                await until(observer, PHASE, phase)
+                first.kill()
+                out = await first.stdout.read()
             await until(observer, f"SELECT EXISTS ({MIGRATING})", answer=False)
         assert "index planted_events: planted_events_0, 1 of 8" in out.decode()
         half = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY indexrelid"

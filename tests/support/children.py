@@ -1,6 +1,6 @@
 """Slotwire's own processes as children of a test, with settings given as their environment.
 
-They are forked by `tests.support.fork_server`, which saves a second of CPU each, unless they are of another version.
+They are forked by `tests.support.fork_server`, which saves a second of CPU each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -73,7 +72,7 @@ class Process:
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
-    child: Forked | asyncio.subprocess.Process
+    child: Forked
     health_port: int
     version: Path | None = None
 
@@ -84,7 +83,7 @@ class Process:
 
     async def restart(self) -> None:
         """Start it again after its end."""
-        self.child = await _spawn(self.arguments, self.environment, self.version)
+        self.child = _forked(self.arguments, self.environment, self.version)
 
     async def problems(self) -> dict[str, str] | None:
         """Return why it is not ready, by the check; empty when it is, None when its health port does not answer."""
@@ -130,16 +129,11 @@ def with_own_role(process: str, env: dict[str, str]) -> dict[str, str]:
     return {**env, "SLOTWIRE_DATABASE_URL": f"{url}{'&' if '?' in url else '?'}role=slotwire_{process}"}
 
 
-async def _spawn(
-    arguments: tuple[str, ...], env: dict[str, str], version: Path | None
-) -> Forked | asyncio.subprocess.Process:
+def _forked(arguments: tuple[str, ...], env: dict[str, str], version: Path | None) -> Forked:
     env = with_own_role(arguments[0], env)
-    if version is None:
-        if arguments[0] == "agents":  # with them it would begin again, and import everything itself
-            env = {name: value for name, value in env.items() if not name.startswith(OF_OTHERS)}
-        return Forked(arguments, env, Path.cwd(), 0, 1, 2)
-    env = {**env, "PYTHONPATH": str(version)}
-    return await asyncio.create_subprocess_exec(sys.executable, "-m", "slotwire.ingest.cli", *arguments, env=env)
+    if arguments[0] == "agents":  # with them it would begin again, and import everything itself
+        env = {name: value for name, value in env.items() if not name.startswith(OF_OTHERS)}
+    return Forked(arguments, env, Path.cwd(), 0, 1, 2, version=version)
 
 
 @asynccontextmanager
@@ -153,7 +147,7 @@ async def process(*arguments: str, env: dict[str, str], version: Path | None = N
     """
     health_port = free_port()
     env = {**env, "SLOTWIRE_HEALTH__PORT": str(health_port)}
-    running = Process(arguments, env, await _spawn(arguments, env, version), health_port, version)
+    running = Process(arguments, env, _forked(arguments, env, version), health_port, version)
     try:
         yield running
     finally:

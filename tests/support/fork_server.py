@@ -3,6 +3,7 @@
 A command spends most of its second on imports; the suite runs hundreds. What is forked is a process of its own,
 with its own environment, streams and exit code; only the imports are shared. Nothing here runs a thread or an
 event loop, so that a fork copies nothing half done. Commands as users start them are in `tests/acceptance`.
+There is one such process for each version of the code that a test runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -29,30 +30,44 @@ SECONDS = 60.0
 MAX_REQUEST = 1_048_576
 
 _NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations", "quarantine", "subscriptions")
-_IMPORTED = (
+_OF_ANY_VERSION = (
     "slotwire.ingest.cli",
     "slotwire.handlers.process",
+    "slotwire.ingest.operate.process",
+    "slotwire.ingest.receive.process",
+    "slotwire.ingest.relay.process",
+)
+_OF_OURS = (
     "slotwire.ingest.mcp.process",
     "slotwire.ingest.operate.actions",
     "slotwire.ingest.operate.admin_api",
-    "slotwire.ingest.operate.process",
     "slotwire.ingest.operate.vault_rotation",
     "slotwire.ingest.control.hole_rounds",
     "slotwire.ingest.cli.simulate",
     "slotwire.ingest.control.oauth_listener",
     "slotwire.ingest.control.rounds",
     "slotwire.ingest.simulator.app",
-    "slotwire.ingest.receive.process",
-    "slotwire.ingest.relay.process",
     "tests.support.dying_control",
     *(f"slotwire.ingest.cli.{noun}" for noun in _NOUNS),
 )
 
 
 def run(
-    arguments: tuple[str, ...], env: Mapping[str, str], stdin: bytes, *, entry: str = "slotwire.ingest.cli:main"
+    arguments: tuple[str, ...],
+    env: Mapping[str, str],
+    stdin: bytes,
+    *,
+    entry: str = "slotwire.ingest.cli:main",
+    version: Path | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run a command to its end, or another function of a module; returns its code and what it wrote to both streams.
+
+    Args:
+        arguments: of `slotwire`.
+        env: its environment.
+        stdin: its input.
+        entry: the function.
+        version: the folder that the code of another version is imported from.
 
     Raises:
         TimeoutError: it had to be killed.
@@ -66,7 +81,7 @@ def run(
         given.write(stdin)
         given.seek(0)
         line.settimeout(SECONDS)
-        line.connect(_address())
+        line.connect(_address(version))
         wanted = {"arguments": arguments, "env": dict(env), "folder": str(Path.cwd()), "entry": entry}
         request = json.dumps(wanted).encode()
         socket.send_fds(line, [request], [given.fileno(), out.fileno(), err.fileno()])
@@ -94,7 +109,14 @@ class Forked:
     stdout: asyncio.StreamReader
     stderr: asyncio.StreamReader
 
-    def __init__(self, arguments: tuple[str, ...], env: Mapping[str, str], folder: Path, *streams: int) -> None:
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        folder: Path,
+        *streams: int,
+        version: Path | None = None,
+    ) -> None:
         """Begin it, in a running loop.
 
         Args:
@@ -102,9 +124,10 @@ class Forked:
             env: its environment.
             folder: where it runs.
             streams: descriptors of its input, its output and its errors; without them what it writes is nobody's.
+            version: as of `run`.
         """
         self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(_address())
+        self._line.connect(_address(version))
         request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(folder)}).encode()
         with Path(os.devnull).open("r+b") as nowhere:
             socket.send_fds(self._line, [request], list(streams or [nowhere.fileno()] * 3))
@@ -140,7 +163,7 @@ class Forked:
 
 
 @asynccontextmanager
-async def piped(*arguments: str, env: Mapping[str, str]) -> AsyncIterator[Forked]:
+async def piped(*arguments: str, env: Mapping[str, str], version: Path | None = None) -> AsyncIterator[Forked]:
     """Run a command of which the block reads what it writes; if it still runs at the end, it is killed."""
     async with AsyncExitStack() as closing:
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
@@ -149,7 +172,8 @@ async def piped(*arguments: str, env: Mapping[str, str]) -> AsyncIterator[Forked
             reader, writer = await asyncio.open_connection(sock=each)
             closing.callback(writer.close)
             readers.append(reader)
-        running = Forked(arguments, env, Path.cwd(), 0, *(each.fileno() for each in theirs))
+        streams = (0, *(each.fileno() for each in theirs))
+        running = Forked(arguments, env, Path.cwd(), *streams, version=version)
         for each in theirs:
             each.close()
         running.stdout, running.stderr = readers
@@ -180,12 +204,17 @@ sys.exit(int(line.recv(32)))
 
 
 @cache
-def _address() -> str:
-    """Start the process on first use; it ends with this one."""
+def _address(version: Path | None = None) -> str:
+    """Start the process of a version on first use; it ends with this one."""
     folder = tempfile.TemporaryDirectory(prefix="slotwire-commands-")
     atexit.register(folder.cleanup)
     path = str(Path(folder.name) / "line")
-    process = subprocess.Popen((sys.executable, "-m", "tests.support.fork_server", path), stdout=subprocess.PIPE)
+    names = _OF_ANY_VERSION if version else (*_OF_ANY_VERSION, *_OF_OURS)
+    process = subprocess.Popen(
+        (sys.executable, "-m", "tests.support.fork_server", path, *names),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(version)} if version else None,
+    )
     atexit.register(process.wait)
     atexit.register(process.terminate)
     assert process.stdout is not None
@@ -194,9 +223,9 @@ def _address() -> str:
     return path
 
 
-def serve(path: str) -> None:
-    """Fork for each request, until terminated."""
-    for name in _IMPORTED:
+def serve(path: str, names: Sequence[str]) -> None:
+    """Import modules, then fork for each request, until terminated."""
+    for name in names:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is never scanned again stays shared with those who are forked
@@ -251,4 +280,4 @@ def _command(arguments: list[str], env: Mapping[str, str], entry: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], sys.argv[2:])

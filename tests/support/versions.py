@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from slotwire.ingest.foundation.migrations import Migration
 from slotwire.ingest.local.databases import Database, create_database, drop_database
 from slotwire.ingest.local.stack import Stack
+from tests.support import fork_server
 from tests.support.command import CommandResult
 from tools.sources import ROOT
 
@@ -59,24 +59,10 @@ class Version:
 
     path: Path
 
-    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of one of its processes."""
-        return {**env, "PYTHONPATH": str(self.path)}
-
     async def run(self, *arguments: str, env: Mapping[str, str]) -> CommandResult:
         """Run one of its commands to its end."""
-        child = await self.spawn(*arguments, env=env)
-        out, err = await child.communicate()
-        return CommandResult(child.returncode or 0, out.decode(), err.decode())
-
-    async def spawn(self, *arguments: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-        """Start one of its commands, whose output the caller reads."""
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "slotwire.ingest.cli", *arguments),
-            env=self.environment(env),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        code, out, err = await asyncio.to_thread(fork_server.run, arguments, env, b"", version=self.path)
+        return CommandResult(code, out.decode(), err.decode())
 
 
 def releases() -> list[Release]:
