@@ -113,11 +113,10 @@ class EmbeddedKafka(EmbeddedServer):
         await self._first_answer(self._answers)
         self._class_data.improve(home / "classes.txt", self.state.log_file("kafka-class-data"))
 
-    async def stop(self) -> None:
-        """Stop the broker cleanly, so that its next start recovers nothing."""
+    async def _end(self, steps: Sequence[tuple[signal.Signals, float]]) -> None:
         if self._class_data is not None:
             await self._class_data.stop()
-        await super().stop()
+        await super()._end(steps)
 
     def _write_settings(self, home: Path) -> None:
         """Write server.properties, at every start, so that it has the current ports and settings."""

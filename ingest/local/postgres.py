@@ -72,6 +72,7 @@ class EmbeddedPostgres(EmbeddedServer):
     compatible_parts = 1  # a server cannot read the files of another major version
     # A fast shutdown with a checkpoint, then an immediate one that recovers at the next start.
     stop_steps = ((signal.SIGINT, 1.5), (signal.SIGQUIT, 0.5))
+    discard_steps = ((signal.SIGQUIT, 1.0),)  # killed, it would leave a segment of shared memory behind
 
     def url(self, role: str, database: str = DATABASE) -> str:
         """Return the address of a database for a role, with its password."""

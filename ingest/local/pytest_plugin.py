@@ -27,7 +27,7 @@ def slotwire_postgres() -> Iterator[EmbeddedPostgres]:
             runner.run(migrate_template(server))
             yield server
         finally:
-            runner.run(server.stop())
+            runner.run(server.discard())
 
 
 @pytest.fixture

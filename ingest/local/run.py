@@ -140,6 +140,10 @@ class Installation:
     async def _stop_in_order(self) -> None:
         """Stop Kafka as soon as the relay and the agent have ended, and Postgres last: it has begun to write before."""
         stops = {process.name: asyncio.create_task(process.stop()) for process in self.processes}
+        if self.wiring.stack.ephemeral:
+            await _ended(stops.values())
+            await self.wiring.stack.stop()
+            return
 
         async def stop_broker() -> None:
             await _ended(stops[name] for name in stops.keys() & {"relay", "demo-agent"})

@@ -36,6 +36,7 @@ class EmbeddedServer(ABC):
         key: under which the state folder has its port and its log.
         compatible_parts: how many leading parts of the version must agree for a server to read the data of another.
         stop_steps: the signals that end it cleanly, each with the seconds it has to act.
+        discard_steps: those that end it when its data is about to be deleted.
     """
 
     state: StateFolder
@@ -47,6 +48,7 @@ class EmbeddedServer(ABC):
     key: ClassVar[str]
     compatible_parts: ClassVar[int]
     stop_steps: ClassVar[Sequence[tuple[signal.Signals, float]]]
+    discard_steps: ClassVar[Sequence[tuple[signal.Signals, float]]] = ()
 
     @property
     def port(self) -> int:
@@ -84,8 +86,11 @@ class EmbeddedServer(ABC):
 
     async def stop(self) -> None:
         """Stop the server cleanly; kill it if it does not stop in time."""
-        if self._child is not None:
-            await self._child.stop(*self.stop_steps)
+        await self._end(self.stop_steps)
+
+    async def discard(self) -> None:
+        """End the server at once: its data is about to be deleted."""
+        await self._end(self.discard_steps)
 
     async def restart(self) -> None:
         """Start the server again after `kill` or `stop`, on the same port and data."""
@@ -107,6 +112,10 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def _reason(self, output: Sequence[str]) -> str | None:
         """Return the line of the server's output that says best why it failed."""
+
+    async def _end(self, steps: Sequence[tuple[signal.Signals, float]]) -> None:
+        if self._child is not None:
+            await self._child.stop(*steps)
 
     def _started(self, child: Child) -> None:
         """Take a process that was just started for the server's, and record it in the state folder."""

@@ -47,11 +47,13 @@ class Stack:
         state: the claimed state folder.
         postgres: the database server.
         kafka: the broker.
+        ephemeral: the state folder is deleted at the end.
     """
 
     state: StateFolder
     postgres: EmbeddedPostgres
     kafka: EmbeddedKafka
+    ephemeral: bool = False
 
     @property
     def owner_url(self) -> str:
@@ -81,6 +83,7 @@ class Stack:
             state,
             EmbeddedPostgres(state, options.postgres, sync_new=not options.ephemeral),
             EmbeddedKafka(state, options.kafka, mirror=options.mirror, report=report, jars=options.jars),
+            options.ephemeral,
         )
 
     async def start(self) -> None:
@@ -104,8 +107,11 @@ class Stack:
             self.kafka.report(f"ended processes that an earlier run left behind: {', '.join(strays)}")
 
     async def stop(self) -> None:
-        """Stop both servers in parallel; kill one that does not stop."""
-        await together(self.postgres.stop(), self.kafka.stop())
+        """Stop both servers in parallel; kill one that does not stop. Where the data is deleted, end them at once."""
+        if self.ephemeral:
+            await together(self.postgres.discard(), self.kafka.discard())
+        else:
+            await together(self.postgres.stop(), self.kafka.stop())
         if not (self.postgres.running or self.kafka.running):
             self.state.children.path.unlink(missing_ok=True)
 
