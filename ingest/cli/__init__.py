@@ -100,7 +100,9 @@ class _LazyGroup(TyperGroup):
         loaded: Any = typer.main.get_command(importlib.import_module(module).app)
         loaded.name = cmd_name
         for name, beside in _BESIDE.get(cmd_name, {}).items():
-            loaded.add_command(typer.main.get_command(importlib.import_module(beside).app), name)
+            added: Any = typer.main.get_command(importlib.import_module(beside).app)
+            added.name = name  # help shows a command's own name, whatever it is added under
+            loaded.add_command(added)
         return loaded
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -1,17 +1,26 @@
-"""Every command a document shows exists, with every option it shows."""
+"""Every command that a document shows, or the code tells somebody to run, exists with every option that is shown."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from slotwire.handlers.shipped.digest.page import _ATTENTION
 from slotwire.ingest.cli import app
 from tools.documents import ROOT, Command, commands, documents, name_of
+from tools.generate import references
+from tools.sources import PACKAGES
 
+_TOLD = re.compile(r"(?:`|: |(?<!b)\"|\\n +)(slotwire [a-z][^`\"\\\n]*)")
+"""A command in the texts of a module: between backticks, behind a colon, or at the beginning of a line."""
+_VALUE = re.compile(r"\{[^{}]*\}")
+_VERBS = frozenset({"list", "show"})
+"""No argument is called like this."""
 _TARGETS = frozenset(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -19,23 +28,25 @@ def _shown() -> list[tuple[Path, Command]]:
     return [(path, item) for path in documents() for item in commands(path.read_text(encoding="utf-8"))]
 
 
+@cache
+def _tree() -> tuple[Any, dict[str, Any]]:
+    """Return the program, and its commands by name."""
+    return typer.main.get_command(app), references.commands()
+
+
 def _problem(words: tuple[str, ...]) -> str | None:
     """Walk a command line down the tree of commands; say what is not there. `COMMAND` stands for any."""
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("slotwire", [], resilient_parsing=True)
+    command, below = _tree()
     rest = list(words[1:])
-    while rest and hasattr(command, "get_command") and not rest[0].startswith(("-", "…")) and rest[0] != "COMMAND":
-        context.meta["slotwire.called"] = True
-        try:
-            found = command.get_command(context, rest[0])
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
+    while rest and below and not rest[0].startswith(("-", "…")) and rest[0] != "COMMAND":
+        if rest[0] not in below:
             return f"no command {rest[0]}"
-        command = found
-        context = command.make_context(rest.pop(0), [], parent=context, resilient_parsing=True)
-    known = {name for option in command.get_params(context) for name in (*option.opts, *option.secondary_opts)}
-    options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+        command = below[rest.pop(0)]
+        below = getattr(command, "commands", {})
+    if rest and rest[0] in _VERBS:
+        return f"no command {rest[0]}"
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
+    options = [word.partition("=")[0] for word in rest if word.startswith("--") and "…" not in word]
     unknown = [name for name in options if name not in known]
     return f"no option {unknown[0]}" if unknown else None
 
@@ -48,6 +59,24 @@ def _problem(words: tuple[str, ...]) -> str | None:
 def test_shown_commands_exist(path: Path, command: Command) -> None:
     """A `slotwire` command in a document is one the program has."""
     assert _problem(command.words) is None, f"{name_of(path)}: {command.shown}"
+
+
+def test_the_code_tells_nobody_to_run_what_does_not_exist() -> None:
+    """Whatever an error, an answer or a digest says to run is a command that the program has, with those options."""
+    paths = [path for package in (*PACKAGES, "tools") for path in sorted((ROOT / package).rglob("*.py"))]
+    told = {
+        (path, _VALUE.sub("…", line)) for path in paths for line in _TOLD.findall(path.read_text(encoding="utf-8"))
+    }
+    told |= {(ROOT / "handlers/shipped/digest/page.py", f"slotwire {words[2]}") for words in _ATTENTION.values()}
+    assert len(told) > 100
+    found = {
+        (name_of(path), line): problem
+        for path, line in told
+        for command in commands(f"`{line}`")
+        if command.words[0] == "slotwire"
+        and (problem := _problem(tuple(word.rstrip(".,;)") for word in command.words)))
+    }
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -65,6 +94,7 @@ def test_unknown_commands_are_noticed() -> None:
     assert _problem(("slotwire", "frobnicate")) == "no command frobnicate"
     assert _problem(("slotwire", "migrate", "--cheque")) == "no option --cheque"
     assert _problem(("slotwire", "migrate", "--check")) is None
+    assert _problem(("slotwire", "reconcile", "list")) == "no command list"
 
 
 _IN_THE_IMAGE = frozenset({"slotwire", "kubectl", "curl", "openssl", "export", "for", "while", "do", "done"})

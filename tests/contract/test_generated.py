@@ -11,7 +11,7 @@ from slotwire.ingest.cli import app
 from slotwire.ingest.foundation.settings import known_variables
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tests.support.tidy import SourceFile
-from tools.generate.references import pages
+from tools.generate.references import commands, pages
 from tools.sources import ROOT, repository_files
 
 
@@ -57,6 +57,10 @@ def test_every_command_is_described(made: dict[str, str]) -> None:
     assert {"serve", "relay", "agents"} <= names
     for name in names:
         assert f"## `slotwire {name}`\n\n" in page, name
+    called = CliRunner().invoke(app, ["agents", "--help"]).output
+    below = set(re.findall(r"^│ ([a-z]+) {2,}", called, re.MULTILINE))
+    assert {"run", "runs", "settings", "approvals", "schedule"} <= below == set(commands()["agents"].commands)
+    assert not [name for name in below if f"### `slotwire agents {name}`\n" not in page], "also of other packages"
     assert not [row[0] for row in rows(page) if not row[2]], "give the option a help text"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -152,10 +151,17 @@ def metrics_page() -> str:
 def commands_page() -> str:
     """Describe every command: how it is called, what it does, its options."""
     parts = [COMMANDS.format(made=MADE)]
-    for name, module in cli._modules().items():
-        command = typer.main.get_command(importlib.import_module(module).app)
+    for name, command in commands().items():
         parts.extend(_described(f"slotwire {name}", command, depth=2))
     return "\n".join(parts)
+
+
+def commands() -> dict[str, Any]:
+    """Return the commands of `slotwire` by name, whichever packages they and what is below them come from."""
+    program: Any = typer.main.get_command(cli.app)
+    context = program.make_context("slotwire", [], resilient_parsing=True)
+    context.meta["slotwire.called"] = True
+    return {name: program.get_command(context, name) for name in program.list_commands(context)}
 
 
 def _described(path: str, command: Any, *, depth: int) -> Iterator[str]:

@@ -167,7 +167,7 @@ def _attention(health: Mapping[str, Any]) -> list[dict[str, Any]]:
     if connection["state"] != "active":
         found.append({"about": "connection", **connection, "next": "The user has to connect Calendly again."})
     found += [
-        {"about": "subscription", "finding": each, "next": "An operator looks: slotwire subscriptions findings"}
+        {"about": "subscription", "finding": each, "next": "An operator looks: slotwire subscriptions check"}
         for each in health["findings"]
     ]
     if not health["subscriptions"]:
