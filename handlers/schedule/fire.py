@@ -208,11 +208,11 @@ class FiringLoop:
         """
         was = self._noted[schedule.name]
         to = step.to if step.to.time <= now else replace(step.to, time=max(now, was.time), key="")
-        put = await self._store.advance(schedule.name, was, replace(step, to=to))
-        if put is None:
+        done = await self._store.advance(schedule.name, was, replace(step, to=to))
+        if done is None:
             await self._read()
             return False
         self._reached[schedule.name], self._noted[schedule.name] = step.to, to
-        FIRINGS.labels(self._agent, schedule.name, "fired").inc(put)
-        FIRINGS.labels(self._agent, schedule.name, "passed").inc(step.passed)
+        FIRINGS.labels(self._agent, schedule.name, "fired").inc(done.put)
+        FIRINGS.labels(self._agent, schedule.name, "passed").inc(done.passed)
         return True

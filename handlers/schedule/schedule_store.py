@@ -64,6 +64,19 @@ class ScheduleStep:
 
 
 @dataclass(frozen=True)
+class Advanced:
+    """What became of a step.
+
+    Attributes:
+        put: how many firings wait in the agent's queue now.
+        passed: how many were passed over, with those for which too many waited.
+    """
+
+    put: int
+    passed: int
+
+
+@dataclass(frozen=True)
 class Span:
     """Starts or ends of meetings: later than a time and not later than another.
 
@@ -198,14 +211,14 @@ class ScheduleStore:
             rows = await self._pool.fetch(_QUERIES["meetings_between"], *asked)
         return [FoundMeeting(**row) for row in rows]
 
-    async def advance(self, name: str, was: Reached, step: ScheduleStep) -> int | None:
+    async def advance(self, name: str, was: Reached, step: ScheduleStep) -> Advanced | None:
         """Move a schedule on, with what fires put into the agent's queue, in one transaction.
 
         Returns:
-            How many were put there: one that is there, was done or was given up is not put again. None where another
+            What became of it: a firing that is there, was done or was given up is not put again. None where another
             process has moved the schedule.
         """
-        now, put, to = self._clock.now(), 0, step.to
+        now, put, crowded, to = self._clock.now(), 0, 0, step.to
         async with borrowed(self._pool) as connection, connection.transaction():
             if await connection.fetchval(_QUERIES["lock_schedule"], self._agent, name, was.time, was.key) is None:
                 return None
@@ -213,14 +226,14 @@ class ScheduleStore:
                 await connection.execute(_QUERIES["plan_anew"])
                 offset = await connection.fetchval(_QUERIES["reserve_offsets"], self._agent, len(step.records))
                 place = (self._agent, *step.records[0].partition, _written(step.records), offset)
-                tag = await connection.execute(_QUERIES["put_firings"], *place, now, MAX_WAITING)
-                put = int(tag.rpartition(" ")[2])
+                put, crowded = await connection.fetchrow(_QUERIES["put_firings"], *place, now, MAX_WAITING)
+            passed_due = step.due if crowded else step.passed_due
             await connection.execute(
                 _QUERIES["advance_schedule"],
                 *(self._agent, name, to.time, to.key, to.looked_at, step.next_at),
-                *(put, step.due if put else None, step.passed, step.passed_due),
+                *(put, step.due if put else None, step.passed + crowded, passed_due),
             )
-        return put
+        return Advanced(put, step.passed + crowded)
 
 
 def _written(records: Sequence[Record]) -> str:

@@ -65,24 +65,30 @@ UPDATE slotwire.agent_firers SET next_offset = next_offset + $2 WHERE agent = $1
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 
 -- name: put_firings
--- Put firings into the agent's queue, but those that are there, were done or given up, and where too many wait in a lane.
-INSERT INTO slotwire.agent_queue (agent, topic, partition, record_offset, lane, event_id, key, value, header_names,
-    header_values, published_at, due_at, queued_at)
-SELECT $1, $2, $3, $5 + r.number, decode(r.lane, 'hex'), r.event_id, convert_to(r.key, 'UTF8'),
-    convert_to(r.value, 'UTF8'),
-    ARRAY(SELECT convert_to(h.name, 'UTF8')
-          FROM jsonb_array_elements_text(r.names) WITH ORDINALITY AS h (name, place) ORDER BY h.place),
-    ARRAY(SELECT convert_to(h.value, 'UTF8')
-          FROM jsonb_array_elements_text(r.contents) WITH ORDINALITY AS h (value, place) ORDER BY h.place),
-    r.due_at, r.due_at, $6
-FROM jsonb_to_recordset($4::jsonb) AS r (
-    number bigint, lane text, event_id uuid, key text, value text, names jsonb, contents jsonb, due_at timestamptz)
-WHERE NOT EXISTS (SELECT FROM slotwire.inbox i WHERE i.agent = $1 AND i.event_id = r.event_id)
-  AND NOT EXISTS (SELECT FROM slotwire.agent_queue q WHERE q.agent = $1 AND q.event_id = r.event_id)
-  AND NOT EXISTS (SELECT FROM slotwire.dead_letters d WHERE d.agent = $1 AND d.event_id = r.event_id)
-  AND NOT EXISTS (SELECT FROM slotwire.runs k WHERE k.agent = $1 AND k.event_id = r.event_id)
-  AND (SELECT count(*) FROM slotwire.agent_queue q
-       WHERE q.agent = $1 AND q.topic = $2 AND q.partition = $3 AND q.lane = decode(r.lane, 'hex')) < $7
+-- Put firings into the agent's queue, but those that are there, were done or given up, and where too many wait in a lane;
+-- answers how many were put, and how many were not because too many wait.
+WITH fresh AS MATERIALIZED (
+    SELECT r.*, (SELECT count(*) FROM slotwire.agent_queue q
+                 WHERE q.agent = $1 AND q.topic = $2 AND q.partition = $3 AND q.lane = decode(r.lane, 'hex')) AS waiting
+    FROM jsonb_to_recordset($4::jsonb) AS r (
+        number bigint, lane text, event_id uuid, key text, value text, names jsonb, contents jsonb, due_at timestamptz)
+    WHERE NOT EXISTS (SELECT FROM slotwire.inbox i WHERE i.agent = $1 AND i.event_id = r.event_id)
+      AND NOT EXISTS (SELECT FROM slotwire.agent_queue q WHERE q.agent = $1 AND q.event_id = r.event_id)
+      AND NOT EXISTS (SELECT FROM slotwire.dead_letters d WHERE d.agent = $1 AND d.event_id = r.event_id)
+      AND NOT EXISTS (SELECT FROM slotwire.runs k WHERE k.agent = $1 AND k.event_id = r.event_id)
+), put AS (
+    INSERT INTO slotwire.agent_queue (agent, topic, partition, record_offset, lane, event_id, key, value, header_names,
+        header_values, published_at, due_at, queued_at)
+    SELECT $1, $2, $3, $5 + r.number, decode(r.lane, 'hex'), r.event_id, convert_to(r.key, 'UTF8'),
+        convert_to(r.value, 'UTF8'),
+        ARRAY(SELECT convert_to(h.name, 'UTF8')
+              FROM jsonb_array_elements_text(r.names) WITH ORDINALITY AS h (name, place) ORDER BY h.place),
+        ARRAY(SELECT convert_to(h.value, 'UTF8')
+              FROM jsonb_array_elements_text(r.contents) WITH ORDINALITY AS h (value, place) ORDER BY h.place),
+        r.due_at, r.due_at, $6
+    FROM fresh r WHERE r.waiting < $7
+)
+SELECT count(*) FILTER (WHERE waiting < $7) AS put, count(*) FILTER (WHERE waiting >= $7) AS crowded FROM fresh
 
 -- name: organizations_served
 -- Some of the organizations that a firing of the clock is for.

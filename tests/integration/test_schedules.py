@@ -12,6 +12,7 @@ import pytest
 
 from slotwire.handlers import Agent, Context, Firing, Moment, Reject, Retry
 from slotwire.handlers.reach.calendly import ControlledCalls
+from slotwire.handlers.schedule.schedule_store import MAX_WAITING
 from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.telemetry import REGISTRY
@@ -99,6 +100,30 @@ async def test_the_clock_fires_once_for_each_organization(setup: AgentSetup, boo
     assert listed[0]["due_at"] == "2026-11-23T17:00:00Z"
     labels = {"agent": "hourly", "schedule": "skipped", "outcome": "passed"}
     assert REGISTRY.get_sample_value("slotwire_firings_total", labels) == 5
+
+
+async def test_firings_for_which_too_many_wait_are_counted(setup: AgentSetup, bookings: Bookings) -> None:
+    """Up to MAX_WAITING of a schedule wait for an organization; what comes then is passed over, and told as such."""
+    agent, clock = Agent("crowded"), bookings.clock
+
+    @agent.every(HOUR)
+    async def busy(firing: Firing, ctx: Context) -> Retry:
+        return Retry(after=timedelta(days=20).total_seconds())
+
+    await bookings.add("ACME")
+    async with running_agents(setup.runner(agent, clock=clock, **SOON)):
+        await looked(setup, clock, "busy")
+        for _ in range(MAX_WAITING + 1):
+            clock.advance(HOUR)
+            await until(lambda: _has_come_to(setup, clock.now()))
+    (row,) = await setup.pool.fetch("SELECT fired, passed, fired_due, passed_due FROM slotwire.agent_schedules")
+    assert tuple(row) == (MAX_WAITING, 1, BEGIN + MAX_WAITING * HOUR, clock.now())
+    labels = {"agent": "crowded", "schedule": "busy", "outcome": "passed"}
+    assert REGISTRY.get_sample_value("slotwire_firings_total", labels) == 1
+
+
+async def _has_come_to(setup: AgentSetup, time: datetime) -> bool:
+    return bool(await setup.pool.fetchval("SELECT reached = $1 FROM slotwire.agent_schedules", time))
 
 
 async def test_a_firing_is_tried_again_given_up_and_driven_again(setup: AgentSetup, bookings: Bookings) -> None:
