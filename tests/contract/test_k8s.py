@@ -222,6 +222,15 @@ def test_services_reach_their_pods() -> None:
     assert ingress["spec"]["tls"]
 
 
+def addresses(process: Workload) -> dict[str, str]:
+    """Return the addresses within the cluster that a process has from its manifest."""
+    return {
+        each["name"]: each["value"]
+        for each in process.container["env"]
+        if each["name"].endswith("_URL") and "value" in each
+    }
+
+
 @every_overlay
 def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
     """No Secret is in the repository, every one that is used is described, and each process gets only its own."""
@@ -232,6 +241,7 @@ def test_secrets_are_referred_to_and_never_held(overlay: str) -> None:
     for name in DOCTOR:
         assert used.pop(name) == used[name.removeprefix("doctor-")], "it examines with what the process itself has"
         assert found[name].files() == found[name.removeprefix("doctor-")].files()
+        assert addresses(found[name]) == addresses(found[name.removeprefix("doctor-")])
     for secret, key in set().union(*used.values()):
         assert (secret, key) in SECRETS
         assert any(f"`{secret}`" in line and f"`{key}`" in line for line in readme.splitlines()), (secret, key)

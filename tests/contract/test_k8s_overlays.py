@@ -130,6 +130,7 @@ def test_nothing_is_reachable_that_is_not_named(overlay: str) -> None:
     assert opened[8081] == [
         {"podSelector": {"matchLabels": {"slotwire-manages": "true"}}},
         {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "slotwire-agents"}}},
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "slotwire-doctor"}}},
     ]
     assert opened[8080] is None, "whatever terminates TLS may stand anywhere"
 
@@ -244,7 +245,7 @@ def test_only_mcp_has_the_keys_of_tokens(everything: Path, monkeypatch: pytest.M
     [rule] = policies["slotwire-control"]["ingress"]
     for name in ("mcp", "doctor"):
         assert {"podSelector": {"matchLabels": {"app.kubernetes.io/name": f"slotwire-{name}"}}} in rule["from"]
-    assert policies["slotwire-doctor-mcp"]["egress"][0]["ports"] == rule["ports"]
+    assert policies["slotwire-doctor"]["egress"][0]["ports"] == rule["ports"]
     readme = (K8S / "README.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in readme for _, key in secrets)
 
