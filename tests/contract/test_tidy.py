@@ -78,6 +78,19 @@ PLANTED: dict[Rule, tuple[Sequence[SourceFile], Sequence[SourceFile]]] = {
             SourceFile("tests/a.py", "pool = create_pool(dsn)\n"),
         ],
     ),
+    tidy.agents_tell_outages: (
+        [
+            SourceFile(
+                "handlers/agents/a.py", "async with ctx.transaction() as c:\n    await agent.stores.pool.execute(q)\n"
+            ),
+            SourceFile("handlers/agents/a/b.py", "with translated(): ...\nawait pool.fetchrow(q)\n"),
+        ],
+        [
+            SourceFile("handlers/agents/a.py", "with translated():\n    rows = [r for r in await pool.fetch(q)]\n"),
+            SourceFile("handlers/agents/b.py", "async with ctx.transaction() as c:\n    await c.execute(q)\n"),
+            SourceFile("handlers/settle/a.py", "await pool.fetch(q)\n"),
+        ],
+    ),
     tidy.only_verification_mints: (
         [
             SourceFile("ingest/log/a.py", "made = VerifiedDelivery(a, b)\n"),

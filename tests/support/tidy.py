@@ -55,6 +55,7 @@ REGISTRY_HOSTS = tuple(
         ("quay", "io"),
     )
 )
+_ON_A_POOL = re.compile(r"\bpool\.(?:fetch|execute)\w*$")
 MACHINE_PATHS = tuple("/" + path for path in ("work/", "tmp/w/", "root/", "home/"))
 
 
@@ -184,6 +185,21 @@ def pools_are_opened_in_roots(file: SourceFile) -> Iterator[Finding]:
             yield node.lineno, "opens a pool: take one as an argument; a process.py opens it"
 
 
+def agents_tell_outages(file: SourceFile) -> Iterator[Finding]:
+    """An agent's own statement tells an outage of Postgres, which costs its event no attempt."""
+    if not file.path.startswith("handlers/agents/"):
+        return
+    told = {
+        id(inner)
+        for node in file.nodes
+        if isinstance(node, ast.With) and any("translated(" in ast.unparse(item) for item in node.items)
+        for inner in ast.walk(node)
+    }
+    for node in file.nodes:
+        if isinstance(node, ast.Call) and _ON_A_POOL.search(ast.unparse(node.func)) and id(node) not in told:
+            yield node.lineno, "an outage here costs the event an attempt: ask within translated()"
+
+
 def only_verification_mints(file: SourceFile) -> Iterator[Finding]:
     """A `VerifiedDelivery` says that Calendly signed it, so only the module that checks signatures makes one."""
     if file.path == VERIFIER:
@@ -303,6 +319,7 @@ RULES: tuple[Rule, ...] = (
     telling_names,
     settings_are_passed,
     pools_are_opened_in_roots,
+    agents_tell_outages,
     only_verification_mints,
     tests_say_what_they_prove,
     tests_prove_something,

@@ -20,7 +20,7 @@ from socket import gethostname
 
 from slotwire.handlers import Context, Done, Event, Retry
 from slotwire.handlers.agents.availability_sync.reading import due
-from slotwire.handlers.agents.availability_sync.store import TakenOver, changed_query, known_of
+from slotwire.handlers.agents.availability_sync.store import TakenOver, changed_query, known_of, note_all_changed
 from slotwire.handlers.agents.availability_sync.sync import Synced, sync_organization
 from slotwire.handlers.firings import Firing
 from slotwire.handlers.policy import RetryPolicy
@@ -78,7 +78,7 @@ async def note_connection(event: Event[ConnectionConnected] | Event[ConnectionRe
 async def end_connection(event: Event[ConnectionRevoked], ctx: Context) -> Done | Retry:
     """Make a round at once: where nobody can read any more, tombstones say so. A removed organization has no other."""
     del event
-    await agent.stores.pool.execute(changed_query(), ctx.organization, None, None, ctx.clock.now())
+    await note_all_changed(agent.stores.pool, ctx.clock, ctx.organization)
     return Done() if await _round(ctx) else Retry(END_AGAIN)
 
 

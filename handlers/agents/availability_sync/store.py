@@ -144,6 +144,12 @@ async def known_of(pool: Pool, org: str) -> tuple[Known, ...]:
     return tuple(map(_known, rows))
 
 
+async def note_all_changed(pool: Pool, clock: Clock, org: str) -> None:
+    """Note that everything of an organization may have changed."""
+    with translated():
+        await pool.execute(changed_query(), org, None, None, clock.now())
+
+
 def changed_query() -> str:
     """Return the statement that says that something may have changed: organization, user, event type and time."""
     return _SQL["changed"]
