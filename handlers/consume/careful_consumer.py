@@ -1,6 +1,6 @@
 """A consumer of aiokafka's, used with care: what it raises, how it closes, and its records.
 
-The workarounds for its known faults are here and in consume.py; docs/explanation/consumers.md lists them.
+The workarounds for its known faults are here and in member.py; docs/explanation/consumers.md lists them.
 """
 
 from __future__ import annotations

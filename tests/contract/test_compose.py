@@ -192,3 +192,14 @@ def test_the_example_parses_for_production(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.migrate.database_url is not None
     Vault.from_settings(settings.vault)
     HookAddresses.from_settings(settings)
+
+
+def test_what_the_example_calls_defaults_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings below `These are the defaults.` say what holds without them."""
+    found = re.findall(
+        r"^# .*These are the defaults\.\n((?:#SLOTWIRE_.*\n)+)", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    said = dict(line.removeprefix("#").split("=", 1) for block in found for line in block.splitlines())
+    without = parsed({}, monkeypatch)
+    assert said
+    assert parsed(said, monkeypatch) == without

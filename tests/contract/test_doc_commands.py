@@ -64,9 +64,7 @@ def test_shown_commands_exist(path: Path, command: Command) -> None:
 def test_the_code_tells_nobody_to_run_what_does_not_exist() -> None:
     """Whatever an error, an answer or a digest says to run is a command that the program has, with those options."""
     paths = [path for package in (*PACKAGES, "tools") for path in sorted((ROOT / package).rglob("*.py"))]
-    told = {
-        (path, _VALUE.sub("…", line)) for path in paths for line in _TOLD.findall(path.read_text(encoding="utf-8"))
-    }
+    told = {(path, _VALUE.sub("…", line)) for path in paths for line in _TOLD.findall(path.read_text(encoding="utf-8"))}
     told |= {(ROOT / "handlers/shipped/digest/page.py", f"slotwire {words[2]}") for words in _ATTENTION.values()}
     assert len(told) > 100
     found = {

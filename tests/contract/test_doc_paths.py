@@ -15,6 +15,8 @@ _OLD_NAME = re.compile(
     r"(?:\bfrom|\bimport|python3? -m) +(?:ingest|handlers|schemas)\b"
     r"|(?<![\w./-])(?:ingest|handlers|schemas)\.[a-z_]+[.:\w]"
 )
+_MODULE = re.compile(r"`(\w+\.py)`")
+_MODULES = {path.name for folder in (*CODE_FOLDERS, "tools", "tests") for path in (ROOT / folder).rglob("*.py")}
 _CONFIGURATION = ("compose.yaml", "Dockerfile", ".env.example", "Makefile")
 
 
@@ -29,6 +31,11 @@ def missing_paths(text: str) -> list[str]:
     return [path for path in _PATH.findall(text) if not (ROOT / path).exists()]
 
 
+def missing_modules(text: str) -> set[str]:
+    """Return the modules that a text names without their folder and that no folder of the code has."""
+    return {name for name in _MODULE.findall(text) if name not in _MODULES and not name.startswith("X")}
+
+
 def old_names(text: str) -> list[str]:
     """Return the places where a text names a package without `slotwire.` in front."""
     return _OLD_NAME.findall(text)
@@ -37,7 +44,8 @@ def old_names(text: str) -> list[str]:
 @pytest.mark.parametrize("document", documents(), ids=name_of)
 def test_named_files_exist(document: Path) -> None:
     """Each path of the repository that a document names as code leads to a file or folder."""
-    assert not missing_paths(document.read_text(encoding="utf-8")), f"{name_of(document)}: correct the path"
+    text = document.read_text(encoding="utf-8")
+    assert not [*missing_paths(text), *missing_modules(text)], f"{name_of(document)}: correct the path"
 
 
 @pytest.mark.parametrize("path", _described(), ids=name_of)
@@ -48,6 +56,7 @@ def test_packages_have_their_full_name(path: Path) -> None:
 
 def test_wrong_names_are_noticed() -> None:
     """The checks themselves find a file that is not there and each form of an old name, and nothing else."""
+    assert missing_modules("`writer.py`, `consume.py`, `X_models.py`") == {"consume.py"}
     assert missing_paths("see `ingest/store.py` and `ingest/log/writer.py`, `tests/`") == ["ingest/store.py"]
     old = ("from handlers import Agent", "import schemas", "python -m ingest.cli", "run handlers.agents.demo:agent")
     assert all(old_names(line) for line in old)
