@@ -226,7 +226,7 @@ class ScheduleStore:
                 await connection.execute(_QUERIES["plan_anew"])
                 offset = await connection.fetchval(_QUERIES["reserve_offsets"], self._agent, len(step.records))
                 place = (self._agent, *step.records[0].partition, _written(step.records), offset)
-                put, crowded = await connection.fetchrow(_QUERIES["put_firings"], *place, now, MAX_WAITING)
+                [(put, crowded)] = await connection.fetch(_QUERIES["put_firings"], *place, now, MAX_WAITING)
             passed_due = step.due if crowded else step.passed_due
             await connection.execute(
                 _QUERIES["advance_schedule"],
