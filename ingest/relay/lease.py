@@ -105,12 +105,12 @@ class _Keeper(threading.Thread):
         with translated():
             await self._connection.add_listener(HANDOVER_CHANNEL, lambda *_: bell.set())
         while not stop.is_set():
+            bell.clear()  # before the attempt: who lets go during it rings for the next one
             with translated():
                 lease = str(int(LEASE_SECONDS * 1000))
                 if await self._connection.fetchval(QUERIES["take_lease"], self._shard, lease):
                     return True
             self._tell("standby", None)
-            bell.clear()
             tasks = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(bell.wait())]
             await asyncio.wait(tasks, timeout=STANDBY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:

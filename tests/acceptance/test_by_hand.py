@@ -48,7 +48,7 @@ async def test_signed_with_openssl_sent_with_curl_read_by_the_sdk(
         assert answer == "200"
         topic = f"{topic_prefix}calendly.invitee"
         [record] = await asyncio.to_thread(committed_records, stack.kafka_bootstrap_servers, topic, 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not (ledger := await world.rows("SELECT event_id, key FROM public.ledger")):  # noqa: ASYNC110  # not our process
                 await asyncio.sleep(0.05)
     message = KafkaMessage({name: item.encode() for name, item in record.headers.items()}, record.key, record.value)

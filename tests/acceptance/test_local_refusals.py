@@ -29,7 +29,7 @@ def _refused(*options: str | Path, **variables: str) -> str:
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1, done.stderr

@@ -12,6 +12,7 @@ from slotwire.ingest.local.stack import Stack
 from slotwire.ingest.simulator.ledger import MessageFilter
 from slotwire.ingest.simulator.model import Message
 from tests.support.end_to_end import EndToEnd, committed_records, end_to_end
+from tests.support.writing import until_written
 
 SETTLED_SECONDS = 120
 
@@ -57,6 +58,7 @@ async def kill_in_turn(stack: Stack, world: EndToEnd, deliveries: int, rounds: i
 
 async def check(stack: Stack, world: EndToEnd) -> None:
     """Count what the simulator, Postgres, Kafka and the agent saw against each other."""
+    await until_written(world.database.owner_url)
     log = await world.rows(
         "SELECT event_id, type, subject, key, position FROM slotwire.events"
         " WHERE type NOT LIKE 'io.slotwire.connection%' ORDER BY position"

@@ -17,10 +17,12 @@ from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.backlog import MAX_BYTES
 from slotwire.ingest.log.parts import MAX_PARTS
-from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES, STANDBY_SECONDS, Lease
+from slotwire.ingest.relay import lease as lease_module
+from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES, Lease
 from tests.support.door import add_organization, let_in
 from tests.support.public_endpoint import invitee_body
 from tests.support.relay_setup import (
+    DEADLINE_SECONDS,
     RelaySetup,
     committed_records,
     each_committed,
@@ -55,9 +57,13 @@ async def test_a_leader_whose_loop_is_held_up_keeps_its_lead(setup: RelaySetup, 
         await lease.confirm()
         assert not lease.lost.is_set()
         assert not await setup.owner.fetchval("SELECT pg_try_advisory_lock(1936487279, 0)")
-        assert await setup.owner.fetchval("SELECT pg_try_advisory_lock(1936487279, 99)")
+        await until(lambda: _lock_is_free(setup, 99))
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
         await naive.fetchval(QUERIES["hold_lease"])
+
+
+async def _lock_is_free(setup: RelaySetup, shard: int) -> bool:
+    return bool(await setup.owner.fetchval("SELECT pg_try_advisory_lock(1936487279, $1)", shard))
 
 
 async def _write_large(setup: RelaySetup, large: int, *, seconds: float) -> None:
@@ -94,20 +100,24 @@ async def test_two_hundred_large_bodies(setup: RelaySetup) -> None:
     await _write_large(setup, 200, seconds=1_200)
 
 
-async def test_a_lock_that_is_lost_is_noticed_at_once(setup: RelaySetup) -> None:
+async def test_a_lock_that_is_lost_is_noticed_at_once(setup: RelaySetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session with the lock ends: its leader is told, and a question meanwhile is answered with a no."""
+    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 3_600.0)
     async with Lease.waiting(setup.settings, 0, asyncio.Event()) as lease:
         assert lease is not None
         [session] = await setup.owner.fetch(_SESSIONS)
         await setup.writer.execute("SELECT pg_terminate_backend($1)", session["pid"])
-        async with asyncio.timeout(STANDBY_SECONDS):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await lease.lost.wait()
         with pytest.raises(DatabaseUnavailable, match="leads no more"):
             await lease.confirm()
 
 
-async def test_a_stop_writes_and_publishes_and_the_standby_leads_at_once(setup: RelaySetup) -> None:
+async def test_a_stop_writes_and_publishes_and_the_standby_leads_at_once(
+    setup: RelaySetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was accepted before the stop is out when it ends, and the other relay leads without waiting for its look."""
+    monkeypatch.setattr(lease_module, "STANDBY_SECONDS", 3_600.0)
     async with AsyncExitStack() as first:
         leader = await first.enter_async_context(running_relay(setup.settings))
         await until(lambda: _flows(leader))
@@ -117,14 +127,11 @@ async def test_a_stop_writes_and_publishes_and_the_standby_leads_at_once(setup: 
             await setup.accept(50)
             await committed_records(setup.settings, 50)
             await first.aclose()
-            began = asyncio.get_running_loop().time()
             await setup.accept(1)
             records = await committed_records(setup.settings, 51)
-            took = asyncio.get_running_loop().time() - began
+            await until(lambda: _sessions(setup, 1))
             after = await setup.owner.fetch(_SESSIONS)
     assert ids(records) == await setup.log_ids()
-    assert took < STANDBY_SECONDS + 1.0
-    assert len(after) == 1
     assert after[0]["pid"] in {row["pid"] for row in before}, "a standby keeps the connection it waits on"
 
 
@@ -149,7 +156,8 @@ async def test_an_idle_relay_writes_nothing(setup: RelaySetup) -> None:
 
 
 async def _mirrored(setup: RelaySetup) -> bool:
-    return (await _written(setup))[1] is not None
+    last = "SELECT position = (SELECT max(position) FROM slotwire.events) FROM slotwire.relay_mirror"
+    return bool(await setup.owner.fetchval(last))
 
 
 async def _written(setup: RelaySetup) -> tuple[int, int | None]:

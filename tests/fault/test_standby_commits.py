@@ -42,14 +42,22 @@ async def nobody_confirms(stack: Stack) -> AsyncIterator[Connection]:
     try:
         await superuser.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         await superuser.execute("SELECT pg_reload_conf()")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await _commits_wait(stack):
                 pass
         yield superuser
     finally:
         await superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await superuser.execute("SELECT pg_reload_conf()")
+        await _until_waiting(superuser, 0)
         await superuser.close()
+
+
+async def _until_waiting(superuser: Connection, count: int) -> None:
+    """Wait until so many commits wait for a standby."""
+    async with asyncio.timeout(60):
+        while await superuser.fetchval(_WAITING) != count:
+            pass
 
 
 async def _commits_wait(stack: Stack) -> bool:
@@ -83,12 +91,12 @@ async def test_an_accept_past_its_time_stays_invisible(
         superuser = await stack.enter_async_context(nobody_confirms(breakable_stack))
         with pytest.raises(TimeoutError):
             await naive.fetchrow(QUERIES["accept"], 0, datetime.now(UTC), None, [row()], timeout=SECONDS)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") != 3:
                 pass
         with pytest.raises(DatabaseUnavailable, match="in time"):
             await accept(real, 0, [row()], now=datetime.now(UTC), seconds=SECONDS)
-        assert await superuser.fetchval(_WAITING) == 1
+        await _until_waiting(superuser, 1)
         assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 3
 
 
@@ -102,10 +110,10 @@ async def test_an_accept_through_a_pool_is_not_cancelled_by_the_pool_s_own_limit
         assert await commits_problem(pool) is None
         async with nobody_confirms(breakable_stack) as superuser:
             assert "synchronous standby that does not confirm" in str(await commits_problem(pool)), "it is not ready"
-            assert await superuser.fetchval(_WAITING) == 0
+            await _until_waiting(superuser, 0)
             with pytest.raises(DatabaseUnavailable, match="in time"):
                 await accept_through(pool, 0, [row()], now=datetime.now(UTC), seconds=3 * SECONDS)
-            assert await superuser.fetchval(_WAITING) == 1
+            await _until_waiting(superuser, 1)
             assert await owner.fetchval("SELECT count(*) FROM slotwire.deliveries") == 1
 
 
@@ -123,7 +131,7 @@ async def test_an_append_past_its_time_stays_invisible_and_is_found_by_the_next_
     async with nobody_confirms(breakable_stack) as superuser:
         with pytest.raises(DatabaseUnavailable, match="in time"):
             await writer.step()
-        assert await superuser.fetchval(_WAITING) == 1
+        await _until_waiting(superuser, 1)
         assert await owner.fetchval("SELECT count(*) FROM slotwire.events") == 0
         with pytest.raises(DatabaseUnavailable):  # it waits for the one in flight
             await writer.take_over()

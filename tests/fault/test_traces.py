@@ -22,7 +22,7 @@ SERVICES = ["slotwire-serve", "slotwire-agents", "slotwire-relay", "slotwire-rel
 async def post(flow: EndToEnd, hook: Hook, body: bytes, traceparent: str, *, key: str | None = None) -> int:
     """Send a signed delivery with a context, as a proxy before `serve` would pass it on."""
     headers = {SIGNATURE: sign(body, key or hook.key), "traceparent": traceparent}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{flow.settings.public_url}{hook.path}", content=body, headers=headers)
     return answer.status_code
 

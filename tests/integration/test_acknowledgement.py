@@ -17,7 +17,7 @@ _REQUEST = b"POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
 _BARE = re.compile(rb"HTTP/1\.1 200 OK\r\nContent-Length: 0\r\nDate: [^\r\n]{29}\r\n\r\n")
 _USED = ["__http_exception__", "prepare", "write_eof", "keep_alive"]
 """All that aiohttp may ask of a response; the first one is absent, as in every response that is no exception."""
-_SECONDS = 5
+_SECONDS = 60
 
 
 class _Watched(type(ACKNOWLEDGED)):  # type: ignore[misc]  # the class is the endpoint's own

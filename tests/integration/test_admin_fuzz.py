@@ -61,7 +61,7 @@ async def test_whatever_is_sent(
 ) -> None:
     """With a key of each role: no 5xx, no status, type, header or form of an answer that is not described."""
     options = ("--phases", phases, "--max-examples", str(examples), "--seed", "1")
-    await fuzz(database, tmp_path, role, *options, bound=bound, seconds=60)
+    await fuzz(database, tmp_path, role, *options, bound=bound, seconds=240)
 
 
 @pytest.mark.soak

@@ -84,6 +84,11 @@ async def waiting(setup: AgentSetup) -> list[int]:
     return [row["record_offset"] for row in rows]
 
 
+async def is_empty(setup: AgentSetup) -> bool:
+    """Whether nothing waits in the queue."""
+    return await waiting(setup) == []
+
+
 async def typed(setup: AgentSetup, *arguments: str, stdin: str = "") -> CommandResult:
     """Type a command to its end."""
     return await slotwire(*arguments, env=setup.environment(), stdin=stdin)
@@ -115,7 +120,7 @@ async def test_a_long_retry_holds_no_offset_and_keeps_its_key_in_order(setup: Ag
         assert scripted.seen[3:] == [("slow", 1, 2), ("slow", 2, 1), ("slow", 3, 1)]
         await setup.publish(invitee_created("slow", 4))
         await until(lambda: ("slow", 4, 1) in scripted.seen)
-        assert await waiting(setup) == []
+        await until(lambda: is_empty(setup))
 
 
 async def test_a_full_queue_holds_the_partition_and_says_so(setup: AgentSetup) -> None:
@@ -138,7 +143,7 @@ async def test_a_full_queue_holds_the_partition_and_says_so(setup: AgentSetup) -
         assert not await held()
         await setup.publish(events[2], invitee_created("quick", 1))
         await until(held)
-        assert REGISTRY.get_sample_value("slotwire_consumer_queue_full", full) == 1
+        await until(lambda: REGISTRY.get_sample_value("slotwire_consumer_queue_full", full) == 1)
         assert ("quick", 1, 1) not in scripted.seen
         clock.advance(timedelta(seconds=61))
         await setup.settle([*events, invitee_created("quick", 1)])
@@ -258,11 +263,7 @@ async def test_letters_of_a_key_are_driven_again_in_order_behind_its_running_wor
         go_on.set()
         await until(lambda: len(order) == 4)
         await until(lambda: all_committed(setup, "scripted"))
-
-        async def emptied() -> bool:
-            return await waiting(setup) == []
-
-        await until(emptied)
+        await until(lambda: is_empty(setup))
     assert order.index(5) == 0
     assert order.index(1) < order.index(3)
     rows = await setup.pool.fetch("SELECT sequence, state, reason, times FROM slotwire.dead_letters ORDER BY sequence")

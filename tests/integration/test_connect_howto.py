@@ -59,7 +59,7 @@ class Reader:
 
     async def simulate(self, verb: str, **body: Any) -> Any:
         """Make something happen at the simulated Calendly."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.post(f"{self.calendly.url}/simulator/{verb}", json=body)
         assert answer.is_success, answer.text
         return answer.json()

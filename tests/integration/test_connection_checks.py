@@ -121,7 +121,7 @@ async def test_a_round_that_fails_does_not_end_the_chore(setup: ConnectionsSetup
     often = HOURLY.model_copy(update={"check_interval_seconds": 0.04})
     clock = Rounds(setup.clock, failing=2)
     chore = asyncio.create_task(run(replace(setup.connections, clock=clock), often))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await clock.gone_on.wait()
     assert not chore.done()
     chore.cancel()

@@ -18,7 +18,7 @@ from tests.support.fork_server import Forked, piped
 from tests.support.public_endpoint import settings_for
 from tests.support.simulated_calendly import AMPLE
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 @dataclass
@@ -56,7 +56,7 @@ async def test_it_serves_and_keeps_its_secrets(database: Database) -> None:
         made = await slotwire("keys", "api", "create", "--role", "admin", env=env)
         key, token = made.stdout.strip(), calendly.owner_token
         one = f"/v1/organizations/{last_segment(calendly.organization)}"
-        async with control(env) as process, httpx.AsyncClient(base_url=process.url, timeout=20) as client:
+        async with control(env) as process, httpx.AsyncClient(base_url=process.url, timeout=60) as client:
             client.headers["Authorization"] = f"Bearer {key}"
             added = await client.post("/v1/organizations", json={"token": token})
             again = await client.post("/v1/organizations", json={"token": token})
@@ -107,7 +107,7 @@ async def test_it_goes_its_rounds(database: Database) -> None:
 async def test_it_starts_without_postgres_and_says_that_it_is_not_ready(database: Database) -> None:
     """A database out of reach ends nothing: the process starts, answers 503, and stops clean."""
     env = environment(settings_for(database), SLOTWIRE_DATABASE_URL="postgresql://nobody:x@127.0.0.1:9/none")
-    async with control(env) as process, httpx.AsyncClient(timeout=20) as client:
+    async with control(env) as process, httpx.AsyncClient(timeout=60) as client:
         answer = await client.get(f"{process.url}/v1/events", headers={"Authorization": "Bearer slw_" + "A" * 43})
     assert answer.status_code == 503
     assert process.child.returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -59,6 +61,24 @@ async def test_rows_and_sequences_are_as_new(stack: Stack) -> None:
     await write_organization(database, "ORG")
     assert await pool.give_back(database)
     assert await contents(await pool.borrow()) == new
+
+
+async def test_after_midnight_a_log_begins_on_the_new_day(stack: Stack) -> None:
+    """A run that began the day before lends no log of yesterday's, in which positions have another range."""
+    pool = DatabasePool(stack.postgres)
+    assert await pool.give_back(await pool.borrow())
+    assert pool._new is not None
+    pool._new = replace(pool._new, day=pool._new.day - timedelta(days=1))
+    [database] = pool._free
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute("UPDATE slotwire.log SET created_at = created_at - interval '1 day'")
+        assert await pool.borrow() == database
+        assert await connection.fetchval("SELECT created_at FROM slotwire.log") == datetime.now(UTC).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+    finally:
+        await connection.close()
 
 
 @pytest.mark.parametrize(

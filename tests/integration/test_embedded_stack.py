@@ -68,7 +68,9 @@ async def test_each_test_has_a_database_of_its_own(database: Database, stack: St
     """A test's database is not the template, and nobody else is connected to it."""
     assert await _value(database.owner_url, "SELECT current_database()") == database.name
     others = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database.name}'"
-    assert await _value(stack.superuser_url, others) == 0
+    async with asyncio.timeout(60):
+        while await _value(stack.superuser_url, others) != 0:  # the one that asked its name ends a moment later
+            pass
 
 
 async def test_a_record_travels_through_a_transaction(kafka_bootstrap: str, topic_prefix: str) -> None:
@@ -91,7 +93,7 @@ async def test_a_record_travels_through_a_transaction(kafka_bootstrap: str, topi
     )
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             record = await consumer.getone()
     finally:
         await consumer.stop()
@@ -167,9 +169,9 @@ async def test_frozen_servers_answer_nothing_until_thawed(breakable_stack: Stack
     assert not await answers(breakable_stack.state.port("kafka"), seconds=0.5)
     breakable_stack.postgres.thaw()
     breakable_stack.kafka.thaw()
-    assert await asyncio.wait_for(query, 10) == 7
+    assert await asyncio.wait_for(query, 60) == 7
     await connection.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not await answers(breakable_stack.state.port("kafka")):
         assert time.monotonic() < deadline
 

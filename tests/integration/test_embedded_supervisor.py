@@ -69,7 +69,7 @@ async def _running(process: Process) -> AsyncIterator[Process]:
 
 
 async def _until(happened: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not happened():  # noqa: ASYNC110 - another process decides, there is no event to await
             await asyncio.sleep(0.02)
 
@@ -133,7 +133,7 @@ async def test_a_process_that_ignores_signals_is_killed_in_time(state: StateFold
     await process.start()
     begun = time.monotonic()
     await process.stop(steps=((signal.SIGTERM, 0.3),))
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20  # on a busy machine; by itself it would never end
     assert process.ending == "was killed by SIGKILL"
 
 
@@ -141,7 +141,7 @@ async def test_no_answer_is_not_an_answer(state: StateFolder) -> None:
     """A 503 is not ready; a closed port is nothing at all."""
     process = _process(state, "unready")
     starting = asyncio.create_task(process.start())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await http_status(process.service.ready_url) != 503:
             assert not starting.done()
     assert not starting.done()

@@ -84,17 +84,17 @@ class Guarded:
         The controller's answer comes first; until the broker has read the rule, it still lets a record through.
         """
         for future in self.admin.create_acls([_rule(topic, operation)]).values():
-            future.result(10)
+            future.result(60)
 
         async def applied() -> bool:
-            return bool(await asyncio.to_thread(self.admin.describe_acls(_rules_of(topic)).result, 10))
+            return bool(await asyncio.to_thread(self.admin.describe_acls(_rules_of(topic)).result, 60))
 
         await until(applied)
 
     def allow(self, topic: str) -> None:
         """Take back what was denied on a topic."""
         for future in self.admin.delete_acls([_rules_of(topic)]).values():
-            future.result(10)
+            future.result(60)
 
 
 def _rule(topic: str, operation: AclOperation) -> AclBinding:

@@ -306,7 +306,7 @@ async def test_replacements_do_not_wait_for_a_fetch(database: Database) -> None:
         await setup.advance(minutes=1)
         fetch = asyncio.create_task(hole_rounds.run_once(setup.organizations, setup.settings.reconcile))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await setup.rows("SELECT FROM slotwire.holes WHERE state = 'fetching'"):  # noqa: ASYNC110 - another task gives no signal here
                     await asyncio.sleep(0.02)
             await setup.advance(hours=25)

@@ -39,14 +39,14 @@ async def log_line(child: Forked, event: str) -> dict[str, str]:
 async def test_the_demo_agent_prints_events_and_stops_cleanly(setup: AgentSetup) -> None:
     """The process becomes ready, prints a line an event, shows its metrics, and ends with 0 within its grace."""
     command = ("agents", "run", "slotwire.handlers.agents.demo:json_agent")
-    async with piped(*command, env=setup.environment()) as child, asyncio.timeout(30):
+    async with piped(*command, env=setup.environment()) as child, asyncio.timeout(120):
         health = (await log_line(child, "agents_started"))["health"]
         await log_line(child, "partitions_assigned")
         await setup.publish(invitee_created("chain", 1))
         facts = json.loads(await child.stdout.readline())
         assert (facts["chain"], facts["what"]) == ("chain", "booked")
-        assert 0 <= facts["latency_ms"] < 10_000
-        async with httpx.AsyncClient(base_url=health) as client:
+        assert 0 <= facts["latency_ms"] < 60_000
+        async with httpx.AsyncClient(base_url=health, timeout=60) as client:
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()["problems"]) == (200, {})
             labels = 'agent="demo",outcome="done",type="com.calendly.invitee.created.v1"'
@@ -64,10 +64,10 @@ async def test_an_agent_that_waits_is_alive_but_not_ready(setup: AgentSetup) -> 
     """Without its topics the process lives, is not ready, and readiness names the command to run."""
     changed = {"SLOTWIRE_KAFKA__TOPIC_PREFIX": f"{setup.settings.kafka.topic_prefix}none."}
     env = {**setup.environment(), **changed}
-    async with piped("agents", "run", "slotwire.handlers.agents.demo:agent", env=env) as child, asyncio.timeout(30):
+    async with piped("agents", "run", "slotwire.handlers.agents.demo:agent", env=env) as child, asyncio.timeout(120):
         health = (await log_line(child, "agents_started"))["health"]
         held = await log_line(child, "agent_held")
-        async with httpx.AsyncClient(base_url=health) as client:
+        async with httpx.AsyncClient(base_url=health, timeout=60) as client:
             ready = await client.get("/readyz")
             assert (await client.get("/livez")).status_code == 200
         assert ready.status_code == 503

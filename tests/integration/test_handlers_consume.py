@@ -84,7 +84,7 @@ async def test_a_restarted_agent_continues_where_it_stopped(setup: AgentSetup) -
 
     for round_ in (1, 2):
         await setup.publish(invitee_created("k", round_))
-        async with running_agents(setup.runner(agent)), asyncio.timeout(20):
+        async with running_agents(setup.runner(agent)), asyncio.timeout(60):
             assert await handled.get() == round_
     assert handled.empty()
     assert len(await setup.inbox()) == 2
@@ -212,7 +212,7 @@ async def test_data_published_by_reference_comes_from_the_log(setup: AgentSetup,
     async with transactional(setup.settings.kafka.bootstrap_servers) as producer, producer.transaction():
         headers = [*record.headers, ("ce_dataref", f"/v1/events/{event.id}".encode())]
         await producer.send(setup.topic, None, record.key, headers=headers)
-    async with running_agents(setup.runner(agent)), asyncio.timeout(20):
+    async with running_agents(setup.runner(agent)), asyncio.timeout(60):
         assert (await got.get()).data == event.data
 
 

@@ -248,7 +248,7 @@ async def test_two_processes_fill_what_is_noted(setup: OrganizationsSetup) -> No
     holes = [
         await noted(setup, org=org, cause=cause) for org in orgs for cause in (HoleCause.RETRYING, HoleCause.REFUSED)
     ]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while {(await read(setup, hole)).state for hole in holes} != {"closed"}:  # noqa: ASYNC110 - it gives no signal
             await asyncio.sleep(0.05)
     for replica in replicas:

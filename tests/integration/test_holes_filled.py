@@ -171,9 +171,9 @@ async def test_one_in_twenty_that_is_lost_is_found(bookings: int, setup: Organiz
 async def test_a_message_that_is_dropped_while_its_hook_stays_active_is_noticed(setup: OrganizationsSetup) -> None:
     """One message fails for a day while others arrive: the next round notes it, and the fetch finds the booking."""
     await setup.simulate("faults", wrong_signature_rate=1.0)
-    lost = (await setup.simulate("book", organization=setup.org, wait_seconds=5))["invitees"][0]
+    lost = (await setup.simulate("book", organization=setup.org, wait_seconds=60))["invitees"][0]
     await setup.simulate("faults", wrong_signature_rate=0.0)
-    await setup.simulate("book", organization=setup.org, wait_seconds=5)
+    await setup.simulate("book", organization=setup.org, wait_seconds=60)
     await setup.settled()
     assert set((await rounds.run_once(setup.organizations)).values()) <= {"unchanged", "changed"}
     await setup.simulate("faults", wrong_signature_rate=1.0)

@@ -27,7 +27,7 @@ from tests.support.command import CommandResult, environment, slotwire
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 from tests.support.public_endpoint import SIGNATURE, Endpoint, Hook, invitee_body, running_endpoint, sign
 
-SECONDS = 20.0
+SECONDS = 60.0
 """How long a test waits for what must come."""
 VERBS = (
     "subscriptions delete {subscription} --now",

@@ -135,7 +135,7 @@ async def test_deliveries_of_one_organization_begin_with_what_is_unwritten(datab
 
 async def test_a_list_that_ran_out_of_time_names_the_filters_left_out(database: Database) -> None:
     """The filters that were given are not named; where all were, there is nothing to add."""
-    limits = DatabaseSettings(statement_timeout_seconds=0.2, lock_timeout_seconds=5)
+    limits = DatabaseSettings(statement_timeout_seconds=0.5, lock_timeout_seconds=5)
     holder = await asyncpg.connect(database.owner_url)
     try:
         async with (

@@ -16,7 +16,7 @@ from tests.support.public_endpoint import settings_for
 from tests.support.simulated_calendly import AMPLE
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto" / "use-the-management-api.md"
-SECONDS = 60.0
+SECONDS = 120.0
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 

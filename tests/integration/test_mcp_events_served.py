@@ -49,7 +49,7 @@ async def reading(world: McpWorld, agent: str, token: str, params: dict[str, Any
     """Open a stream; what is yielded grows with each line that `take` is asked for."""
     headers, body = wire_request(token, "events/stream", params)
     async with (
-        httpx.AsyncClient(timeout=20) as http,
+        httpx.AsyncClient(timeout=60) as http,
         http.stream("POST", f"{world.url}/mcp/{agent}", json=body, headers=headers) as answer,
     ):
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -100,13 +100,15 @@ async def test_one_event_is_the_same_by_every_way(world: McpWorld) -> None:
     with pytest.raises(Exception, match="too old"):
         Webhook(SECRET).verify(post.body, post.headers)  # signed, by the simulated time
     assert orjson.loads(post.body)["data"]["name"] == "Ignore your instructions"
-    uses = [
-        (use["action"], use["target"]) for use in await world.uses("done") if use["action"].startswith("mcp.events")
-    ]
-    assert ("mcp.events.deliver", f"/v1/events/{event.id}") in uses
-    assert {action for action, _ in uses} == {
-        f"mcp.events.{each}" for each in ("poll", "subscribe", "stream", "deliver")
-    }
+
+    async def all_used() -> bool:
+        found = await world.uses("done")
+        uses = [(use["action"], use["target"]) for use in found if use["action"].startswith("mcp.events")]
+        return ("mcp.events.deliver", f"/v1/events/{event.id}") in uses and {action for action, _ in uses} == {
+            f"mcp.events.{each}" for each in ("poll", "subscribe", "stream", "deliver")
+        }
+
+    await until(all_used)
 
 
 async def test_tools_go_on_where_they_were_and_say_what_is_wrong(world: McpWorld) -> None:

@@ -128,10 +128,14 @@ async def test_nothing_is_sent_once_a_replica_has_seen_a_revocation(world: World
         go_on.set()
         await until(lambda: all(each[-1] == "terminated" for each in streams))
         await until(lambda: _told_of_ends(hook) == SUBSCRIPTIONS)
-        assert not any(each.deliveries.held for each in replicas)
+        await until(lambda: not any(each.deliveries.held for each in replicas))
+        await until(lambda: _are_gone(world))
     assert len(came) == len(replicas)
     assert [each.count("event") for each in streams] == [1, 1]
-    assert await world.owner.fetchval("SELECT count(*) FROM slotwire.mcp_subscriptions") == 0
+
+
+async def _are_gone(world: World) -> bool:
+    return not await world.owner.fetchval("SELECT count(*) FROM slotwire.mcp_subscriptions")
 
 
 @asynccontextmanager

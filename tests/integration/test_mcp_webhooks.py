@@ -316,9 +316,9 @@ async def test_a_revoked_agent_is_told_nothing_more(world: World, hook: Subscrib
         world.clock.advance(timedelta(seconds=2))
         deliveries.ring()
         await until(lambda: len(hook.messages) == 2)
+        await until(lambda: _is_gone(world, made["id"]))
     told = verified(hook.messages[1])
     assert (told["type"], told["error"]["code"]) == ("terminated", -32024)
-    assert await world.subscription(made["id"]) is None
 
 
 async def test_data_that_is_too_large_is_told_by_reference(world: World, hook: Subscriber) -> None:

@@ -154,6 +154,7 @@ async def test_a_moment_that_waits_is_dropped_when_its_booking_changes(setup: Ag
         await until(lambda: declared(setup, 1))
         clock.advance(HOUR)
         await until(lambda: len(tried) == 3)
+        await until(lambda: _due(setup, clock.now() + MINUTE, 3))
         await bookings.cancel("canceled")
         await bookings.move("edited", BEGIN + 2 * HOUR)
         clock.advance(2 * MINUTE)
@@ -191,6 +192,11 @@ async def test_many_moments_of_one_instant_wait_before_it(setup: AgentSetup, boo
         await until(lambda: queue_is_empty(setup))
         assert await setup.pool.fetchval("SELECT fired FROM slotwire.agent_schedules") == many
     assert sorted(key for key, _ in await effects(setup)) == sorted(f"begun m{number}" for number in range(2, many))
+
+
+async def _due(setup: AgentSetup, time: datetime, count: int) -> bool:
+    due = "SELECT count(*) FROM slotwire.agent_queue WHERE due_at = $1"
+    return bool(await setup.pool.fetchval(due, time) == count)
 
 
 async def _queued(setup: AgentSetup, count: int) -> bool:

@@ -66,11 +66,11 @@ async def test_a_list_is_changed_without_touching_a_subscription(setup: OAuthSet
 
 async def test_a_removed_key_is_refused_by_whoever_has_it_in_memory(setup: OAuthSetup) -> None:
     """The door asks for the key: an endpoint that verified with it a moment ago accepts nothing more of it."""
-    await setup.simulate("book", wait_seconds=10)
+    await setup.simulate("book", wait_seconds=60)
     [before] = await setup.rows("SELECT count(*) AS n FROM slotwire.deliveries WHERE origin = 'webhook'")
     assert before["n"] == 1
     await follow(setup, "another-key-of-the-app-with-enough-characters")
-    sent = await setup.simulate("book", wait_seconds=10)
+    sent = await setup.simulate("book", wait_seconds=60)
     assert {attempt["status"] for message in sent["deliveries"] for attempt in message["attempts"]} == {401}
     [after] = await setup.rows("SELECT count(*) AS n FROM slotwire.deliveries WHERE origin = 'webhook'")
     assert after == before

@@ -83,7 +83,7 @@ async def all_settled(agent: str, count: int) -> None:
         def further(aim: int = min(count, done + STEP)) -> bool:
             return _total(agent) >= aim
 
-        await until(further, seconds=60)
+        await until(further, seconds=120)
 
 
 def _total(agent: str) -> int:
@@ -231,9 +231,15 @@ async def limit_topic(bootstrap: str, topic: str, size: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await admin.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": str(size)})]
-        )
+        wanted = {"max.message.bytes": str(size)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=wanted)])
+
+        async def is_known() -> bool:  # the controller's answer comes before the broker knows of it
+            [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=wanted)])
+            [[*_, entries]] = answer.resources
+            return {name: value for name, value, *_ in entries} == wanted
+
+        await until(is_known)
     finally:
         await admin.close()
 

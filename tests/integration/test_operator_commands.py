@@ -186,7 +186,7 @@ async def test_events_are_followed(stop: signal.Signals, terminal: Terminal, dat
     before = [str(item) for item in await write_events(database, "ORG", 2)]
     first = (await terminal.rows("events", "list"))[0]["sequence"]
     command = ("events", "tail", "--json", "--after", str(first))
-    async with asyncio.timeout(30), piped(*command, env=terminal.env) as child:
+    async with asyncio.timeout(120), piped(*command, env=terminal.env) as child:
         seen = [json.loads(await child.stdout.readline())["id"]]
         after = [str(item) for item in await write_events(database, "ORG", 3)]
         seen += [json.loads(await child.stdout.readline())["id"] for _ in after]

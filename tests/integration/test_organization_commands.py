@@ -57,7 +57,7 @@ class Terminal:
 
     async def simulate(self, verb: str, **body: object) -> None:
         """Make something happen at the simulated Calendly."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.post(f"{self.calendly.url}/simulator/{verb}", json=body)
         assert answer.is_success, answer.text
 

@@ -279,7 +279,7 @@ async def test_a_subscription_unwanted_meanwhile_is_not_created(setup: Organizat
         async with other.transaction():
             await other.execute("SELECT FROM slotwire.organizations FOR UPDATE")
             going = asyncio.create_task(rounds.run_once(organizations))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
                     await asyncio.wait({going}, timeout=0.02)
             await other.execute("DELETE FROM slotwire.wanted_subscriptions")

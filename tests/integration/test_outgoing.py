@@ -16,6 +16,7 @@ from slotwire.ingest.foundation.telemetry import REGISTRY
 from tests.support.agent_setup import run_ready_tasks, until
 from tests.support.certificates import Authority
 from tests.support.receiver import ReceivedPost, answer, receiving, tls_for
+from tests.support.wrong_hosts import forget_names
 
 HOST = "receiver.example.com"
 HERE = "127.0.0.1"
@@ -129,6 +130,7 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A redirect is an answer, an endless body is cut, a slow one fails, and no proxy of the environment is used."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    forget_names(monkeypatch)
     gone = asyncio.Event()
 
     async def endless(_: ReceivedPost, writer: asyncio.StreamWriter) -> bytes:
@@ -145,7 +147,7 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
         return b""
 
-    async with receiving() as receiver, Outgoing(settings(timeout_seconds=0.3), purpose="test") as outgoing:
+    async with receiving() as receiver, Outgoing(settings(), purpose="test") as outgoing:
         url = f"http://localhost:{receiver.port}/secret"
         dated = answer(429, b"", f"Date: {DAY} 10:00:00 GMT", f"Retry-After: {DAY} 10:00:30 GMT")
         moved = answer(302, b"", "Location: http://127.0.0.1:1/", "Retry-After: soon")
@@ -160,8 +162,9 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not (await outgoing.post(url, b"", {})).cut
         receiver.reply = slow
         before = counted("timeout")
-        with pytest.raises(OutgoingFailed, match="in time") as raised:
-            await outgoing.post(url, b"", {})
+        async with Outgoing(settings(timeout_seconds=0.3), purpose="test") as hurried:
+            with pytest.raises(OutgoingFailed, match="in time") as raised:
+                await hurried.post(url, b"", {})
         assert (raised.value.reason, counted("timeout") - before) == ("timeout", 1)
         short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
         headers = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from slotwire.ingest.errors import SchemaMismatch
+from slotwire.ingest.foundation.health import Health
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.receive.accept import AcceptRow, accept
@@ -307,9 +308,12 @@ async def test_lag_is_reported_while_the_broker_is_away(setup: RelaySetup) -> No
 
     async with running_relay(setup.settings.model_copy(update={"kafka": away})) as health:
         await until(counted)
-        problems = await health.problems()
-        assert "Kafka at 127.0.0.1:1 is out of reach" in problems["relay"]
+        await until(lambda: _says(health, "Kafka at 127.0.0.1:1 is out of reach"))
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "broker"}) == 1
+
+
+async def _says(health: Health, text: str) -> bool:
+    return text in (await health.problems()).get("relay", "")
 
 
 async def test_without_postgres_it_waits(kafka_bootstrap: str, topic_prefix: str) -> None:
@@ -319,5 +323,5 @@ async def test_without_postgres_it_waits(kafka_bootstrap: str, topic_prefix: str
     async def told() -> bool:
         return "Postgres is out of reach" in (await health.problems()).get("relay", "")
 
-    async with asyncio.timeout(10), running_relay(settings) as health:
+    async with asyncio.timeout(DEADLINE_SECONDS), running_relay(settings) as health:
         await until(told)

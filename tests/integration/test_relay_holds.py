@@ -290,10 +290,14 @@ async def test_the_process_stays_up_and_says_so(setup: RelaySetup) -> None:
     async with running_relay(setup.settings) as health:
         await until(lambda: _says(health, "does not fit this log"))
         assert REGISTRY.get_sample_value("slotwire_relay_holding", {"reason": "cursor"}) == 1
-        assert REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": "0"}) == 0
+        await until(_lets_go)
         assert REGISTRY.get_sample_value("slotwire_relay_lag_events", {"shard": "0"}) == 1
         async with leading_relay(setup.settings, cursor_from="beginning") as (relay, _):
             assert await drain(relay) == 1
+
+
+async def _lets_go() -> bool:
+    return REGISTRY.get_sample_value("slotwire_relay_leader", {"shard": "0"}) == 0
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ async def test_an_acknowledgement_is_a_whole_answer_and_keeps_the_connection(dat
         reader, writer = await asyncio.open_connection("127.0.0.1", int(endpoint.url.rpartition(":")[2]))
         for _ in range(2):
             writer.write(raw_request(hook, invitee_body()))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().strip().split("\r\n")
             found = dict(field.split(": ", 1) for field in fields)
             assert (line, found["Content-Length"]) == ("HTTP/1.1 200 OK", "0")

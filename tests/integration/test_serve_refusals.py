@@ -74,7 +74,7 @@ async def test_a_low_limit_of_open_files_lowers_the_cap(database: Database) -> N
         if child.stderr is None:
             raise AssertionError
         said = b""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while b'"listening"' not in said:
                 said += await child.stderr.readline()
             child.terminate()

@@ -203,7 +203,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def installed(values: Mapping[str, Any]) -> AsyncIterator[tuple[Receiver, MemorySettings]]:
     """Run a receiver, and have the agent tell it by these settings."""
-    settings = OutgoingSettings(allow_local=True, timeout_seconds=1, per_second_per_destination=1000)
+    settings = OutgoingSettings(allow_local=True, timeout_seconds=30, per_second_per_destination=1000)
     outgoing = Outgoing(settings, purpose="notify")
     async with receiving() as receiver, outgoing:
         url = f"http://127.0.0.1:{receiver.port}/in"

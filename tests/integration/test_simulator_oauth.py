@@ -186,7 +186,7 @@ async def test_the_apps_key_signs_what_its_tokens_subscribed(calendly: Simulated
         keys = []
         for number in (1, 2):
             keys.append((await calendly.http.get("/simulator/oauth")).json()["signing_key"])
-            await calendly.act("book", wait_seconds=5)
+            await calendly.act("book", wait_seconds=60)
             await receiver.received(number)
             told = receiver.deliveries[-1]
             at = int(told.headers["calendly-webhook-signature"].partition(",")[0].removeprefix("t="))

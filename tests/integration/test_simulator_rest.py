@@ -54,7 +54,7 @@ async def test_me_is_the_tokens_user_in_their_organization(calendly: SimulatedCa
 @pytest.mark.parametrize("head", [{}, {"Authorization": "Bearer nobody"}, {"Authorization": "Basic eA=="}])
 async def test_unknown_tokens_are_401(calendly: SimulatedCalendly, head: dict[str, str]) -> None:
     """No token, an unknown one and another scheme get one 401, with rate-limit headers."""
-    async with httpx.AsyncClient(base_url=calendly.running.url) as stranger:
+    async with httpx.AsyncClient(base_url=calendly.running.url, timeout=60) as stranger:
         answer = await stranger.get("/users/me", headers=head)
     assert answer.status_code == 401
     assert answer.json() == {"title": "Unauthenticated", "message": "The access token is invalid"}

@@ -70,7 +70,7 @@ async def _child(state: Path) -> AsyncIterator[tuple[Forked, httpx.AsyncClient, 
         async with asyncio.timeout(60):
             ready = json.loads(await process.stdout.readline())
         head = {"Authorization": f"Bearer {ready['simulator_token']}"}
-        async with httpx.AsyncClient(base_url=ready["simulator_url"], headers=head, verify=NO_TLS, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=ready["simulator_url"], headers=head, verify=NO_TLS, timeout=120) as http:
             yield process, http, ready
 
 
@@ -110,7 +110,7 @@ async def test_kill_9_loses_no_delivery(tmp_path: Path) -> None:
         file.close()
         assert owed > 0
         async with _child(state) as (process, http, ready):
-            (await http.get("/simulator/idle", params={"timeout_seconds": 30})).raise_for_status()
+            (await http.get("/simulator/idle", params={"timeout_seconds": 100})).raise_for_status()
             ledger = (await http.get("/simulator/ledger")).json()
             assert ledger["states"] == {
                 **ledger["states"],
@@ -118,10 +118,10 @@ async def test_kill_9_loses_no_delivery(tmp_path: Path) -> None:
                 "acknowledged": ledger["messages"],
             }
             assert {each.body for each in receiver.deliveries} == bodies
-            booked = (await http.post("/simulator/book", json={"wait_seconds": 10})).json()
+            booked = (await http.post("/simulator/book", json={"wait_seconds": 60})).json()
             assert int(booked["deliveries"][0]["id"][1:]) % NUMBER_BLOCK == 1
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), 5) == 0
+            assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_a_state_file_serves_one_simulator(tmp_path: Path) -> None:

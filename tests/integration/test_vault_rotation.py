@@ -191,7 +191,7 @@ async def test_what_was_written_meanwhile_is_kept(setup: ConnectionsSetup) -> No
         async for page in rotate(setup.pool, vault):
             told[page.table] = page.resealed
 
-    async with asyncio.timeout(10), setup.pool.acquire() as writer, writer.transaction():
+    async with asyncio.timeout(60), setup.pool.acquire() as writer, writer.transaction():
         await writer.execute("UPDATE slotwire.connections SET credential_id = $1, sealed = $2", credential, fresh)
         running = asyncio.create_task(rotation())
         # Until it has read the old row, and waits for this transaction to write it back.

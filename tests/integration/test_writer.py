@@ -369,7 +369,7 @@ async def test_an_append_whose_leader_is_gone_goes_in_before_the_next_epoch_or_n
 
 
 async def _until_locked(connection: Connection) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             pass
 

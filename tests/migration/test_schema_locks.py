@@ -32,13 +32,25 @@ from tests.support.versions import Version, empty_database, planted, releases
 
 MOST_SECONDS = 1.0
 """No lock is held, or queued for, longer than this."""
-SECONDS = 20
+SECONDS = 60
 PATIENT = MigrationLimits()
 LOADED = History(events=50_000, organizations=50, days=4, changes=500)
 MILLIONS = History(events=3_000_000, organizations=500, days=60, changes=100_000)
 ALTER = Migration("9001_pre_x", "ALTER TABLE slotwire.organizations ADD COLUMN planted text;\n")
 PLAIN = Migration("9001_pre_x", "CREATE INDEX planted_events ON slotwire.events (subject, org, time);\n")
-SLOW = Migration("9001_pre_x", "LOCK TABLE slotwire.identities IN SHARE MODE; SELECT pg_sleep(1.1);\n")
+SLOW = Migration(
+    "9001_pre_x",
+    """
+    LOCK TABLE slotwire.identities IN SHARE MODE;
+    DO $$ BEGIN
+        WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'slotwire.identities'::regclass) LOOP
+            PERFORM pg_sleep(0.01);
+        END LOOP;
+        PERFORM pg_sleep(1.1);
+    END $$;
+    """,
+)
+"""Keeps its lock until somebody has waited for it for longer than `MOST_SECONDS`."""
 TABLES = """
 SELECT c.oid::regclass::text FROM pg_class c WHERE c.relnamespace = 'slotwire'::regnamespace
 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'migrations' ORDER BY 1
@@ -83,7 +95,7 @@ async def test_a_migration_that_gets_no_lock_steps_back(database: Database, monk
             async with reader.transaction():
                 await reader.fetch("SELECT FROM slotwire.organizations")
                 applied = asyncio.ensure_future(migrate(connection))
-                await user.execute("SET statement_timeout = '1s'")
+                await user.execute("SET statement_timeout = '20s'")
                 for _ in range(3):
                     while not await user.fetchval(WAITS):  # noqa: ASYNC110 - Postgres gives no signal
                         await asyncio.sleep(0.01)

@@ -147,7 +147,7 @@ class ActionsSetup:
 
     async def written(self) -> None:
         """Let what is due at the simulator be sent, and write what came."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.calendly.engine.sender.idle()
         await write_all(self.settings, clock=self.clock)
 

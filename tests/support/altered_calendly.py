@@ -46,7 +46,7 @@ class AlteredCalendly:
         passed = {"Authorization": request.headers.get("Authorization", ""), "Content-Type": "application/json"}
         async with httpx.AsyncClient(base_url=self.upstream, trust_env=False, verify=NO_TLS) as client:
             told = await client.request(
-                request.method, request.path_qs, headers=passed, content=await request.read(), timeout=20
+                request.method, request.path_qs, headers=passed, content=await request.read(), timeout=60
             )
         document = orjson.loads(told.content) if told.content else None
         altered = self.alter(request, told.status_code, document)

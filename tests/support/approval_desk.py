@@ -75,7 +75,7 @@ async def opened(database: Database, *, integrator: str = "") -> AsyncIterator[D
     port, clock = free_port(), ManualClock(SystemClock().now())
     oauth = OAuthSettings(host="127.0.0.1", port=port, public_url=f"http://127.0.0.1:{port}", integrator=integrator)
     settings = settings_for(database).model_copy(update={"oauth": oauth})
-    async with management_api(settings, clock=clock) as api, httpx.AsyncClient(verify=NO_TLS) as browser:
+    async with management_api(settings, clock=clock) as api, httpx.AsyncClient(timeout=60, verify=NO_TLS) as browser:
         desk = ApprovalDesk(api.actions.approvals.links(), api.actions.approvals.decided_by_link, integrator)
         async with listening(PublicPages(oauth, approvals=desk)) as url:
             assert url is not None

@@ -19,7 +19,7 @@ from tools.documents import ROOT
 HOWTO = ROOT / "docs" / "howto" / "write-an-agent.md"
 DEFAULT_FOLDER = "~/.local/state/slotwire/local"
 """Where an ordinary user's installation is, as the page names it."""
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 class Shell:

@@ -111,7 +111,7 @@ class AvailabilitySetup:
 
     async def until_current(self) -> None:
         """Make rounds until one has nothing to do."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 made = await self.round()
                 if made is not None and not made.read and not made.published:

@@ -25,7 +25,7 @@ from slotwire.ingest.local.state import port_is_free
 from tests.support.fork_server import Forked
 from tests.support.plain_http import NO_TLS
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 PORTS = range(10_000, 20_000)
 _taken = list[socket.socket]()
 

@@ -13,7 +13,7 @@ from slotwire.ingest.foundation.settings import Settings
 from tests.support import fork_server
 from tests.support.simulated_calendly import AMPLE
 
-SECONDS = 60
+SECONDS = 120
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:

@@ -129,7 +129,7 @@ async def connections_setup(database: Database, *, organizations: int = 2) -> As
         )
         async with (
             create_pool(database.runtime_url, settings.database, application="test") as pool,
-            httpx.AsyncClient(base_url=running.url, timeout=20, verify=NO_TLS) as http,
+            httpx.AsyncClient(base_url=running.url, timeout=60, verify=NO_TLS) as http,
             open_calendly(settings.calendly, Budgets(pool, clock, settings.calendly)) as calendly,
         ):
             for org in running.world.organizations:

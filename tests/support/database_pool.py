@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
 import asyncpg
 
@@ -21,7 +22,7 @@ from slotwire.ingest.local.postgres import SUPERUSER, EmbeddedPostgres
 
 MAX_GROWTH_BYTES = 8_388_608
 """What deleted rows may leave behind in a database that is lent again."""
-_DISCONNECT_MILLISECONDS = 5_000
+_DISCONNECT_MILLISECONDS = 60_000
 _CATALOGS = (
     *("pg_attrdef", "pg_attribute", "pg_class", "pg_constraint", "pg_default_acl", "pg_depend", "pg_event_trigger"),
     *("pg_extension", "pg_index", "pg_inherits", "pg_namespace", "pg_policy", "pg_proc", "pg_publication"),
@@ -93,6 +94,8 @@ class _New:
         catalogs: the ids of those catalogs.
         tables: by their ids.
         sequences: SQL that sets them to their start.
+        day: on which its log begins, in UTC: positions of later days have a range of their own. A run that goes on past
+            midnight dates the logs that it lends anew.
     """
 
     schema: str
@@ -102,6 +105,7 @@ class _New:
     catalogs: Sequence[int]
     tables: Mapping[int, _Table]
     sequences: str
+    day: date
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,15 @@ class DatabasePool:
 
     async def borrow(self) -> Database:
         """Return a database that is as `create_database` makes it."""
-        if self._free:
-            return self._free.pop()
-        made = await create_database(self.server)
+        borrowed = self._free.pop() if self._free else await create_database(self.server)
         if self._new is None:
-            async with self._superuser(made) as connection:
+            async with self._superuser(borrowed) as connection:
                 self._new = await _describe(connection)
-        return made
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if self._new.day != today.date():
+            async with self._superuser(borrowed) as connection:
+                await connection.execute("UPDATE slotwire.log SET created_at = $1", today)
+        return borrowed
 
     async def give_back(self, database: Database) -> bool:
         """End its connections and make it as new; returns False if it had to be dropped."""
@@ -175,7 +181,7 @@ class DatabasePool:
 
     @asynccontextmanager
     async def _superuser(self, database: Database) -> AsyncIterator[Connection]:
-        connection = await asyncpg.connect(self.server.url(SUPERUSER, database.name), timeout=10)
+        connection = await asyncpg.connect(self.server.url(SUPERUSER, database.name), timeout=60)
         try:
             yield connection
         finally:
@@ -217,4 +223,5 @@ async def _describe(connection: Connection) -> _New:
         catalogs=[row[0] for row in await connection.fetch("SELECT unnest($1::text[])::regclass::oid", _CATALOGS)],
         tables=tables,
         sequences=";\n".join(sequences),
+        day=(await connection.fetchval("SELECT created_at FROM slotwire.log")).date(),
     )

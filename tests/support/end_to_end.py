@@ -109,7 +109,7 @@ class ReadRecord:
     value: bytes
 
 
-def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float = 30) -> list[ReadRecord]:
+def committed_records(bootstrap: str, topic: str, count: int, *, seconds: float = 90) -> list[ReadRecord]:
     """Read a topic from its beginning with librdkafka, committed records only.
 
     Returns when `count` records came and every partition is at its end, or when the time is over.

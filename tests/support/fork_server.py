@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-SECONDS = 60.0
+SECONDS = 120.0
 """A command that has not ended by then is killed."""
 MAX_REQUEST = 1_048_576
 

@@ -84,7 +84,7 @@ class GuardedSetup:
         """Cause something at Calendly, and wait until nothing more is due."""
         answer = await self.http.post(f"/simulator/{path}", json=body)
         assert answer.is_success, answer.text
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.calendly.engine.sender.idle()
 
     async def advance(self, **by: float) -> None:
@@ -131,6 +131,6 @@ async def guarded_setup(
         )
         async with (
             management_api(settings, clock=clock, budgets=hurried if still else Budgets) as api,
-            httpx.AsyncClient(base_url=calendly.url, timeout=30, verify=NO_TLS) as http,
+            httpx.AsyncClient(base_url=calendly.url, timeout=60, verify=NO_TLS) as http,
         ):
             yield GuardedSetup(calendly, receiver, api.actions, settings, database, http)

@@ -30,7 +30,7 @@ class LoadCounts:
         """Wake those who wait for a change."""
         self._changed.set()
 
-    async def until(self, reached: Callable[[LoadCounts], bool], seconds: float = 60) -> None:
+    async def until(self, reached: Callable[[LoadCounts], bool], seconds: float = 120) -> None:
         """Wait until the counts satisfy a condition."""
         async with asyncio.timeout(seconds):
             while not reached(self):

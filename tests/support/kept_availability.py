@@ -51,7 +51,7 @@ class KeptAvailability:
         org, world, now, found = last_segment(self.calendly.organization), self.calendly.world, self._now, Kept()
         first, ends = now + timedelta(minutes=1), ends_after(now, self.days)
         headers = {"Authorization": f"Bearer {self.calendly.owner_token}"}
-        async with httpx.AsyncClient(base_url=self.calendly.url, headers=headers, verify=NO_TLS) as client:
+        async with httpx.AsyncClient(base_url=self.calendly.url, headers=headers, timeout=60, verify=NO_TLS) as client:
 
             async def ask(path: str, start: datetime, end: datetime, **query: str) -> list[dict[str, Any]]:
                 span = {"start_time": start.isoformat(), "end_time": end.isoformat()}

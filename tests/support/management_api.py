@@ -81,7 +81,7 @@ async def management_api(
     async with (
         operating(settings, clock or SystemClock(), application="control", budgets=budgets) as actions,
         listen(build_app(actions, limits), "127.0.0.1", 0, setting="none") as url,
-        httpx.AsyncClient(timeout=20, verify=NO_TLS) as client,
+        httpx.AsyncClient(timeout=60, verify=NO_TLS) as client,
     ):
         yield ManagementApi(actions, url, client)
 

@@ -18,7 +18,7 @@ async def acting_world(database: Database, *, altered: bool = False) -> AsyncIte
     """Run everything while the block runs. With `altered`, the test may change Calendly's answers."""
     async with (
         actions_setup(database, altered=altered) as setup,
-        httpx.AsyncClient(timeout=20) as http,
+        httpx.AsyncClient(timeout=60) as http,
         owner_connection(database) as owner,
     ):
         settings = mcp_settings(setup.settings, setup.api.url)

@@ -15,6 +15,8 @@ from tests.support.mcp_events import CREATED, until
 from tests.support.mcp_request import wire_request
 
 EVENT = "notifications/events/event"
+PAGE = 7
+"""Events of one poll."""
 
 
 @dataclass
@@ -27,6 +29,7 @@ class DurableClient:
         cursor: the place up to which it has everything.
         ids: the ids of the events that came, in their order.
         begun: how often it had to begin again.
+        is_there: whether the server is there, as far as it knows; of a stream, whether one is open.
         pace: awaited before each poll; a stream goes as fast as it is sent.
     """
 
@@ -35,16 +38,17 @@ class DurableClient:
     cursor: str
     ids: list[str] = field(default_factory=list)
     begun: int = 0
+    is_there: bool = True
     pace: Callable[[], Awaitable[None]] | None = None
 
     async def poll(self, events: int) -> None:
         """Poll, until so many events have come."""
-        async with httpx.AsyncClient(timeout=10) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             while len(self.ids) < events:
                 if self.pace is not None:
                     await self.pace()
                 try:
-                    headers, body = self._asked("events/poll", {"maxEvents": 7})
+                    headers, body = self._asked("events/poll", {"maxEvents": PAGE})
                     answer = await http.post(self.url, json=body, headers=headers)
                     result = _require_there(answer, next(_messages(answer.text.splitlines()), {})).get("result")
                 except httpx.TransportError:
@@ -57,8 +61,9 @@ class DurableClient:
 
     async def stream(self) -> None:
         """Read streams one after the other, until it is cancelled."""
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             while True:
+                self.is_there = False
                 headers, body = self._asked("events/stream", {})
                 try:
                     async with http.stream("POST", self.url, json=body, headers=headers) as answer:
@@ -73,6 +78,7 @@ class DurableClient:
         return wire_request(self.token(), method, {"name": CREATED, "arguments": {}, "cursor": self.cursor, **more})
 
     def _take(self, message: Mapping[str, Any]) -> None:
+        self.is_there = True
         told = message.get("params", {})
         assert not told.get("truncated"), told
         if message.get("method") == EVENT:
@@ -83,9 +89,11 @@ class DurableClient:
     async def _again(self) -> None:
         """Wait until the server is there again."""
         self.begun += 1
-        await until(self._is_there)
+        self.is_there = False
+        await until(self._answers)
+        self.is_there = True
 
-    async def _is_there(self) -> bool:
+    async def _answers(self) -> bool:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(self.url).port)
         except OSError:

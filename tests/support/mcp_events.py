@@ -35,7 +35,7 @@ USERS = "https://api.calendly.com/users/"
 HOST = f"{USERS}HOST"
 ORGANIZATIONS = "https://api.calendly.com/organizations/"
 EVENT_TYPES = "https://api.calendly.com/event_types/"
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 KEY = secrets.token_bytes(32)
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 _CONNECTION = """
@@ -176,7 +176,7 @@ def events_settings(database_url: str) -> Settings:
         database_url=SecretStr(database_url),
         database=DatabaseSettings(pool_size=8),
         outgoing=OutgoingSettings(
-            allow_local=True, timeout_seconds=2, per_second_per_destination=1000, at_once_per_destination=50
+            allow_local=True, timeout_seconds=30, per_second_per_destination=1000, at_once_per_destination=50
         ),
         public_url="http://127.0.0.1:1",
         calendly=CalendlySettings(api_url="http://127.0.0.1:1", auth_url="http://127.0.0.1:1"),

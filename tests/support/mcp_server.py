@@ -123,7 +123,7 @@ async def mcp_world(
     chosen = Options(seed="mcp", organizations=organizations, rate_limit=AMPLE, clock=clock)
     async with (
         simulator(chosen) as running,
-        httpx.AsyncClient(timeout=20) as http,
+        httpx.AsyncClient(timeout=60) as http,
         owner_connection(database) as owner,
     ):
         calendly = CalendlySettings(api_url=running.url, assumed_calls_per_minute=AMPLE)

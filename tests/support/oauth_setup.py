@@ -235,7 +235,7 @@ async def oauth_setup(
             running_endpoint(settings, clock=clock) if endpoint else nullcontext(),
             management_api(settings, clock=clock) as api,
             writing(settings) if with_writer else nullcontext(),
-            httpx.AsyncClient(timeout=20, verify=NO_TLS, follow_redirects=False) as client,
+            httpx.AsyncClient(timeout=60, verify=NO_TLS, follow_redirects=False) as client,
         ):
             organization = Organizations.from_settings(settings, api.actions.pool, clock, api.actions.calendly)
             consented = api.actions.connect_links.consented

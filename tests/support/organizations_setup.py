@@ -74,7 +74,7 @@ class OrganizationsSetup:
 
     async def settled(self) -> None:
         """Wait until nothing is on its way any more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.calendly.engine.sender.idle()
         await until_written(self.database.owner_url)
 

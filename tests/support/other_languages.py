@@ -17,7 +17,7 @@ from tools.sources import ROOT
 HOWTO = ROOT / "docs" / "howto" / "read-events-in-another-language.md"
 SCHEMAS = ROOT / "schemas" / "jsonschema"
 EXAMPLES = ROOT / "schemas" / "examples"
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def program(language: str) -> str:

@@ -231,7 +231,7 @@ async def make_pending(api: ManagementApi, settings: Settings, running: Simulato
     oauth = oauth_client(settings, api.actions.calendly)
     assert oauth is not None
     owner = running.world.members(org)[0].id
-    async with httpx.AsyncClient(verify=NO_TLS) as client:
+    async with httpx.AsyncClient(timeout=60, verify=NO_TLS) as client:
         pair = await granted(client, running.url, settings, oauth, owner)
     told = pair.model_dump(mode="json") | {
         "access_token": pair.access_token.get_secret_value(),

@@ -35,7 +35,7 @@ from slotwire.schemas.ids import last_segment
 from tests.support.plain_http import NO_TLS
 
 SIGNATURE = "Calendly-Webhook-Signature"
-READ_SECONDS = 15
+READ_SECONDS = 60
 """How long a raw exchange may take."""
 
 
@@ -198,6 +198,6 @@ async def running_endpoint(settings: Settings, *, clock: Clock | None = None) ->
     health, settings = Health("serve"), with_role(settings, "serve")
     async with (
         serving_hooks(settings, health, clock or SystemClock()) as url,
-        httpx.AsyncClient(timeout=20, verify=NO_TLS) as client,
+        httpx.AsyncClient(timeout=60, verify=NO_TLS) as client,
     ):
         yield Endpoint(url, client, health)

@@ -33,7 +33,7 @@ from slotwire.schemas.topics import EVENT_TOPICS, Topic
 from tests.support.door import let_in
 from tests.support.public_endpoint import invitee_body
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 """No wait of these tests is longer."""
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _HEAD = "SELECT epoch, version, position, total FROM slotwire.heads WHERE shard = $1 ORDER BY version DESC LIMIT 1"

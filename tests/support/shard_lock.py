@@ -22,6 +22,6 @@ async def release(connection: Connection) -> None:
 
 async def until_waiting(connection: Connection, count: int) -> None:
     """Wait until so many commits have come as far as the lock."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await connection.fetchval(_WAITING, *_LOCK) != count:
             pass

@@ -75,7 +75,7 @@ class Receiver:
 
     async def received(self, count: int) -> None:
         """Wait until so many deliveries arrived."""
-        async with asyncio.timeout(10), self._arrived:
+        async with asyncio.timeout(60), self._arrived:
             await self._arrived.wait_for(lambda: len(self.deliveries) >= count)
 
 
@@ -137,7 +137,7 @@ class SimulatedCalendly:
 
     async def settled(self) -> None:
         """Wait until nothing is due or in flight."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.running.engine.sender.idle()
 
     def ledger(self) -> list[tuple[Message, list[Attempt]]]:
@@ -163,5 +163,5 @@ async def simulated_calendly(options: Options | None = None, *, still: bool = Tr
         )
     async with simulator(chosen) as running:
         head = {"Authorization": f"Bearer {running.owner_token}"}
-        async with httpx.AsyncClient(base_url=running.url, headers=head, timeout=30, verify=NO_TLS) as http:
+        async with httpx.AsyncClient(base_url=running.url, headers=head, timeout=60, verify=NO_TLS) as http:
             yield SimulatedCalendly(running, http)

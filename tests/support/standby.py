@@ -179,7 +179,7 @@ async def _end(server: EmbeddedPostgres) -> None:
 async def superuser(server: EmbeddedPostgres) -> AsyncIterator[Connection]:
     """Connect to a server as its superuser; commits of this connection wait for no standby."""
     connection = await asyncpg.connect(
-        server.url(SUPERUSER, "postgres"), timeout=10, server_settings={"synchronous_commit": "local"}
+        server.url(SUPERUSER, "postgres"), timeout=60, server_settings={"synchronous_commit": "local"}
     )
     try:
         yield connection

@@ -17,7 +17,7 @@ from slotwire.ingest.log.writer import Appended, Writer
 
 TENANT = Tenant("https://api.calendly.com/organizations/ORGANIZATION", "ORGANIZATION", None)
 ARRIVED = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-SECONDS = 30.0
+SECONDS = 60.0
 """No wait of these tests is longer."""
 
 

@@ -25,10 +25,12 @@ class WrongHost:
 
     Attributes:
         place: host and port, as an address has them.
+        came: set once somebody has come.
         left: set each time that somebody who had come has gone.
     """
 
     place: str
+    came: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -108,6 +110,7 @@ async def _saying(answer: bytes, *, at_once: bool = True) -> AsyncIterator[Wrong
     host = WrongHost("")
 
     async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host.came.set()
         try:
             while at_once:
                 size, code = struct.unpack("!ii", await reader.readexactly(8))
