@@ -15,6 +15,8 @@ from pydantic import SecretStr
 
 from slotwire.ingest.control import hole_rounds, round_records
 from slotwire.ingest.control.backfill import BACKGROUND_RETRIES
+from slotwire.ingest.control.calendly_client.budget import Budgets
+from slotwire.ingest.control.calendly_client.transport import open_calendly
 from slotwire.ingest.control.claims import claim_due
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.control.organizations import Organizations
@@ -22,12 +24,15 @@ from slotwire.ingest.control.round_schedule import SHARE
 from slotwire.ingest.control.rounds import AT_ONCE, make_round, run, run_once
 from slotwire.ingest.control.subscription_facts import WantedSubscription
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
+from slotwire.ingest.foundation.settings import CalendlySettings
 from slotwire.ingest.local.databases import Database
+from tests.support.altered_calendly import altered_calendly
 from tests.support.guarded_setup import GuardedSetup, guarded_setup
 from tests.support.many_organizations import write_organizations
 from tests.support.writing import writing
 
 MINUTES = 12
+RECONCILE = ReconcileSettings()
 
 
 async def add_all(setup: GuardedSetup) -> None:
@@ -101,20 +106,32 @@ async def test_whoever_falls_silent_is_due_at_once(database: Database) -> None:
 
 
 @asynccontextmanager
-async def everything(setup: GuardedSetup) -> AsyncIterator[None]:
-    """Make rounds and fetches beside each other while the block runs, as `slotwire control` does."""
-    patient = Organizations.from_settings(
-        setup.settings, setup.actions.pool, setup.clock, setup.actions.calendly, retries=BACKGROUND_RETRIES
-    )
-    chores = (run(setup.organizations, setup.settings.subscriptions), hole_rounds.run(patient, ReconcileSettings()))
-    tasks = [asyncio.create_task(chore) for chore in chores]
-    try:
-        yield
-        assert not [task for task in tasks if task.done()]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+async def everything(setup: GuardedSetup, *, fetched: int) -> AsyncIterator[None]:
+    """Make rounds and fetches beside each other while the block runs, as `slotwire control` does.
+
+    After so many calls of a fetch none is answered, so that it does not end before the block, however slow that is.
+    """
+    async with altered_calendly(setup.calendly.url) as between:
+
+        async def hold(_: object) -> None:
+            if len(between.asked) > fetched:
+                await asyncio.Event().wait()
+
+        between.holding = hold
+        settings = setup.settings.model_copy(update={"calendly": CalendlySettings(api_url=between.url)})
+        pool, clock = setup.actions.pool, setup.clock
+        async with open_calendly(settings.calendly, Budgets(pool, clock, settings.calendly)) as calendly:
+            retries = replace(BACKGROUND_RETRIES, answer_seconds=3_600.0)
+            patient = Organizations.from_settings(settings, pool, clock, calendly, retries=retries)
+            rounds, fetches = run(setup.organizations, settings.subscriptions), hole_rounds.run(patient, RECONCILE)
+            tasks = [asyncio.create_task(chore) for chore in (rounds, fetches)]
+            try:
+                yield
+                assert not [task for task in tasks if task.done()]
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
 
 async def until(setup: GuardedSetup, query: str) -> None:
@@ -134,12 +151,13 @@ async def test_all_that_is_disabled_is_replaced_before_a_long_fetch_ends(
         await write_organizations(setup.settings, database, setup.calendly.world, now)
         await run_once(setup.organizations)
         await setup.act("faults", drop_rate=1.0)
-        for _ in range(max(180, 3 * organizations)):  # a call each, of which Calendly allows a user 500 a minute
+        bookings = max(90, 3 * organizations)  # a call each, of which Calendly allows a user 500 a minute
+        for _ in range(bookings):
             await setup.act("book", organization=setup.org)
         await note_hole(
             setup.actions.pool, setup.org, cause=HoleCause.NO_DATABASE, since=now, now=now, subscription=None
         )
-        async with everything(setup):
+        async with everything(setup, fetched=bookings - 10):
             await until(setup, "SELECT FROM slotwire.holes WHERE state = 'fetching'")
             for item in setup.at_calendly():
                 setup.calendly.engine.ledger.put_subscription(replace(item, state="disabled"))
