@@ -1,8 +1,8 @@
 """Runs lanes: an organization's records of one key in order, lanes of a partition concurrently, within a limit.
 
 Retries happen inside a record's own turn, so they delay their lane only. A partition has at most its share of the
-agent's limits: of lanes in work, and of records that it holds. So one slow key cannot take the room of other
-partitions; and as long as what waits behind it fits in the second share, not that of other keys either.
+agent's limits: of lanes in work, and of records that it holds, with their bytes. So one slow key cannot take the room
+of other partitions; and as long as what waits behind it fits in the second share, not that of other keys either.
 
 Lanes are worked on by tasks. As long as what they do waits for nothing, one task works on lane after lane, since a task
 costs as much as many a handler; else each lane has one.
@@ -26,6 +26,10 @@ from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
 CANCEL_SECONDS = 2.0
 """How long an interrupted handler may take to end before the dispatcher stops waiting for it."""
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Bytes of the records in work, or behind one of their lane; past its share a partition gets no further one."""
+ELSEWHERE_BYTES = 1024 * 1024
+"""What a record without a value counts as: its data is fetched from the log when it is handled, and is large."""
 HOG_SECONDS = 0.01
 """After how long a worker begins no further lane, and lets others have the loop."""
 
@@ -42,6 +46,7 @@ class _OpenPartition:
         due: the lanes that nobody works on yet, each with its first job.
         workers: the tasks that work on lanes.
         spare: how many of them have not begun.
+        held_bytes: of the records that are not settled.
         waits: whether jobs wait for something: then each lane gets a worker at once.
         resumed: set but while partitions move: meanwhile nothing of it begins.
         idle: set while nothing of it runs.
@@ -54,6 +59,7 @@ class _OpenPartition:
         self.due: deque[tuple[Lane, Record | LaneTurn]] = deque()
         self.workers: set[asyncio.Task[None]] = set()
         self.spare = 0
+        self.held_bytes = 0
         self.waits = False
         self.stopping = asyncio.Event()
         self.resumed, self.idle = asyncio.Event(), asyncio.Event()
@@ -158,10 +164,17 @@ class Dispatcher:
     def rooms(self) -> Mapping[Partition, int]:
         """Return how many more records each partition may be given; partitions without room are left out."""
         share, held = self._share(self._max_in_flight), self._share(self._max_held)
+        held_bytes = self._share(MAX_HELD_BYTES)
         rooms: dict[Partition, int] = {}
         for partition, item in self._open.items():
             room = min(share - item.lanes.keys, held - item.ledger.unsettled, MAX_TRACKED - len(item.ledger))
-            if room > 0 and item.ready and item.resumed.is_set() and not item.stopping.is_set():
+            if (
+                room > 0
+                and item.held_bytes < held_bytes
+                and item.ready
+                and item.resumed.is_set()
+                and not item.stopping.is_set()
+            ):
                 rooms[partition] = room
         return rooms
 
@@ -179,6 +192,7 @@ class Dispatcher:
         item = self._open[partition]
         for record in records:
             if item.ledger.deliver(record.offset):
+                item.held_bytes += _bytes_of(record)
                 self._start(item, record)
         item.ledger.advance(position)
 
@@ -306,6 +320,7 @@ class Dispatcher:
                 return
             if isinstance(job, Record) and not isinstance(job, SetAsideRecord):
                 item.ledger.settle(job.offset)
+                item.held_bytes -= _bytes_of(job)
             job = item.lanes.finish(lane)
 
     def _done(self, job: Record | LaneTurn, stopping: asyncio.Event) -> Awaitable[RecordResult]:
@@ -314,3 +329,7 @@ class Dispatcher:
         if self._take_turn is None:  # pragma: no cover - nobody gives a turn without it
             raise AssertionError
         return self._take_turn(job, stopping)
+
+
+def _bytes_of(record: Record) -> int:
+    return ELSEWHERE_BYTES if record.value is None else len(record.value)

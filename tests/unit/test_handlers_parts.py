@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from slotwire.handlers.batching import MAX_BATCH_CALLS, CallBatcher, Reply
 from slotwire.handlers.consume.watch import Watch
-from slotwire.handlers.dispatch.dispatcher import Dispatcher
+from slotwire.handlers.dispatch.dispatcher import ELSEWHERE_BYTES, MAX_HELD_BYTES, Dispatcher
 from slotwire.handlers.dispatch.lanes import Lanes
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition, Record
@@ -134,6 +134,26 @@ class TestDispatcher:
             assert dispatcher.rooms() == {TWO: 2}
             slow.set()
         assert (handled, dispatcher.committable()) == ([9], {ONE: 11})
+
+    async def test_the_bytes_that_a_partition_holds_are_bounded(self) -> None:
+        """A partition whose share is full gets no record until one is settled; what the log has counts, too."""
+        release = asyncio.Event()
+
+        async def handle(*_: object) -> RecordResult:
+            await release.wait()
+            return RecordResult(RecordStatus.DONE)
+
+        async with asyncio.TaskGroup() as group:
+            dispatcher = Dispatcher(handle, agent="a", max_in_flight=200, spawn=group.create_task)
+            dispatcher.open([ONE, TWO])
+            values = (bytes(MAX_HELD_BYTES // 2 - ELSEWHERE_BYTES - 1), None, b"1")
+            sized = [replace(*records(ONE, at, 1), value=value) for at, value in enumerate(values)]
+            dispatcher.deliver(ONE, sized[:2], position=2)
+            assert dispatcher.rooms() == {ONE: 98, TWO: 100}
+            dispatcher.deliver(ONE, sized[2:], position=3)
+            assert dispatcher.rooms() == {TWO: 100}
+            release.set()
+        assert dispatcher.rooms() == {ONE: 100, TWO: 100}
 
     async def test_a_task_is_made_for_who_waits(self) -> None:
         """Keys whose handlers wait for nothing share a task; each of those that wait has one, and all begin."""
