@@ -24,7 +24,8 @@ class McpSettings(SettingsGroup):
     listener's own address, which must then be one of this machine."""
     token_keys: Secrets = ()
     """Keys that sign agents' tokens, entries `name:base64url of 32 bytes`, separated by commas: the first signs, all
-    are accepted. To change keys put a new one in front, and remove the old one after 15 minutes."""
+    are accepted. To change keys put a new one in front, and remove the old one after 15 minutes; set `EVENT_KEYS`
+    before, or cursors and webhooks' secrets end with it."""
     event_keys: Secrets = ()
     """Keys of MCP Events, in the same form, of exactly 32 bytes: the first seals webhooks' secrets and writes cursors,
     all open and read. Keep an old one as long as events are kept. Unset: they are derived from the tokens' keys."""

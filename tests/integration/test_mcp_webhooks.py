@@ -14,6 +14,7 @@ import pytest
 import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from slotwire.ingest.foundation.sealing import SealingKeys
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.mcp.events import delivery, rounds, verdicts
 from slotwire.ingest.mcp.events.profiles import PROFILES, EventsProblem, EventsRefused
@@ -300,6 +301,22 @@ async def test_an_end_stops_it_and_a_refresh_after_it_goes_on_from_its_cursor(wo
         again = await world.subscribe(agent, hook.url, cursor=made["cursor"])
         assert (again["id"], again["truncated"], "deliveryStatus" in again) == (made["id"], False, False)
         await until(lambda: hook.event_ids == [str(missed.id)])
+
+
+async def test_one_whose_secret_does_not_open_holds_up_no_other(world: World, hook: Subscriber) -> None:
+    """A key that is gone costs one subscription its deliveries, until its host refreshes it; then nothing is missed."""
+    agent, other = world.agent(), world.agent()
+    first, second = await world.subscribe(agent, hook.url), await world.subscribe(other, hook.url)
+    sealed = SealingKeys({"gone": bytes(32)}, "").seal(bytes(32), context=("mcp_subscriptions", first["id"]))
+    await world.owner.execute("UPDATE slotwire.mcp_subscriptions SET secret = $2 WHERE id = $1", first["id"], sealed)
+    async with delivering(world.events):
+        await world.publish(booked(1))
+        await until(lambda: len(hook.messages) == 1)
+        again = await world.subscribe(agent, hook.url)
+        await until(lambda: len(hook.messages) == 2)
+    assert not again["truncated"]
+    assert [post.headers["x-mcp-subscription-id"] for post in hook.messages] == [second["id"], first["id"]]
+    verified(hook.messages[1])
 
 
 async def test_a_revoked_agent_is_told_nothing_more(world: World, hook: Subscriber) -> None:

@@ -96,10 +96,13 @@ class Subscribing:
         async with borrowed(self._pool) as connection, connection.transaction():
             await connection.execute(QUERIES["wait_for_subscription"], order.id)
             row = await connection.fetchrow(QUERIES["lock_subscription"], order.id)
-            live = None if row is None else self._subscriptions.read(row)
-            if live is not None and live.expires_at <= self._clock.now():
+            live = None if row is None else self._subscriptions.opened(row)
+            if row is not None and row["expires_at"] <= self._clock.now():
                 await connection.execute(QUERIES["remove_subscription"], order.id)
                 live = None
+            elif row is not None and live is None:  # its key is gone: it is made anew, where it was
+                await connection.execute(QUERIES["remove_subscription"], order.id)
+                begin = ReadStart(row["position"], row["seen_at"], truncated=row["gap_from"] is not None)
             if live is None:
                 begun = await self._add(connection, principal, order, begin)
             else:

@@ -15,8 +15,11 @@ import asyncpg
 import orjson
 
 from slotwire.ingest.foundation.clock import Clock, ordered_id
+from slotwire.ingest.foundation.errors import SecretUnreadable
 from slotwire.ingest.foundation.postgres import Pool, borrowed
 from slotwire.ingest.foundation.sealing import SealingKeys
+from slotwire.ingest.foundation.telemetry import get_logger
+from slotwire.ingest.foundation.throttle import Throttle
 from slotwire.ingest.mcp.events.cursors import CursorScope
 from slotwire.ingest.mcp.events.profiles import WireProfile, profile_of
 from slotwire.ingest.mcp.events.published import QUERIES
@@ -145,6 +148,8 @@ class WebhookSubscriptions:
         self._pool = pool
         self._clock = clock
         self._sealing = sealing
+        self._said = Throttle()
+        self._log = get_logger("mcp")
         self.advance: Together[DeliveryStep, MovedTo | None] = Together(self._advance)
         """Takes what became of a try; None: the subscription is somewhere else, or gone."""
         self.state: Together[str, tuple[int, bool, datetime] | None] = Together(self._states)
@@ -158,13 +163,13 @@ class WebhookSubscriptions:
         """Read one."""
         async with borrowed(self._pool) as connection:
             row = await connection.fetchrow(QUERIES["subscription"], subscription)
-        return None if row is None else self.read(row)
+        return None if row is None else self.opened(row)
 
     async def of_slots(self, slots: Iterable[int]) -> Sequence[WebhookSubscription]:
         """Read those of some slots that have not ended."""
         async with borrowed(self._pool) as connection:
             rows = await connection.fetch(QUERIES["of_slots"], sorted(slots), self._clock.now())
-        return [self.read(row) for row in rows]
+        return self._all_opened(rows)
 
     async def changed(
         self, slots: Iterable[int], since: datetime, known: Callable[[str, int], bool]
@@ -174,7 +179,7 @@ class WebhookSubscriptions:
             rows = await connection.fetch(QUERIES["changed_of_slots"], since, sorted(slots), self._clock.now())
             ids = [row["id"] for row in rows if not known(row["id"], row["version"])]
             fresh = await connection.fetch(QUERIES["some_subscriptions"], ids) if ids else []
-        return [self.read(row) for row in fresh]
+        return self._all_opened(fresh)
 
     async def remove(self, subscription: str) -> bool:
         """End one; return whether it was there."""
@@ -208,18 +213,28 @@ class WebhookSubscriptions:
             await connection.execute(QUERIES["sweep_endpoints"], now - VERIFIED)
             await connection.execute(QUERIES["sweep_challenges"], now - CHALLENGE_WINDOW)
 
-    def read(self, row: asyncpg.Record) -> WebhookSubscription:
-        """Read a row, and open its secrets.
+    def opened(self, row: asyncpg.Record) -> WebhookSubscription | None:
+        """Read a row, and open its secrets; None where its key is not among ours any more.
 
-        Raises:
-            SecretUnreadable: its key is not among ours any more.
+        Such a row costs nobody but its own subscription: it is not delivered until its host refreshes it.
         """
         context = ("mcp_subscriptions", row["id"])
-        old = None if row["old_secret"] is None else self._sealing.open(row["old_secret"], context=context)
+        try:
+            secret = self._sealing.open(row["secret"], context=context)
+            old = None if row["old_secret"] is None else self._sealing.open(row["old_secret"], context=context)
+        except SecretUnreadable as problem:
+            held_back = self._said.held_back("subscription_unreadable")
+            if held_back is not None:
+                said = {"error": problem.message, "remedy": problem.remedy, "held_back": held_back}
+                self._log.error("subscription_unreadable", subscription=row["id"], **said)
+            return None
         told = {name: value for name, value in row.items() if name in WebhookSubscription.__dataclass_fields__}
         told |= {name: intern(told[name]) for name in ("org", "name", "arguments")}  # thousands have the same
         told |= {"user": intern(row["user_uri"]), "profile": profile_of(row["profile"]), "old_secret": old}
-        return WebhookSubscription(**told | {"secret": self._sealing.open(row["secret"], context=context)})
+        return WebhookSubscription(**told | {"secret": secret})
+
+    def _all_opened(self, rows: Iterable[asyncpg.Record]) -> Sequence[WebhookSubscription]:
+        return [found for row in rows if (found := self.opened(row)) is not None]
 
     async def _advance(self, steps: Sequence[DeliveryStep]) -> Sequence[MovedTo | None]:
         columns = [
