@@ -18,10 +18,11 @@ from uuid import UUID
 
 import orjson
 
-from slotwire.ingest.errors import RequestRefused
+from slotwire.ingest.errors import DatabaseUnavailable, RequestRefused
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock, ordered_id
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, call_outright, read_queries, translated
+from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.receive.accept import OwnEvent, committing, own_row, until_settled
 from slotwire.schemas.events import (
     BY_TYPE,
@@ -45,10 +46,14 @@ PAGE = 500
 """Events or bodies that one statement looks at."""
 ROWS_SECONDS = 60.0
 """How long it may take to end what agents have: it is one transaction."""
+ACCEPT_SECONDS = 10.0
+"""How long the commit of the end, with its events, may take."""
 INTERVAL_SECONDS = 900.0
 LATE = timedelta(days=2)
 """For how long after its end an erasure is repeated: an agent that was at work may have written then."""
 
+_WAITED = frozenset({"55P03", "57014", "40P01", "timeout"})
+"""No lock in time, a statement that took too long, a deadlock: others hold what one erasure needs."""
 _OUTCOMES = ("stored", "duplicate", "quarantined")
 _FINDING = (
     InviteeCreated,
@@ -63,6 +68,7 @@ _FINDING = (
 )
 """Events that say whose they are."""
 _SQL = read_queries("slotwire.ingest.sql", "erasures.sql")
+_log = get_logger("erasures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,8 @@ async def _end(pool: Pool, erasure: UUID, org: str, shard: int, report: Mapping[
     events = [erased_event(organization, row["invitee"], row["chain_key"], erasure, now) for row in rows]
     async with committing(pool, shard) as connection:
         written = [own_row(org, each, now) for each in events]
-        await connection.fetchval(_SQL["end_erasure"], erasure, orjson.dumps(report).decode(), now, written)
+        told = (erasure, orjson.dumps(report).decode(), now, written)
+        await call_outright(connection, _SQL["end_erasure"], *told, seconds=ACCEPT_SECONDS)
 
 
 def erased_event(organization: str, invitee: str, key: str, erasure: UUID, now: datetime) -> OwnEvent:
@@ -215,7 +222,23 @@ async def run(pool: Pool, clock: Clock) -> None:
 
 
 async def run_once(pool: Pool, clock: Clock) -> int:
-    """End again what agents have of people who were erased lately; return of how many erasures."""
-    now = clock.now()
+    """End again what agents have of people who were erased lately; return of how many erasures.
+
+    Each is a transaction of its own: one that has to wait too long is done in the next round, and holds up no other.
+
+    Raises:
+        DatabaseUnavailable: Postgres is away; the next round does the rest.
+    """
+    now, ended = clock.now(), 0
     with translated():
-        return len(await pool.fetch(_SQL["erase_late"], now, now - LATE))
+        rows = await pool.fetch(_SQL["late_erasures"], now - LATE)
+    for row in rows:
+        try:
+            await _end_rows(pool, row["id"], None, now)
+        except DatabaseUnavailable as problem:
+            if problem.reason not in _WAITED:
+                raise
+            _log.warning("late_work_left", erasure=str(row["id"]), error=problem.message)
+        else:
+            ended += 1
+    return ended

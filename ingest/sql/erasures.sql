@@ -31,10 +31,9 @@ SELECT invitee, chain_key FROM slotwire.erased_invitees(p_erasure => $1)
 -- End it, with the events that tell of it; whether it was open.
 SELECT slotwire.end_erasure(p_erasure => $1, p_report => $2, p_now => $3, p_rows => $4)
 
--- name: erase_late
--- What was at work when an erasure ended may have written since then: of those that ended after a time, the same again.
-SELECT slotwire.erase_rows(p_erasure => e.id, p_address => NULL, p_now => $1)
-FROM slotwire.erasures e WHERE e.state = 'done' AND e.done_at > $2
+-- name: late_erasures
+-- Erasures that ended after a time: what was at work then may have written since.
+SELECT id FROM slotwire.erasures WHERE state = 'done' AND done_at > $1 ORDER BY done_at
 
 -- name: organization_uri
 -- The URI of an organization.

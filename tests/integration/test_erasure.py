@@ -328,6 +328,31 @@ async def test_an_erasure_is_repeated_and_ends_what_was_at_work(database: Databa
         UUID(item["id"])
 
 
+async def test_an_erasure_that_has_to_wait_holds_up_no_other(database: Database) -> None:
+    """What is written after an end is ended erasure by erasure: a lock that is held costs one of them a round."""
+    now, limits = datetime.now(UTC), DatabaseSettings(pool_size=1, lock_timeout_seconds=0.1)
+    async with owner_connection(database) as owner, owner_connection(database) as other:
+        for org in ("A", "C"):
+            subject, erased = new_invitee(), uuid4()
+            await add_organization(owner, org)
+            await owner.execute(
+                "INSERT INTO slotwire.erasures (id, org, state, asked_at, asked_by, done_at)"
+                " VALUES ($1, $2, 'done', $3, 'a test', $3)",
+                *(erased, org, now),
+            )
+            await owner.execute("INSERT INTO slotwire.erased_subjects VALUES ($1, $2, $3)", subject, org, erased)
+            await owner.execute(
+                "INSERT INTO slotwire.agent_state VALUES ('late', $1, 'chain', $2, $3)", org, f'"{subject}"', now
+            )
+        async with create_pool(database.url_of["control"], limits, application="test") as pool:
+            async with other.transaction():
+                await other.execute("SELECT FROM slotwire.agent_state WHERE org = 'A' FOR UPDATE")
+                assert await erasure.run_once(pool, SystemClock()) == 1
+            assert [row["org"] for row in await owner.fetch("SELECT org FROM slotwire.agent_state")] == ["A"]
+            assert await erasure.run_once(pool, SystemClock()) == 2
+        assert await owner.fetchval("SELECT count(*) FROM slotwire.agent_state") == 0
+
+
 async def test_the_writer_leaves_what_the_database_leaves(database: Database) -> None:
     """A payload with every field loses the same in Python, where late copies lose it, as in SQL."""
     document = orjson.loads(jane(new_invitee(), "invitee.canceled", no_show={"uri": "https://api.calendly.com/n/1"}))[
