@@ -14,6 +14,7 @@ from slotwire.ingest.control.backfill import PATIENCE_SECONDS
 from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.subscriptions_settings import SubscriptionsSettings
 from slotwire.ingest.foundation.telemetry import get_logger
@@ -36,7 +37,7 @@ class BackfillOutcome(StrEnum):
     PAUSED = "paused"
     """The organization has no connection that can act."""
     FAILED = "failed"
-    """Calendly or Postgres failed; a later round tries again."""
+    """Calendly or Postgres failed, or our code has a defect; a later round tries again."""
 
 
 async def run(organizations: Organizations, settings: SubscriptionsSettings) -> None:
@@ -82,6 +83,9 @@ async def _backfill(
         return BackfillOutcome.PAUSED
     except SlotwireError as problem:
         _log.warning("backfill_failed", organization=org, error=problem.message)
+        return BackfillOutcome.FAILED
+    except Exception as error:  # noqa: BLE001 -- the edge: one organization's must not end the process for all others
+        _log.error("backfill_defect", organization=org, **defect(error))
         return BackfillOutcome.FAILED
     if done is None:
         return BackfillOutcome.NOT_DUE

@@ -16,6 +16,7 @@ from slotwire.ingest.control.calendly_client.leases import Priority
 from slotwire.ingest.control.connections import Connections
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.chores import repeat
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import ConnectionsSettings
 from slotwire.ingest.foundation.telemetry import get_logger
@@ -90,5 +91,8 @@ async def _check(connections: Connections, connection_id: UUID) -> bool:
         await connections.check(connection_id, priority=Priority.SWEEP)
     except SlotwireError as problem:
         _log.info("check_failed", connection=str(connection_id), error=problem.message)
+        return False
+    except Exception as error:  # noqa: BLE001 -- the edge: one connection's must not end the process for all others
+        _log.error("check_defect", connection=str(connection_id), **defect(error))
         return False
     return True

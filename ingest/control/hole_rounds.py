@@ -17,6 +17,7 @@ from slotwire.ingest.control.hole_fetch import FetchOutcome, HoleFetch, Turn
 from slotwire.ingest.control.hole_records import ClaimLost, HoleClaim, backoff, claim, note_unwatched, release
 from slotwire.ingest.control.organizations import Organizations
 from slotwire.ingest.errors import RequestRefused, SlotwireError
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.foundation.telemetry import HOLE_EVENTS_RECOVERED, HOLE_FETCHES, get_logger
@@ -46,7 +47,7 @@ class FillOutcome(StrEnum):
     PAUSED = "paused"
     """The organization has no connection that can act."""
     FAILED = "failed"
-    """Calendly or Postgres failed; it goes on later."""
+    """Calendly or Postgres failed, or our code has a defect; it goes on later."""
 
 
 async def run(organizations: Organizations, settings: ReconcileSettings) -> None:
@@ -122,6 +123,10 @@ async def _filled(
     except SlotwireError as problem:
         _log.warning("fetch_failed", organization=held.org, error=problem.message)
         await _failed(organizations, held, type(problem).__name__)
+        return FillOutcome.FAILED
+    except Exception as error:  # noqa: BLE001 -- the edge: one organization's must not end the process for all others
+        _log.error("fetch_defect", organization=held.org, **defect(error))
+        await _failed(organizations, held, type(error).__name__)
         return FillOutcome.FAILED
     return FillOutcome.ENDED
 

@@ -29,6 +29,7 @@ from slotwire.ingest.control.page_frame import failed_page, page_headers, plain_
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.agent_metrics import APPROVAL_PAGES
 from slotwire.ingest.foundation.chores import repeat
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.listener import listen, within_open_files
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.open_connections import ListenerLimits
@@ -182,7 +183,7 @@ async def _pages(request: web.Request, handler: Handler) -> web.StreamResponse:
         response, outcome = html_response(503, failed_page()), "failed"
     except Exception as error:  # noqa: BLE001 -- the edge: what is unknown is a page with an id, and the log has the rest
         failure = secrets.token_hex(8)
-        _log.exception("flow_broke", failure=failure, kind=type(error).__name__)
+        _log.error("flow_broke", failure=failure, **defect(error))
         response, outcome = html_response(500, plain_page(f"Something failed on our side ({failure})")), "failed"
     flow = request.app.get(_FLOW)
     if flow is None or request.path.startswith("/approvals/"):

@@ -37,6 +37,7 @@ from slotwire.ingest.errors import (
     SlotwireError,
 )
 from slotwire.ingest.foundation.chores import repeat
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import CONNECTION_REFRESHES, get_logger
@@ -82,7 +83,7 @@ class RefreshOutcome(StrEnum):
     LOST = "lost"
     """The refresh token was spent, and the answer is lost: the user must connect again."""
     FAILED = "failed"
-    """The refresh token does not open, or Postgres failed before anything was asked."""
+    """The refresh token does not open, Postgres failed before anything was asked, or our code has a defect."""
 
 
 @dataclass(slots=True)
@@ -218,6 +219,9 @@ class Refresher:
             outcome = await self._refresh(connection_id, refused)
         except SlotwireError as problem:
             _log.warning("refresh_failed", connection=str(connection_id), error=problem.message)
+            outcome = RefreshOutcome.FAILED
+        except Exception as error:  # noqa: BLE001 -- the edge: one connection's must not end the process for all others
+            _log.error("refresh_defect", connection=str(connection_id), **defect(error))
             outcome = RefreshOutcome.FAILED
         CONNECTION_REFRESHES.labels(outcome).inc()
         return outcome

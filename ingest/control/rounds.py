@@ -27,6 +27,7 @@ from slotwire.ingest.control.subscription_facts import Place
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.control.subscriptions import ReconcileResult
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SlotwireError
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.lifecycle import pause
 from slotwire.ingest.foundation.subscriptions_settings import SubscriptionsSettings
 from slotwire.ingest.foundation.telemetry import SUBSCRIPTION_ROUNDS, get_logger
@@ -58,7 +59,7 @@ class RoundOutcome(StrEnum):
     PAUSED = "paused"
     """It has no connection that can act."""
     FAILED = "failed"
-    """Calendly or Postgres failed, or Calendly refused; the next round tries again."""
+    """Calendly or Postgres failed, Calendly refused, or our code has a defect; the next round tries again."""
     ELSEWHERE = "elsewhere"
     """Another process changes its subscriptions."""
 
@@ -149,6 +150,8 @@ async def make_round(
         outcome = RoundOutcome.ELSEWHERE
     except SlotwireError as problem:
         _log.warning("organization_failed", organization=claim.org, error=problem.message)
+    except Exception as error:  # noqa: BLE001 -- the edge: one organization's must not end the process for all others
+        _log.error("round_defect", organization=claim.org, **defect(error))
     SUBSCRIPTION_ROUNDS.labels(outcome).inc()
     return outcome
 

@@ -7,7 +7,6 @@ and the log has the rest.
 from __future__ import annotations
 
 import http
-import traceback
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from slotwire.ingest.errors import (
     RowRefused,
     SlotwireError,
 )
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.operate.models import Problem
 
@@ -140,8 +140,7 @@ def _problem(status: int, code: str, error: SlotwireError, remedy: str | None = 
 def _unknown(error: Exception) -> Problem:
     """Give the id of a log line. Neither has the exception's text, which may hold personal data."""
     name = str(uuid4())
-    frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-5:]]
-    _log.error("request_failed", id=name, error=type(error).__name__, where=frames)
+    _log.error("request_failed", id=name, **defect(error))
     return Problem(
         title="Internal Server Error",
         status=500,

@@ -11,6 +11,7 @@ from slotwire.ingest.control.actions.perform import Performer, resume_next
 from slotwire.ingest.control.actions.records import ActionRecord
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.chores import repeat
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.telemetry import get_logger
 
 AT_ONCE = 8
@@ -57,7 +58,7 @@ async def _one(performer: Performer) -> list[ActionRecord] | None:
         record = await resume_next(performer)
     except SlotwireError:
         raise
-    except Exception:  # noqa: BLE001 -- one that meets a defect must not end the process for all others
-        _log.exception("action_failed")
+    except Exception as error:  # noqa: BLE001 -- one that meets a defect must not end the process for all others
+        _log.error("action_defect", **defect(error))
         return []
     return None if record is None else [record]

@@ -20,6 +20,7 @@ from slotwire.ingest.control.calendly_client.uses import TurnLease, Use, UseEnd
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.calendly_metrics import CALENDLY_USES_LOST
 from slotwire.ingest.foundation.clock import Clock, ordered_id
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries
 from slotwire.ingest.foundation.telemetry import get_logger
 
@@ -141,8 +142,8 @@ class PostgresUseLog:
                 await self._write()
             except SlotwireError as problem:
                 _log.warning("uses_not_written", held=len(self._reads) + len(self._ends), error=problem.message)
-            except Exception:  # noqa: BLE001 -- the next round tries again; what is held is bounded
-                _log.exception("uses_not_written")
+            except Exception as error:  # noqa: BLE001 -- the next round tries again; what is held is bounded
+                _log.error("uses_not_written", **defect(error))
 
     async def _write(self) -> None:
         """Write what is held; if that fails it stays held."""

@@ -27,6 +27,7 @@ from slotwire.ingest.errors import RequestRefused, SlotwireError
 from slotwire.ingest.foundation.calendly_metrics import CHANGE_SWEEPS, CHANGES_TOLD
 from slotwire.ingest.foundation.changes_settings import ChangesSettings
 from slotwire.ingest.foundation.chores import repeat
+from slotwire.ingest.foundation.defects import defect
 from slotwire.ingest.foundation.telemetry import get_logger
 
 AT_ONCE = 4
@@ -48,7 +49,7 @@ class SweepOutcome(StrEnum):
     PAUSED = "paused"
     """The organization has no connection that can act."""
     FAILED = "failed"
-    """Calendly or Postgres failed; it goes on later."""
+    """Calendly or Postgres failed, or our code has a defect; it goes on later."""
 
 
 async def run(organizations: Organizations, settings: ChangesSettings) -> None:
@@ -105,6 +106,10 @@ async def _swept(organizations: Organizations, held: SweepClaim, settings: Chang
     except SlotwireError as problem:
         _log.warning("sweep_failed", organization=held.org, error=problem.message)
         await _left(organizations, held, _backoff(held.attempts), type(problem).__name__)
+        return SweepOutcome.FAILED
+    except Exception as error:  # noqa: BLE001 -- the edge: one organization's must not end the process for all others
+        _log.error("sweep_defect", organization=held.org, **defect(error))
+        await _left(organizations, held, _backoff(held.attempts), type(error).__name__)
         return SweepOutcome.FAILED
     told = {"meetings": totals.meetings, "calls": totals.calls, "changes": totals.changes}
     _log.info("changes_swept", organization=held.org, **told)
