@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import product
 from uuid import uuid4
 
@@ -12,6 +13,8 @@ import pytest
 
 from slotwire.ingest.control.calendly_client import users
 from slotwire.ingest.control.connection_checks import STATES
+from slotwire.ingest.control.connection_records import read_stored
+from slotwire.ingest.control.connection_store import PERSONAL_ACCESS_TOKEN, ConnectionStore, Credential, _Was
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem, DatabaseUnavailable, RequestRefused
 from slotwire.ingest.foundation.postgres import Connection
 from slotwire.ingest.local.databases import Database
@@ -92,6 +95,24 @@ async def test_the_revoked_event(setup: ConnectionsSetup) -> None:
         state="revoked",
     )
     assert token.get_secret_value().encode() not in event["data"]
+
+
+async def test_what_was_read_before_a_revocation_is_read_again(setup: ConnectionsSetup) -> None:
+    """A next credential that is stored as the old one is refused tells that the connection works again."""
+    token, through = setup.token(), setup.connections
+    store = ConnectionStore(setup.pool, through.vault, setup.clock, through.warn)
+    made = (await setup.connections.add(token)).connection
+    stored, credential = await read_stored(setup.pool, made.id, None), Credential(PERSONAL_ACCESS_TOKEN, token)
+    was = _Was(made.credential_id, stored.record.changes, stored.record.state, stored.record.reason)
+    await store.revoke(stored)
+    late = replace(made, credential_id=uuid4(), changed_at=NOW)
+    assert (await store._store(stored.shard, late, was, credential))[0] == "stale"
+    assert await store.replace(made.id, made.credential_id, credential)
+    assert (await setup.connections.get(made.id)).state == "active"
+    assert len(await setup.revoked_events()) == 1
+    assert [row["type"] for row in await setup.rows("SELECT type FROM slotwire.events ORDER BY position")] == [
+        *("io.slotwire.connection.connected.v1", REVOKED, "io.slotwire.connection.restored.v1"),
+    ]
 
 
 async def test_many_401s_at_once_are_one_event(setup: ConnectionsSetup) -> None:
