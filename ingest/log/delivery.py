@@ -49,7 +49,7 @@ class Delivery(NamedTuple):
         form: how its body is written: as a webhook's, as what was fetched, or as an event of our own. Of a retry,
             that of the delivery it points at.
         stale: it was older than its subscription's `max_age` when it came.
-        content_encoding: as the sender said, in lower case; empty or `identity` for a plain body.
+        content_encoding: as the sender said, in lower case; empty or `identity` for a plain body, `other` for no name.
         signed_at: what the signature says; the time of arrival where nothing was signed.
     """
 

@@ -41,6 +41,9 @@ from slotwire.ingest.receive.verify import SIGNATURE_HEADER, ReceivedDelivery, v
 RETRY_AFTER_SECONDS = 5
 """The `Retry-After` of a 503. Calendly follows its own back-off."""
 TRACE_HEADER = "traceparent"
+MAX_ENCODING_CHARS = 64
+"""A longer `Content-Encoding`, or one that is no plain ASCII, is kept as `OTHER_ENCODING`: we decode none of them."""
+OTHER_ENCODING = "other"
 
 _LOOSE_PATH = re.compile(r"//?hooks//?calendly//?([^/]+)/?/?")
 """A hook's address as a setting or a proxy may bend it: with one slash at the end, or with doubled ones."""
@@ -209,7 +212,7 @@ class Receiver:
             id=identity,
             body=body,
             signatures=signatures,
-            content_encoding=headers.get(CONTENT_ENCODING, "").strip().lower(),
+            content_encoding=_encoding(headers.get(CONTENT_ENCODING, "").strip().lower()),
             received_at=now,
             traceparent=span.traceparent,
         )
@@ -314,6 +317,11 @@ def _closing(status: int, text: str, *, reason: str = "") -> _Reply:
     response = web.Response(status=status, text=f"{text}\n")
     response.force_close()
     return _Reply(RequestOutcome.REJECTED, reason or str(status), response)
+
+
+def _encoding(said: str) -> str:
+    plain = len(said) <= MAX_ENCODING_CHARS and said.isascii() and said.isprintable()
+    return said if plain else OTHER_ENCODING
 
 
 def _unauthorized(reason: str, *, close: bool = False) -> _Reply:

@@ -12,6 +12,7 @@ from slotwire.ingest.foundation.guarded_connection import MAX_HEADERS
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.parts import MAX_DEPTH
+from slotwire.ingest.receive.endpoint import MAX_ENCODING_CHARS, OTHER_ENCODING
 from slotwire.ingest.receive.verify import MAX_LINES
 from slotwire.schemas.ids import last_segment
 from tests.support.public_endpoint import (
@@ -133,8 +134,17 @@ async def test_an_authentic_unreadable_body_is_quarantined_and_answered_200(data
         for reason, body, headers in cases:
             response = await endpoint.deliver(hook, body, headers=headers)
             assert (reason, response.status_code) == (reason, 200)
+        for encoding in ("\x01", "x" * MAX_ENCODING_CHARS, "x" * (MAX_ENCODING_CHARS + 1)):
+            sent = post(hook, b"{}", f"Content-Encoding: {encoding}")
+            answer = await exchange(endpoint, sent.replace(b"\x01", b"\xff"))
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            cases.append(("compressed", b"{}", {}))
     await write_all(settings)
     assert await quarantined(database) == [(reason, body) for reason, body, _ in cases]
+    connection = await asyncpg.connect(database.owner_url)
+    rows = await connection.fetch("SELECT content_encoding FROM slotwire.deliveries ORDER BY position DESC LIMIT 3")
+    await connection.close()
+    assert [row["content_encoding"] for row in rows] == [OTHER_ENCODING, "x" * MAX_ENCODING_CHARS, OTHER_ENCODING]
 
 
 async def test_a_poison_row_does_not_fail_its_neighbours(database: Database) -> None:
