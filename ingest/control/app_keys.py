@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from slotwire.ingest.errors import DatabaseUnavailable, RequestRefused
+from slotwire.ingest.errors import DatabaseUnavailable, RequestRefused, SlotwireError
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.oauth_settings import OAuthSettings
 from slotwire.ingest.foundation.postgres import Connection, Pool, borrowed, read_queries, translated
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 AGAIN_SECONDS = 5.0
 """How soon a start that did not reach Postgres tries again."""
+REFUSED_AGAIN_SECONDS = 60.0
+"""How soon one tries again that cannot follow the setting, for example because a key in the database does not open."""
 AFTER_END = timedelta(hours=48)
 """Subscriptions that ended less long ago still get a new key: Calendly retries for a day."""
 
@@ -60,6 +62,9 @@ async def run(pool: Pool, vault: Vault, settings: OAuthSettings, clock: Clock) -
         except DatabaseUnavailable as problem:
             _log.warning("app_keys_wait", error=problem.message)
             await asyncio.sleep(AGAIN_SECONDS)
+        except SlotwireError as problem:
+            _log.error("app_keys_not_followed", error=problem.message, remedy=problem.remedy)
+            await asyncio.sleep(REFUSED_AGAIN_SECONDS)
         else:
             if change != AppKeysChange(0, 0, 0, 0):
                 counts = {"given": change.given, "revoked": change.revoked}
@@ -73,6 +78,8 @@ async def follow(pool: Pool, vault: Vault, settings: OAuthSettings, clock: Clock
 
     Raises:
         DatabaseUnavailable: nothing changed, or all but some revocations: the next start does the rest.
+        RequestRefused: the list is empty, and a subscription needs a key (`app_keys_missing`); nothing changed.
+        SecretUnreadable: a key in the database does not open with the vault's keys; nothing changed.
     """
     wanted = {key.get_secret_value().encode() for key in settings.signing_keys}
     now = clock.now()

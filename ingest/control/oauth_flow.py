@@ -309,14 +309,17 @@ class ConnectFlow:
         return added.connection, True
 
     async def revoke_late(self) -> int:
-        """Revoke what no backend asked for in time, and forget old links; return how many were revoked."""
-        now = self.clock.now()
+        """Revoke what no backend asked for in time, one after the other, and forget old links; return how many."""
+        now, found = self.clock.now(), 0
         with translated():
-            rows = await self.pool.fetch(_SQL["late_pending"], now)
+            while (row := await self.pool.fetchrow(_SQL["late_pending"], now)) is not None:
+                found += 1
+                try:
+                    await self._give_back(self._opened(row["link_id"], row["sealed"]))
+                except SecretUnreadable as problem:
+                    _log.error("grant_not_revoked", link=str(row["link_id"]), error=problem.message)
             await self.pool.execute(_SQL["forget_links"], now - timedelta(days=KEPT_DAYS))
-        for row in rows:
-            await self._give_back(self._opened(row["link_id"], row["sealed"]))
-        return len(rows)
+        return found
 
     def _usable(self, link: ConnectLink) -> ConnectLink:
         if link.spent_at is not None:

@@ -130,8 +130,10 @@ INSERT INTO slotwire.pending_connections (link_id, code_hash, sealed, created_at
 DELETE FROM slotwire.pending_connections WHERE code_hash = $1 AND link_id = $2 RETURNING link_id, sealed, expires_at
 
 -- name: late_pending
--- What nobody asked for in time, to be revoked.
-DELETE FROM slotwire.pending_connections WHERE expires_at <= $1 RETURNING link_id, sealed, expires_at
+-- One that nobody asked for in time, to be revoked.
+DELETE FROM slotwire.pending_connections WHERE link_id = (
+    SELECT link_id FROM slotwire.pending_connections WHERE expires_at <= $1 LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING link_id, sealed
 
 -- name: forget_links
 -- Removes links that ended long ago.

@@ -38,23 +38,23 @@ class Broken:
 
 async def test_a_defect_ends_no_chore(database: Database) -> None:
     """Each organization's own part of a round fails for itself; the log says where, and not what of whom."""
-    clock, broken = ManualClock(NOW), Broken()
+    broken: Any = Broken()
     async with create_pool(database.url_of["control"], DatabaseSettings(pool_size=1), application="test") as pool:
-        work = Organizations(pool, clock, connections=broken, subscriptions=broken)  # type: ignore[arg-type]
+        work = Organizations(pool, ManualClock(NOW), connections=broken, subscriptions=broken)
         hole = HoleClaim(uuid4(), "A", URI, 0, 1, 0, NOW, NOW)
         sweep = SweepClaim("A", URI, 0, 1, NOW, NOW + timedelta(days=1), 0)
-        refresher = oauth_refresh.Refresher(pool, store=broken, client=broken, owner="test")  # type: ignore[arg-type]
-        due = SimpleNamespace(to_backfill=lambda: _listed("A"), connections=broken)
+        refresher = oauth_refresh.Refresher(pool, store=broken, client=broken, owner="test")
+        due: Any = SimpleNamespace(to_backfill=lambda: _listed("A"), connections=broken)
         with capture_logs() as logs:
             outcomes = (
                 await rounds.make_round(work, OrganizationClaim("A", 1, 0), URI),
                 await hole_rounds.fill(work, hole, ReconcileSettings()),
                 await sweep_rounds.sweep(work, sweep, ChangesSettings()),
-                (await backfill_rounds.run_once(due))["A"],  # type: ignore[arg-type]
+                (await backfill_rounds.run_once(due))["A"],
                 await refresher.refresh(uuid4()),
             )
-            assert await connection_checks._check(broken, uuid4()) is False  # type: ignore[arg-type]
-            assert await action_rounds._one(broken) == []  # type: ignore[arg-type]
+            assert await connection_checks._check(broken, uuid4()) is False
+            assert await action_rounds._one(broken) == []
     assert {str(each) for each in outcomes} == {"failed"}
     defects = [line for line in logs if line["log_level"] == "error"]
     assert [line["event"].removesuffix("_defect") for line in defects] == [

@@ -120,7 +120,7 @@ async def test_an_authentic_unreadable_body_is_quarantined_and_answered_200(data
         ("not_json", b"", {}),
         ("invalid_utf8", b'{"event":"\xff"}', {}),
         ("too_deep", envelope % (b'{"a":' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}"), {}),
-        ("not_json", b"[" * 5000 + b"]" * 5000, {}),
+        ("not_json", b"[" * 1500 + b"]" * 1500, {}),
         ("compressed", gzip.compress(b"\0" * 1_000_000), {"Content-Encoding": "gzip"}),
         ("not_an_envelope", b"[]", {}),
         ("not_an_envelope", b'{"event":1,"payload":{}}', {}),

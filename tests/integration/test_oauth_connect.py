@@ -231,7 +231,10 @@ async def test_a_forwarded_link_connects_nothing_until_the_backend_agrees(setup:
         not in (await setup.rows("SELECT sealed || code_hash AS all FROM slotwire.pending_connections"))[0]["all"]
     )
     setup.clock.advance(timedelta(minutes=10))
-    assert await setup.flow.revoke_late() == 1
+    unreadable = await setup.link(external_id="customer-2", return_url=RETURN)
+    row = "SELECT id, ''::bytea, ''::bytea, created_at, created_at FROM slotwire.connect_links WHERE id = $1"
+    await setup.rows(f"INSERT INTO slotwire.pending_connections {row}", unreadable.id)
+    assert await setup.flow.revoke_late() == 2
     assert await nothing(setup)
     with pytest.raises(RequestRefused) as caught:
         await setup.api.actions.connect_links.exchange(COMMAND_LINE, made.id, CodeRequest(code=code))

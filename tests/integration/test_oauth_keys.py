@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from slotwire.ingest.control import app_keys
 from slotwire.ingest.control.app_keys import AppKeysChange
@@ -87,6 +89,20 @@ async def test_no_key_of_the_app_is_in_clear_in_the_database(setup: OAuthSetup) 
         for secret in secrets:
             assert str(secret).encode() not in row["sealed"]
     assert "client_secret" not in repr(oauth_client(setup.settings, setup.api.actions.calendly))
+
+
+async def test_a_key_that_does_not_open_ends_no_control(setup: OAuthSetup) -> None:
+    """The list is not followed then, and the log says why; what else `control` does goes on."""
+    await setup.rows("UPDATE slotwire.app_signing_keys SET sealed = ''::bytea RETURNING id")
+    pool, vault = setup.api.actions.pool, Vault.from_settings(setup.settings.vault)
+    with capture_logs() as logs:
+        following = asyncio.create_task(app_keys.run(pool, vault, setup.settings.oauth, setup.clock))
+        async with asyncio.timeout(20):
+            while not logs and not following.done():  # noqa: ASYNC110 -- the log is what tells
+                await asyncio.sleep(0.01)
+    assert [(line["event"], line["log_level"]) for line in logs] == [("app_keys_not_followed", "error")]
+    assert not following.done()
+    following.cancel()
 
 
 async def test_without_a_key_nothing_is_subscribed(setup: OAuthSetup) -> None:
