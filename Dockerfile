@@ -33,7 +33,7 @@ COPY --from=build /opt/slotwire /opt/slotwire
 # For your own agents, build FROM this image and COPY your package here: `slotwire agents run` looks in the working directory.
 WORKDIR /agents
 USER 10001:10001
-EXPOSE 8080 8081 8082
+EXPOSE 8080 8081 8082 8083 8084
 STOPSIGNAL SIGTERM
 # The orchestrator asks /livez and /readyz on the health port: see k8s/ and compose.yaml.
 HEALTHCHECK NONE
