@@ -10,7 +10,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from slotwire.ingest.foundation.telemetry import get_logger
+
+LET_END_SECONDS = 10.0
+"""How long a coroutine may go on that was told to end, before the log says so."""
 
 T = TypeVar("T")
 
@@ -56,15 +62,29 @@ class _Rest(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         """Run it on whenever what it waits for is there."""
         coroutine, run, awaited = self._coroutine, self._context.run, self._awaited
-        while True:
-            try:
-                sent = yield awaited
-            except BaseException as error:  # noqa: BLE001 - it is the coroutine's
-                step = partial(coroutine.throw, error)
-            else:
-                step = partial(coroutine.send, sent)
-            try:
-                awaited = run(step)
-            except StopIteration as ended:
-                value: T = ended.value
-                return value
+        overdue: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                try:
+                    sent = yield awaited
+                except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+                    step = partial(coroutine.throw, error)
+                    if overdue is None and isinstance(error, asyncio.CancelledError):
+                        overdue = asyncio.get_running_loop().call_later(LET_END_SECONDS, self._tell)
+                else:
+                    step = partial(coroutine.send, sent)
+                try:
+                    awaited = run(step)
+                except StopIteration as ended:
+                    value: T = ended.value
+                    return value
+        finally:
+            if overdue is not None:
+                overdue.cancel()
+
+    def _tell(self) -> None:
+        """Say that the coroutine has caught its cancellation and goes on: nothing can end it."""
+        frame = getattr(self._coroutine, "cr_frame", None)
+        code = None if frame is None else frame.f_code
+        at = "" if code is None else f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
+        get_logger("handlers").error("run_does_not_end", at=at)
