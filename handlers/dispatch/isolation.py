@@ -84,7 +84,8 @@ class _Rest(Generic[T]):
 
     def _tell(self) -> None:
         """Say that the coroutine has caught its cancellation and goes on: nothing can end it."""
-        frame = getattr(self._coroutine, "cr_frame", None)
-        code = None if frame is None else frame.f_code
-        at = "" if code is None else f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
+        frame, at = getattr(self._coroutine, "cr_frame", None), ""
+        if frame is not None:
+            code = frame.f_code
+            at = f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
         get_logger("handlers").error("run_does_not_end", at=at)
