@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from slotwire.ingest.foundation.errors import SlotwireError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+
+class Outages(NamedTuple):
+    """What a loop calls its problems with Kafka and Postgres: what it can do again says nothing of the other loop."""
+
+    kafka: str
+    postgres: str
+
+
+OF_EVENTS = Outages("kafka", "postgres")
+OF_FIRINGS = Outages("kafka of firings", "postgres of firings")
 
 
 class Problems:

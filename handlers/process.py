@@ -23,7 +23,7 @@ from slotwire.handlers.firings import firing_partition
 from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.long_work.postgres_journal import PostgresJournal
 from slotwire.handlers.patience import OUTAGE_RETRY, drawn
-from slotwire.handlers.problems import Problems
+from slotwire.handlers.problems import OF_EVENTS, OF_FIRINGS, Outages, Problems
 from slotwire.handlers.reach.calendly import ControlledCalls
 from slotwire.handlers.reach.chains import PostgresChains
 from slotwire.handlers.registry import Agent, group_name
@@ -59,8 +59,6 @@ INBOX_CONNECTIONS = 3
 MAX_POOL = 100
 _NOBODY = UUID(int=0)
 """The identifier of no event: looking it up shows whether the inbox can be read."""
-_OF_EVENTS, _OF_FIRINGS = ("kafka", "postgres"), ("kafka of firings", "postgres of firings")
-"""Names of problems with the two, of each of the two loops: what one can do again says nothing of the other."""
 
 
 @asynccontextmanager
@@ -252,22 +250,30 @@ class AgentRunner:
         try:
             async with asyncio.TaskGroup() as group:
                 if self.agent.topics:
-                    group.create_task(self._again(self.run_once, stop), name="events")
+                    group.create_task(self._again(self.run_once, OF_EVENTS, stop), name="events")
                 if self.agent.schedules:
-                    group.create_task(self._again(self.fire_once, stop), name="firings")
+                    group.create_task(self._again(self.fire_once, OF_FIRINGS, stop), name="firings")
         finally:
             await self._dead_letters.close()
 
-    async def _again(self, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
-        """Work, and again after each outage, until `stop` is set. Events and firings have problems of their own."""
+    async def _again(
+        self, work: Callable[[asyncio.Event], Awaitable[None]], outages: Outages, stop: asyncio.Event
+    ) -> None:
+        """Work, and again after each outage, until `stop` is set.
+
+        Args:
+            work: of one loop, until `stop` is set; it ends its problems once it can work.
+            outages: what they are called.
+            stop: asks for a stop.
+        """
         failures = 0
         while not stop.is_set() and not self._handling.halted.is_set():
             try:
                 await work(stop)
                 failures = 0
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
-                kafka, postgres = _OF_FIRINGS if work == self.fire_once else _OF_EVENTS
-                self.problems.begin(kafka if isinstance(error, BrokerUnavailable) else postgres, error)
+                away = isinstance(error, BrokerUnavailable)
+                self.problems.begin(outages.kafka if away else outages.postgres, error)
                 if isinstance(error, BrokerUnavailable) and error.reason == OFFSETS_LOST:
                     self._offsets_lost.set(1)
                 failures += 1
@@ -283,10 +289,9 @@ class AgentRunner:
         """
         await require_working(self._pool)
         await require_tables(self._pool, self.agent)
-        kafka, postgres = _OF_FIRINGS
-        self.problems.end(postgres)
+        self.problems.end(OF_FIRINGS.postgres)
         await dead_letters.ensure_topics(self._settings.kafka, self.agent.name, [self._firings.topic])
-        self.problems.end(kafka)
+        self.problems.end(OF_FIRINGS.kafka)
         loop = FiringLoop(
             self.agent,
             self._schedules,
@@ -313,7 +318,7 @@ class AgentRunner:
         await require_working(self._pool)
         await self._inbox.seen(_NOBODY)
         await require_tables(self._pool, self.agent)
-        self.problems.end("postgres")
+        self.problems.end(OF_EVENTS.postgres)
         kafka = self._settings.kafka
         async with opened_client(kafka, client=f"agent-{self.agent.name}") as client:
             topics = await require_topics(client, self.membership.topics)

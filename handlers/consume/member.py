@@ -27,7 +27,7 @@ from slotwire.handlers.consume.watch import Watch
 from slotwire.handlers.dispatch.dispatcher import Dispatcher
 from slotwire.handlers.dispatch.due import DueRuns
 from slotwire.handlers.dispatch.queueing import Queueing
-from slotwire.handlers.problems import Problems
+from slotwire.handlers.problems import OF_EVENTS, Problems
 from slotwire.handlers.records import Partition
 from slotwire.handlers.settle.ledger import read_settled
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
@@ -114,7 +114,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 failure = error
                 # Reported before leaving, which takes long when the broker does not answer.
                 CONSUMER_STUCK.labels(self._membership.agent).set(error.reason == "stuck")
-                self._problems.begin("kafka", error)
+                self._problems.begin(OF_EVENTS.kafka, error)
             finally:
                 await self._leave()
         if failure is not None:
@@ -143,7 +143,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
                 await self._consumer.start()
         CONSUMER_STUCK.labels(self._membership.agent).set(0)
-        self._problems.end("kafka")
+        self._problems.end(OF_EVENTS.kafka)
         self._problems.end("joining")
         await first_of(self._read(), self._commit_settled(), self._watch(), self._tend_queue(), self._go_on_with_runs())
 
