@@ -78,16 +78,15 @@ class Placement:
         names = [topic.name for topic in topics]
         with translated():
             rows = await self._pool.fetch(_QUERIES["starts"], self._agent, names)
-            before = {row["topic"] for row in await self._pool.fetch(_QUERIES["topics_begun"], self._agent, names)}
         decided: dict[str, dict[int, bool]] = {}
         for row in rows:
             decided.setdefault(row["topic"], {})[row["partition"]] = row["begun"]
         async with speaking_for(kafka, self._group, client=f"agent-{self._agent}") as consumer:
             for topic in topics:
-                await self._decide(consumer, topic, decided.get(topic.name, {}), placed=topic.name in before)
+                await self._decide(consumer, topic, decided.get(topic.name, {}))
 
     async def _decide(
-        self, consumer: AIOKafkaConsumer, topic: TopicDescription, decided: Mapping[int, bool], *, placed: bool
+        self, consumer: AIOKafkaConsumer, topic: TopicDescription, decided: Mapping[int, bool]
     ) -> None:
         """Decide for one topic.
 
@@ -95,12 +94,11 @@ class Placement:
             consumer: asks for the group.
             topic: which.
             decided: the partitions that were decided before, and whether the agent has begun there.
-            placed: whether the agent has begun to read the topic with the version before.
         """
         places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         known = await read_committed(consumer, places)
         lacking = [each for each in places if each not in known]
-        if lost := [each for each in lacking if (decided.get(each.partition) if decided else placed)]:
+        if lost := [each for each in lacking if decided.get(each.partition)]:
             raise offsets_lost(self._agent, topic.name, f"Kafka has forgotten where {len(lost)} partitions continue")
         begins = await resolve(consumer, list(known), "earliest")
         if gone := [each for each, offset in known.items() if offset < begins[each]]:
@@ -118,9 +116,7 @@ class Placement:
     ) -> None:
         places = [each.partition for each in offsets], list(offsets.values()), [each in begun for each in offsets]
         with translated():
-            await self._pool.execute(
-                _QUERIES["decide"], self._agent, topic, _said(self._start), self._clock.now(), *places
-            )
+            await self._pool.execute(_QUERIES["decide"], self._agent, topic, self._clock.now(), *places)
 
     async def starts(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return where the agent begins in partitions of which its group has no offset.

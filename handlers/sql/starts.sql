@@ -5,19 +5,11 @@
 SELECT topic, partition, start_offset, begun_at IS NOT NULL AS begun
 FROM slotwire.agent_starts WHERE agent = $1 AND topic = ANY ($2::text[])
 
--- name: topics_begun
--- In which of some topics an agent has begun to read, as the version before wrote it.
-SELECT topic FROM slotwire.agent_topics WHERE agent = $1 AND topic = ANY ($2::text[])
-
 -- name: decide
 -- Decide where an agent begins in partitions of a topic. What was decided before stays.
-WITH told AS ( -- to the version before, which reads nothing else
-    INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (agent, topic) DO NOTHING
-)
 INSERT INTO slotwire.agent_starts (agent, topic, partition, start_offset, decided_at, begun_at)
-SELECT $1, $2, d.partition, d.start_offset, $4, CASE WHEN d.begun THEN $4 END
-FROM unnest($5::integer[], $6::bigint[], $7::boolean[]) AS d (partition, start_offset, begun)
+SELECT $1, $2, d.partition, d.start_offset, $3::timestamptz, CASE WHEN d.begun THEN $3::timestamptz END
+FROM unnest($4::integer[], $5::bigint[], $6::boolean[]) AS d (partition, start_offset, begun)
 ORDER BY d.partition
 ON CONFLICT (agent, topic, partition) DO NOTHING
 

@@ -199,9 +199,7 @@ SELECT (SELECT days FROM slotwire.ranges_of('deliveries', $1) ORDER BY range LIM
        (SELECT extract(day FROM $1 - min(settled_at))::integer FROM slotwire.quarantine WHERE state <> 'waiting')
            AS quarantine,
        (SELECT extract(day FROM $1 - at)::integer FROM slotwire.audit ORDER BY id LIMIT 1) AS audit,
-       (SELECT extract(day FROM $1 - u.at)::integer
-        FROM (SELECT id, at FROM slotwire.uses UNION ALL SELECT id, at FROM slotwire.credential_uses) AS u
-        ORDER BY u.id LIMIT 1) AS uses
+       (SELECT extract(day FROM $1 - at)::integer FROM slotwire.uses ORDER BY id LIMIT 1) AS uses
 
 -- name: held_ranges
 -- The ranges of a table that are older than so many days and still kept, and what they are needed for.

@@ -46,30 +46,23 @@ ORDER BY a.id DESC LIMIT $5
 -- Uses of credentials, newest first, before an id and from another on; the beginning of one only while it has no end.
 SELECT u.id, u.at, u.user_uri AS user, u.org, u.connection, u.action, u.target, u.people, u.actor, u.agent, u.event,
        u.result, u.status, u.code, u.times
-FROM (SELECT * FROM slotwire.uses UNION ALL SELECT * FROM slotwire.credential_uses) AS u
+FROM slotwire.uses u
 WHERE ($1::uuid IS NULL OR u.id < $1) AND ($2::uuid IS NULL OR u.id >= $2) AND ($3::text IS NULL OR u.org = $3)
   AND ($4::text IS NULL OR u.user_uri = $4) AND ($5::text IS NULL OR u.action = $5)
   AND ($6::text IS NULL OR u.actor = $6) AND ($7::text IS NULL OR u.agent = $7)
   AND ($8::uuid IS NULL OR u.event = $8) AND ($9::text IS NULL OR u.target = $9)
   AND ($10::text[] IS NULL OR (u.people && $10 AND u.people <> '{}'))
   AND u.result <> 'ended'
-  AND (u.result NOT IN ('leased', 'started') OR NOT (
-      EXISTS (SELECT FROM slotwire.uses e WHERE e.begun = u.id)
-      OR EXISTS (SELECT FROM slotwire.credential_uses e WHERE e.begun = u.id)))
+  AND (u.result NOT IN ('leased', 'started') OR NOT EXISTS (SELECT FROM slotwire.uses e WHERE e.begun = u.id))
 ORDER BY u.id DESC LIMIT $11
 
 -- name: uses_growth
 -- Rows and bytes of the uses of credentials, as the server estimates, rows from an id on, and the days that have a
 -- partition of their own.
-WITH parts AS (
-    SELECT inhrelid AS part FROM pg_inherits WHERE inhparent = 'slotwire.uses'::regclass
-    UNION ALL SELECT 'slotwire.credential_uses'::regclass
-)
 SELECT sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
-       (SELECT count(*) FROM slotwire.uses WHERE id >= $1)
-           + (SELECT count(*) FROM slotwire.credential_uses WHERE id >= $1) AS day,
+       (SELECT count(*) FROM slotwire.uses WHERE id >= $1) AS day,
        (SELECT count(*)::integer FROM slotwire.use_days()) AS days
-FROM parts JOIN pg_class c ON c.oid = part
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'slotwire.uses'::regclass
 
 -- name: claim_idempotent
 -- Claim a request: nobody has claimed it and the caller's key has fewer than $8 of them, its response is too old, or

@@ -327,28 +327,12 @@ async def test_an_agent_of_a_version_that_remembered_nothing_goes_on(setup: Agen
     assert await starts(setup) == [(0, 1, True), (1, 0, False)]
 
 
-async def test_an_agent_of_the_version_before_goes_on_or_holds(setup: AgentSetup) -> None:
-    """Nothing is decided where its group has offsets; where Kafka has forgotten them, it holds."""
-    await publish(setup, 1, 2, 3, 4)
-    begun = "INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ('late', $1, 'latest', now())"
-    await setup.pool.execute(begun, setup.topic)
-    with pytest.raises(BrokerUnavailable, match="Kafka has forgotten where 2 partitions continue"):
-        await decide(setup, "earliest")
-    assert await starts(setup) == []
-    async with speaking_for(setup.settings.kafka, group_of(setup), client="test") as consumer:
-        consumer.assign(places := [TopicPartition(setup.topic, number) for number in range(PARTITIONS)])
-        await consumer.commit(dict.fromkeys(places, 1))
-    await decide(setup, "earliest")
-    assert await starts(setup) == [(0, 1, True), (1, 1, True)]
-
-
 async def test_a_broker_that_is_away_places_nobody(setup: AgentSetup) -> None:
-    """Nothing is decided, and nothing is remembered."""
+    """Nothing is decided."""
     away = setup.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
     with pytest.raises(BrokerUnavailable):
         await decide(setup, "earliest", kafka=away)
     assert await starts(setup) == []
-    assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_topics") == 0
 
 
 @pytest.mark.parametrize("start", ["newest", "", datetime(2026, 11, 23), 5])  # noqa: DTZ001 -- a time without a zone

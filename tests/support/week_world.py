@@ -49,7 +49,7 @@ SECONDS = 60.0
 """No wait is longer."""
 _BEGUN = """
 SELECT (SELECT count(DISTINCT agent) FROM slotwire.agent_schedules) = 4
-   AND (SELECT count(*) FROM slotwire.agent_topics WHERE agent = 'notify') = $1
+   AND (SELECT count(DISTINCT topic) FROM slotwire.agent_starts WHERE agent = 'notify') = $1
 """
 _KEPT = "SELECT count(*) > 0 AND bool_and(version = published) FROM slotwire.availability"
 _WRITTEN = """
