@@ -85,9 +85,7 @@ class Placement:
             for topic in topics:
                 await self._decide(consumer, topic, decided.get(topic.name, {}))
 
-    async def _decide(
-        self, consumer: AIOKafkaConsumer, topic: TopicDescription, decided: Mapping[int, bool]
-    ) -> None:
+    async def _decide(self, consumer: AIOKafkaConsumer, topic: TopicDescription, decided: Mapping[int, bool]) -> None:
         """Decide for one topic.
 
         Args:

@@ -47,6 +47,7 @@ from slotwire.ingest.foundation.calendly_metrics import (
 from slotwire.ingest.foundation.changes_settings import ChangesSettings
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.erasure_metrics import ERASURE_OLDEST, ERASURES_OPEN
 from slotwire.ingest.foundation.exposition import Readings
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
@@ -90,7 +91,7 @@ OTHERS = "others"
 _SHOWN: tuple[Readings, ...] = (
     *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
     *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE, CHANGE_SWEEP_LATE, CHANGE_SWEEP_OLDEST),
-    *(AVAILABILITY_READ, AVAILABILITY_UNPUBLISHED),
+    *(AVAILABILITY_READ, AVAILABILITY_UNPUBLISHED, ERASURES_OPEN, ERASURE_OLDEST),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
     *(POSTGRES_CONNECTIONS_LIMIT, QUARANTINE_WAITING, RANGES_AHEAD, RANGES_HELD, RETAINED_DAYS),
     *(SILENCE_PROBABILITY, SUBSCRIPTION_FINDINGS, SUBSCRIPTIONS_LISTED, SUBSCRIPTIONS_UNSERVED, TOKEN_EXPIRY),
@@ -202,6 +203,9 @@ class Observer:
         row = await self._pool.fetchrow(_SQL["observe"], now)
         if row is None:  # pragma: no cover - a SELECT without FROM gives one row
             raise AssertionError
+        self._show(ERASURES_OPEN, {(): row["erasures_open"]})
+        asked = row["erasure_oldest"]
+        self._show(ERASURE_OLDEST, {} if asked is None else {(): asked.timestamp()})
         expiry = row["token_expiry"]
         self._show(TOKEN_EXPIRY, {} if expiry is None else {(): expiry.timestamp()})
         self._show(RANGES_AHEAD, {} if row["ranges_ahead"] is None else {(): row["ranges_ahead"]})

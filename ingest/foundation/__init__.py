@@ -24,6 +24,7 @@ clock               the time, as an argument
 telemetry           loggers, and metrics, declared in one list
 calendly_metrics    its metrics of calls to Calendly
 agent_metrics       its metrics of agents' scheduled work, and of their runs as `control` reads them
+erasure_metrics     its metrics of erasures
 outgoing_metrics    its metrics of requests to receivers
 outgoing            requests to addresses that somebody else names: guarded, limited, signed
 mcp_events_metrics  its metrics of MCP Events

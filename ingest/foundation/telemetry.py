@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from slotwire.ingest.foundation import (
     agent_metrics,  # noqa: F401 -- declared with all others
     calendly_metrics,  # noqa: F401 -- declared with all others
+    erasure_metrics,  # noqa: F401 -- declared with all others
     exposition,
     mcp_events_metrics,  # noqa: F401 -- declared with all others
     mcp_metrics,  # noqa: F401 -- declared with all others

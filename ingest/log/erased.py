@@ -2,12 +2,13 @@
 
 `slotwire erase` takes a person's data out of what is stored. Late copies bring it again: a retry, a cancellation of a
 booking that was made before, a backfill. Such a fact loses the data before it is joined, and is joined like any other:
-bookings and chains go on by their URIs. A booking that the person makes after the erasure keeps its data.
+bookings and chains go on by their URIs. A booking that the person makes after the erasure keeps its data. Of a guest of
+somebody else's meeting only the address goes, unless they were added after the erasure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -38,6 +39,8 @@ LEFT_OF_RESOURCE = frozenset({"uri", "routing_form", "created_at", "updated_at",
 """Fields of a contact, a routing form submission or a meeting recap that stay."""
 PERSONAL = ("contact.", "routing_form_submission.", "meeting_recap.")
 """How Calendly's names of events about resources begin that may tell of a person."""
+IN_PLACE = "erased"
+"""What is written in place of a guest's address, as `slotwire.without_address` writes it."""
 
 AnyFact = Fact | OverdueClear
 
@@ -46,13 +49,13 @@ class About(NamedTuple):
     """Whose data a fact may be.
 
     Attributes:
-        subject: what it is about, by URI.
+        subject: what it is about, by URI; None of a guest.
         address: the person's e-mail address, folded; None where it tells none.
-        made_at: when the booking or the resource was made.
+        made_at: when the booking or the resource was made, or the guest was added.
     """
 
     org: str
-    subject: str
+    subject: str | None
     address: str | None
     made_at: datetime
 
@@ -82,7 +85,19 @@ def about(fact: AnyFact) -> About | None:
             return None
 
 
-def _about(fact: InviteeFact | ResourceFact, uri: str, email: object, made_at: datetime | None) -> About:
+def guests_of(fact: AnyFact) -> list[About]:
+    """Return the guests that a fact tells of."""
+    match fact:
+        case OverdueClear():
+            return guests_of(fact.fact)
+        case InviteeFact(payload=InviteePayload(scheduled_event=ScheduledEvent() as meeting)):
+            guests = [each for each in meeting.event_guests if each.email]
+            return [_about(fact, None, each.email, each.created_at or meeting.created_at) for each in guests]
+        case _:
+            return []
+
+
+def _about(fact: InviteeFact | ResourceFact, uri: str | None, email: object, made_at: datetime | None) -> About:
     address = folded_address(email) if isinstance(email, str) else None
     return About(fact.delivery.tenant.org, uri, address, made_at or fact.told_at)
 
@@ -96,8 +111,14 @@ class Erased:
 
     def __init__(self, found: Mapping[About, Erasure] | None = None) -> None:
         self._found = found or {}
-        self._subjects: dict[tuple[str, str], UUID] = {}
+        self._subjects: dict[tuple[str, str | None], UUID] = {}
+        self._guests: dict[tuple[int, str], None] = {}
         self.positions: list[int] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether a fact lost something."""
+        return bool(self.positions or self._guests)
 
     def without(self, facts: Iterable[AnyFact]) -> list[AnyFact]:
         """Return facts, those about somebody who was erased without their data."""
@@ -109,19 +130,28 @@ class Erased:
             [{"org": org, "subject": subject, "erasure": str(each)} for (org, subject), each in self._subjects.items()]
         ).decode()
 
+    def guests(self) -> str:
+        """Write which addresses of guests the bodies of deliveries lose as JSON, with the deliveries' positions."""
+        return orjson.dumps([{"position": position, "address": each} for position, each in self._guests]).decode()
+
+    def _erasure(self, whose: About) -> UUID | None:
+        found = self._found.get(whose)
+        return None if found is None or (found.until is not None and whose.made_at > found.until) else found.erasure
+
     def _concerns(self, whose: About) -> bool:
         if (whose.org, whose.subject) in self._subjects:  # by a fact before, which told the address
             return True
-        found = self._found.get(whose)
-        if found is None or (found.until is not None and whose.made_at > found.until):
+        if (erasure := self._erasure(whose)) is None:
             return False
-        self._subjects[whose.org, whose.subject] = found.erasure
+        self._subjects[whose.org, whose.subject] = erasure
         return True
 
     def _without(self, fact: AnyFact) -> AnyFact:
         whose = about(fact)
-        if whose is None or not self._concerns(whose):
+        if whose is None:
             return fact
+        if not self._concerns(whose):
+            return self._without_guests(fact)
         if not self.positions or self.positions[-1] != fact.delivery.position:
             self.positions.append(fact.delivery.position)
         match fact:
@@ -134,6 +164,20 @@ class Erased:
                 return replace(fact, data=type(data)(**left), drifted=())
             case _:
                 raise AssertionError("it tells of nobody")
+
+    def _without_guests(self, fact: AnyFact) -> AnyFact:
+        """Return a fact about somebody else without the addresses of guests who were erased."""
+        found = {each.address for each in guests_of(fact) if each.address and self._erasure(each) is not None}
+        if not found:
+            return fact
+        self._guests.update(dict.fromkeys((fact.delivery.position, each) for each in found))
+        match fact:
+            case OverdueClear(fact=clear):
+                return OverdueClear(clear._replace(payload=_without_guests(clear.payload, found)))
+            case InviteeFact():
+                return fact._replace(payload=_without_guests(fact.payload, found))
+            case _:
+                raise AssertionError("it has no guests")
 
 
 def erasures_among(asked: Sequence[About], rows: Iterable[Mapping[str, Any]]) -> Erased:
@@ -155,6 +199,17 @@ def without_person(payload: InviteePayload) -> InviteePayload:
         cancellation=_cancellation(payload.cancellation),
         scheduled_event=None if meeting is None else _meeting(meeting),
     )
+
+
+def _without_guests(payload: InviteePayload, addresses: Collection[str]) -> InviteePayload:
+    meeting = payload.scheduled_event
+    if meeting is None:
+        return payload
+    guests = [
+        each.model_copy(update={"email": IN_PLACE}) if folded_address(each.email or "") in addresses else each
+        for each in meeting.event_guests
+    ]
+    return payload.model_copy(update={"scheduled_event": meeting.model_copy(update={"event_guests": guests})})
 
 
 def _meeting(meeting: ScheduledEvent) -> ScheduledEvent:

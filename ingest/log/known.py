@@ -8,7 +8,7 @@ from slotwire.ingest.foundation.postgres import Connection, read_queries, transl
 from slotwire.ingest.log.batch import BookingKey, OverdueClear
 from slotwire.ingest.log.booking import Booking, booking_of
 from slotwire.ingest.log.counts import alarm_shared
-from slotwire.ingest.log.erased import Erased, about, erasures_among
+from slotwire.ingest.log.erased import Erased, about, erasures_among, guests_of
 from slotwire.ingest.log.join import named
 from slotwire.ingest.log.move import Move
 from slotwire.ingest.log.normalize import Fact, InviteeFact
@@ -29,7 +29,7 @@ async def read_moves(connection: Connection, facts: Sequence[Fact | OverdueClear
 
 async def read_erased(connection: Connection, facts: Sequence[Fact | OverdueClear]) -> Erased:
     """Read which of the people that some facts tell of were erased."""
-    asked = list(dict.fromkeys(each for fact in facts if (each := about(fact)) is not None))
+    asked = list(dict.fromkeys(each for fact in facts for each in (about(fact), *guests_of(fact)) if each is not None))
     if not asked:
         return Erased()
     columns = [each.org for each in asked], [each.subject for each in asked], [each.address for each in asked]

@@ -304,8 +304,8 @@ class Writer:
             return []
         told = (self._shard, head.epoch, head.version, now, place.position, place.total)
         written_as = (*told, batch.result_rows(), rows, batch.booking_rows(), batch.root_rows())
-        if erased.positions:
-            lost = (erased.positions, erased.subjects())
+        if erased.any:
+            lost = (erased.positions, erased.subjects(), erased.guests())
             row = await self._call("append_erased", *written_as, moves.rows(), *lost)
         elif moves.changed:
             row = await self._call("append_moves", *written_as, moves.rows())

@@ -91,6 +91,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
         "erase_deliveries",
         "erase_events",
         "erase_rows",
+        "erased_among",
         "erased_invitees",
         "find_erased",
         "forget_chains",

@@ -55,6 +55,11 @@ DELETE FROM slotwire.change_sweeps
 -- What is known of some meetings of an organization.
 SELECT scheduled_event, told, changes FROM slotwire.upcoming_meetings WHERE org = $1 AND scheduled_event = ANY ($2)
 
+-- name: erased_guests
+-- Which of these addresses of guests are of people who were erased, with until when what was made is.
+SELECT number, until FROM slotwire.erased_among(
+    p_orgs => array_fill($1::text, ARRAY[cardinality($2::text[])]), p_subjects => '{}', p_addresses => $2)
+
 -- name: missing_meetings
 -- Meetings of an organization that are known, start from $2 on and before $3, and were not listed; whether all their
 -- bookings that we know are canceled. The first $5.

@@ -29,10 +29,11 @@ SELECT * FROM slotwire.append_moves(
     p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10, p_moves => $11)
 
 -- name: append_erased
--- The same, of deliveries some of which are about somebody who was erased.
+-- The same, of deliveries some of which are about somebody who was erased, or have them as a guest.
 SELECT * FROM slotwire.append_erased(
     p_shard => $1, p_epoch => $2, p_version => $3, p_now => $4, p_position => $5, p_total => $6,
-    p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10, p_moves => $11, p_erased => $12, p_subjects => $13)
+    p_results => $7, p_events => $8, p_bookings => $9, p_roots => $10, p_moves => $11, p_erased => $12, p_subjects => $13,
+    p_guests => $14)
 
 -- name: erased_among
 -- Which of these subjects, or of what was made with these addresses, were erased.

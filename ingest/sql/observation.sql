@@ -85,8 +85,11 @@ FROM (SELECT reason FROM slotwire.quarantine WHERE state = 'waiting' LIMIT $1) A
 SELECT state, count(*) AS connections FROM slotwire.connections GROUP BY state
 
 -- name: observe
--- What fits in one row: parked events, the first token to expire, ranges ahead, and the server's connections.
+-- What fits in one row: parked events, erasures that are open, the first token to expire, ranges ahead, and the server's
+-- connections.
 SELECT (SELECT count(*) FROM slotwire.parked_events) AS parked,
+       (SELECT count(*) FROM slotwire.erasures WHERE state = 'open') AS erasures_open,
+       (SELECT min(asked_at) FROM slotwire.erasures WHERE state = 'open') AS erasure_oldest,
        (SELECT min(CASE reason WHEN 'refresh_fails' THEN access_expires_at ELSE expires_at END)
         FROM slotwire.connections WHERE state IN ('active', 'expiring')) AS token_expiry,
        (SELECT last_range - greatest(0, ($1::timestamptz AT TIME ZONE 'UTC')::date

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from slotwire.ingest.control import erasure
 from slotwire.ingest.control.changes import sweep_rounds
 from slotwire.ingest.control.changes.sweep import MAX_LOOKED_UP
 from slotwire.ingest.control.changes.sweep_records import claim
@@ -79,8 +80,14 @@ async def test_edits_are_told_once_and_what_webhooks_tell_is_not(setup: ActionsS
     assert (told[two.uri]["before"]["guests"], told[two.uri]["after"]["guests"]) == ([], ["friend@example.test"])
     began = datetime.fromisoformat(told[two.uri]["after"]["start_time"])
     assert began == two.start + timedelta(minutes=30)
-    # Nothing new: nothing told, however often it is swept.
+    # Nothing new: nothing told, however often it is swept, also where a guest is erased whom Calendly still has.
     assert await swept(setup) == []
+    await erasure.erase(
+        *(setup.actions.pool, setup.clock, setup.org), address="friend@example.test", invitees=(), by="test", seconds=5
+    )
+    assert await swept(setup) == []
+    guests = "SELECT told ->> 'guests' AS guests FROM slotwire.upcoming_meetings WHERE scheduled_event = $1"
+    assert [row["guests"] for row in await setup.rows(guests, two.uri)] == ['["erased"]']
     edit(setup, three, place="1 Example Street")
     edit(setup, one, host=one.host)
     edit(setup, two, guests=())

@@ -19,10 +19,12 @@ from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.letters import KeptLetters
 from slotwire.handlers.testing import event_of, record_of
 from slotwire.ingest.control import erasure
+from slotwire.ingest.control.observation import Observer
 from slotwire.ingest.foundation.agents_settings import AgentsSettings
 from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.foundation.postgres import Connection, create_pool
-from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.ingest.foundation.settings import DatabaseSettings, MetricsSettings
+from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.erased import without_person
 from slotwire.ingest.operate import doctor_organizations
@@ -40,6 +42,7 @@ from tests.support.writing import until_written, writing
 ADDRESS = "Jane.Quixote+cal@Example.org"
 NAME, ANSWER, PHONE, LINK = "Janequixote", "peanutallergy", "+155501991234", "cancellations/secretlink"
 NEEDLES = (ADDRESS.lower(), NAME.lower(), ANSWER, PHONE, LINK)
+GUEST = "guest.of.bob@example.com"
 SUBMISSION = "https://api.calendly.com/routing_form_submissions/SUBMITTED"
 TOLD = {
     *("events", "deliveries", "quarantine", "runs", "run_entries", "approvals", "dead_letters", "agent_queue"),
@@ -115,6 +118,12 @@ def jane(uri: str, event: str = "invitee.created", **more: Any) -> bytes:
     return invitee_body(event, invitee=uri, **{**person, **more})
 
 
+def with_guests(uri: str, *addresses: str, event: str = "invitee.created", **more: Any) -> bytes:
+    """Tell of somebody else, who has brought guests."""
+    guests = [{"email": each, **more} for each in addresses]
+    return invitee_body(event, invitee=uri, scheduled_event={"uri": meeting_of(uri), "event_guests": guests})
+
+
 def told(event: str, uri: str, **payload: Any) -> bytes:
     """Tell of a resource."""
     return orjson.dumps({"event": event, "created_at": "2026-11-23T09:00:00Z", "payload": {"uri": uri, **payload}})
@@ -163,8 +172,8 @@ async def leave_traces(database: Database, owner: Connection, mine: Event[Any], 
             assert await queue.put(record, attempts=1, due_at=clock.now() + timedelta(days=1))
     now = clock.now()
     await owner.executemany(
-        "INSERT INTO slotwire.agent_topics (agent, topic, start, begun_at) VALUES ($1, 'calendly.invitee', 'latest',"
-        " $2)",
+        "INSERT INTO slotwire.agent_starts (agent, topic, partition, start_offset, decided_at)"
+        " VALUES ($1, 'calendly.invitee', 0, 0, $2)",
         [("crm", now), ("other", now)],
     )
     await owner.executemany(
@@ -207,7 +216,7 @@ async def tell_of(owner: Connection, *, first: str, second: str, waits: str, bob
         jane(first, new_invitee=second, rescheduled=True),
         jane(second, old_invitee=first),
         jane(waits, "invitee_no_show.deleted"),
-        invitee_body(invitee=bobs, scheduled_event={"uri": meeting_of(bobs), "event_guests": [{"email": ADDRESS}]}),
+        with_guests(bobs, ADDRESS),
         told("contact.created", "https://api.calendly.com/contacts/C", email=ADDRESS, name=NAME),
         told("routing_form_submission.created", SUBMISSION, questions_and_answers=[{"answer": ANSWER}]),
         told("unknown.thing", "https://api.calendly.com/things/T", email=ADDRESS, name=NAME),
@@ -215,8 +224,11 @@ async def tell_of(owner: Connection, *, first: str, second: str, waits: str, bob
     await let_in(owner, jane(new_invitee()), org="B")
 
 
-async def tell_late(owner: Connection, *, first: str, waits: str, late: str) -> None:
-    """Tell later copies: with and without the address, as a webhook and as REST does, of invitees known and unknown."""
+async def tell_late(owner: Connection, *, first: str, waits: str, late: str, bobs: str) -> None:
+    """Tell later copies: with and without the address, as a webhook and as REST does, of invitees known and unknown.
+
+    One is of a booking of Bob's, with her as a guest beside another.
+    """
     document = orjson.loads(jane(late))["payload"]
     fetched = orjson.dumps({"invitee": document, "scheduled_event": document.pop("scheduled_event")})
     mark = {"uri": "https://api.calendly.com/invitee_no_shows/1", "created_at": "2026-11-23T08:59:59Z"}
@@ -225,6 +237,7 @@ async def tell_late(owner: Connection, *, first: str, waits: str, late: str) -> 
         jane(first, "invitee.canceled", status="canceled", email=None),
         jane(waits, "invitee_no_show.created", no_show=mark),
         told("contact.updated", "https://api.calendly.com/contacts/C", email="new@example.org", name=NAME),
+        with_guests(bobs, ADDRESS, GUEST, event="invitee.canceled"),
     )
     await let_in(owner, fetched, origin="reconcile")
     await let_in(owner, jane(late, "invitee.canceled", status="canceled", email=None))
@@ -247,7 +260,7 @@ async def test_nothing_tells_of_a_person_who_was_erased(database: Database) -> N
     What ended is counted. Rows about others lose the address only, another organization keeps its own, and a booking
     that is made later is stored.
     """
-    first, second, bobs, waits, late = (new_invitee() for _ in range(5))
+    first, second, bobs, waits, late, new, guests_of = (new_invitee() for _ in range(7))
     settings = settings_for(database)
     async with owner_connection(database) as owner, writing(settings):
         await tell_of(owner, first=first, second=second, waits=waits, bobs=bobs)
@@ -269,7 +282,7 @@ async def test_nothing_tells_of_a_person_who_was_erased(database: Database) -> N
         kept = await event_in_log(owner, first)
         assert (kept.data.uri, kept.data.booking.state, kept.data.email) == (first, "active", None)
 
-        await tell_late(owner, first=first, waits=waits, late=late)
+        await tell_late(owner, first=first, waits=waits, late=late, bobs=bobs)
         await until_written(database.owner_url)
         assert await told_of(owner) == set()
         state = "SELECT state FROM slotwire.bookings WHERE invitee = $1"
@@ -277,9 +290,25 @@ async def test_nothing_tells_of_a_person_who_was_erased(database: Database) -> N
         toggles = "SELECT count(*) FROM slotwire.events WHERE subject = $1 AND type LIKE '%no_show%'"
         assert await owner.fetchval(toggles, waits) == 2
 
-        await let_in(owner, jane(new_invitee(), created_at=(datetime.now(UTC) + timedelta(minutes=1)).isoformat()))
+        guests = "SELECT data FROM slotwire.events WHERE subject = $1 AND type = $2"
+        canceled = InviteeCanceled.model_validate_json(await owner.fetchval(guests, bobs, InviteeCanceled.type))
+        assert canceled.scheduled_event is not None
+        assert [each.email for each in canceled.scheduled_event.event_guests] == ["erased", GUEST]
+        bodies = "SELECT count(*) FROM slotwire.deliveries WHERE position(convert_to($1, 'UTF8') IN body) > 0"
+        assert (canceled.email, await owner.fetchval(bodies, GUEST)) == ("ada@example.com", 1)
+
+        later = {"created_at": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}
+        await let_in(owner, jane(new, **later), with_guests(guests_of, ADDRESS, **later))
         await until_written(database.owner_url)
-        assert ("events", "data") in await told_of(owner)
+        for uri in (new, guests_of):
+            assert ADDRESS in (await event_in_log(owner, uri)).data.model_dump_json()
+
+
+async def observed(control: Observer) -> list[float | None]:
+    """Return what `control` shows of open erasures: how many, and when the oldest was asked for."""
+    assert await control.run_once()
+    names = ("erasures_open", "erasure_oldest_timestamp_seconds")
+    return [REGISTRY.get_sample_value(f"slotwire_{name}") for name in names]
 
 
 async def test_an_erasure_is_repeated_and_ends_what_was_at_work(database: Database) -> None:
@@ -290,8 +319,12 @@ async def test_an_erasure_is_repeated_and_ends_what_was_at_work(database: Databa
     """
     invitee = new_invitee()
     settings = settings_for(database)
-    env = environment(settings)
-    async with owner_connection(database) as owner:
+    env, dsn = environment(settings), database.url_of["control"]
+    async with (
+        owner_connection(database) as owner,
+        create_pool(dsn, DatabaseSettings(pool_size=1), application="test") as pool,
+    ):
+        control = Observer(pool, SystemClock(), MetricsSettings())
         await add_organization(owner, "A")
         await let_in(owner, jane(invitee))
         refused = await slotwire("erase", "A", env=env)
@@ -302,6 +335,8 @@ async def test_an_erasure_is_repeated_and_ends_what_was_at_work(database: Databa
         later = ManualClock(datetime.now(UTC) + doctor_organizations.ERASURES_WARNING)
         said = [await doctor_organizations.erasures(owner, clock) for clock in (SystemClock(), later)]
         assert [each.state for each in said] == ["ok", "warning"]
+        asked_at = datetime.fromisoformat(json.loads(opened.stdout)["asked_at"])
+        assert await observed(control) == [1, asked_at.timestamp()]
         async with writing(settings):
             await until_written(database.owner_url)
             ended = await slotwire("erase", "A", "--email", ADDRESS, "--json", env=env)
@@ -311,11 +346,9 @@ async def test_an_erasure_is_repeated_and_ends_what_was_at_work(database: Databa
             assert await told_of(owner) == set()
             mine = await event_in_log(owner, invitee)
             await leave_work(database, mine, 1, {"who": NAME})
-            async with create_pool(
-                database.url_of["control"], DatabaseSettings(pool_size=1), application="test"
-            ) as pool:
-                assert await erasure.run_once(pool, SystemClock()) == 1
+            assert await erasure.run_once(pool, SystemClock()) == 1
             assert await told_of(owner) == set()
+            assert await observed(control) == [0, None]
 
             other = new_invitee()
             await let_in(owner, jane(other, created_at=(datetime.now(UTC) + timedelta(minutes=1)).isoformat()))

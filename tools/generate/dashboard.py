@@ -159,6 +159,7 @@ PANELS = (
             "subscriptions unserved": "max(slotwire_subscriptions_unserved)",
             "subscriptions: {{finding}}": 'sum by (finding) (slotwire_subscription_findings{finding!="replacing"})',
             "connections {{state}}": 'sum by (state) (slotwire_connections{state!="active"})',
+            "erasures": "max(slotwire_erasures_open)",
         },
         "All of it should be 0.",
     ),

@@ -1,4 +1,4 @@
-"""The alerts of the log: what is not written, not kept apart, not understood, or waits."""
+"""The alerts of the log: what is not written, not kept apart, not understood, not erased, or waits."""
 
 from __future__ import annotations
 
@@ -108,5 +108,15 @@ LOG = (
         runbook="subscription-disabled.md",
         faulty={'slotwire_waiting{shard="0",kind="reschedule"}': "2x90"},
         healthy={'slotwire_waiting{shard="0",kind="reschedule"}': "0x9 1x9 0x72"},
+    ),
+    Alert(
+        "SlotwireErasureOpen",
+        "time() - min(slotwire_erasure_oldest_timestamp_seconds) > 3600",
+        wait="5m",
+        severity="ticket",
+        summary="A person was to be erased {{ $value | humanizeDuration }} ago, and is not yet.",
+        runbook="erasure-open.md",
+        faulty={"slotwire_erasure_oldest_timestamp_seconds": "0x90"},
+        healthy={"slotwire_erasure_oldest_timestamp_seconds": "0x40 _x50", "slotwire_erasures_open": "1x40 0x50"},
     ),
 )

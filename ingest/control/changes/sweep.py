@@ -16,10 +16,11 @@ from typing import Any
 from slotwire.ingest.control.calendly_client import scheduled_events
 from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventQuery, ScheduledEventResource
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
-from slotwire.ingest.control.changes.meeting_facts import changed_event, differences, read_facts
+from slotwire.ingest.control.changes.meeting_facts import changed_event, differences, read_facts, read_guests
 from slotwire.ingest.control.changes.sweep_records import (
     ComparedMeeting,
     SweepClaim,
+    erased_guests,
     known_meetings,
     meetings_in_log,
     missing_meetings,
@@ -141,11 +142,13 @@ class Sweep:
         known = await known_meetings(self._pool, self._held.org, [each.uri for each in meetings])
         fresh = [each.uri for each in meetings if each.uri not in known]
         logged = await meetings_in_log(self._pool, self._held.org, fresh)
+        guests = {address for each in meetings for address in read_guests(each.raw) or ()}
+        erased = await erased_guests(self._pool, self._held.org, guests)
         compared, events, now = list[ComparedMeeting](), list[OwnEvent](), self._clock.now()
         for meeting in meetings:
             before = known.get(meeting.uri)
             facts, changes = (before.told, before.changes) if before is not None else (_facts(logged, meeting.uri), 0)
-            after = read_facts(meeting.raw)
+            after = read_facts(meeting.raw, erased)
             if differences(facts, after):
                 changes += 1
                 events.append(

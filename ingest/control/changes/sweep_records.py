@@ -164,6 +164,16 @@ async def meetings_in_log(pool: Pool, org: str, uris: Collection[str]) -> dict[s
     return {uri: document for uri, document in found.items() if isinstance(document, dict)}
 
 
+async def erased_guests(pool: Pool, org: str, addresses: Collection[str]) -> dict[str, datetime]:
+    """Return which of some addresses, folded, are of people who were erased: until when what was made is erased."""
+    asked = list(addresses)
+    if not asked:
+        return {}
+    with translated():
+        rows = await pool.fetch(_SQL["erased_guests"], org, asked)
+    return {asked[row["number"] - 1]: row["until"] for row in rows}
+
+
 async def missing_meetings(
     pool: Pool, org: str, *, since: datetime, before: datetime, listed: Collection[str], limit: int
 ) -> dict[str, bool]:
