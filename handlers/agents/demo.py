@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slotwire.handlers import Agent, Context, Event, Moment
+from slotwire.ingest.foundation.printable import one_line
 from slotwire.schemas.events import (
     EVENT_CLASSES,
     InviteeCanceled,
@@ -122,7 +123,7 @@ def facts_of_moment(moment: Moment, ctx: Context, *, late: timedelta) -> dict[st
 
 def _columns(subject: str, word: str, about: str, when: str, state: str) -> str:
     story = f"{word:<{_WORD_WIDTH}}  {about}"
-    invitee = last_segment(subject)[:8]
+    invitee = one_line(last_segment(subject)[:8])
     return f"{invitee:<8}  {story:<{_WORD_WIDTH + 2 + _MEETING_WIDTH}}  {when:<16}  {state:<8}"
 
 

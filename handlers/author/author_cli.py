@@ -125,6 +125,7 @@ def try_(
     from slotwire.ingest.foundation.errors import ConfigurationError
     from slotwire.ingest.foundation.log_output import configure_logging
     from slotwire.ingest.foundation.postgres import connect
+    from slotwire.ingest.foundation.printable import one_line
 
     settings = _settings(state_dir)
     configure_logging(settings.log.model_copy(update={"format": "text"}), process="agents")
@@ -139,7 +140,7 @@ def try_(
         connection = await connect(settings.database_url.get_secret_value(), settings.database, application="agents")
         try:
             event = await past_event(connection, event_id)
-            typer.echo(f"{event.type}  {event.origin}  {event.time:%Y-%m-%d %H:%M:%SZ}  {event.subject}")
+            typer.echo(f"{event.type}  {event.origin}  {event.time:%Y-%m-%d %H:%M:%SZ}  {one_line(event.subject)}")
             async with ControlClient(settings.agents.control_url) as control, held(agent):
                 return await try_event(
                     agent, event, connection, control=control, clock=clock_of(settings), say=typer.echo

@@ -101,23 +101,23 @@ def draw(found: Timeline) -> Tree:
     from rich.tree import Tree
 
     booking = found.booking
-    tree = Tree(Text(booking.invitee, style="bold"))
+    tree = Tree(Text(cell(booking.invitee), style="bold"))
     for words in _state(booking):
-        tree.add(Text(words))
+        tree.add(Text(cell(words)))
     for delivery in found.deliveries:
         made = [event for event in found.events if event.delivery_id == delivery.id]
-        branch = tree.add(Text(_delivery(delivery, found, nothing=not made), style="cyan"))
+        branch = tree.add(Text(cell(_delivery(delivery, found, nothing=not made)), style="cyan"))
         for event in made:
-            branch.add(_event(event))
+            branch.add(Text(cell(_event(event))))
     known = {delivery.id for delivery in found.deliveries}
     for event in found.events:
         if event.delivery_id not in known:
-            tree.add(_event(event))
+            tree.add(Text(cell(_event(event))))
     if len(found.chain) > 1:
         chain = tree.add(Text("chain of reschedules, oldest first"))
         for other in found.chain:
             here = "  ◀ this one" if other.invitee == booking.invitee else ""
-            chain.add(Text(f"{other.state}  {cell(other.start_time)}  {other.invitee}{here}"))
+            chain.add(Text(f"{other.state}  {cell(other.start_time)}  {cell(other.invitee)}{here}"))
     if not found.complete:
         tree.add(Text("there is more than is shown here"))
     return tree

@@ -11,6 +11,7 @@ import typer
 
 from slotwire.ingest.cli.acting import act, checked
 from slotwire.ingest.cli.options import AsJson, Organization
+from slotwire.ingest.foundation.printable import printable
 
 if TYPE_CHECKING:
     from slotwire.ingest.foundation.operation_table import Operation
@@ -148,6 +149,6 @@ def _print(answer: object, *, one_line: bool) -> None:
     import orjson
 
     if isinstance(answer, str):
-        typer.echo("".join(each if each.isprintable() or each in "\n\t" else "�" for each in answer))
+        typer.echo(printable(answer))
         return
     typer.echo(orjson.dumps(answer, option=0 if one_line else orjson.OPT_INDENT_2).decode())

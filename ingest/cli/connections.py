@@ -123,7 +123,7 @@ def _tell(item: ConnectionDetail, *, as_json: bool) -> None:
     for name, value in item:
         if name == "can":
             continue
-        said = " ".join(value) if isinstance(value, tuple) else cell(value)
+        said = cell(" ".join(value) if isinstance(value, tuple) else value)
         typer.echo(f"{name.replace('_', ' '):<14}{said}")
     if item.can is None:
         typer.echo(f"{'can':<14}not asked yet: slotwire connections probe {item.id}")

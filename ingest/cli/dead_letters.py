@@ -11,6 +11,7 @@ import typer
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
 from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, OfAgent, Organization
+from slotwire.ingest.foundation.printable import one_line, printable
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
@@ -67,10 +68,10 @@ def show(*, letter: Annotated[UUID, typer.Argument(help="The dead letter's id.")
         if name not in _HELD and getattr(found, name) is not None:
             typer.echo(f"{name + ':':<16}{cell(getattr(found, name))}")
     for header in found.headers or ():
-        typer.echo(f"{'header:':<16}{_printable(header.name)}: {_printable(header.value)}")
-    typer.echo(f"\n{_printable(found.trace)}\n\n{_printable(found.value or '')}")
+        typer.echo(f"{'header:':<16}{one_line(header.name)}: {one_line(header.value)}")
+    typer.echo(f"\n{printable(found.trace)}\n\n{printable(found.value or '')}")
     if found.edited_value is not None:
-        typer.echo(f"\nedited:\n{_printable(found.edited_value)}")
+        typer.echo(f"\nedited:\n{printable(found.edited_value)}")
 
 
 @app.command()
@@ -162,11 +163,6 @@ def discard(
         return [await actions.dead_letters.discard(who, each, request) for each in letters]
 
     _show(act("dead-letters", work), as_json=as_json)
-
-
-def _printable(text: str) -> str:
-    """Keep control characters of a record from the terminal."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "�" for each in text)
 
 
 def _show(items: list[DeadLetterItem], *, as_json: bool) -> None:

@@ -149,4 +149,4 @@ def _show(items: tuple[EventItem, ...], *, as_json: bool) -> None:
 def _line(item: EventItem) -> str:
 
     subject = item.subject.partition("//")[2].partition("/")[2]
-    return f"{item.sequence}  {cell(item.time)}  {item.type}  {item.id}  {subject}"
+    return f"{item.sequence}  {cell(item.time)}  {item.type}  {item.id}  {cell(subject)}"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from slotwire.ingest.foundation.printable import one_line
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -70,9 +72,9 @@ def json_line(item: BaseModel) -> str:
 
 
 def cell(value: object) -> str:
-    """Write one value for a person."""
+    """Write one value for a person, on one line: it may be a text of strangers."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%SZ")
-    return str(value)
+    return one_line(str(value))

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from slotwire.ingest.cli.acting import act, list_items
-from slotwire.ingest.cli.listing import json_line, print_items
+from slotwire.ingest.cli.listing import cell, json_line, print_items
 from slotwire.ingest.cli.options import AsJson, AsOneJson, Organization
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show(*, subscription: Subscription, as_json: AsOneJson = False) -> None:
         typer.echo(json_line(found))
         return
     for name, value in found.model_dump(mode="json").items():
-        typer.echo(f"{name.replace('_', ' ')}: {'' if value is None else value}")
+        typer.echo(f"{name.replace('_', ' ')}: {'' if value is None else cell(value)}")
 
 
 @app.command()

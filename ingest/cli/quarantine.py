@@ -11,6 +11,7 @@ import typer
 from slotwire.ingest.cli.acting import act, checked, list_items
 from slotwire.ingest.cli.listing import cell, json_line, print_items
 from slotwire.ingest.cli.options import AsJson, AsOneJson, Limit, Organization
+from slotwire.ingest.foundation.printable import printable
 
 if TYPE_CHECKING:
     from slotwire.ingest.operate.actions import Actions
@@ -75,8 +76,7 @@ def show(
         for name in type(found).model_fields:
             if name != "body" and getattr(found, name) is not None:
                 typer.echo(f"{name + ':':<17}{cell(getattr(found, name))}")
-        # A body must not be able to send control characters to the terminal.
-        typer.echo("\n" + "".join(each if each.isprintable() or each in "\n\t" else "�" for each in body))
+        typer.echo("\n" + printable(body))
 
 
 @app.command()

@@ -102,11 +102,11 @@ def _tell(report: ReconciliationReport) -> None:
     if report.skipped:
         typer.echo(f"not readable: {report.skipped}")
     for item in report.skipped_named:
-        typer.echo(f"  {item.uri}  ({item.reason})")
+        typer.echo(f"  {cell(item.uri)}  ({cell(item.reason)})")
     for what in report.unprovable:
         typer.echo(f"cannot be proven: {what.says}" + (f": {what.count}" if what.count else ""))
         for name in what.named:
-            typer.echo(f"  {name}")
+            typer.echo(f"  {cell(name)}")
 
 
 def _list(organization: str | None, *, ended: bool, as_json: bool) -> None:

@@ -78,8 +78,9 @@ def test_events_of_a_booking_have_one_symbol() -> None:
 
 @pytest.mark.parametrize(("name", "shown"), [("x" * 26, "x" * 26), ("x" * 27, "x" * 25 + "…"), ("a\x1b[2Jb", "a [2Jb")])
 def test_a_meetings_name_fits_and_controls_no_terminal(name: str, shown: str) -> None:
-    """A long name is cut at its column's width, and control characters of strangers are taken out."""
-    data = created().model_copy(update={"scheduled_event": MEETING.model_copy(update={"name": name})})
+    """A long name is cut at its column's width; control characters of strangers are taken out, of addresses too."""
+    meeting = MEETING.model_copy(update={"name": name})
+    data = created().model_copy(update={"uri": "https://x/invitees/\x1b[2J", "scheduled_event": meeting})
     line = line_of(event_of(data), latency_ms=0, colour=False)
     assert f"  {shown} " in line
     assert "\x1b" not in line
