@@ -182,7 +182,10 @@ async def _run(route: Route, actions: Actions, routed: RouteRequest) -> web.Resp
 
 
 async def _run_once(route: Route, request: web.Request, routed: RouteRequest, key: str) -> web.Response:
-    """Carry out a request, or return the response it got before. Responses of 2xx and 4xx are stored."""
+    """Carry out a request, or return the response it got before.
+
+    Responses of 2xx and 4xx are stored, but for those that say to wait: the same request is to be sent again then.
+    """
     actions = request.app[_ACTIONS]
     if routed.who.key_id is None:  # pragma: no cover - every caller over HTTP has one
         raise AssertionError
@@ -199,7 +202,7 @@ async def _run_once(route: Route, request: web.Request, routed: RouteRequest, ke
     except asyncio.CancelledError:
         await actions.idempotency.release(claim)
         raise
-    if response.status >= 500 or not isinstance(response.body, bytes):
+    if response.status >= 500 or hdrs.RETRY_AFTER in response.headers or not isinstance(response.body, bytes):
         await actions.idempotency.release(claim)
     else:
         await actions.idempotency.store(claim, response.status, response.body)

@@ -2,7 +2,7 @@
 
     (nothing) ──claim──▶ runs ──2xx or 4xx──▶ stored for 24 h: the same request gets the same response
         ▲                 │ └──no end for 120 s: the next request takes the claim over
-        └──────5xx────────┘
+        └──5xx, or Retry-After
 
 A database row ensures that only one of any number of requests, at any number of processes, claims a key.
 There is one exception: a request that is cut off after the change and before its response is stored is carried out

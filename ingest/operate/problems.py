@@ -84,8 +84,8 @@ STATUS = {
     "too_busy": 503,
 }
 """The status of each code; 400 for all others."""
-_WAIT = frozenset({"idempotency_key_in_use", "too_many_refusals"})
-"""Codes other than 503 for which waiting helps."""
+_WAIT = frozenset({"changed_meanwhile", "idempotency_key_in_use", "queue_full", "too_many_refusals"})
+"""Codes other than 503 for which waiting helps; such a response is not stored for an `Idempotency-Key`."""
 CALENDLY_STATUS = {
     CalendlyProblem.CONFLICT: 409,
     CalendlyProblem.LIMITED: 503,

@@ -42,8 +42,8 @@ You can send a POST with the header `Idempotency-Key`: a name of your own for th
 ASCII characters. If you send the same request, byte for byte, with the same name again, it is carried out once: for
 {kept} hours you get the first response again, 2xx or 4xx, with `Idempotent-Replayed: true`. While the first request
 is running you get 409, `idempotency_key_in_use`, with `Retry-After`. Another request with the same name gets 422,
-`idempotency_key_reused`. A response of 5xx is not stored. A request whose process died in the middle is carried out
-again after {abandoned} seconds.
+`idempotency_key_reused`. A response of 5xx, or with `Retry-After`, is not stored: send the request again under the same
+name. A request whose process died in the middle is carried out again after {abandoned} seconds.
 
 Errors are `application/problem+json` with `status`, `code`, `detail` and `remedy`. If the request is not valid,
 `errors` names the fields. An unexpected error has only an `id`, under which the log of `slotwire control` has the
