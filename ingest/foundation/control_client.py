@@ -111,6 +111,8 @@ class ControlClient:
             return answer.get("answer")
         problem = answer if isinstance(answer, dict) else {}
         message, remedy = str(problem.get("detail", "the call failed")), str(problem.get("remedy") or "")
+        if places := problem.get("errors"):  # fields by name, without their values
+            message, remedy = f"{message}: {'; '.join(map(str, places))}", "Correct these fields."
         if response.status_code in _AWAY:
             raise ControlUnavailable(message, remedy=remedy)
         raise RequestRefused(message, code=str(problem.get("code", "refused")), remedy=remedy)

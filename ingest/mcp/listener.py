@@ -187,7 +187,10 @@ class _Door:
         """Whether a page may call: one that is allowed, or one of this machine if the listener is for it alone."""
         if origin in self._gate.settings.allowed_origins:
             return True
-        page = urlsplit(origin)
+        try:
+            page = urlsplit(origin)
+        except ValueError:  # no address, such as one with half a bracket
+            return False
         own = (urlsplit(self._tokens.base).hostname or "", page.hostname or "")
         return page.scheme == "http" and all(map(is_loopback, own))
 

@@ -50,6 +50,8 @@ async def test_an_act_happens_once_however_often_it_is_called(world: World) -> N
         assert told(await client.call_tool("mark_no_show", again))["item"]["mark"] != marked["mark"]
         wrong = await client.call_tool("book_meeting", {**slot, "name": "Zoe", "email": "zoe"})
         assert wrong.is_error
+        odd = await client.call_tool("clear_no_show", {"no_show_mark": booked.uri})
+        assert "mark: " in str(odd.content)
         canceled = await client.call_tool("cancel_meeting", {"scheduled_event": booked.uri.partition("/invitees/")[0]})
         assert told(canceled)["item"]["state"] == "done"
     assert setup.bookings() == []

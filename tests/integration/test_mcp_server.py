@@ -116,10 +116,11 @@ async def test_other_hosts_and_pages_of_other_sites_are_refused(world: McpWorld)
             {"Origin": "http://localhost.evil.example"},
             {"Origin": "null"},
             {"Origin": "https://ui.test"},
+            {"Origin": "http://["},
             {"Origin": "http://localhost:5173"},
         )
     ]
-    assert answers == [421, 403, 403, 403, 200, 200]
+    assert answers == [421, 403, 403, 403, 200, 403, 200]
     # A browser asks first, and keeps the answer from a page that is not named in it.
     for origin, status, shared in (("https://ui.test", 204, "https://ui.test"), ("https://evil.example", 403, None)):
         asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -42,15 +43,9 @@ def test_a_listing_has_a_line_for_each_item(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_drawn_booking_controls_no_terminal() -> None:
     """`bookings show` draws what a payload named; marks of the drawing's own language are text, too."""
-    booking = BookingItem.model_construct(
-        **{
-            **dict.fromkeys(BookingItem.model_fields),
-            "invitee": ODD,
-            "state": "active",
-            "provider_status": "[bold]\x1b]0;t\x07",
-            "organization": "O",
-        }
-    )
+    fields: dict[str, Any] = dict.fromkeys(BookingItem.model_fields)
+    fields |= {"invitee": ODD, "state": "active", "provider_status": "[bold]\x1b]0;t\x07", "organization": "O"}
+    booking = BookingItem.model_construct(**fields)
     console = Console(file=StringIO(), force_terminal=True, color_system=None, width=200)
     console.print(draw(Timeline.model_construct(booking=booking, events=(), deliveries=(), chain=(), complete=True)))
     drawn = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
