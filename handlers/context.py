@@ -13,6 +13,7 @@ from slotwire.handlers.database import DatabaseConnection
 from slotwire.handlers.firings import Firing, FiringData, Moment
 from slotwire.handlers.long_work.approvals import Decision, approval
 from slotwire.handlers.long_work.endings import Suspended
+from slotwire.handlers.long_work.journal import idempotency_key
 from slotwire.handlers.long_work.steps import RUN_IS_OVER, Run
 from slotwire.handlers.reach.bookings import OrganizationBookings
 from slotwire.handlers.reach.calendly import Calls, EventCalendly
@@ -41,8 +42,6 @@ class Context:
         event: the event, the same object as the handler's first argument.
         agent: the agent's name.
         attempt: 1 for the first run. Interrupted runs do not count.
-        idempotency_key: the same in every run of this agent for this event. Pass it to other services: after a lost
-            membership two runs may overlap there.
         published_at: when the record was written to Kafka.
         started_at: when this run began.
         clock: the time; in a trial it is the test's.
@@ -63,7 +62,6 @@ class Context:
     event: Event[Any]
     agent: str
     attempt: int
-    idempotency_key: str
     published_at: datetime
     started_at: datetime
     clock: Clock
@@ -102,6 +100,14 @@ class Context:
         For a firing of the clock: what belongs to the user that `calendly.as_user(…)` names.
         """
         return EventCalendly(self.calls, self.event.id, firing=isinstance(self.event.data, FiringData))
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every run of this agent for this event.
+
+        Pass it to other services: after a lost membership two runs may overlap there.
+        """
+        return idempotency_key(self.agent, self.event.id)
 
     @property
     def organization(self) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
@@ -35,6 +34,8 @@ class Record:
         value: the event's data as JSON, or None.
         headers: in their order; a name may occur twice.
         published_at: its timestamp.
+        type: the CloudEvents type, unless it has none.
+        lane: what comes in order with it: its key, of one organization, since two may be told of the same resource.
     """
 
     partition: Partition
@@ -43,19 +44,15 @@ class Record:
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     published_at: datetime
+    type: str | None = field(init=False, repr=False, compare=False)
+    lane: Lane = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def lane(self) -> Lane:
-        """What comes in order with it: its key, of one organization, since two may be told of the same resource."""
-        source = self.header("ce_source") or b""
+    def __post_init__(self) -> None:
+        """Find out at once what every record is asked for."""
+        kind, source = self.header("ce_type"), self.header("ce_source") or b""
         key = b"-" if self.key is None else b"%d:%b" % (len(self.key), self.key)
-        return blake2b(key + source, digest_size=LANE_BYTES).digest()
-
-    @cached_property
-    def type(self) -> str | None:
-        """The CloudEvents type, unless the record has none."""
-        value = self.header("ce_type")
-        return None if value is None else value.decode(errors="replace")
+        object.__setattr__(self, "type", None if kind is None else kind.decode(errors="replace"))
+        object.__setattr__(self, "lane", blake2b(key + source, digest_size=LANE_BYTES).digest())
 
     def header(self, name: str) -> bytes | None:
         """Return the first value under a name."""
@@ -76,6 +73,12 @@ class SetAsideRecord(Record):
 
     event_id: UUID
     place: int
+
+    @classmethod
+    def of(cls, record: Record, event_id: UUID, place: int) -> SetAsideRecord:
+        """Return a record as one that was set aside."""
+        kept = (record.partition, record.offset, record.key, record.value, record.headers, record.published_at)
+        return cls(*kept, event_id, place)
 
 
 class LaneTurn(NamedTuple):

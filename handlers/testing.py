@@ -280,7 +280,7 @@ class Trial:
         records = [self._journal.runs[event_id].stored.record for event_id in self._journal.due()]
         found = [unpack(record) for record in records if record is not None]
         return await self.deliver_records(
-            *(SetAsideRecord(**vars(record), event_id=event.id, place=self._offset - 1) for record, event in found)
+            *(SetAsideRecord.of(record, event.id, self._offset - 1) for record, event in found)
         )
 
     async def decide(self, event: Event[Any], name: str, *, approved: bool, by: str = "tester") -> None:

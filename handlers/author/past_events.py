@@ -93,7 +93,6 @@ async def try_event(
         event=event,
         agent=agent.name,
         attempt=1,
-        idempotency_key=f"{agent.name}:{event.id}",
         published_at=event.recorded_time or event.time,
         started_at=clock.now(),
         clock=clock,

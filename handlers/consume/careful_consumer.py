@@ -6,7 +6,7 @@ The workarounds for its known faults are here and in member.py; docs/explanation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -72,16 +72,10 @@ def readable(agent: str, topics: Sequence[str]) -> Iterator[None]:
         ) from error
 
 
-def record_from(record: ConsumerRecord) -> Record:
-    """Return a record as ours."""
-    return Record(
-        Partition(record.topic, record.partition),
-        record.offset,
-        record.key,
-        record.value,
-        tuple(record.headers),
-        _published(record.timestamp),
-    )
+def records_from(partition: Partition, records: Iterable[ConsumerRecord]) -> Iterator[Record]:
+    """Return a partition's records as ours."""
+    for each in records:
+        yield Record(partition, each.offset, each.key, each.value, each.headers, _published(each.timestamp))
 
 
 def _published(timestamp: int) -> datetime:

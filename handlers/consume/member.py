@@ -19,7 +19,7 @@ from slotwire.handlers.consume.careful_consumer import (
     first_of,
     is_set,
     readable,
-    record_from,
+    records_from,
 )
 from slotwire.handlers.consume.membership import Membership
 from slotwire.handlers.consume.placement import UNDECIDED, Placement
@@ -165,12 +165,13 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             batches = await self._poll(rooms, seconds=0 if full else POLL_SECONDS)
             with translated():
                 for place, records in batches.items():
-                    if not dispatcher.reads(Partition(*place)):
+                    partition = Partition(*place)
+                    if not dispatcher.reads(partition):
                         # Partitions moved during the poll: its records are read when it is ready.
                         self._consumer.seek(place, records[0].offset)
                         continue
                     position = await self._consumer.position(place)  # known, so this does not wait
-                    dispatcher.deliver(Partition(*place), map(record_from, records), position=position)
+                    dispatcher.deliver(partition, records_from(partition, records), position=position)
             if full and not batches:
                 await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
             else:

@@ -3,6 +3,7 @@
 dispatcher  runs the lanes, within a limit
 lanes       order per key, keys concurrently
 handle      one record: decode, skip, run, try again, give up
+give_up     writes its dead letter, until there are too many
 attempt     one run of a handler
 isolation   with context variables and a limit of time of its own
 runs        the runs of one agent in one process

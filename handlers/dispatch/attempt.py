@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch import isolation
@@ -17,7 +17,9 @@ from slotwire.handlers.dispatch.isolation import RanTooLong, isolated
 from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, TroubledRun
 from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.outcome import Done, Reject, Retry
+from slotwire.handlers.records import Record
 from slotwire.handlers.registry import Agent
+from slotwire.handlers.results import RecordResult
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.inbox import AlreadyDone, NotCommitted
 from slotwire.ingest.foundation.errors import (
@@ -54,6 +56,9 @@ class SuccessfulRun:
     marked: bool = False
 
 
+_MARKED, _UNMARKED = SuccessfulRun(marked=True), SuccessfulRun()
+
+
 @dataclass(frozen=True)
 class FailedRun:
     """The run failed; another one may follow.
@@ -80,6 +85,18 @@ class UncountedRun:
     """The run failed because a server was away or a migration missing. It does not count as an attempt."""
 
     problem: SlotwireError
+
+
+class RunReport(Protocol):
+    """Shows an author what an agent does."""
+
+    def failed(self, context: Context, run: FailedRun) -> None:
+        """Show why a run failed, in place of the log."""
+        ...
+
+    def settled(self, record: Record, result: RecordResult, seconds: float) -> None:
+        """Show what became of a record, and how long it took."""
+        ...
 
 
 TimeLimit = Callable[[float], asyncio.Timeout]
@@ -222,7 +239,7 @@ def _read(outcome: object, context: Context) -> RunResult:
         case None | Done() if context.not_committed is not None:
             return FailedRun(context.not_committed)
         case None | Done():
-            return SuccessfulRun(marked=context.committed)
+            return _MARKED if context.committed else _UNMARKED
         case Retry():
             return FailedRun("the handler asked for another try", pause=outcome.seconds)
         case Reject():

@@ -95,4 +95,4 @@ class DueRuns:
             except UndecodableRecord:
                 continue  # of a type that came with a later version, whose process takes it
             self._runs.queued.add(event_id)
-            yield SetAsideRecord(**vars(record), event_id=event_id, place=read - 1)
+            yield SetAsideRecord.of(record, event_id, read - 1)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable
 from functools import cache
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch.attempt import (
     FailedRun,
+    RunReport,
     RunResult,
     SuccessfulRun,
     TimeLimit,
@@ -24,6 +26,7 @@ from slotwire.handlers.dispatch.attempt import (
     run_once,
     trace_of,
 )
+from slotwire.handlers.dispatch.give_up import GivingUp
 from slotwire.handlers.dispatch.resume import Resumption
 from slotwire.handlers.dispatch.runs import Runs, Work
 from slotwire.handlers.dispatch.slots import RunSlots
@@ -31,8 +34,7 @@ from slotwire.handlers.firings import FiringData, read_event
 from slotwire.handlers.long_work.endings import BusyRun, Ending, HeldRun, LostRun, ParkedRun
 from slotwire.handlers.long_work.journal import StoredRun
 from slotwire.handlers.long_work.steps import Candidate
-from slotwire.handlers.patience import OUTAGE_RETRY, SERVER_ERRORS, Interrupted, Patience, Pause, PauseRefused, drawn
-from slotwire.handlers.policy import GiveUpCounter
+from slotwire.handlers.patience import OUTAGE_RETRY, Interrupted, Patience, Pause, PauseRefused, drawn
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.reach.calendly import Calls
 from slotwire.handlers.reach.chains import Chains
@@ -44,10 +46,9 @@ from slotwire.handlers.settle.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.settle.inbox import Inbox
 from slotwire.ingest.foundation.agent_metrics import FIRING_LATE_SECONDS
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.errors import BrokerUnavailable, ControlUnavailable, SlotwireError
+from slotwire.ingest.foundation.errors import ControlUnavailable, SlotwireError
 from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.telemetry import (
-    DEAD_LETTERS,
     HANDLED,
     POST_TO_HANDLER_SECONDS,
     get_logger,
@@ -56,17 +57,7 @@ from slotwire.schemas.codec import UndecodableRecord
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import BY_TYPE
 
-
-class RunReport(Protocol):
-    """Shows an author what an agent does."""
-
-    def failed(self, context: Context, run: FailedRun) -> None:
-        """Show why a run failed, in place of the log."""
-        ...
-
-    def settled(self, record: Record, result: RecordResult, seconds: float) -> None:
-        """Show what became of a record, and how long it took."""
-        ...
+_SKIPPED, _FILTERED = RecordResult(RecordStatus.SKIPPED), RecordResult(RecordStatus.FILTERED)
 
 
 class Handling:
@@ -97,11 +88,9 @@ class Handling:
         pause: Pause = wait_for,
         log_messages: bool = False,
     ) -> None:
-        self.halted = asyncio.Event()
         self._agent = agent
         self._inbox = inbox
         self._runs = runs
-        self._dead_letters = dead_letters
         self._postpone_after = postpone_after
         self._chains = chains
         self._calls = calls
@@ -114,9 +103,10 @@ class Handling:
         self._log_messages = log_messages
         self._counted = cache(lambda kind, status: HANDLED.labels(agent.name, kind, status.value))
         self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)
-        self._giving_up = GiveUpCounter(agent.limit)
         version = {"version": agent.version} if agent.version else {}
         self._log = get_logger("handlers", agent=agent.name, **version)
+        self._giving_up = GivingUp(agent, dead_letters, runs, problems=problems, patience=self.patience, log=self._log)
+        self._give_up, self.halted = self._giving_up.give_up, self._giving_up.halted
 
     async def handle(
         self, record: Record, stopping: asyncio.Event, *, queued: QueuedRecord | None = None
@@ -165,7 +155,7 @@ class Handling:
         handled = record.type is None or record.type in self._agent.handlers
         runs = await self._resumption.concerning(record, stopping) if self._runs.in_use else ()
         if not handled and not any(record.type in run.awaited for run in runs):
-            return RecordResult(RecordStatus.SKIPPED)
+            return _SKIPPED
         try:
             try:
                 event = read_event(record)
@@ -174,23 +164,27 @@ class Handling:
                     raise
                 event = await self._fetched(record, stopping)
         except UndecodableRecord as error:
-            if not handled:
-                return RecordResult(RecordStatus.SKIPPED)
-            return await self._give_up(record, GiveUpReason(f"{error.reason}: {error}", attempts=0), stopping, queued)
-        return await self._handle_event(Work(record, event, queued=queued), runs, stopping)
+            why = GiveUpReason(f"{error.reason}: {error}", attempts=0)
+            return await self._give_up(record, why, stopping, queued) if handled else _SKIPPED
+        work = Work(record, event, queued=queued)
+        if runs:
+            return await self._handle_beside(runs, work, stopping)
+        if not_taken(self._agent, event):
+            return _FILTERED
+        return _SKIPPED if await self._is_done(event.id, stopping) else await self._run_until_settled(work, stopping)
 
-    async def _handle_event(self, work: Work, runs: tuple[StoredRun, ...], stopping: asyncio.Event) -> RecordResult:
+    async def _handle_beside(self, runs: tuple[StoredRun, ...], work: Work, stopping: asyncio.Event) -> RecordResult:
         """Let the runs of its key go on that an event may answer, then its own handler, if it has one that takes it."""
         record, event = work.record, work.event
         work.known = next((run for run in runs if run.event_id == event.id), None)
         handled = event.type in self._agent.handlers
         taken = handled and (work.known is not None or not not_taken(self._agent, event))
         if work.is_set_aside or (taken and await self._is_done(event.id, stopping)):
-            return RecordResult(RecordStatus.SKIPPED)
+            return _SKIPPED
         for run in runs:
             await self._resumption.answer(run, Candidate(record, event), stopping)
         if not taken:
-            return RecordResult(RecordStatus.FILTERED if handled else RecordStatus.SKIPPED)
+            return _FILTERED if handled else _SKIPPED
         return await self._run_until_settled(work, stopping)
 
     async def _go_on(self, record: SetAsideRecord, stopping: asyncio.Event) -> RecordResult:
@@ -198,10 +192,10 @@ class Handling:
         run = await self._resumption.stored(record, record.event_id, stopping)
         work = None if run is None or not run.is_set_aside else self._runs.whole(run, place=record.place)
         if work is None:
-            return RecordResult(RecordStatus.SKIPPED)
+            return _SKIPPED
         if await self._is_done(record.event_id, stopping):
             await self.patience.until_answered("postgres", lambda: self._runs.journal.finish(record.event_id), stopping)
-            return RecordResult(RecordStatus.SKIPPED)
+            return _SKIPPED
         return await self._spared(work, stopping)
 
     async def _settle_resumed(self, work: Work, stopping: asyncio.Event) -> RecordResult:
@@ -220,8 +214,8 @@ class Handling:
         except Exception as defect:  # noqa: BLE001 - as for a record
             return await self._give_up(work.record, self._defect(defect), stopping, None)
 
-    async def _is_done(self, event_id: UUID, stopping: asyncio.Event) -> bool:
-        return await self.patience.until_answered("postgres", lambda: self._inbox.seen(event_id), stopping)
+    def _is_done(self, event_id: UUID, stopping: asyncio.Event) -> Awaitable[bool]:
+        return self.patience.until_answered("postgres", lambda: self._inbox.seen(event_id), stopping)
 
     async def _fetched(self, record: Record, stopping: asyncio.Event) -> Event[Any]:
         """Read a record whose data is in the log."""
@@ -234,7 +228,14 @@ class Handling:
         """Run an event's handler, and try again until the event is settled, set aside, postponed or handed back."""
         if work.known is None and work.queued is None:
             self._observe(work.event)
-        return await self._runs.at_work_on(work, stopping, self._run_again_and_again)
+        self._runs.begin(work, stopping)
+        try:
+            return await self._run_again_and_again(work, stopping)
+        except BaseException:
+            await work.run.release()
+            raise
+        finally:
+            self._runs.end(work)
 
     async def _run_again_and_again(self, work: Work, stopping: asyncio.Event) -> RecordResult:
         if work.failures >= self._agent.retry.attempts:
@@ -243,7 +244,9 @@ class Handling:
         outages = 0
         while True:
             context = self._context(work)
-            match await self._run_in_turn(work.code, context, stopping):
+            match await self._run(work.code, context, stopping):
+                case SuccessfulRun() as run:
+                    return await self._succeeded(work, run, stopping)
                 case UncountedRun(problem):
                     self._problems.begin(_server_of(problem), problem)
                     outages += 1
@@ -258,22 +261,24 @@ class Handling:
                     return await self._ended(work, context, ended, stopping)
             work.again()
 
+    async def _succeeded(self, work: Work, run: SuccessfulRun, stopping: asyncio.Event) -> RecordResult:
+        """Mark an event whose run succeeded, unless that is done already."""
+        if not (run.by_another or run.filtered or run.marked):
+            await self.patience.until_answered("postgres", lambda: self._inbox.mark(work.event.id), stopping)
+        if work.run.has_journal:
+            await self.patience.until_answered("postgres", work.run.finish, stopping)
+        if run.by_another or run.filtered:
+            return RecordResult(RecordStatus.FILTERED if run.filtered else RecordStatus.SKIPPED, work.failures)
+        return RecordResult(RecordStatus.DONE, work.failures + 1)
+
     async def _ended(
-        self, work: Work, context: Context, ended: SuccessfulRun | GiveUpReason | Ending, stopping: asyncio.Event
+        self, work: Work, context: Context, ended: GiveUpReason | Ending, stopping: asyncio.Event
     ) -> RecordResult:
         """Settle an event as its last run says, or hand it back."""
-        event, failures = work.event, context.attempt - 1
+        event, failures = work.event, work.failures
         match ended:
             case GiveUpReason():
                 return await self._give_up(work.record, ended, stopping, work.queued)
-            case SuccessfulRun(by_another=by_another, filtered=filtered, marked=marked):
-                if not (by_another or filtered or marked):
-                    await self.patience.until_answered("postgres", lambda: self._inbox.mark(event.id), stopping)
-                if work.run.has_journal:
-                    await self.patience.until_answered("postgres", work.run.finish, stopping)
-                if by_another or filtered:
-                    return RecordResult(RecordStatus.FILTERED if filtered else RecordStatus.SKIPPED, failures)
-                return RecordResult(RecordStatus.DONE, failures + 1)
             case ParkedRun():
                 return RecordResult(RecordStatus.SET_ASIDE, failures)
             case HeldRun(state, reason):
@@ -308,11 +313,16 @@ class Handling:
         await self.patience.wait(pause, stopping)
         return None
 
-    async def _run_in_turn(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
+    async def _run(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, as soon as the agent's limits on runs at once let it."""
-        async with self._slots.taken(context.organization):
-            if stopping.is_set():
-                raise Interrupted
+        if self._slots.limited:
+            async with self._slots.taken(context.organization):
+                if stopping.is_set():
+                    raise Interrupted
+                run = await run_once(code, context, self._limit)
+        elif stopping.is_set():
+            raise Interrupted
+        else:
             run = await run_once(code, context, self._limit)
         if not isinstance(run, UncountedRun):
             self._problems.end("control")
@@ -327,68 +337,24 @@ class Handling:
         attempt = context.attempt
         context.log.warning("handler_failed", reason=run.reason, trace=run.trace, attempt=attempt, **said)
 
-    async def _give_up(
-        self, record: Record, why: GiveUpReason, stopping: asyncio.Event, queued: QueuedRecord | None
-    ) -> RecordResult:
-        if self.halted.is_set():
-            return RecordResult(RecordStatus.HANDED_BACK)
-        redriven = queued is not None and queued.letter is not None  # drains no topic, however often it fails
-        if not redriven and not self._giving_up.may_give_up():
-            limit = self._agent.limit
-            self._problems.begin(
-                "limit",
-                f"agent {self._agent.name} has stopped: it gave up {limit.run} events in a row, or"
-                f" {limit.share:.0%} of the last {limit.window}. Nothing is lost: fix the handler, then restart it.",
-            )
-            self.halted.set()
-            return RecordResult(RecordStatus.HANDED_BACK)
-        await self.patience.until_answered("dead_letters", lambda: _put(self._dead_letters, record, why), stopping)
-        await self.patience.until_answered("postgres", lambda: self._runs.give_up(record, why.reason), stopping)
-        DEAD_LETTERS.labels(self._agent.name, record.partition.topic).inc()
-        self._log.error(
-            "dead_letter",
-            topic=record.partition.topic,
-            partition=record.partition.number,
-            offset=record.offset,
-            reason=why.reason,
-            attempts=why.attempts,
-        )
-        return RecordResult(RecordStatus.DEAD_LETTERED, why.attempts, why.reason)
-
     def _context(self, work: Work) -> Context:
         event, queued = work.event, work.queued
         return Context(
-            event=event,
-            agent=self._agent.name,
-            attempt=work.failures + 1,
-            idempotency_key=work.run.idempotency_key,
-            published_at=work.record.published_at,
-            started_at=self._clock.now(),
-            clock=self._clock,
-            inbox=self._inbox,
-            chains=self._chains,
-            calls=self._calls,
-            version=self._agent.version,
+            event,
+            self._agent.name,
+            work.failures + 1,
+            work.record.published_at,
+            self._clock.now(),
+            self._clock,
+            self._inbox,
+            self._chains,
+            self._calls,
+            self._agent.version,
             redriven=queued is not None and queued.letter is not None,
             newer_position=None if queued is None else queued.newer,
             edited=queued is not None and queued.edited,
             run=work.run,
         )
-
-
-async def _put(letters: DeadLetters, record: Record, why: GiveUpReason) -> None:
-    """Write a dead letter; where that fails by a defect, the record waits as if a server were away."""
-    try:
-        await letters.put(record, why)
-    except SERVER_ERRORS:
-        raise
-    except Exception as defect:
-        place = f"{record.partition.topic}/{record.partition.number} at offset {record.offset}"
-        raise BrokerUnavailable(
-            f"the record of {place} cannot be written to the dead letters: {type(defect).__name__}",
-            reason="defect",
-            remedy="Report this defect. To go on without the record, set the group's offset past it.",
-        ) from defect
 
 
 def _server_of(problem: SlotwireError) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from slotwire.handlers.long_work.journal import Journal, StoredRun, lane_key, unpack
@@ -20,8 +19,6 @@ from slotwire.schemas.envelope import Event
 
 BUSY_SECONDS = (0.05, 1.0)
 """The shortest and the longest pause before a run that another member holds is asked for again."""
-
-T = TypeVar("T")
 
 
 class Runs:
@@ -73,23 +70,18 @@ class Runs:
         except UndecodableRecord:  # of a type that came with a later version
             return None
 
-    async def at_work_on(
-        self, work: Work, stopping: asyncio.Event, settle: Callable[[Work, asyncio.Event], Awaitable[T]]
-    ) -> T:
-        """Work on an event: hold its claim while `settle` runs, and give it back if that raises."""
+    def begin(self, work: Work, stopping: asyncio.Event) -> None:
+        """Begin to work on an event: until `end` its claim is held."""
         event_id = work.event.id
         self.queued.discard(event_id)
         self.at_work[event_id] = work
         work.begin(self._agent, self.journal, self._clock, stopping)
-        try:
-            return await settle(work, stopping)
-        except BaseException:
-            await work.run.release()
-            raise
-        finally:
-            self.at_work.pop(event_id, None)
-            if work.run.claimed:
-                self._in_use = True
+
+    def end(self, work: Work) -> None:
+        """Work on an event no more."""
+        self.at_work.pop(work.event.id, None)
+        if work.run.claimed:
+            self._in_use = True
 
     async def give_up(self, record: Record, reason: str) -> None:
         """Keep the journal of a record that is a dead letter, if it has one."""
@@ -139,21 +131,22 @@ class Work:
     def begin(self, agent: Agent, journal: Journal, clock: Clock, stopping: asyncio.Event) -> None:
         """Begin the first run of a process: with the code that finishes the version that the run began on."""
         known = self.known
-        attempts = (0 if known is None else known.attempts, 0 if self.queued is None else self.queued.attempts)
-        self.failures = max(attempts)
+        if known is not None or self.queued is not None:
+            attempts = (0 if known is None else known.attempts, 0 if self.queued is None else self.queued.attempts)
+            self.failures = max(attempts)
         self.code = agent if known is None else agent.code_of(known.version) or agent
         self.run = Run(
-            journal=journal,
-            record=self.record,
-            event=self.event,
-            idempotency_key=f"{agent.name}:{self.event.id}",
-            version=self.code.version,
-            migration=None if known is None else agent.migration_of(known.version),
-            clock=clock,
-            stopping=stopping,
-            known=known,
-            candidate=self.candidate,
-            place=self.place,
+            journal,
+            self.record,
+            self.event,
+            agent.name,
+            self.code.version,
+            clock,
+            stopping,
+            None if known is None else agent.migration_of(known.version),
+            known,
+            self.candidate,
+            self.place,
         )
 
     def again(self) -> None:

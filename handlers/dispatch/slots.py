@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from slotwire.handlers.registry import Agent
-
-_FREE = nullcontext()
-"""What an agent without limits waits for."""
 
 
 @dataclass
@@ -26,19 +23,21 @@ class _Places:
 
 
 class RunSlots:
-    """Lets in as many runs as the agent says; the others wait, in the order they came."""
+    """Lets in as many runs as the agent says; the others wait, in the order they came.
+
+    Attributes:
+        limited: whether the agent says so at all.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self._all = None if agent.concurrency is None else asyncio.Semaphore(agent.concurrency)
         self._each = agent.organization_concurrency
         self._organizations: dict[str, _Places] = {}
-
-    def taken(self, organization: str) -> AbstractAsyncContextManager[None]:
-        """Hold a slot while the block runs: first one of the organization's, so that its queue holds up nobody else."""
-        return _FREE if self._all is None and self._each is None else self._taken(organization)
+        self.limited = self._all is not None or self._each is not None
 
     @asynccontextmanager
-    async def _taken(self, organization: str) -> AsyncIterator[None]:
+    async def taken(self, organization: str) -> AsyncIterator[None]:
+        """Hold a slot while the block runs: first one of the organization's, so that its queue holds up nobody else."""
         async with AsyncExitStack() as stack:
             if self._each is not None:
                 await stack.enter_async_context(self._of(organization, self._each))

@@ -246,6 +246,11 @@ class Journal(Protocol):
         ...
 
 
+def idempotency_key(agent: str, event_id: UUID) -> str:
+    """Return what other services know an event of an agent by, in every run."""
+    return f"{agent}:{event_id}"
+
+
 def lane_key(record: Record) -> LaneKey:
     """Return a record's organization and key as the journal has them."""
     return _text(record.header("ce_source")).rpartition("/")[2], _text(record.key)

@@ -40,6 +40,7 @@ from slotwire.handlers.long_work.journal import (
     SetAside,
     StoredRun,
     can_name,
+    idempotency_key,
     pack,
     unpack,
 )
@@ -79,7 +80,7 @@ class Run:
         journal: where it is written.
         record: the event's record.
         event: the event.
-        idempotency_key: of the event, for this agent.
+        agent: the agent's name.
         version: of the agent whose code runs.
         migration: how that code takes over from the version that began the run; None if it does not.
         clock: for deadlines.
@@ -95,7 +96,7 @@ class Run:
     journal: Journal
     record: Record
     event: Event[Any]
-    idempotency_key: str
+    agent: str
     version: str
     clock: Clock
     stopping: asyncio.Event
@@ -107,7 +108,7 @@ class Run:
     refused: str | None = field(default=None, init=False)
     over: bool = field(default=False, init=False)
     _claim: RunClaim | None = field(default=None, init=False)
-    _names: set[str] = field(default_factory=set, init=False)
+    _names: frozenset[str] = field(default=frozenset(), init=False)
     _cursor: int = field(default=0, init=False)
     _under_way: str | None = field(default=None, init=False)
     _failed: str | None = field(default=None, init=False)
@@ -130,7 +131,7 @@ class Run:
 
     def key_of(self, name: str) -> str:
         """Return the idempotency key of a step: the same in every run."""
-        return f"{self.idempotency_key}:{name}"
+        return f"{idempotency_key(self.agent, self.event.id)}:{name}"
 
     async def step(
         self, name: str, fn: Callable[[str], Awaitable[T]], *, on_unknown: Literal["raise", "retry"] = "raise"
@@ -260,7 +261,7 @@ class Run:
             self.journal,
             self.record,
             self.event,
-            self.idempotency_key,
+            self.agent,
             self.version,
             self.clock,
             self.stopping,
@@ -295,7 +296,7 @@ class Run:
         claim = self.owned()
         if name in self._names:
             await self.diverge(f"the name {name!r} is used twice")
-        self._names.add(name)
+        self._names |= {name}
         if self._cursor == len(claim.entries):
             if self._cursor >= MAX_ENTRIES:
                 self._refuse(f"a run has at most {MAX_ENTRIES} steps and waits")

@@ -66,7 +66,6 @@ class Bench:
             event=self.event,
             agent="crm",
             attempt=1,
-            idempotency_key="k",
             published_at=SystemClock().now(),
             started_at=SystemClock().now(),
             clock=SystemClock(),

@@ -191,7 +191,7 @@ async def test_a_person_says_how_a_step_ended_and_the_run_goes_on(database: Data
         async def goes_on(number: int) -> RecordStatus:
             record = record_of(invitee_created(f"k{number}", number), offset=number)
             event_id = invitee_created(f"k{number}", number).id
-            aside = SetAsideRecord(**vars(record), event_id=event_id, place=number)
+            aside = SetAsideRecord.of(record, event_id, number)
             return (await handling.handle(aside, asyncio.Event())).status
 
         for number in (1, 2):

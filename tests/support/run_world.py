@@ -175,7 +175,7 @@ class World:
             if not any(each.sequence > event.sequence and answers(each) for each in self.log):
                 self.silent.add(event.sequence)
             place = len(self.log) - 1
-            await member.handle(SetAsideRecord(**vars(record), event_id=event.id, place=place), asyncio.Event())
+            await member.handle(SetAsideRecord.of(record, event.id, place), asyncio.Event())
 
     def _member(self, life: Life) -> Handling:
         self._life = life

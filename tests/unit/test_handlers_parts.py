@@ -155,14 +155,14 @@ class TestDispatcher:
             release.set()
         assert dispatcher.rooms() == {ONE: 100, TWO: 100}
 
-    async def test_a_task_is_made_for_who_waits(self) -> None:
+    async def test_a_task_is_made_for_who_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keys whose handlers wait for nothing share a task; each of those that wait has one, and all begin."""
+        monkeypatch.setattr("slotwire.handlers.dispatch.dispatcher.HOG_SECONDS", 60.0)
         release = asyncio.Event()
         release.set()
         tasks: list[asyncio.Task[None] | None] = []
 
-        async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
-            del record, stopping
+        async def handle(*_: object) -> RecordResult:
             tasks.append(asyncio.current_task())
             if not release.is_set():
                 await release.wait()
