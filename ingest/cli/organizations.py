@@ -96,8 +96,6 @@ def add(
 
     added = act("organizations", work)
     if as_json:
-        from slotwire.ingest.cli.listing import json_line
-
         typer.echo(json_line(added))
 
 

@@ -13,7 +13,7 @@ import pytest
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
-from slotwire.ingest.foundation.postgres import FOR_LISTS, Pool, create_pool
+from slotwire.ingest.foundation.postgres import FOR_LISTS, Pool, create_pool, read_queries
 from slotwire.ingest.foundation.settings import CalendlySettings, DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.actions import Actions
@@ -23,6 +23,7 @@ from slotwire.ingest.operate.key_lookup import KeyLookup
 from slotwire.ingest.operate.models import DeliveryQuery, EventQuery
 from slotwire.ingest.operate.quarantine_models import QuarantineQuery
 from slotwire.ingest.operate.roles import COMMAND_LINE
+from tests.support.connections_setup import NOW
 from tests.support.history import BUSY, RARE, SILENT, SILENT_EVENTS, History, list_queries, write_history
 from tests.support.public_endpoint import settings_for
 from tests.support.scripted_calendly import uncounted
@@ -80,6 +81,24 @@ async def test_no_list_reads_much_more_than_it_shows(database: Database) -> None
             slow += [(rows, query, statement) for rows, statement in explained.read if rows > MOST_READ]
             explained.read.clear()
     assert not slow, "\n".join(f"{rows} rows for {query!r}:\n{statement[:200]}" for rows, query, statement in slow)
+
+
+async def test_the_writer_reads_no_move_that_does_not_concern_it(database: Database) -> None:
+    """However many reschedules by actions an organization has had: those of the batch, and those still expected."""
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute(
+        "INSERT INTO slotwire.moves SELECT gen_random_uuid(), 'A', 'old-' || n, 'tag-' || n, 'type', $1, '', $1,"
+        " nullif('new-' || n, 'new-1'), false FROM generate_series(1, 5000) AS n",
+        NOW,
+    )
+    await owner.execute("VACUUM ANALYZE slotwire.moves")
+    async with create_pool(database.url_of["relay"], DatabaseSettings(), application="test") as pool:
+        explained = Explained(pool)
+        read = read_queries("slotwire.ingest.sql", "log.sql")["read_moves"]
+        found = await explained.fetch(read, ["A", "B"], ["old-2", "new-3"], ["tag-4"])
+    await owner.close()
+    assert sorted(row["tag"] for row in found) == [f"tag-{number}" for number in range(1, 5)]
+    assert sum(rows for rows, _ in explained.read) < 100
 
 
 async def test_lists_of_the_silent_are_whole(database: Database) -> None:

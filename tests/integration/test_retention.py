@@ -144,11 +144,17 @@ async def test_rows_go_by_when_they_were_settled(setup: RangesSetup, monkeypatch
         " SELECT gen_random_uuid(), id, at, 'control', 'admin', 'a.b', 'done' FROM begun",
         now,
     )
-    only = RetentionSettings(inbox_days=30, quarantine_days=30, audit_days=30)
+    await setup.owner.execute(
+        "INSERT INTO slotwire.moves SELECT gen_random_uuid(), 'ORG', 'old', NULL, 'type', $1, '',"
+        " $1::timestamptz - make_interval(days => n) FROM generate_series(1, 40) AS n",
+        now,
+    )
+    only = RetentionSettings(inbox_days=30, quarantine_days=30, audit_days=30, actions_days=30)
     assert (await retention.run_once(setup.pool, ManualClock(now), only)) == {
         "inbox": 10,
         "quarantine": 5,
         "audit": 20,
+        "actions": 10,
     }
     assert await setup.owner.fetchval("SELECT min(done_at) FROM slotwire.inbox") == now - timedelta(days=30)
     assert await setup.owner.fetchval("SELECT count(*) FROM slotwire.quarantine WHERE state = 'waiting'") == 20
