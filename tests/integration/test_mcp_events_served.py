@@ -16,6 +16,8 @@ from pydantic import ConfigDict
 from standardwebhooks.webhooks import Webhook
 
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.mcp.events import published
+from slotwire.ingest.mcp.tools import happenings
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.schemas.events import BY_TYPE
 from tests.support.mcp_events import CREATED, SECRET, booked, subscriber, until
@@ -111,14 +113,22 @@ async def test_one_event_is_the_same_by_every_way(world: McpWorld) -> None:
     await until(all_used)
 
 
-async def test_tools_go_on_where_they_were_and_say_what_is_wrong(world: McpWorld) -> None:
-    """Recent events newest last and bounded; a page goes on; an unknown type is refused with what to do."""
+async def test_tools_go_on_where_they_were_and_say_what_is_wrong(
+    world: McpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recent events newest last and bounded, of very many too; a page goes on; an unknown type is refused, with why."""
     agent = await world.agent(tools=("get_recent_events", "wait_for_event"))
     async with world.client("helper", await world.token(agent)) as client:
         events = [booked(number, host=world.user, org=world.org) for number in range(1, 6)]
         await publish(world.owner, world.clock.now(), *events)
-        recent = told(await client.call_tool("get_recent_events", {"type": CREATED, "limit": 2}))
-        assert [each["eventId"] for each in recent["items"]] == [str(each.id) for each in events[-2:]]
+        recent: dict[str, Any] = {}
+        for pages in (happenings.MAX_PAGES, 1):
+            monkeypatch.setattr(happenings, "MAX_PAGES", pages)
+            recent = told(await client.call_tool("get_recent_events", {"type": CREATED, "limit": 2}))
+            assert [each["eventId"] for each in recent["items"]] == [str(each.id) for each in events[-2:]]
+            first = told(await client.call_tool("get_recent_events", {"event_id": str(events[-1].id)}))
+            assert [each["eventId"] for each in first["items"]] == [str(events[-1].id)]
+            monkeypatch.setattr(published, "READ_EVENTS", 2)  # from now on a page is full
         nothing = told(await client.call_tool("wait_for_event", {"type": CREATED, "seconds": 1}))
         assert nothing["items"] == []
         later = booked(6, host=world.user, org=world.org)

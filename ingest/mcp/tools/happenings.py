@@ -14,7 +14,8 @@ from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.mcp.events.feed import Follower
 from slotwire.ingest.mcp.events.occurrences import LogEvent
 from slotwire.ingest.mcp.events.profiles import EventsRefused
-from slotwire.ingest.mcp.events.published import RANGE
+from slotwire.ingest.mcp.events.published import RANGE, READ_EVENTS
+from slotwire.ingest.mcp.events.requests import EventsRequest
 from slotwire.ingest.mcp.principal import AgentPrincipal
 from slotwire.ingest.mcp.tools.results import ToolAnswer
 from slotwire.ingest.mcp.tools.table import (
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
     from slotwire.ingest.mcp.events.service import McpEvents
 
 MAX_PAGES = 10
-"""Pages of the log that one call reads for each type: the newest 5,000 events of it since yesterday, at the least."""
+"""Pages of the log that one call reads for each type, from yesterday on; where there are more it looks back instead."""
+MAX_LOOKS = 20
+"""Pages that one call reads for each type looking back from the newest event."""
+WIDER = 8
+"""By how much it looks further back each time: the last look of them goes over a whole day's positions."""
 WAIT_SECONDS = 25
 """How long one call waits at the most: clients give up after 30 s or more."""
 _ALL = frozenset({READ, SCHEDULE, OPERATE})
@@ -111,29 +116,49 @@ class HappeningsBench:
         return ToolAnswer(items=found["events"], next_page=found["cursor"], target=who.organization)
 
     async def _recent(self, who: AgentPrincipal, arguments: Mapping[str, Any]) -> ToolAnswer:
-        limit, chosen, wanted_id = (
-            arguments.get("limit", DEFAULT_ITEMS),
-            arguments.get("type"),
-            arguments.get("event_id"),
-        )
+        chosen, wanted_id = arguments.get("type"), arguments.get("event_id")
+        limit = arguments.get("limit", DEFAULT_ITEMS) if wanted_id is None else 1
         newest: list[LogEvent] = []
         cursor = None
         for name in sorted(who.event_types) if chosen is None else [chosen]:
             asked = await self.events.requests.asked(who, name, None)
             head = (await self.events.log.heads()).shards[asked.shard]
+            start = position = max(head.position // RANGE - 1, 0) * RANGE
             kept: deque[LogEvent] = deque(maxlen=limit)
-            position = max(head.position // RANGE - 1, 0) * RANGE
             for _ in range(MAX_PAGES):
                 page = await self.events.log.of(asked.wanted, asked.shard, position, head.position)
                 kept.extend(each for each in page.events if asked.wanted.has(each) and _is(each, wanted_id))
                 position = page.reached
                 if position >= head.position:
                     break
+            if position < head.position and not (wanted_id and kept):
+                kept = await self._looking_back(asked, start, head.position, limit, wanted_id)
             newest += kept
-            cursor = self.events.requests.cursor(asked.shard, asked.scope, position, None)
+            cursor = self.events.requests.cursor(asked.shard, asked.scope, max(position, head.position), None)
         newest.sort(key=lambda event: event.position)
         items = [event.occurrence for event in newest[-limit:]]
         return ToolAnswer(items=items, next_page=None if chosen is None else cursor, target=who.organization)
+
+    async def _looking_back(
+        self, asked: EventsRequest, start: int, head: int, limit: int, wanted_id: str | None
+    ) -> deque[LogEvent]:
+        """Read the newest of very many: in windows that grow, and shrink where one has more than a page of events."""
+        kept: deque[LogEvent] = deque(maxlen=limit)
+        upto, width = head, READ_EVENTS
+        for _ in range(MAX_LOOKS):
+            after = max(upto - width, start)
+            page = await self.events.log.of(asked.wanted, asked.shard, after, upto)
+            if page.reached < upto:
+                width = max(width // WIDER, 1)
+                continue
+            # Whoever shares the reading may have asked for more than this window.
+            events = [each for each in page.events if each.position <= upto]
+            found = [each for each in events if asked.wanted.has(each) and _is(each, wanted_id)]
+            kept = deque([*found, *kept], maxlen=limit)
+            if len(kept) == limit or after == start:
+                break
+            upto, width = after, width * WIDER
+        return kept
 
     async def _wait(self, who: AgentPrincipal, arguments: Mapping[str, Any]) -> ToolAnswer:
         asked = await self.events.requests.asked(who, arguments["type"], None)
