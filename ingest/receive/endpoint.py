@@ -232,7 +232,7 @@ class Receiver:
         except DeliveryRefused as refused:
             return _unauthorized(refused.reason)
         except SlotwireError as problem:
-            return _unavailable(problem)
+            return self._unavailable(problem)
         return _ACCEPTED
 
     async def _accept(self, hook: str, delivery: ReceivedDelivery) -> None:
@@ -255,6 +255,17 @@ class Receiver:
         if self._accepted_ratio and random.random() < self._accepted_ratio:  # noqa: S311 - a sample, not a secret
             context = {"delivery": str(verified.id), "traceparent": verified.traceparent, "bytes": len(verified.body)}
             _log.info("delivery_accepted", organization=verified.tenant.org, hook=masked(hook), **context)
+
+    def _unavailable(self, problem: SlotwireError) -> _Reply:
+        """Ask Calendly to try again. A problem that only a person can solve is logged with its remedy."""
+        reason = problem.reason if isinstance(problem, DatabaseUnavailable) else type(problem).__name__
+        if isinstance(problem, DatabaseUnfit) or not isinstance(problem, DatabaseUnavailable):
+            held_back = self._said.held_back("cannot_store")
+            if held_back is not None:
+                _log.error("cannot_store", error=problem.message, remedy=problem.remedy, held_back=held_back)
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        response = web.Response(status=503, text="try again later\n", headers=headers)
+        return _Reply(RequestOutcome.UNAVAILABLE, reason, response)
 
     def _say_refused(self, request: web.BaseRequest, reply: _Reply, hook: str | None) -> None:
         """Log a refusal, at most once per second and reason. The metric counts all."""
@@ -333,12 +344,3 @@ def _unauthorized(reason: str, *, close: bool = False) -> _Reply:
 
 def _rejected(response: web.Response) -> _Reply:
     return _Reply(RequestOutcome.REJECTED, str(response.status), response)
-
-
-def _unavailable(problem: SlotwireError) -> _Reply:
-    """Ask Calendly to try again. A problem that only a person can solve is logged with its remedy."""
-    reason = problem.reason if isinstance(problem, DatabaseUnavailable) else type(problem).__name__
-    if isinstance(problem, DatabaseUnfit) or not isinstance(problem, DatabaseUnavailable):
-        _log.error("cannot_store", error=problem.message, remedy=problem.remedy)
-    response = web.Response(status=503, text="try again later\n", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-    return _Reply(RequestOutcome.UNAVAILABLE, reason, response)

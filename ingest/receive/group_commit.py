@@ -24,6 +24,7 @@ from slotwire.ingest.foundation.postgres import (
 )
 from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.foundation.telemetry import BATCH_DELIVERIES, COMMIT_SECONDS, PENDING_DELIVERIES, get_logger
+from slotwire.ingest.foundation.throttle import Throttle
 from slotwire.ingest.receive.accept import QUERIES, AcceptRow, accept_webhooks, row_of
 from slotwire.ingest.receive.verify import VerifiedDelivery
 
@@ -59,6 +60,7 @@ class ShardGroup:
         self._arrived = asyncio.Event()
         self._committed = asyncio.Event()
         self._connection: Connection | None = None
+        self._said = Throttle()
 
     @property
     def pending(self) -> int:
@@ -158,7 +160,9 @@ class ShardGroup:
                 limit=self._settings.http.max_unwritten_bytes,
             )
         except SlotwireError as problem:
-            _log.warning("commit_failed", deliveries=len(group), error=problem.message)
+            held_back = self._said.held_back("commit_failed")
+            if held_back is not None:
+                _log.warning("commit_failed", deliveries=len(group), error=problem.message, held_back=held_back)
             if not (isinstance(problem, DatabaseUnavailable) and problem.reason == "backlog"):
                 self._close()
             _fail(group, problem)

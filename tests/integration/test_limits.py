@@ -7,6 +7,7 @@ import gzip
 from typing import Any
 
 import asyncpg
+from structlog.testing import capture_logs
 
 from slotwire.ingest.foundation.guarded_connection import MAX_HEADERS
 from slotwire.ingest.foundation.telemetry import REGISTRY
@@ -248,6 +249,9 @@ async def test_what_waits_to_be_written_has_a_limit_in_bytes(database: Database)
         taken = [(await endpoint.deliver(hook, padded(4096))).status_code for _ in range(fitting)]
         past = await endpoint.deliver(hook, body)
         assert (set(taken), past.status_code, past.headers["Retry-After"]) == ({200}, 503, "5")
+        with capture_logs() as logs:
+            assert {(await endpoint.deliver(hook, body)).status_code for _ in range(20)} == {503}
+        assert len([line for line in logs if line["event"] == "commit_failed"]) < 20, "a flood does not fill the disk"
         assert REGISTRY.get_sample_value("slotwire_unwritten_limit_bytes") == 1_048_576
         await write_all(settings)
         assert (await endpoint.deliver(hook, body)).status_code == 200
