@@ -40,6 +40,7 @@ control_client      asks `control` to call Calendly for an event
 lifecycle           start, stop, named tasks
 chores              what a process does again and again beside its work
 defects             what a log line says of an exception that nobody foresaw
+printable           texts of strangers, for a terminal
 open_files          how many files and sockets may be open, and how many connections fit (with its limit raised)
 open_connections    how many connections a listener has, and which one gives way to a newcomer
 guarded_connection  one connection, with limits on time and octets
