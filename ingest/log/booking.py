@@ -220,7 +220,7 @@ _MEETING = ("event_told_at", "start_time", "end_time", "hosts", "location_type")
 
 def _meeting(event: ScheduledEvent, payload: InviteePayload) -> tuple[Any, ...]:
     """Read times, hosts and place of a scheduled event, in the order of `_MEETING`."""
-    hosts = tuple([host.user for host in event.event_memberships if host.user and len(host.user) <= MAX_WORDS])
+    hosts = tuple([host.user for host in event.event_memberships if host.user and _kept(host.user)])
     place = _kept(event.location.type) if event.location else None
     return event.updated_at or payload.updated_at, event.start_time, event.end_time, hosts[:MAX_HOSTS], place
 
@@ -230,8 +230,8 @@ def _scheduled_event(payload: InviteePayload) -> str | None:
 
 
 def _kept(text: str | None) -> str | None:
-    """Return a text that a row can keep, else None."""
-    return text if text is None or len(text) <= MAX_WORDS else None
+    """Return a text that a row can keep, else None: Postgres has no text with a null character."""
+    return text if text is None or (len(text) <= MAX_WORDS and "\0" not in text) else None
 
 
 def _greater(known: Any, sent: Any) -> Any:

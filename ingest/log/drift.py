@@ -106,7 +106,7 @@ def _refuse(reason: str, places: set[str]) -> None:
 
 
 def _clarified(told: dict[str, Any]) -> Iterator[str]:
-    """Read an empty link as none, and take the scheduled event's URI from `event`, which is the same, if it is missing.
+    """Read an empty link as none, and take a scheduled event's URI from `event`, the same, if it is missing or empty.
 
     Yields:
         The fields that were not as documented.
@@ -116,7 +116,7 @@ def _clarified(told: dict[str, Any]) -> Iterator[str]:
             told.setdefault("extra", {})[link] = told.pop(link)
             yield link
     meeting = told.get("scheduled_event")
-    if isinstance(meeting, dict) and meeting.get("uri") is None and told.get("event") is not None:
+    if isinstance(meeting, dict) and meeting.get("uri") in (None, "") and told.get("event"):
         meeting["uri"] = told["event"]
         yield "scheduled_event.uri"
 

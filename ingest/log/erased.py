@@ -98,7 +98,8 @@ def guests_of(fact: AnyFact) -> list[About]:
 
 
 def _about(fact: InviteeFact | ResourceFact, uri: str | None, email: object, made_at: datetime | None) -> About:
-    address = folded_address(email) if isinstance(email, str) else None
+    # Postgres has no text with a null character, and no address has one.
+    address = folded_address(email) if isinstance(email, str) and "\0" not in email else None
     return About(fact.delivery.tenant.org, uri, address, made_at or fact.told_at)
 
 

@@ -120,7 +120,7 @@ def tags_of(payload: InviteePayload) -> frozenset[str]:
     """Return the tags of actions that a booking carries."""
     tracking = payload.tracking
     values = () if tracking is None else (tracking.utm_term, tracking.utm_content)
-    return frozenset(value for value in values if value is not None and value.startswith(TAG))
+    return frozenset(value for value in values if value is not None and value.startswith(TAG) and "\0" not in value)
 
 
 def _expected(move: Move, payload: InviteePayload) -> bool:

@@ -114,6 +114,14 @@ def test_an_unreadable_object_is_preserved_as_it_came(path: str, value: object) 
     assert not getattr(holder, field)
 
 
+def test_an_empty_uri_of_the_meeting_is_none() -> None:
+    """The scheduled event's URI is taken from `event` where it is empty, as where it is missing."""
+    fact = read(with_field(invitee_body(), "scheduled_event.uri", ""))
+    assert isinstance(fact, InviteeFact)
+    assert fact.payload.scheduled_event is not None
+    assert (fact.payload.scheduled_event.uri, fact.drifted) == (fact.payload.event, ("scheduled_event.uri",))
+
+
 def test_an_issue_of_no_field_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing can be moved out of the way, reading stops as a defect of ours, and does not try again for ever."""
     monkeypatch.setattr(drift, "_blamed", lambda _, told, *__: drift._Place("", told, "", told))
