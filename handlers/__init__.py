@@ -12,6 +12,7 @@ due_times     when it is due
 schedule      what fires by the clock
 firings       what its function is given, and the records that travel for it
 registry      Agent: which handler takes which event
+loading       imports the modules of agents
 shipped       what the agents that come with Slotwire stand on
 shipped_names  their names
 signatures    whether a handler takes the events it is registered for
@@ -27,6 +28,7 @@ process       the composition root of `slotwire agents run`
 reach         what a handler reaches
 hooks         what an agent opens at its start and closes at its stop
 places        the author's own line of an error
+unawaited     what a handler has not awaited
 author        the author's loop
 cli           `slotwire agents`, with the author's loop in author_cli
 testing       the same dispatch in memory, for an agent's own tests

@@ -34,6 +34,9 @@ def run(
             "--lines", help="Print a line per event, and each error with its message, which may hold personal data."
         ),
     ] = False,
+    only: Annotated[
+        bool, typer.Option("--alone", help="End if one of them runs with this option already, as `dev` runs it.")
+    ] = False,
 ) -> None:
     """Run agents until SIGINT or SIGTERM. Running handlers may then finish; events of the others are delivered again.
 
@@ -41,11 +44,13 @@ def run(
     Modules are looked up in the working directory, then in the installed packages.
     """
     import asyncio
+    from contextlib import nullcontext
 
     from slotwire.handlers.shipped_names import are_shipped
     from slotwire.ingest.foundation.author_environment import OF_MAIL, OF_SHIPPED, begin_without_secrets
 
     begin_without_secrets(but={OF_SHIPPED, OF_MAIL} if are_shipped(references) else ())
+    from slotwire.handlers.author.alone import alone
     from slotwire.handlers.author.shown_runs import ShownRuns
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
@@ -61,7 +66,8 @@ def run(
     loaded = load_agents(references)
 
     async def main(stop: asyncio.Event) -> None:
-        await run_agents(loaded, settings, stop, shown=ShownRuns(SystemClock()) if lines else None)
+        async with alone(loaded, settings) if only else nullcontext():
+            await run_agents(loaded, settings, stop, shown=ShownRuns(SystemClock()) if lines else None)
 
     lifecycle.run(main)
 

@@ -57,7 +57,7 @@ def described(error: BaseException) -> str:
 
 
 def _is_own(file: str) -> bool:
-    if file.startswith("<"):
+    if file.startswith("<") or file.endswith((".pyx", ".pxd", ".pxi")):  # compiled, without a folder
         return False
     path = str(Path(file).resolve())
     return not path.startswith(_OURS + _LIBRARIES)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 import re
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
+from slotwire.handlers.loading import imported
 from slotwire.handlers.long_work.versions import JournalMigration
 from slotwire.handlers.outcome import Outcome
-from slotwire.handlers.places import described, own_places
 from slotwire.handlers.policy import GiveUpLimit, RetryPolicy, Start
 from slotwire.handlers.schedules import Schedules
 from slotwire.handlers.shipped_names import reference_of
 from slotwire.handlers.signatures import EXAMPLE, check_handler
-from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
+from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import EventData
 from slotwire.schemas.topics import Topic
@@ -230,6 +228,8 @@ class Agent(Schedules):
         return register
 
     def _check_class(self, cls: object) -> None:
+        if inspect.isroutine(cls):
+            raise ConfigurationError(f"agent {self.name}: @agent.on names no event", remedy=f"Write {EXAMPLE}.")
         if not (isinstance(cls, type) and issubclass(cls, EventData) and hasattr(cls, "type")):
             raise ConfigurationError(
                 f"agent {self.name}: @agent.on() takes event classes, not {cls!r}",
@@ -349,26 +349,7 @@ def load_agent(reference: str) -> Agent:
             f"{reference} does not name an agent",
             remedy="Write package.module:agent, for example my_agents.crm:agent, or the name of a shipped one.",
         )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise ConfigurationError(
-                f"{module_name} needs the module {error.name}, which is not installed",
-                remedy="Install it into this environment.",
-            ) from error
-        raise ConfigurationError(
-            f"there is no module {module_name}",
-            remedy=f"Run the command where it can be imported. It is not in {here} or the installed packages.",
-        ) from error
-    except (SlotwireError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # `sys.exit`, too
-        places = "\n".join(map(str, own_places(error)))
-        raise ConfigurationError(f"{module_name} cannot be imported: {described(error)}", remedy=places) from error
+    module = imported(module_name, name)
     agent = getattr(module, name, None)
     if not isinstance(agent, Agent):
         found = [key for key, value in vars(module).items() if isinstance(value, Agent)]

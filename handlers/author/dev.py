@@ -75,7 +75,7 @@ class DevelopmentLoop:
             if await migrating.wait():
                 return None
             self._migrated = digest
-        return await self._spawn("run", AGENTS_FILE, "--lines")
+        return await self._spawn("run", AGENTS_FILE, "--lines", "--alone")
 
     async def _spawn(self, command: str, settings: str, *options: str) -> asyncio.subprocess.Process:
         environment = self._stack.environment(settings) | _OF_CHILDREN

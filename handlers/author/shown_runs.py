@@ -73,7 +73,10 @@ def lines_of(run: FailedRun) -> list[str]:
     if run.error is None:
         return [run.reason]
     said = described(run.error)
-    first = said if run.reason == f"raised {type(run.error).__name__}" else f"{run.reason}: {said}"
+    if run.reason == f"raised {type(run.error).__name__}":
+        first = said
+    else:
+        first = run.reason if said.endswith(run.reason) else f"{run.reason}: {said}"
     return [first, *map(str, own_places(run.error) or [run.trace])]
 
 

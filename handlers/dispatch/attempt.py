@@ -22,6 +22,7 @@ from slotwire.handlers.registry import Agent
 from slotwire.handlers.results import RecordResult
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.inbox import AlreadyDone, NotCommitted
+from slotwire.handlers.unawaited import noting
 from slotwire.ingest.foundation.errors import (
     ConfigurationError,
     ControlUnavailable,
@@ -138,7 +139,7 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     event = context.event
     handler = agent.handlers[event.type]
     result: RunResult
-    began = monotonic()
+    began, dropped = monotonic(), noting()
     try:
         with _span(context):
             outcome: object = await isolated(handler(event, context), partial(limit, agent.timeout_seconds))
@@ -150,10 +151,13 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
         result = _judge(error, context)
     else:
         result = _read(outcome, context)
+        if dropped.first and isinstance(result, SuccessfulRun):
+            result = FailedRun(dropped.first)
         if _is_cancelled() and _cancelled_itself(context):
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)  # it comes at the next pause
     finally:
+        dropped.end()
         _seconds(agent.name, event.type).observe(monotonic() - began)
         await context.ended()
     if context.already_done:

@@ -15,6 +15,7 @@ import asyncpg
 
 from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.database import DatabaseConnection
+from slotwire.handlers.unawaited import dropped_so_far
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.postgres import borrowed, is_lost, read_queries, translated
@@ -132,7 +133,8 @@ class PostgresInbox:
         `DatabaseUnavailable`, or `NotCommitted` where the block itself had left it idle for too long.
 
         Raises:
-            NotCommitted: the block ended, and its transaction had failed before, or was ended by the block.
+            NotCommitted: the block ended, and its transaction had failed before, or was ended by the block; or a
+                statement of the block was never awaited.
         """
         with translated():
             connection = await self._pool.acquire()
@@ -198,6 +200,8 @@ class PostgresInbox:
         ended, there is nothing left to commit.
         """
         await asyncio.sleep(0)  # for what is told of the last statement
+        if dropped := dropped_so_far():
+            raise NotCommitted(dropped)
         try:
             ended = not transaction.is_open
             if statements.may_have_ended and not ended:

@@ -24,6 +24,12 @@ def default_state_dir() -> Path:
     return _base("XDG_STATE_HOME", ".local/state", "/var/lib") / "slotwire" / "local"
 
 
+def loading() -> str:
+    """Say how the settings of the local stack are loaded, as the end of a remedy; nothing where it never ran."""
+    file = default_state_dir() / ENVIRONMENT_FILE
+    return f"\nTo work on the local stack: set -a; . {file}; set +a" if file.exists() else ""
+
+
 def cache_dir() -> Path:
     """Return where downloads are stored, outside any checkout: the XDG cache, or for root a system folder."""
     return _base("XDG_CACHE_HOME", ".cache", "/var/cache") / "slotwire"

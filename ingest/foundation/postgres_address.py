@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.local_stack import loading
 from slotwire.ingest.foundation.postgres_tls import complete_tls
 from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.foundation.settings_base import is_loopback
@@ -103,7 +104,7 @@ def parse_address(dsn: str, *, setting: str, settings: DatabaseSettings) -> Data
         ConfigurationError: it is missing or cannot be read, its certificates cannot, or TLS is not demanded.
     """
     if not dsn:
-        raise ConfigurationError(f"{setting} is not set", remedy=f"Set it to {FORM}.")
+        raise ConfigurationError(f"{setting} is not set", remedy=f"Set it to {FORM}.{loading()}")
     try:
         url = _taken_apart(dsn)
         parameters = _parameters(url)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from slotwire.ingest.errors import SlotwireError
+from slotwire.ingest.foundation.local_stack import loading
 
 CONNECT_SECONDS = 5.0
 REMEDY = "Start one with `slotwire local` or `slotwire simulate serve`, or name it with --simulator-url."
@@ -25,7 +26,9 @@ class SimulatorClient:
             SlotwireError: the address is not a loopback one.
         """
         if not _is_loopback(url):
-            raise SlotwireError(f"{url} is not a simulator: a simulator runs on this machine only", remedy=REMEDY)
+            raise SlotwireError(
+                f"{url} is not a simulator: a simulator runs on this machine only", remedy=f"{REMEDY}{loading()}"
+            )
         self._url = url
         # A load is answered when it is finished, which may take long; only connecting has a limit.
         self._http = httpx.Client(

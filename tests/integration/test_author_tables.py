@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context, Event
+from slotwire.handlers.author.alone import alone
 from slotwire.handlers.author.past_events import past_event, try_event
 from slotwire.handlers.author.tables import MAX_NAME, migrate_tables, require_tables, schema_of
 from slotwire.handlers.policy import RetryPolicy
@@ -22,6 +23,7 @@ from slotwire.ingest.foundation.errors import ConfigurationError, RequestRefused
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.events import BookingState, InviteeCreated
 from tests.support.management_api import write_events
+from tests.support.public_endpoint import settings_for
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 URI = "https://api.calendly.com/scheduled_events/E/invitees/I"
@@ -216,3 +218,15 @@ async def test_a_past_event_is_tried_and_leaves_nothing(database: Database, owne
     assert not await owner.fetchval(
         "SELECT EXISTS (SELECT FROM slotwire.inbox) OR EXISTS (SELECT FROM slotwire.agent_state)"
     )
+
+
+async def test_an_agent_is_developed_by_one_process(database: Database, agent: Agent) -> None:
+    """A second `slotwire agents dev` of the same name is refused, and starts once the first has ended."""
+    settings = settings_for(database)
+    async with alone([agent], settings), alone([Agent("other")], settings):
+        with pytest.raises(ConfigurationError, match="agent crm-2 runs on this stack already") as caught:
+            async with alone([agent], settings, patience=0):
+                pytest.fail("it runs")
+        assert "another name" in caught.value.remedy
+    async with alone([agent], settings):
+        pass

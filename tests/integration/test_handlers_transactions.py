@@ -220,12 +220,22 @@ async def closed(connection: DatabaseConnection) -> None:
     await session.close()
 
 
+async def unawaited(connection: DatabaseConnection) -> None:
+    """Forget `await`."""
+    connection.execute(INSERT, "new")  # type: ignore[unused-coroutine]  # the mistake
+
+
 RUNNING: list[asyncio.Task[str]] = []
 
 
 @pytest.mark.parametrize(
     ("block", "why"),
-    [(twice, "for two statements at once"), (left_running, "left one running"), (closed, "closed the connection")],
+    [
+        (twice, "for two statements at once"),
+        (left_running, "left one running"),
+        (closed, "closed the connection"),
+        (unawaited, "was never awaited: integration/test_handlers_transactions.py:"),
+    ],
 )
 async def test_a_connection_that_the_handler_spoils_is_its_own_fault(bench: Bench, block: Block, why: str) -> None:
     """It is a failed run, which counts, and no outage that is waited for; nothing is left, and the next run works."""

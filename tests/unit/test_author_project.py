@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from slotwire.handlers.author.new_project import MAX_NAME, make_project
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.registry import load_agent
 from slotwire.ingest.foundation.errors import ConfigurationError
+from slotwire.ingest.foundation.local_stack import loading
+from slotwire.ingest.foundation.postgres_address import parse_address
+from slotwire.ingest.foundation.settings import DatabaseSettings
 
 
 @pytest.fixture
@@ -92,18 +96,46 @@ def test_a_module_that_fails_names_the_authors_line(folder: Path, source: str, m
     assert "json" not in caught.value.remedy.partition("LIMIT")[0]
 
 
+def test_a_refusal_of_what_is_declared_names_the_authors_line(folder: Path) -> None:
+    """Whatever an agent's module declares wrongly is told with what to write and where."""
+    (folder / "mine_refused.py").write_text(
+        "from slotwire.handlers import Agent\n\nagent = Agent('mine')\n\n\n"
+        "@agent.on('invitee.created')\nasync def handle(event, ctx): ...\n"
+    )
+    with pytest.raises(ConfigurationError, match="takes event classes") as caught:
+        load_agent("mine_refused:agent")
+    assert caught.value.remedy.startswith("Import one from slotwire.schemas.events")
+    assert caught.value.remedy.splitlines()[-1] == "mine_refused.py:6 in <module>: @agent.on('invitee.created')"
+
+
 def test_own_places_are_the_authors_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an error that a library raised, the author's lines, the innermost first."""
+    """Of an error that a library raised, one that is compiled too, the author's lines, the innermost first."""
     (folder / "mine_steps.py").write_text(
         "import json\n\ndef inner():\n    return json.loads('[')\n\ndef outer():\n    return inner()\n"
     )
     monkeypatch.syspath_prepend(folder)
     steps = importlib.import_module("mine_steps")
+    compiled: dict[str, Any] = {}
+    exec(compile("def fail():\n    raise ValueError", "driver/protocol.pyx", "exec"), compiled)  # noqa: S102 -- as a compiler of C does
+    with pytest.raises(ValueError) as failed:  # noqa: PT011 -- it says nothing
+        compiled["fail"]()
+    assert "pyx" not in str(own_places(failed.value))
     with pytest.raises(json.JSONDecodeError) as caught:
         steps.outer()
     mine = [str(place) for place in own_places(caught.value) if place.file == "mine_steps.py"]
     assert mine == ["mine_steps.py:4 in inner: return json.loads('[')", "mine_steps.py:7 in outer: return inner()"]
     assert described(caught.value).startswith("JSONDecodeError: Expecting value")
+
+
+def test_a_remedy_names_the_settings_of_the_local_stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a local stack and forgot its settings is told how they are loaded; others are not."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    assert loading() == ""
+    (file := folder / "slotwire" / "local" / "slotwire.env").parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(ConfigurationError, match="SLOTWIRE_DATABASE_URL is not set") as caught:
+        parse_address("", setting="SLOTWIRE_DATABASE_URL", settings=DatabaseSettings())
+    assert caught.value.remedy.endswith(f"set -a; . {file}; set +a")
 
 
 def test_the_files_that_are_watched_are_the_agents(folder: Path) -> None:

@@ -146,7 +146,8 @@ def test_the_shown_error_is_the_real_one(package: Path) -> None:
     (package / "wrong.py").write_text(wrong)
     with pytest.raises(ConfigurationError) as caught:
         load_agent("my_agents.wrong:agent")
-    assert f"slotwire: {caught.value.message}\n  {caught.value.remedy}\n" in HOWTO
+    remedy = textwrap.indent(caught.value.remedy, "  ")
+    assert f"slotwire: {caught.value.message}\n{remedy}\n" in HOWTO
 
 
 async def test_the_savepoint_of_the_page_compiles_and_undoes_a_part() -> None:

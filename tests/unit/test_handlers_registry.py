@@ -61,10 +61,15 @@ def test_a_name_that_does_not_fit_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "words"),
-    [((), "names no event"), ((EventData,), "takes event classes"), (("InviteeCreated",), "takes event classes")],
+    [
+        ((), "names no event"),
+        ((print,), "names no event"),  # `@agent.on` without brackets
+        ((EventData,), "takes event classes"),
+        (("InviteeCreated",), "takes event classes"),
+    ],
 )
 def test_only_event_classes_are_taken(classes: tuple[Any, ...], words: str) -> None:
-    """No class, a base without a type and a string are refused."""
+    """No class, a function, a base without a type and a string are refused."""
     with pytest.raises(ConfigurationError, match=words):
         Agent("a").on(*classes)
 
@@ -114,6 +119,7 @@ def test_an_agent_is_found_in_the_working_directory(modules: Path) -> None:
         ("mine_crm", "does not name an agent", "package.module:agent"),
         ("mine_crm:", "does not name an agent", "package.module:agent"),
         ("absent_module:agent", "no module absent_module", "can be imported"),
+        ("./mine/crm.py:agent", "./mine/crm.py is a file", "Name the module in it: mine.crm:agent"),
         ("mine_needy:agent", "needs the module surely_not_installed", "Install it"),
         ("mine_crm:other", "has no agent called other", "agent, twin, idle"),
         ("mine_crm:idle", "has no handler", "@agent.on"),
