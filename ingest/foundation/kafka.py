@@ -41,7 +41,7 @@ from slotwire.schemas.topics import Topic
 
 REQUEST_TIMEOUT_SECONDS = 10.0
 """How long one request to the broker may take, including connecting; aiokafka's own limit is 40 s."""
-LED_SECONDS = 15.0
+LED_SECONDS = 60.0
 """How long new topics may be without a leader."""
 _POLL_SECONDS = 0.05
 _MURMUR_SEED, _MURMUR, _WORD = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF

@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES = 1_048_588
 not change it. The relay's `max_record_bytes` is below it."""
 CURSOR_SEGMENT_BYTES = 16 * 1024 * 1024
 """Segment size of the compacted topic; small, because the segment being written is never compacted."""
-READY_SECONDS = 15.0
+READY_SECONDS = 60.0
 """How long the broker may take to create topics."""
 
 

@@ -15,7 +15,7 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.children import Child
 from slotwire.ingest.local.state import StateFolder, no_space
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 """How long a server may take until it answers; one that recovers from a crash answers late."""
 POLL_SECONDS = 0.02
 FULL_DISK_SIGNS = ("No space left", "File size limit", "File too large", "quota exceeded")

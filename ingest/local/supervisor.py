@@ -16,7 +16,7 @@ from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.local.children import Child, Stdout
 from slotwire.ingest.local.state import StateFolder
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 """How long a process may take until it is ready."""
 STOP_SECONDS = 2.0
 """How long a process may take to stop; Postgres and Kafka, which stop after them, need as long."""

@@ -122,7 +122,7 @@ async def _cancelled_at(setup: OrganizationsSetup, place: int) -> int:
         held = await claim(setup.actions.pool, setup.actions.clock.now())
         if held is None:  # the first one had ended
             break
-        work = hole_rounds.fill(setup.organizations, held, ReconcileSettings(), Turn(patience=20))
+        work = hole_rounds.fill(setup.organizations, held, ReconcileSettings(), Turn(patience=300))
         with suppress(asyncio.CancelledError):
             waits = await asyncio.create_task(dying(work, at, cut=None))
     assert (await read_one(setup.actions.pool, hole)).state == "closed"

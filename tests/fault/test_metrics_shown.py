@@ -37,11 +37,11 @@ def _keys_of_mcp() -> dict[str, str]:
 
 
 async def scrape(child: Process) -> str:
-    """Read `/metrics`; nothing while the process does not listen."""
+    """Read `/metrics`; nothing while the process does not answer."""
     async with httpx.AsyncClient(timeout=60) as client:
         try:
             answer = await client.get(f"http://127.0.0.1:{child.health_port}/metrics")
-        except httpx.ConnectError:
+        except httpx.TransportError:
             return ""
     assert answer.status_code == 200
     return answer.text

@@ -153,7 +153,7 @@ class Flow:
         async def done() -> bool:
             return await self.progress() >= wanted
 
-        await until(done, seconds=60)
+        await until(done, seconds=120)
 
     async def ended(self) -> None:
         """Wait until every event is done or given up, and decide meanwhile."""
@@ -165,7 +165,7 @@ class Flow:
             done = int(await self.setup.pool.fetchval(settled)) == len(self.booked)
             return done and int(await self.setup.pool.fetchval(left)) == 0
 
-        await until(over, seconds=120)
+        await until(over, seconds=240)
 
 
 async def killed_again_and_again(

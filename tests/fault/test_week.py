@@ -45,7 +45,7 @@ async def killed_while_it_acts(world: WeekWorld) -> None:
         rows = bookings._database.rows("SELECT event FROM invitees GROUP BY event")
         return any(each.scheduling_method for (event,) in rows for each in bookings.invitees_of(event))
 
-    await until(booked, seconds=30)
+    await until(booked, seconds=120)
     await world.control.kill()
 
 

@@ -41,7 +41,7 @@ async def test_a_child_gets_only_the_environment_it_is_given(tmp_path: Path, mon
     """A variable of the test does not reach the child."""
     monkeypatch.setenv("SLOTWIRE_SECRET_OF_OURS", "x")
     child = _spawn(tmp_path, "/usr/bin/env")
-    assert await child.wait(10)
+    assert await child.wait(60)
     assert "SLOTWIRE_SECRET_OF_OURS" not in child.output()
     assert f"PATH={ENVIRONMENT['PATH']}" in child.output()
 
@@ -50,7 +50,7 @@ async def test_output_is_that_of_this_run(tmp_path: Path) -> None:
     """The log holds earlier runs too; messages quote the current one only."""
     for word in ("first", "second"):
         child = _spawn(tmp_path, "/bin/echo", word)
-        assert await child.wait(10)
+        assert await child.wait(60)
         assert child.output() == f"{word}\n"
     assert (tmp_path / "child.log").stat().st_mode & 0o077 == 0
 
@@ -90,7 +90,7 @@ async def test_strays_of_an_earlier_run_are_ended(tmp_path: Path) -> None:
     children.record(stray)
     stray.freeze()
     assert await children.end_strays() == ["the test's child"]
-    assert await stray.wait(10)
+    assert await stray.wait(60)
     assert not children.path.exists()
 
 

@@ -195,20 +195,22 @@ async def until_refused(stop: Stop, url: str) -> tuple[list[int], float]:
 async def test_what_stands_at_the_door_is_decided_by_its_place(stop: Stop) -> None:
     """A delivery before the revocation in the door's queue is stored and answered 200; one behind it is refused."""
     assert await stop.forge(stop.url) == 200
+    settings = stop.setup.settings
+    own = settings.model_copy(update={"http": settings.http.model_copy(update={"port": 0})})
     lock = await asyncpg.connect(stop.setup.database.owner_url)
     try:
-        await shard_lock.hold(lock)
-        early = asyncio.create_task(stop.forge(stop.url))
-        await shard_lock.until_waiting(lock, 1)
-        revoking = asyncio.create_task(stop.type("keys", "signing", "revoke", str(stop.hook.key_id)))
-        await shard_lock.until_waiting(lock, 2)
-        settings = stop.setup.settings
-        own = settings.model_copy(update={"http": settings.http.model_copy(update={"port": 0})})
         async with running_endpoint(own) as other:
+            await shard_lock.hold(lock)
+            early = asyncio.create_task(stop.forge(stop.url))
+            await shard_lock.until_waiting(lock, 1)
+            # A process of its own would take longer to start than the early one may wait for its answer.
+            keys = stop.setup.actions.signing_keys
+            revoking = asyncio.create_task(keys.revoke(COMMAND_LINE, None, stop.hook.key_id))
+            await shard_lock.until_waiting(lock, 2)
             late = asyncio.create_task(stop.forge(other.url))
             await shard_lock.until_waiting(lock, 3)
             await shard_lock.release(lock)
-            assert (await early, (await revoking).code, await late) == (200, 0, 401)
+            assert (await early, (await revoking).id, await late) == (200, stop.hook.key_id, 401)
     finally:
         await lock.close()
     assert await stop.accepted() == 2

@@ -56,7 +56,9 @@ class Members:
         """Write other code: whoever is started from now on runs it."""
         # What was compiled within the same second would be taken for the new code's.
         shutil.rmtree(self._folder / "package" / "__pycache__", ignore_errors=True)
-        (self._folder / "package" / "agent.py").write_text(code)
+        written = self._folder / "package" / "agent.new"
+        written.write_text(code)
+        written.rename(self._folder / "package" / "agent.py")  # whole, for a member that begins right now
 
     def start(self, place: int) -> None:
         """Start one."""

@@ -45,7 +45,7 @@ from tests.support.week_receivers import SECRET, WeekReceivers, week_receivers
 AGENTS = ("availability-sync", "nightly-digest", "no-show-sweeper", "notify", "reschedule-assistant")
 READER = "ops@example.com"
 MEMBER = "SLOTWIRE_AGENTS__GROUP_INSTANCE_ID"
-SECONDS = 60.0
+SECONDS = 120.0
 """No wait is longer."""
 _BEGUN = """
 SELECT (SELECT count(DISTINCT agent) FROM slotwire.agent_schedules) = 4
