@@ -34,7 +34,7 @@ from tests.support.author_howto import following
 from tests.support.mcp_request import wire_request
 from tools.documents import ROOT
 
-READY_SECONDS = 180
+READY_SECONDS = 480
 """The first start on a machine downloads Kafka."""
 STOP_SECONDS = 5.0
 _get = partial(httpx.get, timeout=90)  # the machine has other work
