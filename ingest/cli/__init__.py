@@ -22,7 +22,10 @@ import ast
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
+from errno import EDQUOT, ENOSPC
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,8 @@ _BESIDE = {
     },
 }
 """Commands of ours that belong under one of another package."""
+_FULL = frozenset({EDQUOT, ENOSPC})
+_MAKE_ROOM = "Make room on the disk that the output goes to, and run it again: it may be incomplete."
 _MODULES = {name: f"slotwire.ingest.cli.{name.replace('-', '_')}" for name in _COMMANDS}
 
 
@@ -133,6 +138,9 @@ def _root() -> None:
 
 def main() -> None:
     """Run the command line. An error that a person can act on prints two lines, not a stack trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of a terminal whose encoding lacks a character
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except SlotwireError as error:
@@ -145,6 +153,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the end would try once more, and complain
+        raise SystemExit(_tell(SlotwireError("there is no room to write", remedy=_MAKE_ROOM))) from None
 
 
 def _first(group: BaseExceptionGroup[SlotwireError]) -> SlotwireError:
