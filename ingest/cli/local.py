@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +45,7 @@ def local(
     if ephemeral:
         from slotwire.ingest.local.stack import ephemeral_folder
 
-        with ephemeral_folder() as made:
+        with ephemeral_folder() as made, _naming_nothing_in(made):
             _run(made, as_json=as_json, demo=not no_demo, ephemeral=True)
         return
     _run(folder, as_json=as_json, demo=not no_demo, ephemeral=False)
@@ -65,6 +67,22 @@ def _run(folder: Path, *, as_json: bool, demo: bool, ephemeral: bool) -> None:
         console.say(f"`slotwire local` sets these variables itself and ignores your values: {', '.join(ignored)}")
     options = LocalOptions(folder, demo, settings.local.maven_repository, settings.log.level, ephemeral)
     asyncio.run(run_local(options, console))
+
+
+@contextmanager
+def _naming_nothing_in(folder: Path) -> Iterator[None]:
+    """Leave out of an error what it says to look at in a folder that is gone when it is read."""
+    from slotwire.ingest.errors import SlotwireError
+
+    try:
+        yield
+    except SlotwireError as error:
+        lines = error.remedy.splitlines()
+        there = [line for line in lines if str(folder) not in line]
+        if there != lines:
+            there.append("For its whole log run it with --state-dir DIR in place of --ephemeral.")
+        error.remedy = "\n".join(there)
+        raise
 
 
 def _wipe(folder: Path) -> None:

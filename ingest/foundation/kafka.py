@@ -172,7 +172,8 @@ def _unavailable(error: Exception) -> BrokerUnavailable:
         return BrokerUnavailable("Kafka did not answer in time", reason="timeout", remedy=_REACH)
     if isinstance(error, OSError | errors.KafkaConnectionError):
         return BrokerUnavailable("Kafka is out of reach", reason="unreachable", remedy=_REACH)
-    return BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error))
+    remedy = "Try again; if it stays so, the brokers' logs say why."
+    return BrokerUnavailable(f"Kafka cannot serve now: {_reason(error)}", reason=_reason(error), remedy=remedy)
 
 
 def _names_in(error: Exception) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from slotwire.ingest import cli
+from slotwire.ingest.cli import local
+from slotwire.ingest.errors import SlotwireError
 
 COMMAND = (sys.executable, "-m", "slotwire.ingest.cli")
 
@@ -32,3 +34,16 @@ def test_a_character_that_the_terminal_lacks_is_spelt(encoding: str, monkeypatch
     cli.main()
     sys.stdout.flush()
     assert printed.getvalue() == "├── Zoë\n".encode(encoding, "backslashreplace")
+
+
+def test_an_ephemeral_run_names_no_log_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is deleted before anybody reads why it could not start: the last lines are said, and no path."""
+
+    def fails(folder: Path, **_: object) -> None:
+        raise SlotwireError("mcp is not ready", remedy=f"its last line\nIts log: {folder}/logs/mcp.log")
+
+    monkeypatch.setattr(local, "_run", fails)
+    with pytest.raises(SlotwireError, match="mcp is not ready") as caught:
+        local.local(ephemeral=True)
+    first, last = caught.value.remedy.splitlines()
+    assert (first, "--state-dir DIR" in last) == ("its last line", True)
