@@ -82,7 +82,7 @@ class IntervalTimes:
 
     def __str__(self) -> str:
         """Return it as operators see it."""
-        return f"every {self.interval}"
+        return f"every {in_words(self.interval)}"
 
     def after(self, time: datetime) -> datetime:
         """Return the first time that is later."""
@@ -95,6 +95,16 @@ class IntervalTimes:
 
     def _at(self, time: datetime) -> datetime:
         return time - (time - _EPOCH) % self.interval
+
+
+def in_words(time: timedelta) -> str:
+    """Write a time as people say it: `1 day 30 min`."""
+    minutes, seconds = divmod(time.seconds, 60)
+    parts = ((time.days, "day" if time.days == 1 else "days"), (minutes // 60, "h"), (minutes % 60, "min"))
+    said = [f"{number} {unit}" for number, unit in parts if number]
+    if seconds or time.microseconds:
+        said.append(f"{seconds + time.microseconds / 1_000_000:g} s")
+    return " ".join(said)
 
 
 ClockTimes: TypeAlias = CronTimes | IntervalTimes
@@ -114,7 +124,8 @@ class MomentTimes:
 
     def __str__(self) -> str:
         """Return it as operators see it."""
-        return f"{self.away} {self.kind.replace('_', ' ')}"
+        when, what = self.kind.split("_")
+        return f"{in_words(self.away)} {when} {what}" if self.away else f"at {what}"
 
     @property
     def of_end(self) -> bool:

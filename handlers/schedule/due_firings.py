@@ -106,10 +106,11 @@ class DueFirings:
         judged = [(each, _judged(each, schedule, times, to.begun_at, now)) for each in found]
         self._judged |= {_moment_of(schedule, times, each): now for each, what in judged if what != "never"}
         fires = [each for each, what in judged if what == "fires"]
-        passed = [_due(each, times) for each, what in judged if what == "passed"]
+        passed = [(each.org, _due(each, times)) for each, what in judged if what == "passed"]
         records = [self._record(schedule, times, each) for each in fires]
         due = max((_due(each, times) for each in fires), default=None)
-        return ScheduleStep(to, records, due, len(passed), max(passed, default=None))
+        passed_due = max((due_at for _, due_at in passed), default=None)
+        return ScheduleStep(to, records, due, len(passed), passed_due, missed=passed)
 
     def _record(self, schedule: Schedule, times: MomentTimes, found: FoundMeeting) -> Record:
         meeting = Meeting(

@@ -53,6 +53,7 @@ class ScheduleStep:
         passed: how many firings are passed over.
         passed_due: when the latest of these was due.
         next_at: when it is due next, of the clock.
+        missed: of moments, which of them are passed over: the organization, and when it was due. None: of the clock.
     """
 
     to: Reached
@@ -61,6 +62,7 @@ class ScheduleStep:
     passed: int = 0
     passed_due: datetime | None = None
     next_at: datetime | None = None
+    missed: Sequence[tuple[str, datetime]] | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,11 @@ class ScheduleStore:
                 await connection.execute(_QUERIES["plan_anew"])
                 offset = await connection.fetchval(_QUERIES["reserve_offsets"], self._agent, len(step.records))
                 place = (self._agent, *step.records[0].partition, _written(step.records), offset)
-                [(put, crowded)] = await connection.fetch(_QUERIES["put_firings"], *place, now, MAX_WAITING)
+                counted = (name, step.missed is not None)
+                [(put, crowded)] = await connection.fetch(_QUERIES["put_firings"], *place, now, MAX_WAITING, *counted)
+            if step.missed:
+                orgs, due = (list(column) for column in zip(*step.missed, strict=True))
+                await connection.execute(_QUERIES["note_missed"], self._agent, name, orgs, due)
             passed_due = step.due if crowded else step.passed_due
             await connection.execute(
                 _QUERIES["advance_schedule"],
@@ -241,6 +247,7 @@ def _written(records: Sequence[Record]) -> str:
     rows = [
         {
             "number": number,
+            "org": (record.header("ce_source") or b"").decode().rpartition("/")[2],
             "lane": record.lane.hex(),
             "event_id": str(event_id_of(record)),
             "key": (record.key or b"").decode(),

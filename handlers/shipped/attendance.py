@@ -125,6 +125,7 @@ class FileAttendance:
             if len(self._read) > MAX_FILES_KEPT:
                 self._read.popitem(last=False)
             return self._read[path][1]
+        _log.info("no_attendance_file", organization=organization)
         return {}
 
     @staticmethod

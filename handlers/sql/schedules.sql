@@ -66,12 +66,13 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 
 -- name: put_firings
 -- Put firings into the agent's queue, but those that are there, were done or given up, and where too many wait in a lane;
--- answers how many were put, and how many were not because too many wait.
+-- answers how many were put, and how many were not because too many wait. Of moments ($9) that is noted by organization.
 WITH fresh AS MATERIALIZED (
     SELECT r.*, (SELECT count(*) FROM slotwire.agent_queue q
                  WHERE q.agent = $1 AND q.topic = $2 AND q.partition = $3 AND q.lane = decode(r.lane, 'hex')) AS waiting
     FROM jsonb_to_recordset($4::jsonb) AS r (
-        number bigint, lane text, event_id uuid, key text, value text, names jsonb, contents jsonb, due_at timestamptz)
+        number bigint, org text, lane text, event_id uuid, key text, value text, names jsonb, contents jsonb,
+        due_at timestamptz)
     WHERE NOT EXISTS (SELECT FROM slotwire.inbox i WHERE i.agent = $1 AND i.event_id = r.event_id)
       AND NOT EXISTS (SELECT FROM slotwire.agent_queue q WHERE q.agent = $1 AND q.event_id = r.event_id)
       AND NOT EXISTS (SELECT FROM slotwire.dead_letters d WHERE d.agent = $1 AND d.event_id = r.event_id)
@@ -87,8 +88,24 @@ WITH fresh AS MATERIALIZED (
               FROM jsonb_array_elements_text(r.contents) WITH ORDINALITY AS h (value, place) ORDER BY h.place),
         r.due_at, r.due_at, $6
     FROM fresh r WHERE r.waiting < $7
+), noted AS (
+    INSERT INTO slotwire.agent_schedule_counts AS c (agent, schedule, org, fired, fired_due, passed, passed_due)
+    SELECT $1, $8, r.org, count(*) FILTER (WHERE r.waiting < $7), max(r.due_at) FILTER (WHERE r.waiting < $7),
+           count(*) FILTER (WHERE r.waiting >= $7), max(r.due_at) FILTER (WHERE r.waiting >= $7)
+    FROM fresh r WHERE $9 GROUP BY r.org
+    ON CONFLICT (agent, schedule, org) DO UPDATE
+    SET fired = c.fired + excluded.fired, fired_due = greatest(c.fired_due, excluded.fired_due),
+        passed = c.passed + excluded.passed, passed_due = greatest(c.passed_due, excluded.passed_due)
 )
 SELECT count(*) FILTER (WHERE waiting < $7) AS put, count(*) FILTER (WHERE waiting >= $7) AS crowded FROM fresh
+
+-- name: note_missed
+-- Note for each organization which moments of its bookings were missed and are not done late.
+INSERT INTO slotwire.agent_schedule_counts AS c (agent, schedule, org, fired, fired_due, passed, passed_due)
+SELECT $1, $2, p.org, 0, NULL, count(*), max(p.due_at)
+FROM unnest($3::text[], $4::timestamptz[]) AS p (org, due_at) GROUP BY p.org
+ON CONFLICT (agent, schedule, org) DO UPDATE
+SET passed = c.passed + excluded.passed, passed_due = greatest(c.passed_due, excluded.passed_due)
 
 -- name: organizations_served
 -- Some of the organizations that a firing of the clock is for.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import typer
 
 from slotwire.ingest.cli.acting import list_items
@@ -34,6 +36,7 @@ def schedule(
             "ORGANIZATION": lambda item: item.organization,
             "TIMES": lambda item: item.times,
             "NEXT": lambda item: item.due_at or "-",
+            "LATE": lambda item: timedelta(seconds=item.late_seconds) if item.late_seconds else "-",
             "WAITING": lambda item: item.waiting,
             "LAST": lambda item: item.fired_due or "-",
             "MISSED": lambda item: item.passed,

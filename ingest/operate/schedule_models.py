@@ -36,16 +36,18 @@ class ScheduleItem(Model):
     """What becomes of firings that no process of the agent was there for."""
     due_at: datetime | None
     """When it is due next. Null where no meeting is booked. Past where no process of the agent fires."""
+    late_seconds: int
+    """For how long it has been due and nobody has fired it, in seconds; 0 within the first minute."""
     waiting: int
     """Firings for this organization that are due and not done."""
     reached: datetime
     """Up to when the agent has looked what is due."""
     fired: int
-    """Firings so far, for all organizations."""
+    """Firings so far: of moments for this organization, of the clock for all of them."""
     fired_due: datetime | None
     """When the latest of them was due."""
     passed: int
-    """Firings that were missed and are not done late, or of which too many came at once, for all organizations."""
+    """Firings that were missed and are not done late, or of which too many came at once, likewise."""
     passed_due: datetime | None
     """When the latest of these was due."""
 

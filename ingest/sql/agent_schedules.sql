@@ -2,8 +2,11 @@
 
 -- name: schedules_page
 -- Scheduled work behind a place, with what is due next for each organization that there is.
-SELECT s.agent, s.schedule, o.org AS organization, s.kind, s.times, s.missed, s.reached, s.fired, s.fired_due, s.passed,
-       s.passed_due,
+SELECT s.agent, s.schedule, o.org AS organization, s.kind, s.times, s.missed, s.reached,
+       CASE WHEN s.kind = 'clock' THEN s.fired ELSE coalesce(c.fired, 0) END AS fired,
+       CASE WHEN s.kind = 'clock' THEN s.fired_due ELSE c.fired_due END AS fired_due,
+       CASE WHEN s.kind = 'clock' THEN s.passed ELSE coalesce(c.passed, 0) END AS passed,
+       CASE WHEN s.kind = 'clock' THEN s.passed_due ELSE c.passed_due END AS passed_due,
        (SELECT count(*) FROM slotwire.agent_queue q
         WHERE q.agent = s.agent AND q.topic LIKE '%slotwire.firings'
           AND q.header_values[4] = convert_to('io.slotwire.firing.' || s.schedule, 'UTF8')
@@ -19,6 +22,7 @@ SELECT s.agent, s.schedule, o.org AS organization, s.kind, s.times, s.missed, s.
            ORDER BY b.start_time LIMIT 1
        ) END AS due_at
 FROM slotwire.agent_schedules s CROSS JOIN slotwire.organizations o
+LEFT JOIN slotwire.agent_schedule_counts c ON c.agent = s.agent AND c.schedule = s.schedule AND c.org = o.org
 WHERE s.declared AND o.ended_at IS NULL
   AND ($1::text IS NULL OR o.org = $1) AND ($2::text IS NULL OR s.agent = $2)
   AND ($3::text IS NULL OR (s.agent, s.schedule, o.org) > ($3, $4::text, $5::text))

@@ -220,7 +220,14 @@ async def test_odd_meetings_have_their_moments(setup: AgentSetup, bookings: Book
     expected = [("begun instant", 120), ("ask instant", 135), ("begun backwards", 120), ("ask backwards", 75)]
     assert await effects(setup) == sorted([*expected, ("remind instant", 60), ("remind backwards", 60)])
     listed = await slotwire("agents", "schedule", "reminding", "--json", env=setup.environment())
-    due = {(row["schedule"], row["organization"]): row["due_at"] for row in map(json.loads, listed.stdout.splitlines())}
+    assert listed.stdout, listed.stderr
+    rows = list(map(json.loads, listed.stdout.splitlines()))
+    due = {(row["schedule"], row["organization"]): row["due_at"] for row in rows}
+    fired = {(row["schedule"], row["organization"]): (row["fired"], row["passed"]) for row in rows}
+    assert [fired[name, org] for name in ("begun", "knock") for org in ("ACME", "OTHER")] == [
+        *((2, 0), (0, 0)),
+        *((0, 2), (0, 0)),
+    ], "each organization's own"
     assert due["begun", "OTHER"].startswith("9999-12-31T23:58")
     assert (due["ask", "OTHER"][:4], due["begun", "ACME"]) == ("9999", None), "the last time that there is"
 

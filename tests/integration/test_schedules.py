@@ -17,6 +17,8 @@ from slotwire.ingest.foundation.control_client import ControlClient
 from slotwire.ingest.foundation.errors import RequestRefused
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.operate.agent_filter import AgentFilter
+from slotwire.ingest.operate.schedule_pages import LATE_AFTER, read_page
 from tests.support.agent_setup import AgentSetup, agent_setup, running_agents, until
 from tests.support.command import slotwire
 from tests.support.firing_setup import (
@@ -100,6 +102,10 @@ async def test_the_clock_fires_once_for_each_organization(setup: AgentSetup, boo
         ("skipped", "BETA", 5),
     ]
     assert listed[0]["due_at"] == "2026-11-23T17:00:00Z"
+    due = BEGIN + 8 * HOUR
+    for now, late in ((due - HOUR, 0), (due + LATE_AFTER, 0), (due + 2 * HOUR, 7_200)):
+        page = await read_page(setup.pool, AgentFilter("BETA"), behind=None, limit=2, now=now)
+        assert [each.late_seconds for each in page] == [late, late]
     assert REGISTRY.get_sample_value("slotwire_firings_total", labels) == passed + 5
 
 

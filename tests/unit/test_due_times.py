@@ -188,7 +188,7 @@ def test_an_agent_knows_its_schedules() -> None:
     agent.every(timedelta(minutes=5))(named)
     assert list(agent.schedules) == ["morning", "remind", "named"]
     assert agent.schedules["morning"] == Schedule("morning", times_of_day("07:00", BERLIN), "skip")
-    assert str(agent.schedules["remind"].times) == "1:00:00 before start"
+    assert str(agent.schedules["remind"].times) == "1 h before start"
     assert agent.topics == ()
     with pytest.raises(ConfigurationError, match="two works called remind"):
         agent.every(timedelta(hours=1), name="remind")(_work)

@@ -20,7 +20,9 @@ class ScheduleActions(ResourceActions):
         only = AgentFilter(who.reach(query.organization), query.agent)
         behind = None if query.cursor is None else read_schedule_place(query.cursor)
         with narrowed_by(query):
-            found = await schedule_pages.read_page(self.pool, only, behind=behind, limit=query.limit + 1)
+            found = await schedule_pages.read_page(
+                self.pool, only, behind=behind, limit=query.limit + 1, now=self.clock.now()
+            )
         more, found = len(found) > query.limit, found[: query.limit]
         last = found[-1] if more else None
         cursor = None if last is None else write_schedule_place((last.agent, last.schedule, last.organization))
