@@ -130,6 +130,9 @@ def test_only_what_is_wanted_is_told() -> None:
     [
         ({"url": "http://receiver.example.com/hook"}, "https"),
         ({"url": "http://127.0.0.1/hook"}, "https"),
+        ({"url": "https://127.0.0.1/hook"}, "is this machine"),
+        ({"url": "https://169.254.169.254/hunter2"}, "not on the public network"),
+        ({"url": "https://[::ffff:10.0.0.1]/hunter2"}, "not on the public network"),
         ({"url": "https://user:hunter2@receiver.example.com/"}, "user"),
         ({"secret": "hunter2"}, "whsec_"),
         ({"secret": None}, "secret to sign with"),
@@ -144,5 +147,7 @@ def test_settings_that_cannot_be_are_refused(fields: dict[str, object], said: st
     with pytest.raises(ConfigurationError) as raised:
         wanting(**fields)
     assert said in raised.value.message
+    assert "error" not in raised.value.message
+    assert wanting(url="https://10.0.0.1/hook").url, "its process may be allowed to"
     assert "hunter2" not in raised.value.in_one_line
     assert notify.agent.form is NotifySettings

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Self, get_args
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingRefused
+from slotwire.ingest.foundation.outgoing.addresses import AddressRules, is_address
 from slotwire.ingest.foundation.outgoing.signing import webhook_secret
 from slotwire.ingest.foundation.outgoing.target import read_target
+from slotwire.ingest.foundation.outgoing_settings import PRIVATE
 
 ALLOW_LOCAL = "allow_local"
 """In the context of a validation: whether an address on this machine may be named."""
@@ -17,11 +19,17 @@ ALLOW_LOCAL = "allow_local"
 
 def can_be_asked(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     """Check the address of a receiver, if there is one."""
+    if value is None:
+        return None
+    local = bool((info.context or {}).get(ALLOW_LOCAL))
     try:
-        if value is not None:
-            read_target(value.get_secret_value(), local=bool((info.context or {}).get(ALLOW_LOCAL)))
+        target = read_target(value.get_secret_value(), local=local)
     except OutgoingRefused as error:
         raise ValueError(error.message) from None
+    # What a name means is judged by who connects to it, and so is which private networks are allowed.
+    why = AddressRules(PRIVATE, local=local).why_not(target.host) if is_address(target.host) else None
+    if why is not None:
+        raise ValueError(f"the receiver's address is {why}")
     return value
 
 
@@ -30,6 +38,11 @@ def can_sign(value: SecretStr | None) -> SecretStr | None:
     if value is not None:
         webhook_secret(value.get_secret_value())
     return value
+
+
+def _said(message: str) -> str:
+    """Return what is wrong without how the library names it."""
+    return message.removeprefix("Value error, ")
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -94,7 +107,7 @@ class ShippedSettings(BaseModel):
             return cls.model_validate(values, context={ALLOW_LOCAL: allow_local})
         except ValidationError as error:
             places = error.errors(include_url=False, include_input=False, include_context=False)
-            said = (": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in places)
+            said = (": ".join(filter(None, (".".join(map(str, each["loc"])), _said(each["msg"])))) for each in places)
             raise ConfigurationError(
                 "; ".join(said), remedy="docs/howto/use-shipped-agents.md says what each field means."
             ) from None

@@ -83,6 +83,15 @@ class AddressRules:
         return _special_ipv4(address) if isinstance(address, IPv4Address) else _special_ipv6(address)
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is an address itself, and no name of one."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _special_ipv4(address: IPv4Address) -> str | None:
     if address.is_global and not any(address in network for network in _IPV4):
         return None
