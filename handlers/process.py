@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -72,7 +73,12 @@ async def opened_pool(agents: Sequence[Agent], settings: Settings) -> AsyncItera
 
 
 async def run_agents(
-    agents: Sequence[Agent], settings: Settings, stop: asyncio.Event, *, shown: ShownRuns | None = None
+    agents: Sequence[Agent],
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    shown: ShownRuns | None = None,
+    look_seconds: float | None = None,
 ) -> None:
     """Run agents concurrently until `stop` is set.
 
@@ -81,6 +87,7 @@ async def run_agents(
         settings: of the process.
         stop: asks for a stop.
         shown: prints what they do, for an author.
+        look_seconds: how often it is looked what is due; None for the usual. A clock that is moved is noticed by that.
 
     Raises:
         ConfigurationError: an address is missing or malformed, or the health port is in use.
@@ -95,6 +102,9 @@ async def run_agents(
         runners = [AgentRunner(agent, settings, pool, clock, shown=shown, control=control) for agent in agents]
         health.add("postgres", lambda: postgres_problem(pool))
         for runner in runners:
+            if look_seconds is not None:
+                looks = replace(runner.membership, queue_interval=look_seconds, look_interval=look_seconds)
+                runner.membership = looks
             health.add(f"agent {runner.agent.name}", runner.problems.check)
         async with serving_health(health, settings.health) as address:
             log.info("agents_started", agents=[agent.name for agent in agents], health=address)

@@ -28,6 +28,7 @@ from pathlib import Path
 SECONDS = 120.0
 """A command that has not ended by then is killed."""
 MAX_REQUEST = 1_048_576
+COMMAND = "slotwire.ingest.cli:main"
 
 _NOUNS = ("audit", "bookings", "connections", "events", "keys", "organizations", "quarantine", "subscriptions")
 _OF_ANY_VERSION = (
@@ -57,7 +58,7 @@ def run(
     env: Mapping[str, str],
     stdin: bytes,
     *,
-    entry: str = "slotwire.ingest.cli:main",
+    entry: str = COMMAND,
     version: Path | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Run a command to its end, or another function of a module; returns its code and what it wrote to both streams.
@@ -116,6 +117,7 @@ class Forked:
         folder: Path,
         *streams: int,
         version: Path | None = None,
+        entry: str = COMMAND,
     ) -> None:
         """Begin it, in a running loop.
 
@@ -125,10 +127,12 @@ class Forked:
             folder: where it runs.
             streams: descriptors of its input, its output and its errors; without them what it writes is nobody's.
             version: as of `run`.
+            entry: as of `run`.
         """
         self._line = socket.socket(socket.AF_UNIX)
         self._line.connect(_address(version))
-        request = json.dumps({"arguments": arguments, "env": dict(env), "folder": str(folder)}).encode()
+        wanted = {"arguments": arguments, "env": dict(env), "folder": str(folder), "entry": entry}
+        request = json.dumps(wanted).encode()
         with Path(os.devnull).open("r+b") as nowhere:
             socket.send_fds(self._line, [request], list(streams or [nowhere.fileno()] * 3))
         self.pid = int(self._line.recv(32))
@@ -254,7 +258,7 @@ def _answer(line: socket.socket) -> None:
             os.dup2(stream, number)
             os.close(stream)
         os.chdir(request["folder"])
-        _command(request["arguments"], request["env"], request.get("entry", "slotwire.ingest.cli:main"))
+        _command(request["arguments"], request["env"], request.get("entry", COMMAND))
     line.sendall(f"{pid}".encode().ljust(32))
     _, status = os.waitpid(pid, 0)
     line.sendall(f"{os.waitstatus_to_exitcode(status)}".encode())

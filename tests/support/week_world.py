@@ -36,7 +36,7 @@ from slotwire.schemas.ids import last_segment
 from slotwire.schemas.topics import AVAILABILITY
 from tests.support.agent_setup import until
 from tests.support.children import environment, free_port, with_own_role
-from tests.support.fork_server import Forked
+from tests.support.fork_server import COMMAND, Forked
 from tests.support.public_endpoint import running_endpoint, settings_for, with_role
 from tests.support.relay_setup import running_relay
 from tests.support.simulated_calendly import AMPLE
@@ -94,12 +94,14 @@ class WeekProcess:
     """A command of ours that may be killed.
 
     Attributes:
+        entry: the function that it is.
         killed: how often it was.
     """
 
     arguments: tuple[str, ...]
     env: dict[str, str]
     folder: Path
+    entry: str = COMMAND
     killed: int = 0
     _running: Forked | None = None
 
@@ -108,7 +110,7 @@ class WeekProcess:
         env = with_own_role(self.arguments[0], self.env)
         with Path(os.devnull).open("rb") as nothing, (self.folder / f"{self.arguments[0]}.log").open("ab") as log:
             streams = (nothing.fileno(), log.fileno(), log.fileno())
-            self._running = Forked(self.arguments, env, self.folder, *streams)
+            self._running = Forked(self.arguments, env, self.folder, *streams, entry=self.entry)
 
     async def kill(self) -> None:
         """End it as the kernel would, and start it again."""
@@ -288,7 +290,7 @@ async def week_world(
         env = _environment(settings, shown, output, receivers.mail_port)
         control = WeekProcess(("control",), env, folder)
         agents = [
-            WeekProcess(("agents", "run", *names), {**env, MEMBER: f"week-{place}"}, folder)
+            WeekProcess(("agents", *names), {**env, MEMBER: f"week-{place}"}, folder, "tests.support.week_agents:main")
             for place, names in enumerate([AGENTS] if together else [(name,) for name in AGENTS])
         ]
         places = (folder, output, clock.now())
