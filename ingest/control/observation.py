@@ -49,7 +49,7 @@ from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.erasure_metrics import ERASURE_OLDEST, ERASURES_OPEN
 from slotwire.ingest.foundation.exposition import Readings
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, call_outright, read_queries, translated
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings import MetricsSettings
 from slotwire.ingest.foundation.telemetry import (
@@ -77,6 +77,8 @@ FRESH_ROUNDS = 2
 """For how many intervals a reading is shown."""
 HOLD_ROUNDS = 3
 """For how many intervals the right to show is held: longer than what was read is shown, so that no two show at once."""
+LEAVE_SECONDS = 1.0
+"""How long a process that stops waits for a connection, and for an answer, to give the right up."""
 PAGE_ORGANIZATIONS = 100
 """Organizations whose hours are read at a time."""
 MAX_ORGANIZATIONS = 10_000
@@ -248,7 +250,7 @@ class Observer:
 
     async def _leave(self) -> None:
         try:
-            with translated():
-                await self._pool.execute(_SQL["leave_observer"], self._holder)
+            async with borrowed(self._pool, seconds=LEAVE_SECONDS) as connection:
+                await call_outright(connection, _SQL["leave_observer"], self._holder, seconds=LEAVE_SECONDS)
         except SlotwireError as problem:  # then another process waits until the right ends by itself
             _log.info("not_left", error=problem.message)
