@@ -1,7 +1,8 @@
 """A primary and a streaming standby of its own for a test: to lose the one, and promote the other.
 
 Both run beside the stack of the run, each in a folder of its own, so that no other test notices. The standby is a base
-backup that follows the primary's log. Roles and passwords are the primary's, and a `Database` has an address on each:
+backup that follows the primary's log. Roles and passwords are the primary's, and a `Database` has an address on each.
+Every primary begins as a copy of one that this process has made and migrated once:
 
     async with primary_and_standby() as pair:
         before, after = pair.on_primary, pair.on_standby
@@ -12,6 +13,7 @@ backup that follows the primary's log. Roles and passwords are the primary's, an
 from __future__ import annotations
 
 import asyncio
+import atexit
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -37,6 +39,8 @@ NAME = "standby"
 """What the standby calls itself, for `synchronous_standby_names`."""
 SECONDS = 60.0
 """No wait of this module is longer."""
+_ROLES = (SUPERUSER, OWNER, RUNTIME, *(role_of(process, "slotwire") for process in PROCESSES))
+_prepared: list[EmbeddedPostgres] = []
 _SETTINGS = {"max_connections": "60", "shared_buffers": "32MB", "wal_keep_size": "256MB"}
 _STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'"
 _CONFIRMS = "SELECT count(*) FROM pg_stat_replication WHERE application_name = $1 AND sync_state IN ('sync', 'quorum')"
@@ -124,9 +128,9 @@ async def primary_and_standby(settings: Mapping[str, str] | None = None) -> Asyn
     """
     async with _folder() as first, _folder() as second:
         primary = EmbeddedPostgres(first, {**_SETTINGS, **(settings or {})}, sync_new=False)
+        await _begin_prepared(primary)
         try:
             await primary.start()
-            await migrate_template(primary)
             database = await create_database(primary)
             async with standby_of(primary, second) as standby:
                 yield Pair(primary, standby, database, database_of(standby, database.name))
@@ -137,7 +141,7 @@ async def primary_and_standby(settings: Mapping[str, str] | None = None) -> Asyn
 @asynccontextmanager
 async def standby_of(primary: EmbeddedPostgres, state: StateFolder) -> AsyncIterator[Standby]:
     """Run a standby of a running primary, in a claimed folder of its own; it streams when the block begins."""
-    for role in (SUPERUSER, OWNER, RUNTIME, *(role_of(process, "slotwire") for process in PROCESSES)):
+    for role in _ROLES:
         state.store_secret(role, primary.state.secret(role))
     standby = Standby(state, primary.settings, sync_new=False)
     await standby.copy(primary)
@@ -148,6 +152,25 @@ async def standby_of(primary: EmbeddedPostgres, state: StateFolder) -> AsyncIter
         yield standby
     finally:
         await _end(standby)
+
+
+async def _begin_prepared(server: EmbeddedPostgres) -> None:
+    """Give a server that was never started the data and the passwords of one that was migrated."""
+    if not _prepared:
+        made = _new_folder()
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        with StateFolder.claim(made / "state") as state:
+            first = EmbeddedPostgres(state, _SETTINGS, sync_new=False)
+            await first.start()
+            await migrate_template(first)
+            await first.stop()
+        _prepared.append(first)
+    [first] = _prepared
+    server._account = unprivileged_account()
+    copy = await asyncio.create_subprocess_exec("cp", "-a", first._home() / "data", server._home() / "data")
+    assert await copy.wait() == 0
+    for role in _ROLES:
+        server.state.store_secret(role, first.state.stored_secret(role))
 
 
 @asynccontextmanager
