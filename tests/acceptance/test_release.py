@@ -196,7 +196,7 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "dist" / "slotwire-0.0.9-py3-none-any.whl").write_bytes(b"of a release before")
     commit = ["git", "-c", "commit.gpgsign=false", "commit", "--quiet", "--message", "files"]
     for command in (["git", "init", "--quiet"], ["git", "add", "--all"], commit):
-        subprocess.run(command, cwd=folder, env=os.environ | PERSON, check=True, timeout=60)
+        subprocess.run(command, cwd=folder, env=os.environ | PERSON, check=True, timeout=300)
     return folder
 
 

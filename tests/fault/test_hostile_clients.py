@@ -28,7 +28,7 @@ from tests.support.agent_setup import until
 from tests.support.children import Process, environment, free_port, process
 from tests.support.keepalive_load import request
 from tests.support.oauth_setup import oauth_environment, oauth_settings
-from tests.support.public_endpoint import Hook, invitee_body, make_hook, settings_for
+from tests.support.public_endpoint import PATIENT_SECONDS, Hook, invitee_body, make_hook, settings_for
 from tests.support.wire import Wire, wires
 
 DELIVERIES_PER_SECOND = 40
@@ -101,7 +101,12 @@ async def targets(settings: Settings, database: Database) -> AsyncIterator[Targe
         made = await actions.keys.create(COMMAND_LINE, KeyRequest(role=Role.READER, organization=None))
         link = await actions.connect_links.create(COMMAND_LINE, ConnectLinkRequest(external_id="customer"))
     public, admin = free_port(), free_port()
-    env = environment(settings, SLOTWIRE_HTTP__PORT=str(public), SLOTWIRE_ADMIN__PORT=str(admin))
+    env = environment(
+        settings,
+        SLOTWIRE_HTTP__PORT=str(public),
+        SLOTWIRE_HTTP__ANSWER_DEADLINE_SECONDS=str(PATIENT_SECONDS),
+        SLOTWIRE_ADMIN__PORT=str(admin),
+    )
     app = oauth_environment(settings)
     async with process("serve", env=env) as serve, process("control", env=env | app) as control:
         await serve.until_ready()

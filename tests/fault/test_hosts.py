@@ -17,7 +17,7 @@ from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
 from tests.support import wrong_hosts
 from tests.support.children import environment, process
-from tests.support.public_endpoint import invitee_body, make_hook, running_endpoint, settings_for
+from tests.support.public_endpoint import PATIENT_SECONDS, invitee_body, make_hook, running_endpoint, settings_for
 from tests.support.wrong_hosts import WrongHost
 
 Make = Callable[[], AbstractAsyncContextManager[WrongHost]]
@@ -122,7 +122,7 @@ async def test_without_a_right_host_each_is_told() -> None:
 async def test_serve_answers_while_its_first_host_hangs(wrong: Make, database: Database) -> None:
     """With a dead node first in its address, `serve` is ready, and acknowledges each of 20 deliveries."""
     async with wrong() as host:
-        settings = settings_for(database)
+        settings = settings_for(database, answer_deadline_seconds=PATIENT_SECONDS)
         settings = settings.model_copy(
             update={"database_url": SecretStr(with_hosts(database, host.place, "*")), "database": PATIENT}
         )

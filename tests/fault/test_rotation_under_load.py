@@ -14,6 +14,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from slotwire.ingest.simulator.ledger import MessageFilter
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
+from tests.support.public_endpoint import PATIENT_SECONDS
 
 MIX = {"kept": 45, "canceled": 25, "rescheduled": 20, "rescheduled-canceled": 10}
 """Stories in which an invitee has each event once, so that they can be counted by both."""
@@ -23,7 +24,7 @@ WAIT_SECONDS = 60.0
 @pytest.fixture
 async def setup(database: Database) -> AsyncIterator[OrganizationsSetup]:
     """One organization with everything that its deliveries need."""
-    async with organizations_setup(database, organizations=1) as found:
+    async with organizations_setup(database, organizations=1, answer_deadline_seconds=PATIENT_SECONDS) as found:
         await found.add()
         yield found
 

@@ -191,7 +191,7 @@ def test_no_network_at_the_first_start_says_what_to_do(tmp_path: Path, variable:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert done.stdout.startswith("Kafka cannot be downloaded: ")

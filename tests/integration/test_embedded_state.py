@@ -227,7 +227,7 @@ def test_no_disk_is_a_clear_message(folder: Path, server: str) -> None:
         """
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.startswith("there is too little disk space left for"), done.stdout + done.stderr
     assert "Free some space" in done.stdout

@@ -18,7 +18,7 @@ from slotwire.ingest.foundation.settings import Settings
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.codec import Attributes, decode, encode_headers
 from tests.support.fuzzing import any_bodies, valid_bodies
-from tests.support.public_endpoint import Endpoint, Hook, make_hook, running_endpoint, settings_for
+from tests.support.public_endpoint import PATIENT_SECONDS, Endpoint, Hook, make_hook, running_endpoint, settings_for
 from tests.support.writing import DELIVERIES, write_all
 
 BODIES = 24
@@ -59,7 +59,7 @@ class Setup:
 @pytest.fixture
 async def setup(database: Database) -> AsyncIterator[Setup]:
     """An endpoint on a database of the test's own."""
-    made = settings_for(database)
+    made = settings_for(database, answer_deadline_seconds=PATIENT_SECONDS)
     hook = await make_hook(made, database)
     owner = await asyncpg.connect(database.owner_url)
     try:

@@ -120,7 +120,7 @@ async def test_a_clear_that_was_retried_is_published_too(database: Database) -> 
     [quarantined] = await write_quarantine(database, org, [cleared(invitee)], reason="stale")
     connection = await asyncpg.connect(database.runtime_url)
     try:
-        await accept(connection, 0, [retry_row(org, quarantined, now)], now=now, seconds=5.0)
+        await accept(connection, 0, [retry_row(org, quarantined, now)], now=now, seconds=20)
     finally:
         await connection.close()
     assert await look(settings, now) == Look(1, 0, 0)

@@ -90,12 +90,12 @@ class OrganizationsSetup:
 
 @asynccontextmanager
 async def organizations_setup(
-    database: Database, *, organizations: int = 2, with_writer: bool = True
+    database: Database, *, organizations: int = 2, with_writer: bool = True, **http: Any
 ) -> AsyncIterator[OrganizationsSetup]:
-    """Run all of it, with a writer beside unless there shall be none."""
+    """Run all of it, with a writer beside unless there shall be none, and with these settings of the endpoint."""
     port = free_port()
     async with simulator(Options(seed="organizations", organizations=organizations, rate_limit=AMPLE)) as calendly:
-        settings = settings_for(database, port=port).model_copy(
+        settings = settings_for(database, port=port, **http).model_copy(
             update={
                 "public_url": f"http://127.0.0.1:{port}",
                 "calendly": CalendlySettings(api_url=calendly.url, assumed_calls_per_minute=AMPLE),
