@@ -15,7 +15,7 @@ TOKEN = "eyJ.a-token-that-nobody-may-see.sig"
 HOOK = "https://hooks.example.com/hooks/calendly/capability"
 
 
-@pytest.mark.parametrize("address", ["http://api.calendly.com", "ftp://127.0.0.1", "api.calendly.com", ""])
+@pytest.mark.parametrize("address", ["http://api.calendly.com", "ftp://127.0.0.1", "https://[", "api.calendly.com", ""])
 async def test_a_token_never_goes_out_in_clear(address: str) -> None:
     """Anything but https is refused before a connection is made, loopback excepted."""
     with pytest.raises(ConfigurationError, match="SLOTWIRE_CALENDLY__API_URL"):

@@ -15,7 +15,10 @@ MAX_TOKEN_LENGTH = 8_192
 
 def loopback(address: str, setting: str) -> bool:
     """Return whether one of Calendly's addresses is on this machine; refuse one to which a token must not go."""
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+    except ValueError:  # half a bracket, for example
+        url = urlsplit("")
     loopback = url.hostname in LOOPBACK
     if not url.hostname or (url.scheme != "https" and not (url.scheme == "http" and loopback)):
         raise ConfigurationError(
