@@ -177,13 +177,12 @@ class Context:
             self._tokens = RunTokens(self.calls, self.calendly.new_grant, self.clock)
         return await self._tokens.get()
 
-    async def ended(self) -> None:
-        """End what ends with the run. Called by the runtime."""
+    def end(self) -> RunTokens | None:
+        """End what ends with the run; returns the tokens that have to be ended, too. Called by the runtime."""
         self._ended = True
         if self.run is not None:
             self.run.over = True
-        if self._tokens is not None:
-            await self._tokens.end()
+        return self._tokens
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:

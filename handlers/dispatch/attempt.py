@@ -159,7 +159,8 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     finally:
         dropped.end()
         _seconds(agent.name, event.type).observe(monotonic() - began)
-        await context.ended()
+        if (tokens := context.end()) is not None:
+            await tokens.end()
     if context.already_done:
         return SuccessfulRun(by_another=True)  # the handler caught AlreadyDone
     if context.committed and isinstance(result, FailedRun | GiveUpReason):

@@ -135,15 +135,15 @@ class Handling:
         return result
 
     def _settled(self, record: Record, result: RecordResult, began: float) -> None:
-        kind = record.type
+        kind, status = record.type, result.status
         if self._show is not None and (kind is None or kind in self._agent.handlers):
             self._show.settled(record, result, monotonic() - began)
-        status = result.status
-        if status is not RecordStatus.HANDED_BACK and status is not RecordStatus.POSTPONED:
-            known = kind in BY_TYPE or kind in self._agent.handlers
-            self._counted(kind if known else "unknown", status).inc()
         if status is RecordStatus.DONE:
             self._giving_up.succeeded()
+        elif status is RecordStatus.HANDED_BACK or status is RecordStatus.POSTPONED:
+            return
+        known = kind in self._agent.handlers or kind in BY_TYPE
+        self._counted(kind if known else "unknown", status).inc()
 
     def _defect(self, defect: Exception) -> GiveUpReason:
         self._log.error("record_not_handled", reason=type(defect).__name__, trace=trace_of(defect))
@@ -244,8 +244,11 @@ class Handling:
         outages = 0
         while True:
             context = self._context(work)
-            match await self._run(work.code, context, stopping):
-                case SuccessfulRun() as run:
+            run = await (self._run_in_turn if self._slots.limited else self._run)(work.code, context, stopping)
+            if not isinstance(run, UncountedRun):
+                self._problems.end("control")
+            match run:
+                case SuccessfulRun():
                     return await self._succeeded(work, run, stopping)
                 case UncountedRun(problem):
                     self._problems.begin(_server_of(problem), problem)
@@ -253,12 +256,12 @@ class Handling:
                     await self.patience.wait(OUTAGE_RETRY.pause(outages, drawn()), stopping)
                 case BusyRun(until):
                     await self.patience.wait(self._runs.pause_until(until), stopping)
-                case FailedRun() as run:
+                case FailedRun():
                     result = await self._failed(work, context, run, stopping)
                     if result is not None:
                         return result
-                case ended:
-                    return await self._ended(work, context, ended, stopping)
+                case _:
+                    return await self._ended(work, context, run, stopping)
             work.again()
 
     async def _succeeded(self, work: Work, run: SuccessfulRun, stopping: asyncio.Event) -> RecordResult:
@@ -313,20 +316,15 @@ class Handling:
         await self.patience.wait(pause, stopping)
         return None
 
-    async def _run(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
+    async def _run_in_turn(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, as soon as the agent's limits on runs at once let it."""
-        if self._slots.limited:
-            async with self._slots.taken(context.organization):
-                if stopping.is_set():
-                    raise Interrupted
-                run = await run_once(code, context, self._limit)
-        elif stopping.is_set():
+        async with self._slots.taken(context.organization):
+            return await self._run(code, context, stopping)
+
+    def _run(self, code: Agent, context: Context, stopping: asyncio.Event) -> Awaitable[RunResult]:
+        if stopping.is_set():
             raise Interrupted
-        else:
-            run = await run_once(code, context, self._limit)
-        if not isinstance(run, UncountedRun):
-            self._problems.end("control")
-        return run
+        return run_once(code, context, self._limit)
 
     def _tell(self, context: Context, run: FailedRun) -> None:
         HANDLED.labels(self._agent.name, context.event.type, "retried").inc()

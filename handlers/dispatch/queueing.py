@@ -67,7 +67,7 @@ class Queueing:
         self._queued = (FIRINGS_WAITING if firings else CONSUMER_QUEUED).labels(agent)
 
     async def load(self, partitions: Collection[Partition]) -> Callable[[], None]:
-        """Learn which lanes of partitions are fenced, before their first records are handled.
+        """Learn which lanes of partitions are fenced, and if there are runs, before their first records are handled.
 
         Returns:
             What puts that in force. Call it only while nothing was forgotten since.
@@ -76,6 +76,7 @@ class Queueing:
             DatabaseUnavailable, SchemaMismatch, ConfigurationError: nothing of them may be handled yet.
         """
         fenced, lettered = await self._queue.lanes(partitions), await self._queue.lettered(partitions)
+        await self._runs.learn()
 
         def put_in_force() -> None:
             for partition in partitions:
