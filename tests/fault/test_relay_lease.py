@@ -18,7 +18,7 @@ from slotwire.ingest.local.databases import Database
 from slotwire.ingest.log.backlog import MAX_BYTES
 from slotwire.ingest.log.parts import MAX_PARTS
 from slotwire.ingest.relay import lease as lease_module
-from slotwire.ingest.relay.lease import LEASE_SECONDS, QUERIES, Lease
+from slotwire.ingest.relay.lease import HANDOVER_CHANNEL, LEASE_SECONDS, QUERIES, Lease
 from tests.support.door import add_organization, let_in
 from tests.support.public_endpoint import invitee_body
 from tests.support.relay_setup import (
@@ -111,6 +111,27 @@ async def test_a_lock_that_is_lost_is_noticed_at_once(setup: RelaySetup, monkeyp
             await lease.lost.wait()
         with pytest.raises(DatabaseUnavailable, match="leads no more"):
             await lease.confirm()
+
+
+async def test_a_lead_that_is_handed_over_during_an_attempt_is_taken(
+    setup: RelaySetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that is refused the lock, and hears before it knows that the lock was let go, asks again at once."""
+
+    class Refused(dict[str, str]):
+        tried = False
+
+        def __getitem__(self, name: str) -> str:
+            if name != "take_lease" or self.tried:
+                return super().__getitem__(name)
+            self.tried = True
+            return f"SELECT pg_notify('{HANDOVER_CHANNEL}', concat($1::int, $2::text)) IS NULL"
+
+    monkeypatch.setattr(lease_module, "STANDBY_SECONDS", 3_600.0)
+    monkeypatch.setattr(lease_module, "QUERIES", Refused(QUERIES))
+    async with asyncio.timeout(DEADLINE_SECONDS), Lease.waiting(setup.settings, 0, asyncio.Event()) as lease:
+        assert lease is not None
+        await lease.confirm()
 
 
 async def test_a_stop_writes_and_publishes_and_the_standby_leads_at_once(
