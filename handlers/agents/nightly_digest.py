@@ -40,7 +40,14 @@ from slotwire.handlers.shipped.digest.plan import (
 )
 from slotwire.handlers.shipped.digest.selection import facts_of, hosts_of
 from slotwire.ingest.foundation.agent_settings import NightlyDigestSettings
-from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingFailed, OutgoingRefused, SlotwireError
+from slotwire.ingest.foundation.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    OutgoingFailed,
+    OutgoingRefused,
+    SchemaMismatch,
+    SlotwireError,
+)
 from slotwire.ingest.foundation.outgoing_metrics import DIGESTS
 
 STATE = "digests"
@@ -149,10 +156,15 @@ async def _sent(ctx: Context, settings: NightlyDigestSettings | None, digest: Pl
         problem: SlotwireError | None = None
         try:
             await _deliver(ctx, settings, digest, until)
-        except (OutgoingFailed, OutgoingRefused, ConfigurationError) as error:
-            if isinstance(error, OutgoingFailed) and ctx.attempt < agent.retry.attempts:
-                raise
+        except (DatabaseUnavailable, SchemaMismatch):
+            raise
+        except (OutgoingRefused, ConfigurationError) as error:
             problem = error
+        except Exception as error:
+            # Whatever it is: at the end it costs this reader their digest, and nobody else theirs.
+            if ctx.attempt < agent.retry.attempts:
+                raise
+            problem = error if isinstance(error, SlotwireError) else SlotwireError(f"defect: {type(error).__name__}")
         if problem is not None:
             ctx.log.error("digest_not_sent", reader=digest.key, reason=problem.message, remedy=problem.remedy)
         outcome = "failed" if problem is not None else "dry_run" if settings.dry_run else "sent"

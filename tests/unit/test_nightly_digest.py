@@ -21,7 +21,7 @@ from slotwire.ingest.foundation.mail_message import Mail
 from slotwire.ingest.foundation.outgoing import Outgoing
 from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
-from slotwire.schemas.events import InviteeCreated
+from slotwire.schemas.events import InviteeCanceled, InviteeCreated
 
 SIX = datetime(2026, 12, 1, 18, 0, tzinfo=UTC)
 HALF_HOUR = timedelta(minutes=30)
@@ -205,6 +205,27 @@ async def test_a_mail_server_that_answers_nothing_costs_no_memory(world: World) 
     world.post.send = send  # type: ignore[method-assign]  # it is back
     assert await world.fire(SIX + HALF_HOUR) is RecordStatus.DONE
     assert sorted(world.post.readers) == sorted([*readers, OPS])
+
+
+async def test_a_defect_costs_one_reader_one_digest(world: World) -> None:
+    """Whatever fails for one of them, the others get theirs; so do all where a meeting is at the end of time."""
+    world.wanted(mail=f"{OPS},{ADA}", timezone="Asia/Tokyo", at="03:00")
+    last = datetime.max.replace(tzinfo=UTC)
+    world.trial.chains.beyond.changed.append(BookingChange(1, InviteeCanceled.type, "i", last))
+    send = world.post.send
+
+    async def fails(mail: Mail) -> None:
+        if mail.to == OPS:
+            raise LookupError
+        await send(mail)
+
+    world.post.send = fails  # type: ignore[method-assign]  # a defect
+    assert await world.fire(SIX) is RecordStatus.DONE
+    assert (world.post.readers, world.trial.dead_letters) == ([ADA], [])
+    assert "31 Dec 9999, 23:59" in world.post.sent[0].text
+    world.post.send = send  # type: ignore[method-assign]  # mended
+    assert await world.fire(SIX + HALF_HOUR) is RecordStatus.DONE
+    assert world.post.readers == [ADA, OPS]
 
 
 async def test_hosts_get_what_is_theirs(world: World) -> None:

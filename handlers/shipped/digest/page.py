@@ -249,11 +249,11 @@ def _counted(number: int, more: bool, one: str, several: str) -> str:
 
 
 def _span(meeting: DigestMeeting, zone: ZoneInfo, *, telling: bool) -> str:
-    start = meeting.start.astimezone(zone)
+    start = _local(meeting.start, zone)
     begins = _clock(start, telling=telling)
     if meeting.end is None:
         return begins
-    end = meeting.end.astimezone(zone)
+    end = _local(meeting.end, zone)
     return f"{begins}-{_clock(end, telling=telling)}{'' if end.date() == start.date() else ' next day'}"
 
 
@@ -262,8 +262,16 @@ def _clock(local: datetime, *, telling: bool) -> str:
 
 
 def _moment(instant: datetime, zone: ZoneInfo) -> str:
-    local = instant.astimezone(zone)
+    local = _local(instant, zone)
     return f"{local:%a} {local.day} {local:%b %Y, %H:%M}"
+
+
+def _local(instant: datetime, zone: ZoneInfo) -> datetime:
+    """Return a time by the clocks of a zone; the last one that there is has none beyond it, and stays as it is."""
+    try:
+        return instant.astimezone(zone)
+    except OverflowError:
+        return instant
 
 
 def _day(local: datetime) -> str:
