@@ -55,7 +55,7 @@ async def under_load(
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, drain_seconds: float = 0.5) -> AsyncIterator[tuple[Process, int]]:
+async def serving(settings: Settings, *, drain_seconds: float = 0.05) -> AsyncIterator[tuple[Process, int]]:
     """Run `slotwire serve` as a child; yields it and its public port."""
     port = free_port()
     env = environment(settings, SLOTWIRE_HTTP__PORT=str(port), SLOTWIRE_HTTP__DRAIN_SECONDS=str(drain_seconds))

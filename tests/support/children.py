@@ -39,7 +39,7 @@ def environment(settings: Settings, **extra: str) -> dict[str, str]:
         "SLOTWIRE_DATABASE_URL": settings.database_url.get_secret_value(),
         "SLOTWIRE_PUBLIC_URL": settings.public_url,
         "SLOTWIRE_HTTP__HOST": "127.0.0.1",
-        "SLOTWIRE_HTTP__DRAIN_SECONDS": "0.5",
+        "SLOTWIRE_HTTP__DRAIN_SECONDS": "0.05",
         "SLOTWIRE_HTTP__HOOK_KEYS": hook_keys,
         "SLOTWIRE_VAULT__KEYS": ",".join(key.get_secret_value() for key in settings.vault.keys),
         **extra,

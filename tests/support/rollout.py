@@ -174,6 +174,7 @@ async def rollout(stack: Stack, topic_prefix: str, old: Version) -> AsyncIterato
             settings,
             SLOTWIRE_MIGRATE__DATABASE_URL=database.owner_url,
             SLOTWIRE_ADMIN__PORT="0",
+            SLOTWIRE_HTTP__DRAIN_SECONDS="0.5",
             SLOTWIRE_CALENDLY__API_URL="http://127.0.0.1:9",
             SLOTWIRE_KAFKA__BOOTSTRAP_SERVERS=stack.kafka_bootstrap_servers,
             SLOTWIRE_KAFKA__TOPIC_PREFIX=topic_prefix,
