@@ -15,6 +15,7 @@ from slotwire.ingest.control.hole_records import HoleRecord, read_one
 from slotwire.ingest.control.holes import HoleCause, note_hole
 from slotwire.ingest.foundation.reconcile_settings import ReconcileSettings
 from slotwire.ingest.local.databases import Database
+from slotwire.ingest.simulator.sender import DeliveryPolicy
 from tests.support.organizations_setup import OrganizationsSetup, organizations_setup
 
 SETTINGS = ReconcileSettings()
@@ -170,6 +171,7 @@ async def test_one_in_twenty_that_is_lost_is_found(bookings: int, setup: Organiz
 
 async def test_a_message_that_is_dropped_while_its_hook_stays_active_is_noticed(setup: OrganizationsSetup) -> None:
     """One message fails for a day while others arrive: the next round notes it, and the fetch finds the booking."""
+    setup.calendly.engine.sender.policy = DeliveryPolicy(first_retry_seconds=3_600)  # none comes while others arrive
     await setup.simulate("faults", wrong_signature_rate=1.0)
     lost = (await setup.simulate("book", organization=setup.org, wait_seconds=60))["invitees"][0]
     await setup.simulate("faults", wrong_signature_rate=0.0)
