@@ -31,8 +31,8 @@ SELECT pg_advisory_xact_lock(1936487293, ('x' || left($1, 7))::bit(28)::integer)
 SELECT * FROM slotwire.mcp_subscriptions WHERE id = $1 FOR UPDATE
 
 -- name: count_subscriptions
--- How many an agent has for a user that have not ended.
-SELECT count(*) FROM slotwire.mcp_subscriptions WHERE agent = $1 AND user_uri = $2 AND expires_at > $3
+-- How many others than $4 an agent has for a user that have not ended.
+SELECT count(*) FROM slotwire.mcp_subscriptions WHERE agent = $1 AND user_uri = $2 AND expires_at > $3 AND id <> $4
 
 -- name: add_subscription
 -- A new one, or one that had ended, begun anew.

@@ -90,7 +90,7 @@ class Subscribing:
         start = await self._requests.start(order.asked, params.get("cursor"))
         present = await self._subscriptions.find(order.id)
         if present is None:
-            await self._require_room(principal)
+            await self._require_room(principal, order.id)
         await self._challenges.require(principal, order.url, order.secret, order.id)
         begin = await self._aged(order.asked, start, order.not_before)
         async with borrowed(self._pool) as connection, connection.transaction():
@@ -160,10 +160,11 @@ class Subscribing:
             not_before=self._requests.not_before(params.get("maxAgeMs")) if params.get("cursor") is not None else None,
         )
 
-    async def _require_room(self, principal: AgentPrincipal) -> None:
-        now = self._clock.now()
+    async def _require_room(self, principal: AgentPrincipal, subscription: str) -> None:
+        """Refuse one more than may be; this one itself may be there, and not open any more."""
+        asked = (principal.agent, principal.user, self._clock.now(), subscription)
         async with borrowed(self._pool) as connection:
-            there = await connection.fetchval(QUERIES["count_subscriptions"], principal.agent, principal.user, now)
+            there = await connection.fetchval(QUERIES["count_subscriptions"], *asked)
         if there >= self._most:
             raise EventsRefused(
                 EventsProblem.RESOURCE_EXHAUSTED,
