@@ -29,6 +29,7 @@ class Author:
         installation: an environment with Slotwire in it.
         slotwire: the environment's files with Slotwire installed, and nothing of the project.
         bare: its files before.
+        cache: where mypy stores what it knows of the project, and of what all projects import.
     """
 
     project: Path
@@ -36,11 +37,7 @@ class Author:
     installation: Installation
     slotwire: frozenset[str]
     bare: frozenset[str]
-
-    @property
-    def cache(self) -> Path:
-        """Where mypy stores what it knows of the project."""
-        return self.project.parent / "mypy"
+    cache: Path
 
     def run(self, *words: str, cwd: Path | None = None) -> str:
         """Run a program of the environment, in the project's folder unless another one is named."""
@@ -53,17 +50,30 @@ def project_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(PROJECT, tmp_path_factory.mktemp("author-wheel"))
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both environments share: links to what we have installed, and what mypy knows of it."""
+    return tmp_path_factory.mktemp("shared")
+
+
 @pytest.fixture(scope="module", params=["wheel", "checkout"])
 def author(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, slotwire_wheel: Path, project_wheel: Path
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    slotwire_wheel: Path,
+    project_wheel: Path,
+    shared: Path,
 ) -> Author:
     """A copy of the project, and an environment with Slotwire: its wheel, or this checkout as an editable install."""
     folder = tmp_path_factory.mktemp("author")
     shutil.copytree(PROJECT, folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    installation = environment(folder, ["slotwire", "pytest", "pytest-asyncio", "hatchling", "editables"])
+    installation = environment(
+        folder, ["slotwire", "pytest", "pytest-asyncio", "hatchling", "editables"], shared / "linked"
+    )
     bare = frozenset(installation.files())
     installation.install(*([str(slotwire_wheel)] if request.param == "wheel" else ["--editable", str(ROOT)]))
-    return Author(folder / "project", project_wheel, installation, frozenset(installation.files()), bare)
+    files = frozenset(installation.files())
+    return Author(folder / "project", project_wheel, installation, files, bare, shared / "mypy")
 
 
 def test_slotwire_is_where_it_was_installed(author: Author, request: pytest.FixtureRequest) -> None:

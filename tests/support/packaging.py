@@ -69,13 +69,19 @@ def build(folder: Path, target: Path) -> Path:
     return path
 
 
-def environment(folder: Path, names: Iterable[str]) -> Installation:
-    """Make an environment that has some of the distributions installed here with all they need, by links to ours."""
+def environment(folder: Path, names: Iterable[str], linked: Path | None = None) -> Installation:
+    """Make an environment that has some of the distributions installed here with all they need, by links to ours.
+
+    Args:
+        folder: where it is made.
+        names: of the distributions.
+        linked: the folder of the links, which others with the same distributions may share.
+    """
     venv.create(folder / "env", with_pip=False)
     python = folder / "env" / "bin" / "python"
     packages = Path(run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
-    linked = folder / "linked"
-    linked.mkdir()
+    linked = linked or folder / "linked"
+    linked.mkdir(exist_ok=True)
     for name in set().union(*map(with_requirements, names)):
         distribution = importlib.metadata.distribution(name)
         for entry in {file.parts[0] for file in distribution.files or () if ".." not in file.parts}:
