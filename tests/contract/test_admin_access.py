@@ -310,27 +310,28 @@ def test_roles_grow() -> None:
                     Principal(holder).require(needed)
 
 
-async def test_the_actions_refuse_without_http(populated: PopulatedApi) -> None:
+async def test_the_actions_refuse_without_http(database: Database) -> None:
     """The verbs themselves check role and reach, whoever calls them."""
-    reader, foreign = Principal(Role.READER, populated.org), Principal(Role.ADMIN, OTHER)
-    request, actions = SubscriptionRequest(), populated.api.actions
-    connection = ConnectionRequest(token=SecretStr(populated.running.owner_token))
-    organization = OrganizationRequest(token=connection.token)
-    for attempt, code in (
-        (actions.organizations.add(reader, organization), "role_too_low"),
-        (actions.organizations.add(foreign, organization), "token_of_another_organization"),
-        (actions.organizations.remove(foreign, populated.org, force=True), "out_of_reach"),
-        (actions.connections.add(reader, populated.org, connection), "role_too_low"),
-        (actions.connections.add(foreign, populated.org, connection), "out_of_reach"),
-        (actions.connections.delete(foreign, None, populated.ids["connections"]), "not_found"),
-        (actions.subscriptions.create(reader, populated.org, request), "role_too_low"),
-        (actions.subscriptions.create(foreign, populated.org, request), "out_of_reach"),
-        (actions.subscriptions.delete(foreign, populated.org, populated.ids["subscriptions"]), "out_of_reach"),
-        (actions.subscriptions.delete(foreign, None, populated.ids["subscriptions"]), "not_found"),
-        (actions.keys.create(reader, KeyRequest(role=Role.READER)), "role_too_low"),
-        (actions.keys.revoke(foreign, populated.ids["keys"]), "not_found"),
-        (actions.audit.list(reader, AuditQuery()), "role_too_low"),
-    ):
-        with pytest.raises(RequestRefused) as caught:
-            await attempt
-        assert caught.value.code == code
+    async with populated_api(database, "access") as populated:
+        reader, foreign = Principal(Role.READER, populated.org), Principal(Role.ADMIN, OTHER)
+        request, actions = SubscriptionRequest(), populated.api.actions
+        connection = ConnectionRequest(token=SecretStr(populated.running.owner_token))
+        organization = OrganizationRequest(token=connection.token)
+        for attempt, code in (
+            (actions.organizations.add(reader, organization), "role_too_low"),
+            (actions.organizations.add(foreign, organization), "token_of_another_organization"),
+            (actions.organizations.remove(foreign, populated.org, force=True), "out_of_reach"),
+            (actions.connections.add(reader, populated.org, connection), "role_too_low"),
+            (actions.connections.add(foreign, populated.org, connection), "out_of_reach"),
+            (actions.connections.delete(foreign, None, populated.ids["connections"]), "not_found"),
+            (actions.subscriptions.create(reader, populated.org, request), "role_too_low"),
+            (actions.subscriptions.create(foreign, populated.org, request), "out_of_reach"),
+            (actions.subscriptions.delete(foreign, populated.org, populated.ids["subscriptions"]), "out_of_reach"),
+            (actions.subscriptions.delete(foreign, None, populated.ids["subscriptions"]), "not_found"),
+            (actions.keys.create(reader, KeyRequest(role=Role.READER)), "role_too_low"),
+            (actions.keys.revoke(foreign, populated.ids["keys"]), "not_found"),
+            (actions.audit.list(reader, AuditQuery()), "role_too_low"),
+        ):
+            with pytest.raises(RequestRefused) as caught:
+                await attempt
+            assert caught.value.code == code
