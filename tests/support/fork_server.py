@@ -257,6 +257,8 @@ def _answer(line: socket.socket) -> None:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # Ours may have been made for a file, in which one can seek, as pytest captures it; theirs may be none.
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
         os.chdir(request["folder"])
         _command(request["arguments"], request["env"], request.get("entry", COMMAND))
     line.sendall(f"{pid}".encode().ljust(32))
