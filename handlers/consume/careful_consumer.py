@@ -75,7 +75,7 @@ def readable(agent: str, topics: Sequence[str]) -> Iterator[None]:
 def records_from(partition: Partition, records: Iterable[ConsumerRecord]) -> Iterator[Record]:
     """Return a partition's records as ours."""
     for each in records:
-        yield Record(partition, each.offset, each.key, each.value, each.headers, _published(each.timestamp))
+        yield Record(partition, each.offset, each.key, each.value, tuple(each.headers), _published(each.timestamp))
 
 
 def _published(timestamp: int) -> datetime:
