@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import re
 import shutil
 import signal
 import struct
@@ -25,7 +24,6 @@ from slotwire.ingest.local.server import EmbeddedServer
 from slotwire.ingest.local.state import require_port
 
 FORMAT_SECONDS = 60.0
-_ID = re.compile(r"^(\w+\.id)=\S{22}$", re.MULTILINE)
 _JVM_OPTIONS = (
     "-Xmx256m",
     "-XX:+UseSerialGC",
@@ -109,10 +107,7 @@ class EmbeddedKafka(EmbeddedServer):
         require_port(self.state, "kafka-controller", "Kafka's controller")
         self._write_settings(home)
         if not (home / "VERSION").exists():
-            await self._format(java, jars, library / "formatted", home / "data")
-            mark = home / "VERSION.part"
-            mark.write_text(version + "\n")
-            mark.rename(home / "VERSION")
+            await self._format(java, jars, home, version)
         self._class_data = ClassData(library, java, _class_path(jars))
         self._started(self._spawn("Kafka", java, jars, home, ["kafka.Kafka", home / "server.properties"]))
         await self._first_answer(self._answers)
@@ -137,21 +132,16 @@ class EmbeddedKafka(EmbeddedServer):
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (home / "server.properties").write_text(text, "utf-8")
 
-    async def _format(self, java: Java, jars: Sequence[Path], formatted: Path, data: Path) -> None:
-        """Create the data folder, after removing what an interrupted attempt left.
-
-        Kafka's tool takes a second for it. What it made the first time is kept beside the jars, and copied later, with
-        new ids.
-        """
-        shutil.rmtree(data, ignore_errors=True)
-        if not _copied(formatted, data):
-            options = ("-t", new_cluster_id(), "-c", data.with_name("server.properties"))
-            command = ("kafka.tools.StorageTool", "format", *options)
-            child = self._spawn("Kafka's formatting", java, jars, data.parent, command)
-            await self._run_tool(child, FORMAT_SECONDS, "Kafka's data folder could not be created")
-            _copied(data, formatted)
-        known = data / "meta.properties"
-        known.write_text(_ID.sub(lambda found: f"{found[1]}={new_cluster_id()}", known.read_text()))
+    async def _format(self, java: Java, jars: Sequence[Path], home: Path, version: str) -> None:
+        """Create the data folder with Kafka's tool, after removing what an interrupted attempt left."""
+        shutil.rmtree(home / "data", ignore_errors=True)
+        options = ("-t", new_cluster_id(), "-c", home / "server.properties")
+        command = ("kafka.tools.StorageTool", "format", *options)
+        child = self._spawn("Kafka's formatting", java, jars, home, command)
+        await self._run_tool(child, FORMAT_SECONDS, "Kafka's data folder could not be created")
+        mark = home / "VERSION.part"
+        mark.write_text(version + "\n")
+        mark.rename(home / "VERSION")
 
     def _spawn(self, name: str, java: Java, jars: Sequence[Path], home: Path, command: Sequence[str | Path]) -> Child:
         class_data = self._class_data.options(home / "classes.txt") if self._class_data else ()
@@ -199,18 +189,6 @@ def new_cluster_id() -> str:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not text.startswith("-"):
             return text
-
-
-def _copied(source: Path, target: Path) -> bool:
-    """Copy a folder in one step, if there is one and nothing prevents it."""
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copytree(source, part)
-        part.rename(target)
-    except OSError:  # there is none, another process was faster, or nobody may write there
-        shutil.rmtree(part, ignore_errors=True)
-        return False
-    return True
 
 
 def _class_path(jars: Sequence[Path]) -> str:
