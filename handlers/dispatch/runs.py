@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from slotwire.handlers.batching import CallBatcher, Reply
 from slotwire.handlers.long_work.journal import Journal, StoredRun, lane_key, unpack
 from slotwire.handlers.long_work.steps import Candidate, Run
 from slotwire.handlers.records import Record, event_id_of
@@ -41,7 +40,7 @@ class Runs:
         self._agent = agent
         self._clock = clock
         self._in_use: bool | None = None
-        self._ask = CallBatcher(self._answer)
+        self._asking = asyncio.Lock()
 
     @property
     def in_use(self) -> bool:
@@ -54,13 +53,12 @@ class Runs:
         self.queued.clear()
 
     async def learn(self) -> None:
-        """Ask the journal whether the agent has runs, unless that is known; all who wait for the answer get one."""
+        """Ask the journal whether the agent has runs, unless that is known: before the first record, as a rule."""
         if self._in_use is None:
-            found = await self._ask(None)
-            self._in_use = found or bool(self._in_use)  # also where a run of this process has begun meanwhile
-
-    async def _answer(self, _: tuple[None, ...], reply: Reply[None, bool]) -> None:
-        reply({None: await self.journal.in_use()})
+            async with self._asking:
+                if self._in_use is None:
+                    # Also where a run of this process has begun meanwhile.
+                    self._in_use = await self.journal.in_use() or bool(self._in_use)
 
     async def concerning(self, record: Record) -> tuple[StoredRun, ...]:
         """Return the runs that a record may concern: those of its key, in the order of the log."""
