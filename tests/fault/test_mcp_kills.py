@@ -113,8 +113,11 @@ async def killed_often(world: World, events: int, kills: int, seed: int) -> None
         def token() -> str:
             return keys.issue(endpoint, agent.agent, HOST, None, SystemClock().now())[0]
 
-        async def pace() -> None:  # it has not read everything before the last kill
-            await until(lambda: killer.dead.is_set() or len(poller.ids) + PAGE <= len(killer.came) or not killer.at)
+        def may_poll() -> bool:  # its last page is for after the last kill; what comes again may be more than there is
+            return killer.dead.is_set() or not killer.at or len(poller.ids) + PAGE <= min(len(killer.came), events - 1)
+
+        async def pace() -> None:
+            await until(may_poll)
 
         poller, reader = (DurableClient(endpoint, token, made["cursor"]) for _ in range(2))
         poller.pace = pace
