@@ -179,7 +179,11 @@ class Handling:
         work.known = next((run for run in runs if run.event_id == event.id), None)
         handled = event.type in self._agent.handlers
         taken = handled and (work.known is not None or not not_taken(self._agent, event))
-        if work.is_set_aside or (taken and await self._is_done(event.id, stopping)):
+        if work.is_set_aside:
+            return _SKIPPED
+        if taken and await self._is_done(event.id, stopping):
+            if work.known is not None:  # its member ended between the mark and the end of the run
+                await self.patience.until_answered("postgres", lambda: self._runs.journal.finish(event.id), stopping)
             return _SKIPPED
         for run in runs:
             await self._resumption.answer(run, Candidate(record, event), stopping)

@@ -46,14 +46,16 @@ from tests.support.public_endpoint import settings_for
 LETTERS = ("slotwire_dead_letters_open", "slotwire_dead_letter_oldest_timestamp_seconds")
 
 
-def handling_of(agent: Agent, pool: Pool, letters: Trial | None = None) -> tuple[Handling, Trial]:
+def handling_of(
+    agent: Agent, pool: Pool, letters: Trial | None = None, journal: type[PostgresJournal] = PostgresJournal
+) -> tuple[Handling, Trial]:
     """Make what handles an agent's records, with the inbox and the journal in Postgres."""
     clock, letters = SystemClock(), letters or Trial(agent)
-    journal = PostgresJournal(pool, agent=agent.name, clock=clock, claim_seconds=5)
+    kept = journal(pool, agent=agent.name, clock=clock, claim_seconds=5)
     made = Handling(
         agent,
         inbox=PostgresInbox(pool, agent=agent.name, clock=clock, idle_seconds=5),
-        runs=Runs(agent, journal, clock),
+        runs=Runs(agent, kept, clock),
         dead_letters=letters,
         chains=MemoryChains(),
         calls=MemoryCalls(),
@@ -121,6 +123,33 @@ async def test_an_event_whose_attempts_are_used_up_is_given_up_without_another_r
         result = await second.handle(record, asyncio.Event())
     assert (result.status, result.attempts, called) == (RecordStatus.DEAD_LETTERED, 2, 2)
     assert len(letters.dead_letters) == 1
+
+
+async def test_a_run_whose_member_dies_after_the_mark_leaves_nothing(database: Database) -> None:
+    """Its event is done, and its run not ended: whoever is given the event again ends the run, and calls nothing."""
+    called = 0
+    agent = Agent("crm")
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+        nonlocal called
+        del event
+        called += 1
+        await ctx.step("begin", Outside().does("begin"))
+
+    class Dying(PostgresJournal):
+        async def finish(self, event_id: UUID) -> None:
+            del event_id
+            raise asyncio.CancelledError
+
+    record = record_of(invitee_created("k", 1), offset=1)
+    async with create_pool(database.url_of["agents"], DatabaseSettings(pool_size=2), application="test") as pool:
+        first, _ = handling_of(agent, pool, journal=Dying)
+        with pytest.raises(asyncio.CancelledError):
+            await first.handle(record, asyncio.Event())
+        second, _ = handling_of(agent, pool)
+        assert (await second.handle(record, asyncio.Event())).status is RecordStatus.SKIPPED
+        assert (await pool.fetchval("SELECT count(*) FROM slotwire.runs"), called) == (0, 1)
 
 
 async def test_a_run_that_is_cancelled_or_whose_organization_goes_writes_nothing_more(database: Database) -> None:
