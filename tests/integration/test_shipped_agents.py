@@ -249,12 +249,12 @@ async def test_a_dry_run_and_a_refused_address_reach_nobody() -> None:
         assert (result.status, receiver.connections) == (RecordStatus.DONE, 0)
     guarded = OutgoingSettings(per_second_per_destination=1000)
     async with receiving() as receiver, Outgoing(guarded, purpose="notify") as outgoing:
-        url = f"https://127.0.0.1:{receiver.port}/in"
+        url = f"https://localhost:{receiver.port}/in"
         agent.install(MemorySettings({("notify", ""): {"url": url, "secret": SECRET}}), outgoing)
         trial = Trial(agent)
         (result,) = await trial.deliver(invitee_created("I", 1))
         assert (result.status, receiver.connections) == (RecordStatus.DEAD_LETTERED, 0)
         assert (
             trial.dead_letters[0].why.reason
-            == "127.0.0.1 means an address that may not be connected to: it is this machine"
+            == "localhost means an address that may not be connected to: it is this machine"
         )
