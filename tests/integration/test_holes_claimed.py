@@ -58,6 +58,13 @@ async def read(setup: OrganizationsSetup, hole: UUID) -> HoleRecord:
     return await read_one(setup.actions.pool, hole)
 
 
+async def shown(setup: OrganizationsSetup) -> str:
+    """Say what a claim is decided by."""
+    holes = await setup.rows("SELECT org, cause, state, due_at, fetch_since, lease_until, epoch FROM slotwire.holes")
+    connections = await setup.rows("SELECT org, state, reason, checked_at FROM slotwire.connections")
+    return "\n".join(map(str, [setup.actions.clock.now(), *holes, *connections]))
+
+
 async def test_only_one_process_claims_and_only_it_closes(setup: OrganizationsSetup) -> None:
     """Two claim at once: one has it. Taken for dead after its lease, it can keep, close and give back nothing."""
     pool, now = setup.actions.pool, setup.actions.clock.now()
@@ -65,7 +72,9 @@ async def test_only_one_process_claims_and_only_it_closes(setup: OrganizationsSe
     await noted(setup, cause=HoleCause.REFUSED)  # another hole of the organization is filled by the same fetch
     now += timedelta(seconds=1)
     both = await asyncio.gather(*(claim(pool, now) for _ in range(4)))
-    [held] = [each for each in both if each is not None]
+    claims = [each for each in both if each is not None]
+    assert len(claims) == 1, await shown(setup)
+    [held] = claims
     assert await claim(pool, now + LEASE - timedelta(seconds=1)) is None
     await keep(pool, held, now + timedelta(seconds=1))
     assert await claim(pool, now + LEASE) is None
@@ -87,7 +96,7 @@ async def test_a_hole_that_grows_is_filled_again(setup: OrganizationsSetup) -> N
     hole, early = await noted(setup), await noted(setup, cause=HoleCause.REFUSED)
     now = setup.actions.clock.now()
     held = await claim(pool, now, org=setup.org)
-    assert held is not None
+    assert held is not None, await shown(setup)
     other = early if held.id == hole else hole
     cause = HoleCause((await read(setup, held.id)).cause)
     await noted(setup, cause=cause, later=60)
@@ -124,7 +133,7 @@ async def test_a_fetch_gives_way_and_goes_on(setup: OrganizationsSetup) -> None:
     while (held := await claim(setup.actions.pool, setup.actions.clock.now())) is not None:
         seen.append(held.org)
         assert await hole_rounds.fill(setup.organizations, held, SETTINGS, Turn(seconds=0)) in {"turn_over", "ended"}
-    assert seen == [*orgs, *orgs]
+    assert seen == [*orgs, *orgs], await shown(setup)
     assert [(await read(setup, hole)).state for hole in holes] == ["closed", "closed"]
     [row] = await setup.rows(CREATED)
     assert row["events"] == 6
