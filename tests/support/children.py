@@ -6,6 +6,7 @@ They are forked by `tests.support.fork_server`, which saves a second of CPU each
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import secrets
 import signal
@@ -44,6 +45,12 @@ def environment(settings: Settings, **extra: str) -> dict[str, str]:
         "SLOTWIRE_VAULT__KEYS": ",".join(key.get_secret_value() for key in settings.vault.keys),
         **extra,
     }
+
+
+@atexit.register
+def _give_back_ports() -> None:
+    for mark in _taken:
+        mark.close()
 
 
 def free_port() -> int:
