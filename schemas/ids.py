@@ -99,6 +99,10 @@ def chain_key(organization: str, invitee: str) -> ChainKey:
     return ChainKey(_named_text(_CHAINS, f"{organization}\n{invitee}"))
 
 
+ERASED = "erased"
+"""In place of the address of a guest who was erased, as `slotwire.without_address` writes it, too."""
+
+
 def folded_address(email: str) -> str:
     """Write an e-mail address as it is compared: spaces around it and its case do not matter."""
     return email.strip().lower()

@@ -15,12 +15,10 @@ from slotwire.handlers.due_times import MomentTimes
 from slotwire.handlers.records import Record, event_id_of
 from slotwire.handlers.schedules import Schedule
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import borrowed, call_outright, read_queries, translated
+from slotwire.ingest.foundation.postgres import borrowed, give_up, read_queries, translated
 
 MAX_WAITING = 10
 """Firings of one schedule that wait for one organization; one that comes then is passed over."""
-LEAVE_SECONDS = 1.0
-"""How long a process that stops waits for a connection, and for an answer, to let another one fire."""
 
 _NEXT = timedelta(microseconds=1)
 """From a time to the next one that Postgres knows."""
@@ -153,9 +151,7 @@ class ScheduleStore:
 
     async def leave(self) -> None:
         """Let another process fire at once. Where Postgres does not answer, it waits until the lease ends."""
-        async with borrowed(self._pool, seconds=LEAVE_SECONDS) as connection:
-            statement = _QUERIES["leave_firing"]
-            await call_outright(connection, statement, self._agent, self.owner, seconds=LEAVE_SECONDS)
+        await give_up(self._pool, _QUERIES["leave_firing"], self._agent, self.owner)
 
     async def declare(self, schedules: Iterable[Schedule]) -> None:
         """Note what the agent's code declares, and what it does not declare any more."""

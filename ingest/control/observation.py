@@ -49,7 +49,7 @@ from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.erasure_metrics import ERASURE_OLDEST, ERASURES_OPEN
 from slotwire.ingest.foundation.exposition import Readings
-from slotwire.ingest.foundation.postgres import Pool, borrowed, call_outright, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, give_up, read_queries, translated
 from slotwire.ingest.foundation.retention_settings import RetentionSettings
 from slotwire.ingest.foundation.settings import MetricsSettings
 from slotwire.ingest.foundation.telemetry import (
@@ -77,8 +77,6 @@ FRESH_ROUNDS = 2
 """For how many intervals a reading is shown."""
 HOLD_ROUNDS = 3
 """For how many intervals the right to show is held: longer than what was read is shown, so that no two show at once."""
-LEAVE_SECONDS = 1.0
-"""How long a process that stops waits for a connection, and for an answer, to give the right up."""
 PAGE_ORGANIZATIONS = 100
 """Organizations whose hours are read at a time."""
 MAX_ORGANIZATIONS = 10_000
@@ -250,7 +248,6 @@ class Observer:
 
     async def _leave(self) -> None:
         try:
-            async with borrowed(self._pool, seconds=LEAVE_SECONDS) as connection:
-                await call_outright(connection, _SQL["leave_observer"], self._holder, seconds=LEAVE_SECONDS)
+            await give_up(self._pool, _SQL["leave_observer"], self._holder)
         except SlotwireError as problem:  # then another process waits until the right ends by itself
             _log.info("not_left", error=problem.message)

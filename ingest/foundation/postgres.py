@@ -80,6 +80,8 @@ FOR_LISTS = MappingProxyType(
 )
 """For lists, whose filters may be left out: each is planned for the filters it is called with, and walks the index that
 has just those, in its order. Left to itself the server gathers and sorts all rows of a value it takes for rare."""
+LEAVE_SECONDS = 1.0
+"""How long a process that stops waits for a connection, and for an answer, to give up what only one process has."""
 _NEVER_SECONDS = 3_600.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -288,6 +290,16 @@ async def call_outright(connection: Connection, statement: str, *arguments: obje
         if not asked.done():
             connection.terminate()
             asked.add_done_callback(_heard)
+
+
+async def give_up(pool: Pool, statement: str, *arguments: object) -> None:
+    """Give up what only one process has, as it stops: another one takes it at once, and not when the lease ends.
+
+    Raises:
+        DatabaseUnavailable: Postgres did not answer within `LEAVE_SECONDS`; another process waits for the lease's end.
+    """
+    async with borrowed(pool, seconds=LEAVE_SECONDS) as connection:
+        await call_outright(connection, statement, *arguments, seconds=LEAVE_SECONDS)
 
 
 def _heard(asked: asyncio.Future[Any]) -> None:

@@ -19,7 +19,7 @@ import orjson
 from slotwire.ingest.log.batch import OverdueClear
 from slotwire.ingest.log.normalize import Fact, InviteeFact, ResourceFact
 from slotwire.schemas.calendly import Cancellation, InviteePayload, Location, NoShow, ScheduledEvent
-from slotwire.schemas.ids import folded_address
+from slotwire.schemas.ids import ERASED, folded_address
 
 LEFT = frozenset(
     {
@@ -39,8 +39,6 @@ LEFT_OF_RESOURCE = frozenset({"uri", "routing_form", "created_at", "updated_at",
 """Fields of a contact, a routing form submission or a meeting recap that stay."""
 PERSONAL = ("contact.", "routing_form_submission.", "meeting_recap.")
 """How Calendly's names of events about resources begin that may tell of a person."""
-IN_PLACE = "erased"
-"""What is written in place of a guest's address, as `slotwire.without_address` writes it."""
 
 AnyFact = Fact | OverdueClear
 
@@ -207,7 +205,7 @@ def _without_guests(payload: InviteePayload, addresses: Collection[str]) -> Invi
     if meeting is None:
         return payload
     guests = [
-        each.model_copy(update={"email": IN_PLACE}) if folded_address(each.email or "") in addresses else each
+        each.model_copy(update={"email": ERASED}) if folded_address(each.email or "") in addresses else each
         for each in meeting.event_guests
     ]
     return payload.model_copy(update={"scheduled_event": meeting.model_copy(update={"event_guests": guests})})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -56,22 +57,27 @@ BOUND = [route for route in IN_ORDER if not route.everywhere]
 """Those that a key of one organization may make."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def of_all(database_pool: DatabasePool) -> AsyncIterator[PopulatedApi]:
-    """Something behind each route, for the changes with keys of all organizations; each has something of its own."""
+@asynccontextmanager
+async def _filled(database_pool: DatabasePool) -> AsyncIterator[PopulatedApi]:
+    """Fill the API of a borrowed database once."""
     database = await database_pool.borrow()
     async with populated_api(database, "access") as found:
         yield found
     await database_pool.give_back(database)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def of_all(database_pool: DatabasePool) -> AsyncIterator[PopulatedApi]:
+    """Something behind each route, for the changes with keys of all organizations; each has something of its own."""
+    async with _filled(database_pool) as found:
+        yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def of_one(database_pool: DatabasePool) -> AsyncIterator[PopulatedApi]:
     """The same, for the changes with keys of its organization."""
-    database = await database_pool.borrow()
-    async with populated_api(database, "access") as found:
+    async with _filled(database_pool) as found:
         yield found
-    await database_pool.give_back(database)
 
 
 async def test_the_application_serves_the_table_and_nothing_else(database: Database) -> None:

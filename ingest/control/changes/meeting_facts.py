@@ -14,7 +14,7 @@ from typing import Any
 from slotwire.ingest.receive.accept import OwnEvent
 from slotwire.schemas.changes import MeetingDetails, ScheduledEventChanged
 from slotwire.schemas.codec import format_time
-from slotwire.schemas.ids import OrganizationUri, content_digest, event_id, folded_address
+from slotwire.schemas.ids import ERASED, OrganizationUri, content_digest, event_id, folded_address
 
 FIELDS = ("hosts", "start_time", "end_time", "guests", "location")
 """What is compared."""
@@ -24,8 +24,6 @@ MAX_PEOPLE = 200
 """Hosts, and guests, of a meeting that are compared."""
 MAX_TEXT = 2_000
 """Characters of a text that are compared."""
-ERASED = "erased"
-"""In place of the address of a guest who was erased, as in the log."""
 _YEARS = range(2000, 2200)
 
 Facts = Mapping[str, Any]
