@@ -10,6 +10,9 @@ from types import ModuleType
 from slotwire.handlers.places import described, own_places
 from slotwire.ingest.foundation.errors import ConfigurationError, SlotwireError
 
+MAX_LINES = 6
+"""Lines of the author's that an error came through, the innermost first: a recursion comes through hundreds."""
+
 
 def imported(module_name: str, name: str) -> ModuleType:
     """Import a module, looked up in the working directory first.
@@ -46,5 +49,5 @@ def imported(module_name: str, name: str) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # `sys.exit`, too
-        lines = "\n".join(map(str, own_places(error)))
+        lines = "\n".join(map(str, own_places(error)[:MAX_LINES]))
         raise ConfigurationError(f"{module_name} cannot be imported: {described(error)}", remedy=lines) from error

@@ -103,7 +103,8 @@ class Agent(Schedules):
         organization_concurrency: int | None = None,
         grace_seconds: float | None = None,
     ) -> None:
-        if not NAME.fullmatch(name):
+        called: object = name
+        if not (isinstance(called, str) and NAME.fullmatch(called)):
             raise ConfigurationError(
                 f"{name!r} cannot be an agent's name",
                 remedy="Use up to 63 lower-case letters, digits and dashes, a letter first.",
@@ -119,14 +120,8 @@ class Agent(Schedules):
                 f"agent {name} cannot have the version {version!r:.60}",
                 remedy="Use up to 40 letters, digits, dots, dashes and underscores.",
             )
-        for most in (concurrency, organization_concurrency):
-            if most is not None and not 1 <= most <= MAX_CONCURRENCY:
-                raise ConfigurationError(
-                    f"agent {name} cannot run {most} handlers at once", remedy=f"Give 1 to {MAX_CONCURRENCY}."
-                )
-        for seconds in (timeout_seconds, grace_seconds):
-            if seconds is not None and not 0 <= seconds < math.inf:
-                raise ConfigurationError(f"agent {name} cannot have a limit of {seconds} s", remedy="Give seconds.")
+        _check_limits(name, retry=retry, limit=limit)
+        _check_numbers(name, timeout_seconds, grace_seconds, at_once=(concurrency, organization_concurrency))
         super().__init__()
         self.name = name
         self.version = version
@@ -241,21 +236,23 @@ class Agent(Schedules):
                 remedy="An agent handles each event once: call both from one handler, or make a second agent.",
             )
 
-    def on_start(self, hook: Hook, /) -> Hook:
+    def on_start(self, hook: Hook | None = None, /) -> Hook:
         """Run an `async def` without parameters before the first event: it opens what the handlers use.
 
         If it raises, the agent is not ready, and it runs again after a pause. Several run in their order.
         """
-        self._starting.append(self._checked(hook))
-        return hook
+        checked = self._checked(hook)
+        self._starting.append(checked)
+        return checked
 
-    def on_stop(self, hook: Hook, /) -> Hook:
+    def on_stop(self, hook: Hook | None = None, /) -> Hook:
         """Run an `async def` without parameters after the last handler has ended. Several run in the reverse order."""
-        self._stopping.insert(0, self._checked(hook))
-        return hook
+        checked = self._checked(hook)
+        self._stopping.insert(0, checked)
+        return checked
 
-    def _checked(self, hook: Hook) -> Hook:
-        if not inspect.iscoroutinefunction(hook) or inspect.signature(hook).parameters:
+    def _checked(self, hook: Hook | None) -> Hook:
+        if hook is None or not inspect.iscoroutinefunction(hook) or inspect.signature(hook).parameters:
             raise ConfigurationError(
                 f"agent {self.name}: a hook is an `async def` without parameters",
                 remedy="Write @agent.on_start above `async def open_client() -> None`.",
@@ -327,6 +324,27 @@ class Agent(Schedules):
     def topics(self) -> tuple[Topic, ...]:
         """The topics it reads, without the prefix of the settings."""
         return tuple(dict.fromkeys(cls.topic for cls in self._classes))
+
+
+def _check_limits(agent: str, **given: object) -> None:
+    for what, value in given.items():
+        kind = RetryPolicy if what == "retry" else GiveUpLimit
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(
+                f"agent {agent}: {what}= takes a {kind.__name__}, not {value!r:.60}",
+                remedy=f"Write {what}={kind.__name__}(...), from slotwire.handlers.policy.",
+            )
+
+
+def _check_numbers(agent: str, *seconds: object, at_once: Sequence[object]) -> None:
+    for most in at_once:
+        if most is not None and not (isinstance(most, int) and 1 <= most <= MAX_CONCURRENCY):
+            raise ConfigurationError(
+                f"agent {agent} cannot run {most!r:.60} handlers at once", remedy=f"Give 1 to {MAX_CONCURRENCY}."
+            )
+    for limit in seconds:
+        if limit is not None and not (isinstance(limit, int | float) and 0 <= limit < math.inf):
+            raise ConfigurationError(f"agent {agent} cannot have a limit of {limit!r:.60} s", remedy="Give seconds.")
 
 
 def group_name(prefix: str, agent: Agent) -> str:

@@ -38,6 +38,10 @@ def check_handler(agent: str, handler: object, classes: Sequence[type[EventData]
             with other classes.
     """
     name = getattr(handler, "__name__", repr(handler))
+    if inspect.isasyncgenfunction(handler):
+        raise ConfigurationError(
+            f"agent {agent}: {name} has a `yield`, so that it is no handler", remedy="Return Done, Retry or Reject."
+        )
     if not inspect.iscoroutinefunction(handler):
         raise ConfigurationError(f"agent {agent}: {name} is not an `async def`", remedy=f"Write {EXAMPLE}.")
     try:

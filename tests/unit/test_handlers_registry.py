@@ -82,6 +82,34 @@ def test_an_event_has_one_handler() -> None:
         agent.on(InviteeCreated)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"retry": 3}, "retry= takes a RetryPolicy, not 3"),
+        ({"limit": 20}, "limit= takes a GiveUpLimit, not 20"),
+        ({"timeout_seconds": "5"}, "cannot have a limit of '5' s"),
+        ({"concurrency": "4"}, "cannot run '4' handlers at once"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_before_any_event_comes(given: dict[str, Any], words: str) -> None:
+    """With `retry=3` each event that fails would be given up as a defect of ours."""
+    with pytest.raises(ConfigurationError, match=words):
+        Agent("a", **given)
+
+
+def test_what_is_nearly_right_says_what_to_write() -> None:
+    """A handler that yields is told of it; brackets behind `on_start` are one of the usual slips."""
+    agent: Any = Agent("a")
+
+    async def yields(event: Any, ctx: Any) -> Any:
+        yield event, ctx
+
+    with pytest.raises(ConfigurationError, match="yields has a `yield`"):
+        agent.on(InviteeCreated)(yields)
+    with pytest.raises(ConfigurationError, match="a hook is an `async def` without parameters"):
+        agent.on_start()
+
+
 def test_a_handler_is_a_coroutine_function_of_two() -> None:
     """A plain function and one with other parameters are refused before any event comes."""
 
@@ -102,6 +130,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with modules of a user's."""
     (tmp_path / "mine_crm.py").write_text(MINE)
     (tmp_path / "mine_needy.py").write_text("import surely_not_installed\n")
+    (tmp_path / "mine_deep.py").write_text("def deeper():\n    deeper()\n\n\ndeeper()\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     return tmp_path
@@ -123,6 +152,7 @@ def test_an_agent_is_found_in_the_working_directory(modules: Path) -> None:
         ("mine_needy:agent", "needs the module surely_not_installed", "Install it"),
         ("mine_crm:other", "has no agent called other", "agent, twin, idle"),
         ("mine_crm:idle", "has no handler", "@agent.on"),
+        ("mine_deep:agent", "RecursionError", "mine_deep.py:2 in deeper"),
     ],
 )
 def test_a_wrong_reference_says_what_to_do(modules: Path, reference: str, message: str, remedy: str) -> None:
@@ -131,6 +161,7 @@ def test_a_wrong_reference_says_what_to_do(modules: Path, reference: str, messag
     with pytest.raises(ConfigurationError, match=message) as caught:
         load_agent(reference)
     assert remedy in caught.value.remedy
+    assert caught.value.remedy.count("\n") < 10, "it fits on a screen"
 
 
 def test_two_agents_of_one_name_are_refused(modules: Path) -> None:
