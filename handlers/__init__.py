@@ -29,6 +29,8 @@ reach         what a handler reaches
 hooks         what an agent opens at its start and closes at its stop
 places        the author's own line of an error
 unawaited     what a handler has not awaited
+threads       the threads that a run has begun
+ending        ends the process in time, whatever its handlers do
 author        the author's loop
 cli           `slotwire agents`, with the author's loop in author_cli
 testing       the same dispatch in memory, for an agent's own tests

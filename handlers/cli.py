@@ -52,6 +52,7 @@ def run(
     begin_without_secrets(but={OF_SHIPPED, OF_MAIL} if are_shipped(references) else ())
     from slotwire.handlers.author.alone import alone
     from slotwire.handlers.author.shown_runs import ShownRuns
+    from slotwire.handlers.ending import EXIT_LEFT, EndWatch
     from slotwire.handlers.process import run_agents
     from slotwire.handlers.registry import load_agents
     from slotwire.ingest.foundation import lifecycle
@@ -64,12 +65,16 @@ def run(
     configure_logging(settings.log, process="agents")
     configure_tracing(settings.traces, process="agents")
     loaded = load_agents(references)
+    grace = settings.agents.stop_grace_seconds
+    watch = EndWatch(max(grace if each.grace_seconds is None else each.grace_seconds for each in loaded))
 
     async def main(stop: asyncio.Event) -> None:
-        async with alone(loaded, settings) if only else nullcontext():
+        async with watch.watching(), alone(loaded, settings) if only else nullcontext():
             await run_agents(loaded, settings, stop, shown=ShownRuns(SystemClock()) if lines else None)
 
     lifecycle.run(main)
+    if watch.abandoned:
+        raise typer.Exit(EXIT_LEFT)
 
 
 @app.command(name="list")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 D = TypeVar("D", bound=EventData)
 
+_NOT_ENTERED = "its transaction was never begun: write `async with ctx.transaction() as connection:`"
+_STILL_OPEN = "its transaction was open when the handler ended, and was undone: await what opens it"
 _BLOCK_RAISED = "its transaction was rolled back, and the handler caught what its block had raised"
 
 
@@ -99,7 +101,8 @@ class Context:
 
         For a firing of the clock: what belongs to the user that `calendly.as_user(…)` names.
         """
-        return EventCalendly(self.calls, self.event.id, firing=isinstance(self.event.data, FiringData))
+        firing = isinstance(self.event.data, FiringData)
+        return EventCalendly(self.calls, self.event.id, firing=firing, check=self._check)
 
     @property
     def idempotency_key(self) -> str:
@@ -122,6 +125,7 @@ class Context:
     @property
     def bookings(self) -> OrganizationBookings:
         """The bookings of the organization, beyond the event's chain: what is booked, and what has changed."""
+        self._check()
         return OrganizationBookings(self.chains.beyond, self.organization)
 
     async def booking(self) -> BookingChain | None:
@@ -133,6 +137,7 @@ class Context:
         Raises:
             DatabaseUnavailable: Postgres is away. Do not catch it.
         """
+        self._check()
         chain = await self.chains.bookings(self.organization, self.event.subject, self._connection)
         found = next((each for each in chain if each.invitee == self.event.subject), None)
         return None if found is None else BookingChain(found, chain)
@@ -178,14 +183,18 @@ class Context:
         return await self._tokens.get()
 
     def end(self) -> RunTokens | None:
-        """End what ends with the run; returns the tokens that have to be ended, too. Called by the runtime."""
+        """End what ends with the run; returns the tokens that have to be ended, too. Called by the runtime.
+
+        A transaction that is open is undone: what has left it behind cannot commit it any more.
+        """
         self._ended = True
+        if self._connection is not None:
+            self.inbox.undo(self.event.id, self._connection)
         if self.run is not None:
             self.run.over = True
         return self._tokens
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncGenerator[DatabaseConnection, None]:
+    def transaction(self) -> AbstractAsyncContextManager[DatabaseConnection]:
         """Open a transaction in Postgres whose commit also marks the event as done.
 
         The mark is inserted first, so that another member with the same event waits for it and then skips the event.
@@ -205,15 +214,21 @@ class Context:
                 connection.transaction()` inside the block undoes a part instead.
             RuntimeError: this run has opened a transaction before.
         """
-        if self._ended:
-            raise RuntimeError(RUN_IS_OVER)
+        if not self.committed and self.not_committed is None:
+            self.not_committed = _NOT_ENTERED
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[DatabaseConnection, None]:
+        self._check()
         if self.committed or self._open:
             raise RuntimeError("a run can open one transaction only: its commit marks the event as done")
         if self.run is not None and await self.run.complete() is not None:
             raise Suspended
-        self._open = True
+        self._open, self.not_committed = True, _STILL_OPEN
         try:
             async with self.inbox.transaction(self.event.id) as connection:
+                self._check()
                 self._connection = connection
                 self.state.opened(connection)
                 yield connection
@@ -289,7 +304,9 @@ class Context:
             ValueError: no event of these classes could answer: their topic has other keys.
             RuntimeError: inside of or after `transaction()`, or during a step.
         """
-        named = name if name is not None else "wait for " + " or ".join(cls.__name__ for cls in classes)
+        named = (
+            name if name is not None else "wait for " + " or ".join(getattr(cls, "__name__", "?") for cls in classes)
+        )
         return await self._journaled().wait_for(classes, name=named, where=where, timeout=timeout)
 
     async def approval(
@@ -317,6 +334,11 @@ class Context:
             RuntimeError: inside of or after `transaction()`, or during a step.
         """
         return await approval(self._journaled(), name, what, person, timeout)
+
+    def _check(self) -> None:
+        """Refuse what is left of a run that is over."""
+        if self._ended:
+            raise RuntimeError(RUN_IS_OVER)
 
     def _journaled(self) -> Run:
         if self._open or self.committed:

@@ -6,6 +6,7 @@ import sysconfig
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 _OURS = tuple(str(Path(__file__).resolve().parents[1] / name) for name in ("handlers", "ingest", "schemas"))
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -45,6 +46,16 @@ def own_places(error: BaseException) -> tuple[CodePlace, ...]:
         if _is_own(frame.filename)
     )
     return tuple(found)
+
+
+def own_frame(frame: FrameType | None) -> str:
+    """Return the innermost line of an author's that a frame came through: `crm/agent.py:21 remember`; else nothing."""
+    while frame is not None:
+        code = frame.f_code
+        if _is_own(code.co_filename):
+            return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
+        frame = frame.f_back
+    return ""
 
 
 def described(error: BaseException) -> str:

@@ -244,12 +244,16 @@ class AgentRunner:
     async def run(self, stop: asyncio.Event) -> None:
         """Open what the agent holds, and work until `stop` is set."""
         failures = 0
+        if self.agent.hooks[0]:
+            self.problems.begin("start", "its start hooks have not ended", quiet=True)
         while not stop.is_set():
             try:
-                async with held(self.agent):
+                async with held(self.agent, stop):
                     self.problems.end("start")
                     await self._work(stop)
             except StartFailed as error:
+                if stop.is_set():
+                    return
                 said = error.said if self._settings.agents.log_messages else str(error)
                 self.problems.begin("start", " ".join(filter(None, ("a start hook failed:", said, error.place))))
                 failures += 1

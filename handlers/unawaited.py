@@ -66,6 +66,11 @@ def noting() -> Dropped:
     return dropped
 
 
+def noted() -> Dropped | None:
+    """Return what the run of this context notes; None outside of runs."""
+    return _DROPPED.get()
+
+
 def dropped_so_far() -> str:
     """Return the first coroutine that this run has dropped so far; empty where all were awaited."""
     dropped = _DROPPED.get()

@@ -18,8 +18,9 @@ from slotwire.ingest.foundation.local_stack import AGENTS_FILE, ENVIRONMENT_FILE
 
 LOOK_SECONDS = 0.25
 """How often the files are looked at."""
-STOP_SECONDS = 5.0
-"""How long a process may take to stop before it is killed; its handlers have `GRACE_SECONDS` of it."""
+STOP_SECONDS = 10.0
+"""How long a process may take to stop before it is killed; its handlers have `GRACE_SECONDS` of it, and some more to be
+let go if they do not end."""
 GRACE_SECONDS = 2.0
 MAX_FILES = 5_000
 """Files that are looked at; a folder with more is probably not the agent's."""

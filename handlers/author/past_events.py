@@ -201,6 +201,11 @@ class _TriedInbox:
     async def mark(self, event_id: UUID) -> None:
         """Mark nothing."""
 
+    def undo(self, event_id: UUID, connection: DatabaseConnection) -> None:
+        """End the transaction that a run has left behind."""
+        del event_id, connection
+        self._connection.terminate()
+
     async def data_of(self, event_id: UUID) -> bytes | None:
         """Fetch the data of an event whose record was published without it."""
         with translated():

@@ -6,6 +6,7 @@ handle      one record: decode, skip, run, try again, give up
 give_up     writes its dead letter, until there are too many
 attempt     one run of a handler
 isolation   with context variables and a limit of time of its own
+interruption  interrupts a run, and lets go of one that does not end
 runs        the runs of one agent in one process
 resume      lets runs that were set aside go on when an event of their key comes
 queueing    handles them in turn with the others

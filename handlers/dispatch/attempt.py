@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch import isolation
-from slotwire.handlers.dispatch.isolation import RanTooLong, isolated
+from slotwire.handlers.dispatch.interruption import AbandonedRun, abandoned_in
+from slotwire.handlers.dispatch.isolation import Closed, RanTooLong, isolated
 from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, TroubledRun
 from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.outcome import Done, Reject, Retry
@@ -22,7 +23,9 @@ from slotwire.handlers.registry import Agent
 from slotwire.handlers.results import RecordResult
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.inbox import AlreadyDone, NotCommitted
-from slotwire.handlers.unawaited import noting
+from slotwire.handlers.threads import threads_ended
+from slotwire.handlers.unawaited import Dropped, noting
+from slotwire.ingest.foundation.agent_metrics import RUNS_ABANDONED
 from slotwire.ingest.foundation.errors import (
     ConfigurationError,
     ControlUnavailable,
@@ -36,6 +39,7 @@ from slotwire.schemas.envelope import Event
 
 _MAX_FRAMES = 6
 _UNTRACED = nullcontext()
+_LET_THROUGH = "let CancelledError through, catch Exception instead"
 _seconds = cache(HANDLER_SECONDS.labels)
 """The series is found once: that costs as much as many a handler."""
 MAX_MESSAGE_CHARACTERS = 500
@@ -146,7 +150,7 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     except AlreadyDone:
         return SuccessfulRun(by_another=True)
     except RanTooLong as error:
-        result = _judge(error.__cause__ or error, context, f"ran longer than {agent.timeout_seconds:g} s")
+        result = await _interrupted(error, agent, context, dropped)
     except BaseException as error:  # noqa: BLE001 - the agent's policy decides what follows
         result = _judge(error, context)
     else:
@@ -170,6 +174,15 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
     return result
 
 
+async def _interrupted(error: RanTooLong, agent: Agent, context: Context, dropped: Dropped) -> RunResult:
+    """Say what follows from the end of a run's time, once the threads that it has begun have ended, too."""
+    result = _judge(error.__cause__ or error, context, f"ran longer than {agent.timeout_seconds:g} s")
+    if (tokens := context.end()) is not None:
+        await tokens.end()
+    await threads_ended(dropped, context.agent, context.log)
+    return result
+
+
 def _span(context: Context) -> AbstractContextManager[object]:
     if not tracing().on:
         return _UNTRACED
@@ -180,6 +193,9 @@ def _span(context: Context) -> AbstractContextManager[object]:
 
 def _judge(error: BaseException, context: Context, reason: str = "") -> RunResult:
     """Say what follows from what a handler raised; raise what is not its own."""
+    if (abandoned := abandoned_in(error)) is not None:
+        _abandon(abandoned, context)
+        reason = f"{reason} and caught its interruption, at {abandoned.at}: {_LET_THROUGH}"
     match error:
         case NotCommitted():
             reason = error.reason
@@ -191,11 +207,19 @@ def _judge(error: BaseException, context: Context, reason: str = "") -> RunResul
             return replace(_failure(error), unknown=error.step)
         case asyncio.CancelledError() if not _cancelled_itself(context):
             raise error
-        case KeyboardInterrupt() | GeneratorExit():
+        case KeyboardInterrupt() | Closed():
             raise error  # whoever stops the process, and the end of the loop
         case _:
             pass
     return _failure(error, reason)
+
+
+def _abandon(run: AbandonedRun, context: Context) -> None:
+    """Leave a run that did not end: its context refuses everything, and what its transaction has written is undone."""
+    context.end()
+    run.close()
+    RUNS_ABANDONED.labels(context.agent, "handler").inc()
+    context.log.error("run_abandoned", at=run.at, attempt=context.attempt)
 
 
 def _is_cancelled() -> bool:
@@ -249,6 +273,8 @@ def _read(outcome: object, context: Context) -> RunResult:
             return FailedRun("the handler asked for another try", pause=outcome.seconds)
         case Reject():
             return GiveUpReason(_written(outcome.reason), context.attempt)
+        case type():
+            return FailedRun(f"the handler returned the class {outcome.__name__}: write {outcome.__name__}()")
         case _:  # the first check of what the handler returned
             return FailedRun(f"the handler returned {type(outcome).__name__}, not Done, Retry, Reject or None")
 

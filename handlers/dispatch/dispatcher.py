@@ -18,6 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
+from slotwire.handlers.dispatch.interruption import interrupt, let_go
 from slotwire.handlers.dispatch.lanes import Lanes
 from slotwire.handlers.records import Lane, LaneTurn, Partition, Record, SetAsideRecord
 from slotwire.handlers.results import RecordResult, RecordStatus
@@ -25,7 +26,9 @@ from slotwire.handlers.settle.ledger import MAX_TRACKED, OffsetLedger
 from slotwire.ingest.foundation.telemetry import CONSUMER_IN_FLIGHT
 
 CANCEL_SECONDS = 2.0
-"""How long an interrupted handler may take to end before the dispatcher stops waiting for it."""
+"""How long an interrupted handler may take to end when the process stops, before it is interrupted again."""
+AGAIN_SECONDS = 0.5
+"""How long after that; then it is let go."""
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Bytes of the records in work, or behind one of their lane; past its share a partition gets no further one."""
 ELSEWHERE_BYTES = 1024 * 1024
@@ -48,11 +51,12 @@ class _OpenPartition:
         spare: how many of them have not begun.
         held_bytes: of the records that are not settled.
         waits: whether jobs wait for something: then each lane gets a worker at once.
+        before: the tasks of an earlier assignment that were interrupted: nothing begins beside them.
         resumed: set but while partitions move: meanwhile nothing of it begins.
         idle: set while nothing of it runs.
     """
 
-    def __init__(self, *, ready: bool) -> None:
+    def __init__(self, *, ready: bool, before: AbstractSet[asyncio.Task[None]]) -> None:
         self.ready = ready
         self.ledger = OffsetLedger()
         self.lanes: Lanes[Lane, Record | LaneTurn] = Lanes()
@@ -66,6 +70,7 @@ class _OpenPartition:
         self.resumed.set()
         self.idle.set()
         self.running = 0
+        self.before = before
 
 
 class Dispatcher:
@@ -104,6 +109,7 @@ class Dispatcher:
         self._max_held = max(max_in_flight, max_held)
         self._spawn = spawn
         self._open: dict[Partition, _OpenPartition] = {}
+        self._ending: dict[Partition, frozenset[asyncio.Task[None]]] = {}
         # Asked for when somebody looks, since setting it costs as much as many a handler.
         if counted:
             CONSUMER_IN_FLIGHT.labels(agent).set_function(lambda: self.in_flight)
@@ -140,7 +146,9 @@ class Dispatcher:
             ready: whether their records may be handled now; else `make_ready` says when.
         """
         for partition in partitions:
-            self._open.setdefault(partition, _OpenPartition(ready=ready))
+            if partition not in self._open:
+                before = self._ending.pop(partition, frozenset())
+                self._open[partition] = _OpenPartition(ready=ready, before=before)
         self.changed.set()
 
     def make_ready(self, partitions: Mapping[Partition, AbstractSet[int]]) -> None:
@@ -244,7 +252,8 @@ class Dispatcher:
                 item.stopping.set()
                 item.due.clear()
                 for task in tuple(item.workers):
-                    task.cancel()
+                    interrupt(task)
+                self._ending[partition] = frozenset({*item.workers, *item.before})
             item.resumed.set()
         self.changed.set()
         return {partition: self.position(partition) for partition in self._open}
@@ -258,16 +267,21 @@ class Dispatcher:
             item.stopping.set()
             item.resumed.set()
         running = {task for item in self._open.values() for task in item.workers}
+        left = {task for tasks in self._ending.values() for task in tasks}
+        left |= {task for item in self._open.values() for task in item.before}
         if running:
             _, running = await asyncio.wait(running, timeout=grace)
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=CANCEL_SECONDS)
+        left = {task for task in running | left if not task.done()}
+        for end, seconds in ((interrupt, CANCEL_SECONDS), (interrupt, AGAIN_SECONDS), (let_go, AGAIN_SECONDS)):
+            for task in left:
+                end(task)
+            if left:
+                _, left = await asyncio.wait(left, timeout=seconds)
 
     def close(self) -> None:
         """Forget all partitions. Records that were not settled will be delivered again, here or elsewhere."""
         self._open.clear()
+        self._ending.clear()
         self.changed.set()
 
     def _start(self, item: _OpenPartition, job: Record | LaneTurn) -> None:
@@ -284,6 +298,8 @@ class Dispatcher:
     async def _work(self, item: _OpenPartition) -> None:
         """Work on lanes until none is due. While one works, another one is there to begin if it waits."""
         task = asyncio.current_task()
+        if item.before:
+            await self._until_ended(item)
         item.spare -= 1
         item.waits = item.running > 0
         try:
@@ -299,6 +315,15 @@ class Dispatcher:
             item.workers.discard(task)
         if item.due and not item.spare:
             self._add_worker(item)
+
+    async def _until_ended(self, item: _OpenPartition) -> None:
+        """Wait for what an earlier assignment has left, so that no key has two events in work."""
+        try:
+            await asyncio.wait(item.before)
+        except asyncio.CancelledError:
+            item.workers.discard(asyncio.current_task())
+            raise
+        item.before = frozenset()
 
     async def _work_on(self, item: _OpenPartition, lane: Lane, first: Record | LaneTurn) -> None:
         """Handle the records and turns of a lane until none is left."""

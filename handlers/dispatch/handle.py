@@ -309,14 +309,14 @@ class Handling:
     ) -> RecordResult | None:
         """Give a record up after a failed run, or postpone it, or wait for its next run: then there is no result."""
         self._tell(context, run)
-        work.failures = context.attempt
+        work.failures += 1
         await self.patience.until_answered("postgres", work.run.count_attempt, stopping)
-        if context.attempt >= self._agent.retry.attempts:
-            why = GiveUpReason(run.reason, context.attempt, run.trace)
+        if work.failures >= self._agent.retry.attempts:
+            why = GiveUpReason(run.reason, work.failures, run.trace)
             return await self._give_up(work.record, why, stopping, work.queued)
-        pause = self._agent.retry.pause(context.attempt, drawn()) if run.pause is None else run.pause
+        pause = self._agent.retry.pause(work.failures, drawn()) if run.pause is None else run.pause
         if pause > self._postpone_after and not work.is_set_aside:
-            return RecordResult(RecordStatus.POSTPONED, context.attempt, pause=pause)
+            return RecordResult(RecordStatus.POSTPONED, work.failures, pause=pause)
         await self.patience.wait(pause, stopping)
         return None
 

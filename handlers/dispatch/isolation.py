@@ -10,19 +10,22 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
-from pathlib import Path
+from types import NoneType
 from typing import Any, Generic, TypeVar
 
-from slotwire.ingest.foundation.telemetry import get_logger
-
-LET_END_SECONDS = 10.0
-"""How long a coroutine may go on that was told to end, before the log says so."""
+from slotwire.handlers.dispatch.interruption import Interruptions
 
 T = TypeVar("T")
+_PLAIN = frozenset({asyncio.Future, NoneType})
+"""What can always be cancelled; a task, and what gathers several, may not end by that."""
 
 
 class RanTooLong(Exception):
     """The limit of time is over."""
+
+
+class Closed(GeneratorExit):
+    """The task that ran the coroutine is closed, at the end of its loop."""
 
 
 async def isolated(coroutine: Coroutine[Any, Any, T], limit: Callable[[], asyncio.Timeout]) -> T:
@@ -44,7 +47,7 @@ async def isolated(coroutine: Coroutine[Any, Any, T], limit: Callable[[], asynci
     deadline = limit()
     try:
         async with deadline:
-            return await _Rest(coroutine, context, first)
+            return await _Rest(coroutine, context, first, deadline)
     except TimeoutError as error:
         if deadline.expired():
             raise RanTooLong from error
@@ -54,23 +57,33 @@ async def isolated(coroutine: Coroutine[Any, Any, T], limit: Callable[[], asynci
 class _Rest(Generic[T]):
     """What is left of a coroutine that waits for something."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], context: Context, awaited: object) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], context: Context, awaited: object, deadline: asyncio.Timeout
+    ) -> None:
         self._coroutine = coroutine
         self._context = context
         self._awaited = awaited
+        self._deadline = deadline
+        self._found: Interruptions | None = None
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """Run it on whenever what it waits for is there."""
+        """Run it on whenever what it waits for is there, unless it is let go."""
         coroutine, run, awaited = self._coroutine, self._context.run, self._awaited
-        overdue: asyncio.TimerHandle | None = None
         try:
             while True:
                 try:
-                    sent = yield awaited
+                    if type(awaited) in _PLAIN or not asyncio.isfuture(awaited):
+                        sent = yield awaited
+                    else:
+                        sent = None
+                        yield from self._interruptions.beside(awaited)
+                except GeneratorExit:
+                    run(coroutine.close)
+                    raise Closed from None
                 except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+                    if isinstance(error, asyncio.CancelledError):
+                        self._interruptions.note()
                     step = partial(coroutine.throw, error)
-                    if overdue is None and isinstance(error, asyncio.CancelledError):
-                        overdue = asyncio.get_running_loop().call_later(LET_END_SECONDS, self._tell)
                 else:
                     step = partial(coroutine.send, sent)
                 try:
@@ -79,13 +92,12 @@ class _Rest(Generic[T]):
                     value: T = ended.value
                     return value
         finally:
-            if overdue is not None:
-                overdue.cancel()
+            if self._found is not None:
+                self._found.end()
 
-    def _tell(self) -> None:
-        """Say that the coroutine has caught its cancellation and goes on: nothing can end it."""
-        frame, at = getattr(self._coroutine, "cr_frame", None), ""
-        if frame is not None:
-            code = frame.f_code
-            at = f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
-        get_logger("handlers").error("run_does_not_end", at=at)
+    @property
+    def _interruptions(self) -> Interruptions:
+        """Made where they are needed."""
+        if self._found is None:
+            self._found = Interruptions(self._coroutine, self._context, self._deadline)
+        return self._found

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from inspect import isawaitable
 from typing import Any, Literal, NoReturn, TypeVar
 
 import orjson
@@ -154,7 +155,8 @@ class Run:
         self._note(started)
         self._under_way = name
         try:
-            value = await fn(self.key_of(name))
+            called: Any = fn(self.key_of(name))
+            value = await called if isawaitable(called) else called  # what has returned has happened
         except StepOutcomeUnknown as unknown:
             unknown.again = on_unknown == "retry"
             raise

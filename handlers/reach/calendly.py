@@ -52,7 +52,25 @@ class Calls(RunCalls, Protocol):
 class EventCalendly:
     """Calendly as seen from one event: `ctx.calendly`."""
 
-    def __init__(self, calls: Calls, event_id: UUID, *, firing: bool = False, user: str | None = None) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        event_id: UUID,
+        *,
+        firing: bool = False,
+        user: str | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        """Take what it needs.
+
+        Args:
+            calls: makes the calls.
+            event_id: the event's, or the firing's.
+            firing: whether it is a firing.
+            user: as whom, of a firing of the clock.
+            check: raises where nothing may be asked any more.
+        """
+        self._check = check
         self._calls = calls
         self._event_id = event_id
         self._firing = firing
@@ -72,7 +90,7 @@ class EventCalendly:
         """
         if not self._firing:
             raise RuntimeError("only scheduled work names a user: an event is about the one who hosts its meeting")
-        return EventCalendly(self._calls, self._event_id, firing=True, user=user)
+        return EventCalendly(self._calls, self._event_id, firing=True, user=user, check=self._check)
 
     async def call(self, operation: str, /, **values: object) -> Any:
         """Read something that belongs to the event's meeting or to the user who hosts it.
@@ -125,6 +143,8 @@ class EventCalendly:
 
     async def _granted(self, ask: Callable[[str], Awaitable[Any]]) -> Any:
         """Ask with the grant that there is, and with a new one where that has ended."""
+        if self._check is not None:
+            self._check()
         if self._grant is not None:
             try:
                 return await ask(self._grant)

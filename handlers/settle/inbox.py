@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -67,6 +67,10 @@ class Inbox(Protocol):
 
         Raises `NotCommitted` at its end if it was not committed.
         """
+        ...
+
+    def undo(self, event_id: UUID, connection: DatabaseConnection) -> None:
+        """End the transaction that a run has left behind, without its commit."""
         ...
 
     async def data_of(self, event_id: UUID) -> bytes | None:
@@ -165,6 +169,12 @@ class PostgresInbox:
         finally:
             with translated():
                 await self._pool.release(connection)
+
+    def undo(self, event_id: UUID, connection: DatabaseConnection) -> None:
+        """End the transaction that a run has left behind: its connection is closed, so that the server undoes it."""
+        del event_id
+        left: Any = connection
+        left.terminate()
 
     async def _undo(self, transaction: BriefTransaction, error: BaseException) -> None:
         """Roll back. While a statement of the block still runs, that cannot be said: the connection is closed then."""

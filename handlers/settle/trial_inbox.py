@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from slotwire.handlers.settle.inbox import AlreadyDone
+from slotwire.handlers.settle.inbox import AlreadyDone, NotCommitted
+
+_LEFT = "its run had ended"
 
 
 class MemoryInbox:
@@ -24,6 +26,7 @@ class MemoryInbox:
         self.data: dict[UUID, bytes] = {}
         self._connection = connection
         self._locks: dict[UUID, asyncio.Lock] = {}
+        self._open: dict[UUID, object] = {}
 
     async def seen(self, event_id: UUID) -> bool:
         """Say whether the event was settled."""
@@ -32,6 +35,12 @@ class MemoryInbox:
     async def mark(self, event_id: UUID) -> None:
         """Mark the event as settled; marking it twice is no error."""
         self.settled.add(event_id)
+
+    def undo(self, event_id: UUID, connection: Any) -> None:
+        """End the transaction that a run has left behind: it marks nothing, and holds up no other run."""
+        del connection
+        self._open.pop(event_id, None)
+        self._locks.pop(event_id, None)
 
     async def data_of(self, event_id: UUID) -> bytes | None:
         """Return the data of an event whose record was published without it."""
@@ -45,5 +54,8 @@ class MemoryInbox:
         async with self._locks.setdefault(event_id, asyncio.Lock()):
             if event_id in self.settled:
                 raise AlreadyDone
+            this = self._open[event_id] = object()
             yield self._connection
+            if self._open.pop(event_id, None) is not this:
+                raise NotCommitted(_LEFT)
             self.settled.add(event_id)

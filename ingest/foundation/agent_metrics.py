@@ -42,6 +42,13 @@ CONSUMER_OFFSETS_LOST = Gauge(
     ["agent"],
     registry=of("agents"),
 )
+RUNS_ABANDONED = Counter(
+    "slotwire_runs_abandoned",
+    "Runs that did not end when they were interrupted, by what went on: `handler`, which caught the interruption and is"
+    " not run on; `thread`, which nothing can end: the next run of its key waits for it.",
+    ["agent", "left"],
+    registry=of("agents"),
+)
 FIRINGS = Counter(
     "slotwire_firings",
     "Firings of scheduled work, by outcome: fired; passed: missed or too many at once, and not done late.",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from slotwire.handlers import Agent, Context, Done, Event, Reject
+from slotwire.handlers import Agent, Context, Done, Event, Reject, hooks
+from slotwire.handlers.hooks import StartFailed, held
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.testing import RecordStatus, Trial
 from slotwire.schemas.events import InviteeCreated
@@ -73,12 +76,13 @@ def agent_of(body: Body, **more: Any) -> Agent:
         (raising(Outrage()), "raised Outrage", 2),
         (raising(BaseExceptionGroup("two", [Outrage(), SystemExit()])), "raised BaseExceptionGroup", 2),
         (raising(SystemExit(3)), "raised SystemExit", 2),
+        (raising(GeneratorExit()), "raised GeneratorExit", 2),
         (raising(Unspeakable()), "raised Unspeakable", 2),
         (raising(asyncio.CancelledError()), "raised CancelledError", 2),
         (cancel_itself, "raised CancelledError", 2),
         (reject_unspeakably, "a Unspeakable that cannot be written", 1),
     ],
-    ids=["base", "group", "exit", "unspeakable", "cancelled", "cancels itself", "rejects"],
+    ids=["base", "group", "exit", "closes", "unspeakable", "cancelled", "cancels itself", "rejects"],
 )
 async def test_whatever_a_handler_raises_costs_its_event_alone(body: Body, reason: str, attempts: int) -> None:
     """It is a failed run like any other, with attempts and a reason, and the next event of the key is handled."""
@@ -173,3 +177,103 @@ async def test_a_result_that_json_cannot_hold_is_never_another_one(value: object
 
     [result] = await Trial(agent_of(body)).deliver(invitee_created("k", 1))
     assert (result.status, seen) == (RecordStatus.HELD, [])
+
+
+async def use_without_entering(ctx: Context) -> None:
+    """Call for a transaction, and leave out the `async with`."""
+    ctx.transaction()
+
+
+async def leave_a_transaction_open(ctx: Context) -> None:
+    """Open one in a task that nobody awaits."""
+
+    async def use() -> None:
+        async with ctx.transaction():
+            await asyncio.Event().wait()
+
+    left.append(asyncio.create_task(use()))
+    await asyncio.sleep(0)
+
+
+async def forget_what_it_counts(ctx: Context) -> None:
+    """Say in every run that it is the first."""
+    ctx.attempt = 0
+    raise ValueError
+
+
+async def return_a_class(_: Context) -> object:
+    """Leave out the brackets."""
+    return Done
+
+
+left: list[asyncio.Task[None]] = []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (use_without_entering, "its transaction was never begun: write `async with ctx.transaction() as connection:`"),
+        (
+            leave_a_transaction_open,
+            "its transaction was open when the handler ended, and was undone: await what opens it",
+        ),
+        (forget_what_it_counts, "raised ValueError"),
+        (return_a_class, "the handler returned the class Done: write Done()"),
+    ],
+)
+async def test_what_a_new_author_may_write_is_no_success(body: Body, reason: str) -> None:
+    """It ends after its attempts, and says what to write."""
+    trial = Trial(agent_of(body), connection=object())
+    [result] = await trial.deliver(invitee_created("k", 1))
+    assert (result.status, result.attempts, result.reason) == (RecordStatus.DEAD_LETTERED, 2, reason)
+    assert not trial.done
+    for task in left:
+        task.cancel()
+
+
+async def test_a_step_s_function_that_is_not_async_is_called_once() -> None:
+    """What has returned has happened: it is kept like any other, and not called again as if it had failed."""
+    calls: list[str] = []
+
+    async def body(ctx: Context) -> None:
+        charging: Any = charge
+        assert await ctx.step("charge", charging) == {"id": 7}
+
+    def charge(key: str) -> dict[str, int]:
+        calls.append(key)
+        return {"id": 7}
+
+    [result] = await Trial(agent_of(body)).deliver(invitee_created("k", 1))
+    assert (result.status, len(calls)) == (RecordStatus.DONE, 1)
+
+
+async def test_hooks_that_hang_or_exit_hold_up_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start hook is interrupted by the stop, a stop hook after its time; `sys.exit` is a failure like others."""
+    monkeypatch.setattr(hooks, "STOP_SECONDS", 0)
+    agent, stop, ran, exits = Agent("crm"), asyncio.Event(), list[str](), list[bool]()
+
+    @agent.on_start
+    async def begin() -> None:
+        ran.append("start")
+        if exits:
+            raise SystemExit(3)
+        stop.set()
+        await asyncio.Event().wait()
+
+    @agent.on_stop
+    async def last() -> None:
+        ran.append("stopped")
+        sys.exit()
+
+    @agent.on_stop
+    async def first() -> None:
+        ran.append("stop")
+        await asyncio.Event().wait()
+
+    for error in ("TimeoutError", "SystemExit"):
+        with capture_logs() as said, pytest.raises(StartFailed, match=error):
+            async with held(agent, stop):
+                raise AssertionError
+        assert [(each["hook"], each["reason"]) for each in said] == [("first", "TimeoutError"), ("last", "SystemExit")]
+        exits.append(True)
+    assert ran == ["start", "stop", "stopped"] * 2

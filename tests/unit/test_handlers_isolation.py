@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Coroutine
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
-from slotwire.handlers.dispatch import isolation
 from slotwire.handlers.dispatch.isolation import RanTooLong, isolated
 from tests.support.agent_setup import run_ready_tasks
 
@@ -65,29 +61,3 @@ async def test_what_ends_a_wait_reaches_the_handler() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert caught == ["ValueError", "CancelledError", "CancelledError"]
-
-
-async def test_a_run_that_catches_its_cancellation_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can end what goes on after the end of its time: the log names the line. One that ends is not told of."""
-    monkeypatch.setattr(isolation, "LET_END_SECONDS", 0)
-    release = asyncio.Event()
-
-    async def stubborn() -> str:
-        with suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        await release.wait()
-        return "at last"
-
-    with capture_logs() as said:
-        with pytest.raises(RanTooLong):
-            await isolated(asyncio.Event().wait(), partial(asyncio.timeout, 0))
-        await run_ready_tasks()
-        assert not said
-        running = asyncio.create_task(isolated(stubborn(), partial(asyncio.timeout, 0)))
-        while not said:
-            await run_ready_tasks()
-        release.set()
-        assert await running == "at last"
-    (line,) = said
-    assert (line["event"], line["log_level"]) == ("run_does_not_end", "error")
-    assert re.fullmatch(r"unit/test_handlers_isolation\.py:[0-9]+ stubborn", line["at"])

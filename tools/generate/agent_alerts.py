@@ -38,6 +38,16 @@ AGENTS = (
         healthy={'slotwire_consumer_stuck{agent="crm"}': "0 1 0x90"},
     ),
     Alert(
+        "SlotwireRunsAbandoned",
+        "sum by (agent, left) (increase(slotwire_runs_abandoned_total[1h])) > 0",
+        wait="0m",
+        severity="ticket",
+        summary="A run of agent {{ $labels.agent }} did not end when it was interrupted ({{ $labels.left }}).",
+        runbook="agents-late.md#a-run-does-not-end",
+        faulty={'slotwire_runs_abandoned_total{agent="crm",left="handler"}': "0x10 1x80"},
+        healthy={'slotwire_runs_abandoned_total{agent="crm",left="handler"}': "5x90"},
+    ),
+    Alert(
         "SlotwireOffsetsLost",
         "max by (agent) (slotwire_consumer_offsets_lost) == 1",
         wait="0m",
