@@ -16,6 +16,7 @@ from slotwire.handlers.author.tables import require_tables
 from slotwire.handlers.consume.member import Member
 from slotwire.handlers.consume.membership import Membership
 from slotwire.handlers.consume.placement import OFFSETS_LOST, Placement
+from slotwire.handlers.dispatch.careful import ProcessLife
 from slotwire.handlers.dispatch.due import DueRuns
 from slotwire.handlers.dispatch.handle import Handling
 from slotwire.handlers.dispatch.queueing import Queueing
@@ -35,6 +36,7 @@ from slotwire.handlers.settle.agent_queue import PostgresQueue
 from slotwire.handlers.settle.dead_letters import KafkaDeadLetters
 from slotwire.handlers.settle.inbox import PostgresInbox
 from slotwire.handlers.settle.letters import KeptLetters
+from slotwire.handlers.settle.noted_runs import NotedRuns
 from slotwire.handlers.shipped.agent import ShippedAgent, Stores
 from slotwire.handlers.shipped.settings import PostgresSettings
 from slotwire.ingest.foundation.agent_metrics import CONSUMER_OFFSETS_LOST
@@ -99,7 +101,9 @@ async def run_agents(
     receivers = Outgoing(settings.outgoing, purpose="agents")
     async with opened_pool(agents, settings) as pool, control, receivers:
         install(agents, settings, pool, clock, receivers)
-        runners = [AgentRunner(agent, settings, pool, clock, shown=shown, control=control) for agent in agents]
+        life = ProcessLife()
+        about: dict[str, Any] = {"shown": shown, "control": control, "life": life}
+        runners = [AgentRunner(agent, settings, pool, clock, **about) for agent in agents]
         health.add("postgres", lambda: postgres_problem(pool))
         for runner in runners:
             if look_seconds is not None:
@@ -184,8 +188,10 @@ class AgentRunner:
         *,
         shown: ShownRuns | None = None,
         control: ControlClient | None = None,
+        life: ProcessLife | None = None,
     ) -> None:
         self.agent = agent
+        life = life or ProcessLife()
         self.problems = Problems(agent.name, get_logger("agents").bind(agent=agent.name))
         if agent.topics:
             self.problems.begin("joining", "is joining its consumer group", quiet=True)
@@ -195,7 +201,9 @@ class AgentRunner:
             topics=tuple(full_name(settings.kafka, topic) for topic in agent.topics),
             grace=agent.grace_seconds,
         )
-        self._placement = Placement(pool, agent=agent.name, group=self.membership.group, start=agent.start, clock=clock)
+        self._placement = Placement(
+            pool, agent=agent.name, group=self.membership.group, start=agent.start, clock=clock, process=life.id
+        )
         self._offsets_lost = CONSUMER_OFFSETS_LOST.labels(agent.name)
         self._firings = firing_partition(settings.kafka.topic_prefix)
         for topic in self.lettered_topics:
@@ -226,6 +234,8 @@ class AgentRunner:
             postpone_after=POSTPONE_SECONDS,
             log_messages=settings.agents.log_messages,
             show=shown,
+            noted=NotedRuns(pool, agent=agent.name, process=life.id, clock=clock),
+            life=life,
         )
 
         self._queue = PostgresQueue(pool, agent=agent.name, clock=clock, settings=settings.agents)
@@ -233,7 +243,7 @@ class AgentRunner:
         self._queueing = Queueing(self._handling, self._queue, **about)
         self._queued_firings = Queueing(self._handling, self._queue, firings=True, **about)
         self._schedules = ScheduleStore(
-            pool, agent=agent.name, clock=clock, lease_seconds=settings.agents.claim_seconds
+            pool, agent=agent.name, clock=clock, lease_seconds=settings.agents.claim_seconds, process=life.id
         )
 
     @property

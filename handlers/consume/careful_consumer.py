@@ -6,16 +6,17 @@ The workarounds for its known faults are here and in member.py; docs/explanation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 
 from slotwire.handlers.consume.placement import offsets_lost
 from slotwire.handlers.records import Partition, Record
 from slotwire.ingest.foundation.errors import BrokerUnavailable, RecordRefused
+from slotwire.ingest.foundation.kafka import translated
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -84,6 +85,22 @@ def _published(timestamp: int) -> datetime:
         return datetime.fromtimestamp(timestamp / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(0, UTC)
+
+
+async def committed_before(
+    consumer: Any, partitions: Collection[Partition], seconds: float
+) -> dict[Partition, tuple[int, str]]:
+    """Return what earlier members have committed: offsets, and what was settled behind them.
+
+    Raises:
+        BrokerUnavailable: it did not answer within so many seconds.
+    """
+    places = [TopicPartition(*partition) for partition in partitions]
+    with translated():
+        async with asyncio.timeout(seconds):
+            # The public `committed()` leaves out what was written beside an offset.
+            found = await consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001 - see above
+    return {Partition(*place): (at.offset, at.metadata) for place, at in found.items()}
 
 
 async def is_set(event: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from slotwire.handlers.consume.careful_consumer import (
     NOT_PLACED,
     close_consumer,
+    committed_before,
     first_of,
     is_set,
     readable,
@@ -239,6 +240,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             try:
                 if unready := dispatcher.unready:
                     await self._make_ready(unready)
+                if self._assigned:
+                    await self._placement.hold(dispatcher.partitions - set(dispatcher.unready))
                 for turn in await self._queueing.due(dispatcher.partitions):
                     dispatcher.turn(turn)
             except (BrokerUnavailable, DatabaseUnavailable, SchemaMismatch) as error:
@@ -257,28 +260,20 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """
         moves = self._moves
         put_in_force = await self._queueing.load(partitions)
-        known = await self._committed_before(partitions)
+        known = await committed_before(self._consumer, partitions, self._patience)
         starts = await self._placement.starts(set(partitions) - known.keys())
         if moves != self._moves:
             return
         if starts:
             await self._send({partition: (offset, "") for partition, offset in starts.items()})
-        await self._placement.begin(partitions)
+        died = await self._placement.begin(partitions)
+        await self._queueing.beware(starts | {each: offset for each, (offset, _) in known.items()}, died)
         if moves == self._moves:
             with translated():
                 for partition, offset in starts.items():
                     self._consumer.seek(TopicPartition(*partition), offset)
             put_in_force()
             self._dispatcher.make_ready({each: read_settled(*known.get(each, (0, ""))) for each in partitions})
-
-    async def _committed_before(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, str]]:
-        """Return what earlier members have committed: offsets, and what was settled behind them."""
-        places = [TopicPartition(*partition) for partition in partitions]
-        with translated():
-            async with asyncio.timeout(self._patience):
-                # The public `committed()` leaves out what was written beside an offset.
-                found = await self._consumer._coordinator.fetch_committed_offsets(places)  # noqa: SLF001 - see above
-        return {Partition(*place): (at.offset, at.metadata) for place, at in found.items()}
 
     async def _go_on_with_runs(self) -> None:
         """Let runs go on whose time has come, once their partitions are read to the ends that these have now."""
@@ -351,6 +346,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._generation = self._group_generation
         await self._dispatcher.pause(self._membership.move_grace)
         await self._commit()
+        await self._placement.leave()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Go on with the partitions that stayed ours, interrupt the work of the others, and start with new ones.
@@ -378,6 +374,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     async def _leave(self) -> None:
         grace = self._membership.grace
+        await self._placement.leave()  # first: a kill while it stops is no run's fault
         await self._dispatcher.stop(self._agents.stop_grace_seconds if grace is None else grace)
         await self._commit()
         self._forget()

@@ -4,12 +4,17 @@ What was decided first stays, in Postgres: whoever is assigned a partition of wh
 one, as a member of the group. From then on Kafka says where the agent continues. Where Kafka has forgotten it, because
 the group was without a member for longer than the broker keeps offsets, or because the records are gone, the agent
 holds: a silent jump to the oldest or the newest record would repeat or lose events.
+
+In the same row is the process that works there, so that the next one finds out that it has died.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,7 +23,7 @@ from slotwire.handlers.consume.groups import read_committed, resolve, speaking_f
 from slotwire.handlers.policy import Start
 from slotwire.handlers.records import Partition
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.errors import BrokerUnavailable
+from slotwire.ingest.foundation.errors import BrokerUnavailable, SlotwireError
 from slotwire.ingest.foundation.kafka import TopicDescription
 from slotwire.ingest.foundation.postgres import read_queries, translated
 from slotwire.ingest.foundation.settings import KafkaSettings
@@ -29,6 +34,9 @@ OFFSETS_LOST = "offsets_lost"
 """Why an agent holds whose place Kafka does not know, or does not have records for, any more."""
 UNDECIDED = "undecided"
 """Why a member leaves that was assigned a partition of which nobody has decided where the agent begins."""
+
+LEAVE_SECONDS = 1.0
+"""How long it may take to note that this process works on nothing. Where that fails, the next one takes it for dead."""
 
 
 def offsets_lost(agent: str, topic: str, what: str) -> BrokerUnavailable:
@@ -45,7 +53,14 @@ class Placement:
     """Where one agent begins, and whether it has."""
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, group: str, start: Start, clock: Clock
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        *,
+        agent: str,
+        group: str,
+        start: Start,
+        clock: Clock,
+        process: UUID,
     ) -> None:
         """Take what is needed.
 
@@ -55,12 +70,16 @@ class Placement:
             group: its consumer group.
             start: where it begins in a topic that is new to it.
             clock: for what is kept.
+            process: this one.
         """
         self._pool = pool
         self._agent = agent
         self._group = group
         self._start: Start = start
         self._clock = clock
+        self._process = process
+        self._ours: set[Partition] = set()
+        self._died: dict[Partition, UUID] = {}
         self._log = get_logger("placement").bind(agent=agent)
 
     async def decide(self, kafka: KafkaSettings, topics: Sequence[TopicDescription]) -> None:
@@ -132,17 +151,38 @@ class Placement:
             raise BrokerUnavailable("the place of a partition has to be decided first", reason=UNDECIDED)
         return {each: found[each] for each in partitions}
 
-    async def begin(self, partitions: Collection[Partition]) -> None:
-        """Note that the group has an offset of partitions: what it begins to read has a place from now on.
+    async def begin(self, partitions: Collection[Partition]) -> Mapping[Partition, UUID]:
+        """Note that this process works on partitions, of which the group has an offset: they have a place from now on.
+
+        Returns:
+            The process that worked there before and has died, of each partition of which one has.
 
         Raises:
             DatabaseUnavailable: Postgres is away.
         """
         with translated():
             topics, numbers = [each.topic for each in partitions], [each.number for each in partitions]
-            rows = await self._pool.fetch(_QUERIES["begin"], self._agent, topics, numbers, self._clock.now())
-        for topic in sorted({row["topic"] for row in rows}):
+            about = (self._agent, topics, numbers, self._clock.now(), self._process)
+            rows = await self._pool.fetch(_QUERIES["begin"], *about)
+        for topic in sorted({row["topic"] for row in rows if row["begins"]}):
             self._log.info("agent_begins", topic=topic, start=_said(self._start))
+        left = {Partition(row["topic"], row["partition"]): row["process"] for row in rows}
+        self._ours.update(left)
+        self._died.update({each: of for each, of in left.items() if of is not None and of != self._process})
+        return {each: self._died[each] for each in partitions if each in self._died}
+
+    async def hold(self, partitions: Collection[Partition]) -> None:
+        """Note again that this process works on partitions, if it has said since that it does on none."""
+        if not self._ours >= set(partitions):
+            await self.begin(partitions)
+
+    async def leave(self) -> None:
+        """Note that this process works on nothing of the agent, so that nobody takes it for dead."""
+        self._ours.clear()
+        self._died.clear()
+        with suppress(SlotwireError, TimeoutError), translated():
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._pool.execute(_QUERIES["leave"], self._agent, self._process)
 
 
 def _said(start: Start) -> str:

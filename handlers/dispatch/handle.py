@@ -26,6 +26,7 @@ from slotwire.handlers.dispatch.attempt import (
     run_once,
     trace_of,
 )
+from slotwire.handlers.dispatch.careful import Care, Careful, ProcessLife
 from slotwire.handlers.dispatch.give_up import GivingUp
 from slotwire.handlers.dispatch.resume import Resumption
 from slotwire.handlers.dispatch.runs import Runs, Work
@@ -44,6 +45,7 @@ from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.handlers.settle.agent_queue import QueuedRecord
 from slotwire.handlers.settle.dead_letters import DeadLetters, GiveUpReason
 from slotwire.handlers.settle.inbox import Inbox
+from slotwire.handlers.settle.noted_runs import NotedRuns
 from slotwire.ingest.foundation.agent_metrics import FIRING_LATE_SECONDS
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.errors import ControlUnavailable, SlotwireError
@@ -65,8 +67,11 @@ class Handling:
 
     Args:
         postpone_after: after a failed run whose pause is longer, in seconds, a record is postponed.
+        noted: where runs are noted after a process has died; None: nothing is known of other processes.
+        life: of this process.
 
     Attributes:
+        careful: what is run with care; None without `noted`.
         halted: set when the limit of dead letters is reached. From then on every record is handed back.
         patience: how servers that are away are waited for.
     """
@@ -87,6 +92,8 @@ class Handling:
         show: RunReport | None = None,
         pause: Pause = wait_for,
         log_messages: bool = False,
+        noted: NotedRuns | None = None,
+        life: ProcessLife | None = None,
     ) -> None:
         self._agent = agent
         self._inbox = inbox
@@ -100,6 +107,7 @@ class Handling:
         self._problems = problems
         self._clock = clock
         self.patience = Patience(problems, pause)
+        self.careful = None if noted is None else Careful(noted, life or ProcessLife(), agent.retry, self.patience)
         self._log_messages = log_messages
         self._counted = cache(lambda kind, status: HANDLED.labels(agent.name, kind, status.value))
         self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)
@@ -233,13 +241,28 @@ class Handling:
         if work.known is None and work.queued is None:
             self._observe(work.event)
         self._runs.begin(work, stopping)
+        if self.careful is not None:
+            work.care = self.careful.of(work.record, work.event.id)
         try:
+            if work.care is not None:
+                return await self._run_with_care(work, work.care, stopping)
             return await self._run_again_and_again(work, stopping)
         except BaseException:
             await work.run.release()
             raise
         finally:
             self._runs.end(work)
+
+    async def _run_with_care(self, work: Work, care: Care, stopping: asyncio.Event) -> RecordResult:
+        """Run an event's handler where a process has died, unless too many have with this event."""
+        begun = await care.begin(stopping)
+        if isinstance(begun, GiveUpReason):
+            result = await self._give_up(work.record, begun, stopping, work.queued)
+        else:
+            work.failures = max(work.failures, begun)
+            result = await self._run_again_and_again(work, stopping)
+        await care.end(result, stopping)
+        return result
 
     async def _run_again_and_again(self, work: Work, stopping: asyncio.Event) -> RecordResult:
         if work.failures >= self._agent.retry.attempts:
@@ -248,7 +271,10 @@ class Handling:
         outages = 0
         while True:
             context = self._context(work)
-            run = await (self._run_in_turn if self._slots.limited else self._run)(work.code, context, stopping)
+            if work.care is not None:
+                run = await self._run_noted(work.care, work.code, context, stopping)
+            else:
+                run = await (self._run_in_turn if self._slots.limited else self._run)(work.code, context, stopping)
             if not isinstance(run, UncountedRun):
                 self._problems.end("control")
             match run:
@@ -323,6 +349,11 @@ class Handling:
     async def _run_in_turn(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, as soon as the agent's limits on runs at once let it."""
         async with self._slots.taken(context.organization):
+            return await self._run(code, context, stopping)
+
+    async def _run_noted(self, care: Care, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
+        """Run the handler once, noted while it runs: in its turn among those that are suspected, then as usual."""
+        async with care.turn(stopping), self._slots.taken(context.organization), care.noted(stopping):
             return await self._run(code, context, stopping)
 
     def _run(self, code: Agent, context: Context, stopping: asyncio.Event) -> Awaitable[RunResult]:

@@ -8,7 +8,7 @@ nothing of a lane runs beside it. An empty lane is fenced no more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -85,8 +85,23 @@ class Queueing:
 
         return put_in_force
 
+    async def beware(self, offsets: Mapping[Partition, int], died: Mapping[Partition, UUID]) -> None:
+        """Learn with which events of partitions processes have died, before their first records are handled.
+
+        Args:
+            offsets: those that the group had committed.
+            died: the process that worked there before and has died, of each of which one has.
+
+        Raises:
+            DatabaseUnavailable, SchemaMismatch, ConfigurationError: nothing of them may be handled yet.
+        """
+        if self._handling.careful is not None:
+            await self._handling.careful.beware(offsets, died)
+
     def forget(self, partitions: Collection[Partition]) -> None:
         """Let go of partitions; nothing of theirs begins any more."""
+        if self._handling.careful is not None:
+            self._handling.careful.forget(partitions)
         for partition in partitions:
             self._fenced.pop(partition, None)
             self._lettered.pop(partition, None)

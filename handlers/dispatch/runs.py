@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from slotwire.handlers.dispatch.careful import Care
 from slotwire.handlers.long_work.journal import Journal, StoredRun, lane_key, unpack
 from slotwire.handlers.long_work.steps import Candidate, Run
 from slotwire.handlers.records import Record, event_id_of
@@ -113,6 +114,7 @@ class Work:
         candidate: a later event that may end its wait.
         place: the offset up to which the partition was read when it was due; None if it is not.
         failures: the runs that counted.
+        care: how its runs are noted; None in the usual case.
         code: the agent whose handlers it runs.
         run: the one that runs, or ran last.
     """
@@ -124,6 +126,7 @@ class Work:
     candidate: Candidate | None = None
     place: int | None = None
     failures: int = 0
+    care: Care | None = None
     code: Agent = field(init=False)
     run: Run = field(init=False)
 

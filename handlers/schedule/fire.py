@@ -146,8 +146,10 @@ class FiringLoop:
         return min(max(wait, MIN_PAUSE_SECONDS), self._look_seconds)
 
     async def _begin(self) -> None:
+        offsets, died = {self._partition: self._store.next_offset}, self._store.died
         await self._store.declare(self._schedules)
         await self._read()
+        await self._queueing.beware(offsets, {} if died is None else {self._partition: died})
         put_in_force = await self._queueing.load([self._partition])
         put_in_force()
         self._due_runs.forget()

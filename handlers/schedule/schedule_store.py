@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -122,12 +122,17 @@ class ScheduleStore:
     """The schedules of one agent. Every method raises DatabaseUnavailable, SchemaMismatch or ConfigurationError.
 
     Attributes:
-        owner: this process.
         lease_seconds: how long the process that fires may stand still before another one does.
+        died: the process that fired before this one and stood still; None where it had left.
+        next_offset: that of the first firing that was not there when this process began.
     """
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, clock: Clock, lease_seconds: float) -> None:
-        self.owner = uuid4()
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], *, agent: str, clock: Clock, lease_seconds: float, process: UUID
+    ) -> None:
+        self.died: UUID | None = None
+        self.next_offset = 0
+        self._process = process
         self._pool = pool
         self._agent = agent
         self._clock = clock
@@ -139,9 +144,10 @@ class ScheduleStore:
         """Begin or go on to be the process that fires; returns whether it is this one."""
         stale = self._seen if monotonic() - self._seen_at >= self.lease_seconds else None
         with translated():
-            asked = (self._agent, self.owner, *(stale or (None, None)), self._clock.now())
-            if await self._pool.fetchval(_QUERIES["take_firing"], *asked):
-                self._seen = None
+            asked = (self._agent, self._process, *(stale or (None, None)), self._clock.now())
+            next_offset = await self._pool.fetchval(_QUERIES["take_firing"], *asked)
+            if next_offset is not None:
+                self.died, self.next_offset, self._seen = stale[0] if stale else None, next_offset, None
                 return True
             row = await self._pool.fetchrow(_QUERIES["firer"], self._agent)
         found = None if row is None else (row["owner"], row["beat"])
@@ -151,7 +157,7 @@ class ScheduleStore:
 
     async def leave(self) -> None:
         """Let another process fire at once. Where Postgres does not answer, it waits until the lease ends."""
-        await give_up(self._pool, _QUERIES["leave_firing"], self._agent, self.owner)
+        await give_up(self._pool, _QUERIES["leave_firing"], self._agent, self._process)
 
     async def declare(self, schedules: Iterable[Schedule]) -> None:
         """Note what the agent's code declares, and what it does not declare any more."""

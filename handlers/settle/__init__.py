@@ -5,5 +5,6 @@ inbox         which events are done, in Postgres
 dead_letters  records that were given up, in Kafka
 letters       the same in Postgres, for operators
 agent_queue   records that are handled later, in Postgres
+noted_runs    which runs may have ended processes
 trial_inbox   the inbox of a trial
 """

@@ -2,10 +2,11 @@
 
 -- name: take_firing
 -- Begin or go on to be the process of an agent that fires: where there is none, or one at a beat where it stands still.
+-- Answers the offset of the next firing.
 INSERT INTO slotwire.agent_firers AS f (agent, owner, seen_at) VALUES ($1, $2, $5)
 ON CONFLICT (agent) DO UPDATE SET owner = excluded.owner, beat = f.beat + 1, seen_at = excluded.seen_at
 WHERE f.owner IS NULL OR f.owner = excluded.owner OR (f.owner = $3 AND f.beat = $4)
-RETURNING true
+RETURNING next_offset
 
 -- name: firer
 -- Which process of an agent fires, and its beat.

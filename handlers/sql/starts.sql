@@ -14,7 +14,17 @@ ORDER BY d.partition
 ON CONFLICT (agent, topic, partition) DO NOTHING
 
 -- name: begin
--- An agent's offsets of some partitions are committed: it has begun there. Answers where it had not before.
-UPDATE slotwire.agent_starts SET begun_at = $4
-WHERE agent = $1 AND begun_at IS NULL AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
-RETURNING topic, partition
+-- A process works on some partitions of an agent, whose offsets are committed. Answers where the agent had not begun before,
+-- and which process had not left before this one came.
+WITH before AS (
+    SELECT topic, partition, begun_at, process FROM slotwire.agent_starts
+    WHERE agent = $1 AND (topic, partition) IN (SELECT * FROM unnest($2::text[], $3::integer[]))
+    ORDER BY topic, partition FOR UPDATE
+)
+UPDATE slotwire.agent_starts s SET begun_at = coalesce(s.begun_at, $4), process = $5
+FROM before b WHERE s.agent = $1 AND s.topic = b.topic AND s.partition = b.partition
+RETURNING s.topic, s.partition, b.begun_at IS NULL AS begins, b.process
+
+-- name: leave
+-- A process works on no partition of an agent any more.
+UPDATE slotwire.agent_starts SET process = NULL WHERE agent = $1 AND process = $2

@@ -29,6 +29,7 @@ from slotwire.ingest.control.silence import HOUR, KNOWN_WEEKS, WEEK, WEEKS, Week
 from slotwire.ingest.control.subscription_findings import FindingKind
 from slotwire.ingest.errors import SlotwireError
 from slotwire.ingest.foundation.agent_metrics import (
+    AGENT_RUN_DEATHS,
     AGENT_RUN_OLDEST,
     AGENT_RUNS,
     AGENT_SETTINGS_DISABLED,
@@ -89,7 +90,7 @@ OTHERS = "others"
 """The label of all organizations beyond the setting."""
 
 _SHOWN: tuple[Readings, ...] = (
-    *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
+    *(AGENT_RUNS, AGENT_RUN_OLDEST, AGENT_RUN_DEATHS, AGENT_SETTINGS_DISABLED, LETTERS_OPEN, LETTER_OLDEST),
     *(ACTIONS_WAITING, ACTION_OLDEST, SCHEDULE_LATE, CHANGE_SWEEP_LATE, CHANGE_SWEEP_OLDEST),
     *(AVAILABILITY_READ, AVAILABILITY_UNPUBLISHED, ERASURES_OPEN, ERASURE_OLDEST),
     *(CONNECTIONS, HOLES_OPEN, HOLE_OLDEST, LAST_DELIVERY, ORGANIZATIONS_SILENT, PARKED_EVENTS, POSTGRES_CONNECTIONS),
@@ -222,6 +223,8 @@ class Observer:
         runs = await self._pool.fetch(_RUNS["count_runs"], now)
         self._show(AGENT_RUNS, {(each["agent"], each["state"]): each["runs"] for each in runs})
         self._show(AGENT_RUN_OLDEST, {(each["agent"], each["state"]): each["oldest"].timestamp() for each in runs})
+        deaths = await self._pool.fetch(_RUNS["count_deaths"])
+        self._show(AGENT_RUN_DEATHS, {(each["agent"],): each["deaths"] for each in deaths})
         letters = await self._pool.fetch(_LETTERS["count_open_letters"])
         self._show(LETTERS_OPEN, {(each["agent"],): each["letters"] for each in letters})
         self._show(LETTER_OLDEST, {(each["agent"],): each["oldest"].timestamp() for each in letters})

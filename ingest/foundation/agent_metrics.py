@@ -14,6 +14,14 @@ AGENT_RUNS = Readings(
     fresh_seconds=30,
     registry=of("control"),
 )
+AGENT_RUN_DEATHS = Readings(
+    "slotwire_run_deaths",
+    "How many processes of an agent have died while one and the same event ran, and nothing else that was suspected; of"
+    " the worst event that is not settled.",
+    ["agent"],
+    fresh_seconds=30,
+    registry=of("control"),
+)
 AGENT_SETTINGS_DISABLED = Readings(
     "slotwire_agent_settings_disabled",
     "Settings of shipped agents that are not used any more, because their receiver is gone, until somebody sets them.",

@@ -16,6 +16,9 @@ LETTERS_WARNING = timedelta(days=1)
 HELD = frozenset({"unknown", "diverged", "overdue"})
 """States of runs that need somebody, beside `parked`, which another version's process takes."""
 
+DEATHS_WARNING = 2
+"""With one death an event may be innocent; the alert comes at the same number."""
+
 MAX_SECRETS_TRIED = 100
 """Settings whose secrets are opened, newest first."""
 
@@ -47,9 +50,18 @@ async def dead_letters(connection: Connection, clock: Clock) -> Finding:
 
 
 async def runs(connection: Connection, clock: Clock) -> Finding:
-    """Say how many runs are not done, and which need somebody."""
+    """Say how many runs are not done, and which need somebody, or whose events end the processes of their agents."""
     with translated():
         rows = await connection.fetch(_RUNS["count_runs"], clock.now())
+        deaths = [row for row in await connection.fetch(_RUNS["count_deaths"]) if row["deaths"] >= DEATHS_WARNING]
+    if deaths:
+        named = ", ".join(f"{row['agent']} ({row['deaths']} times)" for row in deaths[:MAX_NAMED])
+        return Finding(
+            check="runs",
+            state="warning",
+            message=f"processes die while one and the same event runs: {named}",
+            remedy="docs/runbooks/agent-dies.md says how to find the event, and what becomes of it.",
+        )
     said = ", ".join(f"{row['runs']} {row['state']} of {row['agent']}" for row in rows[: 2 * MAX_NAMED])
     if not any(row["state"] in HELD for row in rows):
         return ok("runs", said or "none has steps or waits that are not done")

@@ -41,6 +41,10 @@ SELECT agent, state, count(*) AS runs, min(since) AS oldest FROM (
     FROM slotwire.runs
 ) AS found GROUP BY agent, state
 
+-- name: count_deaths
+-- How many events of each agent have ended processes by themselves, and how many processes the worst of them.
+SELECT agent, count(*) AS events, max(deaths) AS deaths FROM slotwire.noted_runs WHERE deaths > 0 GROUP BY agent ORDER BY agent
+
 -- name: agent_schemas
 -- The schemas of agents' own tables that a role may use.
 SELECT n.nspname AS schema FROM pg_namespace n

@@ -35,6 +35,7 @@ PROCESSES = {
     "inbox.sql": ("agents",),
     "bookings.sql": ("agents",),
     "queue.sql": ("agents",),
+    "noted_runs.sql": ("agents",),
     "starts.sql": ("agents",),
     "schedules.sql": ("agents",),
     "dead_letters.sql": ("control",),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
@@ -103,7 +104,9 @@ async def decide(setup: AgentSetup, start: Start, *, kafka: KafkaSettings | None
     """Decide where the agent begins, as a member does before it joins."""
     async with opened_client(setup.settings.kafka, client="test") as client:
         topics = await require_topics(client, [setup.topic])
-    placement = Placement(setup.pool, agent="late", group=group_of(setup), start=start, clock=SystemClock())
+    placement = Placement(
+        setup.pool, agent="late", group=group_of(setup), start=start, clock=SystemClock(), process=uuid4()
+    )
     await placement.decide(kafka or setup.settings.kafka, topics)
 
 

@@ -13,6 +13,11 @@ from slotwire.ingest.operate import doctor_agents, doctor_schedules
 from tests.support.management_api import write_letter, write_organization, write_unknown
 from tests.support.public_endpoint import settings_for
 
+DIED = """
+INSERT INTO slotwire.noted_runs (agent, topic, partition, event_id, process, state, at, seen, deaths)
+VALUES ($1, 'topic', 0, gen_random_uuid(), gen_random_uuid(), 'died', now(), $2, $2)
+"""
+
 
 async def test_what_waits_for_somebody_is_a_warning(database: Database) -> None:
     """A dead letter after a day, a run of unknown outcome at once; each names its agent."""
@@ -35,6 +40,11 @@ async def test_what_waits_for_somebody_is_a_warning(database: Database) -> None:
         await write_unknown(database, "ORG", 2, agent="payer")
         held = await doctor_agents.runs(owner, clock)
         assert (held.state, held.message) == ("warning", "1 unknown of payer")
+        await owner.execute(DIED, "innocent", 1)
+        assert (await doctor_agents.runs(owner, clock)).message == held.message
+        await owner.execute(DIED, "lethal", doctor_agents.DEATHS_WARNING)
+        dies = await doctor_agents.runs(owner, clock)
+        assert (dies.state, dies.message.rpartition(": ")[2]) == ("warning", "lethal (2 times)")
         for name in ("crm", "mailer"):
             await owner.execute(f"CREATE SCHEMA agent_{name}; GRANT USAGE ON SCHEMA agent_{name} TO slotwire_agents")
         shared = await doctor_agents.agent_tables(owner, settings)

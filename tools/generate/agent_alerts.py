@@ -142,6 +142,16 @@ AGENTS = (
         },
     ),
     Alert(
+        "SlotwireAgentDies",
+        "max by (agent) (slotwire_run_deaths) > 1",
+        wait="0m",
+        severity="page",
+        summary="{{ $value }} processes of agent {{ $labels.agent }} died while one and the same event ran.",
+        runbook="agent-dies.md",
+        faulty={'slotwire_run_deaths{agent="crm"}': "1 1 2x90"},
+        healthy={'slotwire_run_deaths{agent="crm"}': "1x90"},
+    ),
+    Alert(
         "SlotwireRunHeld",
         'time() - min by (agent, state) (slotwire_run_oldest_timestamp_seconds{state=~"unknown|diverged"}) > 300',
         wait="0m",

@@ -1,0 +1,293 @@
+"""Events that end the process which runs them: found among the others, given up, and driven again; nobody else pays."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from slotwire.handlers import Agent, Context
+from slotwire.handlers.records import Partition
+from slotwire.handlers.schedule.schedule_store import ScheduleStore
+from slotwire.handlers.settle.noted_runs import NotedRuns, RunSuspicion
+from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.local.databases import Database
+from slotwire.schemas.envelope import Event
+from slotwire.schemas.events import InviteeCreated
+from tests.support.agent_setup import (
+    NOTE_EFFECT,
+    AgentSetup,
+    agent_setup,
+    in_order,
+    invitee_created,
+    one_effect_each,
+    running_agents,
+    until,
+)
+from tests.support.command import slotwire
+from tests.support.fork_server import Forked
+
+LETHAL = """
+import os
+from pathlib import Path
+import asyncpg
+from slotwire.handlers import Agent
+from slotwire.handlers.policy import RetryPolicy
+from slotwire.ingest.foundation.settings import load_settings
+from slotwire.schemas.events import InviteeCreated
+
+agent = Agent("lethal", retry=RetryPolicy(attempts=1, first_seconds=0.01, longest_seconds=0.05))
+
+async def charge(key):
+    connection = await asyncpg.connect(load_settings().database_url.get_secret_value())
+    await connection.execute("INSERT INTO outside (key) VALUES ($1)", key)
+    await connection.close()
+
+@agent.on(InviteeCreated)
+async def note(event, ctx):
+    if event.key == "bad" and event.sequence % 2 == 1:
+        await ctx.step("charge", charge)
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)",
+                                 event.id, event.key, event.sequence)
+        if event.key == "bad" and event.sequence % 2 == 1 and Path("lethal").exists():
+            os._exit(70)
+"""
+LIMIT = 3
+"""Deaths after which an event is given up, however few attempts its agent has."""
+MAX_LIVES = LIMIT + 3
+"""The first death is not noted, the second may have others beside it, and the last process gives the event up."""
+TOPIC = Partition("topic", 0)
+
+
+@pytest.fixture
+async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> AsyncIterator[AgentSetup]:
+    """Topics, a database and the outside's ledger of the test's own."""
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("CREATE TABLE outside (key text); GRANT ALL ON outside TO PUBLIC")
+    await owner.close()
+    async with agent_setup(database, kafka_bootstrap, topic_prefix, partitions=1) as made:
+        yield made
+
+
+async def lives_until(setup: AgentSetup, folder: Path, done: int) -> tuple[int, Forked]:
+    """Start the lethal agent again and again until so many events are done.
+
+    Returns:
+        How many processes died, and the one that lives.
+    """
+
+    async def settled() -> bool:
+        return len(await setup.inbox()) >= done
+
+    died = 0
+    while True:
+        child = Forked(("agents", "run", "lethal_agent:agent"), setup.environment(), folder)
+        ended, reached = asyncio.create_task(child.wait()), asyncio.create_task(until(settled))
+        await asyncio.wait({ended, reached}, return_when=asyncio.FIRST_COMPLETED)
+        if reached.done():
+            ended.cancel()
+            return died, child
+        reached.cancel()
+        assert await ended == 70
+        died += 1
+
+
+async def test_an_event_that_ends_its_process_becomes_a_dead_letter(setup: AgentSetup, tmp_path: Path) -> None:
+    """After three deaths that it alone is to blame for; all others take effect once, and redriven it does, too."""
+    (tmp_path / "lethal_agent.py").write_text(LETHAL)
+    (tmp_path / "lethal").touch()
+    events = [invitee_created("bad" if n in {7, 8} else f"key-{n % 9}", n) for n in range(1, 60)]
+    bad, others = events[6], [*events[:6], *events[7:]]
+    await setup.publish(*events)
+    died, child = await lives_until(setup, tmp_path, len(others))
+    assert LIMIT < died <= MAX_LIVES
+    effects = await setup.effects()
+    assert one_effect_each(effects, others)
+    assert in_order(effects)
+    [letter] = await setup.pool.fetch("SELECT id, event_id, reason, attempts FROM slotwire.dead_letters")
+    assert letter["event_id"] == bad.id
+    assert (letter["reason"], letter["attempts"]) == ("its process died 3 times while it ran", LIMIT)
+    [record] = await setup.dead_letters("lethal", 1)
+    assert dict(record.headers)["slotwire-error-reason"] == letter["reason"].encode()
+    assert await setup.pool.fetchval("SELECT count(*) FROM outside") == 1, "what its journal has is not done again"
+    assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.noted_runs") == 0
+    (tmp_path / "lethal").unlink()
+    driven = await slotwire("dead-letters", "redrive", str(letter["id"]), env=setup.environment())
+    assert driven.code == 0, driven.stderr
+    await setup.settle(events)
+    child.terminate()
+    assert await child.wait() == 0, "a stop that was asked for ends well"
+    assert one_effect_each(await setup.effects(), events)
+    assert await setup.pool.fetchval("SELECT count(*) FROM outside") == 1
+    assert await setup.pool.fetchval("SELECT state FROM slotwire.dead_letters") == "settled"
+
+
+def watched(running: set[int], seen: list[int], most: list[int], let_end: asyncio.Event) -> Agent:
+    """Make an agent whose events of sequence 100 and above wait for a signal, and are counted while they run."""
+    agent = Agent("watched", grace_seconds=0)
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        if event.sequence >= 100:
+            running.add(event.sequence)
+            most.append(len(running))
+            try:
+                await let_end.wait()
+            finally:
+                running.discard(event.sequence)
+        async with ctx.transaction() as connection:
+            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+        seen.append(event.sequence)
+
+    return agent
+
+
+async def test_suspects_run_one_at_a_time_beside_everything_else(setup: AgentSetup) -> None:
+    """Others are not held up; a stop blames nobody; what outlives its run is suspected no more."""
+    running, seen, most, let_end = set[int](), list[int](), list[int](), asyncio.Event()
+    agent = watched(running, seen, most, let_end)
+    suspects = [invitee_created(f"suspect-{n}", 100 + n) for n in range(6)]
+    others = [invitee_created(f"key-{n}", n) for n in range(1, 20)]
+    await setup.publish(*suspects, *others)
+    runner = setup.runner(agent)
+    async with running_agents(runner):
+        await until(lambda: len(running) == len(suspects))
+        assert await noted(setup) == [], "in the usual case nothing is noted"
+        dead = await setup.pool.fetchval("SELECT process FROM slotwire.agent_starts WHERE process IS NOT NULL LIMIT 1")
+        await until(lambda: len(seen) == len(others))
+    assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_starts WHERE process IS NOT NULL") == 0
+    await setup.pool.execute("UPDATE slotwire.agent_starts SET process = $1", dead)
+    await setup.pool.executemany(
+        "INSERT INTO slotwire.noted_runs (agent, topic, partition, event_id, process, state, at, seen)"
+        " SELECT 'watched', topic, partition, $1, $2, 'running', now(), 1 FROM slotwire.agent_starts",
+        [(event.id, dead) for event in suspects],
+    )
+    more = [invitee_created(f"more-{n}", n) for n in range(20, 40)]
+    await setup.publish(*more)
+    most.clear()
+    async with running_agents(setup.runner(agent)):
+        await until(lambda: len(seen) == len(others) + len(more) and running)
+        assert len(running) == 1
+    assert set(await noted(setup)) == {("died", 2, 0), ("ended", 2, 0)}, "six ran at the death: none is to blame"
+    let_end.set()
+    async with running_agents(setup.runner(agent)):
+        await setup.settle([*suspects, *others, *more])
+
+        async def forgotten() -> bool:
+            return not await noted(setup)
+
+        await until(forgotten)
+    assert set(most) == {1}
+    assert one_effect_each(await setup.effects(), [*suspects, *others, *more])
+
+
+async def noted(setup: AgentSetup) -> list[tuple[str, int, int]]:
+    """Read the notes of runs."""
+    rows = await setup.pool.fetch("SELECT state, seen, deaths FROM slotwire.noted_runs")
+    return [tuple(row) for row in rows]
+
+
+def life(setup: AgentSetup, agent: str = "crm") -> tuple[UUID, NotedRuns]:
+    """Make the notes of one more process."""
+    process = uuid4()
+    return process, NotedRuns(setup.pool, agent=agent, process=process, clock=SystemClock())
+
+
+async def test_a_death_is_blamed_on_what_alone_was_suspected(setup: AgentSetup) -> None:
+    """Over partitions and agents; what was done counts for nobody, and what ran beside it is suspected from then on."""
+    a, b, c, d = (uuid4() for _ in range(4))
+    elsewhere = Partition("topic", 1)
+    first, notes = life(setup)
+    await asyncio.gather(*(notes.begin((TOPIC, each)) for each in (a, b)), notes.begin((elsewhere, c)))
+    await notes.end((TOPIC, b))
+    second, notes = life(setup)
+    # Two ran, in partitions that are taken one after the other: neither is to blame.
+    assert await notes.conclude({TOPIC: first}, [TOPIC]) == {(TOPIC, a): RunSuspicion(1, 0)}
+    assert await notes.conclude({elsewhere: first}, [elsewhere]) == {(elsewhere, c): RunSuspicion(1, 0)}
+    assert await notes.conclude({elsewhere: first}, [elsewhere]) == {(elsewhere, c): RunSuspicion(1, 0)}
+    # One of them runs beside one that is not suspected.
+    await asyncio.gather(notes.begin((TOPIC, a)), notes.begin((TOPIC, d)))
+    third, notes = life(setup)
+    found = {(TOPIC, a): RunSuspicion(2, 1), (TOPIC, d): RunSuspicion(1, 0)}
+    assert await notes.conclude({TOPIC: second}, [TOPIC]) == found
+    # A suspect of another agent ran in the same process.
+    await notes.begin((TOPIC, a))
+    others = NotedRuns(setup.pool, agent="mailer", process=third, clock=SystemClock())
+    await others.begin((TOPIC, b))
+    await setup.pool.execute("UPDATE slotwire.noted_runs SET seen = 1 WHERE agent = 'mailer'")
+    fourth, notes = life(setup)
+    assert (await notes.conclude({TOPIC: third}, [TOPIC]))[TOPIC, a] == RunSuspicion(3, 1)
+    # It had its effect before the process died.
+    await notes.begin((TOPIC, d))
+    await setup.pool.execute("INSERT INTO slotwire.inbox (agent, event_id, done_at) VALUES ('crm', $1, now())", d)
+    _, notes = life(setup)
+    assert await notes.conclude({TOPIC: fourth}, [TOPIC]) == {(TOPIC, a): RunSuspicion(3, 1)}
+    await notes.drop((TOPIC, a))
+    assert await notes.conclude({}, [TOPIC]) == {}
+
+
+async def test_whoever_fires_after_a_death_knows_of_it(setup: AgentSetup) -> None:
+    """The process that takes the lease from one that stood still, and not from one that left."""
+    about: dict[str, Any] = {"agent": "nightly", "clock": SystemClock(), "lease_seconds": 0.0}
+    first, second, third = (ScheduleStore(setup.pool, process=uuid4(), **about) for _ in range(3))
+    assert await first.take()
+    assert first.died is None
+    assert not await second.take()
+    assert await second.take()
+    assert second.died == first._process
+    assert await second.take(), "to renew it"
+    await second.leave()
+    assert await third.take()
+    assert third.died is None
+
+
+INNOCENT = """
+import asyncio
+from slotwire.handlers import Agent
+from slotwire.handlers.policy import RetryPolicy
+from slotwire.schemas.events import InviteeCreated
+
+agent = Agent("innocent", retry=RetryPolicy(attempts=1))
+
+@agent.on(InviteeCreated)
+async def note(event, ctx):
+    await asyncio.sleep(0.05)
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)",
+                                 event.id, event.key, event.sequence)
+"""
+
+
+@pytest.mark.soak
+async def test_a_process_that_is_killed_at_its_first_effect_again_and_again_blames_no_event(
+    setup: AgentSetup, tmp_path: Path
+) -> None:
+    """Twenty kills, each as soon as there is progress, with an agent of one attempt: every event has its effect."""
+    (tmp_path / "innocent_agent.py").write_text(INNOCENT)
+    events = [invitee_created(f"key-{n % 40}", n) for n in range(1, 2_001)]
+    await setup.publish(*events)
+    for _ in range(20):
+        before = len(await setup.inbox())
+        child = Forked(("agents", "run", "innocent_agent:agent"), setup.environment(), tmp_path)
+
+        async def further(before: int = before) -> bool:
+            return len(await setup.inbox()) > before
+
+        await until(further)
+        child.send_signal(signal.SIGKILL)
+        assert await child.wait() == -signal.SIGKILL
+    child = Forked(("agents", "run", "innocent_agent:agent"), setup.environment(), tmp_path)
+    await setup.settle(events)
+    child.terminate()
+    assert await child.wait() == 0
+    effects = await setup.effects()
+    assert one_effect_each(effects, events)
+    assert in_order(effects)
+    assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.dead_letters") == 0
