@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from slotwire.ingest.control.calendly_client.leases import Priority
@@ -30,7 +30,7 @@ MAX_ROUND_SECONDS = 60.0
 STATES = ("active", "expiring", "needs_reauth", "revoked", "error")
 
 _SQL = read_queries("slotwire.ingest.sql", "connections.sql")
-_FIRST = UUID(int=0)
+_FIRST = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 _log = get_logger("connections")
 
 
@@ -62,15 +62,15 @@ async def run_once(connections: Connections, settings: ConnectionsSettings) -> C
     before = connections.clock.now() - timedelta(seconds=settings.check_interval_seconds)
     asked, failed, after = 0, 0, _FIRST
     while due := await _due(connections, before, after):
-        answers = await _ask(connections, due)
+        answers = await _ask(connections, [connection_id for _, connection_id in due])
         asked, failed, after = asked + len(due), failed + answers.count(False), due[-1]
     return CheckRoundResult(asked, failed)
 
 
-async def _due(connections: Connections, before: datetime, after: UUID) -> list[UUID]:
+async def _due(connections: Connections, before: datetime, after: tuple[datetime, UUID]) -> list[tuple[datetime, UUID]]:
     with translated():
-        rows = await connections.pool.fetch(_SQL["connections_due"], before, after, PAGE)
-    return [row["id"] for row in rows]
+        rows = await connections.pool.fetch(_SQL["connections_due"], before, *after, PAGE)
+    return [(row["checked_at"], row["id"]) for row in rows]
 
 
 async def _ask(connections: Connections, due: Sequence[UUID]) -> list[bool]:

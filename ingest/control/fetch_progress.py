@@ -109,11 +109,12 @@ class FetchProgress(BaseModel):
     skipped: Skipped = Field(default_factory=Skipped)
     unprovable: dict[Unprovable, Named] = Field(default_factory=dict[Unprovable, Named])
 
-    def cannot_prove(self, kind: Unprovable, names: Iterable[str] = ()) -> None:
-        """Note that something of a kind cannot be proven."""
+    def cannot_prove(self, kind: Unprovable, names: Iterable[str] = (), *, more: int = 0) -> None:
+        """Note that something of a kind cannot be proven: what is named, and so much more."""
         found = self.unprovable.setdefault(kind, Named())
         for name in names:
             found.add(name)
+        found.count += more
 
 
 def progress_of(kept: dict[str, Any]) -> FetchProgress:

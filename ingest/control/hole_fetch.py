@@ -25,6 +25,7 @@ from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.catalogue import Scope
 from slotwire.ingest.control.fetch_plan import SUBMITTED, FetchPlan
 from slotwire.ingest.control.fetch_progress import (
+    NAMED_OF_A_KIND,
     FetchProgress,
     FetchReport,
     Stage,
@@ -33,7 +34,7 @@ from slotwire.ingest.control.fetch_progress import (
     report_of,
 )
 from slotwire.ingest.control.hole_records import LEASE, HoleClaim, finish, keep
-from slotwire.ingest.control.known_bookings import KnownBookings, read_known
+from slotwire.ingest.control.known_bookings import KnownBookings, out_of_reach
 from slotwire.ingest.control.meetings import ITS_OWN, MAX_RESTARTS, InviteeReader, every_page, read_document
 from slotwire.ingest.errors import CalendlyError, CalendlyProblem
 from slotwire.ingest.foundation.clock import Clock
@@ -144,12 +145,13 @@ class HoleFetch:
         return await self._ended()
 
     async def _meetings(self) -> FetchOutcome:
-        now = self._clock.now()
-        known = await read_known(self._pool, self._held.org, start_from=self.meetings_from, now=now)
+        known = KnownBookings(self._pool, self._held.org)
         self.progress.cannot_prove(Unprovable.MARKS_SET_AND_CLEARED)
         self.progress.cannot_prove(Unprovable.MEETINGS_OUT_OF_REACH)
-        if known.out_of_reach and not self.progress.place and self.progress.reached is None:
-            self.progress.cannot_prove(Unprovable.MARKS_OUT_OF_REACH, known.out_of_reach)
+        if not self.progress.place and self.progress.reached is None:
+            found, more = await out_of_reach(self._pool, self._held.org, self.meetings_from, NAMED_OF_A_KIND)
+            if found:
+                self.progress.cannot_prove(Unprovable.MARKS_OUT_OF_REACH, found, more=more)
         for each in self._plan.out_of_reach:
             self.progress.cannot_prove(Unprovable.NOT_READABLE, [each])
         for place in range(self.progress.place, len(self._plan.hosts)):
@@ -166,6 +168,7 @@ class HoleFetch:
         start_from = self.progress.reached or self.meetings_from
         user, group = (subject if scope == kind else None for kind in ("user", "group"))
         hosts = ScheduledEventQuery(self._held.uri, user=user, group=group)
+        await known.look(start_from, self._clock.now())
         async for page in every_page(self._calendly, hosts, start_from, self.progress.skipped):
             for meeting in page:
                 if not await self._meeting(meeting, known, reader):
@@ -179,6 +182,7 @@ class HoleFetch:
             further = self.progress.reached is not None and self.progress.reached > start_from
             if further and asyncio.get_running_loop().time() >= self._until:
                 return FetchOutcome.TURN_OVER
+            await known.look(self.progress.reached or start_from, self._clock.now())
         return FetchOutcome.ENDED
 
     async def _meeting(self, meeting: ScheduledEventResource, known: KnownBookings, reader: InviteeReader) -> bool:
@@ -187,9 +191,10 @@ class HoleFetch:
         if known.covers(meeting, self._clock.now()):
             self.progress.calls_saved += 1
             return True
+        marks = await known.marks(meeting)
         for invitee in await reader.of(meeting):
             self.progress.invitees += 1
-            if not await self._put_invitee(invitee, meeting, known.marks.get(invitee.uri, ())):
+            if not await self._put_invitee(invitee, meeting, marks.get(invitee.uri, ())):
                 return False
         if self._clock.now() - self._kept_at >= KEEP_AFTER:
             await self._keep()

@@ -1,7 +1,8 @@
 """What we know of an organization's bookings before a fetch asks Calendly: whom it need not ask for, and which marks.
 
-A picture of one moment, taken before the first call. So a mark in it was known before Calendly was asked, and where
-Calendly does not show it any more it was cleared.
+What is known of the next meetings is read before they are listed, and which marks a meeting has before its invitees
+are. So whoever was counted was there when Calendly was asked; and where Calendly does not show a mark any more that was
+known, it was cleared. What is read is about what is listed: most bookings of an organization are over.
 """
 
 from __future__ import annotations
@@ -14,24 +15,38 @@ from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEv
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
 PAGE_BOOKINGS = 2_000
-"""Bookings that are read at a time."""
+"""Bookings that are read before a page of meetings is listed: of more, those of the later meetings count as unknown."""
 
 _SQL = read_queries("slotwire.ingest.sql", "holes.sql")
 
 
 @dataclass(slots=True)
 class KnownBookings:
-    """A picture of an organization's bookings.
+    """What is known of the meetings that are listed next.
 
     Attributes:
+        pool: the database.
+        org: the organization.
         counts: of each meeting that had not started: its invitees, and the active ones among them.
-        marks: of each invitee with a no-show mark that is set: the URIs of those.
-        out_of_reach: invitees with such a mark whose meeting started before what the fetch reads.
+        until: meetings that start from then on were not looked at; None where all were.
     """
 
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    marks: dict[str, Sequence[str]] = field(default_factory=dict)
-    out_of_reach: list[str] = field(default_factory=list)
+    pool: Pool
+    org: str
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    until: datetime | None = None
+
+    async def look(self, start_from: datetime, now: datetime) -> None:
+        """Read what is known of meetings that start at a time or later, and have not started.
+
+        Raises:
+            DatabaseUnavailable: Postgres does not answer.
+        """
+        with translated():
+            rows = await self.pool.fetch(_SQL["bookings_ahead"], self.org, start_from, PAGE_BOOKINGS, now)
+        self.counts = {row["scheduled_event"]: (row["total"], row["active"]) for row in rows}
+        whole = sum(row["total"] for row in rows) < PAGE_BOOKINGS
+        self.until = None if whole else max(row["start_time"] for row in rows)
 
     def covers(self, meeting: ScheduledEventResource, now: datetime) -> bool:
         """Whether all that can be read of a meeting's invitees is known.
@@ -42,37 +57,30 @@ class KnownBookings:
         counter = meeting.raw.get("invitees_counter")
         if meeting.start_time <= now or not isinstance(counter, Mapping):
             return False
+        if self.until is not None and meeting.start_time >= self.until:
+            return False
         total, active = self.counts.get(meeting.uri, (0, 0))
         if (counter.get("total"), counter.get("active")) != (total, active) or not total:
             return False
         return meeting.status == ("active" if active else "canceled")
 
+    async def marks(self, meeting: ScheduledEventResource) -> Mapping[str, Sequence[str]]:
+        """Return the no-show marks that a meeting's invitees are known to have: the URIs of those that are set.
 
-async def read_known(pool: Pool, org: str, *, start_from: datetime, now: datetime) -> KnownBookings:
-    """Take the picture.
+        Raises:
+            DatabaseUnavailable: Postgres does not answer.
+        """
+        with translated():
+            rows = await self.pool.fetch(_SQL["marks_known"], self.org, meeting.uri)
+        return {row["invitee"]: row["marks"] for row in rows}
 
-    Args:
-        pool: the database.
-        org: the organization.
-        start_from: the fetch reads meetings that start then or later.
-        now: the time.
+
+async def out_of_reach(pool: Pool, org: str, before: datetime, named: int) -> tuple[list[str], int]:
+    """Name invitees with a mark that is set whose meeting started before a time; return how many more there are.
 
     Raises:
         DatabaseUnavailable: Postgres does not answer.
     """
-    known, after = KnownBookings(), ("", "")
-    while True:
-        with translated():
-            rows = await pool.fetch(_SQL["bookings_known"], org, *after, PAGE_BOOKINGS)
-        for row in rows:
-            if row["start_time"] is not None and row["start_time"] > now and row["state"] != "named":
-                count = known.counts.setdefault(row["scheduled_event"], [0, 0])
-                count[0] += 1
-                count[1] += row["state"] == "active"
-            if row["marks"]:
-                known.marks[row["invitee"]] = row["marks"]
-                if row["start_time"] is not None and row["start_time"] < start_from:
-                    known.out_of_reach.append(row["invitee"])
-        if len(rows) < PAGE_BOOKINGS:
-            return known
-        after = (rows[-1]["state"], rows[-1]["invitee"])
+    with translated():
+        rows = await pool.fetch(_SQL["marks_out_of_reach"], org, before, named)
+    return [row["invitee"] for row in rows], (rows[0]["found"] - len(rows) if rows else 0)

@@ -44,6 +44,8 @@ PENDING_LIFE = timedelta(minutes=10)
 """How long the integrator's backend may take to present the code."""
 KEPT_DAYS = 30
 """Links that brought nothing are forgotten so long after their end."""
+FORGOTTEN_AT_ONCE = 1_000
+"""How many of them are removed at once."""
 COOKIE = "slotwire_oauth_"
 MAX_VALUE = 4_096
 """Characters of a state, code or ticket that are looked at."""
@@ -318,7 +320,7 @@ class ConnectFlow:
                     await self._give_back(self._opened(row["link_id"], row["sealed"]))
                 except SecretUnreadable as problem:
                     _log.error("grant_not_revoked", link=str(row["link_id"]), error=problem.message)
-            await self.pool.execute(_SQL["forget_links"], now - timedelta(days=KEPT_DAYS))
+            await self.pool.execute(_SQL["forget_links"], now - timedelta(days=KEPT_DAYS), FORGOTTEN_AT_ONCE)
         return found
 
     def _usable(self, link: ConnectLink) -> ConnectLink:

@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 from uuid import UUID, uuid4
@@ -63,7 +63,7 @@ POLL_SECONDS = 0.2
 STORE_AGAIN_SECONDS = 0.5
 
 _SQL = read_queries("slotwire.ingest.sql", "oauth.sql")
-_FIRST = UUID(int=0)
+_FIRST = (datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0))
 _log = get_logger("connections")
 
 
@@ -133,7 +133,7 @@ class Refresher:
 
         while due := await self._due(after):
             async with asyncio.TaskGroup() as group:
-                for connection_id in due:
+                for _, connection_id in due:
                     group.create_task(refresh(connection_id))
             after = due[-1]
         return outcomes
@@ -209,10 +209,10 @@ class Refresher:
         """
         await self.client.revoke(self._open(stored), user=stored.record.user_uri, by=_bearer(stored))
 
-    async def _due(self, after: UUID) -> Sequence[UUID]:
+    async def _due(self, after: tuple[datetime, UUID]) -> Sequence[tuple[datetime, UUID]]:
         with translated():
-            rows = await self.pool.fetch(_SQL["refreshes_due"], self.store.clock.now(), after, PAGE)
-        return [row["id"] for row in rows]
+            rows = await self.pool.fetch(_SQL["refreshes_due"], self.store.clock.now(), *after, PAGE)
+        return [(row["refresh_at"], row["id"]) for row in rows]
 
     async def _counted(self, connection_id: UUID, refused: UUID | None) -> RefreshOutcome:
         try:

@@ -232,7 +232,7 @@ class Observer:
         self._show(AGENT_SETTINGS_DISABLED, {(each["agent"],): each["settings"] for each in disabled})
         late = await self._pool.fetch(_SCHEDULES["late_schedules"], now)
         self._show(SCHEDULE_LATE, {(each["agent"], each["schedule"]): float(each["seconds"]) for each in late})
-        if (kept := await self._pool.fetchrow(_AVAILABILITY["availability_age"])) is not None:
+        if (kept := await self._pool.fetchrow(_AVAILABILITY["availability_late"])) is not None:
             self._show(AVAILABILITY_READ, {} if kept["oldest"] is None else {(): kept["oldest"].timestamp()})
             self._show(AVAILABILITY_UNPUBLISHED, {(): kept["unpublished"]})
         self._show(POSTGRES_CONNECTIONS, {(): row["connections"]})

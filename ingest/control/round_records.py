@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slotwire.ingest.control.claims import OrganizationClaim
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
 MAX_FINDINGS = 200
 """Findings of an organization that are counted."""
+
+IDLE = timedelta(hours=1)
+"""For how long the round of an organization is put off that has nothing to do. What is wanted ends that."""
+MAX_IDLE = 10_000
+"""How many are put off at once."""
 
 _SQL = read_queries("slotwire.ingest.sql", "subscriptions.sql")
 
@@ -68,10 +73,11 @@ async def end_round(
         )
 
 
-async def watch_organizations(pool: Pool) -> None:
-    """Give every organization with work its row."""
+async def watch_organizations(pool: Pool, now: datetime) -> None:
+    """Give every organization with work its row, and put the rounds off of those without."""
     with translated():
         await pool.execute(_SQL["watch_organizations"])
+        await pool.execute(_SQL["put_off_idle"], now, now + IDLE, MAX_IDLE)
 
 
 async def hurry(pool: Pool, org: str) -> None:

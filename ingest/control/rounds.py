@@ -83,7 +83,7 @@ async def run(organizations: Organizations, settings: SubscriptionsSettings) -> 
             due: DueRound | None = None
             try:
                 if idle % WATCH_TICKS == 0:
-                    await round_records.watch_organizations(organizations.pool)
+                    await round_records.watch_organizations(organizations.pool, organizations.clock.now())
                 due = await claim_due(organizations.pool, organizations.clock)
             except SlotwireError as problem:
                 _log.warning("round_failed", error=problem.message)

@@ -44,7 +44,10 @@ async def read_page(
     """List signing keys of one organization, or of all (None), oldest first."""
     created_at, key_id = after or (None, None)
     with translated():
-        rows = await pool.fetch(_SQL["signing_keys_page"], org, created_at, key_id, limit)
+        if org is None:
+            rows = await pool.fetch(_SQL["signing_keys_page"], created_at, key_id, limit)
+        else:
+            rows = await pool.fetch(_SQL["signing_keys_of_org"], created_at, key_id, limit, org)
     return tuple(SigningKeyRecord(**dict(row)) for row in rows)
 
 

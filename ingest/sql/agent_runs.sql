@@ -32,13 +32,18 @@ SELECT slotwire.cancel_run($1, $2, $3)
 SELECT slotwire.decide_step($1, $2, $3, $4, $5, $6, $7)
 
 -- name: count_runs
--- How many runs are in each state, by agent, and since when the oldest is: `overdue` where one should have gone on.
+-- How many runs are in each state, by agent, and since when the oldest is: `overdue` where one should have gone on. Those
+-- that wait are the many: they are counted in an index of their own, which does not know since when one without an end waits.
 SELECT agent, state, count(*) AS runs, min(since) AS oldest FROM (
+    SELECT agent, CASE WHEN due_at < $1::timestamptz - interval '10 minutes' THEN 'overdue' ELSE 'waiting' END AS state,
+           coalesce(due_at, began_at) AS since
+    FROM slotwire.runs WHERE state = 'waiting'
+    UNION ALL
     SELECT agent,
-           CASE WHEN state IN ('running', 'waiting', 'ready') AND due_at < $1::timestamptz - interval '10 minutes' THEN 'overdue'
-                ELSE state END AS state,
-           CASE WHEN state IN ('running', 'waiting', 'ready') THEN coalesce(due_at, changed_at) ELSE changed_at END AS since
-    FROM slotwire.runs
+           CASE WHEN state IN ('running', 'ready') AND due_at < $1::timestamptz - interval '10 minutes' THEN 'overdue'
+                ELSE state END,
+           CASE WHEN state IN ('running', 'ready') THEN coalesce(due_at, changed_at) ELSE changed_at END
+    FROM slotwire.runs WHERE state <> 'waiting'
 ) AS found GROUP BY agent, state
 
 -- name: count_deaths

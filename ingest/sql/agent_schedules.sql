@@ -1,16 +1,21 @@
 -- The scheduled work of agents, as operators see it.
 
 -- name: schedules_page
--- Scheduled work behind a place, with what is due next for each organization that there is.
+-- Scheduled work behind a place, with what is due next for each organization that there is. What waits is counted once for
+-- the whole page.
+WITH waiting AS MATERIALIZED (
+    SELECT q.agent, q.header_values[4] AS type, q.header_values[3] AS source, count(*) AS firings
+    FROM slotwire.agent_queue q
+    WHERE ($2::text IS NULL OR q.agent = $2) AND q.topic LIKE '%slotwire.firings' GROUP BY 1, 2, 3
+)
 SELECT s.agent, s.schedule, o.org AS organization, s.kind, s.times, s.missed, s.reached,
        CASE WHEN s.kind = 'clock' THEN s.fired ELSE coalesce(c.fired, 0) END AS fired,
        CASE WHEN s.kind = 'clock' THEN s.fired_due ELSE c.fired_due END AS fired_due,
        CASE WHEN s.kind = 'clock' THEN s.passed ELSE coalesce(c.passed, 0) END AS passed,
        CASE WHEN s.kind = 'clock' THEN s.passed_due ELSE c.passed_due END AS passed_due,
-       (SELECT count(*) FROM slotwire.agent_queue q
-        WHERE q.agent = s.agent AND q.topic LIKE '%slotwire.firings'
-          AND q.header_values[4] = convert_to('io.slotwire.firing.' || s.schedule, 'UTF8')
-          AND q.header_values[3] = convert_to('/organizations/' || o.org, 'UTF8')) AS waiting,
+       coalesce((SELECT q.firings FROM waiting q
+                 WHERE q.agent = s.agent AND q.type = convert_to('io.slotwire.firing.' || s.schedule, 'UTF8')
+                   AND q.source = convert_to('/organizations/' || o.org, 'UTF8')), 0) AS waiting,
        CASE WHEN s.kind = 'clock' THEN s.next_at ELSE (
            SELECT CASE WHEN s.kind = 'after_end' THEN b.end_time ELSE b.start_time END
                   + s.away_seconds * interval '1 second'

@@ -1,13 +1,16 @@
 -- Statements of `ingest/control/changes/`.
 
 -- name: add_sweeps
--- Begin to sweep the organizations that are new, and forget what is known of those that were removed.
+-- Begin to sweep the organizations that are new, and forget the due sweeps of those that were removed, with what they
+-- know. The epochs of one that is added again are beyond those it had: they begin with the seconds since 1970.
 WITH gone AS (
-    DELETE FROM slotwire.upcoming_meetings m USING slotwire.organizations o
-    WHERE o.org = m.org AND o.ended_at IS NOT NULL
+    DELETE FROM slotwire.change_sweeps s USING slotwire.organizations o
+    WHERE s.due_at <= $1 AND o.org = s.org AND o.ended_at IS NOT NULL RETURNING s.org
+), meetings AS (
+    DELETE FROM slotwire.upcoming_meetings m USING gone g WHERE m.org = g.org
 )
-INSERT INTO slotwire.change_sweeps (org, due_at)
-SELECT o.org, $1 FROM slotwire.organizations o
+INSERT INTO slotwire.change_sweeps (org, epoch, due_at)
+SELECT o.org, extract(epoch FROM $1::timestamptz)::bigint, $1 FROM slotwire.organizations o
 WHERE o.ended_at IS NULL AND NOT EXISTS (SELECT FROM slotwire.change_sweeps s WHERE s.org = o.org)
 ON CONFLICT (org) DO NOTHING
 

@@ -75,9 +75,9 @@ SELECT slotwire.revoke_connection(
 DELETE FROM slotwire.connections WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: connections_due
--- Connections that Calendly was not asked about since a time, after a place.
-SELECT id FROM slotwire.connections
-WHERE state <> 'revoked' AND checked_at <= $1 AND id > $2 ORDER BY id LIMIT $3
+-- Connections that Calendly was not asked about since a time, after a place, those for the longest first.
+SELECT checked_at, id FROM slotwire.connections
+WHERE state <> 'revoked' AND checked_at <= $1 AND (checked_at, id) > ($2, $3) ORDER BY checked_at, id LIMIT $4
 
 -- name: store_capabilities
 -- Keep what a connection can do.

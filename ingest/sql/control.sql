@@ -46,12 +46,20 @@ SELECT id, org, hook_id, provider_uri, scope, events, state, max_age_seconds, cr
 FROM slotwire.subscriptions WHERE id = $1 AND ($2::text IS NULL OR org = $2)
 
 -- name: signing_keys_page
--- Signing keys of one organization, or of all, oldest first, after a place; never what is sealed.
+-- Signing keys, oldest first, after a place; never what is sealed.
 SELECT k.id, s.org, k.subscription_id, s.state AS subscription_state, k.created_at
 FROM slotwire.signing_keys k JOIN slotwire.subscriptions s ON s.id = k.subscription_id
-WHERE ($1::text IS NULL OR s.org = $1)
-  AND ($2::timestamptz IS NULL OR (k.created_at, k.id) > ($2, $3::uuid))
-ORDER BY k.created_at, k.id LIMIT $4
+WHERE $1::timestamptz IS NULL OR (k.created_at, k.id) > ($1, $2::uuid)
+ORDER BY k.created_at, k.id LIMIT $3
+
+-- name: signing_keys_of_org
+-- The same, of one organization: all of its keys are gathered, and those of no other.
+WITH theirs AS MATERIALIZED (
+    SELECT k.id, s.org, k.subscription_id, s.state AS subscription_state, k.created_at
+    FROM slotwire.subscriptions s JOIN slotwire.signing_keys k ON k.subscription_id = s.id WHERE s.org = $4
+)
+SELECT * FROM theirs WHERE $1::timestamptz IS NULL OR (created_at, id) > ($1, $2::uuid)
+ORDER BY created_at, id LIMIT $3
 
 -- name: signing_key
 -- One signing key of an organization, or of any; never what is sealed.
@@ -72,6 +80,10 @@ RETURNING id
 
 -- name: want
 -- One wanted subscription per scope and subject; it replaces the earlier one.
+WITH roused AS ( -- its rounds are put off while there is nothing to do
+    UPDATE slotwire.subscription_watch SET next_at = $6::timestamptz + interval '1 minute'
+    WHERE org = $1 AND next_at > $6::timestamptz + interval '1 minute'
+)
 INSERT INTO slotwire.wanted_subscriptions (org, scope, subject, events, max_age_seconds, changed_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (org, scope, subject) DO UPDATE SET

@@ -110,13 +110,32 @@ SELECT h.id, h.org, h.cause, h.subscription_id, h.since, h.noticed_at, h.last_no
        h.problem, h.fetch_began_at, h.progress, h.report, h.closed_at
 FROM slotwire.holes h WHERE h.id = $1 AND ($2::text IS NULL OR h.org = $2)
 
--- name: bookings_known
--- A page of an organization's bookings after a place, as far as a fetch needs them; the marks are those that are set.
-SELECT b.state, b.invitee, b.scheduled_event, b.start_time,
-       array(SELECT m ->> 'uri' FROM jsonb_array_elements(b.marks) AS m WHERE m ->> 'cleared_at' IS NULL) AS marks
+-- name: bookings_ahead
+-- What an organization's next bookings come to, at most $3 of them, those that are canceled too: by meetings that start
+-- at $2 or later, and after $4.
+SELECT n.scheduled_event, max(n.start_time) AS start_time, count(*) AS total,
+       count(*) FILTER (WHERE n.state = 'active') AS active
+FROM (
+    (SELECT scheduled_event, state, start_time FROM slotwire.bookings
+     WHERE org = $1 AND state = 'active' AND start_time >= $2 AND start_time > $4 ORDER BY start_time LIMIT $3)
+    UNION ALL
+    (SELECT scheduled_event, state, start_time FROM slotwire.bookings
+     WHERE org = $1 AND state = 'canceled' AND start_time >= $2 AND start_time > $4 ORDER BY start_time LIMIT $3)
+    ORDER BY start_time LIMIT $3
+) AS n
+GROUP BY n.scheduled_event
+
+-- name: marks_known
+-- The marks that the invitees of a meeting have: those that are set.
+SELECT b.invitee, array(SELECT m ->> 'uri' FROM jsonb_array_elements(b.marks) AS m WHERE m ->> 'cleared_at' IS NULL) AS marks
 FROM slotwire.bookings b
-WHERE b.org = $1 AND (b.state, b.invitee) > ($2, $3)
-ORDER BY b.state, b.invitee LIMIT $4
+WHERE b.org = $1 AND b.invitee BETWEEN $2 || '/invitees/' AND $2 || '/invitees/' || repeat('z', 60) AND b.marks <> '[]'
+
+-- name: marks_out_of_reach
+-- Invitees of an organization with a mark that is set, whose meeting started before $2: the first $3, and how many.
+SELECT invitee, count(*) OVER () AS found FROM slotwire.bookings
+WHERE org = $1 AND start_time < $2 AND marks <> '[]' AND jsonb_path_exists(marks, '$[*] ? (@.cleared_at == null)')
+ORDER BY start_time, invitee LIMIT $3
 
 -- name: neighbours
 -- Invitees of an organization that only a neighbour named since $2, and those that are active though they were replaced,
@@ -125,7 +144,7 @@ ORDER BY b.state, b.invitee LIMIT $4
  WHERE b.org = $1 AND b.state = 'named' AND b.changed_at >= $2 AND b.invitee <> ALL ($4::text[]))
 UNION ALL
 (SELECT b.invitee, b.changed_at FROM slotwire.bookings b
- WHERE b.org = $1 AND b.state = 'active' AND cardinality(b.new_invitees) > 0 AND b.invitee <> ALL ($4::text[]))
+ WHERE b.org = $1 AND b.state = 'active' AND b.new_invitee IS NOT NULL AND b.invitee <> ALL ($4::text[]))
 ORDER BY changed_at DESC LIMIT $3
 
 -- name: log_place

@@ -2,9 +2,10 @@
 
 -- name: refreshes_due
 -- OAuth connections whose token is past half of its life, after a place. One whose grant is lost has nothing to refresh.
-SELECT id FROM slotwire.connections
-WHERE kind = 'oauth' AND refresh_at <= $1 AND state <> 'revoked' AND reason IS DISTINCT FROM 'grant_lost' AND id > $2
-ORDER BY id LIMIT $3
+SELECT refresh_at, id FROM slotwire.connections
+WHERE kind = 'oauth' AND state <> 'revoked' AND reason IS DISTINCT FROM 'grant_lost'
+  AND refresh_at <= $1 AND (refresh_at, id) > ($2, $3)
+ORDER BY refresh_at, id LIMIT $4
 
 -- name: begin_refresh
 -- Commits an attempt ($2, by $3 until $5) to refresh a connection that is due at $4, whose token ends before $6, or whose
@@ -137,13 +138,15 @@ RETURNING link_id, sealed
 
 -- name: forget_links
 -- Removes links that ended long ago.
-DELETE FROM slotwire.connect_links WHERE expires_at <= $1 AND connection_id IS NULL
+DELETE FROM slotwire.connect_links WHERE id = ANY (ARRAY(
+    SELECT id FROM slotwire.connect_links WHERE expires_at <= $1 AND connection_id IS NULL
+    ORDER BY expires_at LIMIT $2))
 
 -- name: name_taken
 -- Whether another external id than $2 belongs to the organization $1, or another organization has $2.
 SELECT EXISTS (SELECT FROM slotwire.organizations
-               WHERE (org = $1 AND external_id IS NOT NULL AND $2::text IS NOT NULL AND external_id <> $2)
-                  OR (org <> $1 AND external_id = $2)) AS taken
+               WHERE org = $1 AND external_id IS NOT NULL AND $2::text IS NOT NULL AND external_id <> $2)
+    OR EXISTS (SELECT FROM slotwire.organizations WHERE org <> $1 AND external_id = $2) AS taken
 
 -- name: subscriptions_through
 -- Subscriptions that are not ended and were made through a connection.

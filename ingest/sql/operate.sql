@@ -50,7 +50,8 @@ FROM slotwire.uses u
 WHERE ($1::uuid IS NULL OR u.id < $1) AND ($2::uuid IS NULL OR u.id >= $2) AND ($3::text IS NULL OR u.org = $3)
   AND ($4::text IS NULL OR u.user_uri = $4) AND ($5::text IS NULL OR u.action = $5)
   AND ($6::text IS NULL OR u.actor = $6) AND ($7::text IS NULL OR u.agent = $7)
-  AND ($8::uuid IS NULL OR u.event = $8) AND ($9::text IS NULL OR u.target = $9)
+  AND ($8::uuid IS NULL OR u.event = $8)
+  AND ($9::text IS NULL OR (hashtextextended(u.target, 0) = hashtextextended($9, 0) AND u.target = $9))
   AND ($10::text[] IS NULL OR (u.people && $10 AND u.people <> '{}'))
   AND u.result <> 'ended'
   AND (u.result NOT IN ('leased', 'started') OR NOT EXISTS (SELECT FROM slotwire.uses e WHERE e.begun = u.id))

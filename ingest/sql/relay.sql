@@ -75,4 +75,5 @@ SELECT position, event_id FROM slotwire.events WHERE shard = $1 AND position <= 
 
 -- name: read_end
 -- Where the log ends, over all shards: a position beyond it is a slip.
-SELECT coalesce(max(position), 0) FROM slotwire.events
+SELECT coalesce(max(e.position), 0) FROM slotwire.log CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
+CROSS JOIN LATERAL (SELECT position FROM slotwire.events WHERE shard = s.shard ORDER BY position DESC LIMIT 1) AS e

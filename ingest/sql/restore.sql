@@ -2,7 +2,9 @@
 
 -- name: pass_over_all
 -- After a restore: let the log go on beyond what was published ($1), and beyond what it holds.
-SELECT slotwire.pass_over_positions(greatest($1, (SELECT coalesce(max(position), 0) FROM slotwire.events)))
+SELECT slotwire.pass_over_positions(greatest($1, (
+    SELECT coalesce(max(e.position), 0) FROM slotwire.log CROSS JOIN LATERAL generate_series(0, shards - 1) AS s (shard)
+    CROSS JOIN LATERAL (SELECT position FROM slotwire.events WHERE shard = s.shard ORDER BY position DESC LIMIT 1) AS e)))
 
 -- name: resume_from
 -- After a restore: the relay goes on from this place although the cursor in Kafka is beyond the log.

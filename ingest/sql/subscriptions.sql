@@ -17,9 +17,12 @@ JOIN slotwire.wanted_subscriptions w ON (w.org, w.scope, w.subject) = (s.org, s.
 WHERE s.org = $1 AND s.lost_at IS NOT NULL AND s.restored_by IS NULL ORDER BY s.lost_at, s.id LIMIT 100
 
 -- name: dead_hooks
--- Hooks of an organization's ended subscriptions whose signing keys are all revoked, the newest.
-SELECT hook_id FROM slotwire.subscriptions s
-WHERE org = $1 AND state = 'ended' AND NOT EXISTS (SELECT FROM slotwire.signing_keys k WHERE k.subscription_id = s.id)
+-- Hooks of an organization's ended subscriptions whose signing keys are all revoked, the newest, among the newest 1,000.
+SELECT hook_id FROM (
+    SELECT id, hook_id, ended_at FROM slotwire.subscriptions
+    WHERE org = $1 AND state = 'ended' ORDER BY ended_at DESC LIMIT 1000
+) AS s
+WHERE NOT EXISTS (SELECT FROM slotwire.signing_keys k WHERE k.subscription_id = s.id)
 ORDER BY ended_at DESC LIMIT 100
 
 -- name: losses
@@ -46,6 +49,18 @@ WHERE ended_at IS NULL
   AND (EXISTS (SELECT FROM slotwire.wanted_subscriptions w WHERE w.org = o.org)
        OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = o.org AND s.state <> 'ended'))
 ON CONFLICT (org) DO NOTHING
+
+-- name: put_off_idle
+-- Put the rounds off that are due and have nothing to do, at most $3 at once: those of organizations that are removed, or
+-- that want nothing and have nothing. So whoever looks for a round that is due does not look through them each time.
+UPDATE slotwire.subscription_watch w SET next_at = $2, silent = false, unserved = 0, findings = '{}'
+WHERE w.org = ANY (ARRAY(
+    SELECT d.org FROM slotwire.subscription_watch d
+    WHERE d.next_at <= $1 AND d.until <= $1 AND NOT (
+        EXISTS (SELECT FROM slotwire.organizations n WHERE n.org = d.org AND n.ended_at IS NULL)
+        AND (EXISTS (SELECT FROM slotwire.wanted_subscriptions x WHERE x.org = d.org)
+             OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = d.org AND s.state <> 'ended')))
+    ORDER BY d.next_at LIMIT $3 FOR UPDATE SKIP LOCKED))
 
 -- name: claim_organization
 -- Claim an organization until $3, if nobody has it at $2 or it is taken by force; the claim's epoch.
@@ -97,13 +112,14 @@ UPDATE slotwire.subscription_watch SET next_at = '-infinity' WHERE org = $1
 -- Note whose silence is unusual; whoever fell silent is due at once.
 UPDATE slotwire.subscription_watch SET silent = (org = ANY ($1)),
        next_at = CASE WHEN org = ANY ($1) THEN least(next_at, $2) ELSE next_at END
-WHERE silent <> (org = ANY ($1))
+WHERE org = ANY (ARRAY(SELECT org FROM slotwire.subscription_watch WHERE silent) || $1::text[])
+  AND silent <> (org = ANY ($1))
 
 -- name: count_findings
 -- How many findings of each kind the last rounds had, of organizations that are not removed.
 SELECT split_part(finding, ' ', 1) AS kind, count(*) AS findings
 FROM slotwire.subscription_watch w JOIN slotwire.organizations o USING (org), unnest(w.findings) AS finding
-WHERE o.ended_at IS NULL GROUP BY 1
+WHERE o.ended_at IS NULL AND w.findings <> '{}' GROUP BY 1
 
 -- name: rounds_state
 -- How many wanted subscriptions nothing serves, and when the organization that waits longest was listed.

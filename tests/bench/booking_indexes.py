@@ -42,14 +42,20 @@ NARROW = {
 }
 OF_ORGANIZATION = {"bookings_org_start": "(org, start_time) WHERE state = 'active'"}
 CHANGED = {"bookings_changed": "USING brin (changed_at) WITH (pages_per_range = 16, autosummarize = on)"}
+OF_FETCHES = {
+    "bookings_org_start_canceled": "(org, start_time) WHERE state = 'canceled'",
+    "bookings_marked": "(org, start_time) WHERE marks <> '[]'",
+    "bookings_replaced": "(org, invitee) WHERE state = 'active' AND new_invitee IS NOT NULL",
+}
 SETS = {
     "none": {},
     "changed alone": CHANGED,
     "organization's start alone": OF_ORGANIZATION,
     "as they were": {**OLD, **OF_ORGANIZATION, **CHANGED},
-    "as they are": {**NARROW, **OF_ORGANIZATION, **CHANGED},
+    "without those of fetches": {**NARROW, **OF_ORGANIZATION, **CHANGED},
+    "as they are": {**NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES},
 }
-ALL = {**OLD, **NARROW, **OF_ORGANIZATION, **CHANGED}
+ALL = {**OLD, **NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES}
 WAL = "SELECT pg_current_wal_lsn() - '0/0'"
 KNOW = """
 INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees, new_invitees, marks,

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from slotwire.ingest.local.databases import create_database, migrate_template
 from slotwire.ingest.local.stack import Stack
 from tests.bench.stage import BenchError
-from tests.support.history import History, list_queries, write_history
+from tests.support.history import PATHS, History, list_queries, write_history
 from tests.support.management_api import management_api
 from tests.support.public_endpoint import settings_for
 
@@ -44,13 +44,15 @@ async def measure_listings(stack: Stack, *, events: int, say: Callable[[str], No
     await migrate_template(stack.postgres)
     database = await create_database(stack.postgres)
     say(f"making a history of {events:,} events")
-    await write_history(database.owner_url, History(events=events, organizations=500, days=90, changes=events // 20))
+    await write_history(
+        database.owner_url, History(events, organizations=500, days=90, changes=events // 20, others=events // 20)
+    )
     took: list[tuple[float, str]] = []
     async with management_api(settings_for(database)) as api:
         key = await api.key()
         for name, query in list_queries():
             filters = query.model_dump(mode="json", exclude_none=True)
-            path = f"/v1/{name}?{urlencode(filters).lower()}"
+            path = f"/v1/{PATHS.get(name, name)}?{urlencode(filters).lower()}"
             times = []
             for _ in range(1 + TIMES):
                 began = time.perf_counter()

@@ -56,14 +56,15 @@ async def test_deletions_are_inferred_within_limits(
     assert len(unproven(report, "deletions")) == says
 
 
-async def test_known_bookings_are_read_page_by_page(setup: HolesSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five known meetings in pages of two: all five are known, and none of their invitees is read again."""
-    monkeypatch.setattr(known_bookings, "PAGE_BOOKINGS", 2)
+async def test_the_next_bookings_are_known_up_to_a_limit(setup: HolesSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five known meetings, and room for more: none of their invitees is read again. Past it, those of the later."""
     booked = [(await setup.of.simulate("book", organization=setup.of.org))["invitees"][0] for _ in range(5)]
     await setup.of.simulate("cancel", invitee=booked[0])
     await setup.of.settled()
-    report = await setup.fetch()
-    assert (report["meetings"], report["calls_saved"], report["invitees"]) == (5, 5, 0)
+    for most, saved in ((6, 5), (3, 2)):
+        monkeypatch.setattr(known_bookings, "PAGE_BOOKINGS", most)
+        report = await setup.fetch()
+        assert (report["meetings"], report["calls_saved"], report["invitees"]) == (5, saved, 5 - saved)
 
 
 @pytest.mark.parametrize(("most", "steps", "read"), [(2, 1, 2), (1, 2, 2), (1, 1, 1)])

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import asyncpg
 import orjson
 import pytest
 
+from slotwire.ingest.control import round_records
 from slotwire.ingest.control.calendly_client.transport import CalendlyHttp
-from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.control.changes import sweep_records
+from slotwire.ingest.control.claims import claim_due
+from slotwire.ingest.foundation.clock import ManualClock, SystemClock
 from slotwire.ingest.foundation.errors import DatabaseUnavailable
 from slotwire.ingest.foundation.postgres import FOR_LISTS, Pool, create_pool, read_queries
 from slotwire.ingest.foundation.settings import CalendlySettings, DatabaseSettings
@@ -25,13 +30,67 @@ from slotwire.ingest.operate.quarantine_models import QuarantineQuery
 from slotwire.ingest.operate.roles import COMMAND_LINE
 from tests.support.connections_setup import NOW
 from tests.support.history import BUSY, RARE, SILENT, SILENT_EVENTS, History, list_queries, write_history
+from tests.support.past import LIVE, write_past
 from tests.support.public_endpoint import settings_for
 from tests.support.scripted_calendly import uncounted
 
-HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000)
+HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000, others=5_000)
 MOST_READ = 20 * (DEFAULT_PAGE + 1)
 CALLED_BY_NONE = CalendlyHttp(CalendlySettings(), uncounted(CalendlySettings()))
 """Rows that a page may read: a list over all types merges a page of each."""
+READ = "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint FROM pg_stat_xact_user_tables"
+"""Rows of tables that the session has read and not told the statistics yet: those of functions too."""
+MOST_OF_A_CHORE = 150
+PAST_BEGAN = NOW - timedelta(days=400)
+WANT = read_queries("slotwire.ingest.sql", "control.sql")["want"]
+LATER, SOON = NOW + timedelta(days=1), NOW + timedelta(minutes=15)
+CHORES: dict[str, tuple[tuple[object, ...], ...]] = {
+    "subscriptions.sql": (
+        ("claim_due", NOW, SOON),
+        ("note_silence", [LIVE], NOW),
+        ("count_findings",),
+        ("rounds_state",),
+        ("live_subscriptions", LIVE),
+        ("losses", LIVE, NOW),
+    ),
+    "changes.sql": (("claim_sweep", NOW, SOON, LATER), ("sweeps_state",)),
+    "connections.sql": (
+        ("connections_due", NOW, PAST_BEGAN - timedelta(days=1), UUID(int=0), 100),
+        ("connections_page", "gone-2", None, None, 51),
+    ),
+    "oauth.sql": (
+        ("refreshes_due", NOW, PAST_BEGAN - timedelta(days=1), UUID(int=0), 100),
+        ("forget_links", NOW, 1_000),
+        ("name_taken", "gone-1", "gone 2"),
+        ("subscriptions_through", UUID(int=2)),
+    ),
+    "holes.sql": (
+        ("claim_hole", NOW, SOON, None),
+        ("holes_page", None, None, None, False, 51),
+        ("bookings_ahead", LIVE, NOW, 2_000, NOW),
+        ("marks_known", LIVE, "https://api.calendly.com/scheduled_events/7"),
+        ("marks_out_of_reach", LIVE, NOW, 20),
+        ("neighbours", LIVE, NOW, 500, []),
+    ),
+    "observation.sql": (
+        ("observe", NOW),
+        ("count_holes",),
+        ("last_deliveries", 10_000),
+        ("forget_activity", PAST_BEGAN),
+    ),
+    "control.sql": (
+        ("organizations_to_backfill",),
+        ("organizations_page", None, None, False, 51),
+        ("signing_keys_page", None, None, 51),
+        ("signing_keys_of_org", None, None, 51, "gone-2"),
+        ("prune", NOW, "inbox", 7, 10),
+        ("prune_audit", NOW, 30, 10),
+    ),
+    "budget.sql": (("booking_plan", "user-7"),),
+    "actions.sql": (("own_mark", LIVE, "caller", "invitee-7"), ("prune_actions", NOW, 30, 10)),
+    "erasures.sql": (("late_erasures", NOW),),
+}
+"""What is run again and again or for one of many, by file and name, with what it is asked."""
 
 
 @dataclass
@@ -43,13 +102,23 @@ class Explained:
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """Run a statement, and note how many rows it read."""
-        plan = await self.pool.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, *arguments)
-        scans = [node for node in _nodes(orjson.loads(plan)[0]["Plan"]) if node["Node Type"].endswith("Scan")]
-        self.read.append((sum(map(_rows_read, scans)), statement))
+        self.read.append((await _read_by(self.pool, statement, *arguments), statement))
         return await self.pool.fetch(statement, *arguments)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.pool, name)
+
+
+async def _read_by(pool: Pool, statement: str, *arguments: object) -> int:
+    """Count the rows that a statement reads, or the functions that it calls; what it changes is taken back."""
+    async with pool.acquire() as connection:
+        before, change = await connection.fetchval(READ), connection.transaction()
+        await change.start()
+        plan = await connection.fetchval("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, *arguments)
+        within = int(await connection.fetchval(READ) - before)
+        await change.rollback()
+    scans = [node for node in _nodes(orjson.loads(plan)[0]["Plan"]) if node["Node Type"].endswith("Scan")]
+    return max(within, sum(map(_rows_read, scans)))
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -81,6 +150,42 @@ async def test_no_list_reads_much_more_than_it_shows(database: Database) -> None
             slow += [(rows, query, statement) for rows, statement in explained.read if rows > MOST_READ]
             explained.read.clear()
     assert not slow, "\n".join(f"{rows} rows for {query!r}:\n{statement[:200]}" for rows, query, statement in slow)
+
+
+async def test_no_chore_looks_through_what_is_over(database: Database) -> None:
+    """3,000 removed organizations, ended subscriptions, revoked credentials and more: what is due is found beside them.
+
+    What was put off, because there was nothing to do, is due again when there is.
+    """
+    await write_past(database.owner_url, PAST_BEGAN)
+    slow = []
+    async with create_pool(database.runtime_url, DatabaseSettings(), application="test", planner=FOR_LISTS) as pool:
+        await round_records.watch_organizations(pool, NOW)
+        await sweep_records.gather(pool, NOW, timedelta(hours=1))
+        for file, statements in CHORES.items():
+            queries = read_queries("slotwire.ingest.sql", file)
+            for name, *arguments in statements:
+                read = await _read_by(pool, queries[str(name)], *arguments)
+                slow += [f"{name} of {file}: {read} rows"] if read > MOST_OF_A_CHORE else []
+        assert not slow, "\n".join(slow)
+
+        # Added again: its round is due within a minute of what is wanted, its sweep at the next look.
+        clock, again = ManualClock(NOW), NOW + timedelta(minutes=1)
+        due, swept = await claim_due(pool, clock), await sweep_records.claim(pool, NOW, timedelta(days=1))
+        assert due is not None
+        assert swept is not None
+        assert (due.claim.org, swept.org) == (LIVE, LIVE)
+        assert await claim_due(pool, clock) is None
+        await pool.execute("UPDATE slotwire.organizations SET ended_at = NULL WHERE org = 'gone-1'")
+        await pool.execute(WANT, "gone-1", "organization", "", ["invitee.created"], None, NOW)
+        due = await claim_due(pool, ManualClock(again))
+        assert due is not None
+        assert due.claim.org == "gone-1"
+        await sweep_records.gather(pool, again, timedelta(hours=1))
+        swept = await sweep_records.claim(pool, again, timedelta(days=1))
+        assert swept is not None
+        assert swept.org == "gone-1"
+        assert swept.epoch > NOW.timestamp(), "beyond every epoch that its sweep had before"
 
 
 async def test_the_writer_reads_no_move_that_does_not_concern_it(database: Database) -> None:

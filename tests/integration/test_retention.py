@@ -18,6 +18,11 @@ from tests.support.public_endpoint import invitee_body, new_invitee
 from tests.support.ranges_setup import RANGE, RangesSetup, ranges_setup
 from tests.support.writing import write_all
 
+IN_ORDER = (
+    "(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0')"
+    " || replace(substr(gen_random_uuid()::text, 14), '-', ''))::uuid"
+)
+"""An id as the audit has them: it begins with the milliseconds since 1970."""
 DAYS = 30
 ALL = RetentionSettings(bodies_days=DAYS, results_days=DAYS, events_days=DAYS)
 
@@ -138,10 +143,10 @@ async def test_rows_go_by_when_they_were_settled(setup: RangesSetup, monkeypatch
     )
     await setup.owner.execute(
         "WITH begun AS (INSERT INTO slotwire.audit (id, at, actor, role, action, result)"
-        " SELECT gen_random_uuid(), $1::timestamptz - make_interval(days => n), 'control', 'admin', 'a.b', 'started'"
-        " FROM generate_series(1, 40) AS n RETURNING id, at)"
+        f" SELECT {IN_ORDER}, at, 'control', 'admin', 'a.b', 'started' FROM generate_series(1, 40) AS n,"
+        " LATERAL (SELECT $1::timestamptz - make_interval(days => n) AS at) AS t RETURNING id, at)"
         " INSERT INTO slotwire.audit (id, begun, at, actor, role, action, result)"
-        " SELECT gen_random_uuid(), id, at, 'control', 'admin', 'a.b', 'done' FROM begun",
+        f" SELECT {IN_ORDER}, id, at, 'control', 'admin', 'a.b', 'done' FROM begun",
         now,
     )
     await setup.owner.execute(

@@ -11,15 +11,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import get_args
+from uuid import UUID
 
 import asyncpg
 
+from slotwire.ingest.operate.action_models import ActionQuery
+from slotwire.ingest.operate.approval_models import ApprovalQuery
 from slotwire.ingest.operate.audit_models import AuditQuery
 from slotwire.ingest.operate.booking_models import BookingQuery, State
+from slotwire.ingest.operate.dead_letter_models import DeadLetterQuery
+from slotwire.ingest.operate.mcp_subscription_models import McpSubscriptionQuery
 from slotwire.ingest.operate.models import DeliveryQuery, EventQuery, Outcome, PageQuery
 from slotwire.ingest.operate.quarantine_models import QuarantineQuery
+from slotwire.ingest.operate.run_models import RunQuery
+from slotwire.ingest.operate.uses_models import UsesQuery
 
 BUSY, SILENT, UNKNOWN = "busy", "silent", "unknown"
+ORGANIZATIONS = (None, BUSY, SILENT, UNKNOWN)
+COMMON_AGENT, RARE_AGENT, RARE_CALL = "crm", "digest", "post-invitee"
 COMMON, RARE = "com.calendly.invitee.created.v1", "com.calendly.contact.deleted.v1"
 SILENT_EVENTS = 20
 """Of the silent organization, the rare type, the rare outcome and state: all are of the same events, the first."""
@@ -35,12 +44,14 @@ class History:
         organizations: that they belong to.
         days: over which they are spread evenly; each has a partition of its own.
         changes: rows of the audit, and of the quarantine.
+        others: rows of each other list: uses, runs, approvals, actions, dead letters, subscriptions of MCP.
     """
 
     events: int
     organizations: int
     days: int
     changes: int
+    others: int = 0
 
 
 _ORG = f"""CASE WHEN n <= {SILENT_EVENTS} THEN '{SILENT}' WHEN n % 5 < 3 THEN '{BUSY}'
@@ -90,6 +101,49 @@ _STATEMENTS = (
 )
 _OF_CHANGES = 2
 """The last statements go by `changes`."""
+_OTHERS = (
+    f"""INSERT INTO slotwire.uses (id, at, user_uri, org, action, target, actor, agent, event, result)
+    SELECT {_ID}, {_AT}, 'user-' || n % 3, {_ORG},
+           CASE WHEN n <= {SILENT_EVENTS} THEN '{RARE_CALL}' ELSE 'get-event' END, {_INVITEE},
+           CASE WHEN n <= {SILENT_EVENTS} THEN 'command line' ELSE 'control' END,
+           CASE WHEN n <= {SILENT_EVENTS} THEN '{RARE_AGENT}' WHEN n % 2 = 0 THEN '{COMMON_AGENT}' END,
+           CASE WHEN n % 2 = 0 THEN {_ID} END, 'done'
+    FROM generate_series(1, $1::bigint) AS n""",
+    f"""INSERT INTO slotwire.runs (agent, event_id, id, org, key, subject, type, version, state, owner, epoch, until,
+        topic, partition, position, place, record, began_at, changed_at)
+    SELECT CASE WHEN n <= {SILENT_EVENTS} THEN '{RARE_AGENT}' ELSE '{COMMON_AGENT}' END, {_ID}, {_ID}, {_ORG},
+           'key-' || n, {_INVITEE}, '{COMMON}', '1',
+           CASE WHEN n <= {SILENT_EVENTS} THEN 'unknown' ELSE 'waiting' END, {_ID}, 1, {_AT}, 'topic', 0, n, n,
+           '\\x7b7d', {_AT}, {_AT}
+    FROM generate_series(1, $1::bigint) AS n""",
+    f"""INSERT INTO slotwire.approvals (id, agent, event_id, name, org, person, what, digest, state, asked_at,
+        expires_at, decided_at, decided_by)
+    SELECT {_ID}, CASE WHEN n <= {SILENT_EVENTS} THEN '{RARE_AGENT}' ELSE '{COMMON_AGENT}' END, {_ID}, 'go',
+           {_ORG}, 'Sam', '{{}}', sha256('{{}}'),
+           CASE WHEN n <= {SILENT_EVENTS} THEN 'open' ELSE 'approved' END, {_AT}, {_AT}, {_AT},
+           CASE WHEN n > {SILENT_EVENTS} THEN 'Sam' END
+    FROM generate_series(1, $1::bigint) AS n""",
+    f"""INSERT INTO slotwire.actions (id, org, caller, key, fingerprint, verb, connection_id, user_uri, target, state,
+        evidence, reason, step, step_at, called_at, head, mark, intended_at, settled_at)
+    SELECT {_ID}, {_ORG}, 'caller', 'key-' || n, '\\x00', 'mark_no_show', {_ID}, 'user', {_INVITEE} || n,
+           CASE WHEN n <= {SILENT_EVENTS} THEN 'refused' ELSE 'done' END,
+           CASE WHEN n > {SILENT_EVENTS} THEN 'answer' END, CASE WHEN n <= {SILENT_EVENTS} THEN 'plan' END,
+           'mark', {_AT}, {_AT}, 0, 'mark-' || n, {_AT}, {_AT}
+    FROM generate_series(1, $1::bigint) AS n""",
+    f"""INSERT INTO slotwire.dead_letters (id, agent, topic, partition, record_offset, lane, org, event_id,
+        header_names, header_values, published_at, at, reason, attempts, trace, state, changed_at)
+    SELECT {_ID}, CASE WHEN n <= {SILENT_EVENTS} THEN '{RARE_AGENT}' ELSE '{COMMON_AGENT}' END, 'topic', 0, n,
+           '\\x00', {_ORG}, {_ID}, '{{}}', '{{}}', {_AT}, {_AT}, 'defect', 1, '',
+           CASE WHEN n <= {SILENT_EVENTS} THEN 'open' ELSE 'settled' END, {_AT}
+    FROM generate_series(1, $1::bigint) AS n""",
+    f"""INSERT INTO slotwire.mcp_subscriptions (id, slot, agent, user_uri, org, shard, name, arguments, url, profile,
+        secret, position, last_error, version, created_at, changed_at, expires_at)
+    SELECT replace({_ID}::text, '-', ''), 0, ('00000000-0000-7000-8000-00000000000' || (n <=
+           {SILENT_EVENTS})::int)::uuid, 'user', {_ORG}, 0, '{COMMON}', '{{}}', 'https://example.test',
+           'draft', '\\x00', 1000000000000, CASE WHEN n <= {SILENT_EVENTS} THEN 'timeout' END, 1, {_AT}, {_AT},
+           {_AT} + interval '1000 days'
+    FROM generate_series(1, $1::bigint) AS n""",
+)
 
 
 async def write_history(owner_url: str, history: History) -> None:
@@ -104,6 +158,8 @@ async def write_history(owner_url: str, history: History) -> None:
             of_changes = number >= len(_STATEMENTS) - _OF_CHANGES
             rows = history.changes if of_changes else history.events
             await owner.execute(statement, rows, began, history.days, history.organizations)
+        for statement in _OTHERS if history.others else ():
+            await owner.execute(statement, history.others, began, history.days, history.organizations)
         end = (history.events * history.days // (history.events + 1)) * 1_000_000_000 + history.events
         await owner.execute(
             "INSERT INTO slotwire.heads SELECT shard, version + 1, epoch, $1, $2, $1, server, attempts, attempts_at,"
@@ -117,21 +173,66 @@ async def write_history(owner_url: str, history: History) -> None:
         await owner.close()
 
 
+_MCP_AGENTS = (UUID(int=0x7000_8000_0000_0000_0000), UUID(int=0x7000_8000_0000_0000_0001))
+"""The agent of MCP that has nearly all, and one that has a few."""
+_USES: dict[str, tuple[object, ...]] = {
+    "user": (None, "user-1", UNKNOWN),
+    "action": ("get-event", RARE_CALL, UNKNOWN),
+    "actor": ("control", "command line", UNKNOWN),
+    "agent": (COMMON_AGENT, RARE_AGENT, UNKNOWN),
+    "event": (UUID(int=0x01000000_0000_7000_8000_000000000004),),
+    "target": (f"{ORIGIN}/scheduled_events/7/invitees/7", UNKNOWN),
+}
+PATHS = {
+    "uses": "audit/uses",
+    "performed": "actions",
+    "dead_letters": "dead-letters",
+    "mcp_subscriptions": "mcp/subscriptions",
+}
+"""Lists whose path is not their operations' name."""
+
+
 def list_queries() -> Iterator[tuple[str, PageQuery]]:
     """Yield every list with every mixture of its filters: common values, rare ones, those of the silent, unknown ones.
 
-    A list is named as its operations and its path are.
+    A list is named as its operations are; of uses each filter is mixed with the organization's alone.
     """
-    organizations = (None, BUSY, SILENT, UNKNOWN)
-    for org, type_ in product(organizations, (None, COMMON, RARE, UNKNOWN)):
+    yield from _of_the_log()
+    yield from _of_agents()
+    yield from _of_calls()
+
+
+def _of_the_log() -> Iterator[tuple[str, PageQuery]]:
+    for org, type_ in product(ORGANIZATIONS, (None, COMMON, RARE, UNKNOWN)):
         yield "events", EventQuery(organization=org, type=type_)
         yield "events", EventQuery(organization=org, type=type_, subject=f"{ORIGIN}/{UNKNOWN}")
-    for org, outcome in product(organizations, (None, *get_args(Outcome))):
+    for org, outcome in product(ORGANIZATIONS, (None, *get_args(Outcome))):
         yield "deliveries", DeliveryQuery(organization=org, outcome=outcome)
-    for org, state, waiting in product(organizations, (None, *get_args(State)), (False, True)):
+    for org, state, waiting in product(ORGANIZATIONS, (None, *get_args(State)), (False, True)):
         yield "bookings", BookingQuery(organization=org, state=state, waiting=waiting)
     states = ("all", "waiting", "retried", "discarded")
-    for org, reason, kept in product(organizations, (None, "not_json", "unknown_event", UNKNOWN), states):
+    for org, reason, kept in product(ORGANIZATIONS, (None, "not_json", "unknown_event", UNKNOWN), states):
         yield "quarantine", QuarantineQuery(organization=org, reason=reason, state=kept)
-    for org, action, actor in product(organizations, (None, "keys.revoke", UNKNOWN), (None, "control", UNKNOWN)):
+    for org, action, actor in product(ORGANIZATIONS, (None, "keys.revoke", UNKNOWN), (None, "control", UNKNOWN)):
         yield "audit", AuditQuery(organization=org, action=action, actor=actor)
+
+
+def _of_agents() -> Iterator[tuple[str, PageQuery]]:
+    for org, agent in product(ORGANIZATIONS, (None, COMMON_AGENT, RARE_AGENT)):
+        for held in (None, "unknown", "diverged"):
+            yield "runs", RunQuery(organization=org, agent=agent, state=held)
+        for decided in (None, "open"):
+            yield "approvals", ApprovalQuery(organization=org, agent=agent, state=decided)
+        for given_up in ("open", "all"):
+            yield "dead_letters", DeadLetterQuery(organization=org, agent=agent, state=given_up)
+
+
+def _of_calls() -> Iterator[tuple[str, PageQuery]]:
+    for org in ORGANIZATIONS:
+        for settled in (None, "refused", "person"):
+            yield "performed", ActionQuery(organization=org, state=settled)
+        for id_, told in product((None, *_MCP_AGENTS), (None, "failing", "suspended", "ended")):
+            yield "mcp_subscriptions", McpSubscriptionQuery(organization=org, agent_id=id_, state=told)
+        for filter_, values in _USES.items():
+            for value in values:
+                yield "uses", UsesQuery.model_validate({"organization": org, filter_: value}, strict=False)

@@ -108,16 +108,19 @@ class SweepElsewhere(Exception):
     """Another process has the sweep by now."""
 
 
-async def hasten(pool: Pool, now: datetime, latest: timedelta) -> None:
-    """Have sweeps be due now that are due later than any can be: they were made more rarely, or the clock was ahead."""
+async def gather(pool: Pool, now: datetime, latest: timedelta) -> None:
+    """Take organizations in that are new, and forget those that were removed.
+
+    Sweeps that are due later than any can be are due now: they were made more rarely, or the clock was ahead.
+    """
     with translated():
         await pool.execute(_SQL["hasten_sweeps"], now, now + max(latest, LEASE))
+        await pool.execute(_SQL["add_sweeps"], now)
 
 
 async def claim(pool: Pool, now: datetime, ahead: timedelta) -> SweepClaim | None:
     """Claim the sweep that has been due for longest; None if none is."""
     with translated():
-        await pool.execute(_SQL["add_sweeps"], now)
         row = await pool.fetchrow(_SQL["claim_sweep"], now, now + LEASE, now + ahead)
     return None if row is None else SweepClaim(**row)
 

@@ -19,7 +19,7 @@ from slotwire.ingest.control.changes.sweep_records import (
     claim,
     finish,
     forget,
-    hasten,
+    gather,
     release,
 )
 from slotwire.ingest.control.organizations import Organizations
@@ -67,7 +67,7 @@ async def run_once(organizations: Organizations, settings: ChangesSettings) -> d
     """
     found: dict[str, SweepOutcome] = {}
     latest = max(timedelta(minutes=settings.interval_minutes or 0), LAST_AGAIN)
-    await hasten(organizations.pool, organizations.clock.now(), latest)
+    await gather(organizations.pool, organizations.clock.now(), latest)
 
     async def some() -> None:
         while True:
