@@ -16,6 +16,7 @@ disconnect            ends an OAuth connection: what hangs on it, its grant, its
 connect_links         links under which a customer connects in the browser
 oauth_listener        the public listener for them, and for approvals
 oauth_flow            from a link to live events
+held_grants           what Calendly gave and is not stored yet: kept, or given back
 oauth_pages           pure: the pages a customer sees
 approval_links        links under which a person decides about what an agent asks for
 approval_listener     the routes of those pages

@@ -33,6 +33,10 @@ CALLBACK = "/oauth/calendly/callback"
 DEFAULT_LIFE = timedelta(minutes=10)
 MAX_LIFE = timedelta(days=7)
 TICKET_BYTES = 32
+KEPT_DAYS = 30
+"""Links that brought nothing are forgotten so long after their end."""
+FORGOTTEN_AT_ONCE = 1_000
+"""How many of them are removed at once."""
 
 LinkState: TypeAlias = Literal["open", "pending", "connected", "expired"]
 
@@ -195,10 +199,11 @@ class ConnectLinks:
         with translated():
             await self.pool.fetchval(_SQL["withdraw_link"], link.id, self.clock.now())
 
-    async def brought(self, link: ConnectLink, connection_id: UUID, org: str) -> None:
-        """Note what came of a link."""
+    async def forget_old(self) -> None:
+        """Remove links that ended long ago and brought nothing."""
+        before = self.clock.now() - timedelta(days=KEPT_DAYS)
         with translated():
-            await self.pool.execute(_SQL["link_brought"], link.id, connection_id, org)
+            await self.pool.execute(_SQL["forget_links"], before, FORGOTTEN_AT_ONCE)
 
 
 def allowed(url: str, listed: tuple[str, ...]) -> bool:

@@ -48,6 +48,19 @@ _log = get_logger("connections")
 
 
 @dataclass(frozen=True, slots=True)
+class HeldGrant:
+    """A grant that a flow has in hand.
+
+    Attributes:
+        link_id: the link that brought it.
+        mark: the flow's own, as long as nobody has taken the grant from it.
+    """
+
+    link_id: UUID
+    mark: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A credential that Calendly just gave or accepted.
 
@@ -59,6 +72,7 @@ class Credential:
         refresh_at: half of that life.
         scopes: the scopes it has; None if unknown.
         expires_at: when the credential ends for good; None if it does not.
+        held: the grant in hand that is settled as it is stored; None if there is none.
     """
 
     kind: str
@@ -68,6 +82,7 @@ class Credential:
     refresh_at: datetime | None = None
     scopes: tuple[str, ...] | None = None
     expires_at: datetime | None = None
+    held: HeldGrant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +202,8 @@ class ConnectionStore:
             status.reason,
             now,
         )
-        row = await self._call(shard, _SQL["store_connection"], *arguments, _row(made.org, event, now))
+        held = (None, None) if credential.held is None else (credential.held.link_id, credential.held.mark)
+        row = await self._call(shard, _SQL["store_connection"], *arguments, _row(made.org, event, now), *held)
         if row["outcome"] == "stored" and event is not None and was is not None:
             log_state(made, status)
         return row["outcome"], replace(made, changes=made.changes + (event is not None and was is not None))

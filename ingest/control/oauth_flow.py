@@ -1,8 +1,9 @@
 """From a link to live events: consent in the customer's browser, checks, subscription, what was booked before.
 
-Nothing is stored until Calendly has answered with tokens. What binds a browser to the flow it began is a sealed cookie,
-one per state. With a return address the tokens wait, unused, until the integrator's backend presents the one-time code
-that went there: so whoever was sent a link for somebody else connects nothing.
+What binds a browser to the flow it began is a sealed cookie, one per state; nothing is stored before its callback. What
+Calendly gives then is kept first and used second, so a grant that comes to nothing is given back: `held_grants`. With a
+return address it waits, unused, until the integrator's backend presents the one-time code that went there: so whoever
+was sent a link for somebody else connects nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +13,31 @@ import binascii
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol, Self, TypeAlias
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
-from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
+from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair, outcome_known
 from slotwire.ingest.control.calendly_client.uses import Bearer, Behalf
-from slotwire.ingest.control.connect_links import CALLBACK, ConnectLink, ConnectLinks, digest, pending_context
+from slotwire.ingest.control.connect_links import CALLBACK, ConnectLink, ConnectLinks
 from slotwire.ingest.control.connection_records import ConnectionRecord
-from slotwire.ingest.control.connection_store import Credential
+from slotwire.ingest.control.connection_store import Credential, HeldGrant
 from slotwire.ingest.control.connections import Identity
+from slotwire.ingest.control.held_grants import HeldGrants
 from slotwire.ingest.control.oauth_refresh import credential_of, oauth_client
 from slotwire.ingest.control.organizations import ADMINISTRATORS, Organizations
-from slotwire.ingest.errors import CalendlyError, CalendlyProblem, RequestRefused, SecretUnreadable, SlotwireError
+from slotwire.ingest.errors import (
+    CalendlyError,
+    CalendlyProblem,
+    DatabaseUnavailable,
+    RequestRefused,
+    SecretUnreadable,
+)
 from slotwire.ingest.foundation.clock import Clock
 from slotwire.ingest.foundation.key_texts import encode_base64url
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
@@ -40,12 +48,6 @@ from slotwire.schemas.ids import last_segment
 
 STATE_LIFE = timedelta(minutes=15)
 """How long a browser may take from the button to the callback."""
-PENDING_LIFE = timedelta(minutes=10)
-"""How long the integrator's backend may take to present the code."""
-KEPT_DAYS = 30
-"""Links that brought nothing are forgotten so long after their end."""
-FORGOTTEN_AT_ONCE = 1_000
-"""How many of them are removed at once."""
 COOKIE = "slotwire_oauth_"
 MAX_VALUE = 4_096
 """Characters of a state, code or ticket that are looked at."""
@@ -70,6 +72,7 @@ class FlowProblem(StrEnum):
     LINK_UNKNOWN = "link_unknown"
     LINK_ENDED = "link_ended"
     LINK_SPENT = "link_spent"
+    LINK_BUSY = "link_busy"
     NOT_THIS_BROWSER = "not_this_browser"
     MIXED_UP = "mixed_up"
     DENIED = "denied"
@@ -79,10 +82,11 @@ class FlowProblem(StrEnum):
     ADMIN_MISSING = "admin_missing"
     SCOPE_MISSING = "scope_missing"
     CALENDLY_FAILED = "calendly_failed"
+    NOT_KEPT = "not_kept"
 
 
 class FlowStopped(RequestRefused):
-    """The customer cannot be connected like this. The page says what to do; nothing was stored."""
+    """The customer cannot be connected like this. The page says what to do; a grant is given back."""
 
     def __init__(self, problem: FlowProblem, message: str, remedy: str = "") -> None:
         super().__init__(message, code=problem.value, remedy=remedy)
@@ -144,6 +148,7 @@ class ConnectFlow:
     settings: Settings
     client: OAuthClient
     links: ConnectLinks
+    held: HeldGrants
     organizations: Organizations
     consenting: ConsentWatcher
 
@@ -157,7 +162,8 @@ class ConnectFlow:
         if client is None or not links.has_app:
             return None
         vault = Vault.from_settings(settings.vault)
-        return cls(pool, clock, vault, settings, client, links, organizations, consenting)
+        held = HeldGrants(pool, clock, vault, client)
+        return cls(pool, clock, vault, settings, client, links, held, organizations, consenting)
 
     async def open_link(self, ticket: str) -> ConnectLink:
         """Find a link that may still be used; changes nothing.
@@ -197,8 +203,8 @@ class ConnectFlow:
         """Go on after the consent page: to live, or to the return address with a one-time code.
 
         Raises:
-            FlowStopped: see `FlowProblem`; a grant that is of no use is revoked.
-            SlotwireError: Postgres failed, or Calendly did after the ticket was spent: the rounds go on.
+            FlowStopped: see `FlowProblem`; a grant that is of no use is given back.
+            SlotwireError: Postgres failed before Calendly was asked.
         """
         link_id, verifier = self._bound(back)
         if back.issuer is not None and back.issuer.rstrip("/") != self.settings.calendly.auth_url.rstrip("/"):
@@ -206,25 +212,29 @@ class ConnectFlow:
         if back.error:
             raise FlowStopped(FlowProblem.DENIED, "the consent was not given")
         link = self._usable(await self.links.get(link_id))
+        held = await self.held.begin(link)
+        if held is None:
+            raise FlowStopped(FlowProblem.LINK_BUSY, "this link is being used", "Open it again in some minutes.")
         asked = self.clock.now()
         try:
             pair = await self.client.exchange(
                 back.code, verifier=verifier, redirect_uri=self.redirect_uri, by=Bearer(behalf=Behalf(str(link.id)))
             )
         except CalendlyError as error:
-            _log.warning("code_refused", link=str(link.id), error=error.message)
             known = error.problem is CalendlyProblem.CREDENTIAL
+            doubtful = not outcome_known(error)
+            _log.warning("code_refused", link=str(link.id), error=error.message, grant_possible=doubtful)
+            await self.held.drop(held)
             problem = FlowProblem.CODE_REFUSED if known else FlowProblem.CALENDLY_FAILED
             raise FlowStopped(problem, "Calendly did not accept the code") from error
+        if not await self.held.keep(held, pair):
+            raise _not_kept()
         await self.client.count(pair)
-        try:
+        async with self._in_hand(held, pair):
             await self._check_organization(link, pair)
             if link.return_url is not None:
-                return await self._wait_for_backend(link, pair)
-            return await self.go_live(link, pair, asked)
-        except FlowStopped:
-            await self._give_back(pair)
-            raise
+                return await self._wait_for_backend(link, held)
+            return await self.go_live(link, pair, replace(credential_of(pair, asked), held=held))
 
     async def present(self, code: str, link: ConnectLink) -> Live:
         """Go on with what waited for a one-time code: the integrator's backend says that it is the right customer.
@@ -233,26 +243,31 @@ class ConnectFlow:
             RequestRefused: the code is not known, was presented before, or came too late (`code_unknown`).
             FlowStopped: see `finish`.
         """
-        unknown = RequestRefused(
-            "this code is not known: it was presented already, or came too late",
-            code="code_unknown",
-            remedy="Send the customer a new link.",
-        )
-        with translated():
-            row = await self.pool.fetchrow(_SQL["take_pending"], digest(code[:MAX_VALUE]), link.id)
-        if row is None:
-            raise unknown
-        pair = self._opened(row["link_id"], row["sealed"])
-        if self.clock.now() >= row["expires_at"]:
-            await self._give_back(pair)
-            raise unknown
-        try:
-            return await self.go_live(link, pair, self.clock.now(), spent=True)
-        except FlowStopped:
-            await self._give_back(pair)
-            raise
+        taken = await self.held.take(code[:MAX_VALUE], link)
+        if taken is None:
+            raise RequestRefused(
+                "this code is not known: it was presented already, or came too late",
+                code="code_unknown",
+                remedy="Send the customer a new link.",
+            )
+        held, pair = taken
+        async with self._in_hand(held, pair):
+            credential = replace(credential_of(pair, self.clock.now()), held=held)
+            return await self.go_live(link, pair, credential, spent=True)
 
-    async def go_live(self, link: ConnectLink, pair: TokenPair, asked: datetime, *, spent: bool = False) -> Live:
+    @asynccontextmanager
+    async def _in_hand(self, held: HeldGrant, pair: TokenPair) -> AsyncIterator[None]:
+        """Give a grant back if the block stops, or leave that to the chore: it knows whether it was stored."""
+        try:
+            yield
+        except FlowStopped:
+            await self.held.give_back(held, pair)
+            raise
+        except DatabaseUnavailable as problem:
+            _log.error("grant_not_stored", link=str(held.link_id), error=problem.message)
+            raise _not_kept() from problem
+
+    async def go_live(self, link: ConnectLink, pair: TokenPair, credential: Credential, *, spent: bool = False) -> Live:
         """Store the connection, subscribe, and request what was booked before.
 
         Raises:
@@ -272,7 +287,7 @@ class ConnectFlow:
             raise FlowStopped(FlowProblem.ADMIN_MISSING, "an owner or admin of the organization must connect it first")
         if not spent and not await self.links.spend(link):
             raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
-        return await self._store(link, identity, credential_of(pair, asked), administrator=administrator)
+        return await self._store(link, identity, credential, administrator=administrator)
 
     def _for(self, link: ConnectLink) -> Organizations:
         """Return what acts at Calendly on behalf of whoever consented by a link."""
@@ -291,9 +306,6 @@ class ConnectFlow:
                 entry.target = connection.id
         except RequestRefused as refused:
             raise _stopped_by(refused) from refused
-        await self.links.brought(link, connection.id, identity.org)
-        if administrator and link.backfill_from is not None:
-            await self.organizations.request_backfill(identity.org, link.backfill_from)
         _log.info("connected", organization=identity.org, connection=str(connection.id), role=identity.role)
         return Live(link, identity.org, identity.role, subscribed, administrator and link.backfill_from is not None)
 
@@ -311,16 +323,9 @@ class ConnectFlow:
         return added.connection, True
 
     async def revoke_late(self) -> int:
-        """Revoke what no backend asked for in time, one after the other, and forget old links; return how many."""
-        now, found = self.clock.now(), 0
-        with translated():
-            while (row := await self.pool.fetchrow(_SQL["late_pending"], now)) is not None:
-                found += 1
-                try:
-                    await self._give_back(self._opened(row["link_id"], row["sealed"]))
-                except SecretUnreadable as problem:
-                    _log.error("grant_not_revoked", link=str(row["link_id"]), error=problem.message)
-            await self.pool.execute(_SQL["forget_links"], now - timedelta(days=KEPT_DAYS), FORGOTTEN_AT_ONCE)
+        """Give back what came to nothing, and forget old links; return how many grants were looked at."""
+        found = await self.held.revoke_late()
+        await self.links.forget_old()
         return found
 
     def _usable(self, link: ConnectLink) -> ConnectLink:
@@ -351,29 +356,12 @@ class ConnectFlow:
         if taken:
             raise FlowStopped(FlowProblem.ANOTHER_NAME, "this organization is known under another name")
 
-    async def _wait_for_backend(self, link: ConnectLink, pair: TokenPair) -> str:
-        if not await self.links.spend(link):
+    async def _wait_for_backend(self, link: ConnectLink, held: HeldGrant) -> str:
+        code = await self.held.wait_for_backend(held)
+        if code is None:
             raise FlowStopped(FlowProblem.LINK_SPENT, "this link was used meanwhile")
-        code, now = encode_base64url(secrets.token_bytes(32)), self.clock.now()
-        told = pair.model_dump(mode="json") | {
-            "access_token": pair.access_token.get_secret_value(),
-            "refresh_token": pair.refresh_token.get_secret_value(),
-        }
-        sealed = self.vault.seal(json.dumps(told).encode(), context=pending_context(link.id))
-        with translated():
-            await self.pool.execute(_SQL["insert_pending"], link.id, digest(code), sealed, now, now + PENDING_LIFE)
         back = link.return_url or ""
         return f"{back}{'&' if urlsplit(back).query else '?'}{urlencode({'connect_code': code})}"
-
-    def _opened(self, link_id: UUID, sealed: bytes) -> TokenPair:
-        return TokenPair.model_validate_json(self.vault.open(sealed, context=pending_context(link_id)))
-
-    async def _give_back(self, pair: TokenPair) -> None:
-        """Revoke a grant that is of no use."""
-        try:
-            await self.client.revoke(pair.refresh_token, user=pair.owner, by=Bearer(last_segment(pair.organization)))
-        except SlotwireError as error:
-            _log.warning("grant_not_revoked", error=error.message)
 
     async def _open_to_members(self, link: ConnectLink, org: str) -> bool:
         """Return whether a plain member may connect: an administrator has, and the link's name is not to be given."""
@@ -389,6 +377,14 @@ class ConnectFlow:
 def cookie_of(state: str) -> str:
     """Return the name of a state's cookie: each tab has its own."""
     return COOKIE + hashlib.sha256(state.encode()).hexdigest()[:16]
+
+
+def _not_kept() -> FlowStopped:
+    return FlowStopped(
+        FlowProblem.NOT_KEPT,
+        "what the customer allowed could not be stored; what is not stored is given back",
+        "Open the link again in some minutes, or make a new one. If it was used, the customer is connected.",
+    )
 
 
 def _stopped_by(refused: RequestRefused) -> FlowStopped:

@@ -14,6 +14,11 @@ _PROBLEMS = {
     FlowProblem.LINK_SPENT: PageWords(
         409, "This link was used already", "If you did not use it yourself, tell {who}. Nothing was changed now."
     ),
+    FlowProblem.LINK_BUSY: PageWords(
+        409,
+        "This link is being used",
+        "Somebody is connecting with it, or could not finish. Open it again in some minutes.",
+    ),
     FlowProblem.NOT_THIS_BROWSER: PageWords(
         400,
         "This browser did not begin this connection",
@@ -52,6 +57,12 @@ _PROBLEMS = {
     ),
     FlowProblem.CALENDLY_FAILED: PageWords(
         502, "Calendly does not answer", "Nothing was connected. Open the link again in some minutes."
+    ),
+    FlowProblem.NOT_KEPT: PageWords(
+        503,
+        "Something failed on our side",
+        "You allowed it, and we could not store that: it is given back to Calendly by itself. Open the link again in"
+        " some minutes. If the page then says that it was used already, you are connected.",
     ),
 }
 

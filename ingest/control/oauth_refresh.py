@@ -209,6 +209,16 @@ class Refresher:
         """
         await self.client.revoke(self._open(stored), user=stored.record.user_uri, by=_bearer(stored))
 
+    async def revoke_all(self, org: str) -> None:
+        """Revoke the grants of an organization whose connections are about to go; the log names those that stay."""
+        with translated():
+            rows = await self.pool.fetch(_SQL["grants_of"], org)
+        for row in rows:
+            try:
+                await self.revoke(await read_stored(self.pool, row["id"], org))
+            except (CalendlyError, SecretUnreadable) as problem:
+                _log.warning("grant_not_revoked", connection=str(row["id"]), org=org, error=problem.message)
+
     async def _due(self, after: tuple[datetime, UUID]) -> Sequence[tuple[datetime, UUID]]:
         with translated():
             rows = await self.pool.fetch(_SQL["refreshes_due"], self.store.clock.now(), *after, PAGE)

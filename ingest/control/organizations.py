@@ -168,15 +168,18 @@ class Organizations:
         events: Sequence[str] = (),
         max_age_seconds: int | None = None,
     ) -> AddOrganizationResult:
-        """Store an identified user's credential and subscribe the organization; see `add`."""
+        """Store an identified user's credential and subscribe the organization; see `add`.
+
+        The credential is stored last: with it, the rounds have all that they need to go on.
+        """
         before = () if events else await self.subscriptions.wanted(identity.org)
         wanted = _with_max_age(before, max_age_seconds) or _wanted_for(events, identity, max_age_seconds)
         needed = tuple(dict.fromkeys(event for item in wanted for event in item.events))
         _require(identity, needed, administrator=any(item.scope == "organization" for item in wanted))
         await store(self.pool, identity.org, identity.organization, external_id, now=self.clock.now())
-        stored = await self.connections.store_credential(identity, credential)
         for item in wanted:
             await self.subscriptions.want(identity.org, item)
+        stored = await self.connections.store_credential(identity, credential)
         async with self.connections.acting(stored.connection) as calendly:
             result = await self.subscriptions.reconcile(calendly, identity.organization)
         return AddOrganizationResult(await self.get(identity.org), stored.connection, result)
@@ -214,6 +217,8 @@ class Organizations:
         connections: list[UUID] = []
         keys: list[UUID] = []
         if force or not left:
+            if self.connections.oauth is not None:
+                await self.connections.oauth.revoke_all(org)
             now = self.clock.now()
             async with borrowed(self.pool) as connection, connection.transaction():
                 # A user who is being connected now is either deleted here, or refused because it was removed.

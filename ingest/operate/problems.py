@@ -81,6 +81,7 @@ STATUS = {
     "too_many_refusals": 429,
     "idempotency_keys_exhausted": 429,
     "answer_timeout": 503,
+    "not_kept": 503,
     "too_busy": 503,
 }
 """The status of each code; 400 for all others."""

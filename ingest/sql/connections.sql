@@ -41,11 +41,25 @@ FROM slotwire.organizations o LEFT JOIN slotwire.connections c ON c.org = o.org 
 WHERE o.org = $1 AND o.ended_at IS NULL
 
 -- name: store_connection
--- Stores a credential, new or in place of another, with its event. See the function's own words in the migrations.
-SELECT slotwire.store_connection(
-    p_connection => $1, p_was => $2, p_changes => $3, p_org => $4, p_kind => $5, p_user => $6, p_role => $7,
-    p_credential => $8, p_sealed => $9, p_refresh_sealed => $10, p_access_expires_at => $11, p_refresh_at => $12,
-    p_scopes => $13, p_expires_at => $14, p_state => $15, p_reason => $16, p_now => $17, p_event => $18) AS outcome
+-- Stores a credential, new or in place of another, with its event. See the function's own words in the migrations. A
+-- grant that a flow has in hand ($19, $20) is stored with it: then its link has brought this connection, and the backfill
+-- that the link asked for is due.
+WITH stored AS MATERIALIZED (
+    SELECT slotwire.store_connection(
+        p_connection => $1, p_was => $2, p_changes => $3, p_org => $4, p_kind => $5, p_user => $6, p_role => $7,
+        p_credential => $8, p_sealed => $9, p_refresh_sealed => $10, p_access_expires_at => $11, p_refresh_at => $12,
+        p_scopes => $13, p_expires_at => $14, p_state => $15, p_reason => $16, p_now => $17, p_event => $18) AS outcome
+), settled AS (
+    DELETE FROM slotwire.pending_connections p USING stored
+    WHERE stored.outcome = 'stored' AND p.link_id = $19::uuid AND p.code_hash = $20::bytea RETURNING p.link_id
+), brought AS (
+    UPDATE slotwire.connect_links l SET connection_id = $1, org = $4 FROM settled WHERE l.id = settled.link_id
+    RETURNING l.backfill_from
+), requested AS (
+    UPDATE slotwire.organizations o SET backfill_from = least(o.backfill_from, brought.backfill_from) FROM brought
+    WHERE o.org = $4 AND brought.backfill_from IS NOT NULL AND $7 IN ('owner', 'admin')
+)
+SELECT outcome FROM stored
 
 -- name: change_connection
 -- Changes a connection's state, with its event; whether it was still as it was read.

@@ -7,6 +7,10 @@ WHERE kind = 'oauth' AND state <> 'revoked' AND reason IS DISTINCT FROM 'grant_l
   AND refresh_at <= $1 AND (refresh_at, id) > ($2, $3)
 ORDER BY refresh_at, id LIMIT $4
 
+-- name: grants_of
+-- OAuth connections of an organization whose grant may be good.
+SELECT id FROM slotwire.connections WHERE org = $1 AND kind = 'oauth' AND state <> 'revoked' ORDER BY id
+
 -- name: begin_refresh
 -- Commits an attempt ($2, by $3 until $5) to refresh a connection that is due at $4, whose token ends before $6, or whose
 -- credential ($7) Calendly refused. No row while another one is under way. `doubtful`: an attempt was left, so the refresh token may be spent.
@@ -114,27 +118,48 @@ ORDER BY l.created_at, l.id LIMIT $4
 -- The first callback that succeeds spends it; no row for any other.
 UPDATE slotwire.connect_links SET spent_at = $2 WHERE id = $1 AND spent_at IS NULL AND expires_at > $2 RETURNING id
 
--- name: link_brought
--- What came of a link.
-UPDATE slotwire.connect_links SET connection_id = $2, org = $3 WHERE id = $1
-
 -- name: withdraw_link
 -- Ends a link before its time.
 UPDATE slotwire.connect_links SET expires_at = $2 WHERE id = $1 AND expires_at > $2 AND spent_at IS NULL RETURNING id
 
--- name: insert_pending
--- A pair of tokens that waits for the integrator's backend.
-INSERT INTO slotwire.pending_connections (link_id, code_hash, sealed, created_at, expires_at) VALUES ($1, $2, $3, $4, $5)
+-- name: begin_grant
+-- A grant is about to be asked for, under a mark of its flow's own; no row while another flow of the link is at it.
+INSERT INTO slotwire.pending_connections (link_id, code_hash, sealed, created_at, expires_at)
+VALUES ($1, $2, '', $3, $4) ON CONFLICT (link_id) DO NOTHING RETURNING link_id
 
--- name: take_pending
--- The code was presented: what waited for it, once.
-DELETE FROM slotwire.pending_connections WHERE code_hash = $1 AND link_id = $2 RETURNING link_id, sealed, expires_at
+-- name: keep_grant
+-- What Calendly gave, sealed; no row where the flow has lost it.
+UPDATE slotwire.pending_connections SET sealed = $3 WHERE link_id = $1 AND code_hash = $2 RETURNING link_id
 
--- name: late_pending
--- One that nobody asked for in time, to be revoked.
-DELETE FROM slotwire.pending_connections WHERE link_id = (
+-- name: hand_over_grant
+-- Spends the link, and lets the grant wait for the code whose hash is $3; no row where the link or the grant is over.
+WITH spent AS (
+    UPDATE slotwire.connect_links l SET spent_at = $4
+    WHERE l.id = $1 AND l.spent_at IS NULL AND l.expires_at > $4
+      AND EXISTS (SELECT FROM slotwire.pending_connections p WHERE p.link_id = $1 AND p.code_hash = $2)
+    RETURNING l.id
+)
+UPDATE slotwire.pending_connections p SET code_hash = $3, created_at = $4, expires_at = $5
+FROM spent WHERE p.link_id = spent.id AND p.code_hash = $2 RETURNING p.link_id
+
+-- name: take_grant
+-- The code was presented in time: what waited for it is in the hand of one flow, under its mark $3.
+UPDATE slotwire.pending_connections SET code_hash = $3, expires_at = $5
+WHERE code_hash = $1 AND link_id = $2 AND expires_at > $4 RETURNING sealed
+
+-- name: late_grant
+-- One whose time is over, to be revoked under the mark $2, and again at $3 unless that is done.
+UPDATE slotwire.pending_connections SET code_hash = $2, expires_at = $3 WHERE link_id = (
     SELECT link_id FROM slotwire.pending_connections WHERE expires_at <= $1 LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING link_id, sealed
+RETURNING link_id, sealed, created_at
+
+-- name: drop_grant
+-- There is nothing to revoke any more. A link that was spent for this grant alone is good again.
+WITH gone AS (
+    DELETE FROM slotwire.pending_connections WHERE link_id = $1 AND code_hash = $2 RETURNING link_id
+)
+UPDATE slotwire.connect_links l SET spent_at = NULL
+FROM gone WHERE l.id = gone.link_id AND l.connection_id IS NULL AND l.return_url IS NULL
 
 -- name: forget_links
 -- Removes links that ended long ago.

@@ -35,9 +35,9 @@ FROM unnest($1::bytea[], $2::bytea[], $3::uuid[]) AS n (before, after, id)
 WHERE c.id = n.id AND c.refresh_sealed = n.before
 
 -- name: stale_pending
--- The same for pairs of tokens that wait for a backend.
+-- The same for pairs of tokens that are not stored yet; one that Calendly is still asked for is empty.
 SELECT link_id, sealed FROM slotwire.pending_connections
-WHERE substr(sealed, 1, octet_length($1::bytea)) <> $1 AND link_id > $3 ORDER BY link_id LIMIT $2
+WHERE sealed <> '' AND substr(sealed, 1, octet_length($1::bytea)) <> $1 AND link_id > $3 ORDER BY link_id LIMIT $2
 
 -- name: reseal_pending
 -- Writes such pairs back if they are still as they were read.
@@ -75,7 +75,7 @@ SELECT CASE WHEN octet_length(sealed) > 2 THEN substr(sealed, 1, 2 + get_byte(se
 FROM (SELECT sealed FROM slotwire.signing_keys
       UNION ALL SELECT sealed FROM slotwire.connections
       UNION ALL SELECT refresh_sealed FROM slotwire.connections WHERE refresh_sealed IS NOT NULL
-      UNION ALL SELECT sealed FROM slotwire.pending_connections
+      UNION ALL SELECT sealed FROM slotwire.pending_connections WHERE sealed <> ''
       UNION ALL SELECT sealed FROM slotwire.app_signing_keys
       UNION ALL SELECT sealed FROM slotwire.idempotent_answers WHERE sealed IS NOT NULL) AS every
 GROUP BY head ORDER BY head

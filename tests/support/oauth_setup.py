@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
@@ -16,6 +16,7 @@ from slotwire.ingest.control import app_keys
 from slotwire.ingest.control.calendly_client.oauth import OAuthClient, TokenPair
 from slotwire.ingest.control.calendly_client.uses import Bearer
 from slotwire.ingest.control.connections import Connections
+from slotwire.ingest.control.held_grants import KEEP_SECONDS
 from slotwire.ingest.control.oauth_flow import ConnectFlow
 from slotwire.ingest.control.oauth_listener import PublicPages, listening
 from slotwire.ingest.control.organizations import Organizations
@@ -224,7 +225,12 @@ async def granted(
 
 @asynccontextmanager
 async def oauth_setup(
-    database: Database, *, organizations: int = 2, with_writer: bool = True, endpoint: bool = True
+    database: Database,
+    *,
+    organizations: int = 2,
+    with_writer: bool = True,
+    endpoint: bool = True,
+    keep_seconds: float = KEEP_SECONDS,
 ) -> AsyncIterator[OAuthSetup]:
     """Run all of it; without endpoint, nothing takes deliveries."""
     port, listener, clock = free_port(), free_port(), DrivenClock()
@@ -241,6 +247,7 @@ async def oauth_setup(
             consented = api.actions.connect_links.consented
             flow = ConnectFlow.from_settings(settings, api.actions.pool, clock, organization, consented)
             assert flow is not None
+            flow = replace(flow, held=replace(flow.held, keep_seconds=keep_seconds))
             await app_keys.follow(api.actions.pool, Vault.from_settings(settings.vault), settings.oauth, clock)
             async with listening(PublicPages(settings.oauth, flow)) as url:
                 assert url is not None
