@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 from slotwire.ingest.errors import RequestRefused, SlotwireError
 from slotwire.ingest.foundation.chores import repeat
 from slotwire.ingest.foundation.clock import Clock
-from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
+from slotwire.ingest.foundation.postgres import Pool, borrowed, read_queries, translated
 from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.keys.vault import MAX_SECRET_BYTES, Vault
 
@@ -102,20 +102,13 @@ class IdempotentResponses:
         """
         for _ in range(_CLAIMS):
             now, claim = self.clock.now(), Claim(key_id, key, uuid4())
+            asked = (key_id, key, claim.id, fingerprint, now, now - RETENTION, now - ABANDONED_AFTER, MAX_STORED)
+            async with borrowed(self.pool) as connection, connection.transaction():
+                await connection.execute(_SQL["wait_for_claims"], key_id)
+                claimed = await connection.fetchval(_SQL["claim_idempotent"], *asked)
+            if claimed is not None:
+                return claim
             with translated():
-                claimed = await self.pool.fetchval(
-                    _SQL["claim_idempotent"],
-                    key_id,
-                    key,
-                    claim.id,
-                    fingerprint,
-                    now,
-                    now - RETENTION,
-                    now - ABANDONED_AFTER,
-                    MAX_STORED,
-                )
-                if claimed is not None:
-                    return claim
                 row = await self.pool.fetchrow(_SQL["idempotent_answer"], key_id, key)
                 if row is None and await self.pool.fetchval(_SQL["has_idempotent"], key_id, MAX_STORED):
                     raise RequestRefused(

@@ -30,6 +30,10 @@ SELECT pg_advisory_xact_lock(1936487293, ('x' || left($1, 7))::bit(28)::integer)
 -- The same, to change it.
 SELECT * FROM slotwire.mcp_subscriptions WHERE id = $1 FOR UPDATE
 
+-- name: wait_for_room
+-- New ones of an agent for a user are counted one at a time.
+SELECT pg_advisory_xact_lock(1936487296, ('x' || left(md5($1::text || ' ' || $2::text), 7))::bit(28)::integer)
+
 -- name: count_subscriptions
 -- How many others than $4 an agent has for a user that have not ended.
 SELECT count(*) FROM slotwire.mcp_subscriptions WHERE agent = $1 AND user_uri = $2 AND expires_at > $3 AND id <> $4

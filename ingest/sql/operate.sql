@@ -65,6 +65,10 @@ SELECT sum(greatest(c.reltuples, 0))::bigint AS rows, sum(pg_total_relation_size
        (SELECT count(*)::integer FROM slotwire.use_days()) AS days
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'slotwire.uses'::regclass
 
+-- name: wait_for_claims
+-- A key's claims are counted one at a time.
+SELECT pg_advisory_xact_lock(1936487295, ('x' || left(md5($1::uuid::text), 7))::bit(28)::integer)
+
 -- name: claim_idempotent
 -- Claim a request: nobody has claimed it and the caller's key has fewer than $8 of them, its response is too old, or
 -- its claim counts as dead.
@@ -587,3 +591,15 @@ WHERE hash IN (SELECT hash FROM slotwire.mcp_grants WHERE expires_at <= $1 ORDER
 -- name: mcp_in_chain
 -- Whether an invitee or a meeting belongs to a chain of bookings that a user hosts.
 SELECT slotwire.mcp_in_chain($1, $2, $3, $4)
+
+-- name: event_type_in_chain
+-- Whether a booking of a chain that a user hosts is of an event type ($4, the last segment of its URI), as its last $5
+-- events tell.
+SELECT EXISTS (
+    SELECT FROM slotwire.bookings b
+    CROSS JOIN LATERAL (
+        SELECT convert_from(e.data, 'UTF8')::json -> 'scheduled_event' ->> 'event_type' AS event_type
+        FROM slotwire.events e WHERE e.subject = b.invitee AND e.org = b.org ORDER BY e.position DESC LIMIT $5
+    ) AS told
+    WHERE b.org = $1 AND b.chain_key = $3 AND $2 = ANY (b.hosts)
+      AND right(told.event_type, length($4) + 1) = '/' || $4)

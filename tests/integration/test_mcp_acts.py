@@ -106,7 +106,9 @@ INJECTED = (
 """Texts that strangers type into names and answers. `other` and `invitee` are of another booking."""
 
 
-async def obey(client: Client, text: str, mine: SimulatedInvitee, other: SimulatedInvitee) -> list[Any]:
+async def obey(
+    client: Client, text: str, mine: SimulatedInvitee, other: SimulatedInvitee, event_type: str
+) -> list[Any]:
     """Do what a text says: every tool on everything that it names, as the most credulous of agents would."""
     meeting, soon = other.uri.partition("/invitees/")[0], "2026-12-20T10:00:00Z"
     tries: list[tuple[str, dict[str, Any]]] = [
@@ -115,6 +117,8 @@ async def obey(client: Client, text: str, mine: SimulatedInvitee, other: Simulat
         ("reschedule_meeting", {"invitee": other.uri, "start_time": soon}),
         ("get_scheduled_event", {"scheduled_event": meeting}),
         ("list_invitees", {"scheduled_event": meeting}),
+        ("get_event_type", {"event_type": event_type}),
+        ("list_available_times", {"event_type": event_type, "start_time": soon, "end_time": "2026-12-21T10:00:00Z"}),
         ("get_invitee", {"scheduled_event": meeting, "invitee": other.uri}),
         # Its own meeting beside the other's invitee, and both spelt in one.
         ("get_invitee", {"scheduled_event": mine.uri.partition("/invitees/")[0], "invitee": other.uri}),
@@ -130,7 +134,7 @@ async def agrees(_: object, __: object) -> ElicitResult:
 
 
 async def test_injected_texts_reach_nothing_outside_the_chain(world: World) -> None:
-    """A client with a run's token that obeys whatever it reads neither changes nor sees another booking."""
+    """A client with a run's token that obeys whatever it reads neither changes nor sees another booking or its type."""
     mcp, setup = world
     group = setup.event_type(limit=10).rpartition("/")[2]
     other = setup.book_directly(name="Somebody Else", start=setup.start(50))
@@ -154,8 +158,13 @@ async def test_injected_texts_reach_nothing_outside_the_chain(world: World) -> N
             assert texts[0] in value
             assert "cancel_url" not in json.dumps(story)
             for text in texts:
-                for answer in await obey(client, text, mine, other):
+                for answer in await obey(client, text, mine, other, setup.event_type()):
                     assert answer.is_error, answer.structured_content
+            # What has been booked may be read, so that another time can be proposed.
+            of_mine, span = {"event_type": setup.event_type(limit=10)}, (setup.start(61), setup.start(85))
+            assert told(await client.call_tool("get_event_type", of_mine))["item"]["uri"] == of_mine["event_type"]
+            times = {"start_time": span[0].isoformat(), "end_time": span[1].isoformat()}
+            assert not (await client.call_tool("list_available_times", {**of_mine, **times})).is_error
             # Somebody else has booked the same meeting.
             invitees = told(await client.call_tool("list_invitees", {"scheduled_event": meeting}))
             assert [each["uri"] for each in invitees["items"]] == [mine.uri]

@@ -90,7 +90,8 @@ class Subscribing:
         start = await self._requests.start(order.asked, params.get("cursor"))
         present = await self._subscriptions.find(order.id)
         if present is None:
-            await self._require_room(principal, order.id)
+            async with borrowed(self._pool) as connection:
+                await self._require_room(connection, principal, order.id)
         await self._challenges.require(principal, order.url, order.secret, order.id)
         begin = await self._aged(order.asked, start, order.not_before)
         async with borrowed(self._pool) as connection, connection.transaction():
@@ -104,6 +105,8 @@ class Subscribing:
                 await connection.execute(QUERIES["remove_subscription"], order.id)
                 begin = ReadStart(row["position"], row["seen_at"], truncated=row["gap_from"] is not None)
             if live is None:
+                await connection.execute(QUERIES["wait_for_room"], str(principal.agent), principal.user)
+                await self._require_room(connection, principal, order.id)
                 begun = await self._add(connection, principal, order, begin)
             else:
                 begun = await self._refresh(connection, order, live, start, has_cursor=params.get("cursor") is not None)
@@ -160,11 +163,10 @@ class Subscribing:
             not_before=self._requests.not_before(params.get("maxAgeMs")) if params.get("cursor") is not None else None,
         )
 
-    async def _require_room(self, principal: AgentPrincipal, subscription: str) -> None:
+    async def _require_room(self, connection: Connection, principal: AgentPrincipal, subscription: str) -> None:
         """Refuse one more than may be; this one itself may be there, and not open any more."""
         asked = (principal.agent, principal.user, self._clock.now(), subscription)
-        async with borrowed(self._pool) as connection:
-            there = await connection.fetchval(QUERIES["count_subscriptions"], *asked)
+        there = await connection.fetchval(QUERIES["count_subscriptions"], *asked)
         if there >= self._most:
             raise EventsRefused(
                 EventsProblem.RESOURCE_EXHAUSTED,

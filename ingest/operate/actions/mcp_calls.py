@@ -6,9 +6,10 @@ The process that asks has no credential. It comes with a grant; here is compared
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,12 @@ from slotwire.schemas.ids import last_segment
 
 _SQL = read_queries("slotwire.ingest.sql", "operate.sql")
 _INVITEES = "list-event-invitees"
+_EVENT_TYPE_OF: Mapping[str, str] = MappingProxyType(
+    {"get-event-type": "uuid", "list-event-type-available-times": "event_type"}
+)
+"""The operations that are about an event type, each with the parameter that names it."""
+MAX_TOLD = 50
+"""Events of each booking of a chain, the newest first, in which its event type is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +135,26 @@ class McpCallActions(ResourceActions):
     async def _about(self, grant: McpGrant, chosen: Operation, request: McpCall) -> str | None:
         """Return the URI of what a call is about; for one chain of bookings, refuse what is not of it."""
         meeting, invitee = _booking_of(chosen, request.values)
-        if grant.chain is not None and chosen.path.startswith("/scheduled_events"):
-            if meeting is None:
+        if grant.chain is not None:
+            if chosen.name in _EVENT_TYPE_OF:
+                await self._require_event_type(grant, request.values[_EVENT_TYPE_OF[chosen.name]])
+            elif meeting is None:
                 raise _not_granted("this token is for one chain of bookings")
-            await self._require_chain(grant, invitee or meeting)
+            else:
+                await self._require_chain(grant, invitee or meeting)
         return invitee or meeting
 
     async def _require_chain(self, grant: McpGrant, uri: str) -> None:
         if grant.chain is not None and not await self._is_of_chain(grant, {"uri": uri}):
             raise _not_granted("this token is for one chain of bookings, and that is not of it")
+
+    async def _require_event_type(self, grant: McpGrant, named: Sequence[str]) -> None:
+        """Refuse an event type that no booking of the chain is of, as far as the log tells."""
+        for each in named:
+            asked = (grant.org, grant.user_uri, grant.chain, last_segment(each), MAX_TOLD)
+            with translated():
+                if not await self.pool.fetchval(_SQL["event_type_in_chain"], *asked):
+                    raise _not_granted("this token is for one chain of bookings, and none is of that event type")
 
     async def _is_of_chain(self, grant: McpGrant, booking: object) -> bool:
         uri = booking.get("uri") if isinstance(booking, dict) else None

@@ -1,0 +1,2 @@
+-- slotwire: outside a transaction
+CREATE INDEX CONCURRENTLY IF NOT EXISTS bookings_chain ON slotwire.bookings (chain_key, org);
