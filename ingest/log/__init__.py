@@ -2,6 +2,7 @@
 
 delivery   an accepted delivery, with its tenant and its origin
 normalize  pure: bytes to typed facts in Calendly's words, or a reason why not
+reading    pure: JSON, also with half a character, or a number that no reader holds
 drift      pure: fields that are not as documented, set apart under `extra`
 parts      pure: how much there is in a body, counted before anything is made of it
 booking    pure: the state of one invitee

@@ -47,6 +47,28 @@ REPLACEMENT = "\ufffd"
 P = TypeVar("P", bound=Part)
 
 
+class Repairs(NamedTuple):
+    """What had to be replaced in a body to read it at all.
+
+    Attributes:
+        halves: halves of characters, by `REPLACEMENT`.
+        numbers: numbers that no double holds, by `VastNumber`.
+    """
+
+    halves: bool = False
+    numbers: bool = False
+
+
+WHOLE = Repairs()
+"""Nothing was replaced."""
+
+
+class VastNumber(str):
+    """A number that no double holds, as it was written: it is kept as a text."""
+
+    __slots__ = ()
+
+
 class _Place(NamedTuple):
     """A field of a payload.
 
@@ -64,7 +86,7 @@ class _Place(NamedTuple):
 
 
 def read_drifted(
-    model: type[P], payload: dict[str, Any], essential: frozenset[str], *, mended: bool = False
+    model: type[P], payload: dict[str, Any], essential: frozenset[str], repairs: Repairs = WHOLE
 ) -> tuple[P, tuple[str, ...]]:
     """Read a payload of which some fields are not as documented.
 
@@ -72,7 +94,7 @@ def read_drifted(
         model: its class.
         payload: as it came; it is not changed.
         essential: the paths of the fields without which it cannot be an event.
-        mended: halves of characters in it were replaced by `REPLACEMENT`.
+        repairs: what was replaced in it.
 
     Returns:
         The payload as read, and the paths of the fields that are not as documented, sorted.
@@ -82,9 +104,13 @@ def read_drifted(
     """
     told: dict[str, Any] = set_apart(model, payload)
     drifted: set[str] = set()
-    if mended:
+    if repairs.halves:
         drifted.update(_mended(model, told, ""))
         _refuse("invalid_utf8", drifted & essential)
+    if repairs.numbers:
+        vast = set(_vast(model, told, ""))
+        _refuse("invalid_payload", vast & essential)
+        drifted |= vast
     if issubclass(model, InviteePayload):
         drifted.update(_clarified(told))
     while True:
@@ -175,6 +201,33 @@ def _mended(model: type[Part], told: Any, path: str) -> Iterator[str]:
                 yield from _mended(part, each, here)
             elif _holds_replacement(each):
                 yield here
+
+
+def _vast(model: type[Part], told: dict[str, Any], path: str) -> Iterator[str]:
+    """Move known fields with a number that no double holds under `extra`; find those, and `extra` for what is unknown.
+
+    A field in which it is deeper inside, as in a conference's own data, stays where it is.
+    """
+    for field, item in list(told.items()):
+        here = f"{path}.{field}".lstrip(".")
+        part = model.parts_inside.get(field)
+        for each in item if isinstance(item, list) else [item]:
+            if part is not None and isinstance(each, dict):
+                yield from _vast(part, each, here)
+            elif _holds_vast(each):
+                yield here
+        if isinstance(item, VastNumber) and field in model.parts_inside:
+            told.setdefault("extra", {})[field] = told.pop(field)
+
+
+def _holds_vast(value: Any) -> bool:
+    match value:
+        case list():
+            return any(map(_holds_vast, value))
+        case dict():
+            return any(map(_holds_vast, value.values()))
+        case _:
+            return isinstance(value, VastNumber)
 
 
 def _holds_replacement(value: Any) -> bool:

@@ -24,9 +24,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from slotwire.ingest.errors import CannotNormalize, SchemaMismatch
 from slotwire.ingest.log.delivery import Delivery, Origin
-from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
+from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, WHOLE, Repairs, read_drifted
 from slotwire.ingest.log.move import INTENDED, MoveFact, read_move
-from slotwire.ingest.log.parts import MAX_DEPTH, MAX_PARTS, count_brackets, count_parts
+from slotwire.ingest.log.parts import MAX_PARTS, count_parts
+from slotwire.ingest.log.reading import read_json
 from slotwire.schemas.calendly import InviteePayload, Part, Time
 from slotwire.schemas.codec import format_time
 from slotwire.schemas.events import BY_TYPE, RESOURCE_EVENTS, EventData, ResourceEvent
@@ -36,6 +37,8 @@ MAX_DETAIL = 300
 """Characters of a quarantine's detail, which names places in the payload, never values."""
 P = TypeVar("P", bound=Part)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+ENVELOPE_TIME = "envelope.created_at"
+"""How the envelope's time is called among the fields that drift."""
 _TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
 
@@ -175,25 +178,32 @@ def _read(delivery: Delivery) -> Fact:
     usual = _read_usual(body)
     if usual is not None:
         return _invitee_fact(delivery, _INVITEE_EVENTS[usual.event], usual.payload, usual.created_at)
-    parsed, mended = _parse(body)
-    name, told_at, payload = _open(parsed)
+    parsed, repairs = read_json(body)
+    name, payload = _open(parsed)
+    told_at, unread = _told_at(parsed)
     event = _INVITEE_EVENTS.get(name)
     if event is not None:
         if "uri" not in payload and isinstance(payload.get("invitee"), dict):
             raise CannotNormalize("v1_shape")
         essential = BOOKING | MARK if event is InviteeEvent.NO_SHOW_CREATED else BOOKING
-        invitee, drifted = _validated(InviteePayload, payload, essential, mended=mended)
-        return _invitee_fact(delivery, event, invitee, told_at, drifted)
+        invitee, drifted = _validated(InviteePayload, payload, essential, repairs)
+        return _invitee_fact(delivery, event, invitee, told_at, (*unread, *drifted))
     resource = RESOURCE_EVENTS.get(name)
     if resource is not None:
-        return _resource_fact(delivery, resource, payload, told_at, mended=mended)
+        fact = _resource_fact(delivery, resource, payload, told_at, repairs)
+        return replace(fact, drifted=(*unread, *fact.drifted)) if unread else fact
     raise CannotNormalize("unknown_event", _UNSAFE.sub("?", name[:100]))
 
 
 def _resource_fact(
-    delivery: Delivery, kind: type[ResourceEvent], payload: dict[str, Any], told_at: datetime | None, *, mended: bool
+    delivery: Delivery,
+    kind: type[ResourceEvent],
+    payload: dict[str, Any],
+    told_at: datetime | None,
+    repairs: Repairs,
 ) -> ResourceFact:
-    data, drifted = _validated(kind, payload, RESOURCE, mended=mended)
+    data, drifted = _validated(kind, payload, RESOURCE, repairs)
+    _require_text(delivery, uri=data.uri)
     discriminator = ""
     if data.repeats:
         # `updated_at` need not move with every update: a share link of a recap is one that may not move it.
@@ -210,18 +220,19 @@ def _fetched_facts(delivery: Delivery) -> Sequence[Fact]:
     invitee the marks that were known before go with it: those that REST does not show any more are cleared.
     """
     _require_few_parts(delivery.body)
-    told, mended = _parse(delivery.body)
+    told, repairs = read_json(delivery.body)
     if isinstance(told, dict) and told.get("event") in RESOURCE_EVENTS and isinstance(told.get("payload"), dict):
         kind = RESOURCE_EVENTS[told["event"]]
-        fact = _resource_fact(delivery, kind, told["payload"], delivery.received_at, mended=mended)
+        fact = _resource_fact(delivery, kind, told["payload"], delivery.received_at, repairs)
         return (replace(fact, inferred=told.get("inferred") is True),)
     if not isinstance(told, dict) or not all(
         isinstance(told.get(name), dict) for name in ("invitee", "scheduled_event")
     ):
         raise CannotNormalize("not_fetched", "invitee, scheduled_event")
     document = {**told["invitee"], "scheduled_event": told["scheduled_event"]}
-    payload, drifted = _validated(InviteePayload, document, BOOKING | MARK, mended=mended)
+    payload, drifted = _validated(InviteePayload, document, BOOKING | MARK, repairs)
     shown = payload.no_show.uri if payload.no_show else None
+    _require_text(delivery, **_identifiers(payload), no_show=shown)
     cleared = tuple(mark for mark in told.get("marks", ()) if mark != shown)
     names = [InviteeEvent.CREATED]
     if payload.status == "canceled":
@@ -262,9 +273,31 @@ def _invitee_fact(
     told_at: datetime | None,
     drifted: tuple[str, ...] = (),
 ) -> InviteeFact:
-    if event is InviteeEvent.NO_SHOW_CREATED and payload.no_show is None:
+    mark = payload.no_show if event is InviteeEvent.NO_SHOW_CREATED else None
+    if event is InviteeEvent.NO_SHOW_CREATED and mark is None:
         raise CannotNormalize("invalid_payload", "no_show")
+    if ENVELOPE_TIME in drifted and (
+        event is InviteeEvent.NO_SHOW_DELETED or (mark is not None and mark.created_at is None)
+    ):
+        raise CannotNormalize("unknown_time", "created_at")
+    _require_text(delivery, **_identifiers(payload), no_show=None if mark is None else mark.uri)
     return InviteeFact(delivery, event, payload, told_at or delivery.signed_at, drifted)
+
+
+def _identifiers(payload: InviteePayload) -> dict[str, str | None]:
+    return {"uri": payload.uri, "old_invitee": payload.old_invitee, "new_invitee": payload.new_invitee}
+
+
+def _require_text(delivery: Delivery, **identifiers: str | None) -> None:
+    """Refuse identifiers with a null character: no text of Postgres has one, and no address does.
+
+    Raises:
+        CannotNormalize: `null_character`, with their names.
+    """
+    if b"\\u0000" not in delivery.body:  # JSON writes the character in this way only
+        return
+    if names := [name for name, value in identifiers.items() if value is not None and "\0" in value]:
+        raise CannotNormalize("null_character", ", ".join(names))
 
 
 def _read_usual(body: bytes) -> _Usual | None:
@@ -280,10 +313,12 @@ def _read_usual(body: bytes) -> _Usual | None:
     if usual.event not in _INVITEE_EVENTS:
         return None
     # Two fields are free-form: a location's data and "extra" (which may be spelt with \u escapes). They may hold deep
-    # nesting, or NaN, which pydantic accepts and other JSON readers reject: parse such a body again, strictly.
+    # nesting, NaN, which pydantic accepts and other JSON readers reject, or numbers beyond all readers: parse such a
+    # body again, strictly.
     meeting = usual.payload.scheduled_event
     if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or _escapes(body):
-        _parse(body)
+        _, repairs = read_json(body)
+        return None if any(repairs) else usual
     return usual
 
 
@@ -298,65 +333,8 @@ def _escapes(body: bytes) -> bool:
     return b"\\" in body and b"\\u" in body
 
 
-def _parse(body: bytes) -> tuple[object, bool]:
-    """Read JSON.
-
-    Returns:
-        What it says, and whether halves of characters in it had to be replaced.
-
-    Raises:
-        CannotNormalize: `invalid_utf8`, `not_json` or `too_deep`.
-    """
-    mended = False
-    try:
-        parsed: object = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise CannotNormalize("invalid_utf8") from None
-        whole = _with_whole_characters(body)
-        mended = whole != body
-        try:
-            parsed = orjson.loads(whole)
-        except orjson.JSONDecodeError:
-            raise CannotNormalize("not_json") from None
-    if count_brackets(body) > MAX_DEPTH and _depth_exceeds(parsed, MAX_DEPTH):
-        raise CannotNormalize("too_deep")
-    return parsed, mended
-
-
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
-"""An escape of JSON: a pair of surrogates, half of one (the group), or any other."""
-
-
-def _with_whole_characters(body: bytes) -> bytes:
-    """Replace each half of a character by U+FFFD: a text that was cut within an emoji ends in one.
-
-    Such a half has no UTF-8, so it can be neither read nor written as it came (RFC 8259, section 8.2).
-    """
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], body)
-
-
-def _depth_exceeds(value: object, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        deeper: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                deeper.extend(item)
-        if not deeper:
-            return False
-        level = deeper
-    return any(isinstance(item, dict | list) for item in level)
-
-
-def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
-    """Take the envelope apart: the event's name, its time and the payload.
+def _open(parsed: object) -> tuple[str, dict[str, Any]]:
+    """Take the envelope apart: the event's name and the payload.
 
     Raises:
         CannotNormalize: `not_an_envelope`, with the field that is wrong.
@@ -368,15 +346,19 @@ def _open(parsed: object) -> tuple[str, datetime | None, dict[str, Any]]:
         raise CannotNormalize("not_an_envelope", "event")
     if not isinstance(payload, dict):
         raise CannotNormalize("not_an_envelope", "payload")
-    told_at = parsed.get("created_at")
+    return name, payload
+
+
+def _told_at(parsed: object) -> tuple[datetime | None, tuple[str, ...]]:
+    """Read the envelope's time; one that cannot be read is none, and named as a field that drifted."""
     try:
-        return name, _TOLD_AT.validate_python(told_at), payload
+        return _TOLD_AT.validate_python(parsed.get("created_at") if isinstance(parsed, dict) else None), ()
     except ValidationError:
-        raise CannotNormalize("not_an_envelope", "created_at") from None
+        return None, (ENVELOPE_TIME,)
 
 
 def _validated(
-    model: type[P], payload: dict[str, Any], essential: frozenset[str], *, mended: bool
+    model: type[P], payload: dict[str, Any], essential: frozenset[str], repairs: Repairs
 ) -> tuple[P, tuple[str, ...]]:
     """Read a payload; what cannot be read and is not essential goes under `extra`.
 
@@ -384,7 +366,7 @@ def _validated(
         model: its class.
         payload: as it came.
         essential: the fields without which it is quarantined.
-        mended: halves of characters in it were replaced.
+        repairs: what had to be replaced in it to read it at all.
 
     Returns:
         The payload, and the fields that are not as documented.
@@ -392,9 +374,9 @@ def _validated(
     Raises:
         CannotNormalize: `invalid_payload`, or `invalid_utf8` for half a character, with the essential fields.
     """
-    if not mended:
+    if repairs == WHOLE:
         try:
             return model.model_validate(payload), ()
         except ValidationError:
             pass
-    return read_drifted(model, payload, essential, mended=mended)
+    return read_drifted(model, payload, essential, repairs)

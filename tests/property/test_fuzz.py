@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from slotwire.ingest.log.batch import Batch
-from slotwire.ingest.log.normalize import normalize
+from slotwire.ingest.log.normalize import KNOWN_EVENTS, normalize
 from slotwire.ingest.log.outcome import DeliveryOutcome
 from slotwire.schemas.codec import Attributes, decode, encode_data, encode_headers
-from tests.support.fuzzing import any_bodies, valid_bodies
+from tests.support.fuzzing import any_bodies, bent_bodies, valid_bodies
 from tests.support.writing import accepted
 from tools.generate.json_schemas import json_schemas
 
@@ -26,6 +26,7 @@ Bodies = Callable[[], st.SearchStrategy[bytes]]
 REASONS = {
     *("compressed", "not_json", "invalid_utf8", "too_deep", "not_an_envelope", "v1_shape", "invalid_payload"),
     *("unknown_event", "contradictory", "too_many_toggles", "too_many_parts", "too_large"),
+    *("unknown_time", "null_character"),
 }
 
 
@@ -90,3 +91,12 @@ def test_every_body_becomes_an_event_or_is_quarantined_soak(check: Check, bodies
     """The same over ten thousand batches of each."""
     sent = data.draw(st.lists(bodies(), min_size=1, max_size=6))
     assert len(check(sent)) == len(sent)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", sorted(KNOWN_EVENTS))
+@settings(max_examples=300, deadline=None, suppress_health_check=_SLOW)
+@given(data=st.data())
+def test_each_documented_payload_is_bent(event: str, data: st.DataObject) -> None:
+    """Three hundred bent ones of each event that Calendly documents: an event that keeps its schema, or a reason."""
+    check_any([data.draw(bent_bodies(event))])

@@ -97,8 +97,8 @@ def drawn_payloads(draw: st.DrawFn) -> bytes:
 
 
 @cache
-def _scenario_bodies() -> list[bytes]:
-    return [path.read_bytes() for path in scenarios()]
+def _scenario_bodies(event: str | None = None) -> list[bytes]:
+    return [path.read_bytes() for path in scenarios() if event in {None, path.parent.name}]
 
 
 def shuffled(value: Any, chance: random.Random) -> Any:
@@ -110,17 +110,17 @@ def shuffled(value: Any, chance: random.Random) -> Any:
 
 
 @st.composite
-def rewritten_bodies(draw: st.DrawFn) -> bytes:
+def rewritten_bodies(draw: st.DrawFn, event: str | None = None) -> bytes:
     """Take a scenario as another subscription could send it: keys in another order, another envelope, more fields."""
-    body = orjson.loads(draw(st.sampled_from(_scenario_bodies())))
+    body = orjson.loads(draw(st.sampled_from(_scenario_bodies(event))))
     body["created_at"] = draw(TIMES)
     body["created_by"] = draw(st.none() | TEXT)
     body["payload"] |= {"unheard_of": draw(JSON)} if draw(st.booleans()) else {}
     return orjson.dumps(shuffled(body, random.Random(draw(st.integers(0, 2**32)))))  # noqa: S311 - no secret
 
 
-def _readable_bodies() -> st.SearchStrategy[bytes]:
-    return st.sampled_from(_scenario_bodies()) | rewritten_bodies()
+def _readable_bodies(event: str | None = None) -> st.SearchStrategy[bytes]:
+    return st.sampled_from(_scenario_bodies(event)) | rewritten_bodies(event)
 
 
 def valid_bodies() -> st.SearchStrategy[bytes]:
@@ -188,9 +188,9 @@ def _bend(draw: st.DrawFn, places: list[tuple[Any, Any]], kind: str) -> None:
 
 
 @st.composite
-def bent_bodies(draw: st.DrawFn) -> bytes:
+def bent_bodies(draw: st.DrawFn, event: str | None = None) -> bytes:
     """Change a few places of a valid body: gone, of another type or size, under another name, or no JSON at all."""
-    tree = orjson.loads(draw(_readable_bodies()))
+    tree = orjson.loads(draw(_readable_bodies(event)))
     for _ in range(draw(st.integers(1, 3))):
         if places := _places(tree):
             _bend(draw, places, draw(st.sampled_from(["gone", "odd", "times", "drawn", "token", "renamed", "added"])))

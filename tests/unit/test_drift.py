@@ -13,12 +13,14 @@ from slotwire.ingest.log.delivery import Origin
 from slotwire.ingest.log.drift import BOOKING, MARK, RESOURCE, read_drifted
 from slotwire.ingest.log.normalize import Fact, InviteeFact, QuarantineFact, normalize
 from slotwire.schemas.calendly import InviteePayload
+from slotwire.schemas.codec import encode_data
 from tests.support.public_endpoint import invitee_body
 from tests.support.writing import accepted
 from tools.expected import FOLDER
 
 MARK_SET = {"uri": "https://api.calendly.com/invitee_no_shows/N", "created_at": "2026-11-23T09:00:01Z"}
 CONTACT = {"uri": "https://api.calendly.com/contacts/C"}
+DATA = "scheduled_event.location.data"
 NO_URI = {"created_at": "2026-11-23T09:00:01Z", "weather": {"sky": "blue"}}
 
 
@@ -184,3 +186,46 @@ def test_what_is_no_json_stays_none(broken: bytes) -> None:
     refused = read(broken)
     assert isinstance(refused, QuarantineFact)
     assert refused.reason == "not_json"
+
+
+@pytest.mark.parametrize("written", [b"1e400", b"-1e400", b"1" * 400, b"1" * 5000])
+def test_a_number_beyond_all_readers_is_kept_as_its_text(written: bytes) -> None:
+    """It is JSON. In fields nobody knows, in free-form ones and in known ones it costs no event, and is counted."""
+    for body, drifted in (
+        (invitee_body(weather={"n": 7777}), ("extra",)),
+        (invitee_body(payment={"amount": 7777}), ("payment.amount",)),
+        (invitee_body(name=7777), ("name",)),
+        (with_field(invitee_body(), "scheduled_event.location", {"data": {"id": 7777}}), (DATA,)),
+        (orjson.dumps({"event": "contact.created", "payload": {**CONTACT, "emails": [7777]}}), ("extra",)),
+    ):
+        fact = read(body.replace(b"7777", written))
+        assert not isinstance(fact, QuarantineFact), fact.detail
+        assert getattr(fact, "drifted", None) == drifted
+        [event] = Batch([fact]).events
+        assert b'"' + written + b'"' in encode_data(event.data)
+    whole = read(invitee_body(weather=7777).replace(b"7777", b"1" * 30))
+    assert isinstance(whole, InviteeFact)
+    assert (whole.payload.extra, whole.drifted) == ({"weather": float("1" * 30)}, ())
+
+
+@pytest.mark.parametrize("path", ["uri", "updated_at", "scheduled_event", "rescheduled"])
+def test_a_number_beyond_all_readers_in_an_essential_field_is_quarantined(path: str) -> None:
+    """By the field's name, as any other value that is not as documented."""
+    refused = read(with_field(invitee_body(), path, 7777).replace(b"7777", b"1e400"))
+    assert isinstance(refused, QuarantineFact)
+    assert (refused.reason, refused.detail) == ("invalid_payload", path)
+
+
+@pytest.mark.parametrize("path", ["uri", "old_invitee", "new_invitee"])
+def test_a_null_character_in_an_identifier_is_quarantined(path: str) -> None:
+    """Postgres has no text with one: the reason says so, and where it is. A copy of the letters around it is fine."""
+    refused = read(with_field(invitee_body(), path, "https://x/\0"))
+    assert isinstance(refused, QuarantineFact)
+    assert (refused.reason, refused.detail) == ("null_character", path)
+    mark = invitee_body("invitee_no_show.created", no_show={**MARK_SET, "uri": "\0"})
+    contact = orjson.dumps({"event": "contact.deleted", "payload": {"uri": "https://x/\0"}})
+    for body, where in ((mark, "no_show"), (contact, "uri")):
+        refused = read(body)
+        assert isinstance(refused, QuarantineFact)
+        assert (refused.reason, refused.detail) == ("null_character", where)
+    assert isinstance(read(with_field(invitee_body(), path, r"https://x/\u0000")), InviteeFact)

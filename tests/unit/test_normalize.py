@@ -77,6 +77,8 @@ def nested(levels: int) -> object:
         invitee_body(payment={"amount": 12.5}),
         invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":NaN}'),
         invitee_body(payment={"amount": 1}).replace(b'{"amount":1}', b'{"amount":1e999}'),
+        invitee_body(weather=1).replace(b'"weather":1', b'"weather":-1e400'),
+        invitee_body(extra={"n": 1}).replace(b'{"n":1}', b'{"n":1e400}'),
         zoom({"id": 1}).replace(b'{"id":1}', b'{"id":1e400}'),
         zoom({"id": 1}).replace(b'{"id":1}', b'{"id":' + b"1" * 400 + b"}"),
         zoom({"id": 1}).replace(b'{"id":1}', rb'{"\u0069d":NaN}'),
@@ -126,11 +128,38 @@ def test_the_limit_of_depth_holds_in_free_form_fields_too() -> None:
 )
 @pytest.mark.parametrize("event", ["invitee.created", "invitee_no_show.deleted"])
 def test_a_time_outside_utc_is_refused(time: str, event: str) -> None:
-    """At either end of the calendar an offset leads out of it: such a time is quarantined, wherever it stands."""
-    for body in (invitee_body(event, created_at=time), invitee_body(event, told_at=time)):
-        refused = read(body)
-        assert isinstance(refused, QuarantineFact)
-        assert refused.detail == "created_at"
+    """At either end of the calendar an offset leads out of it: such a time is quarantined where it is needed."""
+    refused = read(invitee_body(event, created_at=time))
+    assert isinstance(refused, QuarantineFact)
+    assert (refused.reason, refused.detail) == ("invalid_payload", "created_at")
+    told = read(invitee_body(event, told_at=time))
+    assert isinstance(told, QuarantineFact) is (event == "invitee_no_show.deleted")
+
+
+MARK, TIME = {"uri": "https://api.calendly.com/invitee_no_shows/N"}, "2026-11-23T09:00:01Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "hangs"),
+    [
+        (invitee_body(told_at="yesterday"), False),
+        (invitee_body("invitee.canceled", told_at="yesterday"), False),
+        (orjson.dumps({"event": "contact.deleted", "created_at": [], "payload": {"uri": "https://x/C"}}), False),
+        (invitee_body("invitee_no_show.created", no_show={**MARK, "created_at": TIME}, told_at="yesterday"), False),
+        (invitee_body("invitee_no_show.created", no_show=MARK, told_at="yesterday"), True),
+        (invitee_body("invitee_no_show.deleted", told_at="yesterday"), True),
+    ],
+)
+def test_an_unreadable_time_of_the_envelope_costs_what_has_no_other(body: bytes, hangs: bool) -> None:
+    """Without it nobody knows which mark was cleared. Elsewhere the signature's time stands in, and it is counted."""
+    fact = read(body)
+    if hangs:
+        assert isinstance(fact, QuarantineFact)
+        assert (fact.reason, fact.detail) == ("unknown_time", "created_at")
+    else:
+        assert isinstance(fact, InviteeFact | ResourceFact)
+        assert (fact.told_at, fact.drifted) == (fact.delivery.signed_at, (stage.ENVELOPE_TIME,))
+        assert Batch([fact]).event_rows(fact.told_at)
 
 
 @pytest.mark.parametrize("time", ["0001-01-02T23:59:00+23:59", "9999-12-29T00:01:00-23:59"])
