@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 
 from slotwire.ingest.foundation.open_connections import ConnectionRefusal, OpenConnections
@@ -26,6 +26,9 @@ MAX_FRAMING_BYTES = 16_384
 in chunks of 512 octets has 14,336."""
 SLICE_BYTES = 4_096
 """Octets that are parsed before the limits are checked again. The header's limit is kept to within two slices."""
+
+SERVER = "slotwire"
+"""How every listener names itself; aiohttp would name itself, Python, and the version of each."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADER_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -252,6 +255,14 @@ class GuardedConnection(web.RequestHandler):
         response = self._answer(status)
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer, under our name."""
+        if isinstance(resp, web.Response) and not resp.prepared:
+            resp.headers.setdefault(hdrs.SERVER, SERVER)
+        return await super().finish_response(request, resp, start_time)
 
     def _arm_header_timer(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(

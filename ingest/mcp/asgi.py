@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from slotwire.ingest.foundation.guarded_connection import SERVER
+
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -71,6 +73,7 @@ class _Answering:
                 if name.lower() not in (b"connection", b"transfer-encoding"):
                     response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
             response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.setdefault("Server", SERVER)
             await response.prepare(self._request)
             self._response = response
         elif self._response is not None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import httpx
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -20,9 +21,11 @@ from slotwire.ingest.foundation.guarded_connection import (
 )
 from slotwire.ingest.foundation.health import Health, serving_health
 from slotwire.ingest.foundation.listener import ADMIN, HEALTH, listen
-from slotwire.ingest.foundation.open_connections import KEEP_ALIVE_SECONDS, ListenerLimits
-from slotwire.ingest.foundation.settings import HealthSettings
+from slotwire.ingest.foundation.open_connections import KEEP_ALIVE_SECONDS, ListenerLimits, OpenConnections
+from slotwire.ingest.foundation.settings import HealthSettings, HttpSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
+from slotwire.ingest.receive.listener import listening
+from tests.support.plain_http import NO_TLS
 from tests.support.wire import NOT_HTTP, SECONDS, Wire, wires
 
 QUICK = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -331,6 +334,27 @@ async def test_the_health_port_answers_while_all_its_places_are_held() -> None:
         assert (await probe.answer())[0] == 200
         assert await held[0].until_closed() == b""
     assert refused("made_room", "health") == before + 1
+
+
+async def test_no_listener_names_its_libraries() -> None:
+    """Hooks, applications, health ports: an answer, a refusal, and what is no HTTP come from `slotwire`, no more."""
+    guarded = Guarded()
+
+    async def not_found(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=404)
+
+    hooks = listening(not_found, HttpSettings(host="127.0.0.1", port=0, drain_seconds=0), OpenConnections(LIMITS))
+    application = listen(guarded.application(), "127.0.0.1", 0, setting="none", limits=LIMITS)
+    health = serving_health(Health("serve"), HealthSettings(port=0))
+    async with hooks as first, application as second, health as third, httpx.AsyncClient(verify=NO_TLS) as client:
+        for url in (first, second, third):
+            for path in ("/quick", "/livez", "/nowhere"):
+                assert (await client.get(url + path)).headers["Server"] == "slotwire"
+            async with wires(url, 1) as [wire]:
+                wire.send(b"SMTP\r\n\r\n")
+                said = (await wire.until_closed()).lower()
+            assert b"server: slotwire\r\n" in said
+            assert b"aiohttp" not in said
 
 
 async def test_a_flood_of_questions_about_readiness_is_one_check_a_second() -> None:

@@ -60,12 +60,14 @@ async def test_a_token_is_good_for_one_endpoint_until_it_ends(world: McpWorld) -
     """Without a token, with another agent's, a forged, an ended or a revoked one: 401 that says where to get one."""
     agent, other = await world.agent(), await world.agent("other")
     token, others = await world.token(agent), await world.token(other)
-    assert (await world.raw("helper", token, "tools/list")).status_code == 200
+    listed = await world.raw("helper", token, "tools/list")
+    assert (listed.status_code, listed.headers["Server"]) == (200, "slotwire")
     metadata = f"{world.url}/.well-known/oauth-protected-resource/mcp/helper"
     forged = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBB")
     for wrong in (None, others, forged, "x", token + "x" * 5_000):
         refused = await world.raw("helper", wrong, "tools/list")
         assert refused.status_code == 401
+        assert refused.headers["Server"] == "slotwire"
         assert refused.headers["WWW-Authenticate"].endswith(f'resource_metadata="{metadata}"')
     assert (await world.raw("other", token, "tools/list")).status_code == 401
     assert (await world.raw("nobody", token, "tools/list")).status_code == 401

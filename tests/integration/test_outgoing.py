@@ -15,12 +15,13 @@ from slotwire.ingest.foundation.outgoing_settings import OutgoingSettings
 from slotwire.ingest.foundation.telemetry import REGISTRY
 from tests.support.agent_setup import run_ready_tasks, until
 from tests.support.certificates import Authority
-from tests.support.receiver import ReceivedPost, answer, receiving, tls_for
+from tests.support.receiver import TAKEN, ReceivedPost, answer, receiving, tls_for
 from tests.support.wrong_hosts import forget_names
 
 HOST = "receiver.example.com"
 HERE = "127.0.0.1"
 DAY = "Fri, 27 Nov 2026"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Names:
@@ -160,7 +161,8 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         for odd, reason in (
             (b"SMTP 220\r\n\r\n", "answer_unreadable"),
             (headers, "answer_unreadable"),
-            (short.replace(b"\r\n\r\n", b"\r\n" + b"Content-Length: 8\r\n\r\n"), "answer_unreadable"),
+            (short.replace(b"200", b"500").replace(b"9\r\n", b"9\r\nContent-Length: 8\r\n"), "answer_unreadable"),
+            (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n" + TAKEN + b"x", "answer_unreadable"),
             (b"", "disconnected"),
         ):
             receiver.answers(odd)
@@ -171,19 +173,43 @@ async def test_answers_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         before = counted("timeout")
         # What never ends is waited for as long as is allowed, so that is short for these alone.
         async with Outgoing(settings(timeout_seconds=0.3), purpose="test") as hurried:
-            for unending in (short, short + b"x", b"HTTP/1.1 100 Continue\r\n\r\n" * 99):
+            for unending in (short.replace(b"200", b"500"), CONTINUE * 99):
                 receiver.answers(unending)
                 with pytest.raises(OutgoingFailed, match="in time") as raised:
                     await hurried.post(url, b"", {})
                 assert raised.value.reason == "timeout"
                 assert "secret" not in raised.value.in_one_line
-        assert counted("timeout") - before == 3
+        assert counted("timeout") - before == 2
     async with Outgoing(settings(), purpose="test") as outgoing:
         with pytest.raises(OutgoingFailed, match="nobody listens"):
             await outgoing.post(url, b"", {})
         with pytest.raises(OutgoingFailed, match="means no address") as raised:
             await outgoing.post("https://nowhere.invalid/", b"", {})
     assert raised.value.reason == "name_unknown"
+
+
+async def test_a_success_is_one_whatever_follows() -> None:
+    """A body after 204, one that breaks off, an odd header: it was taken. What comes before an answer has a limit."""
+    short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+
+    async def never_ending(_: ReceivedPost, writer: asyncio.StreamWriter) -> bytes:
+        while True:
+            writer.write(CONTINUE * 100)
+            await writer.drain()
+
+    async with receiving() as receiver, Outgoing(settings(), purpose="test") as outgoing:
+        url = f"http://localhost:{receiver.port}/secret"
+        receiver.reply = never_ending
+        with pytest.raises(OutgoingFailed, match="before an answer's body"):
+            await outgoing.post(url, b"", {})
+        twice = short.replace(b"9\r\n", b"9\r\nContent-Length: 8\r\n")
+        for odd in (TAKEN + b"body", CONTINUE + TAKEN + b"body", twice):
+            receiver.answers(odd)
+            assert (await outgoing.post(url, b"", {})).is_success
+        async with Outgoing(settings(timeout_seconds=0.3), purpose="test") as hurried:
+            receiver.answers(short + b"x")
+            unread = await hurried.post(url, b"", {})
+            assert (unread.is_success, unread.body, unread.cut) == (True, b"", True)
 
 
 async def test_headers_carry_nothing_of_their_own() -> None:

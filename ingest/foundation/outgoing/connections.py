@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,10 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+from aiohttp.http_exceptions import HttpProcessingError
 
 from slotwire.ingest.foundation.errors import ConfigurationError, OutgoingFailed, OutgoingRefused
 from slotwire.ingest.foundation.network_errors import tls_problem
@@ -36,6 +43,8 @@ MAX_CONNECTIONS = 100
 """Of one process, to all receivers."""
 MAX_ANSWER_BYTES = 65_536
 """What is read of an answer's body; the rest is left, and the connection closed."""
+MAX_HEAD_BYTES = 32_768
+"""Octets of an answer before its body: its header, and answers in between (1xx). Kept to within one read."""
 LOOKUPS_AT_ONCE = 16
 """Names that are looked up at once. A receiver's name server may be slow on purpose, and a look-up cannot be ended:
 they have threads of their own, and of one name one runs at a time, so that nobody else waits."""
@@ -48,6 +57,24 @@ _USER_AGENT = f"slotwire/{version('slotwire')}"
 _CHUNK_BYTES = 8_192
 _CA_FILE = "SLOTWIRE_OUTGOING__CA_FILE"
 _NETWORKS = "SLOTWIRE_OUTGOING__ALLOW_NETWORKS"
+_HEAD_OF_SUCCESS = re.compile(
+    rb"(?:HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n)*HTTP/1\.[01] (2\d\d)[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n"
+)
+"""The whole header of a success, after any answers in between."""
+
+
+class _HeadTooLong(aiohttp.ClientError):
+    """More than `MAX_HEAD_BYTES` came before a body."""
+
+
+class _SuccessUnreadable(aiohttp.ClientError):
+    """A success, followed by what HTTP does not have there, such as a body after 204."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
 _FAILURES: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
     ((TimeoutError,), "did not answer in time", "timeout"),
     ((aiohttp.ClientConnectorDNSError,), "is a name that means no address", "name_unknown"),
@@ -57,6 +84,7 @@ _FAILURES: tuple[tuple[tuple[type[Exception], ...], str, str], ...] = (
         "closed the connection before it answered",
         "disconnected",
     ),
+    ((_HeadTooLong,), f"sends more than {MAX_HEAD_BYTES} octets before an answer's body", "answer_unreadable"),
     ((OSError,), "cannot be reached", "unreachable"),
 )
 """What is said of a failure, and its reason; the first that fits."""
@@ -68,8 +96,8 @@ class Answer:
 
     Attributes:
         status: of HTTP.
-        body: its first `MAX_ANSWER_BYTES`, as they came.
-        cut: whether there was more.
+        body: its first `MAX_ANSWER_BYTES`, as they came; empty where those of a success could not be read.
+        cut: whether there was more, or it could not be read.
         retry_after: the seconds that it asks to wait; None where it says nothing that can be read.
     """
 
@@ -113,6 +141,54 @@ class _JudgedNames(AbstractResolver):
         """Hold nothing."""
 
 
+class _BoundedReplies(ResponseHandler):
+    """One connection, with a limit on the octets before a body; aiohttp has one for each line and their number.
+
+    Of aiohttp's `ResponseHandler` (`client_proto.py` of 3.14.5) it relies on this: `set_response_params` begins a
+    request, `data_received` gets every octet, `feed_data` every header, and `set_exception` what is wrong with them.
+    `tests/integration/test_outgoing.py` fails when a version of aiohttp does otherwise.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._answered, self._octets, self._head = False, 0, bytearray()
+
+    def set_response_params(self, **options: Any) -> None:
+        """Begin a request."""
+        self._answered, self._octets, self._head = False, 0, bytearray()
+        super().set_response_params(**options)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless it is too much."""
+        if not self._answered:
+            self._octets += len(data)
+            self._head += data[: max(0, MAX_HEAD_BYTES - len(self._head))]
+        super().data_received(data)
+        if not self._answered and self._octets > MAX_HEAD_BYTES:
+            self._refuse()
+
+    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """Take a header that was parsed."""
+        message, _ = data
+        if sum(len(name) + len(value) for name, value in message.raw_headers) > MAX_HEAD_BYTES:
+            self._refuse()
+            return
+        self._answered = self._answered or message.code >= HTTPStatus.OK
+        super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Note what is wrong; whoever has said 2xx has taken it all the same."""
+        if isinstance(exc, HttpProcessingError) and not self._answered:
+            found = _HEAD_OF_SUCCESS.match(self._head)
+            exc = exc if found is None else _SuccessUnreadable(int(found[1]))
+        super().set_exception(exc, *cause)
+
+    def _refuse(self) -> None:
+        self.set_exception(_HeadTooLong())
+        if self.transport is not None:
+            self.transport.close()
+
+
 class ReceiverConnections:
     """Connections of one process to receivers. Opened with the first request."""
 
@@ -135,21 +211,26 @@ class ReceiverConnections:
 
         Raises:
             OutgoingRefused: the name means an address that may not be connected to (`address`).
-            OutgoingFailed: no whole answer came; the receiver may have got the request.
+            OutgoingFailed: no answer came, or no whole one that is no success; the receiver may have got the request.
             ConfigurationError: the file of the CA cannot be read.
             ValueError: a header is one that is made here, or would be two.
         """
         if not OURS.isdisjoint(name.lower() for name in headers):
             raise ValueError(f"these headers are made here: {', '.join(sorted(OURS))}")
         session = self._opened()
+        status = 0
         try:
             async with (
                 asyncio.timeout(seconds),
                 session.post(target.url, data=body, headers=headers, allow_redirects=False) as response,
             ):
+                status = response.status
                 received, cut = await _bounded(response)
-                return Answer(response.status, received, cut, _retry_after(response.headers))
+                return Answer(status, received, cut, _retry_after(response.headers))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            unread = Answer(error.status if isinstance(error, _SuccessUnreadable) else status, b"", cut=True)
+            if unread.is_success:
+                return unread  # it was taken, and would be taken again
             raise _translated(error, target.host) from None
 
     async def aclose(self) -> None:
@@ -168,6 +249,8 @@ class ReceiverConnections:
                 limit=MAX_CONNECTIONS,
                 keepalive_timeout=KEEPALIVE_SECONDS,
             )
+            loop = asyncio.get_running_loop()
+            connector._factory = partial(_BoundedReplies, loop=loop)  # type: ignore[assignment]  # noqa: SLF001 - a connection of ours, and no other way
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
