@@ -5,6 +5,7 @@ Nothing in production imports this package. Its files:
     run           `slotwire local`: starts everything in order, until interrupted
     wiring        the processes of `slotwire local`, their ports and settings
     console       its output: progress, events, the ready line
+    topics        its topics, made as soon as the broker answers
     demo          its demo: subscribes an organization and makes meetings happen
     supervisor    starts our processes, and restarts one that dies
 

@@ -165,10 +165,10 @@ class Installation:
         await together(*(self._run(process) for process in processes), self._subscribe())
 
     async def _broker_side(self) -> None:
-        from slotwire.ingest.foundation.topic_admin import ensure_topics
+        from slotwire.ingest.local.topics import make_topics
 
         await self.wiring.stack.kafka.start()
-        await ensure_topics(self.wiring.settings().kafka)
+        await make_topics(self.wiring.settings().kafka, self.console.progress)
         await self._schema.wait()
         await together(self._run(self.wiring.relay()), self._run(self.wiring.demo_agent()))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from slotwire.ingest.errors import BrokerUnavailable, ConfigurationError, TopicUnavailable
 from slotwire.ingest.foundation.kafka import describe_topics, full_name, opened_client, require_topics
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.topic_admin import TopicFinding, check_topics, ensure_topics
+from slotwire.ingest.local.topics import make_topics
 from slotwire.schemas.topics import INVITEE, RELAY_CURSOR, ROUTING_FORM, TOPICS, Topic
+from tests.support.children import free_port
 from tests.support.relay_setup import make_topic, relay_settings
 
 
@@ -29,6 +33,33 @@ async def test_topics_are_made_once(kafka: KafkaSettings) -> None:
     made = await ensure_topics(kafka)
     assert [line.split()[2].rstrip(",") for line in made] == [full_name(kafka, topic) for topic in TOPICS]
     assert await ensure_topics(kafka) == []
+    assert await check_topics(kafka) == ()
+
+
+async def test_topics_of_the_local_stack_wait_for_their_broker(kafka: KafkaSettings) -> None:
+    """A broker that does not answer yet is asked again, and each failed try is told; past its time that is final."""
+    away = kafka.model_copy(update={"bootstrap_servers": f"127.0.0.1:{(port := free_port())}"})
+    told: list[str] = []
+    with pytest.raises(BrokerUnavailable):
+        await make_topics(away, told.append, seconds=0)
+    assert told == []
+    failed = asyncio.Event()
+    making = asyncio.create_task(make_topics(away, lambda _: failed.set(), again=0.05))
+    await failed.wait()
+    host, _, broker = kafka.bootstrap_servers.partition(":")
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_broker, to_broker = await asyncio.open_connection(host, int(broker))
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                target.write(data)
+            target.close()
+
+        await asyncio.gather(copy(reader, to_broker), copy(from_broker, writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", port):
+        await making
     assert await check_topics(kafka) == ()
 
 
