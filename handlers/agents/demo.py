@@ -2,10 +2,12 @@
 
     slotwire agents run slotwire.handlers.agents.demo:agent
     slotwire agents run slotwire.handlers.agents.demo:json_agent     (one JSON object a line)
+    slotwire agents run slotwire.handlers.agents.demo:local_agent    (with the names of meetings)
 
 All events of a booking and its reschedules have the same symbol and colour, so that you can follow them. The last
-column is the time from the delivery's arrival to this handler. No person is named: an invitee is shown by the first
-characters of its identifier.
+column is the time from the delivery's arrival to this handler. No person is named: invitees and meetings are shown by
+the first characters of their identifiers, because what is printed is the log of a container, and a meeting's name may
+name whom it is with. `slotwire local` runs `local_agent`: its people are invented.
 
 When a meeting begins, which Calendly tells nobody, it prints a line, too: that is a moment, derived from the booking.
 """
@@ -33,6 +35,7 @@ from slotwire.schemas.ids import last_segment
 
 agent = Agent("demo")
 json_agent = Agent("demo")
+local_agent = Agent("demo")
 
 _SYMBOLS = "●◆■▲★✚◉◈▼✦"
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
@@ -54,6 +57,12 @@ async def print_line(event: Event[Any], ctx: Context) -> None:
     _print(line_of(event, latency_ms=_latency_ms(ctx), colour=sys.stdout.isatty()))
 
 
+@local_agent.on(*EVENT_CLASSES)
+async def print_named_line(event: Event[Any], ctx: Context) -> None:
+    """Print a line for a person, with the meeting's name."""
+    _print(line_of(event, latency_ms=_latency_ms(ctx), colour=sys.stdout.isatty(), named=True))
+
+
 @json_agent.on(*EVENT_CLASSES)
 async def print_json(event: Event[Any], ctx: Context) -> None:
     """Print a line for a program."""
@@ -61,6 +70,7 @@ async def print_json(event: Event[Any], ctx: Context) -> None:
 
 
 @agent.at(after_start=timedelta(0))
+@local_agent.at(after_start=timedelta(0))
 async def begun(moment: Moment, ctx: Context) -> None:
     """Print a line for a person when a meeting begins."""
     _print(line_of_moment(moment, ctx.event.key, late=_late(moment, ctx), colour=sys.stdout.isatty()))
@@ -72,14 +82,14 @@ async def begun_json(moment: Moment, ctx: Context) -> None:
     _print(json.dumps(facts_of_moment(moment, ctx, late=_late(moment, ctx))))
 
 
-def line_of(event: Event[Any], *, latency_ms: float, colour: bool) -> str:
+def line_of(event: Event[Any], *, latency_ms: float, colour: bool, named: bool = False) -> str:
     """Return an event as a line: symbol, invitee, what happened, which meeting, when, the state now, latency."""
     data = event.data
     word = _word_of(event)
     if isinstance(data, InviteeCanceled) and data.rescheduled:
         word = "moved away"
     when = _when(_start_of(data))
-    about = _shortened(_meeting_of(data))
+    about = _shortened(_name_of(data)) if named else _meeting_of(data)
     if isinstance(data, InviteeRescheduled) and data.old_start_time:
         about = f"from {_when(data.old_start_time)}"
     mark = " (inferred)" if event.inferred else ""
@@ -143,7 +153,7 @@ def facts_of(event: Event[Any], *, latency_ms: float) -> dict[str, Any]:
         "chain": event.key,
         "subject": event.subject,
         "what": _word_of(event),
-        "meeting": _meeting_of(event.data),
+        "meeting": _meeting_of(event.data) or None,
         "start_time": start.astimezone(UTC).isoformat() if start else None,
         "state": _state_of(event.data) or None,
         "revision": booking.revision if booking else None,
@@ -173,6 +183,13 @@ def _late(moment: Moment, ctx: Context) -> timedelta:
 
 
 def _meeting_of(data: Any) -> str:
+    """Return the first characters of a meeting's identifier."""
+    scheduled = getattr(data, "scheduled_event", None)
+    uri = scheduled if isinstance(scheduled, str) else getattr(scheduled, "uri", None) or ""
+    return one_line(last_segment(uri)[:8]) if uri else ""
+
+
+def _name_of(data: Any) -> str:
     scheduled = getattr(data, "scheduled_event", None)
     return str(getattr(scheduled, "name", None) or "")
 

@@ -21,7 +21,7 @@ from slotwire.ingest.local.state import require_port
 from slotwire.ingest.local.supervisor import Service
 from slotwire.ingest.simulator.world import oauth_app
 
-DEMO_AGENT = "slotwire.handlers.agents.demo:agent"
+DEMO_AGENT = "slotwire.handlers.agents.demo:local_agent"
 """The shipped agent that prints each change of a booking."""
 PARTITIONS = 4
 """Of each keyed topic: several, so that parallel work can be seen, and few, so that the start is fast."""

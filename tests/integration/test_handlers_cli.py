@@ -97,7 +97,7 @@ async def test_agents_are_listed() -> None:
     ("arguments", "environment", "words"),
     [
         (("run", "nowhere:agent"), {}, ("there is no module nowhere",)),
-        (("run", "slotwire.handlers.agents.demo:agnet"), {}, ("no agent called agnet", "agent, json_agent")),
+        (("run", "slotwire.handlers.agents.demo:agnet"), {}, ("no agent called agnet", "json_agent, local_agent")),
         (
             ("run", "slotwire.handlers.agents.demo:agent", "slotwire.handlers.agents.demo:json_agent"),
             {},

@@ -1,4 +1,4 @@
-"""The demo agent: a line a person can follow, facts a program can read, and nobody's name in either."""
+"""The demo agent: a line a person can follow, facts a program can read, and no name but on the local stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from slotwire.handlers import Agent
 from slotwire.handlers.agents.demo import agent as demo
-from slotwire.handlers.agents.demo import facts_of, json_agent, line_of
+from slotwire.handlers.agents.demo import facts_of, json_agent, line_of, local_agent
 from slotwire.handlers.testing import BookingSnapshot, RecordStatus, Trial, event_of
 from slotwire.schemas.calendly import ScheduledEvent
 from slotwire.schemas.events import (
@@ -27,7 +27,9 @@ from slotwire.schemas.events import (
 URI = "https://api.calendly.com/scheduled_events/E/invitees/8f2c41d0-aaaa"
 START = datetime(2026, 11, 26, 15, 30, tzinfo=UTC)
 ACTIVE = BookingState(state="active", revision=1, chain_root=URI)
-MEETING = ScheduledEvent(uri="https://api.calendly.com/scheduled_events/E", name="Intro call", start_time=START)
+MEETING = ScheduledEvent(
+    uri="https://api.calendly.com/scheduled_events/5a1e77c2-bbbb", name="Alice and Bob", start_time=START
+)
 
 
 def created() -> InviteeCreated:
@@ -41,9 +43,11 @@ def test_a_booking_is_one_line_without_names() -> None:
     """The line has the invitee's short identifier, what happened, the meeting, its start, the state, the latency."""
     line = line_of(event_of(created(), key="chain"), latency_ms=12.34, colour=False)
     assert line.split()[1:] == [
-        *("8f2c41d0", "booked", "Intro", "call", "Thu", "26", "Nov", "15:30", "active", "12.3", "ms"),
+        *("8f2c41d0", "booked", "5a1e77c2", "Thu", "26", "Nov", "15:30", "active", "12.3", "ms"),
     ]
-    assert "lice" not in line
+    assert "Bob" not in line
+    named = line_of(event_of(created(), key="chain"), latency_ms=12.34, colour=False, named=True)
+    assert "booked          Alice and Bob   " in named
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_a_meetings_name_fits_and_controls_no_terminal(name: str, shown: str) ->
     """A long name is cut at its column's width; control characters of strangers are taken out, of addresses too."""
     meeting = MEETING.model_copy(update={"name": name})
     data = created().model_copy(update={"uri": "https://x/invitees/\x1b[2J", "scheduled_event": meeting})
-    line = line_of(event_of(data), latency_ms=0, colour=False)
+    line = line_of(event_of(data), latency_ms=0, colour=False, named=True)
     assert f"  {shown} " in line
     assert "\x1b" not in line
 
@@ -92,12 +96,13 @@ def test_facts_are_json() -> None:
     assert facts["chain"] == "chain"
     assert (facts["what"], facts["state"], facts["revision"]) == ("booked", "active", 1)
     assert (facts["start_time"], facts["latency_ms"]) == ("2026-11-26T15:30:00+00:00", 3.2)
-    assert "alice" not in json.dumps(facts).lower()
+    assert facts["meeting"] == "5a1e77c2"
+    assert "bob" not in json.dumps(facts).lower()
 
 
-@pytest.mark.parametrize("agent", [demo, json_agent])
+@pytest.mark.parametrize("agent", [demo, json_agent, local_agent])
 async def test_it_prints_every_event(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both forms handle every published type, one line an event; and say when a meeting begins, with its symbol."""
+    """Each form handles every published type, one line an event; and says when a meeting begins, with its symbol."""
     assert set(agent.events) == set(EVENT_CLASSES)
     trial, end = Trial(agent), START + timedelta(minutes=30)
     (result,) = await trial.deliver(event_of(created(), key=URI))
@@ -109,3 +114,4 @@ async def test_it_prints_every_event(agent: Agent, capsys: pytest.CaptureFixture
     assert (booked.count("\n"), begun.count("\n"), begun[0]) == (1, 1, booked[0])
     assert "8f2c41d0" in begun
     assert "begins" in begun
+    assert ("Bob" in booked + begun) is (agent is local_agent)
