@@ -64,7 +64,7 @@ def test_it_runs_every_process() -> None:
     assert set(OURS) == {"migrate", "migrate-post", "serve", "relay", "control", "agents", "mcp", "simulator"}
     assert set(SERVICES) - set(OURS) == {"postgres", "kafka"}
     assert SERVICES["migrate"]["depends_on"].keys() == {"postgres", "kafka"}
-    for name in ("serve", "relay", "agents", "mcp"):
+    for name in ("serve", "relay", "mcp"):
         assert OURS[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
     before = OURS["migrate-post"]["depends_on"]
     assert set(before) == {"serve", "control", "relay", "agents", "mcp"}
@@ -111,6 +111,10 @@ def test_the_addresses_fit_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [int(inside) for _, _, inside in published] == [serve.http.port, control.admin.port, control.oauth.port]
     assert control.calendly.api_url == f"http://127.0.0.1:{simulator_port}"
     assert serve.public_url == f"http://127.0.0.1:{serve.http.port}"
+    mcp, agents = (parsed(environment_of(OURS[name]), monkeypatch) for name in ("mcp", "agents"))
+    assert OURS["agents"]["network_mode"] == "service:mcp"
+    assert len({mcp.mcp.port, mcp.health.port, agents.health.port}) == 3
+    assert agents.mcp.public_url == mcp.mcp.public_url == f"http://127.0.0.1:{mcp.mcp.port}"
     relay = parsed(environment_of(OURS["relay"]), monkeypatch)
     assert (
         SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{relay.kafka.bootstrap_servers}"

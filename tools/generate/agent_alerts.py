@@ -101,6 +101,48 @@ AGENTS = (
         healthy={"slotwire_mcp_events_given_up_total": "5x90"},
     ),
     Alert(
+        "SlotwireMcpEventsBusy",
+        "sum(slotwire_mcp_event_subscriptions_busy) > 20"
+        " and sum(slotwire_mcp_event_subscriptions_busy) > 0.5 * sum(slotwire_mcp_event_subscriptions)",
+        wait="15m",
+        severity="ticket",
+        summary="Most subscriptions of agents of MCP have been busy for a quarter of an hour: events come late.",
+        runbook="mcp-events-late.md",
+        faulty={"slotwire_mcp_event_subscriptions_busy": "60x90", "slotwire_mcp_event_subscriptions": "100x90"},
+        healthy={
+            "slotwire_mcp_event_subscriptions_busy": "60x10 5x20 60x10 5x50",
+            "slotwire_mcp_event_subscriptions": "100x90",
+        },
+    ),
+    Alert(
+        "SlotwireMcpEventsRefused",
+        'sum(increase(slotwire_mcp_event_tries_total{result!="acknowledged"}[15m])) > 20'
+        ' and sum(increase(slotwire_mcp_event_tries_total{result!="acknowledged"}[15m]))'
+        " > 0.5 * sum(increase(slotwire_mcp_event_tries_total[15m]))",
+        wait="5m",
+        severity="ticket",
+        summary="More than half of what is sent to webhooks of agents of MCP is refused, or does not arrive.",
+        runbook="mcp-events-late.md#webhooks-refuse",
+        faulty={
+            'slotwire_mcp_event_tries_total{message="event",result="failed"}': "0+4x90",
+            'slotwire_mcp_event_tries_total{message="event",result="acknowledged"}': "0+2x90",
+        },
+        healthy={
+            'slotwire_mcp_event_tries_total{message="event",result="failed"}': "0+4x90",
+            'slotwire_mcp_event_tries_total{message="event",result="acknowledged"}': "0+20x90",
+        },
+    ),
+    Alert(
+        "SlotwireMcpReceiverCrowded",
+        'sum(increase(slotwire_outgoing_requests_total{purpose="mcp_events",outcome="limited"}[15m])) > 5',
+        wait="5m",
+        severity="ticket",
+        summary="More is to be sent to one receiver of agents of MCP than it gets at once: events come late.",
+        runbook="mcp-events-late.md#one-receiver-is-crowded",
+        faulty={'slotwire_outgoing_requests_total{purpose="mcp_events",outcome="limited"}': "0+2x90"},
+        healthy={'slotwire_outgoing_requests_total{purpose="mcp_events",outcome="2xx"}': "0+20x90"},
+    ),
+    Alert(
         "SlotwireMcpCallsFail",
         'sum(increase(slotwire_mcp_calls_total{result="failed"}[15m])) > 5'
         ' and sum(increase(slotwire_mcp_calls_total{result="failed"}[15m]))'
