@@ -52,11 +52,13 @@ class FillOutcome(StrEnum):
 
 async def run(organizations: Organizations, settings: ReconcileSettings) -> None:
     """Fill holes as they become due, until cancelled."""
-    running = set[asyncio.Task[FillOutcome]]()
+    running, looked_at, loop = set[asyncio.Task[FillOutcome]](), 0.0, asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         while True:
             try:
-                await note_unwatched(organizations.pool, organizations.clock.now())
+                if not looked_at or loop.time() - looked_at >= settings.interval_seconds:
+                    await note_unwatched(organizations.pool, organizations.clock.now())  # looks at all organizations
+                    looked_at = loop.time()
                 while len(running) < AT_ONCE:
                     held = await claim(organizations.pool, organizations.clock.now())
                     if held is None:

@@ -50,7 +50,7 @@ FROM (
               WHERE was.id = d.subscription_id AND w.contested_at IS NULL AND NOT EXISTS (
                   SELECT FROM slotwire.subscriptions s
                   WHERE (s.org, s.scope, s.subject) = (was.org, was.scope, was.subject) AND s.state = 'active'
-                    AND s.created_at > was.created_at)))
+                    AND s.created_at > was.created_at) OFFSET 0)) -- of this one, instead of all being gathered first
     ORDER BY d.due_at, d.noticed_at, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED
 ) AS due
 WHERE h.id = due.id

@@ -77,8 +77,9 @@ WHERE o.org = w.org AND w.org = (
     SELECT d.org FROM slotwire.subscription_watch d
     JOIN slotwire.organizations n ON n.org = d.org AND n.ended_at IS NULL
     WHERE d.next_at <= $1 AND d.until <= $1
-      AND (EXISTS (SELECT FROM slotwire.wanted_subscriptions x WHERE x.org = d.org)
-           OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = d.org AND s.state <> 'ended'))
+      -- OFFSET: asked of this one, instead of all being gathered first.
+      AND (EXISTS (SELECT FROM slotwire.wanted_subscriptions x WHERE x.org = d.org OFFSET 0)
+           OR EXISTS (SELECT FROM slotwire.subscriptions s WHERE s.org = d.org AND s.state <> 'ended' OFFSET 0))
     ORDER BY d.next_at, d.org LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
 RETURNING w.org, w.epoch, o.shard, o.uri
 

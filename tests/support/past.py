@@ -25,7 +25,7 @@ _STATEMENTS = (
     f"""INSERT INTO slotwire.change_sweeps (org, due_at)
     SELECT org, {_AT} FROM slotwire.organizations WHERE created_at = {_AT}""",
     f"""INSERT INTO slotwire.wanted_subscriptions (org, scope, subject, events, changed_at)
-    VALUES ('{LIVE}', 'organization', '', '{{invitee.created}}', {_AT})""",
+    SELECT org, 'organization', '', '{{invitee.created}}', {_AT} FROM slotwire.organizations""",
     f"""INSERT INTO slotwire.connections (id, org, kind, user_uri, credential_id, sealed, refresh_sealed,
         access_expires_at, refresh_at, state, checked_at, created_at, changed_at)
     SELECT {_ID}, CASE WHEN n = 1 THEN '{LIVE}' ELSE 'gone-' || n END, 'oauth', 'user-' || n, {_ID}, '\\x00',
@@ -39,11 +39,12 @@ _STATEMENTS = (
            CASE WHEN n > 1 THEN {_AT} END, CASE WHEN n > 1 THEN 'gone' END, {_ID}, {_ID} {_ROWS}""",
     f"""INSERT INTO slotwire.signing_keys (id, subscription_id, sealed, created_at)
     SELECT {_ID}, {_ID}, '\\x00', {_AT} {_ROWS}""",
-    f"""INSERT INTO slotwire.holes (id, org, cause, since, noticed_at, last_noticed_at, state, due_at, report,
-        closed_at)
-    SELECT {_ID}, 'gone-' || n, 'asked', {_AT}, {_AT}, {_AT}, 'closed', {_AT}, '{{}}'::jsonb, {_AT} {_ROWS}
+    f"""INSERT INTO slotwire.holes (id, org, cause, subscription_id, since, noticed_at, last_noticed_at, state, due_at,
+        report, closed_at)
+    SELECT {_ID}, 'gone-' || n, 'asked', NULL::uuid, {_AT}, {_AT}, {_AT}, 'closed', {_AT}, '{{}}'::jsonb, {_AT} {_ROWS}
     UNION ALL
-    SELECT gen_random_uuid(), '{LIVE}', 'asked', {_AT}, {_AT}, {_AT}, 'open', {_AT}, NULL, NULL::timestamptz""",
+    SELECT gen_random_uuid(), org, 'subscription_gone', id, {_AT}, {_AT}, {_AT}, 'open', {_AT}, NULL, NULL::timestamptz
+    FROM slotwire.subscriptions WHERE hook_id = 'hook-2'""",
     f"""INSERT INTO slotwire.erasures (id, org, state, asked_at, asked_by, done_at)
     SELECT {_ID}, '{LIVE}', 'done', {_AT}, 'test', {_AT} {_ROWS}""",
     f"""INSERT INTO slotwire.connect_links (id, ticket_hash, org, created_at, expires_at, spent_at, connection_id)
