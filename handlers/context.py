@@ -33,6 +33,10 @@ D = TypeVar("D", bound=EventData)
 
 _NOT_ENTERED = "its transaction was never begun: write `async with ctx.transaction() as connection:`"
 _STILL_OPEN = "its transaction was open when the handler ended, and was undone: await what opens it"
+_OTHER_LOOP = (
+    "the context belongs to the event loop of the handler: use it there, before or after the thread, or from the thread"
+    " by asyncio.run_coroutine_threadsafe(…, loop)"
+)
 _BLOCK_RAISED = "its transaction was rolled back, and the handler caught what its block had raised"
 
 
@@ -93,7 +97,7 @@ class Context:
     @cached_property
     def state(self) -> ChainState:
         """What the agent remembers of the event's chain."""
-        return ChainState(self.chains, self.organization, self.event.key)
+        return ChainState(self.chains, self.organization, self.event.key, self._check)
 
     @cached_property
     def calendly(self) -> EventCalendly:
@@ -152,6 +156,7 @@ class Context:
         """
         if not isinstance(firing, Moment):
             return True
+        self._check()
         found = await self.chains.times(self.organization, self.event.subject, self._connection)
         if found is None or found.state != "active":
             return False
@@ -178,6 +183,7 @@ class Context:
                 not count as an attempt.
             RuntimeError: the run has ended.
         """
+        self._check()
         if self._tokens is None:
             self._tokens = RunTokens(self.calls, self.calendly.new_grant, self.clock)
         return await self._tokens.get()
@@ -336,11 +342,14 @@ class Context:
         return await approval(self._journaled(), name, what, person, timeout)
 
     def _check(self) -> None:
-        """Refuse what is left of a run that is over."""
+        """Refuse what is left of a run that is over, and another thread's loop: connections belong to ours."""
         if self._ended:
             raise RuntimeError(RUN_IS_OVER)
+        if not self.inbox.is_here:
+            raise RuntimeError(_OTHER_LOOP)
 
     def _journaled(self) -> Run:
+        self._check()
         if self._open or self.committed:
             where = "inside of" if self._open else "after"
             raise RuntimeError(f"no step or wait {where} ctx.transaction(): its commit marks the event as done")

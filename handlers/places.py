@@ -5,6 +5,7 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 
@@ -35,7 +36,10 @@ class CodePlace:
 
 
 def own_places(error: BaseException) -> tuple[CodePlace, ...]:
-    """Return the lines of an author's that an error came through, the innermost first; none if all are a library's."""
+    """Return the lines of an author's that an error came through, the innermost first; none if all are a library's.
+
+    A line that calls itself again and again is there once.
+    """
     found: list[CodePlace] = []
     if isinstance(error, SyntaxError) and error.filename and _is_own(error.filename):
         found.append(CodePlace(_short(error.filename), error.lineno or 1, "", (error.text or "").strip()))
@@ -45,7 +49,7 @@ def own_places(error: BaseException) -> tuple[CodePlace, ...]:
         for frame in frames
         if _is_own(frame.filename)
     )
-    return tuple(found)
+    return tuple(place for place, _ in groupby(found))
 
 
 def own_frame(frame: FrameType | None) -> str:

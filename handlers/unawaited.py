@@ -1,21 +1,19 @@
 """Coroutines that a handler has made and nobody awaited: what they were to do has not been done.
 
-Python tells of one when it is dropped, by a warning, in the context of whoever dropped it. Here that becomes a failed
-run, because a statement without `await` would else count as done. One that the collector of garbage finds belongs to
-nobody any more: it stays a warning.
+Python tells of one when it is dropped, in the context of whoever dropped it. Here that becomes a failed run, because a
+statement without `await` would else count as done. One that the collector of garbage finds belongs to nobody any more:
+it stays a warning.
 """
 
 from __future__ import annotations
 
 import gc
-import re
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TextIO
-
-_MESSAGE = re.compile(r"coroutine '.*' was never awaited")
+from typing import Any
 
 
 class _Collector:
@@ -57,10 +55,6 @@ _DROPPED: ContextVar[Dropped | None] = ContextVar("dropped", default=None)
 
 def noting() -> Dropped:
     """Note what is dropped in this context from now on, and in those that are made from it."""
-    if not isinstance(warnings.showwarning, _Noting):
-        # `pytest` and others put back what was there before.
-        warnings.filterwarnings("always", _MESSAGE.pattern, RuntimeWarning)
-        warnings.showwarning = _Noting(warnings.showwarning)
     dropped = Dropped()
     _DROPPED.set(dropped)
     return dropped
@@ -78,24 +72,23 @@ def dropped_so_far() -> str:
 
 
 class _Noting:
-    """Shows warnings as before, but those of a run, which are noted."""
+    """Tells of them as before, but of those of a run, which are noted: whatever an author does with warnings."""
 
-    def __init__(self, before: Callable[..., object]) -> None:
+    def __init__(self, before: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
         self._before = before
 
-    def __call__(
-        self,
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        """Take a warning, as `warnings.showwarning` does."""
-        dropped, text = _DROPPED.get(), str(message)
-        if dropped is None or not dropped.open or _COLLECTOR.works or not _MESSAGE.fullmatch(text):
-            self._before(message, category, filename, lineno, file, line)
+    def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Take a coroutine that is dropped, as CPython calls this."""
+        dropped = _DROPPED.get()
+        if dropped is None or not dropped.open or _COLLECTOR.works:
+            self._before(coroutine)
         elif not dropped.first:
-            path = Path(filename)
-            dropped.first = f"{text}: {path.parent.name}/{path.name}:{lineno}"
+            frame = sys._getframe(1)  # noqa: SLF001 - its documented name: who dropped it
+            path = Path(frame.f_code.co_filename)
+            place = f"{path.parent.name}/{path.name}:{frame.f_lineno}"
+            name = getattr(coroutine, "__qualname__", "")
+            dropped.first = f"coroutine {name!r} was never awaited: {place}"
+
+
+# CPython looks it up at each call. The warning that it makes would obey filters, also those of an author's libraries.
+warnings._warn_unawaited_coroutine = _Noting(warnings._warn_unawaited_coroutine)  # type: ignore[attr-defined]  # noqa: SLF001

@@ -192,6 +192,12 @@ class _TriedInbox:
     def __init__(self, connection: Connection, say: Callable[[str], None]) -> None:
         self._connection = connection
         self._say = say
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is the connection's."""
+        return asyncio.get_running_loop() is self._loop
 
     async def seen(self, event_id: UUID) -> bool:
         """Say that no event was settled."""

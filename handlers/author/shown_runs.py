@@ -10,11 +10,14 @@ from slotwire.handlers.places import described, own_places
 from slotwire.handlers.records import Record
 from slotwire.handlers.results import RecordResult, RecordStatus
 from slotwire.ingest.foundation.clock import Clock
+from slotwire.ingest.foundation.printable import one_line
 
 if TYPE_CHECKING:
     from slotwire.handlers.context import Context
     from slotwire.handlers.dispatch.attempt import FailedRun
 
+MAX_LINES = 10
+"""Of the author's that are shown for one error."""
 _ANSWERS = {
     RecordStatus.DONE: "done",
     RecordStatus.FILTERED: "left out by where=",
@@ -60,9 +63,11 @@ class ShownRuns:
         answer = _ANSWERS[result.status]
         if result.status is RecordStatus.DEAD_LETTERED:
             answer = f"{answer} after {result.attempts} attempts: {result.reason}"
+        if result.status is RecordStatus.HELD:
+            answer = f"{answer}: {result.reason}"
         if result.status is RecordStatus.POSTPONED:
             answer = f"{answer} for {result.pause:.0f} s"
-        self._say(f"{self._now()}  {what.strip()}  {answer}  {seconds * 1000:.1f} ms")
+        self._say(f"{self._now()}  {what.strip()}  {one_line(answer)}  {seconds * 1000:.1f} ms")
 
     def _now(self) -> str:
         return f"{self._clock.now().astimezone():%H:%M:%S}"
@@ -71,13 +76,26 @@ class ShownRuns:
 def lines_of(run: FailedRun) -> list[str]:
     """Return why a run failed: the exception with its message, and the author's own lines, the innermost first."""
     if run.error is None:
-        return [run.reason]
+        return [one_line(run.reason)]
     said = described(run.error)
     if run.reason == f"raised {type(run.error).__name__}":
         first = said
     else:
         first = run.reason if said.endswith(run.reason) else f"{run.reason}: {said}"
-    return [first, *map(str, own_places(run.error) or [run.trace])]
+    places = own_places(run.error)[:MAX_LINES]
+    return [*map(one_line, (first, *map(str, places or [run.trace]), *_parts_of(run.error)))]
+
+
+def _parts_of(error: BaseException) -> list[str]:
+    """Return what a group of exceptions holds, as that of a `TaskGroup`, each with the author's line."""
+    lines: list[str] = []
+    for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        if isinstance(part, BaseExceptionGroup):
+            lines.extend(_parts_of(part))
+        else:
+            lines.append(f"- {described(part)}")
+            lines.extend(f"  {place}" for place in own_places(part)[:1])
+    return lines[:MAX_LINES]
 
 
 def short_type(kind: str) -> str:

@@ -15,7 +15,7 @@ from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch import isolation
 from slotwire.handlers.dispatch.interruption import AbandonedRun, abandoned_in
 from slotwire.handlers.dispatch.isolation import Closed, RanTooLong, isolated
-from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, TroubledRun
+from slotwire.handlers.long_work.endings import Ending, StepOutcomeUnknown, StepResultTooLarge, TroubledRun
 from slotwire.handlers.long_work.steps import Run
 from slotwire.handlers.outcome import Done, Reject, Retry
 from slotwire.handlers.records import Record
@@ -135,7 +135,10 @@ async def _judged(context: Context, run: Run, result: RunResult) -> RunResult:
         case None, SuccessfulRun(filtered=False):
             return FailedRun(run.refused) if run.refused is not None else await run.complete() or result
         case None, FailedRun(unknown=str(step)) if run.claimed:
-            return await run.hold("unknown", f"it is not known how step {step!r} ended")
+            too_large = isinstance(result.error, StepResultTooLarge)
+            return await run.hold(
+                "unknown", result.message if too_large else f"it is not known how step {step!r} ended"
+            )
     return run.ending or result
 
 
@@ -176,7 +179,12 @@ async def _run(agent: Agent, context: Context, limit: TimeLimit) -> RunResult:
 
 async def _interrupted(error: RanTooLong, agent: Agent, context: Context, dropped: Dropped) -> RunResult:
     """Say what follows from the end of a run's time, once the threads that it has begun have ended, too."""
-    result = _judge(error.__cause__ or error, context, f"ran longer than {agent.timeout_seconds:g} s")
+    over = error.__cause__ or error
+    result = _judge(over, context, f"ran longer than {agent.timeout_seconds:g} s")
+    if isinstance(result, FailedRun):  # its interruption tells what it was at
+        abandoned, interrupted = abandoned_in(over), over.__cause__ or over
+        trace = trace_of(interrupted) if abandoned is None else abandoned.at
+        result = replace(result, trace=trace, error=interrupted if abandoned is None else None)
     if (tokens := context.end()) is not None:
         await tokens.end()
     await threads_ended(dropped, context.agent, context.log)

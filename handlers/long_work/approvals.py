@@ -77,8 +77,8 @@ async def _ended(run: Run, entry: Entry, approval_id: UUID, found: StoredApprova
 
 
 def _asked(what: object, person: str, timeout: timedelta) -> Asked:
-    if not timedelta(0) < timeout <= MAX_WAIT:
-        raise ValueError(f"approval(timeout=...) must be above 0 and at most {MAX_WAIT.days} days")
+    if not (type(timeout) is timedelta and timedelta(0) < timeout <= MAX_WAIT):
+        raise ValueError(f"approval(timeout=...) takes a timedelta above 0, at most {MAX_WAIT.days} days")
     if not 0 < len(person) <= MAX_PERSON_CHARACTERS or "\0" in person:
         raise ValueError(f"approval(person=...) must be a text of 1 to {MAX_PERSON_CHARACTERS} characters")
     text = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)

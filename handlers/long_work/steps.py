@@ -218,8 +218,8 @@ class Run:
             self.end(LostRun())
 
     def _check_wait(self, classes: tuple[type[D], ...], timeout: timedelta) -> None:
-        if not timedelta(0) < timeout <= MAX_WAIT:
-            raise ValueError(f"wait_for(timeout=...) must be above 0 and at most {MAX_WAIT.days} days")
+        if not (type(timeout) is timedelta and timedelta(0) < timeout <= MAX_WAIT):
+            raise ValueError(f"wait_for(timeout=...) takes a timedelta above 0, at most {MAX_WAIT.days} days")
         for cls in classes:
             if not hasattr(cls, "type"):
                 raise TypeError(f"wait_for() takes event classes of slotwire.schemas.events, not {cls!r}")

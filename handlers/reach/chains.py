@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -118,8 +118,17 @@ class ChainState:
     It is written by the transaction that marks the event as done, so it agrees with the effects.
     """
 
-    def __init__(self, chains: Chains, organization: str, key: str) -> None:
+    def __init__(self, chains: Chains, organization: str, key: str, check: Callable[[], None]) -> None:
+        """Take what it needs.
+
+        Args:
+            chains: where it is.
+            organization: the event's.
+            key: the event's.
+            check: raises where nothing may be asked any more.
+        """
         self._chains = chains
+        self._check = check
         self._organization = organization
         self._key = key
         self._written: str | None = None
@@ -131,6 +140,7 @@ class ChainState:
         Raises:
             DatabaseUnavailable: Postgres is away. Do not catch it.
         """
+        self._check()
         if self._written is not None:
             return _read(self._written)
         return await self._chains.state(self._organization, self._key, self._within)

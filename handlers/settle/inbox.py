@@ -54,6 +54,11 @@ class NotCommitted(Exception):
 class Inbox(Protocol):
     """Stores which events an agent has settled: in Postgres, or in memory for an agent's own tests."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is the one that it works in: connections are of no other one's."""
+        ...
+
     async def seen(self, event_id: UUID) -> bool:
         """Say whether the event was settled."""
         ...
@@ -102,6 +107,12 @@ class PostgresInbox:
         self._clock = clock
         self._seen = CallBatcher(self._load_seen)
         self._mark = CallBatcher(self._write_marks)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is the pool's."""
+        pool: Any = self._pool
+        return asyncio.get_running_loop() is pool._loop  # noqa: SLF001 - no public way to it
 
     async def seen(self, event_id: UUID) -> bool:
         """Say whether the event was settled."""
@@ -182,7 +193,9 @@ class PostgresInbox:
             with translated():
                 await transaction.roll_back()
         except DatabaseUnavailable as problem:
-            if not isinstance(problem.__cause__, asyncpg.InterfaceError) or not isinstance(error, Exception):
+            if not isinstance(error, Exception):
+                return transaction.abandon()  # a cancellation stays one
+            if not isinstance(problem.__cause__, asyncpg.InterfaceError):
                 raise
             transaction.abandon()
             raise NotCommitted(_TWICE) from error

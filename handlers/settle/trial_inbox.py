@@ -25,11 +25,18 @@ class MemoryInbox:
         self.settled: set[UUID] = set()
         self.data: dict[UUID, bytes] = {}
         self._connection = connection
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._locks: dict[UUID, asyncio.Lock] = {}
         self._open: dict[UUID, object] = {}
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is the one that events are handled in."""
+        return self._loop in (None, asyncio.get_running_loop())
+
     async def seen(self, event_id: UUID) -> bool:
         """Say whether the event was settled."""
+        self._loop = asyncio.get_running_loop()
         return event_id in self.settled
 
     async def mark(self, event_id: UUID) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -42,24 +43,31 @@ Around = Callable[[Awaitable[None]], Awaitable[None]]
 class Bench:
     """One event at a time through a handler that does what a test says."""
 
-    def __init__(self, pool: Pool, owner: Connection, superuser: Connection) -> None:
-        self.pool, self.owner, self.superuser = pool, owner, superuser
+    def __init__(self, pool: Pool, owner: Connection, superuser: Connection, url: str) -> None:
+        self.pool, self.owner, self.superuser, self.url = pool, owner, superuser, url
         self.idle_seconds, self._number = IDLE_SECONDS, 0
 
-    async def run(self, block: Block, *, around: Around | None = None) -> RunResult:
+    async def run(self, block: Block, *, around: Around | None = None, seconds: float = 300) -> RunResult:
         """Run a block in the transaction of a new event."""
-        self._number += 1
-        agent = Agent("crm")
 
-        @agent.on(InviteeCreated)
-        async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
-            del event
-
+        async def whole(ctx: Context) -> None:
             async def inside() -> None:
                 async with ctx.transaction() as connection:
                     await block(connection)
 
             await (inside() if around is None else around(inside()))
+
+        return await self.run_whole(whole, seconds=seconds)
+
+    async def run_whole(self, whole: Callable[[Context], Awaitable[None]], *, seconds: float = 300) -> RunResult:
+        """Run a handler for a new event."""
+        self._number += 1
+        agent = Agent("crm", timeout_seconds=seconds)
+
+        @agent.on(InviteeCreated)
+        async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+            del event
+            await whole(ctx)
 
         self.event = invitee_created("chain", self._number)
         context = Context(
@@ -95,7 +103,7 @@ async def bench(database: Database, postgres_url: str) -> AsyncIterator[Bench]:
     limits = DatabaseSettings(statement_timeout_seconds=IDLE_SECONDS, pool_size=2)
     try:
         async with create_pool(database.runtime_url, limits, application="test") as pool:
-            yield Bench(pool, owner, superuser)
+            yield Bench(pool, owner, superuser, postgres_url)
     finally:
         await owner.close()
         await superuser.close()
@@ -345,3 +353,48 @@ async def play(bench: Bench, connection: DatabaseConnection, step: str) -> None:
             await bench.superuser.execute("SELECT pg_terminate_backend($1, 5000)", pid)
         case _:
             await connection.execute(step)
+
+
+async def test_a_run_that_blocks_the_loop_past_its_time_and_its_connection_has_failed(bench: Bench) -> None:
+    """Its connection has gone meanwhile: that is not Postgres being away, or it would be tried again without end."""
+
+    async def block(connection: DatabaseConnection) -> None:
+        await connection.execute(INSERT, "blocked")
+        server = await connection.fetchval("SELECT pg_backend_pid()")
+
+        async def end() -> None:
+            other = await asyncpg.connect(bench.url)
+            await other.execute("SELECT pg_terminate_backend($1, 10000)", server)
+            await other.close()
+
+        ending = threading.Thread(target=lambda: asyncio.run(end()))
+        ending.start()
+        ending.join()
+
+    result = await bench.run(block, seconds=0)
+    assert isinstance(result, FailedRun)
+    assert (result.reason, await bench.marked(), await bench.customers()) == ("ran longer than 0 s", False, {"known"})
+    assert "test_handlers_transactions.py" in result.trace, "its author's line is told"
+
+
+def run_elsewhere(asks: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    """Ask in a loop of this thread's own."""
+    asyncio.run(asks())
+
+
+async def test_what_another_loop_asks_the_context_is_refused(bench: Bench) -> None:
+    """A connection of ours that another thread's loop used would fail the runs of others, or end the process."""
+
+    async def ask(ctx: Context) -> None:
+        async def use() -> None:
+            async with ctx.transaction() as connection:
+                await connection.execute(INSERT, "elsewhere")
+
+        for asks in (use, ctx.booking, ctx.state.get):
+            with pytest.raises(RuntimeError, match="belongs to the event loop of the handler"):
+                await asyncio.to_thread(run_elsewhere, asks)
+        async with ctx.transaction() as connection:
+            await connection.execute(INSERT, "here")
+
+    assert await bench.run_whole(ask) == SuccessfulRun(marked=True)
+    assert await bench.customers() == {"known", "here"}

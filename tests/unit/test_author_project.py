@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +13,21 @@ from typing import Any
 
 import pytest
 
+from slotwire.handlers import Agent, Context, Event
 from slotwire.handlers.author.dev import look_at
 from slotwire.handlers.author.new_project import MAX_NAME, make_project
+from slotwire.handlers.author.shown_runs import ShownRuns
 from slotwire.handlers.places import described, own_places
+from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.registry import load_agent
+from slotwire.handlers.testing import Trial
+from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.errors import ConfigurationError
 from slotwire.ingest.foundation.local_stack import loading
 from slotwire.ingest.foundation.postgres_address import parse_address
 from slotwire.ingest.foundation.settings import DatabaseSettings
+from slotwire.schemas.events import InviteeCreated
+from tests.support.agent_setup import invitee_created
 
 
 @pytest.fixture
@@ -152,3 +161,39 @@ def test_the_files_that_are_watched_are_the_agents(folder: Path) -> None:
         (folder / name).touch()
     (folder / "env" / "pyvenv.cfg").touch()
     assert {str(path.relative_to(folder)) for path in look_at(folder)} == {"crm/agent.py", "crm/migrations/1.sql"}
+
+
+async def test_an_error_is_shown_in_a_few_lines_that_a_terminal_obeys_nothing_of() -> None:
+    """Of a group what it holds, of a recursion its line once; what a stranger typed controls no terminal."""
+    shown: list[str] = []
+    agent = Agent("crm", retry=RetryPolicy(attempts=1))
+
+    def deeper() -> None:
+        deeper()
+
+    async def fails() -> None:
+        raise ValueError("typed \x1b[31mby a stranger")
+
+    @agent.on(InviteeCreated)
+    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
+        if event.sequence == 1:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+        if event.sequence == 2:
+            deeper()
+        await ctx.step("large", large)
+
+    async def large(key: str) -> str:
+        return key * 100_000
+
+    report = ShownRuns(SystemClock(), shown.append)
+    trial = Trial(agent)
+    trial._handling._show = report
+    await trial.deliver(*(invitee_created(f"k{number}", number) for number in (1, 2, 3)))
+    text = "\n".join(shown)
+    assert re.search(
+        r"    - ValueError: typed .\[31mby a stranger\n      \S+test_author_project.py:\d+ in fails: raise", text
+    )
+    assert text.count("in deeper: deeper()") == 1
+    assert "held for a person: step 'large' returned 4600002 bytes of JSON" in text
+    assert text.replace("\n", "").isprintable()

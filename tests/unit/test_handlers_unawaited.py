@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Literal
+
+import pytest
+
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.testing import RecordStatus, Trial
@@ -10,13 +15,18 @@ from slotwire.schemas.events import InviteeCreated
 from tests.support.agent_setup import invitee_created
 
 
-async def test_a_handler_that_never_awaits_has_failed() -> None:
-    """What it has not awaited has not been done, dropped at once or at its end; the next run is no worse for that."""
+@pytest.mark.parametrize("action", ["default", "ignore", "error"])
+async def test_a_handler_that_never_awaits_has_failed(action: Literal["default", "ignore", "error"]) -> None:
+    """What it has not awaited has not been done, dropped at once or at its end; the next run is no worse for that.
+
+    Also where a library that the handler uses turns warnings off, or into errors.
+    """
     agent, runs = Agent("forgetful", retry=RetryPolicy(attempts=3)), list[int]()
 
     @agent.on(InviteeCreated)
     async def forget(event: Event[InviteeCreated], ctx: Context) -> None:
         del event
+        warnings.simplefilter(action)
         runs.append(ctx.attempt)
         if ctx.attempt == 1:
             ctx.booking()  # type: ignore[unused-coroutine]  # the mistake
