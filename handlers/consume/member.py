@@ -238,9 +238,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         dispatcher = self._dispatcher
         while True:
             try:
-                if unready := dispatcher.unready:
-                    await self._make_ready(unready)
-                if self._assigned:
+                if self._assigned:  # else they may be another's in a moment, who would take us for dead
+                    if unready := dispatcher.unready:
+                        await self._make_ready(unready)
                     await self._placement.hold(dispatcher.partitions - set(dispatcher.unready))
                 for turn in await self._queueing.due(dispatcher.partitions):
                     dispatcher.turn(turn)
@@ -266,6 +266,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
             return
         if starts:
             await self._send({partition: (offset, "") for partition, offset in starts.items()})
+        if moves != self._moves:
+            return
         died = await self._placement.begin(partitions)
         await self._queueing.beware(starts | {each: offset for each, (offset, _) in known.items()}, died)
         if moves == self._moves:
@@ -343,6 +345,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         """
         del revoked
         self._assigned = False
+        self._moves += 1
         self._generation = self._group_generation
         await self._dispatcher.pause(self._membership.move_grace)
         await self._commit()

@@ -78,6 +78,7 @@ class Placement:
         self._start: Start = start
         self._clock = clock
         self._process = process
+        self._noting = asyncio.Lock()
         self._ours: set[Partition] = set()
         self._died: dict[Partition, UUID] = {}
         self._log = get_logger("placement").bind(agent=agent)
@@ -163,7 +164,8 @@ class Placement:
         with translated():
             topics, numbers = [each.topic for each in partitions], [each.number for each in partitions]
             about = (self._agent, topics, numbers, self._clock.now(), self._process)
-            rows = await self._pool.fetch(_QUERIES["begin"], *about)
+            async with self._noting:
+                rows = await self._pool.fetch(_QUERIES["begin"], *about)
         for topic in sorted({row["topic"] for row in rows if row["begins"]}):
             self._log.info("agent_begins", topic=topic, start=_said(self._start))
         left = {Partition(row["topic"], row["partition"]): row["process"] for row in rows}
@@ -178,11 +180,11 @@ class Placement:
 
     async def leave(self) -> None:
         """Note that this process works on nothing of the agent, so that nobody takes it for dead."""
+        with suppress(SlotwireError, TimeoutError), translated():
+            async with asyncio.timeout(LEAVE_SECONDS), self._noting:
+                await self._pool.execute(_QUERIES["leave"], self._agent, self._process)
         self._ours.clear()
         self._died.clear()
-        with suppress(SlotwireError, TimeoutError), translated():
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await self._pool.execute(_QUERIES["leave"], self._agent, self._process)
 
 
 def _said(start: Start) -> str:

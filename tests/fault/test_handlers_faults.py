@@ -201,6 +201,7 @@ async def torn_between_members(setup: AgentSetup, *, rounds: int, seed: int) -> 
                     leave.set()
                 await until(lambda: _assigned(logs) >= before + 3)  # noqa: B023 - awaited before it moves on
             await setup.settle(published)
+    assert not any(line["event"] == "process_died" for line in logs), "who leaves in order is not taken for dead"
     return _assigned(logs), published
 
 

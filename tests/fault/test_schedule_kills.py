@@ -81,5 +81,59 @@ async def test_a_killed_process_leaves_its_firing_to_another(
     assert done == 1
 
 
+LETHAL = """
+import os
+from datetime import timedelta
+
+from slotwire.handlers import Agent
+from slotwire.handlers.policy import RetryPolicy
+
+agent = Agent("sweeper", retry=RetryPolicy(attempts=1, first_seconds=0.01))
+
+@agent.at(after_start=timedelta(0))
+async def sweep(moment, ctx):
+    async with ctx.transaction() as connection:
+        await connection.execute("INSERT INTO effects (event_id, key, sequence) VALUES ($1, $2, $3)",
+                                 moment.id, moment.invitee, ctx.attempt)
+        if moment.invitee.endswith("bad"):
+            os._exit(70)
+"""
+
+
+@pytest.mark.soak
+async def test_a_firing_that_ends_its_process_becomes_a_dead_letter(
+    setup: AgentSetup, database: Database, tmp_path: Path
+) -> None:
+    """Whoever takes the lease from a dead process works with care: the others fire, and this one is given up."""
+    (tmp_path / "sweeper.py").write_text(LETHAL)
+    environment = {**setup.environment(), "SLOTWIRE_AGENTS__CLAIM_SECONDS": "1"}
+    owner = await asyncpg.connect(database.owner_url)
+    process, died = Forked(("agents", "run", "sweeper:agent"), environment, tmp_path), 0
+
+    async def given_up() -> bool:
+        nonlocal process, died
+        if process.returncode is not None:
+            assert process.returncode == 70
+            process, died = Forked(("agents", "run", "sweeper:agent"), environment, tmp_path), died + 1
+        return await _count(owner, "slotwire.dead_letters", 1)
+
+    try:
+        await until(lambda: _count(owner, "slotwire.agent_schedules", 1))
+        now = SystemClock().now()
+        bookings = Bookings(owner, ManualClock(now))
+        await bookings.add("ACME")
+        for name in ("bad", "first", "second"):
+            await bookings.book(name, now + timedelta(seconds=0.5))
+        await until(given_up)
+        await until(lambda: _count(owner, "effects", 2))
+        reason = await owner.fetchval("SELECT reason FROM slotwire.dead_letters")
+        assert (reason, 3 < died <= 6) == ("its process died 3 times while it ran", True)
+        await until(lambda: _count(owner, "slotwire.noted_runs", 0))
+    finally:
+        process.terminate()
+        await process.wait()
+        await owner.close()
+
+
 async def _count(owner: asyncpg.Connection[asyncpg.Record], table: str, count: int) -> bool:
     return bool(await owner.fetchval(f"SELECT count(*) = $1 FROM {table}", count))
