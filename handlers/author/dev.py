@@ -34,6 +34,8 @@ _OF_CHILDREN = {
     "SLOTWIRE_AGENTS__GROUP_INSTANCE_ID": "dev",
     "SLOTWIRE_AGENTS__STOP_GRACE_SECONDS": str(GRACE_SECONDS),
     "PYTHONDONTWRITEBYTECODE": "1",
+    # A fault in native code says in which line of the author's it came.
+    "PYTHONFAULTHANDLER": "1",
 }
 
 Seen = Mapping[Path, tuple[int, int]]

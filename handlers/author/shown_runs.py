@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from slotwire.handlers.places import described, own_places
 from slotwire.handlers.records import Record
@@ -53,6 +54,11 @@ class ShownRuns:
         self._say(f"{self._now()}  {short_type(event.type)}  {event.id}  attempt {context.attempt} failed")
         for line in lines_of(run):
             self._say(f"    {line}")
+
+    def suspected(self, event_id: UUID, deaths: int) -> None:
+        """Print that processes have died while an event ran."""
+        times = "once" if deaths == 1 else f"{deaths} times"
+        self._say(f"{self._now()}  {event_id}  runs with care: its process died {times} while it ran")
 
     def settled(self, record: Record, result: RecordResult, seconds: float) -> None:
         """Print what became of a record, and how long it took."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from time import monotonic
 from typing import Any, Protocol
+from uuid import UUID
 
 from slotwire.handlers.context import Context
 from slotwire.handlers.dispatch import isolation
@@ -97,6 +98,10 @@ class RunReport(Protocol):
 
     def failed(self, context: Context, run: FailedRun) -> None:
         """Show why a run failed, in place of the log."""
+        ...
+
+    def suspected(self, event_id: UUID, deaths: int) -> None:
+        """Show that an event runs with which so many processes have died, in place of the log."""
         ...
 
     def settled(self, record: Record, result: RecordResult, seconds: float) -> None:

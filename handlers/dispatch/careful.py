@@ -54,7 +54,14 @@ class ProcessLife:
 class Careful:
     """What one agent runs with care in one process."""
 
-    def __init__(self, noted: NotedRuns, life: ProcessLife, retry: RetryPolicy, patience: Patience) -> None:
+    def __init__(
+        self,
+        noted: NotedRuns,
+        life: ProcessLife,
+        retry: RetryPolicy,
+        patience: Patience,
+        show: Callable[[UUID, int], None] | None = None,
+    ) -> None:
         """Take what it needs.
 
         Args:
@@ -62,11 +69,13 @@ class Careful:
             life: of this process.
             retry: how often, and how soon, the agent tries again.
             patience: how Postgres is waited for.
+            show: shows an author that an event runs with which so many processes have died, in place of the log.
         """
         self.noted = noted
         self.life = life
         self.retry = retry
         self.patience = patience
+        self._show = show
         self._until: dict[Partition, int] = {}
         self._suspects: dict[Partition, dict[UUID, RunSuspicion]] = {}
         self._log = get_logger("careful").bind(agent=noted.agent)
@@ -108,7 +117,10 @@ class Careful:
 
     def tell(self, event_id: UUID, suspicion: RunSuspicion) -> None:
         """Say that an event runs with which processes have died."""
-        self._log.warning("run_suspected", event_id=str(event_id), deaths=suspicion.deaths, seen=suspicion.seen)
+        if self._show is not None:
+            self._show(event_id, suspicion.seen)
+        else:
+            self._log.warning("run_suspected", event_id=str(event_id), deaths=suspicion.deaths, seen=suspicion.seen)
 
 
 @dataclass(frozen=True)
@@ -155,8 +167,8 @@ class Care:
             yield
             return
         turn = self.careful.life.turn
-        await _unless(turn.acquire, turn.release, stopping)
-        with _released(turn, TURN_SECONDS * 2.0 ** min(self.suspicion.seen, 16)):
+        await _taken_unless(turn.acquire, turn.release, stopping)
+        with released_after(turn, TURN_SECONDS * 2.0 ** min(self.suspicion.seen, 16)):
             yield
 
     @asynccontextmanager
@@ -184,7 +196,9 @@ class Care:
         self.careful.clear(*place)
 
 
-async def _unless(take: Callable[[], Awaitable[object]], release: Callable[[], None], stopping: asyncio.Event) -> None:
+async def _taken_unless(
+    take: Callable[[], Awaitable[object]], release: Callable[[], None], stopping: asyncio.Event
+) -> None:
     """Wait for a lock, or until the work is asked to stop."""
     taking, stopped = asyncio.ensure_future(take()), asyncio.ensure_future(stopping.wait())
     taken = False
@@ -201,7 +215,7 @@ async def _unless(take: Callable[[], Awaitable[object]], release: Callable[[], N
 
 
 @contextmanager
-def _released(lock: asyncio.Lock, seconds: float) -> Iterator[None]:
+def released_after(lock: asyncio.Lock, seconds: float) -> Iterator[None]:
     """Release a lock at the end of the block, or after a time, if that is earlier."""
     held = True
 

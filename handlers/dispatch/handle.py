@@ -107,7 +107,8 @@ class Handling:
         self._problems = problems
         self._clock = clock
         self.patience = Patience(problems, pause)
-        self.careful = None if noted is None else Careful(noted, life or ProcessLife(), agent.retry, self.patience)
+        about = (agent.retry, self.patience, None if show is None else show.suspected)
+        self.careful = None if noted is None else Careful(noted, life or ProcessLife(), *about)
         self._log_messages = log_messages
         self._counted = cache(lambda kind, status: HANDLED.labels(agent.name, kind, status.value))
         self._resumption = Resumption(agent, runs, problems, self.patience, self._settle_resumed)

@@ -13,10 +13,19 @@ import asyncpg
 import pytest
 
 from slotwire.handlers import Agent, Context
+from slotwire.handlers.author.shown_runs import ShownRuns
+from slotwire.handlers.dispatch.careful import MIN_DEATHS, SPAN, Care, Careful, ProcessLife, released_after
+from slotwire.handlers.patience import Interrupted, Patience
+from slotwire.handlers.policy import RetryPolicy
+from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition
 from slotwire.handlers.schedule.schedule_store import ScheduleStore
+from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.noted_runs import NotedRuns, RunSuspicion
+from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.clock import SystemClock
+from slotwire.ingest.foundation.lifecycle import wait_for
+from slotwire.ingest.foundation.telemetry import get_logger
 from slotwire.ingest.local.databases import Database
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
@@ -59,9 +68,7 @@ async def note(event, ctx):
         if event.key == "bad" and event.sequence % 2 == 1 and Path("lethal").exists():
             os._exit(70)
 """
-LIMIT = 3
-"""Deaths after which an event is given up, however few attempts its agent has."""
-MAX_LIVES = LIMIT + 3
+MAX_LIVES = MIN_DEATHS + 3
 """The first death is not noted, the second may have others beside it, and the last process gives the event up."""
 TOPIC = Partition("topic", 0)
 
@@ -107,13 +114,13 @@ async def test_an_event_that_ends_its_process_becomes_a_dead_letter(setup: Agent
     bad, others = events[6], [*events[:6], *events[7:]]
     await setup.publish(*events)
     died, child = await lives_until(setup, tmp_path, len(others))
-    assert LIMIT < died <= MAX_LIVES
+    assert MIN_DEATHS < died <= MAX_LIVES
     effects = await setup.effects()
     assert one_effect_each(effects, others)
     assert in_order(effects)
     [letter] = await setup.pool.fetch("SELECT id, event_id, reason, attempts FROM slotwire.dead_letters")
     assert letter["event_id"] == bad.id
-    assert (letter["reason"], letter["attempts"]) == ("its process died 3 times while it ran", LIMIT)
+    assert (letter["reason"], letter["attempts"]) == ("its process died 3 times while it ran", MIN_DEATHS)
     [record] = await setup.dead_letters("lethal", 1)
     assert dict(record.headers)["slotwire-error-reason"] == letter["reason"].encode()
     assert await setup.pool.fetchval("SELECT count(*) FROM outside") == 1, "what its journal has is not done again"
@@ -291,3 +298,43 @@ async def test_a_process_that_is_killed_at_its_first_effect_again_and_again_blam
     assert one_effect_each(effects, events)
     assert in_order(effects)
     assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.dead_letters") == 0
+
+
+async def test_what_is_run_with_care_and_when_it_is_given_up(setup: AgentSetup) -> None:
+    """At each limit and one past it: offsets, deaths; and a turn ends with its time, with a stop, and with its run."""
+    _, notes = life(setup)
+    patience = Patience(Problems("crm", get_logger("test")), wait_for)
+    said: list[str] = []
+    show = ShownRuns(SystemClock(), said.append).suspected
+    careful = Careful(notes, ProcessLife(), RetryPolicy(attempts=5, first_seconds=0.01), patience, show)
+    event, other = invitee_created("one", 1), invitee_created("other", 2)
+    going, stopping = asyncio.Event(), asyncio.Event()
+    stopping.set()
+    assert careful.of(record_of(event, partition=TOPIC, offset=0), event.id) is None
+    await careful.beware({TOPIC: 100, Partition("topic", 1): 100}, {TOPIC: uuid4()})
+    for offset, partition, known in ((0, 0, True), (99 + SPAN, 0, True), (100 + SPAN, 0, False), (100, 1, False)):
+        record = record_of(event, partition=Partition("topic", partition), offset=offset)
+        assert (careful.of(record, event.id) is not None) == known
+    careful.forget([TOPIC])
+    assert careful.of(record_of(event, partition=TOPIC, offset=0), event.id) is None
+    for attempts, deaths, begun in ((5, 0, 0), (5, 4, 4), (1, 2, 0), (2, 2, 1)):
+        careful.retry = RetryPolicy(attempts=attempts, first_seconds=0.01)
+        assert await Care(careful, TOPIC, event.id, RunSuspicion(deaths, deaths)).begin(going) == begun
+    assert said[1].endswith(f"{event.id}  runs with care: its process died 4 times while it ran")
+    for attempts, deaths in ((5, 5), (1, MIN_DEATHS), (2, MIN_DEATHS)):
+        careful.retry = RetryPolicy(attempts=attempts)
+        why = await Care(careful, TOPIC, event.id, RunSuspicion(deaths, deaths)).begin(going)
+        assert why == GiveUpReason(f"its process died {deaths} times while it ran", deaths)
+    first, second = (Care(careful, TOPIC, each.id, RunSuspicion(1, 0)) for each in (event, other))
+    async with first.turn(going):
+        with pytest.raises(Interrupted):
+            async with second.turn(stopping):
+                raise AssertionError
+        assert careful.life.turn.locked()
+        async with Care(careful, TOPIC, other.id, None).turn(going):
+            assert careful.life.turn.locked(), "who is not suspected waits for no turn"
+    await careful.life.turn.acquire()
+    with released_after(careful.life.turn, 0.0):
+        async with second.turn(going):
+            assert careful.life.turn.locked()
+    assert not careful.life.turn.locked()
