@@ -223,7 +223,7 @@ class Observer:
         runs = await self._pool.fetch(_RUNS["count_runs"], now)
         self._show(AGENT_RUNS, {(each["agent"], each["state"]): each["runs"] for each in runs})
         self._show(AGENT_RUN_OLDEST, {(each["agent"], each["state"]): each["oldest"].timestamp() for each in runs})
-        deaths = await self._pool.fetch(_RUNS["count_deaths"])
+        deaths = await self._pool.fetch(_RUNS["count_deaths"], now)
         self._show(AGENT_RUN_DEATHS, {(each["agent"],): each["deaths"] for each in deaths})
         letters = await self._pool.fetch(_LETTERS["count_open_letters"])
         self._show(LETTERS_OPEN, {(each["agent"],): each["letters"] for each in letters})

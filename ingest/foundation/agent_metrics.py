@@ -17,7 +17,7 @@ AGENT_RUNS = Readings(
 AGENT_RUN_DEATHS = Readings(
     "slotwire_run_deaths",
     "How many processes of an agent have died while one and the same event ran, and nothing else that was suspected; of"
-    " the worst event that is not settled.",
+    " the worst event that is not settled, until an hour after it ran last.",
     ["agent"],
     fresh_seconds=30,
     registry=of("control"),

@@ -53,7 +53,8 @@ async def runs(connection: Connection, clock: Clock) -> Finding:
     """Say how many runs are not done, and which need somebody, or whose events end the processes of their agents."""
     with translated():
         rows = await connection.fetch(_RUNS["count_runs"], clock.now())
-        deaths = [row for row in await connection.fetch(_RUNS["count_deaths"]) if row["deaths"] >= DEATHS_WARNING]
+        died = await connection.fetch(_RUNS["count_deaths"], clock.now())
+    deaths = [row for row in died if row["deaths"] >= DEATHS_WARNING]
     if deaths:
         named = ", ".join(f"{row['agent']} ({row['deaths']} times)" for row in deaths[:MAX_NAMED])
         return Finding(

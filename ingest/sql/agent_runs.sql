@@ -47,8 +47,9 @@ SELECT agent, state, count(*) AS runs, min(since) AS oldest FROM (
 ) AS found GROUP BY agent, state
 
 -- name: count_deaths
--- How many events of each agent have ended processes by themselves, and how many processes the worst of them.
-SELECT agent, count(*) AS events, max(deaths) AS deaths FROM slotwire.noted_runs WHERE deaths > 0 GROUP BY agent ORDER BY agent
+-- How many processes of each agent one and the same event has ended, where that still goes on.
+SELECT agent, max(deaths) AS deaths FROM slotwire.noted_runs
+WHERE deaths > 0 AND at > $1::timestamptz - interval '1 hour' GROUP BY agent ORDER BY agent
 
 -- name: agent_schemas
 -- The schemas of agents' own tables that a role may use.

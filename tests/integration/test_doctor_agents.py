@@ -15,7 +15,7 @@ from tests.support.public_endpoint import settings_for
 
 DIED = """
 INSERT INTO slotwire.noted_runs (agent, topic, partition, event_id, process, state, at, seen, deaths)
-VALUES ($1, 'topic', 0, gen_random_uuid(), gen_random_uuid(), 'died', now(), $2, $2)
+VALUES ($1, 'topic', 0, gen_random_uuid(), gen_random_uuid(), 'died', $3, $2, $2)
 """
 
 
@@ -40,9 +40,10 @@ async def test_what_waits_for_somebody_is_a_warning(database: Database) -> None:
         await write_unknown(database, "ORG", 2, agent="payer")
         held = await doctor_agents.runs(owner, clock)
         assert (held.state, held.message) == ("warning", "1 unknown of payer")
-        await owner.execute(DIED, "innocent", 1)
+        for name, deaths, at in (("innocent", 1, clock.now()), ("gone", 9, clock.now() - timedelta(hours=1))):
+            await owner.execute(DIED, name, deaths, at)
         assert (await doctor_agents.runs(owner, clock)).message == held.message
-        await owner.execute(DIED, "lethal", doctor_agents.DEATHS_WARNING)
+        await owner.execute(DIED, "lethal", doctor_agents.DEATHS_WARNING, clock.now())
         dies = await doctor_agents.runs(owner, clock)
         assert (dies.state, dies.message.rpartition(": ")[2]) == ("warning", "lethal (2 times)")
         for name in ("crm", "mailer"):
