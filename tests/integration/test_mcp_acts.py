@@ -165,6 +165,10 @@ async def test_injected_texts_reach_nothing_outside_the_chain(world: World) -> N
             assert told(await client.call_tool("get_event_type", of_mine))["item"]["uri"] == of_mine["event_type"]
             times = {"start_time": span[0].isoformat(), "end_time": span[1].isoformat()}
             assert not (await client.call_tool("list_available_times", {**of_mine, **times})).is_error
+            for between in ("?", "#", "/../", "%2f..%2f", ","):
+                hidden = {"event_type": f"{setup.event_type()}{between}/event_types/{group}"}
+                refused = await client.call_tool("list_available_times", {**hidden, **times})
+                assert "not_granted" in str(refused.content), between
             # Somebody else has booked the same meeting.
             invitees = told(await client.call_tool("list_invitees", {"scheduled_event": meeting}))
             assert [each["uri"] for each in invitees["items"]] == [mine.uri]

@@ -17,6 +17,7 @@ from slotwire.ingest.control.actions.intents import INTENT, target_of
 from slotwire.ingest.control.calendly_client import operations
 from slotwire.ingest.control.calendly_client.operations import PreparedCall
 from slotwire.ingest.control.calendly_client.pages import MAX_TOKEN
+from slotwire.ingest.control.calendly_client.resources import ORIGIN
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
 from slotwire.ingest.control.calendly_client.uses import Behalf
 from slotwire.ingest.control.connection_records import ConnectionRecord, read_of_user
@@ -149,12 +150,16 @@ class McpCallActions(ResourceActions):
             raise _not_granted("this token is for one chain of bookings, and that is not of it")
 
     async def _require_event_type(self, grant: McpGrant, named: Sequence[str]) -> None:
-        """Refuse an event type that no booking of the chain is of, as far as the log tells."""
-        for each in named:
-            asked = (grant.org, grant.user_uri, grant.chain, last_segment(each), MAX_TOLD)
-            with translated():
-                if not await self.pool.fetchval(_SQL["event_type_in_chain"], *asked):
-                    raise _not_granted("this token is for one chain of bookings, and none is of that event type")
+        """Refuse an event type that no booking of the chain is of, as far as the log tells.
+
+        It goes to Calendly as it was given, so nothing may stand around its id.
+        """
+        ids = [each.removeprefix(f"{ORIGIN}/event_types/") for each in named]
+        asked = (grant.org, grant.user_uri, grant.chain, ids[0], MAX_TOLD)
+        with translated():
+            is_of = len(ids) == 1 and "/" not in ids[0]
+            if not is_of or not await self.pool.fetchval(_SQL["event_type_in_chain"], *asked):
+                raise _not_granted("this token is for one chain of bookings, and none is of that event type")
 
     async def _is_of_chain(self, grant: McpGrant, booking: object) -> bool:
         uri = booking.get("uri") if isinstance(booking, dict) else None
