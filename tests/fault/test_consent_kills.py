@@ -46,6 +46,7 @@ async def killed_at(setup: OAuthSetup, place: int, capfd: pytest.CaptureFixture[
     link = await setup.api.actions.connect_links.get(COMMAND_LINE, made.id)
     if stored:
         assert (looked, link.state, await grants(setup)) == (0, "connected", 1), said
+        assert await setup.rows("SELECT FROM slotwire.wanted_subscriptions"), f"{said}: the rounds cannot go on"
         await setup.api.actions.connections.delete(COMMAND_LINE, None, stored[0]["id"])
         return waits, "connected"
     assert link.state == "open", said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -62,6 +63,19 @@ async def test_a_grant_that_cannot_be_kept_is_given_back(setup: OAuthSetup, capf
         assert await grants(setup) == 0, "without a row Calendly is not asked"
     assert (await setup.consent(made.url, setup.user())).status_code == 200
     assert (await grants(setup), await held(setup)) == (1, 0)
+
+
+async def test_a_grant_is_kept_once_postgres_is_back(database: Database, capfd: pytest.CaptureFixture[str]) -> None:
+    """Within seconds: the customer waits for the page, and is connected."""
+    async with oauth_setup(database, with_writer=False, endpoint=False) as setup:
+        made, said = await setup.link(), ""
+        async with asyncio.TaskGroup() as group, failing(setup, "UPDATE OF sealed ON slotwire.pending_connections"):
+            consenting = group.create_task(setup.consent(made.url, setup.user()))
+            while "grant_not_kept" not in said:
+                assert await held(setup) <= 1
+                said += "".join(capfd.readouterr())
+        assert consenting.result().status_code == 200
+        assert (await grants(setup), await held(setup)) == (1, 0)
 
 
 @pytest.mark.parametrize("change", ["UPDATE ON slotwire.connect_links", "INSERT ON slotwire.connections"])
