@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from slotwire.ingest.control.calendly_client import pages as paging
 from slotwire.ingest.control.calendly_client import users, webhook_subscriptions
 from slotwire.ingest.control.calendly_client.answers import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
-from slotwire.ingest.control.calendly_client.pages import MAX_PAGES, MAX_TOKEN
+from slotwire.ingest.control.calendly_client.pages import MAX_TOKEN
 from slotwire.ingest.control.calendly_client.retries import CallRetries
 from slotwire.ingest.control.calendly_client.shared_connections import MAX_ANSWER_BYTES
 from slotwire.ingest.control.calendly_client.transport import CalendlyTransport
@@ -279,20 +280,22 @@ async def test_the_list_follows_every_page() -> None:
     assert {request.query["scope"] for request in server.seen} == {"organization"}
 
 
-async def test_a_list_without_an_end_ends() -> None:
-    """MAX_PAGES pages are read; when the last of them has a next one too, the list is given up."""
+async def test_a_list_without_an_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many pages are read; when the last of them has a next one too, the list is given up."""
+    most = 20
+    monkeypatch.setattr(paging, "MAX_PAGES", most)
     listed = [
         ScriptedAnswer(200, {"collection": [], "pagination": {"next_page_token": str(number)}})
-        for number in range(MAX_PAGES)
+        for number in range(most)
     ]
     async with scripted_calendly(*listed) as (server, client):
         with pytest.raises(CalendlyError, match="has not ended"):
             _ = [item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]
-    assert len(server.seen) == MAX_PAGES
+    assert len(server.seen) == most
     last = ScriptedAnswer(200, {"collection": [SUBSCRIPTION], "pagination": {"next_page_token": None}})
     async with scripted_calendly(*listed[:-1], last) as (server, client):
         assert len([item async for item in webhook_subscriptions.of_organization(client, ORGANIZATION)]) == 1
-    assert len(server.seen) == MAX_PAGES
+    assert len(server.seen) == most
 
 
 async def test_a_list_that_goes_in_a_circle_ends() -> None:

@@ -264,7 +264,7 @@ def no_machine_is_named(file: SourceFile) -> Iterator[Finding]:
     """A path of one machine holds on no other."""
     for number, line in file.lines():
         for path in MACHINE_PATHS:
-            if re.search(rf"(?<![\w.$}}/-]){re.escape(path)}", line):
+            if path in line and re.search(rf"(?<![\w.$}}/-]){re.escape(path)}", line):
                 yield number, f"names {path}: write a path relative to the repository, or take one as an argument"
 
 
@@ -296,6 +296,8 @@ def nothing_is_left_to_do(file: SourceFile) -> Iterator[Finding]:
 def only_example_people(file: SourceFile) -> Iterator[Finding]:
     """Mail addresses are of example domains: nobody gets mail because of a test."""
     for number, line in file.lines():
+        if "@" not in line:
+            continue
         for domain in re.findall(r"[\w.+-]+@((?:[a-z0-9-]+\.)+[a-z]{2,})\b(?!\()", line, re.IGNORECASE):
             if not re.search(r"(^|\.)(example(\.(com|org|net))?|test|invalid|localhost)$", domain.lower()):
                 yield number, f"a mail address at {domain}: use example.com or example.org"
