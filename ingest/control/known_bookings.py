@@ -14,8 +14,8 @@ from datetime import datetime
 from slotwire.ingest.control.calendly_client.scheduled_events import ScheduledEventResource
 from slotwire.ingest.foundation.postgres import Pool, read_queries, translated
 
-PAGE_BOOKINGS = 2_000
-"""Bookings that are read before a page of meetings is listed: of more, those of the later meetings count as unknown."""
+MAX_BOOKINGS = 20_000
+"""Bookings that are read at once: of more, those of the later meetings count as unknown until those are listed."""
 
 _SQL = read_queries("slotwire.ingest.sql", "holes.sql")
 
@@ -28,25 +28,29 @@ class KnownBookings:
         pool: the database.
         org: the organization.
         counts: of each meeting that had not started: its invitees, and the active ones among them.
-        until: meetings that start from then on were not looked at; None where all were.
+        since: meetings that start from then on were looked at; None before the first look.
+        until: those that start from then on were not; None where all were.
     """
 
     pool: Pool
     org: str
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    since: datetime | None = None
     until: datetime | None = None
 
     async def look(self, start_from: datetime, now: datetime) -> None:
-        """Read what is known of meetings that start at a time or later, and have not started.
+        """Read what is known of meetings that start at a time or later, and have not started, unless that was done.
 
         Raises:
             DatabaseUnavailable: Postgres does not answer.
         """
+        if self.since is not None and self.since <= start_from and self.until is None:
+            return
         with translated():
-            rows = await self.pool.fetch(_SQL["bookings_ahead"], self.org, start_from, PAGE_BOOKINGS, now)
+            rows = await self.pool.fetch(_SQL["bookings_ahead"], self.org, start_from, MAX_BOOKINGS, now)
         self.counts = {row["scheduled_event"]: (row["total"], row["active"]) for row in rows}
-        whole = sum(row["total"] for row in rows) < PAGE_BOOKINGS
-        self.until = None if whole else max(row["start_time"] for row in rows)
+        whole = sum(row["total"] for row in rows) < MAX_BOOKINGS
+        self.since, self.until = start_from, None if whole else max(row["start_time"] for row in rows)
 
     def covers(self, meeting: ScheduledEventResource, now: datetime) -> bool:
         """Whether all that can be read of a meeting's invitees is known.

@@ -62,7 +62,7 @@ async def test_the_next_bookings_are_known_up_to_a_limit(setup: HolesSetup, monk
     await setup.of.simulate("cancel", invitee=booked[0])
     await setup.of.settled()
     for most, saved in ((6, 5), (3, 2)):
-        monkeypatch.setattr(known_bookings, "PAGE_BOOKINGS", most)
+        monkeypatch.setattr(known_bookings, "MAX_BOOKINGS", most)
         report = await setup.fetch()
         assert (report["meetings"], report["calls_saved"], report["invitees"]) == (5, saved, 5 - saved)
 
