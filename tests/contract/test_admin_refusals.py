@@ -19,7 +19,7 @@ from slotwire.ingest.operate.api_keys import mint
 from slotwire.ingest.operate.idempotency import HEADER, MAX_STORED
 from slotwire.ingest.operate.refusals import ROWS
 from slotwire.ingest.operate.roles import Role
-from tests.support.blocked import until_blocked
+from tests.support.blocked import HELD_UP, until_blocked
 from tests.support.management_api import ManagementApi, management_api
 from tests.support.public_endpoint import settings_for
 
@@ -200,37 +200,43 @@ async def test_nothing_personal_is_in_the_audit(api: ManagementApi) -> None:
     assert {row["result"] for row in await rows(api)} >= {"refused", "done", "failed"}
 
 
-async def test_a_callers_stored_responses_are_bounded(api: ManagementApi, database: Database) -> None:
+async def test_a_callers_stored_responses_are_bounded(database: Database) -> None:
     """Of three at once the last that fits is taken, two are 429; a known name, and another caller, are served."""
-    admin, other = await api.key(), await api.key()
-    key_id: UUID = await api.actions.pool.fetchval(
-        "SELECT id FROM slotwire.api_keys WHERE hash = sha256(convert_to($1, 'UTF8'))", admin
-    )
-    await api.actions.pool.execute(
-        "INSERT INTO slotwire.idempotent_answers (key_id, idempotency_key, claim, fingerprint, created_at)"
-        " SELECT $1, 'kept' || n, gen_random_uuid(), '', now() FROM generate_series(1, $2) n",
-        key_id,
-        MAX_STORED - 1,
-    )
-    body = {"role": "reader"}
-    names = ("one", "two", "three")
-    asked = [api.ask("POST", "/v1/keys", admin, json=body, headers={HEADER: name}) for name in names]
-    owner = await asyncpg.connect(database.owner_url)
-    await owner.execute(
-        "CREATE FUNCTION slotwire.wait() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END';"
-        "CREATE TRIGGER wait BEFORE INSERT ON slotwire.idempotent_answers FOR EACH ROW EXECUTE FUNCTION slotwire.wait()"
-    )
-    async with asyncio.TaskGroup() as group, owner.transaction():  # until all have counted, or wait for whoever does
-        await owner.execute("SELECT pg_advisory_xact_lock(1)")
-        at_once = [group.create_task(each) for each in asked]
-        await until_blocked(owner, len(at_once))
-    await owner.close()
-    told = dict(zip(names, (task.result() for task in at_once), strict=True))
-    [name] = [name for name, each in told.items() if each.status_code == 201]
-    last = told.pop(name)
-    assert {(each.status_code, each.json()["code"]) for each in told.values()} == {(429, "idempotency_keys_exhausted")}
-    again = await api.ask("POST", "/v1/keys", admin, json=body, headers={HEADER: name})
-    assert again.content == last.content
-    assert (await api.ask("POST", "/v1/keys", admin, json=body)).status_code == 201
-    assert (await api.ask("POST", "/v1/keys", other, json=body, headers={HEADER: "more"})).status_code == 201
+    settings = settings_for(database).model_copy(update={"database": HELD_UP})
+    async with management_api(settings) as api:
+        admin, other = await api.key(), await api.key()
+        key_id: UUID = await api.actions.pool.fetchval(
+            "SELECT id FROM slotwire.api_keys WHERE hash = sha256(convert_to($1, 'UTF8'))", admin
+        )
+        await api.actions.pool.execute(
+            "INSERT INTO slotwire.idempotent_answers (key_id, idempotency_key, claim, fingerprint, created_at)"
+            " SELECT $1, 'kept' || n, gen_random_uuid(), '', now() FROM generate_series(1, $2) n",
+            key_id,
+            MAX_STORED - 1,
+        )
+        body = {"role": "reader"}
+        names = ("one", "two", "three")
+        asked = [api.ask("POST", "/v1/keys", admin, json=body, headers={HEADER: name}) for name in names]
+        owner = await asyncpg.connect(database.owner_url)
+        await owner.execute(
+            "CREATE FUNCTION slotwire.wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN new; END';"
+            "CREATE TRIGGER wait BEFORE INSERT ON slotwire.idempotent_answers FOR EACH ROW"
+            " EXECUTE FUNCTION slotwire.wait()"
+        )
+        async with asyncio.TaskGroup() as group, owner.transaction():
+            # Until all have counted, or wait for whoever does.
+            await owner.execute("SELECT pg_advisory_xact_lock(1)")
+            at_once = [group.create_task(each) for each in asked]
+            await until_blocked(owner, len(at_once))
+        await owner.close()
+        told = dict(zip(names, (task.result() for task in at_once), strict=True))
+        [name] = [name for name, each in told.items() if each.status_code == 201]
+        last = told.pop(name)
+        assert {(each.status_code, each.json()["code"]) for each in told.values()} == {
+            (429, "idempotency_keys_exhausted")
+        }
+        again = await api.ask("POST", "/v1/keys", admin, json=body, headers={HEADER: name})
+        assert again.content == last.content
+        assert (await api.ask("POST", "/v1/keys", admin, json=body)).status_code == 201
+        assert (await api.ask("POST", "/v1/keys", other, json=body, headers={HEADER: "more"})).status_code == 201

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from slotwire.ingest.local.databases import Database
 from slotwire.ingest.mcp.events.profiles import EventsProblem, EventsRefused
 from slotwire.ingest.mcp.events.subscribe import MAX_SUBSCRIPTIONS
-from tests.support.blocked import until_blocked
+from tests.support.blocked import HELD_UP, until_blocked
 from tests.support.mcp_events import CREATED, SECRET, mcp_world, subscriber
 
 COLUMNS = "slot, agent, user_uri, org, shard, name, url, profile, secret, position, version, created_at, changed_at"
@@ -16,7 +16,7 @@ COLUMNS = "slot, agent, user_uri, org, shard, name, url, profile, secret, positi
 
 async def test_subscriptions_are_counted_one_at_a_time(database: Database) -> None:
     """Of two requests at once, at two replicas, the last one that fits is made, and one more is refused."""
-    async with mcp_world(database) as world, subscriber() as hook:
+    async with mcp_world(database, pool=HELD_UP) as world, subscriber() as hook:
         agent = world.agent()
         made = await world.subscribe(agent, hook.url)
         await world.owner.execute(

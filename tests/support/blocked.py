@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.foundation.settings import DatabaseSettings
 
 WAIT_SECONDS = 30
+HELD_UP = DatabaseSettings(pool_size=8, lock_timeout_seconds=60, statement_timeout_seconds=60)
+"""For whoever is to wait: as long as the test holds the lock, also on a busy machine."""
 
 
 _WAITING = """

@@ -170,11 +170,11 @@ class World:
         return self.events.subscribing.subscribe(agent, asked)
 
 
-def events_settings(database_url: str) -> Settings:
+def events_settings(database_url: str, pool: DatabaseSettings | None = None) -> Settings:
     """Return the settings of a process that delivers to this machine."""
     return Settings(
         database_url=SecretStr(database_url),
-        database=DatabaseSettings(pool_size=8),
+        database=pool or DatabaseSettings(pool_size=8),
         outgoing=OutgoingSettings(
             allow_local=True, timeout_seconds=30, per_second_per_destination=1000, at_once_per_destination=50
         ),
@@ -185,31 +185,39 @@ def events_settings(database_url: str) -> Settings:
 
 @asynccontextmanager
 async def opened_events(
-    database_url: str, agents: Authority, key: bytes = KEY, *, clock: Clock | None = None, at_once: int = 50
+    database_url: str,
+    agents: Authority,
+    key: bytes = KEY,
+    *,
+    clock: Clock | None = None,
+    at_once: int = 50,
+    pool: DatabaseSettings | None = None,
 ) -> AsyncIterator[Callable[[], McpEvents]]:
     """Open what the methods of a process need; yields what puts them together."""
-    settings = events_settings(database_url)
+    settings = events_settings(database_url, pool)
     outgoing_settings = settings.outgoing.model_copy(update={"at_once_per_destination": at_once})
     async with (
-        create_pool(database_url, settings.database, application="mcp") as pool,
+        create_pool(database_url, settings.database, application="mcp") as connections,
         Outgoing(outgoing_settings, purpose="mcp_events") as outgoing,
     ):
 
         def made() -> McpEvents:
             now = clock or ManualClock(NOW)
-            return McpEvents(settings, pool, now, agents, outgoing, {"k1": key}, source="the test")
+            return McpEvents(settings, connections, now, agents, outgoing, {"k1": key}, source="the test")
 
         yield made
 
 
 @asynccontextmanager
-async def mcp_world(database: Database, *, now: datetime = NOW) -> AsyncIterator[World]:
+async def mcp_world(
+    database: Database, *, now: datetime = NOW, pool: DatabaseSettings | None = None
+) -> AsyncIterator[World]:
     """Open connections and put a process's methods together; nothing is delivered yet."""
     clock, agents = ManualClock(now), GivenAgents()
     owner = await asyncpg.connect(database.owner_url)
     writer = await asyncpg.connect(database.runtime_url)
     try:
-        async with opened_events(database.url_of["mcp"], agents, clock=clock) as made:
+        async with opened_events(database.url_of["mcp"], agents, clock=clock, pool=pool) as made:
             world = World(database, owner, writer, clock, agents, made(), made)
             await world.connect()
             yield world
