@@ -85,6 +85,7 @@ class Context:
     _open: bool = field(default=False, init=False, repr=False)
     _ended: bool = field(default=False, init=False, repr=False)
     _connection: DatabaseConnection | None = field(default=None, init=False, repr=False)
+    _state: ChainState | None = field(default=None, init=False, repr=False)
     _tokens: RunTokens | None = field(default=None, init=False, repr=False)
 
     @cached_property
@@ -94,10 +95,14 @@ class Context:
         of_event = {"event_id": str(event.id), "type": event.type, "organization": event.organization}
         return get_logger("handlers", agent=self.agent, **version, **of_event)
 
-    @cached_property
+    @property
     def state(self) -> ChainState:
         """What the agent remembers of the event's chain."""
-        return ChainState(self.chains, self.organization, self.event.key, self._check)
+        if self._state is None:
+            self._state = ChainState(self.chains, self.organization, self.event.key, self._check)
+            if self._connection is not None:
+                self._state.opened(self._connection)
+        return self._state
 
     @cached_property
     def calendly(self) -> EventCalendly:
@@ -236,9 +241,11 @@ class Context:
             async with self.inbox.transaction(self.event.id) as connection:
                 self._check()
                 self._connection = connection
-                self.state.opened(connection)
+                if self._state is not None:
+                    self._state.opened(connection)
                 yield connection
-                await self.state.written(connection)
+                if self._state is not None:
+                    await self._state.written(connection)
         except AlreadyDone:
             self.already_done = True
             raise
@@ -251,7 +258,8 @@ class Context:
         finally:
             self._open = False
             self._connection = None
-            self.state.closed()
+            if self._state is not None:
+                self._state.closed()
         self.committed = True
         self.not_committed = None
 

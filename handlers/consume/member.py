@@ -13,17 +13,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
-from slotwire.handlers.consume.careful_consumer import (
-    NOT_PLACED,
-    close_consumer,
-    committed_before,
-    first_of,
-    is_set,
-    readable,
-    records_from,
-)
+from slotwire.handlers.consume.careful_consumer import close_consumer, committed_before, first_of, is_set
 from slotwire.handlers.consume.membership import Membership
 from slotwire.handlers.consume.placement import UNDECIDED, Placement
+from slotwire.handlers.consume.reading import Reading
 from slotwire.handlers.consume.watch import Watch
 from slotwire.handlers.dispatch.dispatcher import Dispatcher
 from slotwire.handlers.dispatch.due import DueRuns
@@ -39,12 +32,6 @@ from slotwire.ingest.foundation.lifecycle import wait_for
 from slotwire.ingest.foundation.settings import KafkaSettings
 from slotwire.ingest.foundation.telemetry import CONSUMER_LAG_RECORDS, CONSUMER_STUCK, get_logger
 
-POLL_SECONDS = 0.2
-"""How long one poll waits for records. The next follows at once, for the partitions that are ours by then."""
-FULL_POLL_SECONDS = 0.02
-"""How long to wait for room after an empty poll while a partition is full."""
-PACE_SECONDS = 0.005
-"""The pause between two polls while more than half of what may be in flight is."""
 FETCH_WAIT_MS = 100
 """How long the broker holds an empty fetch. It answers at once when a record comes, so this adds no latency. It bounds
 how long a partition that was full waits until it is fetched again."""
@@ -91,6 +78,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._patience = min(ANSWER_TIMEOUT_SECONDS, membership.stuck_after)
         self._dispatcher: Dispatcher
         self._consumer: Any
+        self._reading: Reading
 
     async def run(self, *ends: asyncio.Event) -> None:
         """Work until one of the events is set, then finish or hand back running records, commit, and leave.
@@ -109,6 +97,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
                 spawn=lanes.create_task,
             )
             self._consumer = AIOKafkaConsumer(**self._options())
+            self._reading = Reading(self._consumer, self._dispatcher, self._membership)
             try:
                 await first_of(self._work(), *(is_set(event) for event in ends))
             except BrokerUnavailable as error:
@@ -146,54 +135,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         CONSUMER_STUCK.labels(self._membership.agent).set(0)
         self._problems.end(OF_EVENTS.kafka)
         self._problems.end("joining")
-        await first_of(self._read(), self._commit_settled(), self._watch(), self._tend_queue(), self._go_on_with_runs())
-
-    async def _read(self) -> None:
-        """Hand records to the dispatcher, for the partitions that have room.
-
-        A partition without room is left out of the poll, which keeps its fetched records in the client's buffer;
-        pausing the partition would discard them. Nothing is awaited between aiokafka's move of the position and our
-        note of it, so that a commit never sees one without the other.
-        """
-        dispatcher = self._dispatcher
-        while True:
-            dispatcher.changed.clear()
-            rooms = dispatcher.rooms()
-            if dispatcher.partitions and not rooms:
-                await dispatcher.changed.wait()
-                continue
-            full = len(rooms) < len(dispatcher.partitions)
-            batches = await self._poll(rooms, seconds=0 if full else POLL_SECONDS)
-            with translated():
-                for place, records in batches.items():
-                    partition = Partition(*place)
-                    if not dispatcher.reads(partition):
-                        # Partitions moved during the poll: its records are read when it is ready.
-                        self._consumer.seek(place, records[0].offset)
-                        continue
-                    position = await self._consumer.position(place)  # known, so this does not wait
-                    dispatcher.deliver(partition, records_from(partition, records), position=position)
-            if full and not batches:
-                await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
-            else:
-                # A poll that finds records never waits; let the lanes run, too. With much in flight many end at once:
-                # to read them one by one, as each makes room, would cost more than most handlers.
-                await asyncio.sleep(PACE_SECONDS if dispatcher.is_pressed else 0)
-
-    async def _poll(self, rooms: Mapping[Partition, int], *, seconds: float) -> dict[TopicPartition, list[Any]]:
-        """Read what comes within so many seconds; of all partitions while none is ours."""
-        try:
-            with readable(self._membership.agent, self._membership.topics), translated():
-                batches: dict[TopicPartition, list[Any]] = await self._consumer.getmany(
-                    *(TopicPartition(*partition) for partition in rooms),
-                    timeout_ms=int(seconds * 1000),
-                    max_records=min(rooms.values(), default=1),
-                )
-        except BrokerUnavailable as error:
-            if error.reason == NOT_PLACED:
-                return {}
-            raise
-        return batches
+        await first_of(
+            self._reading.run(), self._commit_settled(), self._watch(), self._tend_queue(), self._go_on_with_runs()
+        )
 
     async def _commit_settled(self) -> None:
         """Commit at intervals.

@@ -130,6 +130,11 @@ class Dispatcher:
         half = self._share(self._max_in_flight) // 2
         return any(item.lanes.keys > half for item in self._open.values())
 
+    @property
+    def wide(self) -> int:
+        """How much room is much: a quarter of a partition's share."""
+        return max(1, self._share(self._max_in_flight) // 4)
+
     def _share(self, limit: int) -> int:
         return max(1, limit // max(1, len(self._open)))
 

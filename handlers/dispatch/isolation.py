@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from functools import partial
 from types import NoneType
 from typing import Any, Generic, TypeVar
 
@@ -68,26 +67,25 @@ class _Rest(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Run it on whenever what it waits for is there, unless it is let go."""
-        coroutine, run, awaited = self._coroutine, self._context.run, self._awaited
+        run, send, awaited = self._context.run, self._coroutine.send, self._awaited
         try:
             while True:
+                step: Callable[[Any], object] = send
                 try:
                     if type(awaited) in _PLAIN or not asyncio.isfuture(awaited):
-                        sent = yield awaited
+                        given = yield awaited
                     else:
-                        sent = None
+                        given = None
                         yield from self._interruptions.beside(awaited)
                 except GeneratorExit:
-                    run(coroutine.close)
+                    run(self._coroutine.close)
                     raise Closed from None
                 except BaseException as error:  # noqa: BLE001 - it is the coroutine's
                     if isinstance(error, asyncio.CancelledError):
                         self._interruptions.note()
-                    step = partial(coroutine.throw, error)
-                else:
-                    step = partial(coroutine.send, sent)
+                    step, given = self._coroutine.throw, error
                 try:
-                    awaited = run(step)
+                    awaited = run(step, given)
                 except StopIteration as ended:
                     value: T = ended.value
                     return value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
@@ -31,6 +31,12 @@ _ENDED = "the handler ended its transaction by a statement of its own"
 _CLOSED = "the handler closed the connection of its transaction"
 _TWICE = "the handler used the connection of its transaction for two statements at once, or left one running"
 _IDLE = "Postgres ended its transaction: no statement for {:g} s (SLOTWIRE_DATABASE__STATEMENT_TIMEOUT_SECONDS)"
+
+
+@lru_cache(maxsize=128)
+def _may_end(statement: str) -> bool:
+    """Whether a statement has a word that may end a transaction."""
+    return _ENDING.search(statement) is not None
 
 
 class AlreadyDone(Exception):
@@ -102,8 +108,7 @@ class PostgresInbox:
         self._pool = pool
         self._agent = agent
         self._idle_seconds = idle_seconds
-        claim = _QUERIES["claim"].replace("$1", written(agent))
-        self._claiming = re.split(r"\$[23]", claim)
+        self._claiming = re.split(r"\$[23]", _QUERIES["claim"].replace("$1", written(agent)))
         self._clock = clock
         self._seen = CallBatcher(self._load_seen)
         self._mark = CallBatcher(self._write_marks)
@@ -222,7 +227,6 @@ class PostgresInbox:
         In one that has failed, Postgres answers COMMIT with a rollback and without an error; in one that the block has
         ended, there is nothing left to commit.
         """
-        await asyncio.sleep(0)  # for what is told of the last statement
         if dropped := dropped_so_far():
             raise NotCommitted(dropped)
         try:
@@ -252,6 +256,8 @@ class _Statements:
         may_have_ended: whether a statement has a word that may end a transaction.
     """
 
+    __slots__ = ("_ended", "_longest", "failed", "may_have_ended")
+
     def __init__(self) -> None:
         self.failed = ""
         self.may_have_ended = False
@@ -262,14 +268,13 @@ class _Statements:
         """Count pauses from now on."""
         self._ended = monotonic()
 
-    def __call__(self, statement: asyncpg.connection.LoggedQuery) -> None:
-        """Note a statement that has ended: asyncpg calls this."""
-        now = monotonic()
-        self._longest = max(self._longest, now - statement.elapsed - self._ended)
-        self._ended = now
-        self.may_have_ended = self.may_have_ended or _ENDING.search(statement.query) is not None
-        if statement.exception is not None and not self.failed:
-            self.failed = type(statement.exception).__name__
+    def __call__(self, statement: str, began: float, error: BaseException | None) -> None:
+        """Note a statement that has ended."""
+        self._longest = max(self._longest, began - self._ended)
+        self._ended = monotonic()
+        self.may_have_ended = self.may_have_ended or _may_end(statement)
+        if error is not None and not self.failed:
+            self.failed = type(error).__name__
 
     def pause(self) -> float:
         """Return the longest time without a statement so far, in seconds."""

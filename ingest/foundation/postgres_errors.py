@@ -55,12 +55,11 @@ _SHARED = frozenset({"26000", "42P05"})
 """A prepared statement that is gone, or there already: the session is not ours alone."""
 
 
-@contextmanager
-def translated(*, setting: str = "SLOTWIRE_DATABASE_URL") -> Iterator[None]:
-    """Translate exceptions of asyncpg and the network into our own.
+_ASYNCPGS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
-    Args:
-        setting: where the address comes from; what to do names it.
+
+class translated:  # noqa: N801 - used as a function
+    """Translate exceptions of asyncpg and the network into our own, in a `with` block.
 
     Raises:
         RowRefused: SQLSTATE class 22, 23 or 54, or a value that asyncpg cannot write; but not 23514 without a
@@ -70,10 +69,24 @@ def translated(*, setting: str = "SLOTWIRE_DATABASE_URL") -> Iterator[None]:
         DatabaseUnfit: the role lacks a right, or a pooler shares our session.
         DatabaseUnavailable: everything else: unreachable, frozen, demoted, out of space, timed out.
     """
-    try:
-        yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
-        raise explained(error, setting) from error
+
+    __slots__ = ("_setting",)
+
+    def __init__(self, *, setting: str = "SLOTWIRE_DATABASE_URL") -> None:
+        """Begin.
+
+        Args:
+            setting: where the address comes from; what to do names it.
+        """
+        self._setting = setting
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Translate what the block has raised."""
+        if isinstance(error, _ASYNCPGS):
+            raise explained(error, self._setting) from error
 
 
 @contextmanager

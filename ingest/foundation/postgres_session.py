@@ -11,7 +11,8 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     _AsyncpgConnection = asyncpg.Connection[asyncpg.Record]
 else:
     _AsyncpgConnection = asyncpg.Connection
+
+T = TypeVar("T")
 
 CLOSE_SECONDS = 1.0
 """How long a server may take to say goodbye; then the connection is dropped."""
@@ -45,6 +48,14 @@ _STILL_FIT = "SELECT current_setting('transaction_read_only') = 'off' AND pg_bac
 _SET = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS wanted (name, value)"
 
 
+class StatementObserver(Protocol):
+    """Is told of each statement of a session, in its order, as it ends."""
+
+    def __call__(self, statement: str, began: float, error: BaseException | None) -> None:
+        """Take a statement, the `monotonic` seconds when it began, and why it failed, if it did."""
+        ...
+
+
 class Session(_AsyncpgConnection):
     """A connection of asyncpg's that ends in bounded time, whatever the server does, and never goes back unfit.
 
@@ -56,6 +67,7 @@ class Session(_AsyncpgConnection):
         server_process: the server's process that we had at the start; behind a pooler another one makes us unfit.
         is_ready: whether this use has undone already what a reset would undo.
         closed_here: whether somebody of this process has closed it.
+        observer: told of its statements. asyncpg's own loggers are called later, and cost as much as half a statement.
     """
 
     host: Host
@@ -65,6 +77,33 @@ class Session(_AsyncpgConnection):
     server_process = 0
     is_ready = False
     closed_here = False
+    observer: StatementObserver | None = None
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
+        """Execute one statement, or without arguments many."""
+        run = super().execute(query, *args, timeout=timeout)
+        return await (run if args or self.observer is None else self._observed(self.observer, query, run))
+
+    async def _execute(self, query: str, *args: Any, **options: Any) -> Any:
+        """Do as asyncpg does: every statement with arguments, and every one that returns rows, leads through here."""
+        run = super()._execute(query, *args, **options)  # type: ignore[misc]  # it has no stub
+        return await (run if self.observer is None else self._observed(self.observer, query, run))
+
+    async def _executemany(self, query: str, *args: Any, **options: Any) -> Any:
+        """Do as asyncpg does: the way of `executemany` and `fetchmany`."""
+        run = super()._executemany(query, *args, **options)  # type: ignore[misc]  # it has no stub
+        return await (run if self.observer is None else self._observed(self.observer, query, run))
+
+    @staticmethod
+    async def _observed(observer: StatementObserver, query: str, run: Awaitable[T]) -> T:
+        began = monotonic()
+        try:
+            result = await run
+        except BaseException as error:
+            observer(query, began, error)
+            raise
+        observer(query, began, None)
+        return result
 
     def terminate(self) -> None:
         """Close it without waiting; remember that it was not lost."""
@@ -77,7 +116,14 @@ class Session(_AsyncpgConnection):
         if self.is_closed():
             return False
         told = self.get_settings()
-        return "on" in {getattr(told, name, "") for name in ("in_hot_standby", "default_transaction_read_only")}
+        return getattr(told, "in_hot_standby", "") == "on" or getattr(told, "default_transaction_read_only", "") == "on"
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether nothing of this use is left, and the server is to be asked for nothing before the next one."""
+        if not self.is_ready or self.pooled or self.is_closed() or self.read_only:
+            return False
+        return not (self._listeners or self._log_listeners)  # type: ignore[attr-defined]  # they have no stub
 
     def require_writable(self) -> None:
         """Refuse to go on with a server that takes no writes any more.
@@ -90,10 +136,11 @@ class Session(_AsyncpgConnection):
 
     def get_reset_query(self) -> str:
         """Return what undoes a use of this connection; behind a pooler that also undoes our settings."""
-        again = (
-            f"SELECT pg_catalog.set_config('{name}', '{value}', false);" for name, value in (self.again or {}).items()
-        )
-        return "\n".join([super().get_reset_query(), *again])
+        usual = super().get_reset_query()
+        if self.again is None:
+            return usual
+        again = (f"SELECT pg_catalog.set_config('{name}', '{value}', false);" for name, value in self.again.items())
+        return "\n".join([usual, *again])
 
     async def reset(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's signature
         """Make ready for the next use. A connection that cannot work is dropped: no failure of its last use."""

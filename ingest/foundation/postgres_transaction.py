@@ -7,15 +7,14 @@ transactions can be opened inside, as savepoints: to it this is one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from asyncpg.connection import LoggedQuery, _Callback  # type: ignore[attr-defined]  # it has no stub
 from asyncpg.transaction import TransactionState
 
 from slotwire.ingest.foundation.postgres import Connection
+from slotwire.ingest.foundation.postgres_session import StatementObserver
 
 _READY = "SELECT;"
 """Fails in a transaction in which a statement has failed: there COMMIT alone would roll back without an error."""
@@ -28,8 +27,6 @@ class BriefTransaction:
         transaction: Any = connection.transaction()
         self._asyncpgs = transaction
         self._session = transaction._connection  # noqa: SLF001 - the `Session`, without the pool's proxy
-
-        self._told: _Callback | None = None
 
     @property
     def is_open(self) -> bool:
@@ -46,17 +43,15 @@ class BriefTransaction:
         self._leave()
         self._session.terminate()
 
-    async def begin(self, statement: str, told: Callable[[LoggedQuery], None]) -> str:
+    async def begin(self, statement: str, observer: StatementObserver) -> str:
         """Begin with a statement; returns its command tag. After an exception, call `roll_back`.
 
         Args:
             statement: the first one.
-            told: of each one that follows, once it has ended and the event loop has turned.
+            observer: told of each one that follows.
         """
         tag: str = await self._session.execute(f"BEGIN;{statement}")
-        # asyncpg's own way asks each time what `told` is, which takes as long as a statement.
-        self._told = _Callback(told, is_async=False)
-        self._session._query_loggers.add(self._told)  # noqa: SLF001 - see above
+        self._session.observer = observer
         self._asyncpgs._state = TransactionState.STARTED  # noqa: SLF001 - see the module
         self._session._top_xact = self._asyncpgs  # noqa: SLF001 - it has no stub
         return tag
@@ -79,9 +74,7 @@ class BriefTransaction:
 
     def _leave(self) -> None:
         self._session._top_xact = None  # noqa: SLF001 - see the module
-        if self._told is not None:
-            self._session._query_loggers.discard(self._told)  # noqa: SLF001 - see `begin`
-            self._told = None
+        self._session.observer = None
 
 
 def written(value: str | UUID | datetime) -> str:
