@@ -6,6 +6,7 @@ CPU of this process, and rate, a record:
     no-op        an agent whose handler does nothing, with its inbox in memory
     inbox        the same with the inbox in Postgres
     asyncpg      BEGIN, two INSERTs, COMMIT, on as many connections as the agent has
+    block        as many runs of `ctx.transaction()` with one row, and nothing around them
     transaction  an agent whose handler writes one row in `ctx.transaction()`
 
 Then the way of 10,000 keys' events from the producer to their handler, without and with a key whose handler is slow;
@@ -33,6 +34,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from slotwire.handlers import Agent, Context
 from slotwire.handlers.consume.membership import Membership
+from slotwire.handlers.dispatch.runs import Work
 from slotwire.handlers.settle.trial_inbox import MemoryInbox
 from slotwire.handlers.testing import record_of
 from slotwire.ingest.foundation.lifecycle import collect_rarely
@@ -49,8 +51,13 @@ KEYS = 10_000
 BATCH = 500
 SLOW_SECONDS, SLOW_EVERY = 0.5, 50
 """How long the slow key's handler takes, and each how many events one is of that key."""
-CONTENDERS = ("bare", "no-op", "inbox", "asyncpg", "transaction")
-RATIOS = (("no-op", "bare", 2.0), ("inbox", "bare", None), ("transaction", "asyncpg", 1.5))
+CONTENDERS = ("bare", "no-op", "inbox", "asyncpg", "block", "transaction")
+RATIOS = (
+    ("no-op", "bare", 2.0),
+    ("inbox", "bare", None),
+    ("block", "asyncpg", 1.5),
+    ("transaction", "asyncpg", None),
+)
 INTERVAL = Membership.interval
 """As members have it outside of tests."""
 INBOX_RATE = 3_000
@@ -151,6 +158,25 @@ async def asyncpg_turn(setup: AgentSetup, meter: Meter) -> None:
             group.create_task(work())
 
 
+async def block_turn(setup: AgentSetup, meter: Meter) -> None:
+    """Write as many rows, each in a `ctx.transaction()`, as many at once as the pool has connections."""
+    runner = setup.runner(Agent(f"bench-{secrets.token_hex(4)}"))
+    works = iter(
+        [Work(record_of(event), event) for event in (invitee_created(f"k{n}", 1) for n in range(meter.expected))]
+    )
+
+    async def work() -> None:
+        for each in works:
+            runner._handling._runs.begin(each, asyncio.Event())
+            async with runner._handling._context(each).transaction() as connection:
+                await connection.execute(NOTE_EFFECT, each.event.id, each.event.key, each.event.sequence)
+            meter.tick()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(setup.settings.database.pool_size):
+            group.create_task(work())
+
+
 async def take_turn(setup: AgentSetup, name: str, records: int) -> Spent:
     """Run one contender once."""
     meter = Meter(records)
@@ -159,6 +185,7 @@ async def take_turn(setup: AgentSetup, name: str, records: int) -> Spent:
         "no-op": lambda: agent_turn(setup, meter, in_memory=True),
         "inbox": lambda: agent_turn(setup, meter),
         "asyncpg": lambda: asyncpg_turn(setup, meter),
+        "block": lambda: block_turn(setup, meter),
         "transaction": lambda: agent_turn(setup, meter, writes=True),
     }
     collect_rarely()  # as a process of ours does

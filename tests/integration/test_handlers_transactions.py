@@ -255,6 +255,52 @@ async def test_a_connection_that_the_handler_spoils_is_its_own_fault(bench: Benc
     assert await bench.run(lambda connection: connection.execute(INSERT, "next")) == SuccessfulRun(marked=True)
 
 
+SESSION = """
+SELECT pg_backend_pid() AS pid, current_setting('work_mem') AS work_mem,
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks,
+    (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*active notification listener")  # asyncpg's, for the author
+@pytest.mark.parametrize("listens", [False, True])
+async def test_nothing_of_a_block_outlasts_it(bench: Bench, listens: bool) -> None:
+    """The next run has the same session, as new; who has kept the connection is refused."""
+    kept: list[Any] = []
+    found: list[Any] = []
+    heard: list[Any] = []
+
+    async def block(connection: Any) -> None:
+        kept.append(connection)
+        if listens:
+            await connection.add_listener("chatter", lambda *said: heard.append(said))
+        await connection.execute("SET work_mem = '1MB'")
+        await connection.execute("SELECT pg_advisory_lock(7)")
+        await connection.execute("DECLARE held CURSOR WITH HOLD FOR SELECT 1")
+        found.append(await connection.fetchrow(SESSION))
+
+    async def look(connection: DatabaseConnection) -> None:
+        found.append(await connection.fetchrow(SESSION))
+
+    assert await bench.run(block) == SuccessfulRun(marked=True)
+    with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
+        await kept[0].execute("SELECT")
+    assert await bench.run(look) == SuccessfulRun(marked=True)
+    (pid, *before), after = found
+    assert before == ["1MB", 1, 1]
+    assert tuple(after) == (pid, "4MB", 0, 0)
+    if listens:  # one that was forgotten by the server only would not be begun again
+        again: asyncio.Queue[Any] = asyncio.Queue()
+        async with bench.pool.acquire() as session, asyncio.timeout(60):
+            assert session.get_server_pid() == pid
+            hear = lambda *said: again.put_nowait(said)  # noqa: E731 - asyncpg keeps it by its identity
+            await session.add_listener("chatter", hear)
+            await session.execute("SELECT pg_notify('chatter', 'hello')")
+            assert (await again.get())[-1] == "hello"
+            await session.remove_listener("chatter", hear)
+        assert heard == []
+
+
 async def test_a_block_that_idles_too_long_is_told_the_limit(bench: Bench) -> None:
     """Postgres ends a transaction without statements: the run has failed, and the reason names the setting."""
     bench.idle_seconds = 0.1

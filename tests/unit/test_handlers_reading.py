@@ -36,7 +36,7 @@ class Buffers:
     ) -> dict[TopicPartition, Sequence[ConsumerRecord]]:
         """Return at most so many records of these partitions."""
         del timeout_ms
-        polled = {}
+        polled: dict[TopicPartition, Sequence[ConsumerRecord]] = {}
         for place in places:
             partition = Partition(*place)
             taken, self.left[partition] = self.left[partition][:max_records], self.left[partition][max_records:]
@@ -63,7 +63,7 @@ def _record(place: TopicPartition, offset: int) -> ConsumerRecord:
 
 
 async def test_a_partition_with_little_room_does_not_slow_the_others() -> None:
-    """All keys of one partition wait but one: the others are read by the hundred, and it is given what it has room for."""
+    """All keys of one partition wait but one: the others are read by the hundred, and it as far as it has room."""
     go_on, done, seen = asyncio.Event(), asyncio.Event(), 0
 
     async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
