@@ -60,8 +60,6 @@ RATIOS = (
 )
 INTERVAL = Membership.interval
 """As members have it outside of tests."""
-INBOX_RATE = 3_000
-"""Records a second of CPU that an agent with the inbox handles at least."""
 
 
 @dataclass
@@ -161,9 +159,8 @@ async def asyncpg_turn(setup: AgentSetup, meter: Meter) -> None:
 async def block_turn(setup: AgentSetup, meter: Meter) -> None:
     """Write as many rows, each in a `ctx.transaction()`, as many at once as the pool has connections."""
     runner = setup.runner(Agent(f"bench-{secrets.token_hex(4)}"))
-    works = iter(
-        [Work(record_of(event), event) for event in (invitee_created(f"k{n}", 1) for n in range(meter.expected))]
-    )
+    events = [invitee_created(f"k{n}", 1) for n in range(meter.expected)]
+    works = iter([Work(record_of(event), event) for event in events])
 
     async def work() -> None:
         for each in works:
@@ -384,8 +381,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _say(lines: Sequence[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
 
 

@@ -13,100 +13,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slotwire.handlers import Agent, Context
+from slotwire.handlers import Context
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.dispatch.attempt import FailedRun, RunResult, SuccessfulRun, UncountedRun, run_once
-from slotwire.handlers.reach.calendly import MemoryCalls
-from slotwire.handlers.reach.chains import MemoryChains
+from slotwire.handlers.dispatch.attempt import FailedRun, SuccessfulRun, UncountedRun
 from slotwire.handlers.settle.dead_letters import GiveUpReason
-from slotwire.handlers.settle.inbox import PostgresInbox
-from slotwire.ingest.foundation.clock import SystemClock
-from slotwire.ingest.foundation.postgres import Connection, Pool, create_pool
-from slotwire.ingest.foundation.settings import DatabaseSettings
 from slotwire.ingest.local.databases import Database
-from slotwire.schemas.envelope import Event
-from slotwire.schemas.events import InviteeCreated
-from tests.support.agent_setup import invitee_created
-
-TABLE = """
-CREATE TABLE customers (name text PRIMARY KEY);
-GRANT ALL ON customers TO PUBLIC;
-INSERT INTO customers VALUES ('known');
-"""
-INSERT = "INSERT INTO customers VALUES ($1)"
-IDLE_SECONDS = 30.0
-"""A busy machine may pause for long; where a test waits for it, less is set."""
-Block = Callable[[DatabaseConnection], Awaitable[object]]
-Around = Callable[[Awaitable[None]], Awaitable[None]]
-
-
-class Bench:
-    """One event at a time through a handler that does what a test says."""
-
-    def __init__(self, pool: Pool, owner: Connection, superuser: Connection, url: str) -> None:
-        self.pool, self.owner, self.superuser, self.url = pool, owner, superuser, url
-        self.idle_seconds, self._number = IDLE_SECONDS, 0
-
-    async def run(self, block: Block, *, around: Around | None = None, seconds: float = 300) -> RunResult:
-        """Run a block in the transaction of a new event."""
-
-        async def whole(ctx: Context) -> None:
-            async def inside() -> None:
-                async with ctx.transaction() as connection:
-                    await block(connection)
-
-            await (inside() if around is None else around(inside()))
-
-        return await self.run_whole(whole, seconds=seconds)
-
-    async def run_whole(self, whole: Callable[[Context], Awaitable[None]], *, seconds: float = 300) -> RunResult:
-        """Run a handler for a new event."""
-        self._number += 1
-        agent = Agent("crm", timeout_seconds=seconds)
-
-        @agent.on(InviteeCreated)
-        async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
-            del event
-            await whole(ctx)
-
-        self.event = invitee_created("chain", self._number)
-        context = Context(
-            event=self.event,
-            agent="crm",
-            attempt=1,
-            published_at=SystemClock().now(),
-            started_at=SystemClock().now(),
-            clock=SystemClock(),
-            chains=MemoryChains(),
-            calls=MemoryCalls(),
-            inbox=PostgresInbox(self.pool, agent="crm", clock=SystemClock(), idle_seconds=self.idle_seconds),
-        )
-        return await run_once(agent, context)
-
-    async def marked(self) -> bool:
-        """Whether the last event is marked as done."""
-        found: bool = await self.owner.fetchval(
-            "SELECT EXISTS (SELECT FROM slotwire.inbox WHERE event_id = $1)", self.event.id
-        )
-        return found
-
-    async def customers(self) -> set[str]:
-        """What is in the author's table."""
-        return {row["name"] for row in await self.owner.fetch("SELECT name FROM customers")}
+from tests.support.block_bench import IDLE_SECONDS, INSERT, Bench, Block, block_bench
 
 
 @pytest.fixture
 async def bench(database: Database, postgres_url: str) -> AsyncIterator[Bench]:
     """A table of the author's own, and a pool with a limit on idle transactions."""
-    owner, superuser = await asyncpg.connect(database.owner_url), await asyncpg.connect(postgres_url)
-    await owner.execute(TABLE)
-    limits = DatabaseSettings(statement_timeout_seconds=IDLE_SECONDS, pool_size=2)
-    try:
-        async with create_pool(database.runtime_url, limits, application="test") as pool:
-            yield Bench(pool, owner, superuser, postgres_url)
-    finally:
-        await owner.close()
-        await superuser.close()
+    async with block_bench(database, postgres_url) as made:
+        yield made
 
 
 async def known(connection: DatabaseConnection) -> None:
@@ -253,52 +172,6 @@ async def test_a_connection_that_the_handler_spoils_is_its_own_fault(bench: Benc
     await asyncio.gather(*(RUNNING.pop() for _ in range(len(RUNNING))), return_exceptions=True)
     assert (await bench.customers(), await bench.marked()) == ({"known"}, False)
     assert await bench.run(lambda connection: connection.execute(INSERT, "next")) == SuccessfulRun(marked=True)
-
-
-SESSION = """
-SELECT pg_backend_pid() AS pid, current_setting('work_mem') AS work_mem,
-    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks,
-    (SELECT count(*) FROM pg_cursors WHERE is_holdable) AS cursors
-"""
-
-
-@pytest.mark.filterwarnings("ignore:.*active notification listener")  # asyncpg's, for the author
-@pytest.mark.parametrize("listens", [False, True])
-async def test_nothing_of_a_block_outlasts_it(bench: Bench, listens: bool) -> None:
-    """The next run has the same session, as new; who has kept the connection is refused."""
-    kept: list[Any] = []
-    found: list[Any] = []
-    heard: list[Any] = []
-
-    async def block(connection: Any) -> None:
-        kept.append(connection)
-        if listens:
-            await connection.add_listener("chatter", lambda *said: heard.append(said))
-        await connection.execute("SET work_mem = '1MB'")
-        await connection.execute("SELECT pg_advisory_lock(7)")
-        await connection.execute("DECLARE held CURSOR WITH HOLD FOR SELECT 1")
-        found.append(await connection.fetchrow(SESSION))
-
-    async def look(connection: DatabaseConnection) -> None:
-        found.append(await connection.fetchrow(SESSION))
-
-    assert await bench.run(block) == SuccessfulRun(marked=True)
-    with pytest.raises(asyncpg.InterfaceError, match="released back to the pool"):
-        await kept[0].execute("SELECT")
-    assert await bench.run(look) == SuccessfulRun(marked=True)
-    (pid, *before), after = found
-    assert before == ["1MB", 1, 1]
-    assert tuple(after) == (pid, "4MB", 0, 0)
-    if listens:  # one that was forgotten by the server only would not be begun again
-        again: asyncio.Queue[Any] = asyncio.Queue()
-        async with bench.pool.acquire() as session, asyncio.timeout(60):
-            assert session.get_server_pid() == pid
-            hear = lambda *said: again.put_nowait(said)  # noqa: E731 - asyncpg keeps it by its identity
-            await session.add_listener("chatter", hear)
-            await session.execute("SELECT pg_notify('chatter', 'hello')")
-            assert (await again.get())[-1] == "hello"
-            await session.remove_listener("chatter", hear)
-        assert heard == []
 
 
 async def test_a_block_that_idles_too_long_is_told_the_limit(bench: Bench) -> None:
