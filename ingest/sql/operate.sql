@@ -601,5 +601,5 @@ SELECT EXISTS (
         SELECT convert_from(e.data, 'UTF8')::json -> 'scheduled_event' ->> 'event_type' AS event_type
         FROM slotwire.events e WHERE e.subject = b.invitee AND e.org = b.org ORDER BY e.position DESC LIMIT $5
     ) AS told
-    WHERE b.org = $1 AND b.chain_key = $3 AND $2 = ANY (b.hosts)
+    WHERE b.org = $1 AND left(b.chain_key, 2) = left($3, 2) AND b.chain_key = $3 AND $2 = ANY (b.hosts)
       AND right(told.event_type, length($4) + 1) = '/' || $4)

@@ -47,15 +47,17 @@ OF_FETCHES = {
     "bookings_marked": "(org, start_time) WHERE marks <> '[]'",
     "bookings_replaced": "(org, invitee) WHERE state = 'active' AND new_invitee IS NOT NULL",
 }
+OF_CHAIN = {"bookings_of_chain": "(org, left(chain_key, 2))"}
 SETS = {
     "none": {},
     "changed alone": CHANGED,
     "organization's start alone": OF_ORGANIZATION,
     "as they were": {**OLD, **OF_ORGANIZATION, **CHANGED},
     "without those of fetches": {**NARROW, **OF_ORGANIZATION, **CHANGED},
-    "as they are": {**NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES},
+    "without that of chains": {**NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES},
+    "as they are": {**NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES, **OF_CHAIN},
 }
-ALL = {**OLD, **NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES}
+ALL = {**OLD, **NARROW, **OF_ORGANIZATION, **CHANGED, **OF_FETCHES, **OF_CHAIN}
 WAL = "SELECT pg_current_wal_lsn() - '0/0'"
 KNOW = """
 INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees, new_invitees, marks,

@@ -88,6 +88,7 @@ CHORES: dict[str, tuple[tuple[object, ...], ...]] = {
     ),
     "budget.sql": (("booking_plan", "user-7"),),
     "actions.sql": (("own_mark", LIVE, "caller", "invitee-7"), ("prune_actions", NOW, 30, 10)),
+    "operate.sql": (("event_type_in_chain", LIVE, "user-7", "c81e728d9d4c2f636f067f89cc14862c", "type-7", 50),),
     "erasures.sql": (("late_erasures", NOW),),
 }
 """What is run again and again or for one of many, by file and name, with what it is asked."""

@@ -66,7 +66,7 @@ _STATEMENTS = (
     f"""INSERT INTO slotwire.bookings (invitee, org, revision, state, chain_key, chain_root, old_invitees,
         new_invitees, marks, clears, scheduled_event, start_time, end_time, hosts, changed_at)
     SELECT '{_HOST}/scheduled_events/' || n || '/invitees/' || n, '{LIVE}', 1,
-           CASE WHEN n % 2 = 0 THEN 'active' ELSE 'canceled' END, 'key', 'root-' || n, '{{}}', '{{}}', '[]',
+           CASE WHEN n % 2 = 0 THEN 'active' ELSE 'canceled' END, md5(n::text), 'root-' || n, '{{}}', '{{}}', '[]',
            '[]', '{_HOST}/scheduled_events/' || n, {_AT}, {_AT}, '{{}}', {_AT} {_ROWS}""",
 )
 

@@ -1,0 +1,2 @@
+-- slotwire: outside a transaction
+DROP INDEX CONCURRENTLY IF EXISTS slotwire.bookings_chain;
