@@ -68,6 +68,11 @@ class IndexBuild:
         beside, only = ("CONCURRENTLY ", "") if how == "CONCURRENTLY" else ("IF NOT EXISTS ", "ONLY ")
         return f"CREATE {'UNIQUE ' * self.unique}INDEX {beside}{name} ON {only}slotwire.{table} {self.rest}"
 
+    def at_once(self) -> str:
+        """Write what does it in a transaction, where nobody works yet; what a build left that was cut off goes."""
+        made = f"CREATE {'UNIQUE ' * self.unique}INDEX {self.name} ON slotwire.{self.table} {self.rest}"
+        return f"DROP INDEX IF EXISTS slotwire.{self.name}; {made}"
+
     def part_name(self, partition: str) -> str:
         """Name the part of a partition: `events_org_3` of `events_org` on `events_3`."""
         return f"{self.name}_{partition.removeprefix(f'{self.table}_')}"
@@ -78,6 +83,10 @@ class IndexDrop:
     """An index to drop."""
 
     name: str
+
+    def at_once(self) -> str:
+        """Write what does the same in a transaction."""
+        return f"DROP INDEX IF EXISTS slotwire.{self.name}"
 
 
 def read_statement(name: str, sql: str) -> IndexBuild | IndexDrop:

@@ -214,10 +214,11 @@ async def migrate(
         with translated():
             await connection.execute(_MIGRATIONS_TABLE)
         missing = (await compare(connection)).missing
-        if await _is_new(connection):
+        new = await _is_new(connection)
+        if new:
             phase = None  # nothing of a version before works on it
         for migration in of_phase(missing, phase):
-            await _apply(connection, migration, role_prefix=role_prefix, now=now, limits=limits, say=say)
+            await _apply(connection, migration, role_prefix=role_prefix, now=now, limits=limits, say=say, new=new)
             names.append(migration.name)
             say(f"applied {migration.name}")
 
@@ -247,7 +248,10 @@ async def _apply(
     now: datetime,
     limits: MigrationLimits,
     say: Callable[[str], None],
+    new: bool,
 ) -> None:
+    outside = migration.sql.startswith(MARK)
+
     async def remember() -> None:
         await connection.execute(
             "INSERT INTO slotwire.migrations (name, checksum, applied_at) VALUES ($1, $2, $3)",
@@ -255,10 +259,11 @@ async def _apply(
         )
 
     async def change() -> None:
-        await connection.execute(with_roles(migration.sql, role_prefix))
+        sql = read_statement(migration.name, migration.sql).at_once() if outside else migration.sql
+        await connection.execute(with_roles(sql, role_prefix))
         await remember()
 
-    if migration.sql.startswith(MARK):
+    if outside and not new:  # beside those who work on it
         await IndexBuilder(connection, limits, say).run(read_statement(migration.name, migration.sql))
         await patiently(connection, limits, remember)
     else:

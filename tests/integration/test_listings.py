@@ -34,7 +34,7 @@ from tests.support.past import LIVE, write_past
 from tests.support.public_endpoint import settings_for
 from tests.support.scripted_calendly import uncounted
 
-HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000, others=5_000)
+HISTORY = History(events=50_000, organizations=200, days=6, changes=10_000, others=2_500)
 MOST_READ = 20 * (DEFAULT_PAGE + 1)
 CALLED_BY_NONE = CalendlyHttp(CalendlySettings(), uncounted(CalendlySettings()))
 """Rows that a page may read: a list over all types merges a page of each."""

@@ -233,6 +233,6 @@ def _of_calls() -> Iterator[tuple[str, PageQuery]]:
             yield "performed", ActionQuery(organization=org, state=settled)
         for id_, told in product((None, *_MCP_AGENTS), (None, "failing", "suspended", "ended")):
             yield "mcp_subscriptions", McpSubscriptionQuery(organization=org, agent_id=id_, state=told)
-        for filter_, values in _USES.items():
-            for value in values:
-                yield "uses", UsesQuery.model_validate({"organization": org, filter_: value}, strict=False)
+    for org, (filter_, values) in product((None, BUSY), _USES.items()):
+        for value in values:
+            yield "uses", UsesQuery.model_validate({"organization": org, filter_: value}, strict=False)
