@@ -32,9 +32,10 @@ _ANSWERS = {
 
 
 def to_stdout(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Print a line at once; to nobody, where a handler has closed the stream."""
+    if not sys.stdout.closed:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 class ShownRuns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from time import monotonic
@@ -191,7 +191,8 @@ class PostgresInbox:
         """End the transaction that a run has left behind: its connection is closed, so that the server undoes it."""
         del event_id
         left: Any = connection
-        left.terminate()
+        with suppress(asyncpg.InterfaceError):  # the server has closed it before
+            left.terminate()
 
     async def _undo(self, transaction: BriefTransaction, error: BaseException) -> None:
         """Roll back. While a statement of the block still runs, that cannot be said: the connection is closed then."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from types import MappingProxyType
@@ -82,6 +82,8 @@ FOR_LISTS = MappingProxyType(
 has just those, in its order. Left to itself the server gathers and sorts all rows of a value it takes for rare."""
 LEAVE_SECONDS = 1.0
 """How long a process that stops waits for a connection, and for an answer, to give up what only one process has."""
+POOL_CLOSE_SECONDS = 10.0
+"""How long a pool waits at its end for connections that are in use: whoever has not ended by then does not end."""
 _NEVER_SECONDS = 3_600.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -161,7 +163,12 @@ async def create_pool(
 
     pool = make_pool(dsn, max_size=settings.pool_size, connect=opened, connection_class=Session)
     async with pool:
-        yield pool
+        try:
+            yield pool
+        finally:
+            with suppress(TimeoutError):  # by which it ends what nobody has given back
+                async with asyncio.timeout(POOL_CLOSE_SECONDS):
+                    await pool.close()
 
 
 @asynccontextmanager

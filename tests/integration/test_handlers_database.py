@@ -10,6 +10,7 @@ import pytest
 
 from slotwire.handlers import DatabaseConnection, DatabaseRow
 from slotwire.handlers.settle.inbox import PostgresInbox
+from slotwire.ingest.foundation import postgres
 from slotwire.ingest.foundation.clock import SystemClock
 from slotwire.ingest.foundation.postgres import create_pool
 from slotwire.ingest.foundation.settings import DatabaseSettings
@@ -62,3 +63,15 @@ async def test_the_real_connection_does_what_its_type_says(database: Database) -
             assert await connection.fetchrow("SELECT 1 WHERE false") is None
             assert await connection.fetchval("SELECT 1, 2", column=1) == 2
         assert await inbox.seen(UUID(int=1))
+
+
+async def test_a_pool_closes_although_a_connection_was_not_given_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has not ended by then does not end: the process does not wait for it."""
+    monkeypatch.setattr(postgres, "POOL_CLOSE_SECONDS", 0)
+    async with create_pool(database.runtime_url, DatabaseSettings(), application="test") as pool:
+        connection = await pool.acquire()
+        assert await connection.fetchval("SELECT 1") == 1
+    with pytest.raises(asyncpg.InterfaceError):
+        await connection.fetchval("SELECT 1")
