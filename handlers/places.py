@@ -55,11 +55,17 @@ def own_places(error: BaseException) -> tuple[CodePlace, ...]:
 def own_frame(frame: FrameType | None) -> str:
     """Return the innermost line of an author's that a frame came through: `crm/agent.py:21 remember`; else nothing."""
     while frame is not None:
-        code = frame.f_code
-        if _is_own(code.co_filename):
-            return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
+        if _is_own(frame.f_code.co_filename):
+            return line_of(frame)
         frame = frame.f_back
     return ""
+
+
+def line_of(frame: FrameType | None) -> str:
+    """Return the line that a frame is at, with what it is in."""
+    if frame is None:
+        return ""
+    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno} {frame.f_code.co_name}"
 
 
 def described(error: BaseException) -> str:

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
-from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from slotwire.handlers.places import line_of, own_frame
 from slotwire.ingest.foundation.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ def abandoned_in(error: BaseException) -> AbandonedRun | None:
 
 
 def place_of(coroutine: Coroutine[Any, Any, Any]) -> str:
-    """Return which line of a coroutine's own waits; empty for one that is no Python function."""
-    frame = getattr(coroutine, "cr_frame", None)
-    if frame is None:
-        return ""
-    code = frame.f_code
-    return f"{'/'.join(Path(code.co_filename).parts[-2:])}:{frame.f_lineno} {code.co_name}"
+    """Return the innermost line of an author's at which a coroutine waits; empty where it is at none."""
+    place, inner = "", getattr(coroutine, "cr_frame", None) and coroutine
+    while inner is not None:
+        frame: FrameType | None = getattr(inner, "cr_frame", None)
+        place, inner = own_frame(frame) or place or line_of(frame), getattr(inner, "cr_await", None)
+    return place
 
 
 class Interruptions:

@@ -120,7 +120,7 @@ async def test_a_process_stops_whatever_its_handlers_catch(setup: AgentSetup, tm
     await setup.publish(*events[:-1])
     said = await stopped(setup, tmp_path, *KINDS)
     left = {each["at"].split(" ")[1] for each in said if each["event"] == "run_abandoned"}
-    assert left == {"handle"}, said
+    assert left == {"catches", "awaits", "shields"}, said
     assert sum(each["event"] == "run_abandoned" for each in said) == 3, "the thread's handler itself ends"
     (last,) = [each for each in said if each["event"] == "process_ended_with_work_left"]
     assert (last["tasks"], last["threads"]) >= (2, 1)

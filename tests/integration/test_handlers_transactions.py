@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from slotwire.handlers import Context
 from slotwire.handlers.database import DatabaseConnection
+from slotwire.handlers.dispatch import interruption
 from slotwire.handlers.dispatch.attempt import FailedRun, SuccessfulRun, UncountedRun
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.ingest.local.databases import Database
@@ -319,3 +320,21 @@ async def test_what_another_loop_asks_the_context_is_refused(bench: Bench) -> No
 
     assert await bench.run_whole(ask) == SuccessfulRun(marked=True)
     assert await bench.customers() == {"known", "here"}
+
+
+async def test_a_deaf_run_whose_connection_is_gone_is_let_go(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends a transaction that idles, and so one of a run that waits without end: its attempt counts."""
+    monkeypatch.setattr(interruption, "LET_END_SECONDS", 0)
+
+    async def block(connection: DatabaseConnection) -> None:
+        server = await connection.fetchval("SELECT pg_backend_pid()")
+        await bench.superuser.execute("SELECT pg_terminate_backend($1, 10000)", server)
+        while True:
+            with suppress(BaseException):
+                await asyncio.Event().wait()
+
+    await bench.run(lambda connection: connection.execute("SELECT"))  # so that no time goes by with connecting
+    result = await bench.run(block, seconds=0.2)
+    assert isinstance(result, FailedRun)
+    assert result.reason.startswith("ran longer than 0.2 s and caught its interruption, at ")
+    assert await bench.pool.fetchval("SELECT true"), "its place in the pool is free"

@@ -152,7 +152,7 @@ async def test_an_abandoned_run_reaches_nothing_and_the_next_event_of_its_key_co
     assert [each.status for each in results] == [RecordStatus.DEAD_LETTERED, RecordStatus.DONE]
     assert order == ["1 begins", "1 begins", "2 begins"]
     assert re.fullmatch(
-        r"ran longer than 0\.01 s and caught its interruption, at unit/test_deaf_runs\.py:[0-9]+ body:"
+        r"ran longer than 0\.01 s and caught its interruption, at unit/test_deaf_runs\.py:[0-9]+ deaf:"
         r" let CancelledError through, catch Exception instead",
         trial.dead_letters[0].why.reason,
     )
