@@ -26,7 +26,7 @@ from slotwire.ingest.foundation.telemetry import get_logger
 
 EXIT_LEFT = 70
 """The exit code of a process that has left behind what did not end: `EX_SOFTWARE` of sysexits.h."""
-LEAVE_SECONDS = 18.0
+LEAVE_SECONDS = 15.0
 """How long a stop may take beyond the grace of the handlers: to interrupt them, commit, and leave the group."""
 LEFT_SECONDS = 2.0
 """How long what is left may take to end, once everything else has."""
@@ -82,11 +82,12 @@ class EndWatch:
     def _hear(self, number: signal.Signals) -> None:
         """Note when a stop is asked for, also while the loop does not turn and so does not hear of it."""
         heard = signal.getsignal(number)
+        if not callable(heard):
+            return  # nobody hears it: it ends the process by itself
 
         def hear(number: int, frame: FrameType | None) -> None:
             self._asked_at = self._asked_at or monotonic()
-            if callable(heard):
-                heard(number, frame)
+            heard(number, frame)
 
         signal.signal(number, hear)
         signal.siginterrupt(number, False)
@@ -113,7 +114,7 @@ class EndWatch:
         if self._asked_at is not None:
             self._before = _abandoned() if self._before is None else self._before
             if now - self._asked_at >= self._limit:
-                self._end(at=_place())
+                self._end(**({"at": place} if (place := _place()) else self._left()))
         quiet = now - self._turned
         if quiet < BLOCKED_SECONDS:
             self._told = False

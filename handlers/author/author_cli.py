@@ -117,6 +117,7 @@ def try_(
     import asyncio
 
     from slotwire.handlers.author.past_events import past_event, try_event
+    from slotwire.handlers.ending import EndWatch
     from slotwire.handlers.hooks import held
     from slotwire.handlers.registry import load_agent
     from slotwire.handlers.shipped.agent import ShippedAgent
@@ -137,6 +138,10 @@ def try_(
         )
 
     async def work() -> bool:
+        async with EndWatch(0).watching():
+            return await tried()
+
+    async def tried() -> bool:
         connection = await connect(settings.database_url.get_secret_value(), settings.database, application="agents")
         try:
             event = await past_event(connection, event_id)

@@ -191,7 +191,7 @@ class PostgresInbox:
         """End the transaction that a run has left behind: its connection is closed, so that the server undoes it."""
         del event_id
         left: Any = connection
-        with suppress(asyncpg.InterfaceError):  # the server has closed it before
+        with suppress(DatabaseUnavailable), translated():  # the server may have closed it before
             left.terminate()
 
     async def _undo(self, transaction: BriefTransaction, error: BaseException) -> None:

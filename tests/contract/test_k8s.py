@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from slotwire.handlers.agents.demo import agent as demo_agent
+from slotwire.handlers.ending import LEAVE_SECONDS
 from slotwire.ingest.cli import app
 from slotwire.ingest.foundation.migrate_settings import MigrateSettings
 from slotwire.ingest.foundation.postgres_readiness import READY_SECONDS
@@ -179,7 +180,7 @@ def test_it_is_given_time_to_stop(process: Workload, monkeypatch: pytest.MonkeyP
         "serve": settings.http.drain_seconds + IN_FLIGHT_SECONDS,
         "relay": STOP_SECONDS + settings.relay.transaction_timeout_seconds,
         "control": AIOHTTP_SHUTDOWN_SECONDS,
-        "agents": settings.agents.stop_grace_seconds,
+        "agents": settings.agents.stop_grace_seconds + LEAVE_SECONDS,
     }
     assert process.pod["terminationGracePeriodSeconds"] >= needs[process.name] + MARGIN_SECONDS
     assert "lifecycle" not in process.container
