@@ -80,7 +80,7 @@ async def test_a_runs_token_ends_with_the_run(world: World) -> None:
         third = await ctx.mcp_token()
         await mcp.api.actions.mcp_agents.revoke(COMMAND_LINE, agent.id)
         assert await status(mcp, third.token) == 401
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(RuntimeError, match="the run of the handler is over"):
         await ctx.mcp_token()
 
 
