@@ -32,7 +32,12 @@ class MeasuredPool(AsyncpgPool):
         """Do as asyncpg does; where nothing is left to undo or to wait for, without the task that it makes for that."""
         session, holder = connection._con, connection._holder  # noqa: SLF001 - as asyncpg's own way does, in 0.32
         current: int = self._generation  # type: ignore[attr-defined]  # it has no stub
-        if session is None or not session.is_undone or holder._generation != current:  # noqa: SLF001 - see above
+        if (
+            session is None
+            or not session.is_undone
+            or holder._generation != current  # noqa: SLF001 - see above
+            or session._protocol.queries_count >= holder._max_queries  # noqa: SLF001 - see above
+        ):
             await super().release(connection, timeout=timeout)
             return
         session.is_ready = False

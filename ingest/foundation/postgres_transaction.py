@@ -63,8 +63,11 @@ class BriefTransaction:
             asyncpg.InFailedSQLTransactionError: nothing was committed, because a statement had failed.
         """
         self._leave()
+        protocol = self._session._protocol  # noqa: SLF001 - no public way to how many statements have begun
+        begun = protocol.queries_count
         await self._session.execute(f"{_READY}COMMIT;{self._session.get_reset_query()}")
-        self._session.is_ready = True
+        # What the block has left behind may have begun another one between the answer and now: it runs yet.
+        self._session.is_ready = protocol.queries_count == begun + 1
 
     async def roll_back(self) -> None:
         """Undo everything, whether it has begun or not."""

@@ -66,3 +66,25 @@ async def test_nothing_of_a_block_outlasts_it(bench: Bench, listens: bool) -> No
             assert (await again.get())[-1] == "hello"
             await session.remove_listener("chatter", hear)
         assert heard == []
+
+
+async def test_a_statement_that_begins_behind_the_commit_meets_no_other_run(bench: Bench) -> None:
+    """What a block leaves behind uses the connection once that is free: it is closed, and the next run has one."""
+    left: list[asyncio.Task[str]] = []
+
+    async def use(connection: DatabaseConnection) -> str:
+        while True:
+            try:
+                return await connection.execute("SELECT pg_sleep(60)")
+            except asyncpg.InterfaceError as error:
+                if "another operation is in progress" not in str(error):
+                    raise
+            await asyncio.sleep(0)
+
+    async def block(connection: DatabaseConnection) -> None:
+        left.append(asyncio.create_task(use(connection)))  # nothing waits from here to the commit
+
+    assert await bench.run(block) == SuccessfulRun(marked=True)
+    assert await bench.run(lambda connection: connection.execute("SELECT")) == SuccessfulRun(marked=True)
+    (ended,) = await asyncio.gather(*left, return_exceptions=True)
+    assert isinstance(ended, asyncpg.ConnectionDoesNotExistError)
