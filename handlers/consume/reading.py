@@ -52,20 +52,22 @@ class Reading:
             wide = {partition: room for partition, room in rooms.items() if room >= dispatcher.wide}
             tight = [partition for partition in rooms if partition not in wide]
             full = len(wide) < len(dispatcher.partitions)
-            found = (wide or not rooms) and await self._take(wide, seconds=0 if full else POLL_SECONDS)
+            found = await self._take(wide, seconds=0 if full else POLL_SECONDS) if wide or not rooms else 0
+            more = bool(wide) and found >= min(wide.values())
             if tight:
                 turn += 1
                 chosen = tight[turn % len(tight)]
-                found = await self._take({chosen: rooms[chosen]}, seconds=0) or found
+                found += await self._take({chosen: rooms[chosen]}, seconds=0)
             if full and not found:
                 await wait_for(dispatcher.changed, FULL_POLL_SECONDS)
             else:
                 # A poll that finds records never waits; let the lanes run, too. With much in flight many end at once:
-                # to read them one by one, as each makes room, would cost more than most handlers.
-                await asyncio.sleep(PACE_SECONDS if dispatcher.is_pressed else 0)
+                # to read them one by one, as each makes room, would cost more than most handlers. But one that finds
+                # as much as it may was of one partition, and others with much room may have more.
+                await asyncio.sleep(PACE_SECONDS if dispatcher.is_pressed and not more else 0)
 
-    async def _take(self, rooms: Mapping[Partition, int], *, seconds: float) -> bool:
-        """Hand over what comes of some partitions within so many seconds; returns whether anything came."""
+    async def _take(self, rooms: Mapping[Partition, int], *, seconds: float) -> int:
+        """Hand over what comes of some partitions within so many seconds; returns how many records came."""
         batches = await self._poll(rooms, seconds=seconds)
         with translated():
             for place, records in batches.items():
@@ -76,7 +78,7 @@ class Reading:
                     continue
                 position = await self._consumer.position(place)  # known, so this does not wait
                 self._dispatcher.deliver(partition, records_from(partition, records), position=position)
-        return bool(batches)
+        return sum(map(len, batches.values()))
 
     async def _poll(self, rooms: Mapping[Partition, int], *, seconds: float) -> dict[TopicPartition, list[Any]]:
         """Read what comes within so many seconds; of all partitions while none is ours."""

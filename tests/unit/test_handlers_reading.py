@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from slotwire.handlers.consume import reading
 from slotwire.handlers.consume.membership import Membership
 from slotwire.handlers.consume.reading import Reading
 from slotwire.handlers.dispatch.dispatcher import Dispatcher
@@ -81,7 +83,7 @@ async def test_a_partition_with_little_room_does_not_slow_the_others() -> None:
         dispatcher = Dispatcher(handle, agent="a", max_in_flight=3 * SHARE, spawn=lanes.create_task, counted=False)
         dispatcher.open([SLOW, QUICK, QUIET])
         consumer = Buffers({SLOW: range(SHARE - 1), QUICK: range(0), QUIET: range(0)})
-        reading = lanes.create_task(Reading(consumer, dispatcher, Membership("a", "a", ("t",))).run())
+        reader = lanes.create_task(Reading(consumer, dispatcher, Membership("a", "a", ("t",))).run())
         await consumer.empty(SLOW)
         consumer.found.clear()
         consumer.left[QUICK] = range(MANY)
@@ -92,4 +94,28 @@ async def test_a_partition_with_little_room_does_not_slow_the_others() -> None:
         await consumer.empty(SLOW)
         assert SLOW not in dispatcher.rooms()
         go_on.set()
-        reading.cancel()
+        reader.cancel()
+
+
+async def test_what_one_partition_has_in_work_does_not_slow_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that was filled by one partition is followed by the next at once, until none has much room."""
+    monkeypatch.setattr(reading, "PACE_SECONDS", 3600)
+    go_on = asyncio.Event()
+
+    async def handle(record: Record, stopping: asyncio.Event) -> RecordResult:
+        del record, stopping
+        await go_on.wait()
+        return RecordResult(RecordStatus.DONE)
+
+    places = [Partition("t", number) for number in range(20)]
+    async with asyncio.TaskGroup() as lanes, asyncio.timeout(60):
+        dispatcher = Dispatcher(
+            handle, agent="a", max_in_flight=5 * len(places), spawn=lanes.create_task, counted=False
+        )
+        dispatcher.open(places)
+        consumer = Buffers({each: range(5) for each in places})
+        reader = lanes.create_task(Reading(consumer, dispatcher, Membership("a", "a", ("t",))).run())
+        for each in places:
+            await consumer.empty(each)
+        go_on.set()
+        reader.cancel()
