@@ -209,7 +209,7 @@ class PostgresInbox:
 
     def _claim_of(self, event_id: UUID, at: datetime) -> str:
         before, between, behind = self._claiming
-        return f"{before}{written(event_id)}{between}{written(at)}{behind}"
+        return f"{before}'{event_id}'{between}'{at.isoformat()}'{behind}"
 
     async def _claim(self, transaction: BriefTransaction, event_id: UUID, at: datetime) -> _Statements:
         """Begin with the mark; raises `AlreadyDone` where it is there."""

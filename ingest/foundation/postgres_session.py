@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from slotwire.ingest.foundation.errors import DatabaseUnavailable, DatabaseUnfit
 from slotwire.ingest.foundation.postgres_address import Host
@@ -67,6 +68,7 @@ class Session(_AsyncpgConnection):
         server_process: the server's process that we had at the start; behind a pooler another one makes us unfit.
         is_ready: whether this use has undone already what a reset would undo.
         closed_here: whether somebody of this process has closed it.
+        outer: what asyncpg takes for the transaction that is open in a `BriefTransaction`; made by the first one.
         observer: told of its statements. asyncpg's own loggers are called later, and cost as much as half a statement.
     """
 
@@ -77,6 +79,7 @@ class Session(_AsyncpgConnection):
     server_process = 0
     is_ready = False
     closed_here = False
+    outer: Transaction | None = None
     observer: StatementObserver | None = None
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's

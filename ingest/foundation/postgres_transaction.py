@@ -7,9 +7,7 @@ transactions can be opened inside, as savepoints: to it this is one of them.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from asyncpg.transaction import TransactionState
 
@@ -24,9 +22,8 @@ class BriefTransaction:
     """One transaction on a connection of a pool."""
 
     def __init__(self, connection: Connection) -> None:
-        transaction: Any = connection.transaction()
-        self._asyncpgs = transaction
-        self._session = transaction._connection  # noqa: SLF001 - the `Session`, without the pool's proxy
+        lent: Any = connection
+        self._session: Any = lent._con  # noqa: SLF001 - the `Session`, without the pool's proxy
 
     @property
     def is_open(self) -> bool:
@@ -52,8 +49,10 @@ class BriefTransaction:
         """
         tag: str = await self._session.execute(f"BEGIN;{statement}")
         self._session.observer = observer
-        self._asyncpgs._state = TransactionState.STARTED  # noqa: SLF001 - see the module
-        self._session._top_xact = self._asyncpgs  # noqa: SLF001 - it has no stub
+        if self._session.outer is None:
+            self._session.outer = self._session.transaction()
+            self._session.outer._state = TransactionState.STARTED  # noqa: SLF001 - see the module
+        self._session._top_xact = self._session.outer  # noqa: SLF001 - it has no stub
         return tag
 
     async def commit(self) -> None:
@@ -80,7 +79,6 @@ class BriefTransaction:
         self._session.observer = None
 
 
-def written(value: str | UUID | datetime) -> str:
-    """Write a value as a literal of SQL."""
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
+def written(text: str) -> str:
+    """Write a text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"

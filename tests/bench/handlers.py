@@ -158,15 +158,18 @@ async def asyncpg_turn(setup: AgentSetup, meter: Meter) -> None:
 
 async def block_turn(setup: AgentSetup, meter: Meter) -> None:
     """Write as many rows, each in a `ctx.transaction()`, as many at once as the pool has connections."""
-    runner = setup.runner(Agent(f"bench-{secrets.token_hex(4)}"))
+    handling = setup.runner(Agent(f"bench-{secrets.token_hex(4)}"))._handling
     events = [invitee_created(f"k{n}", 1) for n in range(meter.expected)]
-    works = iter([Work(record_of(event), event) for event in events])
+    works = [Work(record_of(event), event) for event in events]
+    for each in works:
+        handling._runs.begin(each, asyncio.Event())
+    contexts = iter([handling._context(each) for each in works])
 
     async def work() -> None:
-        for each in works:
-            runner._handling._runs.begin(each, asyncio.Event())
-            async with runner._handling._context(each).transaction() as connection:
-                await connection.execute(NOTE_EFFECT, each.event.id, each.event.key, each.event.sequence)
+        for context in contexts:
+            event = context.event
+            async with context.transaction() as connection:
+                await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
             meter.tick()
 
     async with asyncio.TaskGroup() as group:
@@ -241,8 +244,7 @@ async def way(setup: AgentSetup, *, seconds: float, rate: int, slow: bool) -> li
     ready = asyncio.Event()
 
     @agent.on(InviteeCreated)
-    async def handle(event: Event[InviteeCreated], ctx: Context) -> None:
-        del ctx
+    async def handle(event: Event[InviteeCreated], _: Context) -> None:
         if event.key == "first":
             ready.set()
         elif event.key == "slow":
@@ -281,7 +283,6 @@ async def way(setup: AgentSetup, *, seconds: float, rate: int, slow: bool) -> li
 NO_OP = """
 from slotwire.handlers import Agent
 from slotwire.schemas.events import InviteeCreated
-
 agent = Agent("bench-memory")
 
 @agent.on(InviteeCreated)
