@@ -182,9 +182,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         dispatcher = self._dispatcher
         while True:
             try:
-                if self._assigned:  # else they may be another's in a moment, who would take us for dead
-                    if unready := dispatcher.unready:
-                        await self._make_ready(unready)
+                # Else they may be another's in a moment, who would take us for dead.
+                if self._assigned and (unready := dispatcher.unready):
+                    await self._make_ready(unready)
+                if self._assigned:  # asked again: they may have begun to move meanwhile
                     await self._placement.hold(dispatcher.partitions - set(dispatcher.unready))
                 for turn in await self._queueing.due(dispatcher.partitions):
                     dispatcher.turn(turn)
@@ -213,13 +214,21 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         if moves != self._moves:
             return
         died = await self._placement.begin(partitions)
-        await self._queueing.beware(starts | {each: offset for each, (offset, _) in known.items()}, died)
+        ends = await self._ends(died) if died else {}
+        await self._queueing.beware(starts | {each: offset for each, (offset, _) in known.items()}, died, ends)
         if moves == self._moves:
             with translated():
                 for partition, offset in starts.items():
                     self._consumer.seek(TopicPartition(*partition), offset)
             put_in_force()
             self._dispatcher.make_ready({each: read_settled(*known.get(each, (0, ""))) for each in partitions})
+
+    async def _ends(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return where partitions end: their last stable offsets."""
+        with translated():
+            async with asyncio.timeout(self._patience):
+                ends = await self._consumer.end_offsets([TopicPartition(*each) for each in partitions])
+        return {Partition(*place): end for place, end in ends.items()}
 
     async def _go_on_with_runs(self) -> None:
         """Let runs go on whose time has come, once their partitions are read to the ends that these have now."""
@@ -293,7 +302,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
         self._generation = self._group_generation
         await self._dispatcher.pause(self._membership.move_grace)
         await self._commit()
-        await self._placement.leave()
+        await self._placement.leave(self._passed())
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Go on with the partitions that stayed ours, interrupt the work of the others, and start with new ones.
@@ -321,11 +330,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     async def _leave(self) -> None:
         grace = self._membership.grace
-        await self._placement.leave()  # first: a kill while it stops is no run's fault
+        await self._placement.leave(self._passed())  # first: a kill while it stops is no run's fault
         await self._dispatcher.stop(self._agents.stop_grace_seconds if grace is None else grace)
         await self._commit()
         self._forget()
         await close_consumer(self._consumer, self._log)
+
+    def _passed(self) -> Collection[Partition]:
+        return self._queueing.passed(self._dispatcher.committable())
 
     def _forget(self) -> None:
         """Let go of all partitions."""

@@ -178,11 +178,18 @@ class Placement:
         if not self._ours >= set(partitions):
             await self.begin(partitions)
 
-    async def leave(self) -> None:
-        """Note that this process works on nothing of the agent, so that nobody takes it for dead."""
+    async def leave(self, passed: Collection[Partition] = ()) -> None:
+        """Note that this process works on nothing of the agent, so that nobody takes it for dead.
+
+        Args:
+            passed: partitions in which nothing is left of what a process that died there may have had in work. Of any
+                other one the next process finds that one's name.
+        """
+        died = {each: process for each, process in self._died.items() if each not in passed}
+        columns = [each.topic for each in died], [each.number for each in died], list(died.values())
         with suppress(SlotwireError, TimeoutError), translated():
             async with asyncio.timeout(LEAVE_SECONDS), self._noting:
-                await self._pool.execute(_QUERIES["leave"], self._agent, self._process)
+                await self._pool.execute(_QUERIES["leave"], self._agent, self._process, *columns)
         self._ours.clear()
         self._died.clear()
 

@@ -80,12 +80,15 @@ class Careful:
         self._suspects: dict[Partition, dict[UUID, RunSuspicion]] = {}
         self._log = get_logger("careful").bind(agent=noted.agent)
 
-    async def beware(self, offsets: Mapping[Partition, int], died: Mapping[Partition, UUID]) -> None:
+    async def beware(
+        self, offsets: Mapping[Partition, int], died: Mapping[Partition, UUID], ends: Mapping[Partition, int]
+    ) -> None:
         """Learn what is suspected of partitions that this process takes; see `Queueing.beware`."""
         found = await self.noted.conclude(died, offsets)
         self.forget(offsets)
         for partition in died:
-            self._until[partition] = offsets[partition] + SPAN
+            until = offsets[partition] + SPAN
+            self._until[partition] = min(until, ends.get(partition, until))
         for (partition, event_id), suspicion in found.items():
             self._suspects.setdefault(partition, {})[event_id] = suspicion
         if died:
@@ -97,6 +100,14 @@ class Careful:
         for partition in partitions:
             self._until.pop(partition, None)
             self._suspects.pop(partition, None)
+
+    def passed(self, offsets: Mapping[Partition, int]) -> set[Partition]:
+        """Return the partitions in which nothing is left of what a process that died may have had in work.
+
+        Args:
+            offsets: those that may be committed.
+        """
+        return {each for each, until in self._until.items() if offsets.get(each, -1) >= until}
 
     def of(self, record: Record, event_id: UUID) -> Care | None:
         """Return how an event is to be run; None, the usual case, if it may just run."""

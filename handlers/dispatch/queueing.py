@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
@@ -85,18 +86,32 @@ class Queueing:
 
         return put_in_force
 
-    async def beware(self, offsets: Mapping[Partition, int], died: Mapping[Partition, UUID]) -> None:
+    async def beware(
+        self,
+        offsets: Mapping[Partition, int],
+        died: Mapping[Partition, UUID],
+        ends: Mapping[Partition, int] = MappingProxyType({}),
+    ) -> None:
         """Learn with which events of partitions processes have died, before their first records are handled.
 
         Args:
             offsets: those that the group had committed.
             died: the process that worked there before and has died, of each of which one has.
+            ends: where these partitions end: it has read nothing from there on.
 
         Raises:
             DatabaseUnavailable, SchemaMismatch, ConfigurationError: nothing of them may be handled yet.
         """
         if self._handling.careful is not None:
-            await self._handling.careful.beware(offsets, died)
+            await self._handling.careful.beware(offsets, died, ends)
+
+    def passed(self, offsets: Mapping[Partition, int]) -> Collection[Partition]:
+        """Return the partitions in which nothing is left of what a process that died may have had in work.
+
+        Args:
+            offsets: those that may be committed.
+        """
+        return () if self._handling.careful is None else self._handling.careful.passed(offsets)
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """Let go of partitions; nothing of theirs begins any more."""

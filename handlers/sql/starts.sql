@@ -26,5 +26,8 @@ FROM before b WHERE s.agent = $1 AND s.topic = b.topic AND s.partition = b.parti
 RETURNING s.topic, s.partition, b.begun_at IS NULL AS begins, b.process
 
 -- name: leave
--- A process works on no partition of an agent any more.
-UPDATE slotwire.agent_starts SET process = NULL WHERE agent = $1 AND process = $2
+-- A process works on no partition of an agent any more. Those that have died before it on some are named in its place.
+UPDATE slotwire.agent_starts s SET process = (
+    SELECT d.process FROM unnest($3::text[], $4::integer[], $5::uuid[]) AS d (topic, partition, process)
+    WHERE d.topic = s.topic AND d.partition = s.partition)
+WHERE s.agent = $1 AND s.process = $2

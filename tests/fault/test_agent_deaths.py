@@ -19,6 +19,7 @@ from slotwire.handlers.patience import Interrupted, Patience
 from slotwire.handlers.policy import RetryPolicy
 from slotwire.handlers.problems import Problems
 from slotwire.handlers.records import Partition
+from slotwire.handlers.registry import group_name
 from slotwire.handlers.schedule.schedule_store import ScheduleStore
 from slotwire.handlers.settle.dead_letters import GiveUpReason
 from slotwire.handlers.settle.noted_runs import NotedRuns, RunSuspicion
@@ -188,7 +189,7 @@ async def test_suspects_run_one_at_a_time_beside_everything_else(setup: AgentSet
         assert await noted(setup) == [], "in the usual case nothing is noted"
         dead = await setup.pool.fetchval("SELECT process FROM slotwire.agent_starts WHERE process IS NOT NULL LIMIT 1")
         await until(lambda: len(seen) == len(others))
-    assert await setup.pool.fetchval("SELECT count(*) FROM slotwire.agent_starts WHERE process IS NOT NULL") == 0
+    assert await names(setup) == {None}
     await setup.pool.execute("UPDATE slotwire.agent_starts SET process = $1", dead)
     await setup.pool.executemany(
         "INSERT INTO slotwire.noted_runs (agent, topic, partition, event_id, process, state, at, seen)"
@@ -201,6 +202,7 @@ async def test_suspects_run_one_at_a_time_beside_everything_else(setup: AgentSet
     async with running_agents(setup.runner(agent)):
         await until(lambda: len(seen) == len(others) + len(more) and running)
         assert len(running) == 1
+    assert await names(setup) == {dead}, "who leaves before all that the dead one had is done says so to the next one"
     assert set(await noted(setup)) == {("died", 2, 0), ("ended", 2, 0)}, "six ran at the death: none is to blame"
     let_end.set()
     async with running_agents(setup.runner(agent)):
@@ -210,8 +212,21 @@ async def test_suspects_run_one_at_a_time_beside_everything_else(setup: AgentSet
             return not await noted(setup)
 
         await until(forgotten)
+        ends = await setup.ends()
+        await until(lambda: committed_to(setup, ends))
+    assert await names(setup) == {None}
     assert set(most) == {1}
     assert one_effect_each(await setup.effects(), [*suspects, *others, *more])
+
+
+async def names(setup: AgentSetup) -> set[UUID | None]:
+    """Read which processes are named where agents work."""
+    return {row["process"] for row in await setup.pool.fetch("SELECT process FROM slotwire.agent_starts")}
+
+
+async def committed_to(setup: AgentSetup, ends: dict[int, int]) -> bool:
+    """Whether the agent that is watched has committed all there is."""
+    return await setup.committed(group_name(setup.settings.kafka.topic_prefix, Agent("watched"))) == ends
 
 
 async def noted(setup: AgentSetup) -> list[tuple[str, int, int]]:
@@ -330,12 +345,19 @@ async def test_what_is_run_with_care_and_when_it_is_given_up(setup: AgentSetup) 
     going, stopping = asyncio.Event(), asyncio.Event()
     stopping.set()
     assert careful.of(record_of(event, partition=TOPIC, offset=0), event.id) is None
-    await careful.beware({TOPIC: 100, Partition("topic", 1): 100}, {TOPIC: uuid4()})
+    await careful.beware({TOPIC: 100, Partition("topic", 1): 100}, {TOPIC: uuid4()}, {})
     for offset, partition, known in ((0, 0, True), (99 + SPAN, 0, True), (100 + SPAN, 0, False), (100, 1, False)):
         record = record_of(event, partition=Partition("topic", partition), offset=offset)
         assert (careful.of(record, event.id) is not None) == known
+    assert careful.passed({TOPIC: 99 + SPAN}) == set()
+    assert careful.passed({TOPIC: 100 + SPAN, Partition("topic", 1): 100 + SPAN}) == {TOPIC}
     careful.forget([TOPIC])
     assert careful.of(record_of(event, partition=TOPIC, offset=0), event.id) is None
+    await careful.beware({TOPIC: 100}, {TOPIC: uuid4()}, {TOPIC: 150})
+    for offset, known in ((149, True), (150, False)):
+        assert (careful.of(record_of(event, partition=TOPIC, offset=offset), event.id) is not None) == known
+        assert (careful.passed({TOPIC: offset}) == set()) == known
+    careful.forget([TOPIC])
     for attempts, deaths, begun in ((5, 0, 0), (5, 4, 4), (1, 2, 0), (2, 2, 1)):
         careful.retry = RetryPolicy(attempts=attempts, first_seconds=0.01)
         assert await Care(careful, TOPIC, event.id, RunSuspicion(deaths, deaths)).begin(going) == begun
