@@ -40,6 +40,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ENVELOPE_TIME = "envelope.created_at"
 """How the envelope's time is called among the fields that drift."""
 _TOLD_AT: TypeAdapter[datetime | None] = TypeAdapter(Time | None)
+_LONG_NUMBER = re.compile(rb"[:,\[]\s*-?[0-9]{19,}")
+"""What may be a whole number that pydantic has exactly, and other readers as a double."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_., \[\]-]")
 
 
@@ -318,7 +320,7 @@ def _read_usual(body: bytes) -> _Usual | None:
     meeting = usual.payload.scheduled_event
     if (meeting and meeting.location and meeting.location.data) or b'"extra"' in body or _escapes(body):
         _, repairs = read_json(body)
-        return None if any(repairs) else usual
+        return None if any(repairs) or _LONG_NUMBER.search(body) else usual
     return usual
 
 

@@ -81,6 +81,8 @@ def nested(levels: int) -> object:
         invitee_body(extra={"n": 1}).replace(b'{"n":1}', b'{"n":1e400}'),
         zoom({"id": 1}).replace(b'{"id":1}', b'{"id":1e400}'),
         zoom({"id": 1}).replace(b'{"id":1}', b'{"id":' + b"1" * 400 + b"}"),
+        zoom({"id": 1}).replace(b'{"id":1}', b'{"id": -' + b"1" * 25 + b"}"),
+        invitee_body(extra={"n": [1]}).replace(b"[1]", b"[" + b"1" * 21 + b"]"),
         zoom({"id": 1}).replace(b'{"id":1}', rb'{"\u0069d":NaN}'),
         invitee_body(extra={"n": 1}).replace(b'"extra":{"n":1}', rb'"\u0065xtra":{"n":NaN}'),
         invitee_body(extra={"n": nested(MAX_DEPTH)}).replace(b"extra", rb"\u0065xtra"),
