@@ -69,7 +69,7 @@ class ShownRuns:
         )
         answer = _ANSWERS[result.status]
         if result.status is RecordStatus.DEAD_LETTERED:
-            answer = f"{answer} after {result.attempts} attempts: {result.reason}"
+            answer = f"{answer} after {result.attempts} attempt{'s' * (result.attempts != 1)}: {result.reason}"
         if result.status is RecordStatus.HELD:
             answer = f"{answer}: {result.reason}"
         if result.status is RecordStatus.POSTPONED:

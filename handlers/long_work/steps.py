@@ -29,6 +29,7 @@ from slotwire.handlers.long_work.endings import (
     Suspended,
     TroubledRun,
 )
+from slotwire.handlers.long_work.functions import taken, wrong_function
 from slotwire.handlers.long_work.journal import (
     MAX_NAME_CHARACTERS,
     Busy,
@@ -140,6 +141,8 @@ class Run:
         """Run a step, or answer from the journal; see `Context.step`."""
         if on_unknown not in {"raise", "retry"}:
             raise ValueError('on_unknown must be "raise" or "retry"')
+        if wrong := wrong_function(name, fn):
+            self._refuse(wrong)
         entry = await self.come_to("step", name)
         if entry is not None and entry.state == "ended":
             answer: T = orjson.loads(entry.result or b"null")
@@ -199,7 +202,7 @@ class Run:
         """End an open wait by the event that came, or after its time; else set the run aside again."""
         candidate = None if self._spent else self.candidate
         self._spent = True
-        if candidate is not None and candidate.event.type in entry.awaited and _taken(where, candidate.event):
+        if candidate is not None and candidate.event.type in entry.awaited and taken(where, candidate.event):
             position, place = candidate.event.sequence, candidate.record.offset
             packed = pack(candidate.record, candidate.event)
             await self.end_wait(entry, packed, position=position, place=place)
@@ -379,13 +382,6 @@ class Run:
         except SlotwireError as problem:
             self.ending = TroubledRun(problem)
             raise
-
-
-def _taken(where: Callable[[Event[D]], bool] | None, event: Event[D]) -> bool:
-    taken = True if where is None else where(event)
-    if type(taken) is not bool:
-        raise TypeError(f"wait_for(where=...) returned {type(taken).__name__}, not True or False")
-    return taken
 
 
 def _dumped(name: str, value: object) -> bytes:

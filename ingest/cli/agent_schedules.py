@@ -43,5 +43,7 @@ def schedule(
             "LAST MISSED": lambda item: item.passed_due or "-",
         },
         as_json=as_json,
-        nothing="no agent has scheduled work here, or none has run yet",
+        nothing=f"agent {agent} has no scheduled work here, or has not run yet"
+        if agent
+        else "no agent has scheduled work here, or none has run yet",
     )

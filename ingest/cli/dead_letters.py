@@ -175,7 +175,7 @@ def _show(items: list[DeadLetterItem], *, as_json: bool) -> None:
             "STATE": lambda item: item.state,
             "TYPE": lambda item: item.type or "-",
             "NEWER": lambda item: item.newer_position,
-            "REASON": lambda item: f"after {item.attempts} attempts: {item.reason}",
+            "REASON": lambda item: f"after {item.attempts} attempt{'s' * (item.attempts != 1)}: {item.reason}",
         },
         as_json=as_json,
         nothing="no dead letters",

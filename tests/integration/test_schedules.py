@@ -102,6 +102,8 @@ async def test_the_clock_fires_once_for_each_organization(setup: AgentSetup, boo
         ("skipped", "BETA", 5),
     ]
     assert listed[0]["due_at"] == "2026-11-23T17:00:00Z"
+    none = await slotwire("agents", "schedule", "list", env=setup.environment())
+    assert none.stderr == "agent list has no scheduled work here, or has not run yet\n"
     due = BEGIN + 8 * HOUR
     for now, late in ((due - HOUR, 0), (due + LATE_AFTER, 0), (due + 2 * HOUR, 7_200)):
         page = await read_page(setup.pool, AgentFilter("BETA"), behind=None, limit=2, now=now)

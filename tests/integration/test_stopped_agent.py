@@ -71,7 +71,7 @@ async def test_what_was_given_up_is_listed_and_runs_again(setup: AgentSetup) -> 
     }
     assert {(each["topic"], each["offset"]) for each in letters} == {(setup.topic, 0), (setup.topic, 2)}
     one = await typed(setup, "dead-letters", "list", "halves", "--limit", "1")
-    assert one.stdout.count("after 1 attempts: an odd one") == 1
+    assert one.stdout.count("after 1 attempt: an odd one") == 1
     assert letters[0]["id"] in one.stdout
     shown = json.loads((await typed(setup, "dead-letters", "show", letters[0]["id"], "--json")).stdout)
     assert json.loads(shown["value"])["uri"] == letters[0]["subject"]

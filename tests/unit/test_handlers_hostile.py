@@ -6,7 +6,8 @@ import asyncio
 import math
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -201,6 +202,24 @@ async def forget_what_it_counts(ctx: Context) -> None:
     raise ValueError
 
 
+async def forget_the_key(ctx: Context) -> None:
+    """Give a step a function that takes nothing, and go on."""
+
+    async def charge() -> None: ...
+
+    with suppress(Exception):
+        await ctx.step("charge", cast("Any", charge))
+
+
+async def call_the_function(ctx: Context) -> None:
+    """Call a step's function instead of giving it, and go on."""
+
+    async def charge(_: str) -> None: ...
+
+    with suppress(Exception):
+        await ctx.step("charge", cast("Any", charge("k")))
+
+
 async def return_a_class(_: Context) -> object:
     """Leave out the brackets."""
     return Done
@@ -219,6 +238,14 @@ left: list[asyncio.Task[None]] = []
         ),
         (forget_what_it_counts, "raised ValueError"),
         (return_a_class, "the handler returned the class Done: write Done()"),
+        (
+            forget_the_key,
+            "step 'charge' calls its function with the step's idempotency key alone: write `lambda key: …`",
+        ),
+        (
+            call_the_function,
+            "step 'charge' got a coroutine and no function: write `lambda key: …` around what it does",
+        ),
     ],
 )
 async def test_what_a_new_author_may_write_is_no_success(body: Body, reason: str) -> None:
