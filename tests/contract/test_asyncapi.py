@@ -169,8 +169,10 @@ def test_every_type_is_in_its_topic_once() -> None:
     )
     assert sent == placed
     assert {operation["action"] for operation in DOCUMENT["operations"].values()} == {"send"}
-    for (_, kind), message in zip(placed, MESSAGES.values(), strict=True):
-        assert (message["name"], message["title"]) == (kind, BY_TYPE[kind].__name__)
+    assert sorted(message["name"] for message in MESSAGES.values()) == sorted(kind for _, kind in placed)
+    for message in MESSAGES.values():
+        kind = message["name"]
+        assert message["title"] == BY_TYPE[kind].__name__
         assert message["payload"]["schema"]["$ref"] == f"./jsonschema/{kind}.json"
         assert message["bindings"]["kafka"]["key"]["description"] == f"{BY_TYPE[kind].topic.key}."
 
