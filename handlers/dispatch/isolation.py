@@ -49,6 +49,8 @@ async def isolated(coroutine: Coroutine[Any, Any, T], limit: Callable[[], asynci
             return await _Rest(coroutine, context, first, deadline)
     except TimeoutError as error:
         if deadline.expired():
+            # An early Python 3.11, such as 3.11.2, does not name as the cause what the limit has interrupted.
+            error.__cause__ = error.__cause__ or error.__context__
             raise RanTooLong from error
         raise
 
