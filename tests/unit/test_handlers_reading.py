@@ -117,5 +117,6 @@ async def test_what_one_partition_has_in_work_does_not_slow_the_others(monkeypat
         reader = lanes.create_task(Reading(consumer, dispatcher, Membership("a", "a", ("t",))).run())
         for each in places:
             await consumer.empty(each)
+        assert not dispatcher.rooms()
         go_on.set()
         reader.cancel()
