@@ -330,7 +330,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships
 
     async def _leave(self) -> None:
         grace = self._membership.grace
-        await self._placement.leave(self._passed())  # first: a kill while it stops is no run's fault
+        self._dispatcher.begin_stop()
+        await self._placement.leave(self._passed())  # early: a kill while it stops is no run's fault
         await self._dispatcher.stop(self._agents.stop_grace_seconds if grace is None else grace)
         await self._commit()
         self._forget()

@@ -263,14 +263,18 @@ class Dispatcher:
         self.changed.set()
         return {partition: self.position(partition) for partition in self._open}
 
+    def begin_stop(self) -> None:
+        """Start no further record, nor another step of one that runs."""
+        for item in self._open.values():
+            item.stopping.set()
+            item.resumed.set()
+
     async def stop(self, grace: float) -> None:
         """Start no further record; let running ones finish for `grace` seconds, then interrupt them.
 
         The partitions stay open, so that settled records can still be committed; `close` closes them.
         """
-        for item in self._open.values():
-            item.stopping.set()
-            item.resumed.set()
+        self.begin_stop()
         running = {task for item in self._open.values() for task in item.workers}
         left = {task for tasks in self._ending.values() for task in tasks}
         left |= {task for item in self._open.values() for task in item.before}
