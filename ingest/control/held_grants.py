@@ -75,10 +75,13 @@ class HeldGrants:
 
         Returns:
             whether it is stored; if not, it was given back.
+
+        Raises:
+            SlotwireError: it cannot be stored, whether Postgres is away or not; it was given back.
         """
         until = asyncio.get_running_loop().time() + self.keep_seconds
-        sealed = self.vault.seal(json.dumps(_shown(pair)).encode(), context=pending_context(held.link_id))
         try:
+            sealed = self.vault.seal(json.dumps(_shown(pair)).encode(), context=pending_context(held.link_id))
             while True:
                 try:
                     with translated():
@@ -95,10 +98,17 @@ class HeldGrants:
         except asyncio.CancelledError:
             await asyncio.shield(self._revoke(held.link_id, pair))
             raise
-        if await self._revoke(held.link_id, pair):
-            with suppress(DatabaseUnavailable):
-                await self.drop(held)
+        except Exception:
+            await asyncio.shield(self._let_go(held, pair))
+            raise
+        await asyncio.shield(self._let_go(held, pair))
         return False
+
+    async def _let_go(self, held: HeldGrant, pair: TokenPair) -> None:
+        """Revoke what is in no row; its link is good again at once, if Postgres can be told."""
+        if await self._revoke(held.link_id, pair):
+            with suppress(SlotwireError):
+                await self.drop(held)
 
     async def wait_for_backend(self, held: HeldGrant) -> str | None:
         """Spend the link, and let the grant wait for a one-time code, which is returned; None if the link is over."""

@@ -28,9 +28,9 @@ async def setup(database: Database) -> AsyncIterator[OAuthSetup]:
 
 
 @asynccontextmanager
-async def failing(setup: OAuthSetup, change: str) -> AsyncIterator[None]:
-    """Let Postgres refuse a change of a table as a server that is going down does."""
-    away = "BEGIN RAISE EXCEPTION 'going down' USING ERRCODE = 'admin_shutdown'; END"
+async def failing(setup: OAuthSetup, change: str, error: str = "admin_shutdown") -> AsyncIterator[None]:
+    """Let Postgres refuse a change of a table, by default as a server that is going down does."""
+    away = f"BEGIN RAISE EXCEPTION 'going down' USING ERRCODE = '{error}'; END"
     await setup.rows(f"CREATE FUNCTION slotwire.away() RETURNS trigger LANGUAGE plpgsql AS $${away}$$")
     await setup.rows(f"CREATE TRIGGER away BEFORE {change} FOR EACH ROW EXECUTE FUNCTION slotwire.away()")
     yield
@@ -76,6 +76,17 @@ async def test_a_grant_is_kept_once_postgres_is_back(database: Database, capfd: 
                 said += "".join(capfd.readouterr())
         assert consenting.result().status_code == 200
         assert (await grants(setup), await held(setup)) == (1, 0)
+
+
+async def test_a_grant_that_postgres_refuses_to_keep_is_given_back(setup: OAuthSetup) -> None:
+    """Not an outage, which would be waited for: another schema than this version knows, or a row that is too large."""
+    made = await setup.link()
+    for error in ("undefined_column", "program_limit_exceeded"):
+        async with failing(setup, "UPDATE OF sealed ON slotwire.pending_connections", error):
+            page = await setup.consent(made.url, setup.user())
+        assert page.status_code >= 500
+        assert (await grants(setup), await held(setup)) == (0, 0)
+    assert (await setup.consent(made.url, setup.user())).status_code == 200
 
 
 @pytest.mark.parametrize("change", ["UPDATE ON slotwire.connect_links", "INSERT ON slotwire.connections"])
