@@ -47,7 +47,8 @@ def typed(calendly: SimulatedCalendly) -> Type:
 
 
 async def test_book_move_mark_and_cancel(typed: Type, receiver: Receiver) -> None:
-    """Each action prints what it touched and how its deliveries ended."""
+    """Each action prints what it touched and how its deliveries ended; without a name it is the newest booking."""
+    await typed("book", "--name", "Earlier Sample")
     for arguments, events in (
         (("book", "--name", "Robin Sample", "--location", "zoom"), ["invitee.created"]),
         (("reschedule", "--order", "canceled-first"), ["invitee.canceled", "invitee.created"]),
@@ -59,6 +60,7 @@ async def test_book_move_mark_and_cancel(typed: Type, receiver: Receiver) -> Non
         done = await typed(*arguments)
         assert done.exit_code == 0, done.output
         assert [each.event for each in receiver.deliveries] == events
+        assert {each.parsed["payload"]["name"] for each in receiver.deliveries} == {"Robin Sample"}
         assert all(event in done.output for event in events)
         assert done.output.count("acknowledged  204 in") == len(events)
     assert receiver.deliveries[0].parsed["payload"]["cancellation"]["canceler_type"] == "host"
