@@ -114,13 +114,19 @@ TimeLimit = Callable[[float], asyncio.Timeout]
 RunResult = SuccessfulRun | FailedRun | UncountedRun | GiveUpReason | Ending
 
 
-async def run_once(agent: Agent, context: Context, limit: TimeLimit = asyncio.timeout) -> RunResult:
+async def run_once(
+    agent: Agent, context: Context, limit: TimeLimit = asyncio.timeout, *, taken: bool = False
+) -> RunResult:
     """Ask the handler's filter, then run the handler once. Whatever they raise becomes part of the result.
 
-    A run that goes on was taken by the filter when it began.
+    Args:
+        agent: the agent.
+        context: what the handler gets.
+        limit: makes the limit of its time.
+        taken: whether the filter has taken the event before, as it has that of a run that goes on.
     """
     run = context.run
-    known = run is not None and run.known is not None
+    known = taken or (run is not None and run.known is not None)
     result = (None if known else _filtered(agent, context)) or await _run(agent, context, limit)
     if run is None or run.untouched:
         return result
@@ -255,12 +261,13 @@ def _cancelled_itself(context: Context) -> bool:
     return True
 
 
-def not_taken(agent: Agent, event: Event[Any]) -> bool:
-    """Whether the handler's filter does not take an event. One that fails is asked again in a run, which fails."""
+def taken_by(agent: Agent, event: Event[Any]) -> bool | None:
+    """Whether the handler's filter takes an event; None where it does not say: a run asks it again, and fails."""
     try:
-        return agent.takes(event) is False
+        taken = agent.takes(event)
     except BaseException:  # noqa: BLE001 - told by the run
-        return False
+        return None
+    return taken if taken is True or taken is False else None
 
 
 def _filtered(agent: Agent, context: Context) -> SuccessfulRun | FailedRun | None:

@@ -22,8 +22,8 @@ from slotwire.handlers.dispatch.attempt import (
     SuccessfulRun,
     TimeLimit,
     UncountedRun,
-    not_taken,
     run_once,
+    taken_by,
     trace_of,
 )
 from slotwire.handlers.dispatch.careful import Care, Careful, ProcessLife
@@ -178,8 +178,9 @@ class Handling:
         work = Work(record, event, queued=queued)
         if runs:
             return await self._handle_beside(runs, work, stopping)
-        if not_taken(self._agent, event):
+        if (taken := taken_by(self._agent, event)) is False:
             return _FILTERED
+        work.taken = taken is True
         return _SKIPPED if await self._is_done(event.id, stopping) else await self._run_until_settled(work, stopping)
 
     async def _handle_beside(self, runs: tuple[StoredRun, ...], work: Work, stopping: asyncio.Event) -> RecordResult:
@@ -187,7 +188,7 @@ class Handling:
         record, event = work.record, work.event
         work.known = next((run for run in runs if run.event_id == event.id), None)
         handled = event.type in self._agent.handlers
-        taken = handled and (work.known is not None or not not_taken(self._agent, event))
+        taken = handled and (work.known is not None or taken_by(self._agent, event) is not False)
         if work.is_set_aside:
             return _SKIPPED
         if taken and await self._is_done(event.id, stopping):
@@ -273,9 +274,9 @@ class Handling:
         while True:
             context = self._context(work)
             if work.care is not None:
-                run = await self._run_noted(work.care, work.code, context, stopping)
+                run = await self._run_noted(work.care, work, context, stopping)
             else:
-                run = await (self._run_in_turn if self._slots.limited else self._run)(work.code, context, stopping)
+                run = await (self._run_in_turn if self._slots.limited else self._run)(work, context, stopping)
             if not isinstance(run, UncountedRun):
                 self._problems.end("control")
             match run:
@@ -347,20 +348,20 @@ class Handling:
         await self.patience.wait(pause, stopping)
         return None
 
-    async def _run_in_turn(self, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
+    async def _run_in_turn(self, work: Work, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, as soon as the agent's limits on runs at once let it."""
         async with self._slots.taken(context.organization):
-            return await self._run(code, context, stopping)
+            return await self._run(work, context, stopping)
 
-    async def _run_noted(self, care: Care, code: Agent, context: Context, stopping: asyncio.Event) -> RunResult:
+    async def _run_noted(self, care: Care, work: Work, context: Context, stopping: asyncio.Event) -> RunResult:
         """Run the handler once, noted while it runs: in its turn among those that are suspected, then as usual."""
         async with care.turn(stopping), self._slots.taken(context.organization), care.noted(stopping):
-            return await self._run(code, context, stopping)
+            return await self._run(work, context, stopping)
 
-    def _run(self, code: Agent, context: Context, stopping: asyncio.Event) -> Awaitable[RunResult]:
+    def _run(self, work: Work, context: Context, stopping: asyncio.Event) -> Awaitable[RunResult]:
         if stopping.is_set():
             raise Interrupted
-        return run_once(code, context, self._limit)
+        return run_once(work.code, context, self._limit, taken=work.taken)
 
     def _tell(self, context: Context, run: FailedRun) -> None:
         HANDLED.labels(self._agent.name, context.event.type, "retried").inc()

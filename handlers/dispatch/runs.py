@@ -115,6 +115,7 @@ class Work:
         place: the offset up to which the partition was read when it was due; None if it is not.
         failures: the runs that counted.
         care: how its runs are noted; None in the usual case.
+        taken: whether the handler's filter has taken the event.
         code: the agent whose handlers it runs.
         run: the one that runs, or ran last.
     """
@@ -127,6 +128,7 @@ class Work:
     place: int | None = None
     failures: int = 0
     care: Care | None = None
+    taken: bool = False
     code: Agent = field(init=False)
     run: Run = field(init=False)
 

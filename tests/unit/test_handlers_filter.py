@@ -43,6 +43,23 @@ async def test_only_what_the_filter_takes_reaches_the_handler() -> None:
     assert len(trial.done) == 1
 
 
+async def test_a_filter_that_answers_is_asked_once() -> None:
+    """Also where the handler is tried again: it is pure, and may be dear."""
+    asked: list[int] = []
+    tries: list[int] = []
+    agent = Agent("picky", retry=RetryPolicy(attempts=3))
+
+    @agent.on(InviteeCreated, where=lambda event: asked.append(event.sequence) is None)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        del event
+        tries.append(ctx.attempt)
+        if ctx.attempt < 3:
+            raise LookupError
+
+    (result,) = await Trial(agent).deliver(invitee_created("k", 1))
+    assert (result.status, tries, asked) == (RecordStatus.DONE, [1, 2, 3], [1])
+
+
 async def test_a_filter_is_of_its_handler_only() -> None:
     """Another type of the same agent is not asked."""
     seen: list[int] = []
