@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 import asyncpg
 from asyncpg.transaction import Transaction
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     _AsyncpgConnection = asyncpg.Connection[asyncpg.Record]
 else:
     _AsyncpgConnection = asyncpg.Connection
-
-T = TypeVar("T")
 
 CLOSE_SECONDS = 1.0
 """How long a server may take to say goodbye; then the connection is dropped."""
@@ -57,6 +57,43 @@ class StatementObserver(Protocol):
         ...
 
 
+class _Nobody:
+    """Stands among asyncpg's loggers for an observer, which is told without them."""
+
+    is_async = False
+
+    def cb(self, _: object) -> None:
+        """Take what asyncpg tells its loggers."""
+
+
+_OBSERVED = _Nobody()
+
+
+class _ObservedStatement:
+    """One statement, while it runs."""
+
+    __slots__ = ("_began", "_observer", "_others", "_statement")
+
+    def __init__(
+        self, observer: StatementObserver, statement: str, others: AbstractContextManager[None] | None
+    ) -> None:
+        self._observer = observer
+        self._statement = statement
+        self._others = others
+
+    def __enter__(self) -> None:
+        if self._others is not None:
+            self._others.__enter__()
+        self._began = monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._observer(self._statement, self._began, error)
+        if self._others is not None:
+            self._others.__exit__(kind, error, trace)
+
+
 class Session(_AsyncpgConnection):
     """A connection of asyncpg's that ends in bounded time, whatever the server does, and never goes back unfit.
 
@@ -82,31 +119,21 @@ class Session(_AsyncpgConnection):
     outer: Transaction | None = None
     observer: StatementObserver | None = None
 
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
-        """Execute one statement, or without arguments many."""
-        run = super().execute(query, *args, timeout=timeout)
-        return await (run if args or self.observer is None else self._observed(self.observer, query, run))
+    def observe(self, observer: StatementObserver | None) -> None:
+        """Tell somebody of each statement from now on, or nobody."""
+        self.observer = observer
+        loggers: set[object] = self._query_loggers  # type: ignore[attr-defined]  # it has no stub
+        (loggers.discard if observer is None else loggers.add)(_OBSERVED)
 
-    async def _execute(self, query: str, *args: Any, **options: Any) -> Any:
-        """Do as asyncpg does: every statement with arguments, and every one that returns rows, leads through here."""
-        run = super()._execute(query, *args, **options)  # type: ignore[misc]  # it has no stub
-        return await (run if self.observer is None else self._observed(self.observer, query, run))
-
-    async def _executemany(self, query: str, *args: Any, **options: Any) -> Any:
-        """Do as asyncpg does: the way of `executemany` and `fetchmany`."""
-        run = super()._executemany(query, *args, **options)  # type: ignore[misc]  # it has no stub
-        return await (run if self.observer is None else self._observed(self.observer, query, run))
-
-    @staticmethod
-    async def _observed(observer: StatementObserver, query: str, run: Awaitable[T]) -> T:
-        began = monotonic()
-        try:
-            result = await run
-        except BaseException as error:
-            observer(query, began, error)
-            raise
-        observer(query, began, None)
-        return result
+    def _time_and_log(self, query: str, args: object, timeout: float | None) -> AbstractContextManager[None]:
+        """Do as asyncpg does, which asks for this around each statement while `_query_loggers` has any."""
+        usual = super()._time_and_log  # type: ignore[misc]  # it has no stub
+        if self.observer is None:
+            logged: AbstractContextManager[None] = usual(query, args, timeout)
+            return logged
+        loggers: set[object] = self._query_loggers  # type: ignore[attr-defined]  # as above
+        others = usual(query, args, timeout) if len(loggers) > 1 else None
+        return _ObservedStatement(self.observer, query, others)
 
     def terminate(self) -> None:
         """Close it without waiting; remember that it was not lost."""

@@ -48,7 +48,7 @@ class BriefTransaction:
             observer: told of each one that follows.
         """
         tag: str = await self._session.execute(f"BEGIN;{statement}")
-        self._session.observer = observer
+        self._session.observe(observer)
         if self._session.outer is None:
             self._session.outer = self._session.transaction()
             self._session.outer._state = TransactionState.STARTED  # noqa: SLF001 - see the module
@@ -76,7 +76,7 @@ class BriefTransaction:
 
     def _leave(self) -> None:
         self._session._top_xact = None  # noqa: SLF001 - see the module
-        self._session.observer = None
+        self._session.observe(None)
 
 
 def written(text: str) -> str:

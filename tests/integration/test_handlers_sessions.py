@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
 import pytest
 
 from slotwire.handlers.database import DatabaseConnection
-from slotwire.handlers.dispatch.attempt import SuccessfulRun
+from slotwire.handlers.dispatch.attempt import FailedRun, SuccessfulRun
 from slotwire.ingest.local.databases import Database
-from tests.support.block_bench import Bench, block_bench
+from tests.support.block_bench import INSERT, Bench, block_bench
 
 
 @pytest.fixture
@@ -88,3 +89,22 @@ async def test_a_statement_that_begins_behind_the_commit_meets_no_other_run(benc
     assert await bench.run(lambda connection: connection.execute("SELECT")) == SuccessfulRun(marked=True)
     (ended,) = await asyncio.gather(*left, return_exceptions=True)
     assert isinstance(ended, asyncpg.ConnectionDoesNotExistError)
+
+
+async def test_a_logger_of_the_authors_own_is_told_beside_us(bench: Bench) -> None:
+    """It hears of the statements of the block, and an error that the block catches is noticed all the same."""
+    told: list[str] = []
+
+    async def block(connection: Any) -> None:
+        with connection.query_logger(lambda statement: told.append(statement.query)):
+            await connection.execute(INSERT, "new")
+            with suppress(asyncpg.UniqueViolationError):
+                await connection.execute(INSERT, "known")
+            with suppress(asyncpg.InFailedSQLTransactionError):
+                await connection.fetch("SELECT 1")
+            await asyncio.sleep(0)  # asyncpg tells a turn of the loop later
+
+    result = await bench.run(block)
+    assert isinstance(result, FailedRun)
+    assert "the handler caught UniqueViolationError of a statement" in result.reason
+    assert told == [INSERT, INSERT, "SELECT 1"]

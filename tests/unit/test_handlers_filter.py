@@ -49,7 +49,11 @@ async def test_a_filter_that_answers_is_asked_once() -> None:
     tries: list[int] = []
     agent = Agent("picky", retry=RetryPolicy(attempts=3))
 
-    @agent.on(InviteeCreated, where=lambda event: asked.append(event.sequence) is None)
+    def take(event: Event[InviteeCreated]) -> bool:
+        asked.append(event.sequence)
+        return True
+
+    @agent.on(InviteeCreated, where=take)
     async def note(event: Event[InviteeCreated], ctx: Context) -> None:
         del event
         tries.append(ctx.attempt)
