@@ -159,16 +159,14 @@ async def asyncpg_turn(setup: AgentSetup, meter: Meter) -> None:
 async def block_turn(setup: AgentSetup, meter: Meter) -> None:
     """Write as many rows, each in a `ctx.transaction()`, as many at once as the pool has connections."""
     handling = setup.runner(Agent(f"bench-{secrets.token_hex(4)}"))._handling
-    events = [invitee_created(f"k{n}", 1) for n in range(meter.expected)]
-    works = [Work(record_of(event), event) for event in events]
-    for each in works:
-        handling._runs.begin(each, asyncio.Event())
-    contexts = iter([handling._context(each) for each in works])
+    record, stopping = record_of(invitee_created("k", 1)), asyncio.Event()
+    events = iter([invitee_created(f"k{n}", 1) for n in range(meter.expected)])
 
     async def work() -> None:
-        for context in contexts:
-            event = context.event
-            async with context.transaction() as connection:
+        for event in events:
+            each = Work(record, event)
+            handling._runs.begin(each, stopping)
+            async with handling._context(each).transaction() as connection:
                 await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
             meter.tick()
 
