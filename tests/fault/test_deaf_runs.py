@@ -23,6 +23,7 @@ from tests.support.agent_setup import (
     agent_setup,
     in_order,
     invitee_created,
+    ledger_agent,
     one_effect_each,
     running_agents,
     until,
@@ -84,18 +85,6 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
         yield made
 
 
-def noting(name: str) -> Agent:
-    """Make an agent that notes an effect of each event."""
-    agent = Agent(name)
-
-    @agent.on(InviteeCreated)
-    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
-        async with ctx.transaction() as connection:
-            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
-
-    return agent
-
-
 async def stopped(setup: AgentSetup, folder: Path, *kinds: str) -> list[dict[str, Any]]:
     """Run the agent until it is at work on events of these kinds, and ask it to stop; return what it has logged."""
     with (folder / "log").open("w+b") as log:
@@ -134,7 +123,7 @@ async def test_a_process_stops_whatever_its_handlers_catch(setup: AgentSetup, tm
     assert blocked["loop_blocked"] == blocked["process_ended_with_work_left"]
     assert blocked["loop_blocked"].endswith(" blocks")
 
-    async with running_agents(setup.runner(noting("deaf"), instance="child")):
+    async with running_agents(setup.runner(ledger_agent("deaf"), instance="child")):
         await setup.settle(events)
     assert one_effect_each(await setup.effects(), events)
 
@@ -160,7 +149,7 @@ async def test_a_deaf_run_has_no_effect_once_its_partition_has_moved(
     await setup.publish(*events)
     async with running_agents(setup.runner(agent, move_grace=0.1)) as leave:
         await until(lambda: len(begun) == 4)
-        async with running_agents(setup.runner(noting("moves"))):
+        async with running_agents(setup.runner(ledger_agent("moves"))):
             await until(lambda: bool(caught))
             leave.set()
             await setup.settle(events)

@@ -30,6 +30,7 @@ from tests.support.agent_setup import (
     agent_setup,
     in_order,
     invitee_created,
+    ledger_agent,
     one_effect_each,
     running_agents,
     until,
@@ -76,20 +77,6 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
     """Topics and a database of the test's own."""
     async with agent_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
-
-
-def ledger_agent(name: str, *, pause: random.Random | None = None) -> Agent:
-    """Make an agent that writes each event to the ledger of effects, in the event's transaction."""
-    agent = Agent(name)
-
-    @agent.on(InviteeCreated)
-    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
-        async with ctx.transaction() as connection:
-            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
-            if pause is not None:
-                await connection.execute("SELECT pg_sleep($1)", pause.uniform(0, 0.02))
-
-    return agent
 
 
 async def killed_again_and_again(

@@ -22,11 +22,11 @@ from slotwire.schemas.codec import decode
 from slotwire.schemas.envelope import Event
 from slotwire.schemas.events import InviteeCreated
 from tests.support.agent_setup import (
-    NOTE_EFFECT,
     AgentSetup,
     agent_setup,
     in_order,
     invitee_created,
+    ledger_agent,
     one_effect_each,
     running_agents,
     transactional,
@@ -39,18 +39,6 @@ async def setup(database: Database, kafka_bootstrap: str, topic_prefix: str) -> 
     """Topics and a database of the test's own."""
     async with agent_setup(database, kafka_bootstrap, topic_prefix) as made:
         yield made
-
-
-def ledger_agent(name: str = "ledger") -> Agent:
-    """Make an agent that writes each event to the ledger of effects, in the event's transaction."""
-    agent = Agent(name)
-
-    @agent.on(InviteeCreated)
-    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
-        async with ctx.transaction() as connection:
-            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
-
-    return agent
 
 
 async def test_every_event_has_its_effect_once_in_order_and_is_committed(setup: AgentSetup) -> None:

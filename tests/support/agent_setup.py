@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from pydantic import SecretStr
 
+from slotwire.handlers.context import Context
 from slotwire.handlers.process import AgentRunner
 from slotwire.handlers.registry import Agent
 from slotwire.handlers.settle.ledger import read_settled
@@ -49,6 +51,20 @@ def invitee_created(key: str, sequence: int) -> Event[InviteeCreated]:
     uri = f"https://api.calendly.com/scheduled_events/E/invitees/{key}"
     state = BookingState(state="active", revision=sequence, chain_root=uri)
     return event_of(InviteeCreated(uri=uri, booking=state), key=key, sequence=sequence)
+
+
+def ledger_agent(name: str = "ledger", *, pause: random.Random | None = None) -> Agent:
+    """Make an agent that writes each event to the ledger of effects, in the event's transaction; it may pause there."""
+    agent = Agent(name)
+
+    @agent.on(InviteeCreated)
+    async def note(event: Event[InviteeCreated], ctx: Context) -> None:
+        async with ctx.transaction() as connection:
+            await connection.execute(NOTE_EFFECT, event.id, event.key, event.sequence)
+            if pause is not None:
+                await connection.execute("SELECT pg_sleep($1)", pause.uniform(0, 0.02))
+
+    return agent
 
 
 @dataclass
